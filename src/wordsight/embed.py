@@ -1,0 +1,124 @@
+"""Pictures to embeddings: read, hash, look up, decode and encode, many at once, in order and at bounded memory."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from .backbones import Backbone
+from .cache import EmbeddingCache
+from .dataset import PictureFile
+from .errors import UnreadableImage
+from .images import MAX_BYTES, Photo, decode, resize
+from .runtime import Encoding, Runtime, callers, choose_engine, open_runtime
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One picture's embedding, or why there is none.
+
+    Attributes:
+        file: the picture.
+        sha256: hash of the file's bytes, 64 hex digits, or None if it could not be read.
+        embedding: (C,) float32, or None.
+        error: None, or why the file could not be read.
+    """
+
+    file: PictureFile
+    sha256: str | None
+    embedding: np.ndarray | None
+    error: str | None = None
+
+
+class Embedder:
+    """A backbone in an engine, with the cache before it. The engine starts only when a picture is not cached."""
+
+    def __init__(self, backbone: Backbone, engine: str = "auto", dtype: str = "f32", cache: EmbeddingCache | None = None) -> None:
+        self.backbone = backbone
+        self.cache = cache if cache is not None else EmbeddingCache()
+        self.dtype = dtype
+        self.engine = choose_engine(engine)
+        self._runtime: Runtime | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def key(self) -> str:
+        """What the cache files embeddings under."""
+        return self.backbone.key + ("" if self.dtype == "f32" else f"-{self.dtype}")
+
+    @property
+    def runtime(self) -> Runtime:
+        """The engine; opened on first use."""
+        with self._opening:
+            if self._runtime is None:
+                self._runtime = open_runtime(self.backbone, self.engine, self.dtype)
+        return self._runtime
+
+    def encode(self, photo: Photo, feature_map: bool = False) -> Encoding:
+        """Encode one decoded picture."""
+        preprocessing = self.backbone.preprocessing
+        pixels = resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
+        return self.runtime.encode(pixels, feature_map)
+
+    def embed(self, file: PictureFile) -> Embedded:
+        """Return one picture's embedding, from the cache if it is there."""
+        sha = None
+        try:
+            data, sha = read(file)
+            embedding = self.cache.get(sha, self.key)
+            if embedding is None:
+                embedding = self.encode(decode(data)).embedding
+                self.cache.put(sha, self.key, embedding)
+        except UnreadableImage as error:
+            return Embedded(file, sha.hex() if sha else None, None, str(error))
+        return Embedded(file, sha.hex(), embedding)
+
+    def embed_all(self, files: Iterable[PictureFile]) -> Iterator[Embedded]:
+        """Embed many pictures; yields them in order as they are done."""
+        try:
+            yield from parallel_map(self.embed, files, callers(self.engine))
+        finally:
+            self.cache.flush()
+
+
+def read(file: PictureFile) -> tuple[bytes, bytes]:
+    """Return a file's bytes and their sha256.
+
+    Raises:
+        UnreadableImage: it can't be read, or is larger than a gibibyte.
+    """
+    try:
+        if not file.path.is_file():
+            raise UnreadableImage("not a regular file" if file.path.exists() else "the file is gone")
+        size = file.path.stat().st_size
+        if size > MAX_BYTES:
+            raise UnreadableImage(f"{size / 2**30:.1f} GiB; at most {MAX_BYTES >> 30} GiB is read")
+        data = file.path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(error.strerror or type(error).__name__) from None
+    return data, hashlib.sha256(data).digest()
+
+
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Map in threads, yielding results in order, with no more than a few items a thread under way."""
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="wordsight")
+    under_way: collections.deque[Future[Result]] = collections.deque()
+    try:
+        for item in items:
+            under_way.append(executor.submit(function, item))
+            if len(under_way) >= max(2 * threads, 8):
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,47 @@
+"""Every error a caller may meet.
+
+    WordsightError
+    ├── InvalidArgument      (ValueError)         the request is wrong: exit code 2
+    │   └── UnknownWord                           a word the vocabulary does not know, or knows in several senses
+    ├── NotFound             (FileNotFoundError)  a path that should exist does not
+    ├── InvalidModel         (ValueError)         a model folder is half written, foreign or from another version
+    ├── BackboneUnavailable  (RuntimeError)       weights can't be had here and now
+    ├── OutputError          (OSError)            results can't be written: disk full, read-only, no permission
+    └── UnreadableImage      (ValueError)         one picture can't be decoded; never ends a run
+
+A message is one sentence or two: what, what is allowed, what came, the next step.
+"""
+
+from __future__ import annotations
+
+
+class WordsightError(Exception):
+    """Base of all errors wordsight raises on purpose."""
+
+
+class InvalidArgument(WordsightError, ValueError):
+    """The request can't be carried out as it was made."""
+
+
+class UnknownWord(InvalidArgument):
+    """A word names nothing the backbone knows, or more than one thing."""
+
+
+class NotFound(WordsightError, FileNotFoundError):
+    """A file or folder that was named does not exist."""
+
+
+class InvalidModel(WordsightError, ValueError):
+    """A model folder can't be loaded."""
+
+
+class BackboneUnavailable(WordsightError, RuntimeError):
+    """A backbone's weights are neither installed, nor on disk, nor to be downloaded."""
+
+
+class OutputError(WordsightError, OSError):
+    """Something could not be written."""
+
+
+class UnreadableImage(WordsightError, ValueError):
+    """A file that should be a picture can't be decoded; the message is the reason."""

@@ -1,0 +1,54 @@
+"""Where wordsight keeps its own files, and whether it may use the network."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+
+from .errors import OutputError
+
+
+def cache_folder() -> Path:
+    """Return the folder of things that can be made again (compiled backbones, embeddings)."""
+    home = os.environ.get("WORDSIGHT_HOME")
+    return Path(home).expanduser() / "cache" if home else user_cache_path("wordsight", appauthor=False)
+
+
+def models_folder() -> Path:
+    """Return the folder of the models that `run` makes."""
+    home = os.environ.get("WORDSIGHT_HOME")
+    return Path(home).expanduser() / "models" if home else user_data_path("wordsight", appauthor=False) / "models"
+
+
+def is_offline() -> bool:
+    """Tell whether every network access is forbidden (`--offline` or `WORDSIGHT_OFFLINE=1`)."""
+    return os.environ.get("WORDSIGHT_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+@contextmanager
+def writing(path: Path):
+    """Turn any failure to write below `path` into one clear `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        reason = error.strerror or str(error) or type(error).__name__
+        raise OutputError(f"Can't write to '{path}': {reason}. Choose another folder with -o, or free some space.") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees either the old content or the whole new one, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

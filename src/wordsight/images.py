@@ -1,0 +1,172 @@
+"""Read one picture file into an upright RGB array, safely and no larger than needed.
+
+What is a picture is decided by Pillow's own signatures; what is too large is refused before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .errors import UnreadableImage
+
+MAX_PIXELS = 120_000_000
+MAX_BYTES = 1 << 30  # larger files are refused unread
+MIN_LONGEST, MAX_LONGEST = 640, 1280  # pixels; a picture is decoded no smaller than the one and no larger than the other
+LARGE_PIXELS = 12_000_000  # pictures above this are decoded one at a time, so that memory stays bounded
+REFUSED_FORMATS = {"EPS": "PostScript is a program and is not run", "WMF": "Windows metafiles are drawing programs"}
+NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}  # films and weather data that Pillow knows by name only
+UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # photos all the same
+_INTERPOLATION = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what makes it upright
+_large = threading.Lock()
+_FORMATS: list[str] = []
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One decoded picture.
+
+    Attributes:
+        image: RGB, upright; its longest side is at most 1,280 pixels, so it may be smaller than the file's picture.
+        size: (height, width) in pixels of the upright original.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def picture_formats() -> list[str]:
+    """Return the names of the formats that may be opened (every one of Pillow's but those that run programs)."""
+    if not _FORMATS:
+        Image.init()
+        _FORMATS.extend(name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES)
+    return _FORMATS
+
+
+def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
+    """Tell whether a file counts as a picture: its suffix (with dot) or its first bytes (1,024 will do) say so."""
+    picture_formats()
+    suffix = suffix.lower()
+    if suffix in UNREADABLE_SUFFIXES or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_PICTURES:
+        return True
+    if len(first_bytes) < 16:
+        return False
+    for name in Image.OPEN.keys() - NOT_PICTURES:
+        accept = Image.OPEN[name][1]
+        if accept is not None and accept(first_bytes[:16]) is True:
+            return True
+    without_signature = [name for name in picture_formats() if Image.OPEN[name][1] is None and name != "TGA"]
+    try:  # the few formats that are known only by reading their header
+        Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
+    except Exception:  # whatever a header reader makes of foreign bytes, they are no picture of its kind
+        return False
+    return True
+
+
+def decode(data: bytes) -> Photo:
+    """Decode the bytes of a picture file: first frame, upright, RGB, transparency on white.
+
+    What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded at 1/2, 1/4 or 1/8
+    of its size as long as 640 pixels remain, which is several times faster.
+
+    Raises:
+        UnreadableImage: no picture, broken, or more than 120 megapixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters is raised
+            return _decode(data)
+    except UnreadableImage:
+        raise
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a broken file may raise anything out of a decoder; it is one listed row
+        raise UnreadableImage(_reason(error)) from None
+
+
+def _decode(data: bytes) -> Photo:
+    if not data:
+        raise UnreadableImage("empty file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=picture_formats())
+    except Image.UnidentifiedImageError:
+        if data[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
+            raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None
+        raise UnreadableImage("not a picture, or of a kind that can't be read (convert it to JPEG)") from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        if image.format == "JPEG":
+            scale = min(1.0, MIN_LONGEST / max(image.size))
+            image.draft("RGB", (max(1, round(width * scale)), max(1, round(height * scale))))
+        if image.width * image.height > LARGE_PIXELS:
+            with _large:
+                upright = _upright_rgb(image)
+        else:
+            upright = _upright_rgb(image)
+    return Photo(upright, (width, height) if turned else (height, width))
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    orientation = image.getexif().get(0x0112, 1)
+    image = _to_rgb(image)
+    if max(image.size) > MAX_LONGEST:
+        scale = MAX_LONGEST / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":  # 16- and 32-bit grey: bring its range to 8 bits
+        values = np.array(image, dtype=np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = float(values.min()), float(values.max())
+        if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and high <= 65535):
+            low, high = 0.0, 65535.0 if high > 255 else 255.0
+        values -= low
+        values *= 255.0 / max(high - low, 1e-12)
+        return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        flat = Image.new("RGB", rgba.size, "white")
+        flat.paste(rgba, mask=rgba.getchannel("A"))
+        return flat
+    return image.convert("RGB")
+
+
+def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Return a picture resized to (height, width) `size`, as (height, width, 3) uint8."""
+    if image.size != size[::-1]:
+        image = image.resize(size[::-1], _INTERPOLATION[interpolation])
+    return np.asarray(image)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]

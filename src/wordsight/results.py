@@ -1,0 +1,312 @@
+"""What a prediction is, and the folder of results: tables, linked originals, heat maps and masks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .dataset import PictureFile
+from .errors import InvalidArgument
+from .home import write_atomic, writing
+from .localize import MASK_THRESHOLD, upsample
+
+FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
+JPEG_QUALITY = 88
+
+
+@dataclass
+class Prediction:
+    """What one picture shows.
+
+    Attributes:
+        file_name: path relative to the folder given.
+        label: class name, or None where the picture is rejected or unreadable.
+        top_label: the best guess, whether accepted or not; None where unreadable.
+        probability: calibrated probability of `top_label`, 0–1.
+        probabilities: the same for every class.
+        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the upright original, or None.
+        heatmap: path of the superimposed heat map, relative to the results folder, or None.
+        mask: path of the segmentation mask, likewise.
+        error: None, or why the file could not be read.
+        stranger: whether it was rejected because it lies outside what the model learned from.
+        map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
+    """
+
+    file_name: str
+    label: str | None = None
+    top_label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    box_xyxy: list[float] | None = None
+    heatmap: str | None = None
+    mask: str | None = None
+    error: str | None = None
+    stranger: bool = False
+    map: np.ndarray | None = None
+
+    def record(self) -> dict:
+        """Return the fields of `predictions.jsonl`, in order."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+
+@dataclass
+class Counts:
+    """How many pictures fared how.
+
+    Attributes:
+        accepted: by class name.
+        unsure: rejected because the probability is below the threshold.
+        strangers: rejected because they resemble nothing the model learned from.
+        unreadable: (file name, reason) of each.
+        skipped: names of files that are no pictures.
+    """
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    unsure: int = 0
+    strangers: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one prediction."""
+        if prediction.error is not None:
+            self.unreadable.append((prediction.file_name, prediction.error))
+        elif prediction.label is not None:
+            self.accepted[prediction.label] += 1
+        elif prediction.stranger:
+            self.strangers += 1
+        else:
+            self.unsure += 1
+
+    @property
+    def rejected(self) -> int:
+        """Pictures that were read but got no label."""
+        return self.unsure + self.strangers
+
+    @property
+    def total(self) -> int:
+        """Pictures in all, unreadable ones included."""
+        return sum(self.accepted.values()) + self.rejected + len(self.unreadable)
+
+
+@dataclass
+class Results:
+    """The outcome of predicting many pictures.
+
+    Attributes:
+        class_names: in the model's order.
+        threshold: probability from which a label is given.
+        counts: how many fared how.
+        output: folder of the results, or None.
+    """
+
+    class_names: list[str]
+    threshold: float
+    counts: Counts
+    output: Path | None = None
+    _kept: list[Prediction] = field(default_factory=list)
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """Every prediction, in order of file name; read back from disk where they were written there."""
+        return list(self)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        if self.output is None:
+            yield from self._kept
+            return
+        with open(self.output / "predictions.jsonl", encoding="utf-8") as lines:
+            for line in lines:
+                yield Prediction(**json.loads(line))
+
+    def __len__(self) -> int:
+        return self.counts.total
+
+
+class ResultsWriter:
+    """Writes a results folder. Tables appear under their names only when the run is complete.
+
+    Args:
+        output: the folder; made if need be. What an earlier run wrote there is replaced, other files are left alone.
+        class_names: names that become folders.
+        pictures: whether to write originals, heat maps and masks, or tables only.
+    """
+
+    def __init__(self, output: Path, class_names: list[str], pictures: bool = True) -> None:
+        self.output, self.pictures = output, pictures
+        self._folders = _folder_names(class_names)
+        self._old = _drawn_by_earlier_run(output)
+        self._new: set[str] = set()
+        if output.exists() and not output.is_dir():
+            raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            self._lines = open(output / ".predictions.jsonl.part", "w", encoding="utf-8")  # noqa: SIM115
+            self._table = open(output / ".predictions.csv.part", "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+            self._rows = csv.writer(self._table)
+            self._rows.writerow(FIELDS)
+
+    def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int]) -> None:
+        """Write one accepted picture's original, heat map and mask, and note their paths. Safe from many threads.
+
+        Args:
+            prediction: with `label` and `map`; `heatmap` and `mask` are set.
+            file: the original.
+            image: upright RGB, possibly reduced.
+            size: (height, width) of the upright original.
+        """
+        if not self.pictures or prediction.label is None or prediction.map is None:
+            return
+        folder = self._folders[prediction.label]
+        name = _safe_name(prediction.file_name)
+        heatmap, mask = f"heatmaps/{folder}/{_with_suffix(name, '.jpg')}", f"masks/{folder}/{_with_suffix(name, '.png')}"
+        original = f"images/{folder}/{name}"
+        with writing(self.output):
+            write_atomic(self.output / heatmap, superimpose(image, prediction.map, prediction.box_xyxy, size))
+            write_atomic(self.output / mask, segmentation(prediction.map, size))
+            _link_or_copy(file.path, self.output / original)
+        self._new.update((heatmap, mask, original))
+        prediction.heatmap, prediction.mask = heatmap, mask
+
+    def add(self, prediction: Prediction) -> None:
+        """Write one row to both tables."""
+        record = prediction.record()
+        with writing(self.output):
+            self._lines.write(json.dumps(record) + "\n")
+            cells = [json.dumps(value) if isinstance(value, dict | list) else value for value in record.values()]
+            self._rows.writerow(cells)
+
+    def finish(self, counts: Counts) -> None:
+        """Put the tables in place and remove what an earlier run drew and this one did not."""
+        with writing(self.output):
+            self._lines.close()
+            self._table.close()
+            os.replace(self.output / ".predictions.jsonl.part", self.output / "predictions.jsonl")
+            os.replace(self.output / ".predictions.csv.part", self.output / "predictions.csv")
+            if counts.skipped:
+                text = io.StringIO()
+                csv.writer(text).writerows([["file_name"], *[[name] for name in counts.skipped]])
+                write_atomic(self.output / "skipped.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+            else:
+                (self.output / "skipped.csv").unlink(missing_ok=True)
+            for stale in self._old - self._new:
+                (self.output / stale).unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Drop the unfinished tables; an earlier run's stay as they were."""
+        for file, name in ((self._lines, ".predictions.jsonl.part"), (self._table, ".predictions.csv.part")):
+            try:
+                file.close()
+            except OSError:  # a full disk may refuse even the last buffer, which is being dropped anyway
+                pass
+            (self.output / name).unlink(missing_ok=True)
+
+
+def superimpose(image: Image.Image, heatmap: np.ndarray, box: list[float] | None, size: tuple[int, int]) -> bytes:
+    """Return a JPEG of the picture with its heat map laid over it and the box drawn.
+
+    Args:
+        image: upright RGB, possibly smaller than `size`.
+        heatmap: (h, w), 0–1.
+        box: `xyxy` in pixels of `size`, or None.
+        size: (height, width) of the original.
+    """
+    import cv2
+
+    picture = np.asarray(image)[:, :, ::-1]  # RGB -> BGR
+    height, width = picture.shape[:2]
+    heat = upsample(heatmap, (height, width))
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    laid_over = cv2.addWeighted(picture, 0.6, colours, 0.4, 0.0)
+    if box is not None:
+        scale = np.array([width / size[1], height / size[0]] * 2)
+        x_min, y_min, x_max, y_max = np.round(np.array(box) * scale).astype(int).tolist()
+        cv2.rectangle(laid_over, (x_min, y_min), (x_max - 1, y_max - 1), (255, 255, 255), max(2, round(max(height, width) / 250)))
+    return cv2.imencode(".jpg", laid_over, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def segmentation(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> bytes:
+    """Return a PNG mask of the original's (height, width) `size`: 255 where the heat map reaches `threshold`, else 0."""
+    import cv2
+
+    mask = (upsample(heatmap, size) >= threshold).astype(np.uint8) * 255
+    return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.symlink_to(source.resolve())
+    except (OSError, NotImplementedError):  # file systems and accounts that allow no links
+        shutil.copyfile(source, target)
+
+
+def _folder_names(class_names: list[str]) -> dict[str, str]:
+    """Return a folder name for each class that stays inside the results folder and is unique."""
+    folders: dict[str, str] = {}
+    for name in class_names:
+        folder = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
+        folder = folder if len(os.fsencode(folder)) <= 200 else hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        while folder in folders.values():
+            folder += "_"
+        folders[name] = folder
+    return folders
+
+
+def _safe_name(name: str) -> str:
+    """Return a relative path below which nothing can climb out."""
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    if name.lower().endswith(suffix):
+        return name
+    folder, slash, last = name.rpartition("/")
+    if len(os.fsencode(last + suffix)) > 255:
+        last = hashlib.sha256(os.fsencode(last)).hexdigest()[:24]
+    return folder + slash + last + suffix
+
+
+def _drawn_by_earlier_run(output: Path) -> set[str]:
+    """Return the paths, relative to the results folder, of pictures that an earlier run's table lists."""
+    drawn: set[str] = set()
+    try:
+        with open(output / "predictions.jsonl", encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                if row.get("heatmap") and row.get("mask"):
+                    folder = row["heatmap"].split("/")[1]
+                    drawn |= {row["heatmap"], row["mask"], f"images/{folder}/{_safe_name(row['file_name'])}"}
+    except (OSError, ValueError, AttributeError, IndexError, TypeError):
+        return set()  # no earlier run of ours: nothing here is ours to remove
+    root = output.resolve()
+    return {path for path in drawn if (output / path).parent.resolve().is_relative_to(root)}
+
+
+def summary(results: Results) -> dict:
+    """Return the counts as one JSON-ready object."""
+    counts = asdict(results.counts)
+    return {
+        "classes": results.class_names,
+        "threshold": results.threshold,
+        "total": results.counts.total,
+        "accepted": {name: results.counts.accepted[name] for name in results.class_names},
+        "rejected": results.counts.rejected,
+        "rejected_unsure": counts["unsure"],
+        "rejected_strangers": counts["strangers"],
+        "unreadable": [{"file_name": name, "error": reason} for name, reason in results.counts.unreadable],
+        "skipped": results.counts.skipped,
+        "output": None if results.output is None else str(results.output),
+    }

@@ -1,0 +1,173 @@
+"""`run`: words and photos in, answers out. Finds or makes the classifier, and says which way it took."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from .backbones import DEFAULT_BACKBONE
+from .classifier import DEFAULT_THRESHOLD, Classifier, Progress, check_threshold, load
+from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled
+from .errors import InvalidArgument, UnknownWord
+from .results import Results
+from .training import WORDS, Embedding, default_model_path, find_model, fold, train_labelled
+from .vocabulary import Sense, resolve, synsets
+from .words_head import Gate, fit_words_head
+
+Say = Callable[[str], None]
+
+
+def run(
+    classes: str | Iterable[str],
+    photos: str | os.PathLike | Iterable[str | os.PathLike],
+    output: str | os.PathLike | None = "results",
+    threshold: float | None = None,
+    data: str | os.PathLike | None = None,
+    model: str | os.PathLike | None = None,
+    pictures: bool = True,
+    how: Embedding | None = None,
+    say: Say | None = None,
+) -> Results:
+    """Recognise the words in the photos, with the first supervision that applies.
+
+    1. labelled pictures given with `data`; 2. a model already made for exactly these classes, or `model`;
+    3. the backbone's own vocabulary, adapted to the photos themselves.
+
+    Args:
+        classes: "cat,dog" or a list; one word alone is a yes/no question.
+        photos: folders, files or globs.
+        output: folder of the results; None writes nothing.
+        threshold: calibrated probability from which a label is given, 0–1; default 0.99.
+        data: labelled pictures.
+        model: model folder.
+        pictures: False writes tables only.
+        how: backbone, engine, dtype and progress.
+        say: called with one line on which way was taken.
+
+    Raises:
+        InvalidArgument: a class twice, a word nobody knows (`UnknownWord`), a model for other classes, …
+        NotFound: photos, data or model do not exist.
+    """
+    words = parse_classes(classes)
+    how, say = how or Embedding(), say or (lambda _: None)
+    if threshold is not None:
+        check_threshold(threshold)
+    sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
+    found = find_pictures(sources, exclude=None if output is None else Path(output).expanduser())  # before any work: is there something to do?
+    classifier = _classifier_for(words, found.pictures, data, model, how, say)
+    return classifier.predict(sources, threshold, output, pictures, how.engine, how.dtype, how.progress)
+
+
+def parse_classes(classes: str | Iterable[str]) -> list[str]:
+    """Return the class names of "cat, dog" or of a list, each once.
+
+    Raises:
+        InvalidArgument: none, an empty one, or one twice.
+    """
+    words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
+    if not words or not all(words):
+        raise InvalidArgument(f"Classes must be words with commas between, such as cat,dog; got '{classes}'.")
+    seen: dict[str, str] = {}
+    for word in words:
+        twin = seen.setdefault(fold(word), word)
+        if twin is not word:
+            raise InvalidArgument(f"Class '{word}' is given twice. Name each class once.")
+    return words
+
+
+def _classifier_for(
+    words: list[str], photos: list[PictureFile], data: str | os.PathLike | None, model: str | os.PathLike | None, how: Embedding, say: Say
+) -> Classifier:
+    if data is not None:
+        labelled = select_classes(read_labelled(data), words)
+        say(f"Learning from your {len(labelled.pictures)} labelled pictures in '{data}'.")
+        return train_labelled(labelled, None, "probe", how)
+    if model is not None:
+        classifier = load(model)
+        _check_model_classes(classifier, words, model)
+        say(f"Using the model '{model}'.")
+        return classifier
+    existing = find_model(words)
+    if existing is not None:
+        say(f"Using the model made before for these classes: '{existing}'.")
+        return load(existing)
+    senses = _resolve_all(words)
+    return _from_words(words, senses, photos, how, say)
+
+
+def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
+    """Keep the pictures of the words asked for; for one word, all others become `not_<word>`.
+
+    Raises:
+        InvalidArgument: the data lacks a word.
+    """
+    by_fold = {fold(name): name for name in labelled.class_names}
+    missing = [word for word in words if fold(word) not in by_fold]
+    if missing:
+        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {', '.join(labelled.class_names)}.")
+    names = {by_fold[fold(word)]: word for word in words}
+    if len(words) == 1:
+        other = f"not_{words[0]}"
+        pictures = [PictureFile(p.path, p.name, names.get(p.label or "", other)) for p in labelled.pictures]
+        return LabelledSet(pictures, [words[0], other], labelled.skipped)
+    pictures = [PictureFile(p.path, p.name, names[p.label]) for p in labelled.pictures if p.label in names]
+    return LabelledSet(pictures, words, labelled.skipped)
+
+
+def _check_model_classes(classifier: Classifier, words: list[str], model: str | os.PathLike) -> None:
+    known = {fold(name) for name in classifier.class_names}
+    asked = {fold(word) for word in words}
+    if asked != known and not (len(words) == 1 and known == asked | {f"not_{fold(words[0])}"}):
+        raise InvalidArgument(f"The model '{model}' knows {', '.join(classifier.class_names)}, not {', '.join(words)}. Ask for its classes, or leave -m out.")
+
+
+def _resolve_all(words: list[str]) -> list[Sense]:
+    senses = []
+    for word in words:
+        try:
+            senses.append(resolve(word))
+        except UnknownWord as error:
+            raise UnknownWord(f"{error} Gathering pictures for unknown words is not in this version.") from None
+    for i, first in enumerate(senses):
+        for second in senses[i + 1 :]:
+            shared = set(first.classes) & set(second.classes)
+            if shared:
+                index = min(shared)
+                example = next(s.words[0] for s in synsets().values() if s.index == index)
+                raise InvalidArgument(f"'{words[i]}' and '{words[senses.index(second)]}' overlap: {example} is both. Choose words that exclude each other.")
+    return senses
+
+
+def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile], how: Embedding, say: Say) -> Classifier:
+    """Make a head from the words and adapt it to the photos."""
+    meaning = ", ".join(f"{word} ({len(sense.classes)} ImageNet {'class' if len(sense.classes) == 1 else 'classes'})" for word, sense in zip(words, senses, strict=True))
+    say(f"Using what the backbone knows: {meaning}. No training picture is needed.")
+    embedder = how.open()
+    try:
+        gate = Gate(*embedder.backbone.imagenet_head(), tuple(sense.classes for sense in senses))
+        items = how.embed_all(embedder, photos, "photos read")
+    finally:
+        embedder.cache.close()
+    embeddings = [item.embedding for item in items if item.embedding is not None]
+    if not embeddings:
+        raise InvalidArgument(f"None of the {len(items)} pictures can be read; the first: '{items[0].file.name}': {items[0].error}.")
+    fitted = fit_words_head(np.stack(embeddings), gate)
+    names = words if len(words) > 1 else [words[0], f"not_{words[0]}"]
+    learned = dict(zip(names, fitted.learned_from, strict=True))
+    if any(fitted.learned_from):
+        say("Adapted to your photos: " + ", ".join(f"{count} as {name}" for name, count in learned.items()) + ".")
+    else:
+        say("Too few sure photos of each class to adapt to; using the words alone.")
+    info = {"recipe": "words", "supervision": WORDS, "threshold": DEFAULT_THRESHOLD, "pictures": learned, "senses": [s.name for s in senses], "dtype": how.dtype}
+    classifier = Classifier(names, fitted.head, embedder.backbone, fitted.neighbourhood, fitted.gate, 1 if len(words) == 1 else None, info)
+    path = default_model_path(names)
+    path = path.with_name(path.name + "-words")
+    classifier.save(path)
+    classifier.info["path"] = str(path)
+    return classifier
+
+
+__all__ = ["DEFAULT_BACKBONE", "parse_classes", "run", "select_classes"]
