@@ -132,14 +132,33 @@ def resolve(word: str) -> Sense:
     raise UnknownWord(f"'{plain}' has several meanings. {_choices(known)}{unknown}")
 
 
-def knows_all(words: list[str]) -> bool:
-    """Tell whether every word resolves."""
+def explain(word: str) -> dict:
+    """Return every meaning of a word, JSON-ready, and which of them the word alone chooses.
+
+    Raises:
+        UnknownWord: it is no word of the vocabulary at all.
+    """
+    every = senses(word.partition("#")[0])
+    if not any(sense.classes for sense in every):
+        raise UnknownWord(_unknown_message(word, every))
+    chosen, message = None, ""
     try:
-        for word in words:
-            resolve(word)
-    except UnknownWord:
-        return False
-    return True
+        chosen = resolve(word).name
+    except UnknownWord as error:
+        message = str(error)
+    names = imagenet_synsets()
+    described = [
+        {
+            "name": sense.name,
+            "chosen": sense.name == chosen,
+            "wnid": sense.synset.wnid,
+            "words": list(sense.synset.words),
+            "gloss": sense.synset.gloss,
+            "classes": [[index, names[index].wnid, names[index].words[0]] for index in sense.classes],
+        }
+        for sense in every
+    ]
+    return {"word": word, "senses": described, "message": message}
 
 
 def close_words(word: str, count: int = 4) -> list[str]:

@@ -1,0 +1,5 @@
+"""`python -m wordsight`."""
+
+from .cli import main
+
+main()
