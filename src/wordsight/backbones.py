@@ -337,11 +337,7 @@ def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:
     with torch.inference_mode():
         features = module.forward_features(torch.rand(1, 3, *preprocessing.image_size, generator=generator))
         embedding = module.forward_head(features, pre_logits=True)
-        pooled = (
-            features.ndim == 4
-            and features.shape[1] == embedding.shape[1]
-            and torch.allclose(features.mean(dim=(2, 3)), embedding, rtol=1e-4, atol=1e-5)
-        )
+        pooled = features.ndim == 4 and features.shape[1] == embedding.shape[1] and torch.allclose(features.mean(dim=(2, 3)), embedding, rtol=1e-4, atol=1e-5)
     return bool(pooled), int(embedding.shape[1])
 
 

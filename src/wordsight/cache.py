@@ -49,8 +49,7 @@ class EmbeddingCache:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")  # after a power cut the newest entries may be gone, never wrong
         database.execute(
-            "CREATE TABLE IF NOT EXISTS embeddings"
-            " (id INTEGER PRIMARY KEY, key TEXT NOT NULL, sha BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (key, sha))"
+            "CREATE TABLE IF NOT EXISTS embeddings (id INTEGER PRIMARY KEY, key TEXT NOT NULL, sha BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (key, sha))"
         )
         return database
 

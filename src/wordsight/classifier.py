@@ -354,6 +354,6 @@ def model_card(model: Classifier) -> str:
         lines += [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in info["metrics"].items()]
     licences = info.get("licences") or {"not recorded": sum(info.get("pictures", {}).values())}
     lines += ["", "Licences of the pictures it learned from: " + ", ".join(f"{name} ({count})" for name, count in licences.items()) + "."]
-    lines += ["", "```python", 'import timm', 'model = timm.create_model("local-dir:PATH", pretrained=True)', "```", ""]
+    lines += ["", "```python", "import timm", 'model = timm.create_model("local-dir:PATH", pretrained=True)', "```", ""]
     lines += ["Its input is the whole picture, not a centre crop; `wordsight.json` has the exact preprocessing.", ""]
     return "\n".join(lines)

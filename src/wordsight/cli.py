@@ -45,7 +45,9 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("run")
 def run_command(
     classes: Annotated[str, typer.Option("-c", "--classes", help="Words with commas between; one word alone is a yes/no question.")],
-    photos: Annotated[list[str], typer.Option("-p", "--prediction-path", "--prediction_path", help="Folder, file or glob of photos; may be given several times.")],
+    photos: Annotated[
+        list[str], typer.Option("-p", "--prediction-path", "--prediction_path", help="Folder, file or glob of photos; may be given several times.")
+    ],
     threshold: Threshold = None,
     output: Output = Path("results"),
     data: Annotated[Optional[str], typer.Option("--data", help="Your labelled pictures: a folder with one subfolder a class, or a CSV.")] = None,  # noqa: UP045
@@ -260,7 +262,9 @@ def _print_training(model: Any, as_json: bool) -> None:
         return
     _print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
     metrics = info["metrics"]
-    print(f"On held-out folds: {metrics['accuracy']:.1%} right; at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right.")
+    print(
+        f"On held-out folds: {metrics['accuracy']:.1%} right; at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
+    )
     for name, reason in info["unreadable"][:10]:
         _say(f"Left out, unreadable: {name}: {reason}")
     if len(info["unreadable"]) > 10:
@@ -323,17 +327,18 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     with _quiet_native_libraries():
         code = _run()
+        if code == 130:
+            _say("Interrupted. What was computed is kept: the same command goes on from there.")
     sys.exit(code)
 
 
 def _run() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
     except typer.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _say("Interrupted. What was computed is kept: the same command goes on from there.")
-        return 130
     except WordsightError as error:
         _say(f"Error: {error}")
         return 2

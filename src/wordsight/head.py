@@ -110,9 +110,7 @@ def nearest_mean(similarities: np.ndarray, k: int) -> np.ndarray:
     return np.partition(similarities, -k, axis=1)[:, -k:].mean(axis=1)
 
 
-def fit_head(
-    embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, fast: bool = False
-) -> tuple[LinearHead, FitReport | None]:
+def fit_head(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, fast: bool = False) -> tuple[LinearHead, FitReport | None]:
     """Fit a linear head whose method and regularisation are chosen by cross-validation.
 
     Candidates are linear discriminant analysis with a shrunk covariance (strongest when pictures are few) and

@@ -97,6 +97,8 @@ def decode(data: bytes) -> Photo:
             return _decode(data)
     except UnreadableImage:
         raise
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded") from None
     except MemoryError:
         raise UnreadableImage("needs more memory than there is") from None
     except Exception as error:  # a broken file may raise anything out of a decoder; it is one listed row

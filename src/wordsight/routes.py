@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .backbones import DEFAULT_BACKBONE
-from .classifier import DEFAULT_THRESHOLD, Classifier, Progress, check_threshold, load
+from .classifier import DEFAULT_THRESHOLD, Classifier, check_threshold, load
 from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled
 from .errors import InvalidArgument, UnknownWord
 from .results import Results
@@ -143,7 +143,9 @@ def _resolve_all(words: list[str]) -> list[Sense]:
 
 def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile], how: Embedding, say: Say) -> Classifier:
     """Make a head from the words and adapt it to the photos."""
-    meaning = ", ".join(f"{word} ({len(sense.classes)} ImageNet {'class' if len(sense.classes) == 1 else 'classes'})" for word, sense in zip(words, senses, strict=True))
+    meaning = ", ".join(
+        f"{word} ({len(sense.classes)} ImageNet {'class' if len(sense.classes) == 1 else 'classes'})" for word, sense in zip(words, senses, strict=True)
+    )
     say(f"Using what the backbone knows: {meaning}. No training picture is needed.")
     embedder = how.open()
     try:
@@ -161,7 +163,14 @@ def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile]
         say("Adapted to your photos: " + ", ".join(f"{count} as {name}" for name, count in learned.items()) + ".")
     else:
         say("Too few sure photos of each class to adapt to; using the words alone.")
-    info = {"recipe": "words", "supervision": WORDS, "threshold": DEFAULT_THRESHOLD, "pictures": learned, "senses": [s.name for s in senses], "dtype": how.dtype}
+    info = {
+        "recipe": "words",
+        "supervision": WORDS,
+        "threshold": DEFAULT_THRESHOLD,
+        "pictures": learned,
+        "senses": [s.name for s in senses],
+        "dtype": how.dtype,
+    }
     classifier = Classifier(names, fitted.head, embedder.backbone, fitted.neighbourhood, fitted.gate, 1 if len(words) == 1 else None, info)
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")

@@ -138,6 +138,10 @@ class OpenVinoRuntime:
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(model.create_infer_request())
+        # The first touch of a tensor's data initialises something in OpenVINO's bindings that two threads must not
+        # enter at once: they would wait for each other for ever. So it happens here, before any other thread calls.
+        height, width = backbone.preprocessing.image_size if backbone.preprocessing.fit == "squash" else (64, 64)
+        self.encode(np.zeros((height, width, 3), dtype=np.uint8), feature_map=True)
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""

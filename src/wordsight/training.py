@@ -79,9 +79,7 @@ class Embedding:
         return done
 
 
-def train_labelled(
-    data: LabelledSet, output: str | os.PathLike | None, recipe: str = "probe", how: Embedding | None = None, seed: int = 0
-) -> Classifier:
+def train_labelled(data: LabelledSet, output: str | os.PathLike | None, recipe: str = "probe", how: Embedding | None = None, seed: int = 0) -> Classifier:
     """Train from a set already read; see `train`."""
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")

@@ -1,0 +1,104 @@
+"""Shared fixtures: a private home, drawn pictures whose class and box are known, and real photos where there are any."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+DATA = Path(os.environ.get("WORDSIGHT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory):
+    """Everything wordsight keeps goes to a folder of this test run."""
+    os.environ["WORDSIGHT_HOME"] = str(tmp_path_factory.mktemp("home"))
+    os.environ["WORDSIGHT_OFFLINE"] = "1"
+
+
+@pytest.fixture
+def fresh_home(tmp_path, monkeypatch):
+    """An empty home, but for the prepared backbones, which take seconds to make."""
+    from wordsight.backbones import load_backbone
+
+    load_backbone()
+    prepared = Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones"
+    home = tmp_path / "home"
+    shutil.copytree(prepared, home / "cache" / "backbones")
+    monkeypatch.setenv("WORDSIGHT_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of real pictures."""
+    if not DATA.is_dir():
+        pytest.skip(f"needs the folder of real pictures (set WORDSIGHT_TEST_DATA); '{DATA}' is not there")
+    return DATA
+
+
+def draw_shape(kind: str, seed: int, size: tuple[int, int] = (240, 320)) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Draw a red disc or a blue striped square on noise; return the picture and the shape's xyxy box."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    image = Image.fromarray(rng.integers(90, 150, (height, width, 3), dtype=np.uint8))
+    side = int(rng.integers(height // 3, height // 2))
+    x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+    draw = ImageDraw.Draw(image)
+    if kind == "disc":
+        draw.ellipse((x, y, x + side, y + side), fill=(220, 30, 30))
+    else:
+        draw.rectangle((x, y, x + side, y + side), fill=(30, 60, 220))
+        for offset in range(0, side, 12):
+            draw.line((x, y + offset, x + side, y + offset), fill=(250, 250, 90), width=4)
+    return image, (x, y, x + side, y + side)
+
+
+def write_shapes(folder: Path, count: int, seed: int = 0, kinds=("disc", "square")) -> Path:
+    """Write a folder with `count` pictures a kind, one subfolder each."""
+    for k, kind in enumerate(kinds):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            draw_shape(kind, seed + 1000 * k + i)[0].save(folder / kind / f"{i:03d}.jpg", quality=92)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """Twelve discs and twelve squares, to train on."""
+    return write_shapes(tmp_path_factory.mktemp("shapes"), 12)
+
+
+@pytest.fixture(scope="session")
+def other_shapes(tmp_path_factory):
+    """Six discs and six squares that no model here was trained on."""
+    return write_shapes(tmp_path_factory.mktemp("other"), 6, seed=500)
+
+
+@pytest.fixture(scope="session")
+def shapes_model(shapes, tmp_path_factory):
+    """A model folder trained on `shapes`."""
+    import wordsight
+
+    path = tmp_path_factory.mktemp("models") / "shapes"
+    wordsight.train(shapes, path)
+    return path
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """Run the command line in its own process, in an empty folder; returns the finished process."""
+
+    def run(*arguments, env=None, timeout=120, **options):
+        command = [sys.executable, "-m", "wordsight", *map(str, arguments)]
+        environment = {**os.environ, **(env or {})}
+        options = {"cwd": tmp_path, "capture_output": True, "text": True, "errors": "surrogateescape", **options}
+        return subprocess.run(command, env=environment, timeout=timeout, check=False, **options)
+
+    return run

@@ -1,0 +1,204 @@
+"""The command line as others use it: options, exit codes, one sentence for what is wrong, no connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import write_shapes
+
+COMMANDS = ["run", "train", "predict", "words", "models", "doctor", "cache", "demo"]
+
+
+def refused(process, *parts):
+    """Assert exit code 2 with one sentence and no traceback on stderr, and nothing on stdout."""
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("Error: ")]
+    assert all(part in line for part in parts), line
+    assert not process.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(cli, command):
+    process = cli(command, "--help")
+    assert (process.returncode == 0 and f"wordsight {command}" in process.stdout) or "Usage" in process.stdout
+    if command in ("run", "train", "predict", "words"):
+        assert "Examples:" in process.stdout
+
+
+def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_path):
+    process = cli("predict", other_shapes, "-m", shapes_model, "-t", "0.5", "-o", "r", "--json")
+    assert process.returncode == 0, process.stderr
+    report = json.loads(process.stdout)
+    assert report["total"] == 12 and report["classes"] == ["disc", "square"]
+    assert sum(report["accepted"].values()) + report["rejected"] == 12
+    assert (tmp_path / "r" / "predictions.jsonl").is_file()
+
+
+def test_predict_ends_with_a_table(cli, shapes_model, other_shapes):
+    process = cli("predict", other_shapes, "-m", shapes_model, "-t", "0.5")
+    for part in ("disc", "square", "rejected", "unreadable", "results/predictions.csv"):
+        assert part in process.stdout
+
+
+def test_train_then_run_finds_the_model_in_any_order(cli, shapes, other_shapes, fresh_home):
+    assert cli("train", shapes, "-o", "models/shapes").returncode == 0
+    process = cli("run", "-c", "square,disc", "-p", other_shapes)
+    assert process.returncode == 0 and "model made before" in process.stderr
+    assert "disc" in json.loads(cli("models", "--json").stdout)["models"][0]["classes"]
+
+
+def test_run_learns_from_labelled_data(cli, shapes, other_shapes, fresh_home):
+    process = cli("run", "--classes", "disc,square", "--prediction_path", other_shapes, "--data", shapes, "--json")
+    assert process.returncode == 0 and "your 24 labelled pictures" in process.stderr
+    assert json.loads(process.stdout)["total"] == 12
+    one = cli("run", "-c", "disc", "-p", other_shapes, "--data", shapes, "--json")
+    assert json.loads(one.stdout)["classes"] == ["disc", "not_disc"]
+
+
+def test_unreadable_pictures_give_exit_code_1(cli, shapes_model, other_shapes, tmp_path):
+    photos = shutil.copytree(other_shapes, tmp_path / "p")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    process = cli("predict", photos, "-m", shapes_model)
+    assert process.returncode == 1 and "Unreadable: broken.jpg" in process.stderr
+
+
+def test_wrong_requests_are_refused_in_one_sentence(cli, shapes, shapes_model, other_shapes, tmp_path, fresh_home):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    shutil.copyfile(shapes / "disc" / "000.jpg", tmp_path / "one" / "cat" / "a.jpg")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "wordsight.json").write_text("{}")
+    (tmp_path / "file").write_text("x")
+    refused(cli("run", "-c", "cat,dog", "-p", "missing"), "missing")
+    refused(cli("run", "-c", "cat,dog", "-p", "empty"), "No pictures in 'empty'")
+    refused(cli("run", "-c", "cat,dog", "-p", "broken"), "None of the 1 pictures can be read")
+    refused(cli("run", "-c", "cat,Cat", "-p", other_shapes), "'Cat' is given twice")
+    refused(cli("run", "-c", "cat,,dog", "-p", other_shapes), "cat,,dog")
+    refused(cli("run", "-c", "cat,zebraa", "-p", other_shapes), "zebraa", "Close words", "zebra")
+    refused(cli("run", "-c", "mouse,dog", "-p", other_shapes), "several meanings", "mouse#device")
+    refused(cli("run", "-c", "dog,poodle", "-p", other_shapes), "overlap")
+    refused(cli("run", "-c", "cat,dog", "-p", other_shapes, "-t", "40"), "between 0 and 1", "got 40", "write 0.4")
+    refused(cli("run", "-c", "cat,dog", "-p", other_shapes, "-t", "x"), "threshold")
+    refused(cli("run", "-c", "cat,dog", "-p", other_shapes, "-m", shapes_model), "knows disc, square, not cat, dog")
+    refused(cli("run", "-c", "cat,dog", "-p", other_shapes, "--data", shapes), "no class 'cat'", "disc, square")
+    refused(cli("run", "-c", "cat,dog", "-p", other_shapes, "--engine", "tpu"), "Unknown engine 'tpu'", "openvino")
+    refused(cli("run", "-p", other_shapes), "classes")
+    refused(cli("train", "one"), "at least 2 classes", "only 'cat'")
+    refused(cli("train", shapes, "--recipe", "magic"), "Unknown recipe 'magic'", "probe")
+    refused(cli("train", shapes, "-o", "file"), "'file' is a file")
+    refused(cli("predict", other_shapes, "-m", "half"), "config.json, model.safetensors is missing")
+    refused(cli("predict", other_shapes, "-m", shapes_model, "-o", "file"), "'file' is a file")
+    refused(cli("words", "brick"), "brick")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_model, tmp_path):
+    photos = write_shapes(tmp_path / "photos", 40)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine allows no mount")
+    try:
+        assert cli("predict", photos / "disc" / "000.jpg", "-m", shapes_model, "-t", "0", "-o", disk / "r").returncode == 0
+        before = (disk / "r" / "predictions.jsonl").read_text()
+        refused(cli("predict", photos, "-m", shapes_model, "-t", "0", "-o", disk / "r"), "Can't write to", "No space left")
+        assert (disk / "r" / "predictions.jsonl").read_text() == before
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path):
+    photos = write_shapes(tmp_path / "photos", 300)
+    command = [sys.executable, "-m", "wordsight", "predict", str(photos), "-m", str(shapes_model), "-o", str(tmp_path / "r"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "r").glob("heatmaps/*/*/*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Interrupted" in errors and "Traceback" not in errors
+    assert not (tmp_path / "r" / "predictions.jsonl").exists()
+    again = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
+    assert json.loads(again.stdout)["total"] == 600
+
+
+def test_words_lists_what_the_backbone_knows(cli):
+    process = cli("words", "cat")
+    assert process.returncode == 0 and "n02123045  tabby" in process.stdout
+    report = json.loads(cli("words", "crane", "--json").stdout)
+    assert len(report["senses"]) >= 2 and "crane#" in report["message"]
+
+
+def test_cache_is_cleared_by_one_command(cli, shapes, fresh_home):
+    cli("train", shapes, "-o", "m")
+    assert "24 embeddings" in cli("cache").stdout
+    assert "Cleared 24" in cli("cache", "--clear").stdout
+    assert "0 embeddings" in cli("cache").stdout
+
+
+def test_doctor_names_the_engine(cli):
+    report = json.loads(cli("doctor", "--json").stdout)
+    assert report["engine"] in ("openvino", "torch") and report["timm"]
+
+
+GUARD = """
+import os, socket
+def refuse(*arguments, **options):
+    with open(os.environ["WORDSIGHT_TEST_CONNECTIONS"], "a") as log:
+        log.write(repr(arguments) + "\\n")
+    raise OSError("no connection is allowed here")
+socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+"""
+
+
+def test_demo_runs_with_sockets_blocked(cli, tmp_path):
+    pytest.importorskip("skimage")
+    guard = tmp_path / "guard"
+    guard.mkdir()
+    (guard / "sitecustomize.py").write_text(GUARD)
+    log = tmp_path / "connections"
+    env = {"PYTHONPATH": str(guard), "WORDSIGHT_TEST_CONNECTIONS": str(log), "WORDSIGHT_HOME": str(tmp_path / "home"), "CI": "", "WORDSIGHT_OFFLINE": ""}
+    probe = subprocess.run([sys.executable, "-c", "import socket; socket.create_connection(('localhost', 9))"], env={**os.environ, **env}, capture_output=True)
+    assert probe.returncode and log.is_file()  # the guard itself works
+    log.unlink()
+    process = cli("demo", "-o", "d", env=env)
+    assert process.returncode == 0, process.stderr
+    assert not log.exists(), log.read_text()
+    rows = [json.loads(line) for line in (tmp_path / "d" / "results" / "predictions.jsonl").read_text().splitlines()]
+    labels = {row["file_name"]: row["label"] for row in rows}
+    assert labels["chelsea.png"] == "cat" and labels["coffee.png"] == "coffee" and labels["motorcycle_left.png"] == "motorcycle"
+    assert labels["brick.png"] is None and labels["astronaut.png"] is None
+    assert (tmp_path / "d" / "overview.png").stat().st_size > 50_000
+
+
+def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
+    code = (
+        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom wordsight.cli import _run\ncode = _run()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, code)"
+    )
+    command = [sys.executable, "-c", code, "predict", str(data / "odd_files"), "-m", str(shapes_model), "-o", str(tmp_path / "r"), "--json"]
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120, check=True)
+    report, figures = process.stdout.strip().splitlines()
+    peak_mib, code = map(int, figures.split())
+    assert code == 1 and peak_mib < 2048
+    report = json.loads(report)
+    assert report["total"] - len(report["unreadable"]) == 164 and report["total"] + len(report["skipped"]) == 256
+    assert all(item["error"] for item in report["unreadable"])
+
+
+def test_readme_first_screen_shows_both_commands():
+    head = (Path(__file__).resolve().parents[1] / "README.md").read_text().splitlines()[:30]
+    assert any("make demo" in line for line in head) and any("make test" in line for line in head)

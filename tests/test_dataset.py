@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from conftest import draw_shape
+from wordsight.dataset import find_pictures, read_labelled
+from wordsight.errors import InvalidArgument, NotFound
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    image = draw_shape("disc", 1)[0]
+    for name in ("b.jpg", "a b.png", "sub/-dash.jpg", "sub/new\nline.jpg", "sub/emoji 🐱.jpg", ".hidden.jpg"):
+        image.save(folder / name)
+    image.save(folder / "photo.php", "JPEG")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    return folder
+
+
+def test_find_pictures_finds_all_in_order_and_counts_the_rest(photos):
+    found = find_pictures([photos])
+    assert [p.name for p in found.pictures] == ["a b.png", "b.jpg", "broken.jpg", "photo.php", "sub/-dash.jpg", "sub/emoji 🐱.jpg", "sub/new\nline.jpg"]
+    assert found.skipped == ["notes.txt"]
+
+
+def test_find_pictures_reads_names_that_are_no_text(tmp_path):
+    draw_shape("disc", 1)[0].save(tmp_path / "x.jpg")
+    os.rename(tmp_path / "x.jpg", os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+    (picture,) = find_pictures([tmp_path]).pictures
+    assert picture.path.is_file() and os.fsencode(picture.name) == b"caf\xe9.jpg"
+
+
+def test_find_pictures_takes_files_and_globs(photos):
+    assert [p.name for p in find_pictures([photos / "b.jpg"]).pictures] == ["b.jpg"]
+    assert [p.name for p in find_pictures([f"{photos}/*.jpg"]).pictures] == ["b.jpg", "broken.jpg"]
+
+
+def test_find_pictures_makes_names_of_several_folders_unique(photos, tmp_path):
+    other = tmp_path / "deep" / "photos"
+    other.mkdir(parents=True)
+    draw_shape("disc", 2)[0].save(other / "b.jpg")
+    names = [p.name for p in find_pictures([photos, other]).pictures]
+    assert len(names) == len(set(names)) == 8
+
+
+def test_find_pictures_survives_links_in_a_circle(photos):
+    (photos / "sub" / "loop").symlink_to(photos)
+    assert len(find_pictures([photos]).pictures) == 7
+
+
+def test_find_pictures_passes_over_the_results(photos):
+    assert not any(p.name.startswith("sub/") for p in find_pictures([photos], exclude=photos / "sub").pictures)
+
+
+@pytest.mark.parametrize("missing", ["no/such/folder", "no/such/*.jpg"])
+def test_find_pictures_names_what_is_missing(missing):
+    with pytest.raises(NotFound, match="no/such"):
+        find_pictures([missing])
+
+
+def test_find_pictures_refuses_an_empty_folder(tmp_path):
+    with pytest.raises(InvalidArgument, match="No pictures in .*no file at all"):
+        find_pictures([tmp_path])
+
+
+def test_read_labelled_reads_class_folders(shapes):
+    labelled = read_labelled(shapes)
+    assert labelled.class_names == ["disc", "square"] and len(labelled.pictures) == 24
+    assert labelled.pictures[0].name == "disc/000.jpg" and labelled.pictures[0].label == "disc"
+
+
+def test_read_labelled_reads_csv(shapes, tmp_path):
+    table = shapes / "labels.csv"
+    table.write_text("file_name,label\ndisc/000.jpg,round\nsquare/000.jpg,square\ndisc/001.jpg,\n")
+    labelled = read_labelled(table)
+    table.unlink()
+    assert [(p.name, p.label) for p in labelled.pictures] == [("disc/000.jpg", "round"), ("square/000.jpg", "square")]
+
+
+def test_read_labelled_refuses_csv_that_climbs_out(tmp_path):
+    (tmp_path / "x.csv").write_text("file_name,label\n../../etc/passwd,cat\n")
+    with pytest.raises(InvalidArgument, match="outside its folder"):
+        read_labelled(tmp_path / "x.csv")
+
+
+def test_read_labelled_refuses_one_class(shapes, tmp_path):
+    (tmp_path / "disc").mkdir()
+    draw_shape("disc", 1)[0].save(tmp_path / "disc" / "a.jpg")
+    with pytest.raises(InvalidArgument, match="at least 2 classes.*only 'disc'"):
+        read_labelled(tmp_path)
+
+
+def test_read_labelled_refuses_names_that_differ_by_case(tmp_path):
+    for name in ("Cat", "cat", "dog"):
+        (tmp_path / name).mkdir()
+        draw_shape("disc", 1)[0].save(tmp_path / name / "a.jpg")
+    with pytest.raises(InvalidArgument, match="'Cat' and 'cat'"):
+        read_labelled(tmp_path)

@@ -1,0 +1,135 @@
+"""Backbones and engines: the embedded default, agreement, start-up, and no connection."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from conftest import draw_shape
+from wordsight.backbones import Preprocessing, embedded_backbones, find_prepared, list_backbones, load_backbone
+from wordsight.dataset import find_pictures
+from wordsight.embed import Embedder
+from wordsight.errors import BackboneUnavailable, InvalidArgument
+from wordsight.runtime import TorchRuntime, open_runtime
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone()
+
+
+@pytest.fixture(scope="module")
+def pixels(backbone):
+    return np.asarray(draw_shape("disc", 3)[0].resize((352, 256)))
+
+
+def test_list_backbones_puts_the_embedded_first():
+    assert list_backbones("*lite*")[: len(embedded_backbones())] == embedded_backbones()
+    assert "tf_efficientnet_lite0" in embedded_backbones() and any(name.startswith("resnet50") for name in list_backbones("resnet50*"))
+
+
+def test_engines_agree(backbone, pixels):
+    a, b = open_runtime(backbone, "openvino").encode(pixels, True), TorchRuntime(backbone).encode(pixels, True)
+    for ours, theirs in ((a.embedding, b.embedding), (a.feature_map, b.feature_map)):
+        assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
+
+
+def test_embedding_is_the_mean_of_the_feature_map(backbone, pixels):
+    encoding = open_runtime(backbone).encode(pixels, feature_map=True)
+    assert encoding.feature_map.shape == (1280, 8, 11) and encoding.embedding.shape == (1280,)
+    assert np.allclose(encoding.feature_map.mean(axis=(1, 2)), encoding.embedding, atol=1e-5)
+    assert open_runtime(backbone).encode(pixels).feature_map is None
+
+
+def test_bf16_stays_close(backbone, pixels):
+    exact, fast = open_runtime(backbone).encode(pixels).embedding, open_runtime(backbone, dtype="bf16").encode(pixels).embedding
+    assert np.dot(exact, fast) / np.linalg.norm(exact) / np.linalg.norm(fast) > 0.995
+
+
+def test_a_prepared_backbone_is_found_by_its_weights(backbone):
+    assert find_prepared(backbone.fingerprint, "x").num_features == 1280
+    assert find_prepared("0" * 64, "x") is None
+
+
+@pytest.mark.parametrize(("size", "expected"), [((500, 500), (320, 320)), ((300, 400), (288, 384)), ((3000, 100), (640, 160)), ((1, 5000), (160, 640))])
+def test_area_keeps_the_aspect_ratio(backbone, size, expected):
+    height, width = backbone.preprocessing.input_size(size)
+    assert (height, width) == expected
+
+
+def test_squash_is_always_the_same_size():
+    assert Preprocessing((224, 224), (0,) * 3, (1,) * 3, "bicubic", "squash").input_size((1, 999)) == (224, 224)
+
+
+def test_unknown_backbone_names_close_ones():
+    with pytest.raises(InvalidArgument, match="Unknown backbone 'resnet5'. Close names: .*resnet50.*list_backbones"):
+        load_backbone("resnet5")
+
+
+def test_a_download_that_may_not_happen_names_the_embedded_choices():
+    with pytest.raises(BackboneUnavailable, match="--offline forbids it. Embedded choices: tf_efficientnet_lite0"):
+        load_backbone("resnet18.a1_in1k")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
+def test_any_timm_network_works_from_a_local_folder(name, tmp_path, shapes, monkeypatch):
+    import json
+
+    import timm
+    from safetensors.torch import save_file
+
+    import wordsight
+
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    module = timm.create_model(name, pretrained=False, num_classes=10)
+    folder = tmp_path / "local"
+    folder.mkdir()
+    save_file(module.state_dict(), folder / "model.safetensors")
+    cfg = {
+        k: v for k, v in module.pretrained_cfg.items() if k in ("input_size", "mean", "std", "classifier", "fixed_input_size", "interpolation", "first_conv")
+    }
+    (folder / "config.json").write_text(json.dumps({"architecture": name, "num_classes": 10, "pretrained_cfg": {**cfg, "num_classes": 10}}))
+    model = wordsight.train(shapes, tmp_path / "m", backbone=f"local-dir:{folder}")
+    again = wordsight.load(tmp_path / "m")
+    assert again.backbone.fingerprint == model.backbone.fingerprint
+    (first, *_) = again.predict(shapes, threshold=0)
+    assert first.probability > 0
+    assert (first.map is not None) == again.backbone.pooled == (name == "resnet18") or first.label is None
+
+
+def test_default_recognises_imagenet_photos(data, tmp_path):
+    from wordsight.vocabulary import imagenet_synsets
+
+    embedder = Embedder(load_backbone())
+    files = find_pictures([data / "imagenet_sample"]).pictures
+    weight, bias = embedder.backbone.imagenet_head()
+    logits = np.stack([item.embedding for item in embedder.embed_all(files)]) @ weight.T + bias
+    index = {s.wnid: s.index for s in imagenet_synsets()}
+    truth = np.array([index[file.name.split("_")[0]] for file in files])
+    ranked = np.argsort(-logits, axis=1)
+    assert (ranked[:, 0] == truth).mean() >= 0.85
+    assert (ranked[:, :5] == truth[:, None]).any(axis=1).mean() >= 0.96
+
+
+def test_training_and_predicting_need_no_torch(shapes, other_shapes, tmp_path, backbone):
+    open_runtime(backbone)  # compiled and cached
+    code = (
+        "import sys, wordsight; m = wordsight.train(sys.argv[1], sys.argv[3]); r = wordsight.load(sys.argv[3]).predict(sys.argv[2], output=sys.argv[4])\n"
+        "print(len(r), [m for m in ('torch', 'timm', 'torchvision', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(shapes), str(other_shapes), str(tmp_path / "m"), str(tmp_path / "r")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "12 []"
+    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+
+
+def test_openvino_is_imported_without_its_telemetry():
+    code = (
+        "import sys; from wordsight.runtime import import_openvino; import_openvino()\n"
+        "print([m for m in sys.modules if 'telemetry' in m and 'stub' not in m and not m.startswith('openvino.tools')])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from wordsight.errors import UnknownWord
+from wordsight.vocabulary import close_words, explain, imagenet_synsets, resolve, senses
+
+
+def test_table_holds_all_of_imagenet_in_order():
+    classes = imagenet_synsets()
+    assert [s.index for s in classes] == list(range(1000))
+    assert classes[0].wnid == "n01440764" and classes[281].words[0] == "tabby"
+
+
+@pytest.mark.parametrize(
+    ("word", "wnid", "count"),
+    [
+        ("dog", "n02084071", 118), ("Dogs", "n02084071", 118), ("cat", "n02121620", 7), ("canis familiaris", "n02084071", 118),
+        ("wolves", "n02114100", 4), ("vehicle", "n04524313", 67), ("street_sign", "n06794110", 1), ("automobile", "n02958343", 10),
+    ],
+)  # fmt: skip
+def test_resolve_finds_words_in_every_form(word, wnid, count):
+    sense = resolve(word)
+    assert sense.synset.wnid == wnid and len(sense.classes) == count
+
+
+def test_vehicle_holds_cab_minivan_and_streetcar():
+    names = {imagenet_synsets()[i].words[0] for i in resolve("vehicle").classes}
+    assert {"cab", "minivan", "streetcar"} <= names
+
+
+@pytest.mark.parametrize("word", ["crane", "mouse", "bow", "seal"])
+def test_resolve_lists_the_senses_of_ambiguous_words(word):
+    with pytest.raises(UnknownWord, match=f"'{word}' has several meanings. Choose with: '{word}#"):
+        resolve(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "wnid"),
+    [("crane#bird", "n02012849"), ("crane#device", "n03126707"), ("mouse#computer", "n03793489"), ("bow#weapon", "n02879718"), ("bow#n02879718", "n02879718")],
+)
+def test_resolve_chooses_by_hint(word, wnid):
+    assert resolve(word).synset.wnid == wnid
+
+
+@pytest.mark.parametrize("word", ["crane", "mouse", "bow", "dog", "monitor"])
+def test_every_listed_name_chooses_its_own_sense(word):
+    for sense in senses(word):
+        if sense.classes:
+            assert resolve(sense.name).synset == sense.synset
+
+
+def test_resolve_names_close_words():
+    with pytest.raises(UnknownWord, match="Close words: .*zebra"):
+        resolve("zebraa")
+    assert "cat" in close_words("catt")
+    with pytest.raises(UnknownWord, match="not in the backbone's vocabulary"):
+        resolve("brick")
+
+
+def test_resolve_says_when_a_hint_fits_nothing():
+    with pytest.raises(UnknownWord, match="fits no known sense"):
+        resolve("crane#banana")
+
+
+def test_explain_marks_the_chosen_sense():
+    report = explain("cat")
+    assert [s["name"] for s in report["senses"] if s["chosen"]] == ["cat#true cat"] or sum(s["chosen"] for s in report["senses"]) == 1
+    assert [281, "n02123045", "tabby"] in report["senses"][0]["classes"]
+    assert not any(s["chosen"] for s in explain("crane")["senses"])
