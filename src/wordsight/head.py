@@ -5,6 +5,7 @@ Everything here is linear algebra on embeddings that are already computed; no pi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 from .errors import InvalidArgument
 
 SHRINKAGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-INVERSE_PENALTIES = (0.03, 0.3)
+INVERSE_PENALTIES = (0.3,)
 FOLDS = 5
 MAX_CV_ROWS = 6000  # regularisation is chosen on at most this many pictures
 MAX_REFERENCES = 2048
@@ -277,7 +278,7 @@ def _within_scatter(x: np.ndarray, y: np.ndarray, classes: int):
     """Return class means (classes, r) and the eigenvalues and vectors of the pooled covariance (r, r)."""
     means = np.stack([x[y == c].mean(axis=0) for c in range(classes)])
     weights = 1.0 / np.sqrt(np.bincount(y, minlength=classes)[y] * classes)  # every class weighs the same
-    residuals = (x - means[y]) * weights[:, None]
+    residuals = (x - means[y]) * weights[:, None].astype(x.dtype)
     values, vectors = np.linalg.eigh(residuals.T @ residuals)
     return means, np.maximum(values, 0.0), vectors
 
@@ -299,15 +300,16 @@ def _fit_logistic(x: np.ndarray, y: np.ndarray, classes: int, inverse_penalty: f
     on the curvature (1992), which is diagonal because `x` is a part of rows in their own singular basis.
     """
     n, width = x.shape
-    row_weight = n / (classes * np.bincount(y, minlength=classes)[y])[:, None]  # (n, 1)
-    one_hot = np.eye(classes)[y]
-    x1 = np.concatenate([x, np.ones((n, 1))], axis=1)  # the last column carries the bias
+    row_weight = (n / (classes * np.bincount(y, minlength=classes)[y])[:, None]).astype(x.dtype)  # (n, 1)
+    one_hot = np.eye(classes, dtype=x.dtype)[y]
+    x1 = np.concatenate([x, np.ones((n, 1), x.dtype)], axis=1)  # the last column carries the bias
     penalty = np.append(np.full(width, 1.0 / inverse_penalty), 0.0)
-    step = 1.0 / (0.5 * row_weight.max() * np.append(power, n) + penalty)
-    theta = previous = np.zeros((classes, width + 1))
+    step = (1.0 / (0.5 * row_weight.max() * np.append(power, n) + penalty)).astype(x.dtype)
+    penalty = penalty.astype(x.dtype)
+    theta = previous = np.zeros((classes, width + 1), x.dtype)
     momentum = 1.0
     for _ in range(300):
-        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         ahead = theta + (momentum - 1) / following * (theta - previous)
         residual = (softmax(x1 @ ahead.T) - one_hot) * row_weight  # (n, classes)
         gradient = residual.T @ x1 + ahead * penalty
