@@ -8,6 +8,7 @@ there without either.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import importlib.util
 import json
@@ -98,7 +99,7 @@ class Backbone:
     pooled: bool
     pretrained_cfg: dict
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Identify everything that decides an embedding: weights and preprocessing."""
         text = self.fingerprint + json.dumps(asdict(self.preprocessing), sort_keys=True)

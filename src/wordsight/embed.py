@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .backbones import Backbone
 from .cache import EmbeddingCache
@@ -48,8 +48,6 @@ class Embedder:
         self.cache = cache if cache is not None else EmbeddingCache()
         self.dtype = dtype
         self.engine = choose_engine(engine)
-        self._runtime: Runtime | None = None
-        self._opening = threading.Lock()
 
     @property
     def key(self) -> str:
@@ -59,10 +57,7 @@ class Embedder:
     @property
     def runtime(self) -> Runtime:
         """The engine; opened on first use."""
-        with self._opening:
-            if self._runtime is None:
-                self._runtime = open_runtime(self.backbone, self.engine, self.dtype)
-        return self._runtime
+        return open_runtime(self.backbone, self.engine, self.dtype)
 
     def encode(self, photo: Photo, feature_map: bool = False) -> Encoding:
         """Encode one decoded picture."""
@@ -110,7 +105,11 @@ def read(file: PictureFile) -> tuple[bytes, bytes]:
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Map in threads, yielding results in order, with no more than a few items a thread under way."""
+    """Map in threads, yielding results in order, with no more than a few items a thread under way.
+
+    Meanwhile numpy's own threads rest: for the small products of one picture they only take the cores from the others.
+    """
+    limits = threadpool_limits(limits=1, user_api="blas")
     executor = ThreadPoolExecutor(threads, thread_name_prefix="wordsight")
     under_way: collections.deque[Future[Result]] = collections.deque()
     try:
@@ -122,3 +121,4 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], thre
             yield under_way.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        limits.restore_original_limits()

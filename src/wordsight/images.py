@@ -21,6 +21,7 @@ MIN_LONGEST, MAX_LONGEST = 640, 1280  # pixels; a picture is decoded no smaller 
 LARGE_PIXELS = 12_000_000  # pictures above this are decoded one at a time, so that memory stays bounded
 REFUSED_FORMATS = {"EPS": "PostScript is a program and is not run", "WMF": "Windows metafiles are drawing programs"}
 NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}  # films and weather data that Pillow knows by name only
+USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # photos all the same
 _INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -64,8 +65,10 @@ def picture_formats() -> list[str]:
 
 def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
     """Tell whether a file counts as a picture: its suffix (with dot) or its first bytes (1,024 will do) say so."""
-    picture_formats()
     suffix = suffix.lower()
+    if suffix in USUAL_SUFFIXES:  # spares loading all of Pillow's formats
+        return True
+    picture_formats()
     if suffix in UNREADABLE_SUFFIXES or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_PICTURES:
         return True
     if len(first_bytes) < 16:

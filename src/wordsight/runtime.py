@@ -26,6 +26,9 @@ from .home import writing
 ENGINES = ("auto", "openvino", "torch")
 DTYPES = ("f32", "bf16")
 GPU_CALLERS = 64
+KEPT_OPEN = 2
+_open: dict[tuple[str, str, str], Runtime] = {}
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def cores() -> int:
 
 
 def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -> Runtime:
-    """Load a backbone into an engine.
+    """Load a backbone into an engine; the two used last are kept open for further calls.
 
     Args:
         backbone: what to run.
@@ -74,7 +77,14 @@ def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -
     """
     if dtype not in DTYPES:
         raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(DTYPES)}.")
-    return (TorchRuntime if choose_engine(engine) == "torch" else OpenVinoRuntime)(backbone, dtype)
+    chosen = choose_engine(engine)
+    key = (backbone.key, chosen, dtype)
+    with _opening:
+        runtime = _open.pop(key, None) or (TorchRuntime if chosen == "torch" else OpenVinoRuntime)(backbone, dtype)
+        while len(_open) >= KEPT_OPEN:
+            del _open[next(iter(_open))]
+        _open[key] = runtime  # the newest stands last
+    return runtime
 
 
 def choose_engine(engine: str = "auto") -> str:
