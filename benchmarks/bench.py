@@ -236,7 +236,12 @@ def dtype(work: Path) -> list[str]:
         right[name] = float(np.mean([row["top_label"] == row["file_name"].split("/")[0] for row in lines]))
         rows.append(f"| {name} | {spread(times[name])} | {right[name]:.2%} | {np.mean([row['label'] is not None for row in lines]):.1%} |")
     ratio = statistics.median(a / b for a, b in zip(times["f32"], times["bf16"], strict=True))
-    return ["| cold training on 600 photos | seconds | right on 300 others | accepted at 0.99 |", "|---|---|---|---|", *rows, f"\nbf16 is **{ratio:.2f} ×** as fast."]
+    return [
+        "| cold training on 600 photos | seconds | right on 300 others | accepted at 0.99 |",
+        "|---|---|---|---|",
+        *rows,
+        f"\nbf16 is **{ratio:.2f} ×** as fast.",
+    ]
 
 
 @section

@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
     for wnid in sorted(wanted | also):
         names, parents, gloss = synsets[wnid]
         order = [senses.get(name.lower(), [wnid]).index(wnid) + 1 for name in names]
-        frequency = ",".join(str(counts[name.lower(), n]) for name, n in zip(names, order))
+        frequency = ",".join(str(counts[name.lower(), n]) for name, n in zip(names, order, strict=False))
         ranks = ",".join(map(str, order))
         kept = ",".join(p for p in parents) if wnid in wanted else ",".join(parents)
         lines.append("\t".join([wnid, str(index.get(wnid, "")), ranks, frequency, kept, "|".join(names), gloss]))

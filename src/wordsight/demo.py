@@ -19,8 +19,7 @@ from .training import Embedding
 
 CLASSES = "cat,coffee,motorcycle,flower"
 PHOTOS = {
-    "skimage": ("data", ["astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"]
-                + ["gravel.png", "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg"]),
+    "skimage": ("data", ["astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png", "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg"]),
     "sklearn": ("datasets/images", ["china.jpg", "flower.jpg"]),
 }  # package -> folder in it, file names  # fmt: skip
 SIDE = 320

@@ -17,7 +17,7 @@ from .cache import EmbeddingCache
 from .dataset import PictureFile
 from .errors import UnreadableImage
 from .images import MAX_BYTES, Photo, decode, resize
-from .runtime import Encoding, Runtime, callers, choose_engine, open_runtime
+from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,6 +48,8 @@ class Embedder:
         self.cache = cache if cache is not None else EmbeddingCache()
         self.dtype = dtype
         self.engine = choose_engine(engine)
+        if self.engine == "openvino":
+            convert(backbone)
 
     @property
     def key(self) -> str:

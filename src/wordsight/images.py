@@ -23,6 +23,7 @@ REFUSED_FORMATS = {"EPS": "PostScript is a program and is not run", "WMF": "Wind
 NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}  # films and weather data that Pillow knows by name only
 USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # photos all the same
+warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of odd metadata; what matters is raised
 _INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -95,9 +96,7 @@ def decode(data: bytes) -> Photo:
         UnreadableImage: no picture, broken, or more than 120 megapixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters is raised
-            return _decode(data)
+        return _decode(data)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError:

@@ -126,10 +126,9 @@ class OpenVinoRuntime:
     engine = "openvino"
 
     def __init__(self, backbone: Backbone, dtype: str = "f32") -> None:
-        network = backbone.folder / "network.xml"
+        convert(backbone)
         ov = import_openvino()
-        if not network.is_file():
-            _convert(backbone, network, ov)
+        network = _network_file(backbone)
         self.dtype = dtype
         streams = cores()
         core = ov.Core()
@@ -240,12 +239,20 @@ def one_pass_module(backbone: Backbone):
     return OnePass().eval()
 
 
-def _convert(backbone: Backbone, network: Path, ov) -> None:
-    """Convert the torch module to OpenVINO's files, once."""
+def _network_file(backbone: Backbone) -> Path:
+    return backbone.folder / "network.xml"
+
+
+def convert(backbone: Backbone) -> None:
+    """Convert the torch module to OpenVINO's files, if that was not done before. Call it before starting threads."""
+    network = _network_file(backbone)
+    if network.is_file():
+        return
     import warnings
 
     import torch
 
+    ov = import_openvino()
     height, width = backbone.preprocessing.image_size
     sides = (height, width) if backbone.preprocessing.fit == "squash" else (-1, -1)
     with warnings.catch_warnings():
