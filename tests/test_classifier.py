@@ -225,7 +225,7 @@ def test_a_model_of_another_version_is_refused(shapes_model, tmp_path):
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     record = json.loads((folder / "wordsight.json").read_text())
     (folder / "wordsight.json").write_text(json.dumps({**record, "format": 99, "wordsight_version": "9.9"}))
-    with pytest.raises(InvalidModel, match="format 99 by wordsight 9.9"):
+    with pytest.raises(InvalidModel, match=r"format 99 by wordsight 9.9"):
         wordsight.load(folder)
 
 

@@ -64,7 +64,7 @@ def test_find_pictures_names_what_is_missing(missing):
 
 
 def test_find_pictures_refuses_an_empty_folder(tmp_path):
-    with pytest.raises(InvalidArgument, match="No pictures in .*no file at all"):
+    with pytest.raises(InvalidArgument, match=r"No pictures in .*no file at all"):
         find_pictures([tmp_path])
 
 
@@ -91,7 +91,7 @@ def test_read_labelled_refuses_csv_that_climbs_out(tmp_path):
 def test_read_labelled_refuses_one_class(shapes, tmp_path):
     (tmp_path / "disc").mkdir()
     draw_shape("disc", 1)[0].save(tmp_path / "disc" / "a.jpg")
-    with pytest.raises(InvalidArgument, match="at least 2 classes.*only 'disc'"):
+    with pytest.raises(InvalidArgument, match=r"at least 2 classes.*only 'disc'"):
         read_labelled(tmp_path)
 
 

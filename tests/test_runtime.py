@@ -66,12 +66,12 @@ def test_squash_is_always_the_same_size():
 
 
 def test_unknown_backbone_names_close_ones():
-    with pytest.raises(InvalidArgument, match="Unknown backbone 'resnet5'. Close names: .*resnet50.*list_backbones"):
+    with pytest.raises(InvalidArgument, match=r"Unknown backbone 'resnet5'. Close names: .*resnet50.*list_backbones"):
         load_backbone("resnet5")
 
 
 def test_a_download_that_may_not_happen_names_the_embedded_choices():
-    with pytest.raises(BackboneUnavailable, match="--offline forbids it. Embedded choices: tf_efficientnet_lite0"):
+    with pytest.raises(BackboneUnavailable, match=r"--offline forbids it. Embedded choices: tf_efficientnet_lite0"):
         load_backbone("resnet18.a1_in1k")
 
 

@@ -51,7 +51,7 @@ def test_every_listed_name_chooses_its_own_sense(word):
 
 
 def test_resolve_names_close_words():
-    with pytest.raises(UnknownWord, match="Close words: .*zebra"):
+    with pytest.raises(UnknownWord, match=r"Close words: .*zebra"):
         resolve("zebraa")
     assert "cat" in close_words("catt")
     with pytest.raises(UnknownWord, match="not in the backbone's vocabulary"):

@@ -36,7 +36,31 @@ _HOME = {
     "train": "training",
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = [
+    "BackboneUnavailable",
+    "Classifier",
+    "Counts",
+    "EmbeddingCache",
+    "InvalidArgument",
+    "InvalidModel",
+    "NotFound",
+    "OutputError",
+    "Prediction",
+    "Results",
+    "Sense",
+    "UnknownWord",
+    "UnreadableImage",
+    "WordsightError",
+    "__version__",
+    "list_backbones",
+    "list_models",
+    "load",
+    "load_backbone",
+    "resolve",
+    "run",
+    "senses",
+    "train",
+]
 
 
 def __getattr__(name: str):

@@ -65,12 +65,14 @@ class Preprocessing:
     def from_dict(cls, values: dict) -> Preprocessing:
         """Read what `dataclasses.asdict` and JSON made of it."""
         height, width = (int(side) for side in values["image_size"])
-        mean, std = ([float(v) for v in values[key]] for key in ("mean", "std"))
+        mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
         if not (0 < height <= 4096 and 0 < width <= 4096) or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError("preprocessing out of range")
         if values["fit"] not in ("area", "squash"):
             raise ValueError(f"fit {values['fit']!r}")
-        return cls((height, width), tuple(mean), tuple(std), str(values["interpolation"]), values["fit"])
+        if values["interpolation"] not in ("bicubic", "bilinear", "lanczos", "nearest"):
+            raise ValueError(f"interpolation {values['interpolation']!r}")
+        return cls((height, width), mean, std, str(values["interpolation"]), values["fit"])
 
 
 @dataclass(frozen=True)
@@ -327,7 +329,12 @@ def _preprocessing(name: str, cfg: dict) -> Preprocessing:
     if cfg["architecture"] in EMBEDDED:
         height = width = EMBEDDED_SIZE
     fit = "squash" if cfg.get("fixed_input_size", False) else "area"
-    return Preprocessing((height, width), tuple(cfg["mean"]), tuple(cfg["std"]), cfg.get("interpolation") or "bicubic", fit)
+    return Preprocessing((height, width), tuple(cfg["mean"]), tuple(cfg["std"]), _known_interpolation(cfg), fit)
+
+
+def _known_interpolation(cfg: dict) -> str:
+    name = cfg.get("interpolation")
+    return name if name in ("bicubic", "bilinear", "lanczos", "nearest") else "bicubic"  # "random" is for training
 
 
 def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:

@@ -173,7 +173,7 @@ class Classifier:
         weights = self.backbone.weights()
         weights[f"{self.backbone.head_name}.weight"] = self.head.weight
         weights[f"{self.backbone.head_name}.bias"] = self.head.bias
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         if self.neighbourhood is not None:
             arrays |= {"references": self.neighbourhood.references.astype(np.float16), "center": self.neighbourhood.center}
         if self.gate is not None:

@@ -170,7 +170,7 @@ def models_command(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({"models": models, "backbones": embedded_backbones()}))
         return
-    rows = [[", ".join(model["classes"]), model["supervision"], model["path"]] for model in models]
+    rows = [[", ".join(names), supervision, str(path)] for path, names, supervision in list_models()]
     _print_table(["classes", "learned from", "folder"], rows, "No model yet. Make one with 'wordsight train DATA -o MODEL'.")
     print(f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is downloaded when first used.")
 
@@ -213,7 +213,7 @@ def demo_command(
     with _progress() as progress:
         results = demo(output, progress, _say)
     if not as_json:
-        rows = [[p.file_name, p.label or "–", f"{p.probability:.3f}", p.top_label if not p.label else ""] for p in results]
+        rows = [[p.file_name, p.label or "–", f"{p.probability:.3f}", "" if p.label else str(p.top_label)] for p in results]
         _print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
     _print_results(results, as_json)
 
@@ -263,7 +263,8 @@ def _print_training(model: Any, as_json: bool) -> None:
     _print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
     metrics = info["metrics"]
     print(
-        f"On held-out folds: {metrics['accuracy']:.1%} right; at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
+        f"On held-out folds: {metrics['accuracy']:.1%} right; "
+        f"at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
     )
     for name, reason in info["unreadable"][:10]:
         _say(f"Left out, unreadable: {name}: {reason}")

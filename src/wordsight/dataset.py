@@ -59,9 +59,9 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
         InvalidArgument: no source holds a picture.
     """
     found = Found()
-    sources = [os.fspath(source) for source in sources]
-    several = len(sources) > 1
-    for source in sources:
+    named = [os.fspath(source) for source in sources]
+    several = len(named) > 1
+    for source in named:
         for root in _expand(source):
             if root.is_dir():
                 _walk(root, root.name + "/" if several else "", found, exclude)
@@ -70,7 +70,7 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
     found.pictures = _unique_names(found.pictures)
     if not found.pictures:
         what = "no file at all" if not found.skipped else f"{len(found.skipped)} files, none of them a picture"
-        raise InvalidArgument(f"No pictures in {_quoted(sources)}: {what}. Give a folder of photos, such as 'photos/'.")
+        raise InvalidArgument(f"No pictures in {_quoted(named)}: {what}. Give a folder of photos, such as 'photos/'.")
     return found
 
 
@@ -88,6 +88,7 @@ def read_labelled(source: str | os.PathLike) -> LabelledSet:
         raise NotFound(f"No such training data: '{source}'. Give a folder with one subfolder a class, such as data/cat and data/dog.")
     if path.is_dir():
         metadata = path / "metadata.csv"
+        skipped: list[str]
         if metadata.is_file() and "label" in _csv_columns(metadata):
             pictures, skipped = _read_csv(metadata), []
         else:

@@ -19,9 +19,13 @@ from .training import Embedding
 
 CLASSES = "cat,coffee,motorcycle,flower"
 PHOTOS = {
-    "skimage": ("data", ["astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png", "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg"]),
-    "sklearn": ("datasets/images", ["china.jpg", "flower.jpg"]),
-}  # package -> folder in it, file names  # fmt: skip
+    "skimage": (
+        "data",
+        "astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png "
+        "motorcycle_left.png motorcycle_right.png page.png retina.jpg rocket.jpg",
+    ),
+    "sklearn": ("datasets/images", "china.jpg flower.jpg"),
+}  # package -> folder in it, file names
 SIDE = 320
 
 
@@ -54,7 +58,8 @@ def demo(output: str | os.PathLike, progress: Progress | None = None, say: Calla
 
 def _sources() -> list[Path]:
     found = []
-    for package, (folder, names) in PHOTOS.items():
+    for package, (folder, listed) in PHOTOS.items():
+        names = listed.split()
         spec = importlib.util.find_spec(package)
         root = Path(spec.origin).parent / folder if spec and spec.origin else None
         if root is None or not all((root / name).is_file() for name in names):

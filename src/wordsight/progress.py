@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from typing import Any
 
 SILENT_S, LINE_EVERY_S = 1.0, 10.0
 
@@ -26,7 +27,7 @@ def _bar():
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, tuple[int, float]] = {}
+        tasks: dict[str, tuple[Any, float]] = {}
 
         def update(done: int, total: int, what: str) -> None:
             if what not in tasks:

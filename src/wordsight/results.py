@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -206,10 +207,8 @@ class ResultsWriter:
     def abandon(self) -> None:
         """Drop the unfinished tables; an earlier run's stay as they were."""
         for file, name in ((self._lines, ".predictions.jsonl.part"), (self._table, ".predictions.csv.part")):
-            try:
+            with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
                 file.close()
-            except OSError:  # a full disk may refuse even the last buffer, which is being dropped anyway
-                pass
             (self.output / name).unlink(missing_ok=True)
 
 

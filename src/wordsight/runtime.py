@@ -276,6 +276,7 @@ def _gpu_likely() -> bool:
 
 
 def torch_device() -> str:
+    """Return "cuda", "mps" or "cpu": the best that torch has here."""
     import torch
 
     if torch.cuda.is_available():

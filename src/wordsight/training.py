@@ -97,8 +97,8 @@ def train_labelled(data: LabelledSet, output: str | os.PathLike | None, recipe: 
     for name in data.class_names:
         if counts[name] < 2:
             raise InvalidArgument(f"Class '{name}' has {counts[name]} readable pictures; training needs at least 2 of each class, and 20 do well.")
-    embeddings = np.stack([item.embedding for item in readable])
-    labels = np.array([data.class_names.index(item.file.label) for item in readable])
+    embeddings = np.stack([item.embedding for item in readable if item.embedding is not None])
+    labels = np.array([data.class_names.index(str(item.file.label)) for item in readable])
     head, report = fit_head(embeddings, labels, len(data.class_names), seed)
     assert report is not None
     catch_all = _catch_all(data.class_names)

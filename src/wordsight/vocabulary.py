@@ -78,7 +78,7 @@ def synsets() -> dict[str, Synset]:
 
 def imagenet_synsets() -> list[Synset]:
     """Return the 1,000 ImageNet classes in their order."""
-    return sorted((s for s in synsets().values() if s.index is not None), key=lambda s: s.index)
+    return sorted((s for s in synsets().values() if s.index is not None), key=lambda s: s.index or 0)
 
 
 def senses(word: str) -> list[Sense]:
