@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -295,3 +296,25 @@ def test_cat_and_dog_figures(data, tmp_path):
     assert np.mean([p.label == t for p, t in accepted]) >= 0.995
     others = model.predict([data / "clothing" / "test", data / "street" / "photos"])
     assert sum(others.counts.accepted.values()) <= 0.01 * len(others)
+
+
+def test_two_runs_do_not_write_into_one_folder(shapes_model, other_shapes, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "r").mkdir()
+    held = os.open(tmp_path / "r", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(InvalidArgument, match="Another run is writing"):
+        wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")
+    os.close(held)
+    assert len(wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")) == 12
+
+
+def test_originals_are_copied_where_links_are_not_to_be_had(shapes_model, other_shapes, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    results = wordsight.load(shapes_model).predict(other_shapes, threshold=0.5, output=tmp_path / "r")
+    copies = [path for path in (tmp_path / "r" / "images").rglob("*.jpg")]
+    assert copies and not any(path.is_symlink() for path in copies)
+    assert results.copied_bytes == sum(path.stat().st_size for path in copies)

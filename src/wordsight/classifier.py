@@ -131,7 +131,8 @@ class Classifier:
             raise
         finally:
             embedder.cache.close()
-        return Results(self.class_names, threshold, counts, folder, kept)
+        copied = None if writer is None else writer.copied_bytes
+        return Results(self.class_names, threshold, counts, folder, copied, kept)
 
     def _predict_one(self, file: PictureFile, embedder: Embedder, threshold: float, writer: ResultsWriter | None) -> Prediction:
         try:

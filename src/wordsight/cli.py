@@ -247,12 +247,19 @@ def _print_results(results: Any, as_json: bool) -> NoReturn:
         _print_table([f"label (probability ≥ {results.threshold:g})", "photos"], rows, "")
         if counts.skipped:
             print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
-        print(f"Results: {_printable(results.output)}/predictions.csv, predictions.jsonl, images/ (links to your photos, no space used), heatmaps/, masks/")
+        print(f"Results: {_printable(results.output)}/predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
     for name, reason in counts.unreadable[:10]:
         _say(f"Unreadable: {name}: {reason}")
     if len(counts.unreadable) > 10:
         _say(f"… and {len(counts.unreadable) - 10} more; see the error column of predictions.csv.")
     raise typer.Exit(1 if counts.unreadable else 0)
+
+
+def _drawn(copied_bytes: int | None) -> str:
+    if copied_bytes is None:
+        return ""
+    cost = f"copies of your photos, {copied_bytes / 2**20:.0f} MiB" if copied_bytes else "links to your photos, no space used"
+    return f", images/ ({cost}), heatmaps/, masks/"
 
 
 def _print_training(model: Any, as_json: bool) -> None:

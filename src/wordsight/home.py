@@ -38,7 +38,9 @@ def writing(path: Path):
         if isinstance(error, OutputError):
             raise
         reason = error.strerror or str(error) or type(error).__name__
-        raise OutputError(f"Can't write to '{path}': {reason}. Choose another folder with -o, or free some space.") from error
+        ours = any(path.is_relative_to(folder) for folder in (cache_folder(), models_folder()))
+        step = "Set WORDSIGHT_HOME to a folder that can be written" if ours else "Choose another folder with -o"
+        raise OutputError(f"Can't write to '{path}': {reason}. {step}, or free some space.") from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -110,12 +110,14 @@ class Results:
         threshold: probability from which a label is given.
         counts: how many fared how.
         output: folder of the results, or None.
+        copied_bytes: what the originals take there: 0 where they are linked, None where none are there.
     """
 
     class_names: list[str]
     threshold: float
     counts: Counts
     output: Path | None = None
+    copied_bytes: int | None = None
     _kept: list[Prediction] = field(default_factory=list)
 
     @property
@@ -149,10 +151,12 @@ class ResultsWriter:
         self._folders = _folder_names(class_names)
         self._old = _drawn_by_earlier_run(output)
         self._new: set[str] = set()
+        self._copied: list[int] = []
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock_folder(output)
             self._lines = open(output / ".predictions.jsonl.part", "w", encoding="utf-8")  # noqa: SIM115
             self._table = open(output / ".predictions.csv.part", "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
             self._rows = csv.writer(self._table)
@@ -176,9 +180,14 @@ class ResultsWriter:
         with writing(self.output):
             write_atomic(self.output / heatmap, superimpose(image, prediction.map, prediction.box_xyxy, size))
             write_atomic(self.output / mask, segmentation(prediction.map, size))
-            _link_or_copy(file.path, self.output / original)
+            self._copied.append(_link_or_copy(file.path, self.output / original))
         self._new.update((heatmap, mask, original))
         prediction.heatmap, prediction.mask = heatmap, mask
+
+    @property
+    def copied_bytes(self) -> int | None:
+        """What the originals take: 0 where they are linked, None where none are written."""
+        return sum(self._copied) if self.pictures else None
 
     def add(self, prediction: Prediction) -> None:
         """Write one row to both tables."""
@@ -203,6 +212,7 @@ class ResultsWriter:
                 (self.output / "skipped.csv").unlink(missing_ok=True)
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
+        self._release()
 
     def abandon(self) -> None:
         """Drop the unfinished tables; an earlier run's stay as they were."""
@@ -210,6 +220,33 @@ class ResultsWriter:
             with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
                 file.close()
             (self.output / name).unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock_folder(output: Path) -> int | None:
+    """Hold a folder for this process, so that two runs do not write into one another.
+
+    Raises:
+        InvalidArgument: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return None
+    lock = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise InvalidArgument(f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o.") from None
+    except OSError:
+        pass  # a file system without locks
+    return lock
 
 
 def superimpose(image: Image.Image, heatmap: np.ndarray, box: list[float] | None, size: tuple[int, int]) -> bytes:
@@ -243,13 +280,16 @@ def segmentation(heatmap: np.ndarray, size: tuple[int, int], threshold: float = 
     return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> int:
+    """Link to a file, or copy it where links are not to be had; return the bytes that takes."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         target.symlink_to(source.resolve())
     except (OSError, NotImplementedError):  # file systems and accounts that allow no links
         shutil.copyfile(source, target)
+        return target.stat().st_size
+    return 0
 
 
 def _folder_names(class_names: list[str]) -> dict[str, str]:
@@ -307,5 +347,6 @@ def summary(results: Results) -> dict:
         "rejected_strangers": counts["strangers"],
         "unreadable": [{"file_name": name, "error": reason} for name, reason in results.counts.unreadable],
         "skipped": results.counts.skipped,
+        "copied_bytes": results.copied_bytes,
         "output": None if results.output is None else str(results.output),
     }

@@ -18,6 +18,7 @@ from .vocabulary import Sense, resolve, synsets
 from .words_head import Gate, fit_words_head
 
 Say = Callable[[str], None]
+ADAPT_TO = 10_000  # photos; more teach nothing new and take memory
 
 
 def run(
@@ -150,7 +151,8 @@ def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile]
     embedder = how.open()
     try:
         gate = Gate(*embedder.backbone.imagenet_head(), tuple(sense.classes for sense in senses))
-        items = how.embed_all(embedder, photos, "photos read")
+        sample = photos[:: -(-len(photos) // ADAPT_TO)]  # evenly spaced
+        items = how.embed_all(embedder, sample, "photos read")
     finally:
         embedder.cache.close()
     embeddings = [item.embedding for item in items if item.embedding is not None]
