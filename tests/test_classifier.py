@@ -315,6 +315,6 @@ def test_originals_are_copied_where_links_are_not_to_be_had(shapes_model, other_
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     results = wordsight.load(shapes_model).predict(other_shapes, threshold=0.5, output=tmp_path / "r")
-    copies = [path for path in (tmp_path / "r" / "images").rglob("*.jpg")]
+    copies = list((tmp_path / "r" / "images").rglob("*.jpg"))
     assert copies and not any(path.is_symlink() for path in copies)
     assert results.copied_bytes == sum(path.stat().st_size for path in copies)

@@ -60,7 +60,7 @@ class Classifier:
         if self.neighbourhood is not None:
             stranger |= self.neighbourhood.similarity(embeddings) < self.neighbourhood.limit
         if self.gate is not None:
-            stranger |= self.gate.share(embeddings) < self.gate.limit
+            stranger |= self.gate.turns_away(embeddings)
         return stranger
 
     def decide(self, name: str, embedding: np.ndarray, threshold: float) -> Prediction:

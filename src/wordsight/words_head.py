@@ -16,11 +16,12 @@ from .head import LinearHead, Neighbourhood, fit_head, fit_neighbourhood, fit_te
 SHARPNESS = 0.5  # temperature of the ImageNet logits: the embedded backbones are far too unsure of themselves
 MEMBER = 0.25  # share of probability that the words must hold for a photo to show one of them
 NOT_MEMBER = 0.05  # share below which a photo may be taken to show something else than the one word
-ROW_OTHER = 0.3  # and its mean-row logit must be below this, lest a folder of only cats be split into cats and odd cats
+ROW_OTHER = 0.25  # and its mean-row logit must be below this, lest a folder of only cats be split into cats and odd cats
 ROUNDS = (0.5, 0.6, 0.7, 0.8, 0.9)  # part of each class's photos, the surest first, that trains each round
 MIN_PHOTOS = 3  # a class with fewer sure photos than this, or than 1 % of all, is not learned from
 ROW_TEMPERATURE = 0.16  # of the mean of a word's ImageNet rows, measured on labelled photos
-ROW_LIMIT = 0.55  # mean-row logit above the average row at which one word alone is as likely as not
+ROW_LIMIT, ROW_SLOPE = 0.6, 0.08  # mean-row logit at which one word alone is as likely as not, and its temperature
+# The last three are in units of the mean row's squared length, in which photos of a word lie around 2 and others below 0.5.
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,22 @@ class Gate:
         parts = [logits[:, list(group)] for group in self.groups] + [logits[:, rest]]
         return np.stack([_log_sum_exp(part) for part in parts], axis=1)
 
+    def turns_away(self, embeddings: np.ndarray) -> np.ndarray:
+        """Tell (n,) which pictures show none of the words: too small a share, and for one word, another class leads.
+
+        Several words weigh against each other; one word alone has only the other classes to weigh against.
+        """
+        away = self.share(embeddings) < self.limit
+        return away | ~self.leads(embeddings) if len(self.groups) == 1 else away
+
     def share(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the share of probability (n,), 0–1, that the words hold."""
         return 1.0 - softmax(self.scores(embeddings))[:, -1]
+
+    def leads(self, embeddings: np.ndarray) -> np.ndarray:
+        """Tell (n,) whether the likeliest of the 1,000 classes belongs to one of the words."""
+        members = [index for group in self.groups for index in group]
+        return np.isin((embeddings @ self.weight.T + self.bias).argmax(axis=1), members)
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return weight (words, C) and bias (words,): the mean ImageNet row of each word, less the average row."""
@@ -97,8 +111,9 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
     classes = len(rows.bias)
     witness = rows.logits(embeddings).argmax(axis=1)  # the words' own answer, before any learning
     if one_word:
-        usable = agreed = (share >= MEMBER) | ((share <= NOT_MEMBER) & (embeddings @ gate.rows()[0][0] + gate.rows()[1][0] <= ROW_OTHER))
-        witness = np.where(share >= MEMBER, 0, 1)
+        shown = ~gate.turns_away(embeddings)
+        usable = agreed = shown | ((share <= NOT_MEMBER) & _row_far_below(gate, embeddings))
+        witness = np.where(shown, 0, 1)
         odds = readings[:, 0] - readings[:, 1] - np.log(MEMBER / (1 - MEMBER))  # 0 where the share is MEMBER
         logits = np.stack([odds, np.zeros_like(odds)], axis=1)
     else:
@@ -154,8 +169,15 @@ def _one_word_rows(gate: Gate) -> LinearHead:
     """Return a two-way head (the word, not the word) made of the word's mean row."""
     weight, bias = gate.rows()
     zero = np.zeros_like(weight)
-    half = np.array([bias[0] - ROW_LIMIT, 0.0], dtype=np.float32)
-    return LinearHead(np.concatenate([weight, zero]), half, ROW_TEMPERATURE)
+    unit = float((weight**2).sum())
+    half = np.array([bias[0] - ROW_LIMIT * unit, 0.0], dtype=np.float32)
+    return LinearHead(np.concatenate([weight, zero]), half, ROW_SLOPE * unit)
+
+
+def _row_far_below(gate: Gate, embeddings: np.ndarray) -> np.ndarray:
+    """Tell (n,) where the mean row of the one word finds next to nothing."""
+    weight, bias = gate.rows()
+    return embeddings @ weight[0] + bias[0] <= ROW_OTHER * float((weight**2).sum())
 
 
 def _log_sum_exp(values: np.ndarray) -> np.ndarray:
