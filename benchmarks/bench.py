@@ -24,7 +24,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("WORDSIGHT_TEST_DATA", ROOT.parent / "shared" / "data"))
-RUNS = 5
+RUNS = 3
 SECTIONS: dict[str, Callable[[Path], list[str]]] = {}
 
 

@@ -97,3 +97,19 @@ def test_a_place_that_cannot_be_written_fails_nothing(tmp_path):
     cache.put(sha(1), "k", np.ones(3, np.float32))
     assert cache.get(sha(1), "k").tolist() == [1, 1, 1]
     cache.close()
+
+
+def test_a_damaged_cache_is_cleared_and_replaced(tmp_path):
+    path = tmp_path / "c.sqlite"
+    cache = EmbeddingCache(path)
+    for i in range(500):
+        cache.put(sha(i), "k", np.ones(1280, np.float32))
+    cache.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\x55" * (len(data) - 4096)
+    path.write_bytes(data)
+    cache = EmbeddingCache(path)
+    assert cache.get(sha(1), "k") is None and len(cache) == 0 and cache.clear() == 0
+    cache.put(sha(1), "k", np.ones(3, np.float32))
+    cache.close()
+    assert len(EmbeddingCache(path)) == 1

@@ -318,3 +318,57 @@ def test_originals_are_copied_where_links_are_not_to_be_had(shapes_model, other_
     copies = list((tmp_path / "r" / "images").rglob("*.jpg"))
     assert copies and not any(path.is_symlink() for path in copies)
     assert results.copied_bytes == sum(path.stat().st_size for path in copies)
+
+
+def test_photos_among_the_results_are_never_drawn_over(shapes_model, other_shapes, tmp_path):
+    photos = shutil.copytree(other_shapes / "disc", tmp_path / "images" / "disc")
+    model = wordsight.load(shapes_model)
+    with pytest.raises(InvalidArgument, match="lie where results would be drawn"):
+        model.predict(photos, threshold=0, output=tmp_path)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InvalidArgument, match="was there before"):
+        model.predict(other_shapes, threshold=0, output=tmp_path)
+    assert all(not p.is_symlink() and p.stat().st_size > 1000 for p in photos.iterdir())
+
+
+def test_a_model_never_replaces_the_photos_beside_it(shapes, tmp_path):
+    wordsight.train(shapes, tmp_path / "m")
+    shutil.copytree(shapes, tmp_path / "m" / "photos")
+    with pytest.raises(InvalidArgument, match="'photos'"):
+        wordsight.train(tmp_path / "m" / "photos", tmp_path / "m")
+    assert len(list((tmp_path / "m" / "photos").rglob("*.jpg"))) == 24
+    shutil.rmtree(tmp_path / "m" / "photos")
+    wordsight.train(shapes, tmp_path / "m")
+
+
+def test_results_in_the_photo_folder_itself_do_not_grow(shapes_model, other_shapes, tmp_path):
+    photos = shutil.copytree(other_shapes, tmp_path / "photos")
+    model = wordsight.load(shapes_model)
+    assert [len(model.predict(photos, threshold=0, output=photos)) for _ in range(3)] == [12, 12, 12]
+
+
+def test_pictures_named_alike_are_drawn_apart(shapes_model, other_shapes, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.jpg", "a.jpg.png", "a.png", "a.png.jpg"):
+        shutil.copyfile(other_shapes / "disc" / "000.jpg", photos / name)
+    results = list(wordsight.load(shapes_model).predict(photos, threshold=0, output=tmp_path / "r"))
+    assert len({p.heatmap for p in results}) == len({p.mask for p in results}) == 4
+
+
+def test_training_from_a_model_does_not_spoil_its_backbone(shapes, shapes_model, tmp_path, monkeypatch):
+    from wordsight.backbones import load_backbone
+
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    wordsight.train(shapes, tmp_path / "m", backbone=f"local-dir:{shapes_model}")
+    weight, _ = load_backbone().imagenet_head()
+    assert weight.shape == (1000, 1280)
+
+
+@pytest.mark.parametrize("change", [{"neighbourhood": {"k": 0, "limit": 0.1}}, {"neighbourhood": {"k": 3, "limit": float("nan")}}, {"catch_all": 7}])
+def test_numbers_out_of_range_are_refused(shapes_model, tmp_path, change):
+    folder = shutil.copytree(shapes_model, tmp_path / "m")
+    record = json.loads((folder / "wordsight.json").read_text())
+    (folder / "wordsight.json").write_text(json.dumps({**record, **change}))
+    with pytest.raises(InvalidModel, match="out of range"):
+        wordsight.load(folder)

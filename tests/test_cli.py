@@ -202,3 +202,28 @@ def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
 def test_readme_first_screen_shows_both_commands():
     head = (Path(__file__).resolve().parents[1] / "README.md").read_text().splitlines()[:30]
     assert any("make demo" in line for line in head) and any("make test" in line for line in head)
+
+
+def test_bare_command_prints_help_on_its_own_lines(cli):
+    process = cli()
+    assert process.returncode == 2 and "Commands:" in (process.stderr + process.stdout).splitlines()
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/x", "x" * 300])
+def test_impossible_paths_are_refused_in_one_sentence(cli, shapes_model, other_shapes, path):
+    refused(cli("predict", path, "-m", shapes_model), "can't be a path here")
+    refused(cli("predict", other_shapes, "-m", shapes_model, "-o", path), "can't be a path here")
+
+
+def test_a_damaged_record_among_the_models_spoils_nothing(cli, fresh_home):
+    folder = fresh_home / "models" / "x"
+    folder.mkdir(parents=True)
+    (folder / "wordsight.json").write_text('{"format": 1, "class_names": ["a"], "info": null}')
+    process = cli("models", "--json")
+    assert process.returncode == 0 and json.loads(process.stdout)["models"] == []
+
+
+def test_a_closed_standard_error_changes_nothing(shapes_model, other_shapes, tmp_path):
+    command = f"{sys.executable} -m wordsight predict {other_shapes} -m {shapes_model} -o {tmp_path / 'r'} --json 2>&-"
+    process = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.returncode == 0 and json.loads(process.stdout)["total"] == 12

@@ -101,3 +101,29 @@ def test_read_labelled_refuses_names_that_differ_by_case(tmp_path):
         draw_shape("disc", 1)[0].save(tmp_path / name / "a.jpg")
     with pytest.raises(InvalidArgument, match="'Cat' and 'cat'"):
         read_labelled(tmp_path)
+
+
+def test_find_pictures_survives_a_link_to_itself(photos):
+    (photos / "loop").symlink_to("loop")
+    assert len(find_pictures([photos]).pictures) == 7
+
+
+def test_find_pictures_skips_other_files_of_a_glob(photos):
+    found = find_pictures([f"{photos}/*"], exclude=photos / "sub")
+    assert found.skipped == ["notes.txt"] and [p.name for p in found.pictures] == ["a b.png", "b.jpg", "broken.jpg", "photo.php"]
+
+
+def test_read_labelled_refuses_an_empty_class_folder(shapes, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(shapes, tmp_path / "data")
+    (folder / "bird").mkdir()
+    with pytest.raises(InvalidArgument, match=r"bird' holds no picture"):
+        read_labelled(folder)
+
+
+@pytest.mark.parametrize("content", [b"file_name,label\na\0b.jpg,cat\n", b"file_name,label\n" + b"x" * 200_000 + b",cat\n"])
+def test_read_labelled_refuses_broken_csv(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(InvalidArgument):
+        read_labelled(tmp_path / "x.csv")

@@ -118,3 +118,11 @@ def test_decode_agrees_with_pillow_on_odd_files(data):
             assert str(error)
     assert readable == {name for name, ok in verdict.items() if ok}
     assert len(found.pictures) + len(found.skipped) == len(verdict)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG"])
+def test_size_and_picture_agree_for_turned_files_of_every_kind(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = decode(encoded(Image.new("RGB", (300, 200)), kind, exif=exif))
+    assert photo.size == (300, 200) == photo.image.size[::-1]

@@ -51,8 +51,8 @@ def test_bf16_stays_close(backbone, pixels):
 
 
 def test_a_prepared_backbone_is_found_by_its_weights(backbone):
-    assert find_prepared(backbone.fingerprint, "x").num_features == 1280
-    assert find_prepared("0" * 64, "x") is None
+    assert find_prepared(backbone.fingerprint, "x", backbone.preprocessing).num_features == 1280
+    assert find_prepared("0" * 64, "x", backbone.preprocessing) is None
 
 
 @pytest.mark.parametrize(("size", "expected"), [((500, 500), (320, 320)), ((300, 400), (288, 384)), ((3000, 100), (640, 160)), ((1, 5000), (160, 640))])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BackboneUnavailable, InvalidArgument, InvalidModel
+from .errors import BackboneUnavailable, InvalidArgument
 from .home import cache_folder, is_offline, write_atomic, writing
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
@@ -60,6 +60,11 @@ class Preprocessing:
         height = max(1, round(self.image_size[0] * stretch / STRIDE)) * STRIDE
         width = max(1, round(self.image_size[1] / stretch / STRIDE)) * STRIDE
         return height, width
+
+    def same_network(self, other: Preprocessing) -> bool:
+        """Tell whether a network compiled for one serves the other: scaling is part of it, and so is a fixed size."""
+        fixed = self.fit == "area" or self.image_size == other.image_size
+        return (self.mean, self.std, self.fit) == (other.mean, other.std, other.fit) and fixed
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
@@ -166,15 +171,17 @@ def load_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
             return prepared
     backbone = _prepare(name)
     with writing(index):
-        write_atomic(index, backbone.fingerprint.encode())
+        write_atomic(index, backbone.folder.name.encode())
     return backbone
 
 
-def find_prepared(fingerprint: str, name: str) -> Backbone | None:
-    """Return the prepared backbone with these weights, if this machine has it."""
-    if not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
-        raise InvalidModel(f"'{fingerprint}' is no fingerprint of weights.")
-    return _open_prepared(cache_folder() / "backbones" / fingerprint, name)
+def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> Backbone | None:
+    """Return a prepared backbone with these weights whose network takes this preprocessing, if this machine has one."""
+    for folder in sorted((cache_folder() / "backbones").glob(f"{fingerprint[:32]}-*")):
+        backbone = _open_prepared(folder, name)
+        if backbone and backbone.fingerprint == fingerprint and backbone.preprocessing.same_network(preprocessing):
+            return backbone
+    return None
 
 
 def build_module(backbone: Backbone):
@@ -256,7 +263,9 @@ def _prepare(name: str) -> Backbone:
         "pooled": pooled,
         "pretrained_cfg": config["pretrained_cfg"],
     }
-    target = cache_folder() / "backbones" / fingerprint
+    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}  # what the fingerprint leaves out
+    whole = hashlib.sha256(json.dumps([record, rest], sort_keys=True).encode()).hexdigest()
+    target = cache_folder() / "backbones" / f"{fingerprint[:32]}-{whole[:16]}"
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
@@ -329,7 +338,8 @@ def _preprocessing(name: str, cfg: dict) -> Preprocessing:
     if cfg["architecture"] in EMBEDDED:
         height = width = EMBEDDED_SIZE
     fit = "squash" if cfg.get("fixed_input_size", False) else "area"
-    return Preprocessing((height, width), tuple(cfg["mean"]), tuple(cfg["std"]), _known_interpolation(cfg), fit)
+    values = {"image_size": (height, width), "mean": cfg["mean"], "std": cfg["std"], "interpolation": _known_interpolation(cfg), "fit": fit}
+    return Preprocessing.from_dict(values)
 
 
 def _known_interpolation(cfg: dict) -> str:

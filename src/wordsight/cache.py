@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .errors import OutputError
 from .home import cache_folder
 
 MAX_BYTES = 2 << 30
@@ -37,11 +38,7 @@ class EmbeddingCache:
             try:
                 self._database = self._open()
             except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise  # read-only, locked or no space: leave the file alone
-                for suffix in ("", "-wal", "-shm"):  # not a database: it is only a cache, start afresh
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-                self._database = self._open()
+                self._start_afresh(error)
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,14 +50,28 @@ class EmbeddingCache:
         )
         return database
 
+    def _start_afresh(self, error: sqlite3.Error) -> None:
+        """Replace a damaged file by an empty one: it is only a cache. One that is locked or read-only is left alone."""
+        if isinstance(error, sqlite3.OperationalError) or not isinstance(error, sqlite3.DatabaseError):
+            return
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        with contextlib.suppress(sqlite3.Error, OSError):
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            self._database = self._open()
+
     def get(self, sha: bytes, key: str) -> np.ndarray | None:
         """Return the embedding (C,) float32, or None."""
         with self._lock:
             value = self._pending.get((sha, key))
             if value is None and self._database is not None:
-                with contextlib.suppress(sqlite3.Error):
+                try:
                     row = self._database.execute("SELECT value FROM embeddings WHERE key = ? AND sha = ?", (key, sha)).fetchone()
                     value = row[0] if row else None
+                except sqlite3.Error as error:
+                    self._start_afresh(error)
         return None if value is None else np.frombuffer(value, dtype="<f4")
 
     def put(self, sha: bytes, key: str, embedding: np.ndarray) -> None:
@@ -80,7 +91,7 @@ class EmbeddingCache:
         self._pending.clear()
         if self._database is None or not rows:
             return
-        with contextlib.suppress(sqlite3.Error):
+        try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 self._database.executemany("INSERT OR IGNORE INTO embeddings (key, sha, value) VALUES (?, ?, ?)", rows)
@@ -88,8 +99,11 @@ class EmbeddingCache:
                     self._database.execute("DELETE FROM embeddings WHERE id IN (SELECT id FROM embeddings ORDER BY id LIMIT 512)")
                 self._database.execute("COMMIT")
             except sqlite3.Error:
-                self._database.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
                 raise
+        except sqlite3.Error as error:
+            self._start_afresh(error)
 
     def _used_bytes(self) -> int:
         assert self._database is not None
@@ -97,7 +111,13 @@ class EmbeddingCache:
         return (pages - free) * size
 
     def __len__(self) -> int:
-        return 0 if self._database is None else self._database.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
+        if self._database is None:
+            return 0
+        try:
+            return self._database.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
+        except sqlite3.Error as error:
+            self._start_afresh(error)
+            return 0
 
     def close(self) -> None:
         """Write what is pending and close the file."""
@@ -114,6 +134,11 @@ class EmbeddingCache:
             if self._database is None:
                 return 0
             count = len(self)
-            self._database.execute("DELETE FROM embeddings")
-            self._database.execute("VACUUM")
+            try:
+                self._database.execute("DELETE FROM embeddings")
+                self._database.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                raise OutputError(f"Can't clear '{self.path}': {error}. Try again when no other run uses it.") from None
+            except sqlite3.DatabaseError as error:
+                self._start_afresh(error)
             return count

@@ -14,11 +14,11 @@ import numpy as np
 
 from . import __version__
 from .backbones import Backbone, Preprocessing, embedded_backbones, find_prepared, fingerprint_weights, load_backbone
-from .dataset import PictureFile, find_pictures
+from .dataset import RESULT_FOLDERS, PictureFile, find_pictures
 from .embed import Embedder, parallel_map, read
 from .errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError, UnreadableImage
 from .head import LinearHead, Neighbourhood
-from .home import writing
+from .home import expand, writing
 from .images import decode
 from .localize import class_heatmap, heatmap_box
 from .results import Counts, Prediction, Results, ResultsWriter
@@ -28,6 +28,7 @@ from .words_head import Gate
 FORMAT = 1
 DEFAULT_THRESHOLD = 0.99
 MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
+OTHER_MODEL_FILES = ("strangers.safetensors", "README.md", "history.csv")
 
 Progress = Callable[[int, int, str], None]  # done, total, what is counted
 
@@ -105,8 +106,10 @@ class Classifier:
         """
         threshold = check_threshold(self.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
         sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-        folder = None if output is None else Path(output).expanduser()
+        folder = None if output is None else expand(output)
         found = find_pictures(sources, exclude=folder)
+        if folder is not None:
+            _refuse_photos_among_results(found.pictures, folder)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
         writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures)
@@ -169,7 +172,7 @@ class Classifier:
         """
         from safetensors.numpy import save_file
 
-        target = Path(path).expanduser()
+        target = expand(path)
         check_model_target(target)
         weights = self.backbone.weights()
         weights[f"{self.backbone.head_name}.weight"] = self.head.weight
@@ -241,7 +244,7 @@ def load(path: str | os.PathLike) -> Classifier:
         InvalidModel: half written, foreign, damaged or of another version.
         BackboneUnavailable: its network can't be built here.
     """
-    folder = Path(path).expanduser()
+    folder = expand(path)
     if not folder.is_dir():
         raise NotFound(f"No such model: '{path}'. List models with 'wordsight models', or make one with 'wordsight train DATA -o MODEL'.")
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
@@ -276,13 +279,22 @@ def _load(folder: Path, record: dict) -> Classifier:
     if weight.ndim != 2 or len(weight) != len(class_names) or bias.shape != (len(class_names),) or len(set(class_names)) != len(class_names):
         raise ValueError("the head does not fit the class names")
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    backbone = replace(_backbone_of(folder, about, fingerprint_weights(weights, head_name)), preprocessing=preprocessing)
+    backbone = _backbone_of(folder, str(about["name"]), fingerprint_weights(weights, head_name), preprocessing)
     temperature = float(record["temperature"])
     if not temperature > 0 or weight.shape[1] != backbone.num_features:
         raise ValueError("temperature or head out of range")
     arrays = load_file(folder / "strangers.safetensors") if (folder / "strangers.safetensors").is_file() else {}
     near, gate = record.get("neighbourhood"), record.get("gate")
     catch_all = record.get("catch_all")
+    if catch_all is not None and catch_all not in range(len(class_names)):
+        raise ValueError("catch_all out of range")
+    if near is not None and not (int(near["k"]) >= 1 and -1.0 <= float(near["limit"]) <= 1.0):
+        raise ValueError("neighbourhood out of range")
+    if gate is not None and not 0.0 <= float(gate["limit"]) <= 1.0:
+        raise ValueError("gate out of range")
+    widths = {arrays[name].shape[-1] for name in ("references", "center", "gate_weight") if name in arrays}
+    if widths - {backbone.num_features}:
+        raise ValueError("strangers.safetensors does not fit the backbone")
     return Classifier(
         class_names,
         LinearHead(weight.astype(np.float32), bias.astype(np.float32), temperature),
@@ -294,17 +306,28 @@ def _load(folder: Path, record: dict) -> Classifier:
     )
 
 
-def _backbone_of(folder: Path, about: dict, fingerprint: str) -> Backbone:
-    """Find the prepared backbone with the model's weights, or prepare one from the model folder itself."""
-    name = str(about["name"])
-    backbone = find_prepared(fingerprint, name)
+def _backbone_of(folder: Path, name: str, fingerprint: str, preprocessing: Preprocessing) -> Backbone:
+    """Find the prepared backbone with the model's weights and preprocessing, or prepare one from the model folder itself."""
+    backbone = find_prepared(fingerprint, name, preprocessing)
     if backbone is None and name in embedded_backbones():
         backbone = load_backbone(name)
     if backbone is None or backbone.fingerprint != fingerprint:
         backbone = load_backbone(f"local-dir:{folder}")
-    if backbone.fingerprint != fingerprint:
-        raise ValueError("the weights do not fit the network")
-    return replace(backbone, name=name)
+    if backbone.fingerprint != fingerprint or not backbone.preprocessing.same_network(preprocessing):
+        raise ValueError("weights, network and preprocessing do not fit each other")
+    return replace(backbone, name=name, preprocessing=preprocessing)
+
+
+def _refuse_photos_among_results(pictures: list[PictureFile], output: Path) -> None:
+    """Refuse to draw over the very photos that are read.
+
+    Raises:
+        InvalidArgument: a photo lies where results would be drawn.
+    """
+    ours = [(output / name).resolve() for name in RESULT_FOLDERS]
+    for folder in {picture.path.parent for picture in pictures}:
+        if any(folder.resolve().is_relative_to(path) for path in ours):
+            raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")
 
 
 def check_threshold(threshold: float) -> float:
@@ -327,8 +350,10 @@ def check_model_target(target: Path) -> None:
     """
     if target.exists() and not target.is_dir():
         raise InvalidArgument(f"'{target}' is a file; a model needs a folder. Choose another with -o.")
-    if target.is_dir() and any(target.iterdir()) and not (target / "wordsight.json").is_file():
-        raise InvalidArgument(f"'{target}' is a folder with other files in it, no model. Choose a new folder with -o.")
+    if target.is_dir():
+        foreign = sorted(path.name for path in target.iterdir() if path.name not in (*MODEL_FILES, *OTHER_MODEL_FILES))
+        if foreign:
+            raise InvalidArgument(f"'{target}' is a folder with other files in it ('{foreign[0]}'), which a model would replace. Choose a new one with -o.")
 
 
 def _swap(building: Path, target: Path) -> None:
@@ -336,7 +361,11 @@ def _swap(building: Path, target: Path) -> None:
     if target.exists():
         old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".replaced-"))
         os.rename(target, old / "model")
-        os.rename(building, target)
+        try:
+            os.rename(building, target)
+        except OSError:
+            os.rename(old / "model", target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(building, target)

@@ -266,7 +266,7 @@ def _print_training(model: Any, as_json: bool) -> None:
     info = model.info
     if as_json:
         print(json.dumps({"classes": model.class_names, **{k: info[k] for k in ("path", "recipe", "pictures", "unreadable", "metrics")}}))
-        return
+        raise typer.Exit(1 if info["unreadable"] else 0)
     _print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
     metrics = info["metrics"]
     print(
@@ -278,6 +278,7 @@ def _print_training(model: Any, as_json: bool) -> None:
     if len(info["unreadable"]) > 10:
         _say(f"… and {len(info['unreadable']) - 10} more, listed in the model's wordsight.json.")
     print(f"Model: {_printable(info['path'])}")
+    raise typer.Exit(1 if info["unreadable"] else 0)
 
 
 def _print_senses(report: dict) -> None:
@@ -330,6 +331,8 @@ def _quiet_native_libraries():
 
 def main() -> None:
     """Run the command line and exit with the documented code: 0, 1, 2 or 130."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # started without one
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -355,6 +358,12 @@ def _run() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(str(error), file=sys.stderr)
+            return 2
+        if isinstance(error, OSError):  # such as a full disk behind our standard output
+            _say(f"Error: {error.strerror or error}.")
+            return 2
         if hasattr(error, "format_message"):  # click's own: a wrong option or argument
             _say(f"Error: {error.format_message()} See 'wordsight --help'.")
             return 2

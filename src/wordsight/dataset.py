@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import InvalidArgument, NotFound
+from .home import expand
 from .images import looks_like_picture
+
+RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,16 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
     """
     found = Found()
     named = [os.fspath(source) for source in sources]
-    several = len(named) > 1
-    for source in named:
-        for root in _expand(source):
-            if root.is_dir():
-                _walk(root, root.name + "/" if several else "", found, exclude)
-            else:
-                found.pictures.append(PictureFile(root, root.name))  # named outright: always a row
+    roots = [(root, root != Path(source).expanduser()) for source in named for root in _expand(source)]
+    several = len(roots) > 1
+    for root, by_pattern in roots:
+        if root.is_dir():
+            if not (by_pattern and exclude is not None and exclude.is_dir() and exclude.samefile(root)):
+                _walk(root, root.resolve().name + "/" if several else "", found, exclude)
+        elif by_pattern and not _is_picture(root):
+            found.skipped.append(root.name)
+        else:
+            found.pictures.append(PictureFile(root, root.name))  # named outright: always a row
     found.pictures = _unique_names(found.pictures)
     if not found.pictures:
         what = "no file at all" if not found.skipped else f"{len(found.skipped)} files, none of them a picture"
@@ -83,7 +89,7 @@ def read_labelled(source: str | os.PathLike) -> LabelledSet:
         NotFound: the source does not exist.
         InvalidArgument: fewer than two classes, or class names that differ only by case or blanks.
     """
-    path = Path(source).expanduser()
+    path = expand(source)
     if not path.exists():
         raise NotFound(f"No such training data: '{source}'. Give a folder with one subfolder a class, such as data/cat and data/dog.")
     if path.is_dir():
@@ -119,6 +125,7 @@ def _check_class_names(class_names: list[str], source: str | os.PathLike) -> Non
 def _read_class_folders(root: Path) -> tuple[list[PictureFile], list[str]]:
     pictures: list[PictureFile] = []
     skipped: list[str] = []
+    empty: list[str] = []
     with os.scandir(root) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     for name in names:
@@ -129,14 +136,30 @@ def _read_class_folders(root: Path) -> tuple[list[PictureFile], list[str]]:
         _walk(root / name, name + "/", found)
         pictures += [PictureFile(picture.path, picture.name, name) for picture in found.pictures]
         skipped += found.skipped
+        if not found.pictures:
+            empty.append(name)
+    if pictures and empty:
+        raise InvalidArgument(f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away.")
     if not pictures:
         raise InvalidArgument(f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.")
     return pictures, skipped
 
 
 def _csv_columns(path: Path) -> list[str]:
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return next(csv.reader(file), [])
+    return next(_csv_rows(path), [])
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file.
+
+    Raises:
+        InvalidArgument: it can't be read as one.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            yield from csv.reader(file)
+    except (csv.Error, ValueError, OSError) as error:
+        raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
 
 
 def _read_csv(path: Path) -> list[PictureFile]:
@@ -146,22 +169,21 @@ def _read_csv(path: Path) -> list[PictureFile]:
         raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {', '.join(columns) or 'none'}.")
     root = path.parent.resolve()
     pictures = []
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            name, label = row["file_name"] or "", row["label"] or ""
-            if not name or not label:
-                continue  # an unlabelled row is no training picture
-            target = (root / name).resolve()
-            if not target.is_relative_to(root):
-                raise InvalidArgument(f"'{path}' line {number} names '{name}', which is outside its folder.")
-            pictures.append(PictureFile(root / name, name, label))
+    for number, cells in enumerate(_csv_rows(path), start=1):
+        row = dict(zip(columns, cells, strict=False))
+        name, label = row.get("file_name", ""), row.get("label", "")
+        if number == 1 or not name or not label:
+            continue  # the headings; or an unlabelled row, which is no training picture
+        if "\0" in name or not (root / name).resolve().is_relative_to(root):
+            raise InvalidArgument(f"'{path}' line {number} names {name!r}, which is outside its folder.")
+        pictures.append(PictureFile(root / name, name, label))
     if not pictures:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
     return pictures
 
 
 def _expand(source: str) -> list[Path]:
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.exists():
         return [path]
     if any(sign in source for sign in "*?["):
@@ -175,8 +197,9 @@ def _expand(source: str) -> list[Path]:
 def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) -> None:
     """Add everything below `root`, in order of name."""
     visited: set[tuple[int, int]] = set()
-    if exclude is not None and exclude.is_dir() and not exclude.samefile(root):
-        visited.add((exclude.stat().st_dev, exclude.stat().st_ino))
+    if exclude is not None and exclude.is_dir():
+        ours = [exclude / name for name in RESULT_FOLDERS] if exclude.samefile(root) else [exclude]
+        visited |= {(folder.stat().st_dev, folder.stat().st_ino) for folder in ours if folder.is_dir()}
     stack = [(root, prefix)]
     while stack:
         folder, prefix = stack.pop()
@@ -194,23 +217,30 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
         for entry in ordered:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_dir(entry):
                 subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
-            elif _is_picture(entry):
+            elif _is_picture(Path(entry.path)):
                 found.pictures.append(PictureFile(Path(entry.path), prefix + entry.name))
             else:
                 found.skipped.append(prefix + entry.name)
         stack.extend(reversed(subfolders))
 
 
-def _is_picture(entry: os.DirEntry) -> bool:
-    suffix = os.path.splitext(entry.name)[1]
+def _is_dir(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that may not be entered
+        return False
+
+
+def _is_picture(path: Path) -> bool:
+    suffix = path.suffix
     if looks_like_picture(suffix):
         return True
     try:
-        if not entry.is_file():
+        if not path.is_file():
             return False
-        with open(entry.path, "rb") as file:
+        with open(path, "rb") as file:
             return looks_like_picture(suffix, file.read(1024))
     except OSError:
         return False

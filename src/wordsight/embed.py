@@ -92,14 +92,14 @@ def read(file: PictureFile) -> tuple[bytes, bytes]:
     """Return a file's bytes and their sha256.
 
     Raises:
-        UnreadableImage: it can't be read, or is larger than a gibibyte.
+        UnreadableImage: it can't be read, or is larger than 512 MiB.
     """
     try:
         if not file.path.is_file():
             raise UnreadableImage("not a regular file" if file.path.exists() else "the file is gone")
         size = file.path.stat().st_size
         if size > MAX_BYTES:
-            raise UnreadableImage(f"{size / 2**30:.1f} GiB; at most {MAX_BYTES >> 30} GiB is read")
+            raise UnreadableImage(f"{size >> 20} MiB; at most {MAX_BYTES >> 20} MiB is read")
         data = file.path.read_bytes()
     except OSError as error:
         raise UnreadableImage(error.strerror or type(error).__name__) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-from .errors import OutputError
+from .errors import InvalidArgument, OutputError
 
 
 def cache_folder() -> Path:
@@ -22,6 +22,21 @@ def models_folder() -> Path:
     """Return the folder of the models that `run` makes."""
     home = os.environ.get("WORDSIGHT_HOME")
     return Path(home).expanduser() / "models" if home else user_data_path("wordsight", appauthor=False) / "models"
+
+
+def expand(path: str | os.PathLike) -> Path:
+    """Return a path with `~` expanded.
+
+    Raises:
+        InvalidArgument: the home of an unknown user, or a path no system allows.
+    """
+    try:
+        expanded = Path(path).expanduser()
+        expanded.exists()
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InvalidArgument(f"'{str(path)[:80]}' can't be a path here: {reason}. Give another.") from None
+    return expanded
 
 
 def is_offline() -> bool:

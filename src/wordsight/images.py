@@ -5,6 +5,7 @@ What is a picture is decided by Pillow's own signatures; what is too large is re
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
 import warnings
@@ -16,7 +17,7 @@ from PIL import Image
 from .errors import UnreadableImage
 
 MAX_PIXELS = 120_000_000
-MAX_BYTES = 1 << 30  # larger files are refused unread
+MAX_BYTES = 512 << 20  # larger files are refused unread
 MIN_LONGEST, MAX_LONGEST = 640, 1280  # pixels; a picture is decoded no smaller than the one and no larger than the other
 LARGE_PIXELS = 12_000_000  # pictures above this are decoded one at a time, so that memory stays bounded
 REFUSED_FORMATS = {"EPS": "PostScript is a program and is not run", "WMF": "Windows metafiles are drawing programs"}
@@ -40,7 +41,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> what makes it upright
 _large = threading.Lock()
-_FORMATS: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,11 @@ class Photo:
     size: tuple[int, int]
 
 
-def picture_formats() -> list[str]:
+@functools.cache
+def picture_formats() -> tuple[str, ...]:
     """Return the names of the formats that may be opened (every one of Pillow's but those that run programs)."""
-    if not _FORMATS:
-        Image.init()
-        _FORMATS.extend(name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES)
-    return _FORMATS
+    Image.init()
+    return tuple(name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES)
 
 
 def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
@@ -120,20 +119,20 @@ def _decode(data: bytes) -> Photo:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise UnreadableImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         if image.format == "JPEG":
             scale = min(1.0, MIN_LONGEST / max(image.size))
             image.draft("RGB", (max(1, round(width * scale)), max(1, round(height * scale))))
         if image.width * image.height > LARGE_PIXELS:
             with _large:
-                upright = _upright_rgb(image)
+                upright, turned = _upright_rgb(image)
         else:
-            upright = _upright_rgb(image)
+            upright, turned = _upright_rgb(image)
     return Photo(upright, (width, height) if turned else (height, width))
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
+def _upright_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return the picture upright, and whether that exchanged its sides."""
+    image.load()  # of some formats this already turns the picture, and removes the mark
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
     if max(image.size) > MAX_LONGEST:
@@ -141,7 +140,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+    return (image if turn is None else image.transpose(turn)), orientation in (5, 6, 7, 8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

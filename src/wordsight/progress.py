@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import Any
 
-SILENT_S, LINE_EVERY_S = 1.0, 10.0
+LINE_EVERY_S = 10.0
 
 
 @contextmanager
@@ -40,13 +40,15 @@ def _bar():
 
 
 def _lines():
-    start = last = time.monotonic()
+    starts: dict[str, float] = {}
+    last = time.monotonic()
 
     def update(done: int, total: int, what: str) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= LINE_EVERY_S and now - start >= SILENT_S:
-            rate = done / (now - start)
+        start = starts.setdefault(what, now)
+        if now - last >= LINE_EVERY_S:
+            rate = done / max(now - start, 1e-3)
             print(f"{what}: {done} of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left", file=sys.stderr, flush=True)
             last = now
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,13 +18,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .dataset import PictureFile
+from .dataset import RESULT_FOLDERS, PictureFile
 from .errors import InvalidArgument
 from .home import write_atomic, writing
+from .images import MAX_LONGEST
 from .localize import MASK_THRESHOLD, upsample
 
 FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
 JPEG_QUALITY = 88
+MARKER = ".wordsight-results"
 
 
 @dataclass
@@ -151,12 +154,17 @@ class ResultsWriter:
         self._folders = _folder_names(class_names)
         self._old = _drawn_by_earlier_run(output)
         self._new: set[str] = set()
+        self._naming = threading.Lock()
         self._copied: list[int] = []
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
+        if pictures:
+            _refuse_foreign_folders(output)
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(output)
+            if pictures:
+                (output / MARKER).touch()
             self._lines = open(output / ".predictions.jsonl.part", "w", encoding="utf-8")  # noqa: SIM115
             self._table = open(output / ".predictions.csv.part", "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
             self._rows = csv.writer(self._table)
@@ -175,14 +183,25 @@ class ResultsWriter:
             return
         folder = self._folders[prediction.label]
         name = _safe_name(prediction.file_name)
-        heatmap, mask = f"heatmaps/{folder}/{_with_suffix(name, '.jpg')}", f"masks/{folder}/{_with_suffix(name, '.png')}"
         original = f"images/{folder}/{name}"
+        heatmap = self._reserve(f"heatmaps/{folder}/{name}", ".jpg")
+        mask = self._reserve(f"masks/{folder}/{name}", ".png")
         with writing(self.output):
             write_atomic(self.output / heatmap, superimpose(image, prediction.map, prediction.box_xyxy, size))
             write_atomic(self.output / mask, segmentation(prediction.map, size))
             self._copied.append(_link_or_copy(file.path, self.output / original))
-        self._new.update((heatmap, mask, original))
+        self._new.add(original)
         prediction.heatmap, prediction.mask = heatmap, mask
+
+    def _reserve(self, path: str, suffix: str) -> str:
+        """Return a path with the suffix that no other picture of this run has."""
+        with self._naming:
+            chosen = _with_suffix(path, suffix)
+            while chosen in self._new:  # a.png and a.png.jpg side by side
+                path += "~"
+                chosen = _with_suffix(path, suffix)
+            self._new.add(chosen)
+        return chosen
 
     @property
     def copied_bytes(self) -> int | None:
@@ -226,6 +245,19 @@ class ResultsWriter:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _refuse_foreign_folders(output: Path) -> None:
+    """Refuse to draw into folders that no run of ours made: what is in them may be somebody's only copy.
+
+    Raises:
+        InvalidArgument: there is such a folder.
+    """
+    if (output / MARKER).exists() or (output / "predictions.jsonl").exists():
+        return
+    for name in RESULT_FOLDERS:
+        if (output / name).exists():
+            raise InvalidArgument(f"'{output / name}' was there before and is no result of wordsight. Choose another folder with -o.")
 
 
 def _lock_folder(output: Path) -> int | None:
@@ -276,16 +308,21 @@ def segmentation(heatmap: np.ndarray, size: tuple[int, int], threshold: float = 
     """Return a PNG mask of the original's (height, width) `size`: 255 where the heat map reaches `threshold`, else 0."""
     import cv2
 
-    mask = (upsample(heatmap, size) >= threshold).astype(np.uint8) * 255
-    return cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    scale = min(1.0, MAX_LONGEST / max(size))
+    drawn = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    mask = (upsample(heatmap, drawn) >= threshold).astype(np.uint8) * 255
+    # Enlarged as bytes: floats of a very large picture would take gigabytes.
+    full = mask if drawn == size else cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.imencode(".png", full, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def _link_or_copy(source: Path, target: Path) -> int:
     """Link to a file, or copy it where links are not to be had; return the bytes that takes."""
+    source = source.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
-        target.symlink_to(source.resolve())
+        target.symlink_to(source)
     except (OSError, NotImplementedError):  # file systems and accounts that allow no links
         shutil.copyfile(source, target)
         return target.stat().st_size

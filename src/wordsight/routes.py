@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -12,9 +11,11 @@ from .backbones import DEFAULT_BACKBONE
 from .classifier import DEFAULT_THRESHOLD, Classifier, check_threshold, load
 from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled
 from .errors import InvalidArgument, UnknownWord
+from .home import expand
 from .results import Results
 from .training import WORDS, Embedding, default_model_path, find_model, fold, train_labelled
 from .vocabulary import Sense, resolve, synsets
+from .vocabulary import senses as senses_of
 from .words_head import Gate, fit_words_head
 
 Say = Callable[[str], None]
@@ -56,8 +57,10 @@ def run(
     how, say = how or Embedding(), say or (lambda _: None)
     if threshold is not None:
         check_threshold(threshold)
+    if data is not None and model is not None:
+        raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-    found = find_pictures(sources, exclude=None if output is None else Path(output).expanduser())  # before any work: is there something to do?
+    found = find_pictures(sources, exclude=None if output is None else expand(output))  # before any work: is there something to do?
     classifier = _classifier_for(words, found.pictures, data, model, how, say)
     return classifier.predict(sources, threshold, output, pictures, how.engine, how.dtype, how.progress)
 
@@ -71,11 +74,11 @@ def parse_classes(classes: str | Iterable[str]) -> list[str]:
     words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
     if not words or not all(words):
         raise InvalidArgument(f"Classes must be words with commas between, such as cat,dog; got '{classes}'.")
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
     for word in words:
-        twin = seen.setdefault(fold(word), word)
-        if twin is not word:
+        if fold(word) in seen:
             raise InvalidArgument(f"Class '{word}' is given twice. Name each class once.")
+        seen.add(fold(word))
     return words
 
 
@@ -85,14 +88,17 @@ def _classifier_for(
     if data is not None:
         labelled = select_classes(read_labelled(data), words)
         say(f"Learning from your {len(labelled.pictures)} labelled pictures in '{data}'.")
-        return train_labelled(labelled, None, "probe", how)
+        classifier = train_labelled(labelled, None, "probe", how)
+        for name, reason in classifier.info["unreadable"]:
+            say(f"Left out, unreadable: {name}: {reason}")
+        return classifier
     if model is not None:
         classifier = load(model)
         _check_model_classes(classifier, words, model)
         say(f"Using the model '{model}'.")
         return classifier
     existing = find_model(words)
-    if existing is not None:
+    if existing is not None and how.backbone in (DEFAULT_BACKBONE, load(existing).backbone.name):
         say(f"Using the model made before for these classes: '{existing}'.")
         return load(existing)
     senses = _resolve_all(words)
@@ -131,14 +137,15 @@ def _resolve_all(words: list[str]) -> list[Sense]:
         try:
             senses.append(resolve(word))
         except UnknownWord as error:
-            raise UnknownWord(f"{error} Gathering pictures for unknown words is not in this version.") from None
+            gather = "" if senses_of(word) else " Gathering pictures for unknown words is not in this version."
+            raise UnknownWord(f"{error}{gather}") from None
     for i, first in enumerate(senses):
-        for second in senses[i + 1 :]:
-            shared = set(first.classes) & set(second.classes)
+        for j in range(i + 1, len(senses)):
+            shared = set(first.classes) & set(senses[j].classes)
             if shared:
                 index = min(shared)
                 example = next(s.words[0] for s in synsets().values() if s.index == index)
-                raise InvalidArgument(f"'{words[i]}' and '{words[senses.index(second)]}' overlap: {example} is both. Choose words that exclude each other.")
+                raise InvalidArgument(f"'{words[i]}' and '{words[j]}' overlap: {example} is both. Choose words that exclude each other.")
     return senses
 
 
@@ -164,7 +171,7 @@ def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile]
     if any(fitted.learned_from):
         say("Adapted to your photos: " + ", ".join(f"{count} as {name}" for name, count in learned.items()) + ".")
     else:
-        say("Too few sure photos of each class to adapt to; using the words alone.")
+        say("Not every word is shown by enough photos to adapt to them; using the words as they are.")
     info = {
         "recipe": "words",
         "supervision": WORDS,

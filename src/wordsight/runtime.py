@@ -26,7 +26,6 @@ from .home import writing
 ENGINES = ("auto", "openvino", "torch")
 DTYPES = ("f32", "bf16")
 GPU_CALLERS = 64
-KEPT_OPEN = 2
 _open: dict[tuple[str, str, str], Runtime] = {}
 _opening = threading.Lock()
 
@@ -65,7 +64,7 @@ def cores() -> int:
 
 
 def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -> Runtime:
-    """Load a backbone into an engine; the two used last are kept open for further calls.
+    """Load a backbone into an engine; it stays open for further calls of this process.
 
     Args:
         backbone: what to run.
@@ -80,11 +79,9 @@ def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -
     chosen = choose_engine(engine)
     key = (backbone.key, chosen, dtype)
     with _opening:
-        runtime = _open.pop(key, None) or (TorchRuntime if chosen == "torch" else OpenVinoRuntime)(backbone, dtype)
-        while len(_open) >= KEPT_OPEN:
-            del _open[next(iter(_open))]
-        _open[key] = runtime  # the newest stands last
-    return runtime
+        if key not in _open:
+            _open[key] = (TorchRuntime if chosen == "torch" else OpenVinoRuntime)(backbone, dtype)
+        return _open[key]
 
 
 def choose_engine(engine: str = "auto") -> str:

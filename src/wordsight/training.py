@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from .backbones import DEFAULT_BACKBONE, load_backbone
-from .classifier import DEFAULT_THRESHOLD, Classifier, Progress, check_model_target
+from .classifier import DEFAULT_THRESHOLD, MODEL_FILES, Classifier, Progress, check_model_target
 from .dataset import LabelledSet, PictureFile, read_labelled
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
 from .head import FitReport, fit_head, fit_neighbourhood
-from .home import models_folder, write_atomic, writing
+from .home import expand, models_folder, write_atomic, writing
 
 RECIPES = ("probe",)
 WORDS = "words alone"  # supervision of a head that run made for one folder of photos
@@ -84,7 +84,7 @@ def train_labelled(data: LabelledSet, output: str | os.PathLike | None, recipe: 
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
     how = how or Embedding()
-    target = default_model_path(data.class_names) if output is None else Path(output).expanduser()
+    target = default_model_path(data.class_names) if output is None else expand(output)
     check_model_target(target)
     embedder = how.open()
     try:
@@ -198,10 +198,13 @@ def list_models() -> list[tuple[Path, list[str], str]]:
         try:
             record = json.loads((folder / "wordsight.json").read_text(encoding="utf-8"))
             names = [str(name) for name in record["class_names"]]
-            found.append((folder, names, str(record.get("info", {}).get("supervision", ""))))
-        except (OSError, ValueError, KeyError, TypeError):
+            supervision = str(record["info"].get("supervision", ""))
+            age = -(folder / "wordsight.json").stat().st_mtime
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # moved, deleted or damaged since
-    return sorted(found, key=lambda item: -(item[0] / "wordsight.json").stat().st_mtime)
+        if all((folder / name).is_file() for name in MODEL_FILES):
+            found.append((age, folder, names, supervision))
+    return [(folder, names, supervision) for _, folder, names, supervision in sorted(found, key=lambda item: item[0])]
 
 
 def find_model(words: list[str]) -> Path | None:
