@@ -84,6 +84,7 @@ def test_wrong_requests_are_refused_in_one_sentence(cli, shapes, shapes_model, o
     refused(cli("run", "-c", "cat,dog", "-p", "missing"), "missing")
     refused(cli("run", "-c", "cat,dog", "-p", "empty"), "No pictures in 'empty'")
     refused(cli("run", "-c", "cat,dog", "-p", "broken"), "None of the 1 pictures can be read")
+    refused(cli("predict", "broken", "-m", shapes_model), "None of the 1 pictures can be read", "a.jpg")
     refused(cli("run", "-c", "cat,Cat", "-p", other_shapes), "'Cat' is given twice")
     refused(cli("run", "-c", "cat,,dog", "-p", other_shapes), "cat,,dog")
     refused(cli("run", "-c", "cat,zebraa", "-p", other_shapes), "zebraa", "Close words", "zebra")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, Optional
 import typer
 
 from .backbones import DEFAULT_BACKBONE
-from .errors import WordsightError
+from .errors import InvalidArgument, WordsightError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -238,6 +238,9 @@ def _print_results(results: Any, as_json: bool) -> NoReturn:
     from .results import summary
 
     counts = results.counts
+    if counts.unreadable and len(counts.unreadable) == counts.total:
+        name, reason = counts.unreadable[0]
+        raise InvalidArgument(f"None of the {counts.total} pictures can be read; the first: '{name}': {reason}. All are listed in {results.output}.")
     if as_json:
         print(json.dumps(summary(results)))
     else:
