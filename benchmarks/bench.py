@@ -258,7 +258,8 @@ def accuracy(work: Path) -> list[str]:
         right = np.mean([row["top_label"] == t for row, t in known]) if known else float("nan")
         selective = np.mean([row["label"] == t for row, t in accepted]) if accepted else float("nan")
         coverage = sum(1 for row, t in known if row["label"]) / max(len(known), 1)
-        rows.append(f"| {name} | {len(lines)} | {right:.2%} | {coverage:.1%} | {selective:.2%} | {sum(1 for _, t in accepted if t is None)} |")
+        figures = " | ".join("–" if np.isnan(value) else f"{value:.2%}" for value in (right, coverage, selective))
+        rows.append(f"| {name} | {len(lines)} | {figures} | {sum(1 for _, t in accepted if t is None)} |")
 
     test, strangers = DATA / "catdog" / "test", [DATA / "clothing" / "test", DATA / "street" / "photos"]
     few = work / "few"
