@@ -228,3 +228,9 @@ def test_a_closed_standard_error_changes_nothing(shapes_model, other_shapes, tmp
     command = f"{sys.executable} -m wordsight predict {other_shapes} -m {shapes_model} -o {tmp_path / 'r'} --json 2>&-"
     process = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.returncode == 0 and json.loads(process.stdout)["total"] == 12
+
+
+def test_the_first_use_says_that_it_prepares(cli, shapes, tmp_path):
+    home = {"WORDSIGHT_HOME": str(tmp_path / "home")}
+    first, second = (cli("train", shapes, "-o", "m", env=home) for _ in range(2))
+    assert "Preparing the backbone" in first.stderr and "Preparing" not in second.stderr

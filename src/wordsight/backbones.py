@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ import numpy as np
 
 from .errors import BackboneUnavailable, InvalidArgument
 from .home import cache_folder, is_offline, write_atomic, writing
+
+log = logging.getLogger("wordsight")
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 EMBEDDED = {
@@ -237,6 +240,7 @@ def _open_prepared(folder: Path, name: str) -> Backbone | None:
 def _prepare(name: str) -> Backbone:
     from safetensors.numpy import save_file
 
+    log.info("Preparing the backbone '%s' for this machine: once, about ten seconds.", name)
     module = _create(name)
     cfg = module.pretrained_cfg
     head_name = cfg.get("classifier") or ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -312,6 +313,13 @@ def _printable(text: object) -> str:
     return "".join(c if c.isprintable() else "�" for c in plain)
 
 
+class _Sayer(logging.Handler):
+    """Prints what the library logs, such as that a first use takes longer."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
+
+
 @contextlib.contextmanager
 def _quiet_native_libraries():
     """Let only Python write to standard error: image libraries complain there of every broken file, in their own words."""
@@ -339,6 +347,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    log = logging.getLogger("wordsight")
+    log.setLevel(logging.INFO)
+    log.addHandler(_Sayer())
     with _quiet_native_libraries():
         code = _run()
         if code == 130:
