@@ -43,6 +43,16 @@ def data():
     return DATA
 
 
+def pillow_reads(path: Path) -> bool:
+    """Tell whether this machine's Pillow, whose versions differ on broken files, reads a picture."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception:  # broken files raise anything
+        return False
+    return image.format not in ("EPS", "WMF")
+
+
 def draw_shape(kind: str, seed: int, size: tuple[int, int] = (240, 320)) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """Draw a red disc or a blue striped square on noise; return the picture and the shape's xyxy box."""
     rng = np.random.default_rng(seed)

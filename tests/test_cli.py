@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_shapes
+from conftest import pillow_reads, write_shapes
 
 COMMANDS = ["run", "train", "predict", "words", "models", "doctor", "cache", "demo"]
 
@@ -196,7 +196,8 @@ def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
     peak_mib, code = map(int, figures.split())
     assert code == 1 and peak_mib < 2048
     report = json.loads(report)
-    assert report["total"] - len(report["unreadable"]) == 164 and report["total"] + len(report["skipped"]) == 256
+    readable = sum(map(pillow_reads, (data / "odd_files").iterdir()))
+    assert report["total"] - len(report["unreadable"]) == readable > 150 and report["total"] + len(report["skipped"]) == 256
     assert all(item["error"] for item in report["unreadable"])
 
 

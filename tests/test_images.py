@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import io
 import zlib
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import pillow_reads
 from wordsight.errors import UnreadableImage
 from wordsight.images import MAX_LONGEST, decode, looks_like_picture, resize
 
@@ -106,8 +106,8 @@ def test_resize_returns_the_size_asked_for():
 def test_decode_agrees_with_pillow_on_odd_files(data):
     from wordsight.dataset import find_pictures
 
-    with open(data / "odd_files.csv", newline="") as file:
-        verdict = {row["file_name"]: row["pillow"] == "ok" for row in csv.DictReader(file)}
+    verdict = {path.name: pillow_reads(path) for path in (data / "odd_files").iterdir()}
+    assert sum(verdict.values()) > 150
     found = find_pictures([data / "odd_files"])
     readable = set()
     for picture in found.pictures:

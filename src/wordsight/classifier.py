@@ -128,7 +128,7 @@ class Classifier:
                     progress(counts.total, len(found.pictures), "photos")
             if writer is not None:
                 writer.finish(counts)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: an unfinished table must not stand as a finished one
             if writer is not None:
                 writer.abandon()
             raise

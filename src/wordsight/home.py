@@ -66,6 +66,6 @@ def write_atomic(path: Path, data: bytes) -> None:
         with open(temporary, "xb") as file:
             file.write(data)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no half file stays behind
         temporary.unlink(missing_ok=True)
         raise

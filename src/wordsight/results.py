@@ -323,7 +323,7 @@ def _link_or_copy(source: Path, target: Path) -> int:
     target.unlink(missing_ok=True)
     try:
         target.symlink_to(source)
-    except (OSError, NotImplementedError):  # file systems and accounts that allow no links
+    except OSError:  # file systems and accounts that allow no links
         shutil.copyfile(source, target)
         return target.stat().st_size
     return 0
