@@ -15,7 +15,7 @@ from wordsight.words_head import Gate, fit_words_head
 
 @pytest.fixture(scope="module")
 def pets(data):
-    """Embeddings of the photos no default was chosen on: {"cat": …, "dog": …, "other": …}, and the gate."""
+    """Embeddings of the test photos: {"cat": …, "dog": …, "other": …}, and the gate."""
     embedder = Embedder(load_backbone())
 
     def embed(*folders):
