@@ -1,6 +1,6 @@
 """Measure speed and memory, and write RESULTS.md. Ratios come first: absolute times belong to one machine.
 
-    python benchmarks/bench.py [NAME …]      train predict memory start dtype accuracy; all by default
+    python benchmarks/bench.py [NAME …]      train predict memory start dtype accuracy gather; all by default
 
 Needs the folder of real pictures (WORDSIGHT_TEST_DATA, or shared/data beside the checkout). Comparisons are interleaved and
 medians of several runs are given. Whole processes are timed unless a row says otherwise.
@@ -302,6 +302,64 @@ def _clothing(work: Path) -> float:
         head, _ = fit_head(x[train_rows], y[train_rows], 10)
         scores.append((head.logits(x[test_rows]).argmax(axis=1) == y[test_rows]).mean())
     return float(np.mean(scores))
+
+
+@section
+def gather(work: Path) -> list[str]:
+    """Gathering 20 KB pictures from a local server (on the same cores), against the bound of decoding alone; memory."""
+    counts = (1_000, 10_000)
+    server = [sys.executable, str(ROOT / "tests" / "imitation.py"), "--log", str(work / "log"), "--offered", str(counts[-1]), "--quality", "97"]
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+            os.environ["WORDSIGHT_OPENVERSE_URL"] = root
+            addresses = [f"{root}/pictures/cat/{number}.jpg" for number in range(counts[-1])]
+            sample = _examine_ms(addresses)
+            rows = []
+            for count in counts:
+                lines = "\n".join(["url,label", *(f"{address},cat" for address in addresses[:count])])
+                (work / "list.csv").write_text(lines)
+                target = work / f"gathered{count}"
+                arguments = ["gather", "cat", "-o", str(target), "--limit", str(count), "--source", f"urls:{work / 'list.csv'}", "--json"]
+                seconds, peak = _gather_once(arguments, work)
+                assert len(list((target / "cat").iterdir())) == count
+                rows.append((count, seconds, peak))
+        finally:
+            process.kill()
+            os.environ.pop("WORDSIGHT_OPENVERSE_URL", None)
+    bound = 1000 / sample * (os.cpu_count() or 1)
+    size = sum(path.stat().st_size for path in (work / "gathered1000" / "cat").iterdir())
+    return [
+        f"| gathering, {size / 1e6:.0f} KB a picture | pictures/s, whole process | share of the bound | peak memory |",
+        "|---|---|---|---|",
+        *(f"| {count:,} | {count / seconds:.0f} | {count / seconds / bound:.2f} | {peak:.0f} MiB |" for count, seconds, peak in rows),
+        "",
+        f"The bound: {sample:.1f} core-ms to decode a picture, look at it and hash it, on {os.cpu_count()} cores that also serve the pictures. "
+        f"Ratio of the peaks: **{rows[-1][2] / rows[0][2]:.2f}** for 10 times the pictures.",
+    ]
+
+
+def _examine_ms(addresses: list[str]) -> float:
+    """Fetch every picture once, so that the server has drawn it, and return the ms that examining one takes."""
+    import urllib.request
+
+    from wordsight.intake import examine
+
+    pictures = [urllib.request.urlopen(address).read() for address in addresses]
+    start = time.perf_counter()
+    for data in pictures[:500]:
+        examine(data, 224)
+    return (time.perf_counter() - start) * 2
+
+
+def _gather_once(arguments: list[str], work: Path) -> tuple[float, float]:
+    """Return wall seconds and peak MiB of one gathering."""
+    code = f"import sys; sys.argv = ['wordsight'] + {arguments!r}\nfrom wordsight.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    start = time.perf_counter()
+    out = subprocess.run([sys.executable, "-c", code], env={**os.environ, "WORDSIGHT_OFFLINE": ""}, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, int(out.stdout.splitlines()[-1]) / 1024
 
 
 def main() -> None:

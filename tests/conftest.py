@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,49 @@ def shapes_model(shapes, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "shapes"
     wordsight.train(shapes, path)
     return path
+
+
+@dataclass
+class Service:
+    """A running imitation of the picture services.
+
+    Attributes:
+        root: its address.
+        log: file of its requests, one line each.
+        env: what points wordsight at it.
+    """
+
+    root: str
+    log: Path
+    env: dict[str, str]
+
+    def requests(self, part: str = "") -> list[str]:
+        """Return the paths asked for so far that hold `part`."""
+        return [line.split(" ")[1] for line in self.log.read_text().splitlines() if " " in line and part in line]
+
+
+@pytest.fixture
+def imitation(tmp_path, monkeypatch):
+    """Start imitations of Openverse and Wikimedia Commons; `imitation("--faulty")` returns the running `Service`."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*options, name="service"):
+            log = tmp_path / f"{name}.log"
+            command = [sys.executable, str(Path(__file__).with_name("imitation.py")), "--log", str(log), *map(str, options)]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            stack.callback(process.kill)
+            root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+            env = {
+                "WORDSIGHT_OPENVERSE_URL": root,
+                "WORDSIGHT_COMMONS_URL": f"{root}/w/api.php",
+                "WORDSIGHT_OFFLINE": "",
+                "WORDSIGHT_CONTACT": "me@example.org",
+            }
+            for variable, value in env.items():
+                monkeypatch.setenv(variable, value)
+            return Service(root, log, env)
+
+        yield start
 
 
 @pytest.fixture

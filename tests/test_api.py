@@ -15,36 +15,44 @@ import wordsight
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes"},
-    {"home", "images", "progress"},
+    {"home", "images", "progress", "licenses", "near_duplicates"},
     {"dataset", "localize", "vocabulary", "head"},
-    {"results", "backbones", "cache", "words_head"},
-    {"runtime"},
-    {"embed"},
-    {"classifier"},
+    {"results", "backbones", "cache", "words_head", "queries", "credits", "sources"},
+    {"runtime", "ledger"},
+    {"embed", "intake", "funnel"},
+    {"classifier", "gathering"},
     {"training"},
     {"routes", "doctor"},
     {"demo"},
+    {"printing"},
     {"cli"},
     {"__main__"},
 ]
 
 
+def files_of(module: str) -> list[Path]:
+    """The files of a module, or of a package of modules."""
+    return sorted((SOURCE / module).glob("*.py")) if (SOURCE / module).is_dir() else [SOURCE / f"{module}.py"]
+
+
 def imports_of(module: str) -> set[str]:
     """Names of the modules of this package that a module imports anywhere, `TYPE_CHECKING` included."""
-    tree = ast.parse((SOURCE / f"{module}.py").read_text())
     found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+    for path in files_of(module):
+        up = 2 if path.parent != SOURCE else 1
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == up:
+                found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
     return found - {"__version__"}
 
 
 def test_all_is_pinned():
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) == {
-        "BackboneUnavailable", "Classifier", "Counts", "EmbeddingCache", "InvalidArgument", "InvalidModel", "NotFound",
-        "OutputError", "Prediction", "Results", "Sense", "UnknownWord", "UnreadableImage", "WordsightError", "__version__",
-        "list_backbones", "list_models", "load", "load_backbone", "resolve", "run", "senses", "train",
+        "BackboneUnavailable", "Candidate", "Classifier", "Counts", "EmbeddingCache", "FakeSource", "Gathered", "InvalidArgument",
+        "InvalidModel", "NotFound", "NothingGathered", "OutputError", "Page", "Prediction", "Query", "Results", "Sense", "Source",
+        "SourceUnavailable", "UnknownWord", "UnreadableImage", "WordsightError", "__version__", "gather", "list_backbones", "list_models", "list_sources",
+        "load", "load_backbone", "register_source", "resolve", "run", "senses", "train",
     }  # fmt: skip
 
 
@@ -67,7 +75,7 @@ def test_import_loads_nothing_heavy():
 
 def test_arrows_only_point_down():
     below: set[str] = set()
-    modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in [*SOURCE.glob("*.py"), *(path.parent for path in SOURCE.glob("*/__init__.py"))]} - {"__init__"}
     assert modules == set().union(*LAYERS)
     for layer in LAYERS:
         for module in layer:
@@ -75,13 +83,30 @@ def test_arrows_only_point_down():
         below |= layer
 
 
+def test_one_package_touches_the_network():
+    network = ("httpx", "httpcore", "socket", "urllib.request", "requests", "aiohttp", "ddgs", "icrawler")
+    users = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            if any(name == module or name.startswith(module + ".") for name in names for module in network):
+                users.add(path.relative_to(SOURCE).parts[0])
+    assert users == {"sources"}
+
+
 def test_one_module_touches_timm():
-    users = {path.stem for path in SOURCE.glob("*.py") if any(line.strip().startswith(("import timm", "from timm")) for line in path.read_text().splitlines())}
+    users = {path.stem for path in SOURCE.rglob("*.py") if any(line.strip().startswith(("import timm", "from timm")) for line in path.read_text().splitlines())}
     assert users == {"backbones"}
 
 
 def test_nothing_is_pickled():
-    for path in SOURCE.glob("*.py"):
+    for path in SOURCE.rglob("*.py"):
         text = path.read_text()
         assert "pickle" not in text
         for line in text.splitlines():

@@ -8,12 +8,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from .backbones import DEFAULT_BACKBONE
-from .errors import InvalidArgument, WordsightError
+from .errors import NothingGathered, WordsightError
+from .printing import print_gathered, print_results, print_senses, print_table, print_training, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +55,7 @@ def run_command(
     data: Annotated[Optional[str], typer.Option("--data", help="Your labelled pictures: a folder with one subfolder a class, or a CSV.")] = None,  # noqa: UP045
     model: Annotated[Optional[str], typer.Option("-m", "--model", help="A model folder made by 'wordsight train'.")] = None,  # noqa: UP045
     no_pictures: NoPictures = False,
+    gather: Annotated[bool, typer.Option("--gather", help="Gather pictures for the words and learn from them; consents to the searching.")] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
@@ -73,6 +75,7 @@ def run_command(
       1. labelled pictures given with --data
       2. a model already made for exactly these classes, or -m
       3. what the backbone knows of the words, adapted to your photos: no labelled picture needed
+      4. pictures gathered for the words from licensed image search: for words it doesn't know, asked first, or with --gather
     """
     from .routes import run
     from .training import Embedding
@@ -80,8 +83,8 @@ def run_command(
     _go_offline(offline)
     with _progress() as progress:
         how = Embedding(backbone, engine, dtype, progress)
-        results = run(classes, photos, output, threshold, data, model, not no_pictures, how, _say)
-    _print_results(results, as_json)
+        results = run(classes, photos, output, threshold, data, model, not no_pictures, how, say, gather, _consent())
+    print_results(results, as_json)
 
 
 @app.command("train")
@@ -108,7 +111,45 @@ def train_command(
     _go_offline(offline)
     with _progress() as progress:
         model = train(data, output, recipe, backbone, seed, engine, dtype, progress)
-    _print_training(model, as_json)
+    print_training(model, as_json)
+
+
+@app.command("gather")
+def gather_command(
+    classes: Annotated[str, typer.Argument(metavar="WORDS", help="Words with commas between; each becomes a class.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the data set, one subfolder a class.")],
+    source: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--source", help="openverse, commons, ddgs, icrawler, urls:FILE or folder:FOLDER; may be given several times. [default: openverse, commons]"
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Unique usable pictures wanted for each class.")] = 600,
+    license: Annotated[str, typer.Option("--license", help="any, commercial, or codes with commas between, such as by,cc0.")] = "any",
+    min_size: Annotated[int, typer.Option("--min-size", help="Shortest side, in pixels.")] = 224,
+    negatives: Annotated[int, typer.Option("--negatives", help="Pictures of anything else, as a further class: for 'brick or not brick'.")] = 0,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Gather pictures for words from licensed image search, until there are enough.
+
+    \b
+    Examples:
+      wordsight gather "cat,dog" -o data/pets
+      wordsight gather brick -o data/brick --negatives 600 --license commercial
+      wordsight gather "cat,dog" -o data/pets --source urls:list.csv
+
+    \b
+    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each picture.
+    Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are better.
+    """
+    from .gathering import gather
+    from .sources import DEFAULT_SOURCES
+
+    _go_offline(offline)
+    with _progress() as progress:
+        result = gather(classes, output, source or DEFAULT_SOURCES, limit, license, min_size, negatives, progress, say)
+    print_gathered(result, as_json)
 
 
 @app.command("predict")
@@ -135,7 +176,7 @@ def predict_command(
     _go_offline(offline)
     with _progress() as progress:
         results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress)
-    _print_results(results, as_json)
+    print_results(results, as_json)
 
 
 @app.command("words")
@@ -156,7 +197,7 @@ def words_command(
     if as_json:
         print(json.dumps(report))
     else:
-        _print_senses(report)
+        print_senses(report)
     if not any(sense["chosen"] for sense in report["senses"]):
         print(f"Note: {report['message']}", file=sys.stderr)
 
@@ -172,7 +213,7 @@ def models_command(as_json: Json = False) -> None:
         print(json.dumps({"models": models, "backbones": embedded_backbones()}))
         return
     rows = [[", ".join(names), supervision, str(path)] for path, names, supervision in list_models()]
-    _print_table(["classes", "learned from", "folder"], rows, "No model yet. Make one with 'wordsight train DATA -o MODEL'.")
+    print_table(["classes", "learned from", "folder"], rows, "No model yet. Make one with 'wordsight train DATA -o MODEL'.")
     print(f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is downloaded when first used.")
 
 
@@ -185,7 +226,7 @@ def doctor_command(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(report))
         return
-    _print_table(["", ""], [[key.replace("_", " "), str(value)] for key, value in report.items()], "")
+    print_table(["", ""], [[key.replace("_", " "), str(value)] for key, value in report.items()], "")
 
 
 @app.command("cache")
@@ -212,11 +253,11 @@ def demo_command(
     from .demo import demo
 
     with _progress() as progress:
-        results = demo(output, progress, _say)
+        results = demo(output, progress, say)
     if not as_json:
         rows = [[p.file_name, p.label or "–", f"{p.probability:.3f}", "" if p.label else str(p.top_label)] for p in results]
-        _print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
-    _print_results(results, as_json)
+        print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
+    print_results(results, as_json)
 
 
 def _go_offline(offline: bool) -> None:
@@ -230,94 +271,18 @@ def _progress():
     return show_progress()
 
 
-def _say(line: str) -> None:
-    print(_printable(line), file=sys.stderr, flush=True)
-
-
-def _print_results(results: Any, as_json: bool) -> NoReturn:
-    """Print the closing table, and exit with 1 where something could not be read."""
-    from .results import summary
-
-    counts = results.counts
-    if counts.unreadable and len(counts.unreadable) == counts.total:
-        name, reason = counts.unreadable[0]
-        raise InvalidArgument(f"None of the {counts.total} pictures can be read; the first: '{name}': {reason}. All are listed in {results.output}.")
-    if as_json:
-        print(json.dumps(summary(results)))
-    else:
-        rows = [[name, str(counts.accepted[name])] for name in results.class_names]
-        rows += [["rejected: not sure enough", str(counts.unsure)], ["rejected: resembles none of them", str(counts.strangers)]]
-        rows += [["unreadable", str(len(counts.unreadable))], ["total", str(counts.total)]]
-        _print_table([f"label (probability ≥ {results.threshold:g})", "photos"], rows, "")
-        if counts.skipped:
-            print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
-        print(f"Results: {_printable(results.output)}/predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
-    for name, reason in counts.unreadable[:10]:
-        _say(f"Unreadable: {name}: {reason}")
-    if len(counts.unreadable) > 10:
-        _say(f"… and {len(counts.unreadable) - 10} more; see the error column of predictions.csv.")
-    raise typer.Exit(1 if counts.unreadable else 0)
-
-
-def _drawn(copied_bytes: int | None) -> str:
-    if copied_bytes is None:
-        return ""
-    cost = f"copies of your photos, {copied_bytes / 2**20:.0f} MiB" if copied_bytes else "links to your photos, no space used"
-    return f", images/ ({cost}), heatmaps/, masks/"
-
-
-def _print_training(model: Any, as_json: bool) -> None:
-    info = model.info
-    if as_json:
-        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in ("path", "recipe", "pictures", "unreadable", "metrics")}}))
-        raise typer.Exit(1 if info["unreadable"] else 0)
-    _print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
-    metrics = info["metrics"]
-    print(
-        f"On held-out folds: {metrics['accuracy']:.1%} right; "
-        f"at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
-    )
-    for name, reason in info["unreadable"][:10]:
-        _say(f"Left out, unreadable: {name}: {reason}")
-    if len(info["unreadable"]) > 10:
-        _say(f"… and {len(info['unreadable']) - 10} more, listed in the model's wordsight.json.")
-    print(f"Model: {_printable(info['path'])}")
-    raise typer.Exit(1 if info["unreadable"] else 0)
-
-
-def _print_senses(report: dict) -> None:
-    for sense in report["senses"]:
-        mark = "→ " if sense["chosen"] else "  "
-        print(f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}")
-        for index, wnid, name in sense["classes"]:
-            print(f"      {index:4d}  {wnid}  {name}")
-        if not sense["classes"]:
-            print("      the backbone knows nothing of it")
-
-
-def _print_table(headings: list[str], rows: list[list[str]], empty: str) -> None:
-    if not rows:
-        print(empty)
-        return
-    widths = [max(len(_printable(cell)) for cell in column) for column in zip(headings, *rows, strict=True)]
-    if any(headings):
-        print("  ".join(heading.ljust(width) for heading, width in zip(headings, widths, strict=True)).rstrip())
-        print("  ".join("─" * width for width in widths))
-    for row in rows:
-        print("  ".join(_printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _printable(text: object) -> str:
-    """Return text that a terminal shows on one line: no control characters, no broken encoding."""
-    plain = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "�" for c in plain)
+def _consent():
+    """Return what asks a person at a terminal, or None where nobody is there to ask."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda question: typer.confirm(question, err=True)
 
 
 class _Sayer(logging.Handler):
     """Prints what the library logs, such as that a first use takes longer."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage())
+        say(record.getMessage())
 
 
 @contextlib.contextmanager
@@ -353,7 +318,7 @@ def main() -> None:
     with _quiet_native_libraries():
         code = _run()
         if code == 130:
-            _say("Interrupted. What was computed is kept: the same command goes on from there.")
+            say("Interrupted. What was computed is kept: the same command goes on from there.")
     sys.exit(code)
 
 
@@ -365,8 +330,8 @@ def _run() -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except WordsightError as error:
-        _say(f"Error: {error}")
-        return 2
+        say(f"Error: {error}")
+        return 1 if isinstance(error, NothingGathered) else 2
     except BrokenPipeError:  # the reader of our output, such as `head`, is gone
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -376,10 +341,10 @@ def _run() -> int:
             print(str(error), file=sys.stderr)
             return 2
         if isinstance(error, OSError):  # such as a full disk behind our standard output
-            _say(f"Error: {error.strerror or error}.")
+            say(f"Error: {error.strerror or error}.")
             return 2
         if hasattr(error, "format_message"):  # click's own: a wrong option or argument
-            _say(f"Error: {error.format_message()} See 'wordsight --help'.")
+            say(f"Error: {error.format_message()} See 'wordsight --help'.")
             return 2
         raise
 

@@ -96,7 +96,7 @@ def read_labelled(source: str | os.PathLike) -> LabelledSet:
         metadata = path / "metadata.csv"
         skipped: list[str]
         if metadata.is_file() and "label" in _csv_columns(metadata):
-            pictures, skipped = _read_csv(metadata), []
+            pictures, skipped = _read_metadata(path)
         else:
             pictures, skipped = _read_class_folders(path)
     elif path.suffix.lower() == ".csv":
@@ -143,6 +143,22 @@ def _read_class_folders(root: Path) -> tuple[list[PictureFile], list[str]]:
     if not pictures:
         raise InvalidArgument(f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.")
     return pictures, skipped
+
+
+def _read_metadata(root: Path) -> tuple[list[PictureFile], list[str]]:
+    """Read a folder by its metadata.csv. Pictures deleted since are passed over; those added to a class's folder count too."""
+    listed = _read_csv(root / "metadata.csv")
+    present = [picture for picture in listed if picture.path.is_file()]
+    names = {picture.name for picture in listed}
+    if not present:
+        return listed, []
+    found = Found()
+    for label in sorted({str(picture.label) for picture in listed}):
+        if (root / label).is_dir():
+            _walk(root / label, label + "/", found)
+    added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
+    gone = [f"{picture.name} (gone)" for picture in listed if not picture.path.is_file()]
+    return sorted(present + added, key=lambda picture: picture.name), gone + found.skipped
 
 
 def _csv_columns(path: Path) -> list[str]:

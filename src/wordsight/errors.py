@@ -7,6 +7,8 @@
     ├── InvalidModel         (ValueError)         a model folder is half written, foreign or from another version
     ├── BackboneUnavailable  (RuntimeError)       weights can't be had here and now
     ├── OutputError          (OSError)            results can't be written: disk full, read-only, no permission
+    ├── NothingGathered      (RuntimeError)       pictures were searched and none came: exit code 1
+    ├── SourceUnavailable    (RuntimeError)       a source of pictures can't go on; others may
     └── UnreadableImage      (ValueError)         one picture can't be decoded; never ends a run
 
 A message is one sentence or two: what, what is allowed, what came, the next step.
@@ -41,6 +43,14 @@ class BackboneUnavailable(WordsightError, RuntimeError):
 
 class OutputError(WordsightError, OSError):
     """Something could not be written."""
+
+
+class NothingGathered(WordsightError, RuntimeError):
+    """No picture came of a search; the message says why."""
+
+
+class SourceUnavailable(WordsightError, RuntimeError):
+    """A source of pictures can't go on; the message is the cause."""
 
 
 class UnreadableImage(WordsightError, ValueError):

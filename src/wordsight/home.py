@@ -24,6 +24,12 @@ def models_folder() -> Path:
     return Path(home).expanduser() / "models" if home else user_data_path("wordsight", appauthor=False) / "models"
 
 
+def pictures_folder() -> Path:
+    """Return the folder of the pictures that `run` gathers."""
+    home = os.environ.get("WORDSIGHT_HOME")
+    return Path(home).expanduser() / "pictures" if home else user_data_path("wordsight", appauthor=False) / "pictures"
+
+
 def expand(path: str | os.PathLike) -> Path:
     """Return a path with `~` expanded.
 
@@ -53,7 +59,7 @@ def writing(path: Path):
         if isinstance(error, OutputError):
             raise
         reason = error.strerror or str(error) or type(error).__name__
-        ours = any(path.is_relative_to(folder) for folder in (cache_folder(), models_folder()))
+        ours = any(path.is_relative_to(folder) for folder in (cache_folder(), models_folder(), pictures_folder()))
         step = "Set WORDSIGHT_HOME to a folder that can be written" if ours else "Choose another folder with -o"
         raise OutputError(f"Can't write to '{path}': {reason}. {step}, or free some space.") from error
 
@@ -69,3 +75,24 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:  # Ctrl-C too: no half file stays behind
         temporary.unlink(missing_ok=True)
         raise
+
+
+def lock_folder(output: Path) -> int | None:
+    """Hold a folder for this process, so that two runs do not write into one another; close what it returns to let go.
+
+    Raises:
+        InvalidArgument: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return None
+    lock = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise InvalidArgument(f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o.") from None
+    except OSError:
+        pass  # a file system without locks
+    return lock

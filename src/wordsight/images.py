@@ -106,6 +106,32 @@ def decode(data: bytes) -> Photo:
         raise UnreadableImage(_reason(error)) from None
 
 
+def storable(data: bytes) -> tuple[bytes, str]:
+    """Return a picture as every tool reads it alike, and the suffix that tells its format.
+
+    JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (turned by EXIF, grey, CMYK,
+    transparent, animated, another format) becomes an upright RGB JPEG of full size, quality 95.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+            suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format or "")
+            several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+            if suffix and image.mode == "RGB" and not several and not image.has_transparency_data and image.getexif().get(0x0112, 1) not in _TURNS:
+                return data, suffix
+            with _large:
+                upright, _ = _upright_rgb(image, shrink=False)
+                written = io.BytesIO()
+                upright.save(written, "JPEG", quality=95)
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+    return written.getvalue(), ".jpg"
+
+
 def _decode(data: bytes) -> Photo:
     if not data:
         raise UnreadableImage("empty file")
@@ -130,12 +156,12 @@ def _decode(data: bytes) -> Photo:
     return Photo(upright, (width, height) if turned else (height, width))
 
 
-def _upright_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
+def _upright_rgb(image: Image.Image, shrink: bool = True) -> tuple[Image.Image, bool]:
     """Return the picture upright, and whether that exchanged its sides."""
     image.load()  # of some formats this already turns the picture, and removes the mark
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
-    if max(image.size) > MAX_LONGEST:
+    if shrink and max(image.size) > MAX_LONGEST:
         scale = MAX_LONGEST / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

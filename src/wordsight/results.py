@@ -20,7 +20,7 @@ from PIL import Image
 
 from .dataset import RESULT_FOLDERS, PictureFile
 from .errors import InvalidArgument
-from .home import write_atomic, writing
+from .home import lock_folder, write_atomic, writing
 from .images import MAX_LONGEST
 from .localize import MASK_THRESHOLD, upsample
 
@@ -162,7 +162,7 @@ class ResultsWriter:
             _refuse_foreign_folders(output)
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock_folder(output)
+            self._lock = lock_folder(output)
             if pictures:
                 (output / MARKER).touch()
             self._lines = open(output / ".predictions.jsonl.part", "w", encoding="utf-8")  # noqa: SIM115
@@ -258,27 +258,6 @@ def _refuse_foreign_folders(output: Path) -> None:
     for name in RESULT_FOLDERS:
         if (output / name).exists():
             raise InvalidArgument(f"'{output / name}' was there before and is no result of wordsight. Choose another folder with -o.")
-
-
-def _lock_folder(output: Path) -> int | None:
-    """Hold a folder for this process, so that two runs do not write into one another.
-
-    Raises:
-        InvalidArgument: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return None
-    lock = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise InvalidArgument(f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o.") from None
-    except OSError:
-        pass  # a file system without locks
-    return lock
 
 
 def superimpose(image: Image.Image, heatmap: np.ndarray, box: list[float] | None, size: tuple[int, int]) -> bytes:

@@ -10,15 +10,20 @@ import numpy as np
 from .backbones import DEFAULT_BACKBONE
 from .classifier import DEFAULT_THRESHOLD, Classifier, check_threshold, load
 from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled
-from .errors import InvalidArgument, UnknownWord
-from .home import expand
+from .errors import InvalidArgument, NothingGathered, UnknownWord
+from .gathering import gather as gather_pictures
+from .home import expand, is_offline, pictures_folder
 from .results import Results
-from .training import WORDS, Embedding, default_model_path, find_model, fold, train_labelled
-from .vocabulary import Sense, resolve, synsets
+from .training import WORDS, Embedding, default_model_path, find_model, train_labelled
+from .vocabulary import Sense, fold, parse_classes, resolve, synsets
 from .vocabulary import senses as senses_of
 from .words_head import Gate, fit_words_head
 
 Say = Callable[[str], None]
+Consent = Callable[[str], bool]  # asks a person yes or no
+GATHERED = "gathered pictures"
+GATHER_LIMIT = 600  # pictures a class
+TOO_FEW = 10
 ADAPT_TO = 10_000  # photos; more teach nothing new and take memory
 
 
@@ -32,11 +37,14 @@ def run(
     pictures: bool = True,
     how: Embedding | None = None,
     say: Say | None = None,
+    gather: bool = False,
+    consent: Consent | None = None,
 ) -> Results:
     """Recognise the words in the photos, with the first supervision that applies.
 
     1. labelled pictures given with `data`; 2. a model already made for exactly these classes, or `model`;
-    3. the backbone's own vocabulary, adapted to the photos themselves.
+    3. the backbone's own vocabulary, adapted to the photos themselves; 4. pictures gathered for the words: with `gather`
+    instead of 3, or where a word is unknown and `consent` says yes.
 
     Args:
         classes: "cat,dog" or a list; one word alone is a yes/no question.
@@ -48,10 +56,13 @@ def run(
         pictures: False writes tables only.
         how: backbone, engine, dtype and progress.
         say: called with one line on which way was taken.
+        gather: gather pictures for the words, unless data or a model for them is there.
+        consent: asked before pictures are gathered for words the backbone doesn't know; None stands for no.
 
     Raises:
         InvalidArgument: a class twice, a word nobody knows (`UnknownWord`), a model for other classes, …
         NotFound: photos, data or model do not exist.
+        NothingGathered: too few pictures came.
     """
     words = parse_classes(classes)
     how, say = how or Embedding(), say or (lambda _: None)
@@ -61,30 +72,12 @@ def run(
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     found = find_pictures(sources, exclude=None if output is None else expand(output))  # before any work: is there something to do?
-    classifier = _classifier_for(words, found.pictures, data, model, how, say)
+    classifier = _given(words, data, model, how, say) or _made(words, found.pictures, gather, consent, how, say)
     return classifier.predict(sources, threshold, output, pictures, how.engine, how.dtype, how.progress)
 
 
-def parse_classes(classes: str | Iterable[str]) -> list[str]:
-    """Return the class names of "cat, dog" or of a list, each once.
-
-    Raises:
-        InvalidArgument: none, an empty one, or one twice.
-    """
-    words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
-    if not words or not all(words):
-        raise InvalidArgument(f"Classes must be words with commas between, such as cat,dog; got '{classes}'.")
-    seen: set[str] = set()
-    for word in words:
-        if fold(word) in seen:
-            raise InvalidArgument(f"Class '{word}' is given twice. Name each class once.")
-        seen.add(fold(word))
-    return words
-
-
-def _classifier_for(
-    words: list[str], photos: list[PictureFile], data: str | os.PathLike | None, model: str | os.PathLike | None, how: Embedding, say: Say
-) -> Classifier:
+def _given(words: list[str], data: str | os.PathLike | None, model: str | os.PathLike | None, how: Embedding, say: Say) -> Classifier | None:
+    """Return the classifier of the user's own pictures or of a model that is there."""
     if data is not None:
         labelled = select_classes(read_labelled(data), words)
         say(f"Learning from your {len(labelled.pictures)} labelled pictures in '{data}'.")
@@ -101,8 +94,34 @@ def _classifier_for(
     if existing is not None and how.backbone in (DEFAULT_BACKBONE, load(existing).backbone.name):
         say(f"Using the model made before for these classes: '{existing}'.")
         return load(existing)
-    senses = _resolve_all(words)
-    return _from_words(words, senses, photos, how, say)
+    return None
+
+
+def _made(words: list[str], photos: list[PictureFile], gather: bool, consent: Consent | None, how: Embedding, say: Say) -> Classifier:
+    """Make a classifier from the words alone, or from pictures gathered for them."""
+    unknown = [word for word in words if not any(sense.classes for sense in senses_of(word.partition("#")[0]))]
+    if unknown and not gather and consent is not None and not is_offline():
+        gather = consent(
+            f"The backbone doesn't know '{unknown[0]}'. Search Openverse and Wikimedia Commons for pictures of {', '.join(words)}, "
+            f"up to {GATHER_LIMIT} each, and learn from them? This takes minutes."
+        )
+    if gather:
+        return _from_gathered(words, how, say)
+    return _from_words(words, _resolve_all(words), photos, how, say)
+
+
+def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
+    """Gather pictures, and train on them."""
+    names = words if len(words) > 1 else [words[0], f"not_{words[0]}"]
+    folder = pictures_folder() / default_model_path(names).name
+    say(f"Gathering pictures of {', '.join(words)} into '{folder}'.")
+    gathered = gather_pictures(words, folder, limit=GATHER_LIMIT, negatives=0 if len(words) > 1 else GATHER_LIMIT, progress=how.progress, say=say)
+    for name in names:
+        if gathered.kept[name] < TOO_FEW:
+            cause = next(cause for cause in gathered.causes if cause.startswith(f"{name}:"))
+            raise NothingGathered(f"Too few pictures came to learn from. {cause}")
+    say("Gathered " + ", ".join(f"{count} of {name}" for name, count in gathered.kept.items()) + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'.")
+    return train_labelled(select_classes(read_labelled(folder), words), None, "probe", how, supervision=GATHERED)
 
 
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
@@ -137,8 +156,8 @@ def _resolve_all(words: list[str]) -> list[Sense]:
         try:
             senses.append(resolve(word))
         except UnknownWord as error:
-            gather = "" if senses_of(word) else " Gathering pictures for unknown words is not in this version."
-            raise UnknownWord(f"{error}{gather}") from None
+            known = any(sense.classes for sense in senses_of(word.partition("#")[0]))
+            raise UnknownWord(f"{error}{'' if known else ' Or have pictures gathered for it: --gather.'}") from None
     for i, first in enumerate(senses):
         for j in range(i + 1, len(senses)):
             shared = set(first.classes) & set(senses[j].classes)
@@ -186,6 +205,3 @@ def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile]
     classifier.save(path)
     classifier.info["path"] = str(path)
     return classifier
-
-
-__all__ = ["DEFAULT_BACKBONE", "parse_classes", "run", "select_classes"]

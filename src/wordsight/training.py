@@ -21,6 +21,7 @@ from .embed import Embedded, Embedder
 from .errors import InvalidArgument
 from .head import FitReport, fit_head, fit_neighbourhood
 from .home import expand, models_folder, write_atomic, writing
+from .vocabulary import fold
 
 RECIPES = ("probe",)
 WORDS = "words alone"  # supervision of a head that run made for one folder of photos
@@ -79,7 +80,14 @@ class Embedding:
         return done
 
 
-def train_labelled(data: LabelledSet, output: str | os.PathLike | None, recipe: str = "probe", how: Embedding | None = None, seed: int = 0) -> Classifier:
+def train_labelled(
+    data: LabelledSet,
+    output: str | os.PathLike | None,
+    recipe: str = "probe",
+    how: Embedding | None = None,
+    seed: int = 0,
+    supervision: str = "labelled pictures",
+) -> Classifier:
     """Train from a set already read; see `train`."""
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
@@ -111,7 +119,7 @@ def train_labelled(data: LabelledSet, output: str | os.PathLike | None, recipe: 
         catch_all=catch_all,
         info={
             "recipe": recipe,
-            "supervision": "labelled pictures",
+            "supervision": supervision,
             "seed": seed,
             "threshold": DEFAULT_THRESHOLD,
             "dtype": how.dtype,
@@ -216,8 +224,3 @@ def find_model(words: list[str]) -> Path | None:
         if supervision != WORDS and {fold(name) for name in names} == wanted:
             return folder
     return None
-
-
-def fold(name: str) -> str:
-    """Return a class name without the differences that do not matter: case and blanks."""
-    return " ".join(name.split()).casefold()

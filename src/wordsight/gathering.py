@@ -1,0 +1,432 @@
+"""Gather pictures for words: search, fetch, look at each, keep what is usable and new, until there are enough.
+
+Candidates are fetched many at once but decided one by one in the order they were found, so the same answers of the sources
+give the same set, whatever was slow and however often the run was killed. The ledger remembers every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio.from_thread import start_blocking_portal
+
+from .credits import metadata_row, write_attribution, write_metadata
+from .errors import InvalidArgument, NothingGathered, SourceUnavailable
+from .funnel import Funnel, Gathered, funnels
+from .home import expand, is_offline, lock_folder, write_atomic, writing
+from .intake import Rejected, examine
+from .ledger import FILE, LICENSE, Fetched, Ledger, Row
+from .licenses import LicenseFilter, parse_filter
+from .near_duplicates import Look, NearDuplicates
+from .queries import search_texts, unrelated_texts
+from .sources import DEFAULT_SOURCES, REASONS, FetchError, Query, Source, Web, open_source
+from .vocabulary import fold, parse_classes
+
+Progress = Callable[[int, int, str], None]
+Say = Callable[[str], None]
+AHEAD = 128  # candidates under way or waiting for their turn to be decided
+FAILURES = 2  # of a source in a row; then it is left alone for this run
+NEGATIVES_PER_WORD = 10
+SAVE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True)
+class _Want:
+    """One class: what to search for, how many pictures, and how many candidates of one query at most."""
+
+    label: str
+    texts: list[str]
+    limit: int
+    per_text: int | None = None
+
+
+def gather(
+    classes: str | Iterable[str],
+    output: str | os.PathLike,
+    sources: Sequence[str | Source] = DEFAULT_SOURCES,
+    limit: int = 600,
+    license: str = "any",
+    min_size: int = 224,
+    negatives: int = 0,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Gathered:
+    """Gather pictures for words into a data set with one folder a class.
+
+    The same call goes on where an interrupted one stopped, and asks for nothing twice. Every picture is upright 8-bit RGB in
+    JPEG, PNG or WebP: the bytes of the original where it is that already, else a JPEG made of it.
+
+    Args:
+        classes: "cat,dog" or a list.
+        output: folder, new or gathered before.
+        sources: names (`list_sources()`; "urls:FILE" and "folder:FOLDER" too) or `Source` objects.
+        limit: unique usable pictures wanted for each class.
+        license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
+        min_size: shortest side in pixels.
+        negatives: pictures of a further class of anything else: `not_<word>` beside one word, `other` beside several.
+        progress: called with (done, total, what).
+        say: called with one line on what is worth knowing.
+
+    Raises:
+        InvalidArgument: the request can't be met, or `--offline` forbids it.
+        NothingGathered: not one picture came; the message says why.
+        OutputError: the folder can't be written.
+    """
+    wants = _wants(classes, limit, negatives)
+    wanted_license = parse_filter(license)
+    if not 1 <= min_size <= 10_000:
+        raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
+    opened = _open_sources(sources, [want.label for want in wants])
+    folder = expand(output)
+    with writing(folder):
+        _check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)
+        try:
+            work = _Gathering(folder, wants, opened, wanted_license, min_size, progress or (lambda *_: None), say or (lambda _: None))
+            try:
+                with start_blocking_portal() as portal:
+                    portal.call(work.run)
+            finally:
+                result = work.finish()
+        finally:
+            if lock is not None:
+                os.close(lock)
+    if not any(result.kept.values()):
+        raise NothingGathered(f"No picture came. {' '.join(result.causes)}")
+    return result
+
+
+def _wants(classes: str | Iterable[str], limit: int, negatives: int) -> list[_Want]:
+    words = parse_classes(classes)
+    for word in words:
+        if re.search(r"[\x00-\x1f/\\:*?\"<>|]", word) or word.startswith(".") or len(word.encode()) > 100:
+            raise InvalidArgument(f"'{word[:50]}' can't name a folder: no / \\ : * ? \" < > |, no leading dot, at most 100 bytes.")
+    if limit < 1 or negatives < 0:
+        raise InvalidArgument(f"The limit must be at least 1 and negatives at least 0, got {limit} and {negatives}.")
+    wants = [_Want(word, search_texts(word), limit) for word in words]
+    if negatives:
+        other = f"not_{words[0]}" if len(words) == 1 else "other"
+        if other in words:
+            raise InvalidArgument(f"The class of anything else is called '{other}', which you ask for too. Rename yours, or leave --negatives out.")
+        wants.append(_Want(other, unrelated_texts(words), negatives, NEGATIVES_PER_WORD))
+    return wants
+
+
+def _open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str, Source]:
+    """Return the sources by a name of their own each."""
+    if not sources:
+        raise InvalidArgument("Give at least one source, such as openverse.")
+    opened: dict[str, Source] = {}
+    for given in sources:
+        source = open_source(given) if isinstance(given, str) else given
+        name = given if isinstance(given, str) else given.name
+        if name in opened:
+            raise InvalidArgument(f"Source '{name}' is given twice. Name each source once.")
+        opened[name] = source
+        if source.needs_network and is_offline():
+            raise InvalidArgument(f"Gathering from {name} needs the network, which --offline (or WORDSIGHT_OFFLINE) forbids. Leave that out.")
+        source.check(labels)
+    return opened
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InvalidArgument(f"'{folder}' is a file. Choose a folder with -o.")
+    if folder.is_dir() and not (folder / FILE).exists() and any(not name.startswith(".") for name in os.listdir(folder)):
+        raise InvalidArgument(f"'{folder}' holds files that were not gathered. Choose a new folder with -o, and train on both.")
+
+
+class _Gathering:
+    """One run over one folder."""
+
+    def __init__(
+        self, folder: Path, wants: list[_Want], sources: dict[str, Source], license: LicenseFilter, min_size: int, progress: Progress, say: Say
+    ) -> None:
+        self.folder, self.wants, self.sources, self.license, self.min_size = folder, wants, sources, license, min_size
+        self.progress, self.say = progress, say
+        self.ledger = Ledger(folder)
+        self.failures: Counter[str] = Counter()
+        self.problems: dict[str, str] = {}  # source -> what it said last
+        self.saved_at = time.monotonic()
+        try:
+            self._check_settings()
+            self._take_stock()
+        except BaseException:
+            self.ledger.close()
+            raise
+
+    def _check_settings(self) -> None:
+        for name, value, option in (("license", self.license.text, "--license"), ("min_size", str(self.min_size), "--min-size")):
+            before = self.ledger.setting(name)
+            if before is not None and before != value:
+                if not any(True for _ in self.ledger.kept()):
+                    self.ledger.start_afresh()  # nothing came of it, so nothing hangs on it
+                    break
+                raise InvalidArgument(f"'{self.folder}' was gathered with {option} {before}, now it is {value}. Use the same, or another folder with -o.")
+        self.ledger.set("license", self.license.text)
+        self.ledger.set("min_size", str(self.min_size))
+        names = {fold(row[0]): row[0] for row in self.ledger.counts("label")}
+        for want in self.wants:
+            before = names.get(fold(want.label), want.label)
+            if before != want.label:
+                raise InvalidArgument(f"'{self.folder}' has the class '{before}'; write it so, not '{want.label}'.")
+
+    def _take_stock(self) -> None:
+        """Bring ledger and files into agreement after whatever ended the last run, and learn what is there."""
+        self.looks = NearDuplicates()
+        self.shas: dict[str, str] = {}  # of what came and of what is kept -> file name
+        self.names: dict[int, str] = {}
+        self.kept: Counter[str] = Counter()
+        for row in self.ledger.kept():
+            self._remember(row["id"], row["name"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"]))
+            self.kept[row["label"]] += (self.folder / row["name"]).is_file()
+        self._sweep()
+        if self.ledger.setting("finished") == "1":
+            for want in self.wants:
+                if self.kept[want.label] < want.limit:
+                    self.ledger.try_again(want.label, [reason for reason, may_change in REASONS.items() if may_change])
+        self.ledger.set("finished", "0")
+
+    def _sweep(self) -> None:
+        """Delete the files of fetches that were broken off."""
+        waiting = {self._part(number).name for number in self.ledger.waiting_files()}
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith(".") and entry.name.endswith(".part") and entry.name not in waiting:
+                os.unlink(entry.path)
+
+    def _remember(self, number: int, name: str, downloaded_sha: str, sha: str, appearance) -> None:
+        self.looks.add(number, appearance)
+        self.names[number] = name
+        self.shas[downloaded_sha] = self.shas[sha] = name
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f".{number}.part"
+
+    async def run(self) -> None:
+        """Fill every class."""
+        named = [open_source(name) for name in DEFAULT_SOURCES]  # a server the user named is allowed to every source
+        allowed = set().union(*(source.allowed_sites() for source in [*named, *self.sources.values()]))
+        together = [group for source in self.sources.values() if (group := source.at_once())]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as self.decoders:  # leaving it waits for what is being written
+            await self._fill_all(Web(allowed, together, self.say))
+        self.ledger.set("finished", "1")
+
+    async def _fill_all(self, web: Web) -> None:
+        async with web as self.web:
+            for want in self.wants:
+                self.progress(self.kept[want.label], want.limit, want.label)
+                if self.kept[want.label] < want.limit:
+                    await self._fill(want)
+
+    async def _fill(self, want: _Want) -> None:
+        """Fetch ahead, decide in order, until the class is full or nothing more is to be had."""
+        under_way: deque[tuple[Row, asyncio.Task]] = deque()
+        moved = asyncio.Event()
+
+        async def room_for(ahead: int) -> None:
+            while len(under_way) >= min(AHEAD, ahead * (want.limit - self.kept[want.label])):
+                moved.clear()
+                await moved.wait()
+
+        async def feed() -> None:
+            try:
+                batches = self._batches(want)
+                while True:
+                    await room_for(1)  # no search before it is needed, should every candidate be good
+                    rows = await anext(batches, None)
+                    if rows is None:
+                        return
+                    for row in rows:
+                        await room_for(2)  # some will not be
+                        under_way.append((row, asyncio.ensure_future(self._fetch(row))))
+                        moved.set()
+            finally:
+                moved.set()
+
+        feeder = asyncio.ensure_future(feed())
+        try:
+            while self.kept[want.label] < want.limit:
+                if not under_way:
+                    if feeder.done():
+                        feeder.result()
+                        break
+                    moved.clear()
+                    await moved.wait()
+                    continue
+                row, task = under_way[0]
+                fetched = await task
+                under_way.popleft()
+                if fetched is not None:
+                    self._decide(row, fetched)
+                    self.progress(self.kept[want.label], want.limit, want.label)
+                moved.set()
+                self._save_now_and_then()
+        finally:
+            tasks = [feeder, *(task for _, task in under_way)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self.ledger.forget([row.number for row in self.ledger.waiting(want.label) if row.fetched])  # fetched ahead, and not needed
+
+    # Searching
+
+    async def _batches(self, want: _Want) -> AsyncIterator[list[Row]]:
+        """Yield the candidates of a class: those waiting since before, then page by page of every source in turn."""
+        yield [row for row in self.ledger.waiting(want.label) if row.source in self.sources]
+        streams = {name: self._pages(name, source, want) for name, source in self.sources.items()}
+        while streams:
+            name = min(streams, key=lambda name: self.ledger.page_count(want.label, name))  # the same turn after a restart
+            rows = await anext(streams[name], None)
+            if rows is None:
+                del streams[name]
+            else:
+                yield rows
+
+    async def _pages(self, name: str, source: Source, want: _Want) -> AsyncIterator[list[Row]]:
+        """Yield the new candidates of each page a source has for a class, query after query."""
+        for text in want.texts if source.widens else [want.label]:
+            begun, cursor = self.ledger.cursor(want.label, name, text)
+            while (not begun or cursor is not None) and self.failures[name] < FAILURES:
+                try:
+                    page = await source.search(Query(text, want.label, self.license, self.min_size), cursor, self.web)
+                except SourceUnavailable as error:
+                    self.failures[name] += 1
+                    self.problems[name] = str(error)
+                    self.say(f"{name}: {error}")
+                    break
+                self.failures[name] = 0
+                offers = [(offer, self.license.allows(offer.license)) for offer in page.candidates[: want.per_text]]
+                begun, cursor = True, None if want.per_text else page.cursor
+                yield self.ledger.add_page(want.label, name, text, cursor, offers)
+
+    # Fetching
+
+    async def _fetch(self, row: Row) -> Fetched | None:
+        """Bring one picture to its waiting place, and note how that went."""
+        part = self._part(row.number)
+        if row.fetched and (self._is_whole(part, row.fetched) or self._is_whole(self.folder / self._name(row, row.fetched), row.fetched)):
+            return row.fetched
+        try:
+            data = self.sources[row.source].read(row.offer)
+            if data is None:
+                await self.web.download(row.offer.url, part)
+            outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, data)
+        except FetchError as error:
+            outcome = Rejected(error.reason, error.detail)
+        except OSError as error:
+            if row.offer.url.startswith(("http://", "https://")):
+                raise  # our own disk
+            outcome = Rejected("not read", error.strerror or str(error))
+        if isinstance(outcome, Rejected):
+            part.unlink(missing_ok=True)
+            self.ledger.fail(row.number, outcome.reason, outcome.detail)
+            return None
+        self.ledger.fetch(row.number, outcome)
+        return outcome
+
+    def _examine(self, part: Path, data: bytes | None) -> Fetched | Rejected:
+        came = part.read_bytes() if data is None else data
+        outcome = examine(came, self.min_size)
+        if isinstance(outcome, Rejected):
+            return outcome
+        fetched, kept = outcome
+        if data is not None or kept is not came:
+            part.write_bytes(kept)
+        return fetched
+
+    @staticmethod
+    def _is_whole(path: Path, fetched: Fetched) -> bool:
+        try:
+            return path.stat().st_size == fetched.bytes
+        except OSError:
+            return False
+
+    # Deciding
+
+    def _name(self, row: Row, fetched: Fetched) -> str:
+        source = re.sub(r"[^\w-]+", "-", row.source.partition(":")[0])
+        return f"{row.label}/{source}-{fetched.sha[:16]}{fetched.suffix}"
+
+    def _decide(self, row: Row, fetched: Fetched) -> None:
+        """Keep a fetched picture, unless it is one we have."""
+        part = self._part(row.number)
+        same = self.shas.get(fetched.downloaded_sha) or self.shas.get(fetched.sha)
+        number = None if same else self.looks.find(fetched.look)
+        alike = None if number is None else self.names[number]
+        if same or alike:
+            part.unlink(missing_ok=True)
+            self.ledger.fail(row.number, "duplicate" if same else "near duplicate", f"of {same or alike}")
+            return
+        name = self._name(row, fetched)
+        target = self.folder / name
+        if self._is_whole(part, fetched):  # else it was moved before the run was killed
+            target.parent.mkdir(exist_ok=True)
+            os.replace(part, target)
+        self.ledger.keep(row.number, name)
+        self._remember(row.number, name, fetched.downloaded_sha, fetched.sha, fetched.look)
+        self.kept[row.label] += 1
+
+    # Reporting
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self.saved_at > SAVE_EVERY_S:
+            self._write_credits()
+            self.saved_at = time.monotonic()
+
+    def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
+        """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by class and by site."""
+        rows, removed = [], set()
+        by_label: Counter[str] = Counter()
+        by_site: Counter[str] = Counter()
+        for kept in self.ledger.kept():
+            if (self.folder / kept["name"]).is_file():
+                rows.append(metadata_row(kept))
+            else:
+                removed.add(kept["name"])
+                by_label[kept["label"]] += 1
+                by_site[kept["site"]] += 1
+        if rows or (self.folder / "metadata.csv").exists():
+            write_attribution(self.folder, write_metadata(self.folder, rows, removed))
+        return by_label, by_site
+
+    def finish(self) -> Gathered:
+        """Write what there is to say about the set, and close the ledger."""
+        try:
+            self._sweep()
+            by_label, by_site = self._write_credits()
+            wanted = {want.label: want.limit for want in self.wants}
+            classes, sites = funnels(self.ledger, "label", by_label), funnels(self.ledger, "site", by_site)
+            result = Gathered(self.folder, wanted, classes, sites, self.ledger.queries())
+            result.causes = [self._cause(want, classes.get(want.label, Funnel()), result) for want in self.wants if result.kept[want.label] < want.limit]
+            write_atomic(self.folder / "funnel.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+            return result
+        finally:
+            self.ledger.close()
+
+    def _cause(self, want: _Want, funnel: Funnel, result: Gathered) -> str:
+        """Say why a class is short."""
+        queries = sum(1 for label, *_ in result.queries if label == want.label)
+        found, kept = funnel.stages["found"], funnel.stages["kept"]
+        parts = [f"{want.label}: {kept} of {want.limit}."]
+        if found:
+            reasons = [(reason, count) for reason, count in funnel.reasons.most_common() if reason != "not needed"]
+            lost = ", ".join(f"{count} {reason}" for reason, count in reasons[:6])
+            parts.append(f"{queries} {'query' if queries == 1 else 'queries'} found {found}" + (f"; lost: {lost}." if lost else "."))
+            if funnel.reasons[LICENSE] > found / 2:
+                parts.append("Most have a licence you don't want: see --license.")
+        elif queries:
+            parts.append(
+                f"{' and '.join(self.sources)} found nothing for '{want.texts[0]}'" + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
+            )
+        parts += [f"{name}: {problem}" + ("" if problem.endswith(".") else ".") for name, problem in self.problems.items()]
+        return " ".join(parts)

@@ -1,0 +1,99 @@
+"""Tell whether two pictures are the same but for scale, compression or a little light. Knows nothing of files or networks.
+
+Two pictures are near duplicates if their perceptual hashes differ in few bits *and* their thumbnails look alike: the hash
+finds candidates fast, the thumbnail keeps flat or simple pictures, whose hashes say little, from being taken for one another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+MAX_BITS = 10  # of 63
+THUMBNAIL = 16  # pixels a side
+MEAN_LEFT, WORST_LEFT = 0.2, 1.0  # what may be left between two thumbnails, as a part of their contrast: on average, at worst
+MAX_LIGHT = 30.0  # how much lighter or darker a channel may be, of 255
+GAIN = (0.6, 1.6)  # how much more or less contrast
+_BIT_COUNT = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a picture looks like, in 776 bytes.
+
+    Attributes:
+        bits: perceptual hash, 8 bytes.
+        thumbnail: (16, 16, 3) uint8 RGB, as 768 bytes.
+    """
+
+    bits: bytes
+    thumbnail: bytes
+
+
+def look(image: Image.Image) -> Look:
+    """Return the look of an RGB picture: signs of its 8 x 8 lowest cosine frequencies, and a thumbnail.
+
+    Source: the hash is the "pHash" of C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010).
+    """
+    small = image.resize((32, 32), Image.Resampling.BOX)
+    low = cv2.dct(np.asarray(small.convert("L"), dtype=np.float32))[:8, :8].ravel()
+    signs = low > np.median(low[1:])
+    signs[0] = False  # the mean says how bright it is, not what it shows
+    thumbnail = np.asarray(small, dtype=np.float32).reshape(THUMBNAIL, 2, THUMBNAIL, 2, 3).mean(axis=(1, 3))
+    return Look(np.packbits(signs).tobytes(), np.rint(thumbnail).astype(np.uint8).tobytes())
+
+
+class NearDuplicates:
+    """The looks of pictures kept so far, each under a number."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._bits = np.empty((0, 8), dtype=np.uint8)
+        self._thumbnails = np.empty((0, THUMBNAIL * THUMBNAIL * 3), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, number: int, appearance: Look) -> None:
+        """Keep a picture's look."""
+        if len(self) == len(self._bits):
+            more = max(256, len(self._bits))
+            self._bits = np.concatenate([self._bits, np.empty((more, 8), dtype=np.uint8)])
+            self._thumbnails = np.concatenate([self._thumbnails, np.empty((more, self._thumbnails.shape[1]), dtype=np.uint8)])
+        self._bits[len(self)] = np.frombuffer(appearance.bits, dtype=np.uint8)
+        self._thumbnails[len(self)] = np.frombuffer(appearance.thumbnail, dtype=np.uint8)
+        self._numbers.append(number)
+
+    def find(self, appearance: Look) -> int | None:
+        """Return the number of the most alike near duplicate, or None."""
+        count = len(self)
+        bits = np.frombuffer(appearance.bits, dtype=np.uint8)
+        different = _BIT_COUNT[self._bits[:count] ^ bits].sum(axis=1, dtype=np.int32)  # (n, 8) -> (n,)
+        candidates = np.flatnonzero(different <= MAX_BITS)
+        if not len(candidates):
+            return None
+        mine = np.frombuffer(appearance.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32)
+        others = self._thumbnails[candidates].reshape(len(candidates), -1, 3).astype(np.float32)  # (k, 256, 3)
+        left, alike = _compare(mine, others)
+        left[~alike] = np.inf
+        best = int(left.argmin())
+        return self._numbers[candidates[best]] if alike[best] else None
+
+
+def _compare(mine: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compare thumbnails (1, pixels, 3) and (k, pixels, 3) but for light and contrast.
+
+    Returns:
+        What is left between them on average, (k,), of 255; and whether that makes them copies, (k,) bool.
+    """
+    flat_mine, flat_others = mine - mine.mean(axis=1, keepdims=True), others - others.mean(axis=1, keepdims=True)
+    light = np.abs(mine.mean(axis=1) - others.mean(axis=1)).max(axis=1)  # (k,)
+    contrast = np.minimum(flat_mine.std(axis=(1, 2)), flat_others.std(axis=(1, 2)))  # (k,); 0 where colour is all there is
+    gain = (flat_mine * flat_others).sum(axis=(1, 2)) / np.maximum((flat_others**2).sum(axis=(1, 2)), 1e-6)
+    rest = np.abs(flat_mine - np.clip(gain, *GAIN)[:, None, None] * flat_others)  # (k, pixels, 3)
+    left = rest.mean(axis=(1, 2))
+    alike = (left <= 1 + MEAN_LEFT * contrast) & (rest.max(axis=(1, 2)) <= 4 + WORST_LEFT * contrast) & (light <= 2 + np.minimum(MAX_LIGHT, 3 * contrast))
+    return left, alike

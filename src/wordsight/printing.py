@@ -1,0 +1,121 @@
+"""What the command line prints: closing tables on standard output, messages on standard error. Decides only the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from .errors import InvalidArgument
+
+
+def say(line: str) -> None:
+    """Print one line on standard error."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def print_results(results: Any, as_json: bool) -> NoReturn:
+    """Print the closing table, and exit with 1 where something could not be read."""
+    from .results import summary
+
+    counts = results.counts
+    if counts.unreadable and len(counts.unreadable) == counts.total:
+        name, reason = counts.unreadable[0]
+        raise InvalidArgument(f"None of the {counts.total} pictures can be read; the first: '{name}': {reason}. All are listed in {results.output}.")
+    if as_json:
+        print(json.dumps(summary(results)))
+    else:
+        rows = [[name, str(counts.accepted[name])] for name in results.class_names]
+        rows += [["rejected: not sure enough", str(counts.unsure)], ["rejected: resembles none of them", str(counts.strangers)]]
+        rows += [["unreadable", str(len(counts.unreadable))], ["total", str(counts.total)]]
+        print_table([f"label (probability ≥ {results.threshold:g})", "photos"], rows, "")
+        if counts.skipped:
+            print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
+        print(f"Results: {printable(results.output)}/predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
+    for name, reason in counts.unreadable[:10]:
+        say(f"Unreadable: {name}: {reason}")
+    if len(counts.unreadable) > 10:
+        say(f"… and {len(counts.unreadable) - 10} more; see the error column of predictions.csv.")
+    raise typer.Exit(1 if counts.unreadable else 0)
+
+
+def _drawn(copied_bytes: int | None) -> str:
+    if copied_bytes is None:
+        return ""
+    cost = f"copies of your photos, {copied_bytes / 2**20:.0f} MiB" if copied_bytes else "links to your photos, no space used"
+    return f", images/ ({cost}), heatmaps/, masks/"
+
+
+def print_training(model: Any, as_json: bool) -> NoReturn:
+    """Print what was learned from and how well, and exit with 1 where a picture could not be read."""
+    info = model.info
+    if as_json:
+        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in ("path", "recipe", "pictures", "unreadable", "metrics")}}))
+        raise typer.Exit(1 if info["unreadable"] else 0)
+    print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
+    metrics = info["metrics"]
+    print(
+        f"On held-out folds: {metrics['accuracy']:.1%} right; "
+        f"at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
+    )
+    for name, reason in info["unreadable"][:10]:
+        say(f"Left out, unreadable: {name}: {reason}")
+    if len(info["unreadable"]) > 10:
+        say(f"… and {len(info['unreadable']) - 10} more, listed in the model's wordsight.json.")
+    print(f"Model: {printable(info['path'])}")
+    raise typer.Exit(1 if info["unreadable"] else 0)
+
+
+def print_gathered(result: Any, as_json: bool) -> NoReturn:
+    """Print the funnel, and exit with 1 where a class is short."""
+    from .funnel import STAGES
+
+    if as_json:
+        print(json.dumps(result.as_json()))
+        raise typer.Exit(1 if result.causes else 0)
+    shown = {name: result.classes[name] for name in result.wanted if name in result.classes}
+    print_table(["class", *STAGES], [[name, *(str(funnel.stages[stage]) for stage in STAGES)] for name, funnel in shown.items()], "")
+    for kind, funnels in (("class", shown), ("host", dict(sorted(result.sites.items(), key=lambda item: -item[1].stages["found"])[:20]))):
+        rows = [[name, str(f.stages["found"]), str(f.stages["kept"]), _reasons(f)] for name, f in funnels.items()]
+        print()
+        print_table([kind, "found", "kept", "left out because"], rows, "")
+    print(f"\nData set: {printable(result.output)}/ with metadata.csv, ATTRIBUTION.md (who made each picture) and funnel.json (all figures)")
+    for cause in result.causes:
+        say(f"Short: {cause}")
+    raise typer.Exit(1 if result.causes else 0)
+
+
+def _reasons(funnel: Any) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in funnel.reasons.most_common())
+
+
+def print_senses(report: dict) -> None:
+    """Print every meaning of a word and what the backbone knows of it."""
+    for sense in report["senses"]:
+        mark = "→ " if sense["chosen"] else "  "
+        print(f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}")
+        for index, wnid, name in sense["classes"]:
+            print(f"      {index:4d}  {wnid}  {name}")
+        if not sense["classes"]:
+            print("      the backbone knows nothing of it")
+
+
+def print_table(headings: list[str], rows: list[list[str]], empty: str) -> None:
+    """Print rows in columns, or `empty` where there are none."""
+    if not rows:
+        print(empty)
+        return
+    widths = [max(len(printable(cell)) for cell in column) for column in zip(headings, *rows, strict=True)]
+    if any(headings):
+        print("  ".join(heading.ljust(width) for heading, width in zip(headings, widths, strict=True)).rstrip())
+        print("  ".join("─" * width for width in widths))
+    for row in rows:
+        print("  ".join(printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def printable(text: object) -> str:
+    """Return text that a terminal shows on one line: no control characters, no broken encoding."""
+    plain = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "�" for c in plain)
