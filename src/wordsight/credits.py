@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .home import write_atomic
+from .home import atomic_text
 from .licenses import count_text, license_name
 
 COLUMNS = (
@@ -29,46 +29,61 @@ def metadata_row(kept: dict) -> dict[str, str]:
     return {column: " ".join(str(value).split()) if column != "file_name" else str(value) for column, value in zip(COLUMNS, values, strict=True)}
 
 
-def write_metadata(folder: Path, rows: list[dict[str, str]], removed: set[str]) -> list[dict[str, str]]:
-    """Write `metadata.csv`, keeping what a person changed or added in it since, and return its rows.
+def write_credits(folder: Path, ours: Callable[[], Iterator[dict[str, str]]], removed: set[str]) -> None:
+    """Write `metadata.csv` and `ATTRIBUTION.md`, keeping what a person changed or added in the table since.
 
     Args:
         folder: the data set.
-        rows: one row a kept picture.
-        removed: names of pictures that are no longer there; their rows go.
+        ours: yields one row (`metadata_row`) for each kept picture that is there, by class and name; called several times,
+            so that the rows of a large set need not be held.
+        removed: names of kept pictures that are no longer there; their rows go.
     """
     path = folder / "metadata.csv"
-    columns, before = list(COLUMNS), {}
+    columns, theirs = _changes(path, ours, removed)
+    own = [theirs[name] for name in sorted(theirs.keys() - {row["file_name"] for row in ours() if row["file_name"] in theirs})]
+
+    def every() -> Iterator[dict[str, str]]:
+        for row in ours():
+            yield {**row, **{name: value for name, value in theirs.get(row["file_name"], {}).items() if value}}
+        yield from own
+
+    with atomic_text(path) as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(every())
+    with atomic_text(folder / "ATTRIBUTION.md") as file:
+        file.writelines(_attribution(every))
+
+
+def _changes(path: Path, ours: Callable[[], Iterator[dict[str, str]]], removed: set[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Return the columns of the table, and those of its rows that are not as we wrote them, by file name."""
+    columns: list[str] = list(COLUMNS)
+    theirs: dict[str, dict[str, str]] = {}
     if path.is_file():
+        written = {row["file_name"]: hash(tuple(row.values())) for row in ours()}
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             columns += [name for name in reader.fieldnames or [] if name and name not in columns]
-            before = {row["file_name"]: row for row in reader if row.get("file_name")}
-    merged = {row["file_name"]: {**row, **{name: value for name, value in before.get(row["file_name"], {}).items() if value}} for row in rows}
-    own = {name: row for name, row in before.items() if name not in merged and name not in removed}
-    every = [row for _, row in sorted({**merged, **own}.items())]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(every)
-    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
-    return every
+            for row in reader:
+                name = row.get("file_name") or ""
+                as_ours = tuple(row.get(column) for column in COLUMNS)
+                if name and name not in removed and (len(columns) > len(COLUMNS) or written.get(name) != hash(as_ours)):
+                    theirs[name] = row
+    return columns, theirs
 
 
-def write_attribution(folder: Path, rows: list[dict[str, str]]) -> None:
-    """Write `ATTRIBUTION.md`: every picture with its maker, licence and page."""
-    licences = Counter(row.get("license") or "unknown" for row in rows)
-    lines = ["# Attribution", "", f"{len(rows)} pictures: {count_text(sorted(licences.items()))}.", ""]
+def _attribution(rows: Callable[[], Iterator[dict[str, str]]]) -> Iterator[str]:
+    licences = Counter(row.get("license") or "unknown" for row in rows())
+    yield f"# Attribution\n\n{sum(licences.values())} pictures: {count_text(sorted(licences.items()))}.\n"
     label = None
-    for row in sorted(rows, key=lambda row: (row.get("label") or "", row["file_name"])):
+    for row in rows():
         if row.get("label") != label:
             label = row.get("label")
-            lines += [f"## {_plain(label or 'no label')}", ""]
+            yield f"\n## {_plain(label or 'no label')}\n\n"
         credit = row.get("attribution") or f"licence {license_name(row.get('license') or 'unknown')}"
         addresses = [_address(row.get(column) or "") for column in ("license_url", "page_url")]
         links = "".join(f" <{address}>" for address in addresses if address and address not in credit)
-        lines.append(f"- `{row['file_name'].replace('`', '')}`: {_plain(credit)}{links}")
-    write_atomic(folder / "ATTRIBUTION.md", ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        yield f"- `{row['file_name'].replace('`', '')}`: {_plain(credit)}{links}\n"
 
 
 def _plain(text: str) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
-from .credits import metadata_row, write_attribution, write_metadata
+from .credits import metadata_row, write_credits
 from .errors import InvalidArgument, NothingGathered, SourceUnavailable
 from .funnel import Funnel, Gathered, funnels
 from .home import expand, is_offline, lock_folder, write_atomic, writing
@@ -184,11 +184,10 @@ class _Gathering:
     def _take_stock(self) -> None:
         """Bring ledger and files into agreement after whatever ended the last run, and learn what is there."""
         self.looks = NearDuplicates()
-        self.shas: dict[str, str] = {}  # of what came and of what is kept -> file name
-        self.names: dict[int, str] = {}
+        self.shas: dict[bytes, int] = {}  # of what came and of what is kept -> number
         self.kept: Counter[str] = Counter()
         for row in self.ledger.kept():
-            self._remember(row["id"], row["name"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"]))
+            self._remember(row["id"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"]))
             self.kept[row["label"]] += (self.folder / row["name"]).is_file()
         self._sweep()
         if self.ledger.setting("finished") == "1":
@@ -204,10 +203,9 @@ class _Gathering:
             if entry.name.startswith(".") and entry.name.endswith(".part") and entry.name not in waiting:
                 os.unlink(entry.path)
 
-    def _remember(self, number: int, name: str, downloaded_sha: str, sha: str, appearance) -> None:
+    def _remember(self, number: int, downloaded_sha: str, sha: str, appearance: Look) -> None:
         self.looks.add(number, appearance)
-        self.names[number] = name
-        self.shas[downloaded_sha] = self.shas[sha] = name
+        self.shas[bytes.fromhex(downloaded_sha)] = self.shas[bytes.fromhex(sha)] = number
 
     def _part(self, number: int) -> Path:
         return self.folder / f".{number}.part"
@@ -360,12 +358,11 @@ class _Gathering:
     def _decide(self, row: Row, fetched: Fetched) -> None:
         """Keep a fetched picture, unless it is one we have."""
         part = self._part(row.number)
-        same = self.shas.get(fetched.downloaded_sha) or self.shas.get(fetched.sha)
-        number = None if same else self.looks.find(fetched.look)
-        alike = None if number is None else self.names[number]
-        if same or alike:
+        same = self.shas.get(bytes.fromhex(fetched.downloaded_sha)) or self.shas.get(bytes.fromhex(fetched.sha))
+        number = same or self.looks.find(fetched.look)
+        if number is not None:
             part.unlink(missing_ok=True)
-            self.ledger.fail(row.number, "duplicate" if same else "near duplicate", f"of {same or alike}")
+            self.ledger.fail(row.number, "duplicate" if same else "near duplicate", f"of {self.ledger.name_of(number)}")
             return
         name = self._name(row, fetched)
         target = self.folder / name
@@ -373,7 +370,7 @@ class _Gathering:
             target.parent.mkdir(exist_ok=True)
             os.replace(part, target)
         self.ledger.keep(row.number, name)
-        self._remember(row.number, name, fetched.downloaded_sha, fetched.sha, fetched.look)
+        self._remember(row.number, fetched.downloaded_sha, fetched.sha, fetched.look)
         self.kept[row.label] += 1
 
     # Reporting
@@ -385,18 +382,16 @@ class _Gathering:
 
     def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
         """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by class and by site."""
-        rows, removed = [], set()
+        removed: set[str] = set()
         by_label: Counter[str] = Counter()
         by_site: Counter[str] = Counter()
         for kept in self.ledger.kept():
-            if (self.folder / kept["name"]).is_file():
-                rows.append(metadata_row(kept))
-            else:
+            if not (self.folder / kept["name"]).is_file():
                 removed.add(kept["name"])
                 by_label[kept["label"]] += 1
                 by_site[kept["site"]] += 1
-        if rows or (self.folder / "metadata.csv").exists():
-            write_attribution(self.folder, write_metadata(self.folder, rows, removed))
+        if self.kept.total() or (self.folder / "metadata.csv").exists():
+            write_credits(self.folder, lambda: (metadata_row(kept) for kept in self.ledger.kept() if kept["name"] not in removed), removed)
         return by_label, by_site
 
     def finish(self) -> Gathered:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -67,10 +69,22 @@ def writing(path: Path):
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees either the old content or the whole new one, whatever happens meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _atomic(path) as temporary, open(temporary, "xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_text(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file for writing that takes the place of `path` when it is whole, and not before."""
+    with _atomic(path) as temporary, open(temporary, "x", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        yield file
+
+
+@contextmanager
+def _atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
+        yield temporary
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C too: no half file stays behind
         temporary.unlink(missing_ok=True)

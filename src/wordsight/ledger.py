@@ -229,6 +229,10 @@ class Ledger:
             row["offer"] = Candidate(**json.loads(row["offer"]))
             yield row
 
+    def name_of(self, number: int) -> str:
+        """Return the file name of a kept picture."""
+        return self._database.execute("SELECT name FROM candidates WHERE id = ?", (number,)).fetchone()[0]
+
     def counts(self, by: str) -> list[tuple[str, str, str | None, int]]:
         """Return (value of column `by`, state, reason, count) of all candidates."""
         assert by in ("label", "site", "source")
