@@ -117,6 +117,57 @@ def test_one_source_out_of_order_does_not_stop_the_other(tmp_path):
     assert result.kept == {"cat": 6} and any("broken" in line and "out of order" in line for line in said)
 
 
+class Sly(FakeSource):
+    """Fails, or promises more for ever, as it is told."""
+
+    manner = "raises"
+
+    async def search(self, query, cursor, web):
+        self.queries.append(query.text)
+        if self.manner == "raises":
+            raise KeyError("results")
+        if self.manner == "returns nonsense":
+            return [{"url": 1}]
+        return Page((await super().search(query, None, web)).candidates, "more")
+
+
+@pytest.mark.parametrize("manner", ["raises", "returns nonsense", "promises more for ever"])
+def test_a_source_of_somebody_else_cannot_stop_the_run(tmp_path, manner):
+    sly, good = Sly({"cat": pictures("cat", range(2))}), FakeSource({"cat": pictures("cat", range(6))})
+    sly.name, sly.manner, said = "sly", manner, []
+    result = wordsight.gather("cat", tmp_path / "d", [sly, good], limit=9, say=said.append)
+    assert result.kept == {"cat": 6} and len(sly.queries) < 200
+    assert manner == "promises more for ever" or any("sly: failed with" in line for line in said)
+
+
+def test_gather_works_inside_a_running_event_loop(tmp_path, cats_and_dogs):
+    import asyncio
+
+    async def notebook():
+        return wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=3)
+
+    assert asyncio.run(notebook()).kept == {"cat": 3}
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation):
+    service = imitation("--offered", 200)
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(small)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        process = cli("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
+        assert process.returncode == 2 and "Can't write" in process.stderr and "Traceback" not in process.stderr, process.stderr
+        for path in (small / "d").glob("cat/*"):
+            Image.open(path).load()
+        subprocess.run(["mount", "-o", "remount,size=30m", str(small)], check=True)
+        process = cli("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
+        assert process.returncode == 0 and len(files(small / "d")) == 150
+    finally:
+        subprocess.run(["umount", str(small)], check=False)
+
+
 def test_queries_widen_where_the_depth_ends_and_are_recorded(tmp_path):
     source = FakeSource({"cat": pictures("cat", range(4)), "domestic cat": pictures("cat", range(2, 9)), "tabby cat": pictures("cat", range(20, 30))})
     result = wordsight.gather("cat", tmp_path / "d", [source], limit=15)

@@ -10,17 +10,19 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
 from .credits import metadata_row, write_credits
-from .errors import InvalidArgument, NothingGathered, SourceUnavailable
+from .errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
 from .funnel import Funnel, Gathered, funnels
 from .home import expand, is_offline, lock_folder, write_atomic, writing
 from .intake import Rejected, examine
@@ -34,6 +36,7 @@ from .vocabulary import fold, parse_classes
 Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 AHEAD = 128  # candidates under way or waiting for their turn to be decided
+BARREN = 5  # pages in a row without anything new; then the query is left, whatever more the source promises
 FAILURES = 2  # of a source in a row; then it is left alone for this run
 NEGATIVES_PER_WORD = 10
 SAVE_EVERY_S = 15.0
@@ -87,7 +90,7 @@ def gather(
         raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
     opened = _open_sources(sources, [want.label for want in wants])
     folder = expand(output)
-    with writing(folder):
+    with writing(folder), _ledger_errors(folder):
         _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder)
@@ -104,6 +107,15 @@ def gather(
     if not any(result.kept.values()):
         raise NothingGathered(f"No picture came. {' '.join(result.causes)}")
     return result
+
+
+@contextmanager
+def _ledger_errors(folder: Path) -> Iterator[None]:
+    """Tell of a ledger that can't be written as of any other file: the disk is full, or read-only."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(f"Can't write to '{folder}': {error}. Choose another folder with -o, or free some space.") from error
 
 
 def _wants(classes: str | Iterable[str], limit: int, negatives: int) -> list[_Want]:
@@ -294,18 +306,21 @@ class _Gathering:
         """Yield the new candidates of each page a source has for a class, query after query."""
         for text in want.texts if source.widens else [want.label]:
             begun, cursor = self.ledger.cursor(want.label, name, text)
-            while (not begun or cursor is not None) and self.failures[name] < FAILURES:
+            barren = 0
+            while (not begun or cursor is not None) and self.failures[name] < FAILURES and barren < BARREN:
                 try:
                     page = await source.search(Query(text, want.label, self.license, self.min_size), cursor, self.web)
-                except SourceUnavailable as error:
+                    offers = [(offer, self.license.allows(offer.license)) for offer in page.candidates[: want.per_text]]
+                except Exception as error:  # a source may be anybody's code, and meet any answer; the others go on
                     self.failures[name] += 1
-                    self.problems[name] = str(error)
-                    self.say(f"{name}: {error}")
+                    self.problems[name] = str(error) if isinstance(error, SourceUnavailable) else f"failed with {type(error).__name__}: {error}"
+                    self.say(f"{name}: {self.problems[name]}")
                     break
                 self.failures[name] = 0
-                offers = [(offer, self.license.allows(offer.license)) for offer in page.candidates[: want.per_text]]
                 begun, cursor = True, None if want.per_text else page.cursor
-                yield self.ledger.add_page(want.label, name, text, cursor, offers)
+                rows = self.ledger.add_page(want.label, name, text, cursor, offers)
+                barren = 0 if rows else barren + 1
+                yield rows
 
     # Fetching
 
@@ -322,7 +337,7 @@ class _Gathering:
         except FetchError as error:
             outcome = Rejected(error.reason, error.detail)
         except OSError as error:
-            if row.offer.url.startswith(("http://", "https://")):
+            if isinstance(error, OutputError) or row.offer.url.startswith(("http://", "https://")):
                 raise  # our own disk
             outcome = Rejected("not read", error.strerror or str(error))
         if isinstance(outcome, Rejected):

@@ -19,14 +19,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import httpcore
 import httpx
 
 from .. import __version__
-from ..errors import SourceUnavailable
+from ..errors import OutputError, SourceUnavailable
 
 MAX_PICTURE_BYTES = 32 << 20
 MAX_JSON_BYTES = 16 << 20
@@ -242,7 +242,7 @@ class Web:
 
         Raises:
             FetchError: it can't be had; a half file may be left at `path`.
-            OSError: the file can't be written.
+            OutputError: the file can't be written.
         """
 
         async def once() -> str:
@@ -286,7 +286,9 @@ class Web:
                             return
         except TimeoutError:
             raise FetchError("timed out", f"not done after {DEADLINE_S:.0f} s") from None
-        except _TRANSPORT_ERRORS as error:
+        except OutputError:
+            raise
+        except (*_TRANSPORT_ERRORS, OSError) as error:
             raise _fetch_error(error) from None
 
     @asynccontextmanager
@@ -362,8 +364,17 @@ async def _stream(response: httpx.Response, path: Path, max_bytes: int) -> str:
             if elapsed > SLOW_AFTER_S and count < SLOWEST_BYTES_PER_S * elapsed:
                 raise FetchError("too slow", f"{count} bytes in {elapsed:.0f} s")
             digest.update(piece)
-            file.write(piece)
+            _write(file, piece)
+        _write(file)
     return digest.hexdigest()
+
+
+def _write(file: BinaryIO, piece: bytes = b"") -> None:
+    """Write a piece; nothing means that all is written. Our own disk's errors are not the network's."""
+    try:
+        file.write(piece) if piece else file.flush()
+    except OSError as error:
+        raise OutputError(f"Can't write to '{file.name}': {error.strerror}. Choose another folder with -o, or free some space.") from error
 
 
 def retry_after_s(value: str | None) -> float | None:
