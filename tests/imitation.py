@@ -78,7 +78,7 @@ class Imitation:
                 method, target, _ = lines[0].split(" ", 2)
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                self.log.write(f"{method} {target} {headers.get('user-agent', '')}\n")
+                self.log.write(f"{method} {target} {headers.get('user-agent', '')}{' AUTH' * ('authorization' in headers)}\n")
                 self.at_once += 1
                 self.most_at_once = max(self.at_once, self.most_at_once)
                 try:

@@ -19,7 +19,7 @@ LAYERS = [
     {"dataset", "localize", "vocabulary", "head"},
     {"results", "backbones", "cache", "words_head", "queries", "credits", "sources"},
     {"runtime", "ledger"},
-    {"embed", "intake", "funnel"},
+    {"embed", "intake", "funnel", "plan"},
     {"classifier", "gathering"},
     {"training"},
     {"routes", "doctor"},

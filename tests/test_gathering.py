@@ -22,7 +22,8 @@ from imitation import fault_of, picture
 from wordsight.credits import COLUMNS
 from wordsight.funnel import STAGES
 from wordsight.ledger import FILE
-from wordsight.sources import Candidate, FakeSource, Page
+from wordsight.plan import folder_name
+from wordsight.sources import Candidate, FakeSource, FetchError, Page
 
 
 def pictures(label, numbers):
@@ -115,6 +116,87 @@ def test_one_source_out_of_order_does_not_stop_the_other(tmp_path):
     broken.name, said = "broken", []
     result = wordsight.gather("cat", tmp_path / "d", [broken, good], limit=6, say=said.append)
     assert result.kept == {"cat": 6} and any("broken" in line and "out of order" in line for line in said)
+
+
+def test_a_short_class_asks_again_another_day(tmp_path):
+    early, late = FakeSource({"cat": pictures("cat", range(3))}), FakeSource({"cat": pictures("cat", range(9))})
+    assert wordsight.gather("cat", tmp_path / "d", [early], limit=9).kept == {"cat": 3}
+    assert wordsight.gather("cat", tmp_path / "d", [late], limit=9).kept == {"cat": 9}
+
+
+def test_a_picture_cut_by_a_power_failure_is_fetched_anew(tmp_path, cats_and_dogs):
+    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5)
+    before = files(tmp_path / "d")
+    sorted((tmp_path / "d" / "cat").iterdir())[2].write_bytes(b"")
+    assert wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5).kept == {"cat": 5} and files(tmp_path / "d") == before
+
+
+def test_a_picture_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_dogs):
+    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
+    moved = sorted((tmp_path / "d" / "cat").iterdir())[0]
+    moved.rename(tmp_path / "d" / "dog" / moved.name)
+    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
+    rows = {row["file_name"]: row for row in metadata(tmp_path / "d")}
+    assert rows[f"dog/{moved.name}"]["label"] == "dog" and rows[f"dog/{moved.name}"]["creator"] == "nobody" and f"cat/{moved.name}" not in rows
+    assert f"dog/{moved.name}" in (tmp_path / "d" / "ATTRIBUTION.md").read_text()
+
+
+@pytest.mark.parametrize("content", [b'file_name,label\n"cat/a', b"file_name;label\ncat/a;dog\n", "file_name,label\n".encode("utf-16")])
+def test_a_table_that_is_none_any_more_is_put_aside(tmp_path, cats_and_dogs, content):
+    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=2)
+    (tmp_path / "d" / "metadata.csv").write_bytes(content)
+    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=3)
+    assert len(metadata(tmp_path / "d")) == 3
+    assert [path.read_bytes() for path in (tmp_path / "d").glob("metadata.*.unread.csv")] == [content]
+
+
+def test_folders_are_never_named_like_splits(tmp_path):
+    names = {"freight train": "freight +train+", "test tube": "+test+ tube", "train": "+train+", "crane#bird": "crane+bird", "trainer": "trainer", "cat": "cat"}
+    for label, folder in names.items():
+        assert folder_name(label) == folder
+    text = {"crane#bird": "crane bird"}
+    source = FakeSource({text.get(label, label): pictures(label, range(2)) for label in names})
+    wordsight.gather(list(names), tmp_path / "d", [source], limit=2)
+    load = f"d = load_dataset('imagefolder', data_dir={str(tmp_path / 'd')!r})"
+    code = f"from datasets import load_dataset; {load}; print(d.num_rows, sorted(set(d['train']['label'])))"
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert out.stdout.strip() == f"{{'train': 12}} {sorted(names)}", out.stderr
+    assert wordsight.train(tmp_path / "d", tmp_path / "m").class_names == sorted(names)
+
+
+def test_memory_is_bounded_for_sources_that_read(tmp_path):
+    import threading
+
+    class Counting(FakeSource):
+        most = now = 0
+        lock = threading.Lock()
+
+        def read(self, candidate):
+            with self.lock:
+                Counting.now += 1
+                Counting.most = max(Counting.most, Counting.now)
+            time.sleep(0.01)
+            with self.lock:
+                Counting.now -= 1
+            return super().read(candidate)
+
+    wordsight.gather("cat", tmp_path / "d", [Counting({"cat": pictures("cat", range(40))}, page_size=40)], limit=40)
+    assert 1 <= Counting.most <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError(5, "unplugged"), FetchError("no such reason")])
+def test_a_picture_that_cannot_be_read_is_left_out_and_tried_another_day(tmp_path, error):
+    class Unplugged(FakeSource):
+        def read(self, candidate):
+            if candidate.url.endswith("/1"):
+                raise error
+            return super().read(candidate)
+
+    offered = {"cat": pictures("cat", range(4))}
+    first = wordsight.gather("cat", tmp_path / "d", [Unplugged(offered)], limit=4)
+    assert first.kept == {"cat": 3} and first.classes["cat"].reasons == {"not read": 1}
+    assert wordsight.gather("cat", tmp_path / "d", [FakeSource(offered)], limit=4).kept == {"cat": 4}
 
 
 class Sly(FakeSource):
@@ -282,6 +364,9 @@ def test_attribution_credits_every_picture_in_safe_markdown(tmp_path):
         ({"classes": "cat,cat"}, "given twice"),
         ({"classes": "a/b"}, "can't name a folder"),
         ({"classes": ".."}, "can't name a folder"),
+        ({"classes": "ca\udcff"}, "can't name a folder"),
+        ({"classes": "metadata.csv"}, "can't name a folder"),
+        ({"classes": "cat,dog,Other", "negatives": 3}, "called 'other', which you ask for too"),
         ({"limit": 0}, "at least 1"),
         ({"min_size": 0}, "1 to 10000"),
         ({"license": "by,gpl"}, "Unknown licence 'gpl'"),
@@ -333,7 +418,7 @@ def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli, tmp_
         assert {"server error", "broken picture", "web page", "duplicate", "private address", "timed out", "too large"} <= set(reasons)
     assert "INSIDE" not in service.log.read_text()
     assert all("wordsight/" in line and "(me@example.org) httpx/" in line for line in service.log.read_text().splitlines())
-    bad = {name for name in ("server error", "truncated", "web page", "redirect inside", "endless", "stalled") if name}
+    bad = {*("server error", "truncated", "web page", "redirect inside", "endless", "stalled", "robots", "refused")}
     kept_numbers = [int(Path(row["source_url"].partition("?")[0]).stem) for row in metadata(tmp_path / "d")]
     assert not bad & {fault_of(number, True) for number in kept_numbers}
 
@@ -349,7 +434,9 @@ def test_a_service_that_asks_to_wait_for_hours_is_left_alone(imitation, cli):
 def test_nothing_found_is_exit_code_1(imitation, cli):
     service = imitation("--empty", "xyzzyq")
     process = cli("gather", "xyzzyq", "-o", "d", env=service.env)
-    assert process.returncode == 1 and "openverse and commons found nothing for 'xyzzyq'" in process.stderr
+    assert process.returncode == 1 and "openverse and commons found nothing for 'xyzzyq'" in process.stderr and "left out because" not in process.stderr
+    as_json = cli("gather", "xyzzyq", "-o", "d", "--json", env=service.env)
+    assert as_json.returncode == 1 and json.loads(as_json.stdout)["kept"] == {"xyzzyq": 0}
     assert cli("gather", "cat", "-o", "d", "--offline", env=service.env).returncode == 2
 
 

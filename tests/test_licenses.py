@@ -15,6 +15,10 @@ from wordsight.licenses import CODES, COMMERCIAL, license_code, license_from_url
         ("Public domain", "pdm"), ("PD-old", "pdm"), ("No restrictions", "pdm"), ("GFDL 1.2", "gfdl"), ("FAL", "fal"), ("Attribution", "attribution"),
         ("Creative Commons Attribution-Share Alike 3.0", "by-sa"), ("Copyrighted free use", "copyrighted-free-use"), ("by-nc", "by-nc"), ("", "unknown"),
         ("All rights reserved", "unknown"), ("Byte", "unknown"), ("CC BYOB", "unknown"), ("CC BY-SA 3.0 or GFDL", "by-sa"),
+        ("Attribution-NonCommercial 4.0 International", "by-nc"), ("Attribution-NonCommercial-ShareAlike License", "by-nc-sa"), ("CC BY–NC", "by-nc"),
+        ("Attribution-NoDerivs License", "by-nd"), ("CC BY 4.0 (non-commercial use only)", "by-nc"),
+        ("CC-BY-4.0-NC", "by-nc"), ("CC BY No Derivatives", "by-nd"),
+        ("Attribution, all rights reserved", "unknown"), ("Free for non commercial use", "unknown"),
     ],
 )  # fmt: skip
 def test_license_code_reads_usual_names(name, code):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import anyio
 import httpcore
 import pytest
@@ -71,15 +74,106 @@ def test_the_address_that_was_looked_at_is_the_one_connected_to(tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://example.org/a", "gopher://x", "//example.org/a", "http://", "", "data:image/png;base64,AA", "http://[::1"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://example.org/a",
+        "gopher://x",
+        "//example.org/a",
+        "http://",
+        "",
+        "data:image/png;base64,AA",
+        "http://[::1",
+        "https://xn--i-7iq.ws/a",
+        "http://1.1.1.1:70000/a",
+    ],
 )
 def test_only_http_is_spoken(url, tmp_path):
     with pytest.raises(FetchError, match=r"not http\(s\)"):
         fetch(url, tmp_path / "x")
 
 
+class Site:
+    """A site that answers as it is told: a list of (status, headers), the last for ever; notes when it was asked, and with what."""
+
+    def __init__(self, *answers):
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+        self.asked, self.at_once, self.most = [], 0, 0
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                site.at_once += 1
+                site.most = max(site.most, site.at_once)
+                site.asked.append((time.monotonic(), dict(self.headers)))
+                time.sleep(0.02)
+                status, headers = answers[min(len(site.asked), len(answers)) - 1]
+                self.send_response(status)
+                for name, value in {"Content-Length": "1", **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(b"x")
+                site.at_once -= 1
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.name = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def fetch_many(sites, count, folder):
+    """Fetch `count` pictures of each site at once; return the reasons of failure."""
+    reasons = []
+
+    async def one(web, name, number):
+        try:
+            await web.download(f"http://{name}/{number}", folder / f"{name}-{number}")
+        except FetchError as error:
+            reasons.append(error.reason)
+
+    async def every():
+        async with Web({site.name for site in sites}) as web, anyio.create_task_group() as group:
+            for site in sites:
+                for number in range(count):
+                    group.start_soon(one, web, site.name, number)
+
+    anyio.run(every)
+    for asked in sites:
+        asked.server.shutdown()
+        asked.server.server_close()
+    return reasons
+
+
+def test_retry_after_is_obeyed(tmp_path):
+    site = Site((429, {"Retry-After": "1"}), (200, {}))
+    assert fetch_many([site], 1, tmp_path) == [] and site.asked[1][0] - site.asked[0][0] >= 1
+
+
+def test_requests_at_once_are_bounded_for_each_site_and_in_all(tmp_path):
+    from wordsight.sources.web import AT_ONCE_PER_SITE
+
+    site = Site((200, {}))
+    assert fetch_many([site], 60, tmp_path) == [] and len(site.asked) == 60 and 1 < site.most <= AT_ONCE_PER_SITE == 8
+
+
+def test_a_site_that_refuses_again_and_again_is_left_alone(tmp_path):
+    site = Site((429, {"Retry-After": "0.2"}))
+    assert set(fetch_many([site], 100, tmp_path)) == {"rate limited"} and len(site.asked) < 60
+
+
+def test_what_robots_may_not_have_is_not_taken(tmp_path):
+    for header, expected in (("noai, noimageai", ["refused by the site"]), ("googlebot: noindex", []), ("wordsight: noindex", ["refused by the site"])):
+        assert fetch_many([Site((200, {"X-Robots-Tag": header}))], 1, tmp_path) == expected
+
+
 def test_retry_after_is_read_as_number_and_as_date():
     assert retry_after_s("7") == 7 and retry_after_s("-3") == 0 and retry_after_s(None) is None and retry_after_s("soon") is None
+    assert retry_after_s("Mon, 01 Jan 2025 00:00:00 +99999999999999999999999") is None
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0 and retry_after_s("Fri, 01 Jan 2100 00:00:00 GMT") > 1e9
 
 

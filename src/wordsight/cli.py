@@ -148,7 +148,10 @@ def gather_command(
 
     _go_offline(offline)
     with _progress() as progress:
-        result = gather(classes, output, source or DEFAULT_SOURCES, limit, license, min_size, negatives, progress, say)
+        try:
+            result = gather(classes, output, source or DEFAULT_SOURCES, limit, license, min_size, negatives, progress, say)
+        except NothingGathered as error:
+            print_gathered(error.gathered, as_json, str(error))
     print_gathered(result, as_json)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
+import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,19 +59,31 @@ def write_credits(folder: Path, ours: Callable[[], Iterator[dict[str, str]]], re
 
 
 def _changes(path: Path, ours: Callable[[], Iterator[dict[str, str]]], removed: set[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the columns of the table, and those of its rows that are not as we wrote them, by file name."""
+    """Return the columns of the table, and those of its rows that are not as we wrote them, by file name.
+
+    A table that is no longer one (another separator, another encoding) is put aside, not overwritten.
+    """
     columns: list[str] = list(COLUMNS)
     theirs: dict[str, dict[str, str]] = {}
-    if path.is_file():
-        written = {row["file_name"]: hash(tuple(row.values())) for row in ours()}
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file)
+    if not path.is_file():
+        return columns, theirs
+    written = {row["file_name"]: hash(tuple(row.values())) for row in ours()}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            if "file_name" not in (reader.fieldnames or []):
+                raise csv.Error("no column file_name")
             columns += [name for name in reader.fieldnames or [] if name and name not in columns]
             for row in reader:
                 name = row.get("file_name") or ""
                 as_ours = tuple(row.get(column) for column in COLUMNS)
                 if name and name not in removed and (len(columns) > len(COLUMNS) or written.get(name) != hash(as_ours)):
                     theirs[name] = row
+    except (csv.Error, ValueError) as error:
+        aside = path.with_name(f"metadata.{secrets.token_hex(3)}.unread.csv")
+        os.replace(path, aside)
+        logging.getLogger("wordsight").warning("'%s' can't be read as CSV with commas in UTF-8 (%s): it is now '%s'.", path, error, aside.name)
+        return list(COLUMNS), {}
     return columns, theirs
 
 

@@ -46,7 +46,15 @@ class OutputError(WordsightError, OSError):
 
 
 class NothingGathered(WordsightError, RuntimeError):
-    """No picture came of a search; the message says why."""
+    """No picture came of a search; the message says why.
+
+    Attributes:
+        gathered: what was found and lost (`Gathered`), where there is such a reckoning.
+    """
+
+    def __init__(self, message: str, gathered: object = None) -> None:
+        super().__init__(message)
+        self.gathered = gathered
 
 
 class SourceUnavailable(WordsightError, RuntimeError):

@@ -79,6 +79,7 @@ class Gathered:
         classes: class name -> its funnel; `classes["cat"].stages["kept"]` is how many there are.
         sites: "host:port" of the pictures -> its funnel.
         queries: (class, source, text, pages, pictures offered) of each query.
+        other_size: class name -> pictures kept whose size is not what their source claimed.
         causes: why classes are short, one line each; empty if every class is full.
     """
 
@@ -87,6 +88,7 @@ class Gathered:
     classes: dict[str, Funnel]
     sites: dict[str, Funnel]
     queries: list[tuple[str, str, str, int, int]]
+    other_size: dict[str, int] = field(default_factory=dict)
     causes: list[str] = field(default_factory=list)
 
     @property
@@ -108,5 +110,6 @@ class Gathered:
             "classes": table(self.classes),
             "hosts": table(self.sites),
             "queries": [dict(zip(names, query, strict=True)) for query in self.queries],
+            "other_size_than_claimed": self.other_size,
             "causes": self.causes,
         }

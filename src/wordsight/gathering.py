@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
@@ -24,32 +23,22 @@ from anyio.from_thread import start_blocking_portal
 from .credits import metadata_row, write_credits
 from .errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
 from .funnel import Funnel, Gathered, funnels
-from .home import expand, is_offline, lock_folder, write_atomic, writing
+from .home import expand, lock_folder, write_atomic, writing
 from .intake import Rejected, examine
-from .ledger import FILE, LICENSE, Fetched, Ledger, Row
+from .ledger import LICENSE, Fetched, Ledger, Row
 from .licenses import LicenseFilter, parse_filter
 from .near_duplicates import Look, NearDuplicates
-from .queries import search_texts, unrelated_texts
-from .sources import DEFAULT_SOURCES, REASONS, FetchError, Query, Source, Web, open_source
-from .vocabulary import fold, parse_classes
+from .plan import Want, check_folder, folder_name, open_sources, plan_classes
+from .sources import DEFAULT_SOURCES, REASONS, Candidate, FetchError, Query, Source, Web, open_source
+from .vocabulary import fold
 
 Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 AHEAD = 128  # candidates under way or waiting for their turn to be decided
 BARREN = 5  # pages in a row without anything new; then the query is left, whatever more the source promises
 FAILURES = 2  # of a source in a row; then it is left alone for this run
-NEGATIVES_PER_WORD = 10
+DRY = 10  # queries in a row without anything new; then the source is left
 SAVE_EVERY_S = 15.0
-
-
-@dataclass(frozen=True)
-class _Want:
-    """One class: what to search for, how many pictures, and how many candidates of one query at most."""
-
-    label: str
-    texts: list[str]
-    limit: int
-    per_text: int | None = None
 
 
 def gather(
@@ -84,14 +73,14 @@ def gather(
         NothingGathered: not one picture came; the message says why.
         OutputError: the folder can't be written.
     """
-    wants = _wants(classes, limit, negatives)
+    wants = plan_classes(classes, limit, negatives)
     wanted_license = parse_filter(license)
     if not 1 <= min_size <= 10_000:
         raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
-    opened = _open_sources(sources, [want.label for want in wants])
+    opened = open_sources(sources, [want.label for want in wants if want.per_text is None])
     folder = expand(output)
     with writing(folder), _ledger_errors(folder):
-        _check_folder(folder)
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder)
         try:
@@ -105,7 +94,7 @@ def gather(
             if lock is not None:
                 os.close(lock)
     if not any(result.kept.values()):
-        raise NothingGathered(f"No picture came. {' '.join(result.causes)}")
+        raise NothingGathered(f"No picture came. {' '.join(result.causes)}", result)
     return result
 
 
@@ -118,57 +107,17 @@ def _ledger_errors(folder: Path) -> Iterator[None]:
         raise OutputError(f"Can't write to '{folder}': {error}. Choose another folder with -o, or free some space.") from error
 
 
-def _wants(classes: str | Iterable[str], limit: int, negatives: int) -> list[_Want]:
-    words = parse_classes(classes)
-    for word in words:
-        if re.search(r"[\x00-\x1f/\\:*?\"<>|]", word) or word.startswith(".") or len(word.encode()) > 100:
-            raise InvalidArgument(f"'{word[:50]}' can't name a folder: no / \\ : * ? \" < > |, no leading dot, at most 100 bytes.")
-    if limit < 1 or negatives < 0:
-        raise InvalidArgument(f"The limit must be at least 1 and negatives at least 0, got {limit} and {negatives}.")
-    wants = [_Want(word, search_texts(word), limit) for word in words]
-    if negatives:
-        other = f"not_{words[0]}" if len(words) == 1 else "other"
-        if other in words:
-            raise InvalidArgument(f"The class of anything else is called '{other}', which you ask for too. Rename yours, or leave --negatives out.")
-        wants.append(_Want(other, unrelated_texts(words), negatives, NEGATIVES_PER_WORD))
-    return wants
-
-
-def _open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str, Source]:
-    """Return the sources by a name of their own each."""
-    if not sources:
-        raise InvalidArgument("Give at least one source, such as openverse.")
-    opened: dict[str, Source] = {}
-    for given in sources:
-        source = open_source(given) if isinstance(given, str) else given
-        name = given if isinstance(given, str) else given.name
-        if name in opened:
-            raise InvalidArgument(f"Source '{name}' is given twice. Name each source once.")
-        opened[name] = source
-        if source.needs_network and is_offline():
-            raise InvalidArgument(f"Gathering from {name} needs the network, which --offline (or WORDSIGHT_OFFLINE) forbids. Leave that out.")
-        source.check(labels)
-    return opened
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InvalidArgument(f"'{folder}' is a file. Choose a folder with -o.")
-    if folder.is_dir() and not (folder / FILE).exists() and any(not name.startswith(".") for name in os.listdir(folder)):
-        raise InvalidArgument(f"'{folder}' holds files that were not gathered. Choose a new folder with -o, and train on both.")
-
-
 class _Gathering:
     """One run over one folder."""
 
     def __init__(
-        self, folder: Path, wants: list[_Want], sources: dict[str, Source], license: LicenseFilter, min_size: int, progress: Progress, say: Say
+        self, folder: Path, wants: list[Want], sources: dict[str, Source], license: LicenseFilter, min_size: int, progress: Progress, say: Say
     ) -> None:
         self.folder, self.wants, self.sources, self.license, self.min_size = folder, wants, sources, license, min_size
         self.progress, self.say = progress, say
         self.ledger = Ledger(folder)
         self.failures: Counter[str] = Counter()
-        self.problems: dict[str, str] = {}  # source -> what it said last
+        self.problems: dict[str, dict[str, str]] = {}  # class -> source -> what it said last
         self.saved_at = time.monotonic()
         try:
             self._check_settings()
@@ -199,13 +148,21 @@ class _Gathering:
         self.shas: dict[bytes, int] = {}  # of what came and of what is kept -> number
         self.kept: Counter[str] = Counter()
         for row in self.ledger.kept():
+            size = self._size(row["name"])
+            if size == 0:  # cut by a power failure: it is fetched anew
+                self.ledger.forget([row["id"]])
+                continue
             self._remember(row["id"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"]))
-            self.kept[row["label"]] += (self.folder / row["name"]).is_file()
+            self.kept[row["label"]] += size is not None
+        for want in self.wants:
+            if self.kept[want.label] >= want.limit:
+                self._let_go(want)
         self._sweep()
         if self.ledger.setting("finished") == "1":
             for want in self.wants:
                 if self.kept[want.label] < want.limit:
-                    self.ledger.try_again(want.label, [reason for reason, may_change in REASONS.items() if may_change])
+                    self.ledger.try_again(want.label, ["not read", *(reason for reason, may_change in REASONS.items() if may_change)])
+                    self.ledger.ask_again(want.label, [want.texts[0], want.label])
         self.ledger.set("finished", "0")
 
     def _sweep(self) -> None:
@@ -234,11 +191,12 @@ class _Gathering:
     async def _fill_all(self, web: Web) -> None:
         async with web as self.web:
             for want in self.wants:
+                self.failures.clear()
                 self.progress(self.kept[want.label], want.limit, want.label)
                 if self.kept[want.label] < want.limit:
                     await self._fill(want)
 
-    async def _fill(self, want: _Want) -> None:
+    async def _fill(self, want: Want) -> None:
         """Fetch ahead, decide in order, until the class is full or nothing more is to be had."""
         under_way: deque[tuple[Row, asyncio.Task]] = deque()
         moved = asyncio.Event()
@@ -286,11 +244,22 @@ class _Gathering:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self.ledger.forget([row.number for row in self.ledger.waiting(want.label) if row.fetched])  # fetched ahead, and not needed
+        self._let_go(want)
+
+    def _let_go(self, want: Want) -> None:
+        """Give up what was fetched ahead and is not needed."""
+        self.ledger.forget([row.number for row in self.ledger.waiting(want.label) if row.fetched])
+
+    def _size(self, name: str) -> int | None:
+        """Return the size of a file of the data set, None where it is gone."""
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError:
+            return None
 
     # Searching
 
-    async def _batches(self, want: _Want) -> AsyncIterator[list[Row]]:
+    async def _batches(self, want: Want) -> AsyncIterator[list[Row]]:
         """Yield the candidates of a class: those waiting since before, then page by page of every source in turn."""
         yield [row for row in self.ledger.waiting(want.label) if row.source in self.sources]
         streams = {name: self._pages(name, source, want) for name, source in self.sources.items()}
@@ -302,9 +271,13 @@ class _Gathering:
             else:
                 yield rows
 
-    async def _pages(self, name: str, source: Source, want: _Want) -> AsyncIterator[list[Row]]:
+    async def _pages(self, name: str, source: Source, want: Want) -> AsyncIterator[list[Row]]:
         """Yield the new candidates of each page a source has for a class, query after query."""
+        dry = 0
         for text in want.texts if source.widens else [want.label]:
+            if dry >= DRY:
+                return
+            dry += 1
             begun, cursor = self.ledger.cursor(want.label, name, text)
             barren = 0
             while (not begun or cursor is not None) and self.failures[name] < FAILURES and barren < BARREN:
@@ -313,14 +286,23 @@ class _Gathering:
                     offers = [(offer, self.license.allows(offer.license)) for offer in page.candidates[: want.per_text]]
                 except Exception as error:  # a source may be anybody's code, and meet any answer; the others go on
                     self.failures[name] += 1
-                    self.problems[name] = str(error) if isinstance(error, SourceUnavailable) else f"failed with {type(error).__name__}: {error}"
-                    self.say(f"{name}: {self.problems[name]}")
+                    self._note(want, name, str(error) if isinstance(error, SourceUnavailable) else f"failed with {type(error).__name__}: {error}")
                     break
                 self.failures[name] = 0
                 begun, cursor = True, None if want.per_text else page.cursor
                 rows = self.ledger.add_page(want.label, name, text, cursor, offers)
                 barren = 0 if rows else barren + 1
+                dry = 0 if rows else dry
+                if page.note:
+                    self._note(want, name, page.note)
                 yield rows
+
+    def _note(self, want: Want, name: str, line: str) -> None:
+        """Tell what a source met, once for a class, and remember it for the reckoning."""
+        line = " ".join(line.split())[:300]
+        if self.problems.setdefault(want.label, {}).get(name) != line:
+            self.say(f"{name}: {line}")
+        self.problems[want.label][name] = line
 
     # Fetching
 
@@ -329,25 +311,34 @@ class _Gathering:
         part = self._part(row.number)
         if row.fetched and (self._is_whole(part, row.fetched) or self._is_whole(self.folder / self._name(row, row.fetched), row.fetched)):
             return row.fetched
+        source = self.sources[row.source]
         try:
-            data = self.sources[row.source].read(row.offer)
-            if data is None:
+            if type(source).read is Source.read:
                 await self.web.download(row.offer.url, part)
-            outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, data)
+            outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, source, row.offer)
+            if outcome is None:
+                await self.web.download(row.offer.url, part)
+                outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, None, row.offer)
         except FetchError as error:
-            outcome = Rejected(error.reason, error.detail)
-        except OSError as error:
-            if isinstance(error, OutputError) or row.offer.url.startswith(("http://", "https://")):
-                raise  # our own disk
-            outcome = Rejected("not read", error.strerror or str(error))
+            outcome = Rejected(error.reason if error.reason in REASONS else "not read", error.detail)
         if isinstance(outcome, Rejected):
             part.unlink(missing_ok=True)
             self.ledger.fail(row.number, outcome.reason, outcome.detail)
             return None
+        assert outcome is not None
         self.ledger.fetch(row.number, outcome)
         return outcome
 
-    def _examine(self, part: Path, data: bytes | None) -> Fetched | Rejected:
+    def _examine(self, part: Path, source: Source | None, offer: Candidate) -> Fetched | Rejected | None:
+        """Judge a picture that was downloaded, or that its source reads; None where the source leaves it to us to download."""
+        data = None
+        if source is not None and type(source).read is not Source.read:
+            try:
+                data = source.read(offer)
+            except Exception as error:  # a source may be anybody's code; this picture is left out
+                return Rejected("not read", f"{type(error).__name__}: {error}")
+            if data is None:
+                return None
         came = part.read_bytes() if data is None else data
         outcome = examine(came, self.min_size)
         if isinstance(outcome, Rejected):
@@ -368,7 +359,7 @@ class _Gathering:
 
     def _name(self, row: Row, fetched: Fetched) -> str:
         source = re.sub(r"[^\w-]+", "-", row.source.partition(":")[0])
-        return f"{row.label}/{source}-{fetched.sha[:16]}{fetched.suffix}"
+        return f"{folder_name(row.label)}/{source}-{fetched.sha[:16]}{fetched.suffix}"
 
     def _decide(self, row: Row, fetched: Fetched) -> None:
         """Keep a fetched picture, unless it is one we have."""
@@ -398,15 +389,30 @@ class _Gathering:
     def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
         """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by class and by site."""
         removed: set[str] = set()
+        moved: dict[str, str] = {}  # into another class's folder, by a person
+        elsewhere: dict[str, str] | None = None
         by_label: Counter[str] = Counter()
         by_site: Counter[str] = Counter()
         for kept in self.ledger.kept():
-            if not (self.folder / kept["name"]).is_file():
+            if self._size(kept["name"]) is None:
+                if elsewhere is None:
+                    elsewhere = {path.name: f"{path.parent.name}/{path.name}" for path in self.folder.glob("*/*")}
+                place = elsewhere.get(kept["name"].rpartition("/")[2])
+                if place:
+                    moved[kept["name"]] = place
                 removed.add(kept["name"])
                 by_label[kept["label"]] += 1
                 by_site[kept["site"]] += 1
         if self.kept.total() or (self.folder / "metadata.csv").exists():
-            write_credits(self.folder, lambda: (metadata_row(kept) for kept in self.ledger.kept() if kept["name"] not in removed), removed)
+
+            def rows() -> Iterator[dict[str, str]]:
+                for kept in self.ledger.kept():
+                    if kept["name"] in moved:
+                        yield metadata_row({**kept, "name": moved[kept["name"]], "label": moved[kept["name"]].partition("/")[0]})
+                    elif kept["name"] not in removed:
+                        yield metadata_row(kept)
+
+            write_credits(self.folder, rows, removed)
         return by_label, by_site
 
     def finish(self) -> Gathered:
@@ -416,14 +422,14 @@ class _Gathering:
             by_label, by_site = self._write_credits()
             wanted = {want.label: want.limit for want in self.wants}
             classes, sites = funnels(self.ledger, "label", by_label), funnels(self.ledger, "site", by_site)
-            result = Gathered(self.folder, wanted, classes, sites, self.ledger.queries())
+            result = Gathered(self.folder, wanted, classes, sites, self.ledger.queries(), self.ledger.sizes_that_differ())
             result.causes = [self._cause(want, classes.get(want.label, Funnel()), result) for want in self.wants if result.kept[want.label] < want.limit]
             write_atomic(self.folder / "funnel.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
             return result
         finally:
             self.ledger.close()
 
-    def _cause(self, want: _Want, funnel: Funnel, result: Gathered) -> str:
+    def _cause(self, want: Want, funnel: Funnel, result: Gathered) -> str:
         """Say why a class is short."""
         queries = sum(1 for label, *_ in result.queries if label == want.label)
         found, kept = funnel.stages["found"], funnel.stages["kept"]
@@ -438,5 +444,5 @@ class _Gathering:
             parts.append(
                 f"{' and '.join(self.sources)} found nothing for '{want.texts[0]}'" + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
             )
-        parts += [f"{name}: {problem}" + ("" if problem.endswith(".") else ".") for name, problem in self.problems.items()]
+        parts += [f"{name}: {problem}" + ("" if problem.endswith(".") else ".") for name, problem in self.problems.get(want.label, {}).items()]
         return " ".join(parts)

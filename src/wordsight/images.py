@@ -119,7 +119,8 @@ def storable(data: bytes) -> tuple[bytes, str]:
         with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
             suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format or "")
             several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-            if suffix and image.mode == "RGB" and not several and not image.has_transparency_data and image.getexif().get(0x0112, 1) not in _TURNS:
+            deep = any(";16" in str(tile) for tile in image.tile)  # 16 bits a channel, which Pillow reads as 8
+            if suffix and image.mode == "RGB" and not several and not deep and not image.has_transparency_data and image.getexif().get(0x0112, 1) not in _TURNS:
                 return data, suffix
             with _large:
                 upright, _ = _upright_rgb(image, shrink=False)

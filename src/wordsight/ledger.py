@@ -212,6 +212,11 @@ class Ledger:
         with self._step():
             self._database.executemany("UPDATE candidates SET state = 'new' WHERE id = ?", [(number,) for number in numbers])
 
+    def ask_again(self, label: str, texts: list[str]) -> None:
+        """Forget that these queries of a class were asked, so that what has come since is found."""
+        with self._step():
+            self._database.executemany("DELETE FROM pages WHERE label = ? AND text = ?", [(label, text) for text in texts])
+
     def try_again(self, label: str, reasons: list[str]) -> None:
         """Give the candidates of a class that failed for these reasons another chance."""
         marks = ", ".join("?" * len(reasons))
@@ -237,6 +242,15 @@ class Ledger:
         """Return (value of column `by`, state, reason, count) of all candidates."""
         assert by in ("label", "site", "source")
         return self._database.execute(f"SELECT {by}, state, reason, COUNT(*) FROM candidates GROUP BY {by}, state, reason").fetchall()
+
+    def sizes_that_differ(self) -> dict[str, int]:
+        """Return class -> how many kept pictures have another size than their source claims."""
+        differing: dict[str, int] = {}
+        for label, offer, width, height in self._database.execute("SELECT label, offer, width, height FROM candidates WHERE state = 'kept'"):
+            claimed = json.loads(offer)
+            if any(claimed[name] not in (None, size) for name, size in (("width", width), ("height", height))):
+                differing[label] = differing.get(label, 0) + 1
+        return differing
 
     def queries(self) -> list[tuple[str, str, str, int, int]]:
         """Return (class, source, text, pages, pictures offered) of every query, in order."""

@@ -20,6 +20,16 @@ _NAMES = {
 }  # fmt: skip
 
 
+_FREE = (
+    ("cc ?0|cc zero|creative commons zero", "cc0"),
+    ("pd|pdm|public domain|no restrictions|no known copyright restrictions", "pdm"),
+    ("gfdl|gnu free documentation", "gfdl"),
+    ("fal|free art", "fal"),
+    ("copyrighted free use", "copyrighted-free-use"),
+    ("attribution|attribution only|attribution only license", "attribution"),
+)
+
+
 @dataclass(frozen=True)
 class LicenseFilter:
     """Which licences are wanted.
@@ -56,29 +66,33 @@ def parse_filter(text: str) -> LicenseFilter:
 
 
 def license_code(name: str) -> str:
-    """Return the code of a licence by any of its usual names, such as "CC BY-SA 4.0"; "unknown" if none fits.
+    """Return the code of a licence by any of its usual names, such as "CC BY-SA 4.0"; "unknown" if none fits for sure.
 
-    Where a text names several licences, the first counts.
+    A word that forbids something (non-commercial, no derivatives, all rights reserved) counts wherever it stands.
     """
-    plain = " ".join(name.replace("_", " ").split()).casefold()
-    if plain in CODES:
-        return plain
-    found = re.match(
-        r"(?:cc|creative commons)[ -](?:by|attribution)((?:[ -](?:nc|nd|sa|noncommercial|non-commercial|noderivs|noderivatives|sharealike|share alike))*)\b",
-        plain,
-    )
-    if found:
-        terms = {"nc": r"\bnc\b|non-?commercial", "nd": r"\bnd\b|noderiv", "sa": r"\bsa\b|share ?alike"}
-        return "-".join(["by", *(short for short, pattern in terms.items() if re.search(pattern, found[1]))])
-    if re.match(r"(cc[ -]?0|cc[ -]zero|creative commons zero)\b", plain):
-        return "cc0"
-    if re.match(r"(pd|pdm|public domain|no restrictions|no known copyright restrictions)\b", plain):
-        return "pdm"
-    for start, code in (("gfdl", "gfdl"), ("gnu free documentation", "gfdl"), ("fal", "fal"), ("free art", "fal"), ("attribution", "attribution"),
-                        ("copyrighted free use", "copyrighted-free-use")):  # fmt: skip
-        if re.match(rf"{start}\b", plain):
+    plain = " ".join(re.sub(r"[\s_\-\u2010-\u2015\u2212,;:()/.]+", " ", name).split()).casefold()
+    if "-".join(plain.split()) in CODES:
+        return "-".join(plain.split())
+    if re.search(r"\ball rights\b|\breserved\b|\bfair use\b|©", plain):
+        return UNKNOWN
+    forbids_profit = bool(re.search(r"\bnc\b|\bnon ?commercial", plain))
+    forbids_change = bool(re.search(r"\bnd\b|\bno ?deriv", plain))
+    family = re.match(r"(cc |creative commons )?(by|attribution)\b(?! required)", plain)
+    if family and (family[1] or forbids_profit or forbids_change):
+        alike = bool(re.search(r"\bsa\b|\bshare ?alike", plain)) and not forbids_change
+        return "by" + "-nc" * forbids_profit + "-nd" * forbids_change + "-sa" * alike
+    if forbids_profit or forbids_change:
+        return UNKNOWN
+    for pattern, code in _FREE:
+        if re.match(rf"({pattern})( \d.*)?$" if code == "attribution" else rf"({pattern})\b", plain):
             return code
     return UNKNOWN
+
+
+def strictest(codes: Iterable[str]) -> str:
+    """Return the one code that all who say something agree on; "unknown" where they contradict one another."""
+    said = {code for code in codes if code != UNKNOWN}
+    return said.pop() if len(said) == 1 else UNKNOWN
 
 
 def license_from_url(url: str) -> str:

@@ -68,12 +68,14 @@ def print_training(model: Any, as_json: bool) -> NoReturn:
     raise typer.Exit(1 if info["unreadable"] else 0)
 
 
-def print_gathered(result: Any, as_json: bool) -> NoReturn:
-    """Print the funnel, and exit with 1 where a class is short."""
+def print_gathered(result: Any, as_json: bool, error: str = "") -> NoReturn:
+    """Print the funnel, and exit with 1 where a class is short or nothing came at all (`error`)."""
     from .funnel import STAGES
 
     if as_json:
         print(json.dumps(result.as_json()))
+        if error:
+            say(f"Error: {error}")
         raise typer.Exit(1 if result.causes else 0)
     shown = {name: result.classes[name] for name in result.wanted if name in result.classes}
     print_table(["class", *STAGES], [[name, *(str(funnel.stages[stage]) for stage in STAGES)] for name, funnel in shown.items()], "")
@@ -81,6 +83,9 @@ def print_gathered(result: Any, as_json: bool) -> NoReturn:
         rows = [[name, str(f.stages["found"]), str(f.stages["kept"]), _reasons(f)] for name, f in funnels.items()]
         print()
         print_table([kind, "found", "kept", "left out because"], rows, "")
+    if error:
+        say(f"Error: {error}")
+        raise typer.Exit(1)
     print(f"\nData set: {printable(result.output)}/ with metadata.csv, ATTRIBUTION.md (who made each picture) and funnel.json (all figures)")
     for cause in result.causes:
         say(f"Short: {cause}")

@@ -112,10 +112,11 @@ def _made(words: list[str], photos: list[PictureFile], gather: bool, consent: Co
 
 def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
     """Gather pictures, and train on them."""
-    names = words if len(words) > 1 else [words[0], f"not_{words[0]}"]
+    wanted = [fold(word) for word in words]  # as the folder is named, whatever the case they are typed in
+    names = wanted if len(words) > 1 else [wanted[0], f"not_{wanted[0]}"]
     folder = pictures_folder() / default_model_path(names).name
     say(f"Gathering pictures of {', '.join(words)} into '{folder}'.")
-    gathered = gather_pictures(words, folder, limit=GATHER_LIMIT, negatives=0 if len(words) > 1 else GATHER_LIMIT, progress=how.progress, say=say)
+    gathered = gather_pictures(wanted, folder, limit=GATHER_LIMIT, negatives=0 if len(words) > 1 else GATHER_LIMIT, progress=how.progress, say=say)
     for name in names:
         if gathered.kept[name] < TOO_FEW:
             cause = next(cause for cause in gathered.causes if cause.startswith(f"{name}:"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import InvalidArgument
-from ..licenses import UNKNOWN, LicenseFilter
+from ..licenses import CODES, UNKNOWN, LicenseFilter
 from .web import Web
 
 ENTRY_POINTS = "wordsight.sources"
@@ -16,7 +16,7 @@ ENTRY_POINTS = "wordsight.sources"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture that a source offers, not fetched yet.
+    """A picture that a source offers, not fetched yet. Text that is none, or can't be written, is made so.
 
     Attributes:
         url: where the picture itself is; unique within a class.
@@ -40,6 +40,19 @@ class Candidate:
     width: int | None = None
     height: int | None = None
 
+    def __post_init__(self) -> None:
+        for field in fields(self)[:7]:
+            value = getattr(self, field.name)
+            text = value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+            object.__setattr__(self, field.name, text if field.name == "url" else " ".join(text.split()))
+        if not self.url:
+            raise ValueError("a candidate needs an address")
+        if self.license not in CODES:
+            object.__setattr__(self, "license", UNKNOWN)
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if isinstance(value, int) and 0 < value < 1 << 31 else None)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -48,10 +61,12 @@ class Page:
     Attributes:
         candidates: in the source's order.
         cursor: what to hand in for the next page; None where the source has no more for this query.
+        note: what a person should know of it, such as why nothing was found.
     """
 
     candidates: list[Candidate]
     cursor: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,10 @@ class Source(ABC):
         """
 
     def read(self, candidate: Candidate) -> bytes | None:
-        """Return the picture's bytes where they don't come from the web; None has them fetched from its address."""
+        """Return the picture's bytes where they don't come from the web; None has them fetched from its address.
+
+        Called from several threads. Whatever it raises is a reason to leave the picture out.
+        """
         return None
 
     def check(self, classes: Sequence[str]) -> None:

@@ -6,19 +6,21 @@ Source: https://www.mediawiki.org/wiki/API:Search. `WORDSIGHT_COMMONS_URL` names
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from html.parser import HTMLParser
 from typing import Any
 
 from ..errors import SourceUnavailable
-from ..licenses import UNKNOWN, license_code, license_from_url
+from ..licenses import UNKNOWN, license_code, license_from_url, strictest
 from .base import Candidate, Page, Query, Source, register_source
 from .web import Web, site
 
 API = "https://commons.wikimedia.org/w/api.php"
 WIDTHS = (640, 1280, 1920, 3840)  # of the previews, pixels
 MAX_AT_ONCE = 3
+MAX_OFFSET = 10_000  # results a search gives at most
 
 
 @register_source
@@ -57,53 +59,64 @@ class Commons(Source):
         }
         parameters.update(json.loads(cursor) if cursor else {})
         answer = await web.get_json(self.api, parameters)
-        content = answer.content if isinstance(answer.content, dict) else {}
-        if answer.status != 200 or "error" in content:
-            if cursor and "error" in content:
-                return Page([])  # beyond its depth
-            problem = content.get("error")
-            reason = plain_text(str(problem.get("info", ""))) if isinstance(problem, dict) else f"status {answer.status}"
+        content = answer.content
+        if not isinstance(content, dict) or answer.status != 200 or "error" in content:
+            problem = content.get("error") if isinstance(content, dict) else None
+            reason = plain_text(_text(problem.get("info"))) if isinstance(problem, dict) else f"status {answer.status}"
             raise SourceUnavailable(f"Wikimedia Commons answered: {reason[:200]}")
-        pages = content.get("query", {}).get("pages", [])
-        ordered = sorted((page for page in pages if isinstance(page, dict)), key=lambda page: page.get("index", 0))
+        found = content.get("query", {"pages": []})  # no hit: no such key
+        pages = found.get("pages") if isinstance(found, dict) else None
+        if not isinstance(pages, list) or not ({"query", "batchcomplete", "continue"} & content.keys()):
+            raise SourceUnavailable("Wikimedia Commons answered without pages.")
+        ordered = sorted((page for page in pages if isinstance(page, dict)), key=lambda page: index if isinstance(index := page.get("index"), int) else 0)
         going_on = content.get("continue")
         following = {str(name): str(value) for name, value in going_on.items()} if isinstance(going_on, dict) else None
+        deep = following is not None and _whole(following.get("gsroffset", "0")) >= MAX_OFFSET
         candidates = [candidate for page in ordered if (candidate := _candidate(page))]
-        return Page(candidates, json.dumps(following, sort_keys=True) if following else None)
+        return Page(candidates, json.dumps(following, sort_keys=True) if following and not deep else None)
 
 
 def _candidate(page: dict[str, Any]) -> Candidate | None:
-    information = (page.get("imageinfo") or [None])[0]
+    every = page.get("imageinfo")
+    information = every[0] if isinstance(every, list) and every else None
     if not isinstance(information, dict):
+        return None  # such pages exist
+    url = _text(information.get("thumburl")) or _text(information.get("url"))
+    if not url:
         return None
-    url = information.get("thumburl") or information.get("url")
-    if not isinstance(url, str):
-        return None
-    said = information.get("extmetadata") or {}
-    values = {name: plain_text(str(said[name].get("value", ""))) for name in said if isinstance(said[name], dict)}
+    said = information.get("extmetadata")
+    values = {name: plain_text(_text(value.get("value"))) for name, value in said.items() if isinstance(value, dict)} if isinstance(said, dict) else {}
     short, terms = values.get("LicenseShortName", ""), values.get("UsageTerms", "")
     license_url = values.get("LicenseUrl", "")
-    codes = (license_code(short), license_code(terms), license_from_url(license_url))
-    title = str(page.get("title") or "").removeprefix("File:").rpartition(".")[0]
+    title = _text(page.get("title")).removeprefix("File:").rpartition(".")[0]
     creator = values.get("Artist", "") or values.get("Credit", "")
     return Candidate(
         url=url,
-        license=next((code for code in codes if code != UNKNOWN), UNKNOWN),
+        license=strictest((license_code(short), license_code(terms) if not short else UNKNOWN, license_from_url(license_url))),
         license_url=license_url,
         creator=creator,
         title=title,
-        page_url=str(information.get("descriptionurl") or ""),
+        page_url=_text(information.get("descriptionurl")),
         attribution=f'"{title}" by {creator or "an unknown maker"}, {short or terms or "licence unknown"}, via Wikimedia Commons',
-        width=information.get("thumbwidth") or information.get("width"),
-        height=information.get("thumbheight") or information.get("height"),
+        width=_whole(information.get("thumbwidth")) or None,
+        height=_whole(information.get("thumbheight")) or None,
     )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | str) and str(value).isdigit() and len(str(value)) < 10 else 0
 
 
 def plain_text(html: str) -> str:
     """Return the text of a piece of HTML on one line, without scripts and styles."""
     reader = _TextReader()
-    reader.feed(html)
-    reader.close()
+    with contextlib.suppress(AssertionError):  # its way of saying that a declaration is broken; the text before it counts
+        reader.feed(html)
+        reader.close()
     return " ".join("".join(reader.parts).split())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 from ..dataset import find_pictures
 from ..errors import InvalidArgument, NotFound
@@ -41,14 +42,11 @@ class Folder(Source):
             found = find_pictures([place])
         except InvalidArgument:  # no picture in it
             return Page([])
-        return Page([Candidate(url=picture.path.resolve().as_uri(), title=picture.name) for picture in found.pictures])
+        return Page([Candidate(url=f"folder:{quote(os.fsencode(f'{query.label}/{picture.name}'))}") for picture in found.pictures])
 
     def read(self, candidate: Candidate) -> bytes | None:
         """Return the file's bytes."""
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        path = Path(url2pathname(urlsplit(candidate.url).path))
+        path = self.folder / os.fsdecode(unquote_to_bytes(candidate.url.removeprefix("folder:")))
         if path.stat().st_size > MAX_BYTES:
             raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
         return path.read_bytes()

@@ -45,9 +45,11 @@ class Openverse(Source):
 
     async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
         """Return one page; `cursor` is "slice:page"."""
+        if query.license.codes is not None and not query.license.codes & set(CREATIVE_COMMONS):
+            return Page([], note="has no pictures under these licences")
         slice_name, _, number = (cursor or ":1").partition(":")
         answer = await self._get(self._parameters(query, slice_name, int(number)), web)
-        if answer.status in (400, 401, 404) and int(number) > 1:
+        if answer.status == 404 and int(number) > 1:
             return Page([], self._next_slice(slice_name))  # beyond its depth
         if answer.status != 200:
             raise SourceUnavailable(f"Openverse answered {answer.status}: {_problem(answer.content)}")
@@ -126,7 +128,7 @@ def _candidate(item: dict[str, Any]) -> Candidate | None:
         return None
     return Candidate(
         url=url,
-        license=_text(item.get("license")).casefold() or UNKNOWN,
+        license=code if (code := _text(item.get("license")).casefold()) in CREATIVE_COMMONS else UNKNOWN,
         license_url=_text(item.get("license_url")),
         creator=_text(item.get("creator")),
         title=_text(item.get("title")),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InvalidArgument, NotFound
 from ..home import expand
-from ..licenses import UNKNOWN, license_code, license_from_url
+from ..licenses import UNKNOWN, license_code, license_from_url, strictest
 from .base import Candidate, Page, Query, Source, register_source
 from .web import Web
 
@@ -97,5 +97,6 @@ class UrlList(Source):
 
 def _candidate(row: dict[str, Any]) -> Candidate:
     known = {name: row.get(name, "") for name in ("license_url", "creator", "title", "page_url", "attribution")}
-    code = license_code(row.get("license", ""))
-    return Candidate(url=row["url"], license=code if code != UNKNOWN else license_from_url(known["license_url"]), **known)
+    given = row.get("license", "")
+    codes = [license_code(given), license_from_url(known["license_url"])]
+    return Candidate(url=row["url"], license=UNKNOWN if given and codes[0] == UNKNOWN else strictest(codes), **known)

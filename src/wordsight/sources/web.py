@@ -33,7 +33,8 @@ MAX_JSON_BYTES = 16 << 20
 AT_ONCE, AT_ONCE_PER_SITE = 32, 8  # requests under way
 ATTEMPTS = 3  # of one request, the first included
 MAX_REDIRECTS = 5
-WAIT_S = 5.0  # where a site says "too many" and not for how long
+STRIKES = 4  # refusals in a row after which an API, or a site's pictures, are left alone for this run
+WAIT_S = 5.0  # doubled with each refusal, where a site says "too many" and not for how long
 MAX_WAIT_S = 120.0  # a site that asks for a longer pause is left alone for this run
 TIMEOUT = httpx.Timeout(10.0)  # to connect, and between two pieces of an answer
 DEADLINE_S = 60.0  # for one whole picture
@@ -76,10 +77,10 @@ def site(url: str) -> str:
     """Return "host:port" of an address, "" where it has none."""
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError, TypeError):
+        host, port = parsed.host, parsed.port or {"http": 80, "https": 443}.get(parsed.scheme, 0)
+    except (httpx.InvalidURL, ValueError, TypeError):  # ValueError: names that IDNA forbids, too
         return ""
-    port = parsed.port or {"http": 80, "https": 443}.get(parsed.scheme, 0)
-    return f"{parsed.host.casefold()}:{port}" if parsed.host else ""
+    return f"{host.casefold()}:{port}" if host and port < 1 << 16 else ""
 
 
 def user_agent() -> str:
@@ -181,6 +182,7 @@ class _Limits:
 
     resume_at: float = 0.0  # monotonic; before it nothing is asked
     closed: str = ""  # why nothing is asked any more in this run
+    strikes: int = 0  # refusals since something was answered, those of one pause counted once
 
 
 @dataclass
@@ -253,14 +255,17 @@ class Web:
         return await self._patiently(once, attempts=ATTEMPTS)
 
     async def _patiently(self, once: Callable, attempts: int) -> Any:
-        for attempt in range(1, attempts + 1):
+        refused = failed = 0
+        while True:
             try:
                 return await once()
             except FetchError as error:
-                if error.reason not in _TRY_AGAIN or attempt == attempts:
+                refused += error.reason == "rate limited"
+                failed += error.reason != "rate limited"
+                if error.reason not in _TRY_AGAIN or failed >= attempts or refused > STRIKES:
                     raise
                 if error.reason != "rate limited":  # for that, the whole site already waits
-                    await anyio.sleep(0.4 * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+                    await anyio.sleep(0.4 * 2 ** (failed - 1) * random.uniform(0.5, 1.5))
 
     @asynccontextmanager
     async def _response(
@@ -310,10 +315,15 @@ class Web:
         """
         status = response.status_code
         if status == 429 or status == 503:
+            limits.strikes += limits.resume_at <= time.monotonic()
             wait = retry_after_s(response.headers.get("retry-after"))
             if wait is None:
-                wait = WAIT_S if status == 429 else 0.0
+                wait = WAIT_S * 2 ** (limits.strikes - 1) if status == 429 else 0.0
             self._pause(url, limits, wait)
+            if limits.strikes >= STRIKES and not limits.closed:
+                limits.closed = f"{site(url).rpartition(':')[0]} refuses again and again"
+        else:
+            limits.strikes = 0
         if status == 429:
             raise FetchError("rate limited", limits.closed or "status 429")
         if status >= 500:
@@ -387,7 +397,7 @@ def retry_after_s(value: str | None) -> float | None:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -405,7 +415,7 @@ def _fetch_error(error: Exception) -> FetchError:
 def _json(body: bytes, response: httpx.Response) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         kind = response.headers.get("content-type", "nothing").partition(";")[0]
         raise FetchError("not answered", f"status {response.status_code} with {kind} instead of JSON") from None
 

@@ -13,11 +13,13 @@ from typing import Any
 import anyio
 
 from ..errors import InvalidArgument, SourceUnavailable
+from ..licenses import UNKNOWN
 from .base import Candidate, Page, Query, Source, register_source
 from .web import Web
 
 MAX_PAGES = 10
 BING_DEPTH = 1000
+NO_LICENCES = "knows no licences, so --license leaves nothing of it"
 
 
 def _needs(package: str) -> Any:
@@ -43,6 +45,8 @@ class Ddgs(_WebSearch):
 
     async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
         """Return one page of what the engines find."""
+        if not query.license.allows(UNKNOWN):
+            return Page([], note=NO_LICENCES)
         package, number = _needs("ddgs"), int(cursor or 1)
 
         def ask() -> list[dict]:
@@ -51,11 +55,12 @@ class Ddgs(_WebSearch):
         try:
             found = await anyio.to_thread.run_sync(ask)
         except Exception as error:  # whatever the package raises, it is the cause to tell
-            if number > 1:
-                return Page([])
-            raise SourceUnavailable(f"ddgs found nothing for '{query.text}': {' '.join(str(error).split())[:200] or type(error).__name__}") from error
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if "no results" in reason.casefold():
+                return Page([], note="" if number > 1 else f"found nothing for '{query.text}': {reason}")
+            raise SourceUnavailable(f"ddgs can't search '{query.text}': {reason}") from error
         if not found and number == 1:
-            raise SourceUnavailable(f"ddgs found nothing for '{query.text}' and gave no reason.")
+            return Page([], note=f"found nothing for '{query.text}' and gave no reason")
         candidates = [_from_ddgs(item) for item in found if isinstance(item.get("image"), str)]
         return Page(candidates, str(number + 1) if found and number < MAX_PAGES else None)
 
@@ -68,9 +73,11 @@ class Icrawler(_WebSearch):
 
     async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
         """Return all that Bing finds, up to 1,000."""
+        if not query.license.allows(UNKNOWN):
+            return Page([], note=NO_LICENCES)
         found: list[str] = await anyio.to_thread.run_sync(_addresses_from_bing, query.text)
         if not found:
-            raise SourceUnavailable(f"icrawler found nothing for '{query.text}'; Bing may have changed its pages or refuses this machine.")
+            return Page([], note=f"found nothing for '{query.text}'; Bing may have changed its pages, or refuses this machine")
         return Page([Candidate(url=url) for url in found])
 
 
