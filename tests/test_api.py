@@ -16,12 +16,12 @@ SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes"},
     {"home", "images", "progress", "licenses", "near_duplicates"},
-    {"dataset", "localize", "vocabulary", "head"},
-    {"results", "backbones", "cache", "words_head", "queries", "credits", "sources"},
-    {"runtime", "ledger"},
-    {"embed", "intake", "funnel", "plan"},
-    {"classifier", "gathering"},
-    {"training"},
+    {"dataset", "localize", "vocabulary", "head", "measures", "contact_sheet"},
+    {"results", "backbones", "cache", "words_head", "queries", "credits", "sources", "similar"},
+    {"runtime", "ledger", "checks"},
+    {"embed", "intake", "funnel", "plan", "balance"},
+    {"classifier", "gathering", "cleaning"},
+    {"training", "splitting", "conversion"},
     {"routes", "doctor"},
     {"demo"},
     {"printing"},
@@ -49,10 +49,11 @@ def imports_of(module: str) -> set[str]:
 def test_all_is_pinned():
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) == {
-        "BackboneUnavailable", "Candidate", "Classifier", "Counts", "EmbeddingCache", "FakeSource", "Gathered", "InvalidArgument",
-        "InvalidModel", "NotFound", "NothingGathered", "OutputError", "Page", "Prediction", "Query", "Results", "Sense", "Source",
-        "SourceUnavailable", "UnknownWord", "UnreadableImage", "WordsightError", "__version__", "gather", "list_backbones", "list_models", "list_sources",
-        "load", "load_backbone", "register_source", "resolve", "run", "senses", "train",
+        "BackboneUnavailable", "Candidate", "Classifier", "Cleaning", "Counts", "EmbeddingCache", "FakeSource", "Finding",
+        "Gathered", "InvalidArgument", "InvalidModel", "NotFound", "NothingGathered", "OutputError", "Page", "Prediction",
+        "Query", "Results", "Sense", "Source", "SourceUnavailable", "UnknownWord", "UnreadableImage", "WordsightError",
+        "__version__", "clean", "convert", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
+        "load_backbone", "register_source", "resolve", "run", "senses", "split", "train", "undo",
     }  # fmt: skip
 
 

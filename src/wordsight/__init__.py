@@ -15,9 +15,11 @@ _HOME = {
     "BackboneUnavailable": "errors",
     "Candidate": "sources",
     "Classifier": "classifier",
+    "Cleaning": "cleaning",
     "Counts": "results",
     "EmbeddingCache": "cache",
     "FakeSource": "sources",
+    "Finding": "checks",
     "Gathered": "funnel",
     "InvalidArgument": "errors",
     "InvalidModel": "errors",
@@ -34,8 +36,11 @@ _HOME = {
     "UnknownWord": "errors",
     "UnreadableImage": "errors",
     "WordsightError": "errors",
+    "clean": "cleaning",
+    "convert": "conversion",
     "gather": "gathering",
     "list_backbones": "backbones",
+    "list_checks": "checks",
     "list_models": "training",
     "list_sources": "sources",
     "load": "classifier",
@@ -44,16 +49,20 @@ _HOME = {
     "resolve": "vocabulary",
     "run": "routes",
     "senses": "vocabulary",
+    "split": "splitting",
     "train": "training",
+    "undo": "cleaning",
 }
 
 __all__ = [
     "BackboneUnavailable",
     "Candidate",
     "Classifier",
+    "Cleaning",
     "Counts",
     "EmbeddingCache",
     "FakeSource",
+    "Finding",
     "Gathered",
     "InvalidArgument",
     "InvalidModel",
@@ -71,8 +80,11 @@ __all__ = [
     "UnreadableImage",
     "WordsightError",
     "__version__",
+    "clean",
+    "convert",
     "gather",
     "list_backbones",
+    "list_checks",
     "list_models",
     "list_sources",
     "load",
@@ -81,7 +93,9 @@ __all__ = [
     "resolve",
     "run",
     "senses",
+    "split",
     "train",
+    "undo",
 ]
 
 
@@ -100,7 +114,10 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .backbones import list_backbones, load_backbone
     from .cache import EmbeddingCache
+    from .checks import Finding, list_checks
     from .classifier import Classifier, load
+    from .cleaning import Cleaning, clean, undo
+    from .conversion import convert
     from .errors import (
         BackboneUnavailable,
         InvalidArgument,
@@ -118,5 +135,6 @@ if TYPE_CHECKING:
     from .results import Counts, Prediction, Results
     from .routes import run
     from .sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
+    from .splitting import split
     from .training import list_models, train
     from .vocabulary import Sense, resolve, senses

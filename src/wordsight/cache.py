@@ -64,6 +64,15 @@ class EmbeddingCache:
 
     def get(self, sha: bytes, key: str) -> np.ndarray | None:
         """Return the embedding (C,) float32, or None."""
+        value = self.get_bytes(sha, key)
+        return None if value is None else np.frombuffer(value, dtype="<f4")
+
+    def put(self, sha: bytes, key: str, embedding: np.ndarray) -> None:
+        """Keep an embedding; it reaches the disk within 256 entries, or at `flush`."""
+        self.put_bytes(sha, key, embedding.astype("<f4").tobytes())
+
+    def get_bytes(self, sha: bytes, key: str) -> bytes | None:
+        """Return whatever else is kept of a picture, or None."""
         with self._lock:
             value = self._pending.get((sha, key))
             if value is None and self._database is not None:
@@ -72,12 +81,12 @@ class EmbeddingCache:
                     value = row[0] if row else None
                 except sqlite3.Error as error:
                     self._start_afresh(error)
-        return None if value is None else np.frombuffer(value, dtype="<f4")
+        return value
 
-    def put(self, sha: bytes, key: str, embedding: np.ndarray) -> None:
-        """Keep an embedding; it reaches the disk within 256 entries, or at `flush`."""
+    def put_bytes(self, sha: bytes, key: str, value: bytes) -> None:
+        """Keep something else of a picture, as `put`."""
         with self._lock:
-            self._pending[sha, key] = embedding.astype("<f4").tobytes()
+            self._pending[sha, key] = value
             if len(self._pending) >= FLUSH_EVERY:
                 self._flush()
 

@@ -14,7 +14,17 @@ import typer
 
 from .backbones import DEFAULT_BACKBONE
 from .errors import NothingGathered, WordsightError
-from .printing import print_gathered, print_results, print_senses, print_table, print_training, say
+from .printing import (
+    print_cleaning,
+    print_converted,
+    print_gathered,
+    print_results,
+    print_senses,
+    print_table,
+    print_training,
+    print_undone,
+    say,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,6 +104,7 @@ def train_command(
     recipe: Annotated[str, typer.Option("--recipe", help="probe: a linear head on the backbone's embeddings, in seconds.")] = "probe",
     backbone: BackboneName = DEFAULT_BACKBONE,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0,
+    no_clean: Annotated[bool, typer.Option("--no-clean", help="Learn from files given twice or in two classes, too.")] = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -110,7 +121,7 @@ def train_command(
 
     _go_offline(offline)
     with _progress() as progress:
-        model = train(data, output, recipe, backbone, seed, engine, dtype, progress)
+        model = train(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean)
     print_training(model, as_json)
 
 
@@ -153,6 +164,81 @@ def gather_command(
         except NothingGathered as error:
             print_gathered(error.gathered, as_json, str(error))
     print_gathered(result, as_json)
+
+
+@app.command("clean")
+def clean_command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]")] = None,  # noqa: UP045
+    apply: Annotated[bool, typer.Option("--apply", help="Move what was found to DATA-rejected beside DATA; nothing is deleted.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Put back everything that --apply moved.")] = False,
+    reasons: Annotated[Optional[str], typer.Option("--reasons", help="Only these, with commas between. [default: all]")] = None,  # noqa: UP045
+    min_size: Annotated[int, typer.Option("--min-size", help="Shortest side in pixels.")] = 224,
+    balance: Annotated[bool, typer.Option("--balance", help="Bring all classes down to the smallest, the most redundant pictures first.")] = False,
+    convert: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--convert", metavar="FOLDER", help="Copy DATA as upright sRGB JPEGs to a new folder, and do nothing else."),
+    ] = None,
+    max_side: Annotated[int, typer.Option("--max-side", help="Longest side of converted pictures, in pixels.")] = 320,
+    backbone: BackboneName = DEFAULT_BACKBONE,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Find what should not be in a data set, show it, and on request set it aside.
+
+    \b
+    Examples:
+      wordsight clean data/pets                           findings.csv and a contact sheet a reason, in data/pets-clean-report
+      wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
+      wordsight clean data/pets --undo
+      wordsight clean data/pets --convert data/pets-320
+    """
+    from . import cleaning
+
+    _go_offline(offline)
+    if convert is not None:
+        from .conversion import convert as copy_converted
+
+        with _progress() as progress:
+            print_converted(convert, copy_converted(data, convert, max_side, progress), as_json)
+    if undo:
+        print_undone(cleaning.undo(data), as_json)
+    with _progress() as progress:
+        chosen = reasons.split(",") if reasons is not None else None
+        result = cleaning.clean(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress)
+    print_cleaning(result, as_json)
+
+
+@app.command("split")
+def split_command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
+    val: Annotated[float, typer.Option("--val", help="Share for validation, 0–1.")] = 0.1,
+    test: Annotated[float, typer.Option("--test", help="Share for testing, 0–1; 'train' leaves it out.")] = 0.2,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same split.")] = 0,
+    backbone: BackboneName = DEFAULT_BACKBONE,
+    engine: Engine = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Divide a data set into train, val and test, copies never on two sides; noted in metadata.csv.
+
+    \b
+    Examples:
+      wordsight split data/pets
+      wordsight split data/pets --val 0 --test 0.25 --seed 1
+    """
+    from .splitting import split
+
+    _go_offline(offline)
+    with _progress() as progress:
+        counts = split(data, val, test, seed, backbone, engine, progress)
+    if as_json:
+        print(json.dumps(counts))
+        return
+    names = list(counts["train"])
+    print_table(["split", *names, "all"], [[part, *(str(row[n]) for n in names), str(sum(row.values()))] for part, row in counts.items()], "")
 
 
 @app.command("predict")

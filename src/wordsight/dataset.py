@@ -24,11 +24,13 @@ class PictureFile:
         path: where it is.
         name: path relative to the folder the caller gave, with `/` between parts.
         label: class name, or None.
+        split: "train", "val" or "test" where a table says so, else None.
     """
 
     path: Path
     name: str
     label: str | None = None
+    split: str | None = None
 
 
 @dataclass
@@ -80,7 +82,7 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
     return found
 
 
-def read_labelled(source: str | os.PathLike) -> LabelledSet:
+def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     """Read a labelled set: a folder with one subfolder a class, or a CSV with columns `file_name` and `label`.
 
     A folder that holds `metadata.csv` with a `label` column is read by that file.
@@ -104,12 +106,12 @@ def read_labelled(source: str | os.PathLike) -> LabelledSet:
     else:
         raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
     class_names = sorted({picture.label for picture in pictures if picture.label is not None})
-    _check_class_names(class_names, source)
+    _check_class_names(class_names, source, min_classes)
     return LabelledSet(pictures, class_names, skipped)
 
 
-def _check_class_names(class_names: list[str], source: str | os.PathLike) -> None:
-    if len(class_names) < 2:
+def _check_class_names(class_names: list[str], source: str | os.PathLike, min_classes: int) -> None:
+    if len(class_names) < min_classes:
         got = f"only '{class_names[0]}'" if class_names else "none"
         raise InvalidArgument(
             f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
@@ -192,7 +194,7 @@ def _read_csv(path: Path) -> list[PictureFile]:
             continue  # the headings; or an unlabelled row, which is no training picture
         if "\0" in name or not (root / name).resolve().is_relative_to(root):
             raise InvalidArgument(f"'{path}' line {number} names {name!r}, which is outside its folder.")
-        pictures.append(PictureFile(root / name, name, label))
+        pictures.append(PictureFile(root / name, name, label, row.get("split") or None))
     if not pictures:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
     return pictures

@@ -161,6 +161,33 @@ def fit_head(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int
     return head, FitReport(*best, accuracy, loss, probabilities.astype(np.float32), rows, tried)
 
 
+def second_opinion(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
+    """Return what others say of each picture's class: out-of-fold probabilities (n, classes), of a head that doubtful labels did not teach.
+
+    Two rounds of discriminant analysis in folds: pictures that the first would class otherwise do not teach the second
+    (after Northcutt et al. 2021, "Confident learning", with the whole of the doubtful left out).
+
+    Args:
+        embeddings: (n, C) float32.
+        labels: (n,) int, in 0 … classes-1, some of them wrong.
+        classes: number of classes.
+        seed: decides the folds.
+    """
+    doubtful = np.zeros(len(labels), dtype=bool)
+    for _ in range(2):
+        logits = np.zeros((len(labels), classes))
+        for train, held_out in _folds(labels, seed):
+            taught = train[~doubtful[train]]
+            if np.bincount(labels[taught], minlength=classes).min() < 2:
+                taught = train  # a class that is doubtful as a whole
+            head, _ = fit_head(embeddings[taught], labels[taught], classes, seed, fast=True)
+            logits[held_out] = head.logits(embeddings[held_out])
+        sure = ~doubtful if (~doubtful).any() else np.ones(len(labels), dtype=bool)
+        probabilities = softmax(logits / fit_temperature(logits[sure], labels[sure]))
+        doubtful = logits.argmax(axis=1) != labels
+    return probabilities
+
+
 def fit_neighbourhood(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> Neighbourhood:
     """Learn where the training embeddings lie and the similarity below which a picture is a stranger.
 

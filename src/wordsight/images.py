@@ -133,6 +133,64 @@ def storable(data: bytes) -> tuple[bytes, str]:
     return written.getvalue(), ".jpg"
 
 
+def to_jpeg(data: bytes, max_side: int) -> bytes:
+    """Return a picture as an upright sRGB JPEG: first frame, colours by its own profile, transparency on white.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+            with _large:
+                upright, _ = _upright_rgb(_to_srgb(image), shrink=False)
+        upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        written = io.BytesIO()
+        upright.save(written, "JPEG", quality=92)
+    except UnreadableImage:
+        raise
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+    return written.getvalue()
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Return the picture in sRGB, by the colour profile it carries; as it is where it carries none that can be used."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image
+    from PIL import ImageCms
+
+    exif = image.getexif()
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):  # a profile for other colours than the picture's, or a broken one
+        return image
+    if turned is None:
+        return image
+    turned.info.pop("icc_profile", None)
+    if 0x0112 in exif:
+        turned.getexif()[0x0112] = exif[0x0112]
+    return turned
+
+
+def frame_count(data: bytes) -> int:
+    """Return how many frames or pages a picture file has; 1 for photos with small copies inside.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+            return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+
+
 def _decode(data: bytes) -> Photo:
     if not data:
         raise UnreadableImage("empty file")

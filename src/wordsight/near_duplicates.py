@@ -17,6 +17,7 @@ THUMBNAIL = 16  # pixels a side
 MEAN_LEFT, WORST_LEFT = 0.2, 1.0  # what may be left between two thumbnails, as a part of their contrast: on average, at worst
 MAX_LIGHT = 30.0  # how much lighter or darker a channel may be, of 255
 GAIN = (0.6, 1.6)  # how much more or less contrast
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _BIT_COUNT = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
 
 
@@ -81,6 +82,19 @@ class NearDuplicates:
         left[~alike] = np.inf
         best = int(left.argmin())
         return self._numbers[candidates[best]] if alike[best] else None
+
+
+def mirrored(appearance: Look) -> Look:
+    """Return the thumbnail of the mirror image; its hash is left empty."""
+    pixels = np.frombuffer(appearance.thumbnail, dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
+    return Look(bytes(8), pixels[:, ::-1].tobytes())
+
+
+def resembles(a: Look, b: Look) -> bool:
+    """Tell whether two looks are of copies, colour left aside: one may be grey."""
+    grey = [np.frombuffer(x.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32) @ _LUMA for x in (a, b)]
+    _, alike = _compare(grey[0][..., None], grey[1][..., None])
+    return bool(alike[0])
 
 
 def _compare(mine: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,7 +52,7 @@ def print_training(model: Any, as_json: bool) -> NoReturn:
     """Print what was learned from and how well, and exit with 1 where a picture could not be read."""
     info = model.info
     if as_json:
-        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in ("path", "recipe", "pictures", "unreadable", "metrics")}}))
+        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in ("path", "recipe", "pictures", "unreadable", "left_out", "metrics")}}))
         raise typer.Exit(1 if info["unreadable"] else 0)
     print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
     metrics = info["metrics"]
@@ -60,6 +60,12 @@ def print_training(model: Any, as_json: bool) -> NoReturn:
         f"On held-out folds: {metrics['accuracy']:.1%} right; "
         f"at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
     )
+    if info["kept_for_test"]:
+        print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
+    for name, reason in info["left_out"][:10]:
+        say(f"Left out: {name}: {reason}")
+    if len(info["left_out"]) > 10:
+        say(f"… and {len(info['left_out']) - 10} more left out, listed in the model's wordsight.json (--no-clean keeps them).")
     for name, reason in info["unreadable"][:10]:
         say(f"Left out, unreadable: {name}: {reason}")
     if len(info["unreadable"]) > 10:
@@ -90,6 +96,45 @@ def print_gathered(result: Any, as_json: bool, error: str = "") -> NoReturn:
     for cause in result.causes:
         say(f"Short: {cause}")
     raise typer.Exit(1 if result.causes else 0)
+
+
+def print_cleaning(result: Any, as_json: bool) -> None:
+    """Print how many files were found for each reason, and what was done."""
+    from .checks import list_checks
+
+    if as_json:
+        print(json.dumps(result.as_json()))
+        return
+    meaning = list_checks()
+    print_table(["reason", "files", "meaning"], [[reason, str(count), meaning[reason]] for reason, count in result.counts.items()], "Nothing was found.")
+    largest, smallest = max(result.classes.values()), min(result.classes.values())
+    print(
+        "Classes: "
+        + ", ".join(f"{printable(name)} {count}" for name, count in result.classes.items())
+        + (f"; the largest is {largest / smallest:.1f} times the smallest (--balance evens them out)." if largest > 2 * smallest else ".")
+    )
+    print(f"Report: {printable(result.output)}/findings.csv and a contact sheet a reason")
+    if result.rejected:
+        print(f"Set aside: {len(result.moved)} files, in {printable(result.rejected)}; --undo puts them back.")
+    elif result.findings:
+        print("Nothing was moved. --apply sets the files aside, --reasons chooses among them.")
+
+
+def print_undone(names: list[str], as_json: bool) -> NoReturn:
+    """Print what was put back."""
+    print(json.dumps({"put_back": names}) if as_json else f"Put back: {len(names)} files.")
+    raise typer.Exit
+
+
+def print_converted(folder: object, failed: list[tuple[str, str]], as_json: bool) -> NoReturn:
+    """Print what could not be converted, and exit with 1 where there is something."""
+    if as_json:
+        print(json.dumps({"output": str(folder), "unreadable": failed}))
+    else:
+        print(f"Converted: {printable(folder)}/")
+    for name, reason in failed[:10]:
+        say(f"Left out, unreadable: {name}: {reason}")
+    raise typer.Exit(1 if failed else 0)
 
 
 def _reasons(funnel: Any) -> str:

@@ -36,8 +36,12 @@ def train(
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
+    clean: bool = True,
 ) -> Classifier:
     """Train a classifier from labelled pictures and save it.
+
+    Pictures that a `split` column gives to "test" are left out, and, unless `clean` is False, copies of the same file within
+    a class and files that lie in two classes.
 
     Args:
         data: a folder with one subfolder a class, or a CSV with columns file_name and label.
@@ -48,13 +52,14 @@ def train(
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
         progress: called with (done, total, "pictures").
+        clean: leave out what the cheap checks find.
 
     Raises:
         NotFound, InvalidArgument: the data can't be trained on.
         BackboneUnavailable: the backbone can't be had.
         OutputError: the model can't be written.
     """
-    return train_labelled(read_labelled(data), output, recipe, Embedding(backbone, engine, dtype, progress), seed)
+    return train_labelled(read_labelled(data), output, recipe, Embedding(backbone, engine, dtype, progress), seed, clean=clean)
 
 
 @dataclass
@@ -87,6 +92,7 @@ def train_labelled(
     how: Embedding | None = None,
     seed: int = 0,
     supervision: str = "labelled pictures",
+    clean: bool = True,
 ) -> Classifier:
     """Train from a set already read; see `train`."""
     if recipe not in RECIPES:
@@ -96,10 +102,11 @@ def train_labelled(
     check_model_target(target)
     embedder = how.open()
     try:
-        every = how.embed_all(embedder, data.pictures, "pictures")
+        every = how.embed_all(embedder, [picture for picture in data.pictures if picture.split != "test"], "pictures")
     finally:
         embedder.cache.close()
-    readable = [item for item in every if item.embedding is not None]
+    readable, left_out = _usable([item for item in every if item.embedding is not None], clean)
+    kept_for_test = sum(picture.split == "test" for picture in data.pictures)
     unreadable = [(item.file.name, item.error) for item in every if item.embedding is None]
     counts = Counter(item.file.label for item in readable)
     for name in data.class_names:
@@ -125,6 +132,8 @@ def train_labelled(
             "dtype": how.dtype,
             "pictures": {name: counts[name] for name in data.class_names},
             "unreadable": unreadable,
+            "left_out": left_out,
+            "kept_for_test": kept_for_test,
             "data_fingerprint": _data_fingerprint(readable),
             "licences": _licences(data.pictures),
             "metrics": _metrics(report, labels),
@@ -137,6 +146,24 @@ def train_labelled(
     register(target)
     model.info["path"] = str(target)
     return model
+
+
+def _usable(items: list[Embedded], clean: bool) -> tuple[list[Embedded], list[tuple[str, str]]]:
+    """Return what to learn from, and (name, reason) of what the cheap checks leave out: files given twice, or in two classes."""
+    labels: dict[str | None, set[str | None]] = {}
+    for item in items:
+        labels.setdefault(item.sha256, set()).add(item.file.label)
+    kept: dict[str | None, Embedded] = {}
+    usable, left_out = [], []
+    for item in items:
+        if clean and len(labels[item.sha256]) > 1:
+            left_out.append((item.file.name, "in_two_classes"))
+        elif clean and item.sha256 in kept:
+            left_out.append((item.file.name, f"duplicate of {kept[item.sha256].file.name}"))
+        else:
+            kept[item.sha256] = item
+            usable.append(item)
+    return usable, left_out
 
 
 def _metrics(report: FitReport, labels: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,316 @@
+"""Clean a data set: look at every picture once, say what should go and why, and on request set it aside or put it back.
+
+The data set itself is only touched by `apply` and `undo`, which move files and delete none.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from .backbones import DEFAULT_BACKBONE, load_backbone
+from .balance import redundant
+from .checks import Finding, Material, list_checks, run_checks
+from .contact_sheet import contact_sheet
+from .dataset import LabelledSet, PictureFile, read_labelled
+from .embed import Embedder, parallel_map, read
+from .errors import InvalidArgument, NotFound, UnreadableImage
+from .home import atomic_text, expand, lock_folder, write_atomic, writing
+from .images import decode, frame_count
+from .measures import KEY, Measures, measure
+from .runtime import callers
+
+Progress = Callable[[int, int, str], None]
+MIN_SIZE = 224
+MANIFEST = ".wordsight-clean.json"
+BEFORE = ".metadata-before.csv"
+
+
+@dataclass
+class Cleaning:
+    """What was found in a data set.
+
+    Attributes:
+        data: the data set.
+        output: folder of the report, or None.
+        findings: by reason and falling score.
+        classes: class name -> pictures, before anything goes.
+        moved: names of the files that were set aside or put back, if that was asked for.
+        rejected: where files are set aside.
+    """
+
+    data: Path
+    output: Path | None
+    findings: list[Finding]
+    classes: dict[str, int]
+    moved: list[str] = field(default_factory=list)
+    rejected: Path | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return reason -> findings, in the order of the reasons."""
+        counted = Counter(finding.reason for finding in self.findings)
+        return {reason: counted[reason] for reason in list_checks() if counted[reason]}
+
+    def as_json(self) -> dict:
+        """Return everything but the findings themselves, ready for JSON."""
+        flagged = {(finding.file_name, finding.label) for finding in self.findings if finding.reason != "not_a_picture"}
+        gone = Counter(label for _, label in flagged)
+        return {
+            "data": str(self.data),
+            "output": str(self.output) if self.output else None,
+            "findings": self.counts,
+            "files": len({finding.file_name for finding in self.findings}),
+            "classes": self.classes,
+            "classes_without_findings": {name: count - gone[name] for name, count in self.classes.items()},
+            "moved": len(self.moved),
+            "rejected": str(self.rejected) if self.rejected else None,
+        }
+
+
+def clean(
+    data: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    apply: bool = False,
+    reasons: Iterable[str] | None = None,
+    min_size: int = MIN_SIZE,
+    balance: bool = False,
+    backbone: str = DEFAULT_BACKBONE,
+    engine: str = "auto",
+    dtype: str = "f32",
+    progress: Progress | None = None,
+) -> Cleaning:
+    """Look for pictures that should not be in a data set, and report them.
+
+    Writes `findings.csv` (one row a file and reason), a contact sheet a reason with the clearest first, and `summary.json`.
+
+    Args:
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        output: folder of the report; by default beside the data, `<data>-clean-report`.
+        apply: move what was found to `<data>-rejected` beside the data; `undo` puts it back.
+        reasons: only these (`list_checks()`); by default all.
+        min_size: shortest side in pixels under which a picture is too small.
+        balance: bring all classes down to the smallest, the most redundant pictures first (reason `redundant`).
+        backbone: whose embeddings are used.
+        engine: "auto", "openvino" or "torch".
+        dtype: "f32" or "bf16".
+        progress: called with (done, total, "pictures").
+
+    Raises:
+        NotFound, InvalidArgument: there is no such data set, or no such reason.
+        OutputError: the report can't be written, or a file not be moved.
+    """
+    wanted = _check_reasons(reasons)
+    labelled = read_labelled(data, min_classes=1)
+    root = data_root(data)
+    target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
+    material = gather_material(labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress)
+    findings = [finding for finding in run_checks(material) if finding.reason in wanted]
+    if balance:
+        findings += redundant(material, findings)
+    counts = Counter(picture.label for picture in labelled.pictures)
+    result = Cleaning(root, target, findings, {name: counts[name] for name in labelled.class_names})
+    with writing(target):
+        _write_report(result)
+    if apply:
+        set_aside(result)
+    return result
+
+
+def data_root(data: str | os.PathLike) -> Path:
+    """Return the folder that file names of a data set are relative to."""
+    path = expand(data).resolve()
+    return path if path.is_dir() else path.parent
+
+
+def gather_material(labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None) -> Material:
+    """Read, measure and embed every picture, each decoded at most once and not at all where both are cached."""
+    width = 0
+    shas: list[str | None] = []
+    errors: list[str | None] = []
+    measures: list[Measures | None] = []
+    embeddings: list[np.ndarray | None] = []
+
+    def look_at(file: PictureFile) -> tuple[str | None, str | None, Measures | None, np.ndarray | None]:
+        sha = None
+        try:
+            data, sha = read(file)
+            packed, embedding = embedder.cache.get_bytes(sha, KEY), embedder.cache.get(sha, embedder.key)
+            if packed is None or embedding is None:
+                photo = decode(data)
+                if packed is None:
+                    packed = measure(photo, frame_count(data)).pack()
+                    embedder.cache.put_bytes(sha, KEY, packed)
+                if embedding is None:
+                    embedding = embedder.encode(photo).embedding
+                    embedder.cache.put(sha, embedder.key, embedding)
+        except UnreadableImage as error:
+            return sha.hex() if sha else None, str(error), None, None
+        return sha.hex(), None, Measures.unpack(packed), embedding
+
+    try:
+        for sha, error, measured, embedding in parallel_map(look_at, labelled.pictures, callers(embedder.engine)):
+            shas.append(sha)
+            errors.append(error)
+            measures.append(measured)
+            embeddings.append(embedding)
+            width = width if embedding is None else len(embedding)
+            if progress:
+                progress(len(shas), len(labelled.pictures), "pictures")
+    finally:
+        embedder.cache.close()
+    try:
+        imagenet = embedder.backbone.imagenet_head()
+    except InvalidArgument:  # a backbone that knows no words
+        imagenet = None
+    rows = np.zeros((len(shas), width), dtype=np.float32)
+    for row, embedding in zip(rows, embeddings, strict=True):
+        if embedding is not None:
+            row[:] = embedding
+    labels = np.array([labelled.class_names.index(str(picture.label)) for picture in labelled.pictures], dtype=int)
+    return Material(labelled.pictures, labelled.class_names, labels, shas, errors, measures, rows, imagenet, labelled.skipped, min_size)
+
+
+def set_aside(result: Cleaning) -> None:
+    """Move the files of all findings to the folder beside the data set, noting each first, so that `undo` finds it."""
+    root = result.data
+    rejected = root.with_name(f"{root.name}-rejected")
+    names = sorted({finding.file_name for finding in result.findings if (root / finding.file_name).is_file()})
+    with writing(rejected):
+        if rejected.exists() and not (rejected / MANIFEST).exists() and any(rejected.iterdir()):
+            raise InvalidArgument(f"'{rejected}' holds files that were not set aside by wordsight. Move it away first.")
+        rejected.mkdir(exist_ok=True)
+        lock = lock_folder(rejected)
+        try:
+            manifest = _read_manifest(rejected) or {"moved": [], "metadata_sha": None}
+            manifest["moved"] = sorted({*manifest["moved"], *names})
+            _rewrite_metadata(root, rejected, set(names), manifest)
+            for name in names:
+                target = rejected / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    raise InvalidArgument(f"'{target}' is there already, so '{name}' was left where it is. Put back what was set aside (--undo) first.")
+                os.rename(root / name, target)
+        finally:
+            if lock is not None:
+                os.close(lock)
+    result.moved, result.rejected = names, rejected
+
+
+def undo(data: str | os.PathLike) -> list[str]:
+    """Put everything back that `clean(apply=True)` set aside, exactly where it was; return the names.
+
+    Raises:
+        NotFound: nothing was set aside.
+        InvalidArgument: another file has taken a place meanwhile; nothing is moved.
+    """
+    root = data_root(data)
+    rejected = root.with_name(f"{root.name}-rejected")
+    manifest = _read_manifest(rejected)
+    if manifest is None:
+        raise NotFound(f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's.")
+    names = [name for name in manifest["moved"] if (rejected / name).is_file()]
+    taken = [name for name in names if (root / name).exists()]
+    if taken:
+        raise InvalidArgument(f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first.")
+    with writing(root):
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(rejected / name, root / name)
+        before = rejected / BEFORE
+        if before.is_file():
+            if _sha(root / "metadata.csv") == manifest["metadata_sha"]:
+                os.replace(before, root / "metadata.csv")
+            else:
+                _return_rows(root / "metadata.csv", before, set(names))
+                before.unlink()
+        (rejected / MANIFEST).unlink()
+        for folder in sorted({path for name in names for path in (rejected / name).parents if path.is_relative_to(rejected)}, reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    return names
+
+
+def _check_reasons(reasons: Iterable[str] | None) -> set[str]:
+    known = list_checks()
+    wanted = set(known) if reasons is None else {reason.strip() for reason in reasons}
+    strange = sorted(wanted - set(known))
+    if strange or not wanted:
+        raise InvalidArgument(f"Unknown reason '{strange[0] if strange else ''}'. Choose of: {', '.join(known)}.")
+    return wanted
+
+
+def _write_report(result: Cleaning) -> None:
+    assert result.output is not None
+    result.output.mkdir(parents=True, exist_ok=True)
+    with atomic_text(result.output / "findings.csv") as file:
+        writer = csv.writer(file)
+        writer.writerow([column.name for column in fields(Finding)])
+        writer.writerows(astuple(finding) for finding in result.findings)
+    for reason in list_checks():
+        sheet = result.output / f"{reason}.png"
+        found = [finding for finding in result.findings if finding.reason == reason]
+        drawn = contact_sheet(result.data, [(f.file_name, f"{f.score:.3f} {f.suggested_label or ''}".strip(), f.evidence) for f in found], reason)
+        if drawn:
+            write_atomic(sheet, drawn)
+        else:
+            sheet.unlink(missing_ok=True)
+    write_atomic(result.output / "summary.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+
+
+def _read_manifest(rejected: Path) -> dict | None:
+    try:
+        manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
+        names = [name for name in manifest["moved"] if not os.path.isabs(name) and ".." not in Path(name).parts]
+        return {"moved": names, "metadata_sha": manifest["metadata_sha"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dict) -> None:
+    """Take the rows of files that go out of metadata.csv, keep the table as it was beside them, and write the manifest first."""
+    table = root / "metadata.csv"
+    lines: list[list[str]] = []
+    if table.is_file():
+        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = list(csv.reader(file))
+        at = rows[0].index("file_name") if rows and "file_name" in rows[0] else None
+        if at is not None and any(len(row) > at and row[at] in names for row in rows):
+            lines = [row for row in rows if len(row) <= at or row[at] not in names]
+    if lines and not (rejected / BEFORE).exists():
+        write_atomic(rejected / BEFORE, table.read_bytes())
+    _write_manifest(rejected, manifest)
+    if lines:
+        with atomic_text(table) as text:
+            csv.writer(text).writerows(lines)
+        manifest["metadata_sha"] = _sha(table)
+        _write_manifest(rejected, manifest)
+
+
+def _write_manifest(rejected: Path, manifest: dict) -> None:
+    write_atomic(rejected / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+
+
+def _return_rows(table: Path, before: Path, names: set[str]) -> None:
+    """Add the rows of files that come back to a table that was changed since."""
+    with open(before, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        back = [row for row in csv.DictReader(file) if row.get("file_name") in names]
+    with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        columns, now = list(reader.fieldnames or []), list(reader)
+    with atomic_text(table) as text:
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(sorted([*now, *back], key=lambda row: row["file_name"]))
+
+
+def _sha(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
