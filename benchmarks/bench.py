@@ -1,6 +1,6 @@
 """Measure speed and memory, and write RESULTS.md. Ratios come first: absolute times belong to one machine.
 
-    python benchmarks/bench.py [NAME …]      train predict memory start dtype accuracy gather; all by default
+    python benchmarks/bench.py [NAME …]      train predict memory start dtype accuracy gather copies; all by default
 
 Needs the folder of real pictures (WORDSIGHT_TEST_DATA, or shared/data beside the checkout). Comparisons are interleaved and
 medians of several runs are given. Whole processes are timed unless a row says otherwise.
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageOps
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("WORDSIGHT_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -360,6 +361,87 @@ def _gather_once(arguments: list[str], work: Path) -> tuple[float, float]:
     start = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code], env={**os.environ, "WORDSIGHT_OFFLINE": ""}, capture_output=True, text=True, check=True)
     return time.perf_counter() - start, int(out.stdout.splitlines()[-1]) / 1024
+
+
+COPIES = {
+    "half size": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "JPEG quality 30": lambda image: image,
+    "5 % crop": lambda image: image.crop((image.width // 20, image.height // 20, image.width * 19 // 20, image.height * 19 // 20)),
+    "border": lambda image: ImageOps.expand(image, max(4, image.width // 20), "white"),
+    "mirror": ImageOps.mirror,
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "writing": lambda image: _written_on(image),
+}
+
+
+@section
+def copies(work: Path) -> list[str]:
+    """Copies of 200 photos: how many are found, beside imagededup's PHash where it is installed; and how hashes scale."""
+    from wordsight.similar import hash_pairs
+
+    paths = sorted((DATA / "catdog" / "train").glob("*/*"))[::6] + sorted((DATA / "imagenet_sample").glob("*"))[::2]
+    rows = ["| copy | found | false pairs | imagededup PHash, 10 bits: found | false pairs |", "|---|---|---|---|---|"]
+    for kind, change in COPIES.items():
+        folder = work / kind / "set"
+        folder.mkdir(parents=True)
+        for number, path in enumerate(paths):
+            image = Image.open(path).convert("RGB")
+            image.save(folder / f"o{number:03d}.jpg", quality=92)
+            change(image).save(folder / f"c{number:03d}.jpg", quality=30 if kind.startswith("JPEG") else 90)
+        mine, theirs = _score(_our_pairs(folder.parent)), _score(_imagededup_pairs(folder))
+        rows.append(
+            f"| {kind} | **{mine[0]:.1%}** | {mine[1]} | {theirs[0]:.1%} | {theirs[1]} |" if theirs else f"| {kind} | **{mine[0]:.1%}** | {mine[1]} | – | – |"
+        )
+    rng = np.random.default_rng(0)
+    seconds = {}
+    for count in (10_000, 100_000) * RUNS:
+        bits = rng.integers(0, 256, (count, 8), dtype=np.uint8)
+        bits[count // 2 : count // 2 + count // 20] = bits[: count // 20]
+        bits[:, 0] &= 127
+        start = time.perf_counter()
+        assert len(hash_pairs(bits)) >= count // 20
+        seconds.setdefault(count, []).append(time.perf_counter() - start)
+    ratio = statistics.median(seconds[100_000]) / statistics.median(seconds[10_000])
+    return [*rows, "", f"All pairs among 100,000 hashes: {spread(seconds[100_000])} s, **{ratio:.1f}** times as long as among 10,000."]
+
+
+def _written_on(image):
+    written = image.copy()
+    draw, height = ImageDraw.Draw(written), max(10, image.height // 12)
+    draw.rectangle((5, image.height - height - 5, 5 + image.width // 3, image.height - 5), fill="white")
+    draw.text((8, image.height - height - 3), "holiday 2026", fill="black")
+    return written
+
+
+def _our_pairs(data: Path) -> set[tuple[str, str]]:
+    from wordsight.backbones import load_backbone
+    from wordsight.checks import copies as find_copies
+    from wordsight.cleaning import gather_material
+    from wordsight.dataset import read_labelled
+    from wordsight.embed import Embedder
+    from wordsight.similar import PERHAPS_COSINE
+
+    material = gather_material(read_labelled(data, min_classes=1), 1, Embedder(load_backbone()), None)
+    names = [picture.path.stem for picture in material.pictures]
+    return {(names[a], names[b]) for a, b in find_copies(material, PERHAPS_COSINE, exact=True)}
+
+
+def _imagededup_pairs(folder: Path) -> set[tuple[str, str]] | None:
+    try:
+        from imagededup.methods import PHash
+    except ImportError:
+        return None
+    hasher = PHash(verbose=False)
+    found = hasher.find_duplicates(encoding_map=hasher.encode_images(str(folder)), max_distance_threshold=10)
+    return {tuple(sorted((Path(a).stem, Path(b).stem))) for a, others in found.items() for b in others}
+
+
+def _score(pairs: set[tuple[str, str]] | None) -> tuple[float, int] | None:
+    """Return the share of 200 copies found, and the pairs that are none."""
+    if pairs is None:
+        return None
+    right = sum(a[0] != b[0] and a[1:] == b[1:] for a, b in pairs)
+    return right / 200, len(pairs) - right
 
 
 def main() -> None:
