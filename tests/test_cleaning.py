@@ -162,6 +162,41 @@ def test_undo_keeps_what_was_changed_meanwhile(messy, tmp_path):
         wordsight.undo(root)
 
 
+@pytest.mark.parametrize("step", ["after the table", "after the first move", "before the moves"])
+def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch, step):
+    from wordsight import cleaning
+
+    root = shutil.copytree(messy, tmp_path / "set")
+    (root / "metadata.csv").write_text("file_name,label\n" + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg"))))
+    before = {name: value[0] for name, value in tree(root).items()}
+    calls = []
+
+    class Killed(BaseException):
+        pass
+
+    def rename(source, target, real=cleaning.os.rename):
+        if step == "before the moves" or calls:
+            raise Killed
+        calls.append(source)
+        real(source, target)
+
+    def write(rejected, manifest, real=cleaning._write_manifest):
+        if step == "after the table" and manifest["metadata_sha"]:
+            raise Killed
+        real(rejected, manifest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cleaning.os, "rename", rename)
+        patch.setattr(cleaning, "_write_manifest", write)
+        with pytest.raises(Killed):
+            wordsight.clean(root, tmp_path / "r", apply=True, reasons=["duplicate", "near_duplicate", "blurry"])
+    wordsight.undo(root)
+    after = {name: value[0] for name, value in tree(root).items()}
+    assert after.keys() == before.keys() and all(after[name] == before[name] for name in before if name != "metadata.csv")
+    rows = sorted((root / "metadata.csv").read_text().splitlines())
+    assert rows == sorted(["file_name,label", *(f"{p.relative_to(root)},{p.parent.name}" for p in root.glob("*/*.jpg"))])
+
+
 def test_wrong_requests_are_refused(messy, tmp_path):
     with pytest.raises(wordsight.InvalidArgument, match=r"Unknown reason 'ugly'. Choose of: not_a_picture"):
         wordsight.clean(messy, tmp_path / "r", reasons=["ugly"])

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import pillow_reads, write_shapes
 
-COMMANDS = ["run", "train", "predict", "words", "models", "doctor", "cache", "demo"]
+COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "words", "models", "doctor", "cache", "demo"]
 
 
 def refused(process, *parts):
@@ -31,7 +31,7 @@ def refused(process, *parts):
 def test_every_command_has_help(cli, command):
     process = cli(command, "--help")
     assert (process.returncode == 0 and f"wordsight {command}" in process.stdout) or "Usage" in process.stdout
-    if command in ("run", "train", "predict", "words"):
+    if command in ("run", "gather", "clean", "split", "train", "predict", "words"):
         assert "Examples:" in process.stdout
 
 

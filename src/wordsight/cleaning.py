@@ -230,7 +230,7 @@ def undo(data: str | os.PathLike) -> list[str]:
             if _sha(root / "metadata.csv") == manifest["metadata_sha"]:
                 os.replace(before, root / "metadata.csv")
             else:
-                _return_rows(root / "metadata.csv", before, set(names))
+                _return_rows(root / "metadata.csv", before, {name for name in manifest["moved"] if (root / name).exists()})
                 before.unlink()
         (rejected / MANIFEST).unlink()
         for folder in sorted({path for name in names for path in (rejected / name).parents if path.is_relative_to(rejected)}, reverse=True):
@@ -300,12 +300,13 @@ def _write_manifest(rejected: Path, manifest: dict) -> None:
 
 
 def _return_rows(table: Path, before: Path, names: set[str]) -> None:
-    """Add the rows of files that come back to a table that was changed since."""
-    with open(before, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        back = [row for row in csv.DictReader(file) if row.get("file_name") in names]
+    """Add the rows of files that are there again to a table that was changed since, or whose change sudden death cut short."""
     with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         columns, now = list(reader.fieldnames or []), list(reader)
+    listed = {row.get("file_name") for row in now}
+    with open(before, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        back = [row for row in csv.DictReader(file) if row.get("file_name") in names - listed]
     with atomic_text(table) as text:
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
         writer.writeheader()

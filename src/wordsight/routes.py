@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 
 from .backbones import DEFAULT_BACKBONE
 from .classifier import DEFAULT_THRESHOLD, Classifier, check_threshold, load
+from .cleaning import clean
 from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled
 from .errors import InvalidArgument, NothingGathered, UnknownWord
 from .gathering import gather as gather_pictures
@@ -122,7 +125,23 @@ def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
             cause = next(cause for cause in gathered.causes if cause.startswith(f"{name}:"))
             raise NothingGathered(f"Too few pictures came to learn from. {cause}")
     say("Gathered " + ", ".join(f"{count} of {name}" for name, count in gathered.kept.items()) + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'.")
-    return train_labelled(select_classes(read_labelled(folder), words), None, "probe", how, supervision=GATHERED)
+    labelled = select_classes(_without_junk(folder, names, how, say), words)
+    return train_labelled(labelled, None, "probe", how, supervision=GATHERED)
+
+
+def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> LabelledSet:
+    """Return what was gathered without what cleaning finds; nothing is moved, and a report says what and why."""
+    cleaned = clean(folder, backbone=how.backbone, engine=how.engine, dtype=how.dtype, progress=how.progress)
+    anything = {name for name in names if name.startswith("not_")}  # a class of anything has no outliers
+    junk = {finding.file_name for finding in cleaned.findings if not (finding.label in anything and finding.reason == "outlier")}
+    labelled = read_labelled(folder)
+    left = [picture for picture in labelled.pictures if picture.name not in junk]
+    counts = Counter(picture.label for picture in left)
+    if min(counts[name] for name in names) < TOO_FEW:
+        return labelled  # so little is better learned from as it is
+    if junk:
+        say(f"Left out {len(labelled.pictures) - len(left)} that look like junk; see '{cleaned.output}'.")
+    return LabelledSet(left, labelled.class_names, labelled.skipped)
 
 
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
