@@ -202,6 +202,10 @@ def test_wrong_requests_are_refused(messy, tmp_path):
         wordsight.clean(messy, tmp_path / "r", reasons=["ugly"])
     with pytest.raises(wordsight.NotFound):
         wordsight.clean(tmp_path / "nowhere")
+    with pytest.raises(wordsight.InvalidArgument, match="can't lie inside the data set"):
+        wordsight.clean(messy, messy / "report")
+    with pytest.raises(wordsight.InvalidArgument, match="1 to 10000"):
+        wordsight.clean(messy, tmp_path / "r", min_size=0)
     with pytest.raises(wordsight.InvalidArgument, match="leave some for training"):
         wordsight.split(messy, val=0.5, test=0.5)
     root = shutil.copytree(messy, tmp_path / "set")

@@ -112,6 +112,10 @@ def clean(
     labelled = read_labelled(data, min_classes=1)
     root = data_root(data)
     target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
+    if target.resolve().is_relative_to(root):
+        raise InvalidArgument(f"The report can't lie inside the data set, where it would be read as a class; got '{target}'. Choose another folder with -o.")
+    if not 1 <= min_size <= 10_000:
+        raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
     material = gather_material(labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress)
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
     if balance:
