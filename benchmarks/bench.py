@@ -415,15 +415,13 @@ def _written_on(image):
 
 def _our_pairs(data: Path) -> set[tuple[str, str]]:
     from wordsight.backbones import load_backbone
-    from wordsight.checks import copies as find_copies
     from wordsight.cleaning import gather_material
     from wordsight.dataset import read_labelled
     from wordsight.embed import Embedder
-    from wordsight.similar import PERHAPS_COSINE
 
     material = gather_material(read_labelled(data, min_classes=1), 1, Embedder(load_backbone()), None)
     names = [picture.path.stem for picture in material.pictures]
-    return {(names[a], names[b]) for a, b in find_copies(material, PERHAPS_COSINE, exact=True)}
+    return {(names[a], names[b]) for a, b in material.copies}
 
 
 def _imagededup_pairs(folder: Path) -> set[tuple[str, str]] | None:

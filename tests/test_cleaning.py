@@ -162,6 +162,18 @@ def test_undo_keeps_what_was_changed_meanwhile(messy, tmp_path):
         wordsight.undo(root)
 
 
+def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_the_classes(messy, tmp_path):
+    root = shutil.copytree(messy, tmp_path / "set")
+    (root / "README.md").write_text("mine")
+    result = wordsight.clean(root, tmp_path / "r", apply=True, reasons=["not_a_picture", "undecodable"])
+    assert result.moved == ["disc/broken.jpg", "disc/urls.txt"] and (root / "README.md").exists()
+    (root / "disc" / "urls.txt").write_text("again")
+    before = tree(root)
+    with pytest.raises(wordsight.InvalidArgument, match="is there already, so nothing was moved"):
+        wordsight.clean(root, tmp_path / "r", apply=True)
+    assert tree(root) == before
+
+
 @pytest.mark.parametrize("step", ["after the table", "after the first move", "before the moves"])
 def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch, step):
     from wordsight import cleaning

@@ -6,6 +6,7 @@ decorator. `list_checks()` names all reasons; the order below is the order in wh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -74,6 +75,11 @@ class Material:
         """Indices of the pictures that could be decoded."""
         return np.array([i for i, measures in enumerate(self.measures) if measures is not None], dtype=int)
 
+    @functools.cached_property
+    def copies(self) -> dict[tuple[int, int], float]:
+        """Pairs of pictures that show the same, with how alike they are, 0–1; looked for once, whoever asks."""
+        return _copies(self)
+
     def finding(self, index: int, reason: str, score: float, suggested_label: str = "", evidence: str = "") -> Finding:
         """Return a finding about one picture."""
         file = self.pictures[index]
@@ -116,6 +122,8 @@ def run_checks(material: Material) -> list[Finding]:
 def not_a_picture(material: Material, threshold: float) -> Iterator[Finding]:
     """A file that is no picture at all, such as a list of addresses."""
     for name in material.others:
+        if "/" not in name or name.endswith(" (gone)"):
+            continue  # beside the classes, such as a README; or deleted since the table was written
         yield Finding(name, name.rpartition("/")[0], "not_a_picture", 1.0)
 
 
@@ -204,11 +212,11 @@ def duplicate(material: Material, threshold: float) -> Iterator[Finding]:
                 yield material.finding(i, "duplicate", 1.0, evidence=material.pictures[first].name)
 
 
-@check(PERHAPS_COSINE)
+@check(0)
 def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
     """The same picture as another of its class: smaller, compressed, cropped, framed, mirrored, grey or written on."""
-    pairs = copies(material, threshold)
-    within = {pair: score for pair, score in pairs.items() if material.labels[pair[0]] == material.labels[pair[1]]}
+    same_class = {pair: score for pair, score in material.copies.items() if material.labels[pair[0]] == material.labels[pair[1]]}
+    within = {(a, b): score for (a, b), score in same_class.items() if material.shas[a] != material.shas[b]}
     for group in groups(len(material.pictures), np.array(list(within), dtype=int).reshape(-1, 2)):
         best = group[0]
         for i in group[1:]:
@@ -219,11 +227,11 @@ def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
                 yield material.finding(i, "near_duplicate", max(scores)[0], evidence=material.pictures[best].name)
 
 
-@check(PERHAPS_COSINE)
+@check(0)
 def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
     """The same picture lies in two classes; both are shown."""
     best: dict[int, tuple[float, int]] = {}
-    for (a, b), score in copies(material, threshold, exact=True).items():
+    for (a, b), score in material.copies.items():
         if material.labels[a] != material.labels[b]:
             for i, other in ((a, b), (b, a)):
                 best[i] = max(best.get(i, (-1.0, -1)), (score, other))
@@ -268,8 +276,8 @@ def _measured(material: Material) -> Iterator[tuple[int, Measures]]:
             yield i, measures
 
 
-def copies(material: Material, perhaps_cosine: float, exact: bool = False) -> dict[tuple[int, int], float]:
-    """Return pairs of pictures that show the same, with how alike they are, 0–1; those of equal bytes too, if `exact`.
+def _copies(material: Material) -> dict[tuple[int, int], float]:
+    """Return pairs of pictures that show the same, with how alike they are, 0–1; those of equal bytes in two classes too.
 
     Found by hash and by nearness of embeddings, and in both cases only where the pictures themselves agree. Of files with
     equal bytes in one class only the first is looked at.
@@ -285,7 +293,7 @@ def copies(material: Material, perhaps_cosine: float, exact: bool = False) -> di
             found[a, b] = 0.99
     pairs, cosines = neighbours(material.embeddings[rows])
     for (a, b), cosine in zip(pairs.tolist(), cosines.tolist(), strict=True):
-        if cosine < perhaps_cosine or (a, b) in found:
+        if cosine < PERHAPS_COSINE or (a, b) in found:
             continue
         if resembles(measured[a].look, mirrored(measured[b].look)):
             found[a, b] = 0.98
@@ -294,7 +302,7 @@ def copies(material: Material, perhaps_cosine: float, exact: bool = False) -> di
         if corners >= MIN_CORNERS:
             found[a, b] = corners / (corners + MIN_CORNERS)
     shas = [material.shas[i] for i in rows]
-    return {(int(rows[a]), int(rows[b])): 1.0 if shas[a] == shas[b] else score for (a, b), score in found.items() if exact or shas[a] != shas[b]}
+    return {(int(rows[a]), int(rows[b])): 1.0 if shas[a] == shas[b] else score for (a, b), score in found.items()}
 
 
 def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:

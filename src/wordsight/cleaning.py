@@ -194,15 +194,15 @@ def set_aside(result: Cleaning) -> None:
         rejected.mkdir(exist_ok=True)
         lock = lock_folder(rejected)
         try:
+            taken = [name for name in names if (rejected / name).exists()]
+            if taken:
+                raise InvalidArgument(f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back what was set aside (--undo) first.")
             manifest = _read_manifest(rejected) or {"moved": [], "metadata_sha": None}
             manifest["moved"] = sorted({*manifest["moved"], *names})
             _rewrite_metadata(root, rejected, set(names), manifest)
             for name in names:
-                target = rejected / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists():
-                    raise InvalidArgument(f"'{target}' is there already, so '{name}' was left where it is. Put back what was set aside (--undo) first.")
-                os.rename(root / name, target)
+                (rejected / name).parent.mkdir(parents=True, exist_ok=True)
+                os.rename(root / name, rejected / name)
         finally:
             if lock is not None:
                 os.close(lock)

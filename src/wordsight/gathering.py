@@ -122,7 +122,7 @@ class _Gathering:
         try:
             self._check_settings()
             self._take_stock()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the ledger is let go
             self.ledger.close()
             raise
 

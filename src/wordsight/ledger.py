@@ -111,7 +111,7 @@ class Ledger:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no half step stays open
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")

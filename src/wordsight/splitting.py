@@ -10,13 +10,13 @@ from collections.abc import Callable
 import numpy as np
 
 from .backbones import DEFAULT_BACKBONE, load_backbone
-from .checks import Material, copies
+from .checks import Material
 from .cleaning import data_root, gather_material
 from .dataset import read_labelled
 from .embed import Embedder
 from .errors import InvalidArgument
 from .home import atomic_text, writing
-from .similar import PERHAPS_COSINE, groups
+from .similar import groups
 
 Progress = Callable[[int, int, str], None]
 SPLITS = ("train", "val", "test")
@@ -69,7 +69,7 @@ def split(
 def _assign(material: Material, val: float, test: float, seed: int) -> dict[int, str]:
     """Return the split of every readable picture."""
     good = material.good.tolist()
-    pairs = np.array(list(copies(material, PERHAPS_COSINE, exact=True)) or np.empty((0, 2)), dtype=int).reshape(-1, 2)
+    pairs = np.array(list(material.copies) or np.empty((0, 2)), dtype=int).reshape(-1, 2)
     same: dict[str, int] = {}
     equal = [(same.setdefault(str(material.shas[i]), i), i) for i in good]
     pairs = np.concatenate([pairs, np.array([pair for pair in equal if pair[0] != pair[1]], dtype=int).reshape(-1, 2)])
