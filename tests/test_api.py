@@ -15,15 +15,15 @@ import wordsight
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes"},
-    {"home", "images", "progress", "licenses", "near_duplicates"},
-    {"dataset", "localize", "vocabulary", "head", "measures", "contact_sheet"},
+    {"home", "images", "progress", "licenses", "near_duplicates", "vocabulary", "metrics"},
+    {"dataset", "localize", "head", "measures", "contact_sheet", "plots"},
     {"results", "backbones", "cache", "words_head", "queries", "credits", "sources", "similar"},
     {"runtime", "ledger", "checks"},
     {"embed", "intake", "funnel", "plan", "balance"},
     {"classifier", "gathering", "cleaning"},
-    {"training", "splitting", "conversion"},
-    {"routes", "doctor"},
-    {"demo"},
+    {"training", "splitting", "conversion", "judging"},
+    {"routes", "doctor", "evaluation_folder"},
+    {"demo", "evaluation"},
     {"printing"},
     {"cli"},
     {"__main__"},
@@ -49,10 +49,10 @@ def imports_of(module: str) -> set[str]:
 def test_all_is_pinned():
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) == {
-        "BackboneUnavailable", "Candidate", "Classifier", "Cleaning", "Counts", "EmbeddingCache", "FakeSource", "Finding",
+        "BackboneUnavailable", "Candidate", "Classifier", "Cleaning", "Counts", "EmbeddingCache", "Evaluation", "FakeSource", "Finding",
         "Gathered", "InvalidArgument", "InvalidModel", "NotFound", "NothingGathered", "OutputError", "Page", "Prediction",
         "Query", "Results", "Sense", "Source", "SourceUnavailable", "UnknownWord", "UnreadableImage", "WordsightError",
-        "__version__", "clean", "convert", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
+        "__version__", "clean", "convert", "evaluate", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
         "load_backbone", "register_source", "resolve", "run", "senses", "split", "train", "undo",
     }  # fmt: skip
 
@@ -70,8 +70,16 @@ def test_unknown_attribute_is_an_attribute_error():
 
 
 def test_import_loads_nothing_heavy():
-    code = "import sys, wordsight, wordsight.cli; print([m for m in ('torch', 'timm', 'openvino', 'cv2', 'PIL', 'sklearn', 'ray') if m in sys.modules])"
+    heavy = ("torch", "timm", "openvino", "cv2", "PIL", "sklearn", "scipy", "matplotlib", "ray")
+    code = f"import sys, wordsight, wordsight.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_predict_loads_what_it_needs_only(shapes_model, other_shapes):
+    code = "import sys, wordsight; wordsight.load(sys.argv[1]).predict(sys.argv[2])\n"
+    code += "print([m for m in ('torch', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
+    command = [sys.executable, "-c", code, str(shapes_model), str(other_shapes)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_arrows_only_point_down():

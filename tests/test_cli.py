@@ -15,7 +15,7 @@ import pytest
 
 from conftest import pillow_reads, write_shapes
 
-COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "words", "models", "doctor", "cache", "demo"]
+COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "evaluate", "words", "models", "doctor", "cache", "demo"]
 
 
 def refused(process, *parts):
@@ -31,7 +31,7 @@ def refused(process, *parts):
 def test_every_command_has_help(cli, command):
     process = cli(command, "--help")
     assert (process.returncode == 0 and f"wordsight {command}" in process.stdout) or "Usage" in process.stdout
-    if command in ("run", "gather", "clean", "split", "train", "predict", "words"):
+    if command in ("run", "gather", "clean", "split", "train", "predict", "evaluate", "words"):
         assert "Examples:" in process.stdout
 
 
@@ -101,6 +101,7 @@ def test_wrong_requests_are_refused_in_one_sentence(cli, shapes, shapes_model, o
     refused(cli("train", shapes, "-o", "file"), "'file' is a file")
     refused(cli("predict", other_shapes, "-m", "half"), "config.json, model.safetensors is missing")
     refused(cli("predict", other_shapes, "-m", shapes_model, "-o", "file"), "'file' is a file")
+    refused(cli("evaluate", shapes, "-m", shapes_model, "-o", shapes / "report"), "can't lie inside")
     refused(cli("words", "brick"), "brick")
 
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from conftest import draw_shape
-from wordsight.dataset import find_pictures, read_labelled
+from conftest import draw_shape, write_shapes
+from wordsight.dataset import find_pictures, read_labelled, select_classes
 from wordsight.errors import InvalidArgument, NotFound
 
 
@@ -127,3 +127,16 @@ def test_read_labelled_refuses_broken_csv(tmp_path, content):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(InvalidArgument):
         read_labelled(tmp_path / "x.csv")
+
+
+def test_select_classes_keeps_what_is_marked_test_apart(tmp_path):
+    write_shapes(tmp_path, 2)
+    lines = ["file_name,label,split"] + [f"{k}/{i:03d}.jpg,{k},{'test' if i else 'train'}" for k in ("disc", "square") for i in range(2)]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    labelled = read_labelled(tmp_path)
+    for words, names in ((["Square", "disc"], {"Square", "disc"}), (["disc"], {"disc", "not_disc"})):
+        chosen = select_classes(labelled, words)
+        assert {p.label for p in chosen.pictures} == names == set(chosen.class_names)
+        assert [p.split for p in chosen.pictures] == [p.split for p in labelled.pictures]
+    with pytest.raises(InvalidArgument, match="no class 'ring'; they have: disc, square"):
+        select_classes(labelled, ["ring"])

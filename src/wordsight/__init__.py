@@ -18,6 +18,7 @@ _HOME = {
     "Cleaning": "cleaning",
     "Counts": "results",
     "EmbeddingCache": "cache",
+    "Evaluation": "evaluation",
     "FakeSource": "sources",
     "Finding": "checks",
     "Gathered": "funnel",
@@ -38,6 +39,7 @@ _HOME = {
     "WordsightError": "errors",
     "clean": "cleaning",
     "convert": "conversion",
+    "evaluate": "evaluation",
     "gather": "gathering",
     "list_backbones": "backbones",
     "list_checks": "checks",
@@ -61,6 +63,7 @@ __all__ = [
     "Cleaning",
     "Counts",
     "EmbeddingCache",
+    "Evaluation",
     "FakeSource",
     "Finding",
     "Gathered",
@@ -82,6 +85,7 @@ __all__ = [
     "__version__",
     "clean",
     "convert",
+    "evaluate",
     "gather",
     "list_backbones",
     "list_checks",
@@ -130,6 +134,7 @@ if TYPE_CHECKING:
         UnreadableImage,
         WordsightError,
     )
+    from .evaluation import Evaluation, evaluate
     from .funnel import Gathered
     from .gathering import gather
     from .results import Counts, Prediction, Results

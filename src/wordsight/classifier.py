@@ -64,6 +64,16 @@ class Classifier:
             stranger |= self.gate.turns_away(embeddings)
         return stranger
 
+    def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return how near embeddings (n, C) lie to what the model learned from, (n,); larger is more familiar.
+
+        Raises:
+            InvalidArgument: the model keeps nothing to compare with.
+        """
+        if self.neighbourhood is None:
+            raise InvalidArgument("This model can't say how familiar a picture is: it keeps no picture it learned from. Train one with 'wordsight train'.")
+        return self.neighbourhood.similarity(embeddings)
+
     def decide(self, name: str, embedding: np.ndarray, threshold: float) -> Prediction:
         """Return the prediction for one embedding (C,): label only if sure enough and no stranger."""
         probabilities = self.head.probabilities(embedding[None])[0]

@@ -17,6 +17,7 @@ from .errors import NothingGathered, WordsightError
 from .printing import (
     print_cleaning,
     print_converted,
+    print_evaluation,
     print_gathered,
     print_results,
     print_senses,
@@ -266,6 +267,40 @@ def predict_command(
     with _progress() as progress:
         results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress)
     print_results(results, as_json)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures: a folder with one subfolder a class or metadata.csv, or a CSV.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for figures, plots, predictions and the worst mistakes.")] = Path("report"),
+    threshold: Threshold = None,
+    others: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--others", metavar="DIR", help="Pictures that show none of the classes, which should get no label; may be given several times."),
+    ] = None,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled pictures it has not seen; every figure with its 95 % interval.
+
+    \b
+    Examples:
+      wordsight evaluate data/test -m models/pets
+      wordsight evaluate data/pets -m models/pets -t 0.95          after 'split', only what is marked test
+      wordsight evaluate data/test -m models/pets --others street/ --others food/ -o report/
+
+    \b
+    Where the model looks for one thing (brick, not_brick), every class but brick counts as not_brick.
+    """
+    from .evaluation import evaluate
+
+    _go_offline(offline)
+    with _progress() as progress:
+        result = evaluate(data, model, output, threshold, others, engine, dtype, progress)
+    print_evaluation(result, as_json)
 
 
 @app.command("words")

@@ -16,13 +16,14 @@ CELL, CAPTION = 160, 44  # pixels
 MAX_BYTES = 64 << 20
 
 
-def contact_sheet(root: Path, pictures: Sequence[tuple[str, str, str]], title: str) -> bytes | None:
+def contact_sheet(root: Path, pictures: Sequence[tuple[str, str, str]], title: str, order: str = "the clearest first") -> bytes | None:
     """Return a PNG of the first 48 pictures, in order, or None where none can be shown.
 
     Args:
         root: folder that names are relative to.
         pictures: (file name, first line, second line) of each.
-        title: stands above.
+        title: stands above, with how many are shown of how many.
+        order: what comes first, in words.
     """
     cells = []
     for name, first, second in pictures:
@@ -36,7 +37,7 @@ def contact_sheet(root: Path, pictures: Sequence[tuple[str, str, str]], title: s
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new("RGB", (min(COLUMNS, len(cells)) * CELL + 8, 30 + rows * (CELL + CAPTION)), "white")
     draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(11)
-    draw.text((8, 6), f"{title}: {len(cells)} of {len(pictures)}, the clearest first", fill="black", font=font)
+    draw.text((8, 6), f"{title}: {len(cells)} of {len(pictures)}, {order}", fill="black", font=font)
     for number, (shown, name, first, second) in enumerate(cells):
         x, y = 8 + number % COLUMNS * CELL, 30 + number // COLUMNS * (CELL + CAPTION)
         sheet.paste(shown, (x + (CELL - 8 - shown.width) // 2, y + (CELL - 8 - shown.height) // 2))

@@ -6,12 +6,13 @@ import csv
 import glob
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import InvalidArgument, NotFound
 from .home import expand
 from .images import looks_like_picture
+from .vocabulary import fold
 
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
@@ -110,6 +111,26 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
     return LabelledSet(pictures, class_names, skipped)
 
 
+def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
+    """Keep the pictures of the words asked for; for one word, all others become `not_<word>`.
+
+    Raises:
+        InvalidArgument: the data lacks a word.
+    """
+    known = {fold(name) for name in labelled.class_names}
+    missing = [word for word in words if fold(word) not in known]
+    if missing:
+        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {', '.join(labelled.class_names)}.")
+    return relabel(labelled, words) if len(words) > 1 else relabel(labelled, [words[0], f"not_{words[0]}"], f"not_{words[0]}")
+
+
+def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = None) -> LabelledSet:
+    """Spell the pictures' classes as in `class_names`, whatever their case and blanks; other classes become `rest`, or go."""
+    spelling = {fold(name): name for name in class_names}
+    pictures = [replace(picture, label=spelling.get(fold(picture.label or ""), rest)) for picture in labelled.pictures]
+    return LabelledSet([picture for picture in pictures if picture.label is not None], class_names, labelled.skipped)
+
+
 def _check_class_names(class_names: list[str], source: str | os.PathLike, min_classes: int) -> None:
     if len(class_names) < min_classes:
         got = f"only '{class_names[0]}'" if class_names else "none"
@@ -119,7 +140,7 @@ def _check_class_names(class_names: list[str], source: str | os.PathLike, min_cl
         )
     by_folded: dict[str, str] = {}
     for name in class_names:
-        twin = by_folded.setdefault(" ".join(name.split()).casefold(), name)
+        twin = by_folded.setdefault(fold(name), name)
         if twin != name:
             raise InvalidArgument(f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. Merge the two.")
 

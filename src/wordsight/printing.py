@@ -74,6 +74,51 @@ def print_training(model: Any, as_json: bool) -> NoReturn:
     raise typer.Exit(1 if info["unreadable"] else 0)
 
 
+def print_evaluation(result: Any, as_json: bool) -> NoReturn:
+    """Print what was measured, and exit with 1 where a picture could not be read."""
+    if as_json:
+        print(json.dumps(result.as_json()))
+        raise typer.Exit(1 if result.unreadable else 0)
+    given = "no threshold: nothing gets a label" if result.threshold is None else f"probability ≥ {result.threshold:g}"
+    counts = {"total": result.total, "accepted": result.accepted, "rejected": result.rejected, "right": result.right, "wrong": result.wrong}
+    rows = [[name, str(count), ""] for name, count in counts.items()]
+    rows += [[name, *_figure(estimate)] for name, estimate in result.figures().items()]
+    print_table([f"label ({given})", "figure", "95 % interval"], rows, "")
+    print()
+    shown = [[c.name, str(c.pictures), " ".join(_figure(c.precision)).strip(), " ".join(_figure(c.recall)).strip()] for c in result.classes]
+    print_table(["class", "pictures", "precision", "recall (of the top label)"], shown, "")
+    if result.others is not None:
+        _print_others(result.others)
+    if result.split:
+        print(f"Evaluated: the {result.total} pictures marked '{result.split}'; {result.set_aside} others of the data are left out.")
+    if result.counted_as:
+        print("Counted as " + "; ".join(f"{rest}: {', '.join(n for n, r in result.counted_as.items() if r == rest)}" for rest in {*result.counted_as.values()}))
+    print(f"Report: {printable(result.output)}/evaluation.json, predictions.csv, plots, and mistakes.png if there are any")
+    for name, reason in result.unreadable[:10]:
+        say(f"Unreadable: {name}: {reason}")
+    if len(result.unreadable) > 10:
+        say(f"… and {len(result.unreadable) - 10} more, listed in evaluation.json.")
+    raise typer.Exit(1 if result.unreadable else 0)
+
+
+def _print_others(others: Any) -> None:
+    print()
+    rows = []
+    for name, ranked, count, share in (
+        ("familiarity", others.familiarity, others.labelled, others.labelled_share),
+        ("probability alone", others.probability, others.labelled_by_probability, others.labelled_by_probability_share),
+    ):
+        rows.append([name, " ".join(_figure(ranked.auroc)), " ".join(_figure(ranked.fpr_at_95_tpr)), f"{count}: {' '.join(_figure(share))}"])
+    print_table([f"telling {others.pictures} others by", "AUROC", "let in with 95 % of the classes' pictures", "get a label"], rows, "")
+
+
+def _figure(estimate: Any) -> list[str]:
+    """Return a share and its interval, in percent."""
+    if estimate.value is None:
+        return ["–", ""]
+    return [f"{estimate.value:.2%}", f"({estimate.low:.2%}–{estimate.high:.2%})"]
+
+
 def print_gathered(result: Any, as_json: bool, error: str = "") -> NoReturn:
     """Print the funnel, and exit with 1 where a class is short or nothing came at all (`error`)."""
     from .funnel import STAGES

@@ -12,7 +12,7 @@ import numpy as np
 from .backbones import DEFAULT_BACKBONE
 from .classifier import DEFAULT_THRESHOLD, Classifier, check_threshold, load
 from .cleaning import clean
-from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled
+from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled, select_classes
 from .errors import InvalidArgument, NothingGathered, UnknownWord
 from .gathering import gather as gather_pictures
 from .home import expand, is_offline, pictures_folder
@@ -83,7 +83,7 @@ def _given(words: list[str], data: str | os.PathLike | None, model: str | os.Pat
     """Return the classifier of the user's own pictures or of a model that is there."""
     if data is not None:
         labelled = select_classes(read_labelled(data), words)
-        say(f"Learning from your {len(labelled.pictures)} labelled pictures in '{data}'.")
+        say(f"Learning from your {sum(picture.split != 'test' for picture in labelled.pictures)} labelled pictures in '{data}'.")
         classifier = train_labelled(labelled, None, "probe", how)
         for name, reason in classifier.info["unreadable"]:
             say(f"Left out, unreadable: {name}: {reason}")
@@ -142,25 +142,6 @@ def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> L
     if junk:
         say(f"Left out {len(labelled.pictures) - len(left)} that look like junk; see '{cleaned.output}'.")
     return LabelledSet(left, labelled.class_names, labelled.skipped)
-
-
-def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
-    """Keep the pictures of the words asked for; for one word, all others become `not_<word>`.
-
-    Raises:
-        InvalidArgument: the data lacks a word.
-    """
-    by_fold = {fold(name): name for name in labelled.class_names}
-    missing = [word for word in words if fold(word) not in by_fold]
-    if missing:
-        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {', '.join(labelled.class_names)}.")
-    names = {by_fold[fold(word)]: word for word in words}
-    if len(words) == 1:
-        other = f"not_{words[0]}"
-        pictures = [PictureFile(p.path, p.name, names.get(p.label or "", other)) for p in labelled.pictures]
-        return LabelledSet(pictures, [words[0], other], labelled.skipped)
-    pictures = [PictureFile(p.path, p.name, names[p.label]) for p in labelled.pictures if p.label in names]
-    return LabelledSet(pictures, words, labelled.skipped)
 
 
 def _check_model_classes(classifier: Classifier, words: list[str], model: str | os.PathLike) -> None:
