@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/wordsight demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 check: install
 	$(BIN)/ruff check src tests scripts benchmarks

@@ -14,17 +14,19 @@ import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
-    {"errors", "boxes"},
-    {"home", "images", "progress", "licenses", "near_duplicates", "vocabulary", "metrics"},
-    {"dataset", "localize", "head", "measures", "contact_sheet", "plots"},
-    {"results", "backbones", "cache", "words_head", "queries", "credits", "sources", "similar"},
-    {"runtime", "ledger", "checks"},
-    {"embed", "intake", "funnel", "plan", "balance"},
-    {"classifier", "gathering", "cleaning"},
-    {"training", "splitting", "conversion", "judging"},
-    {"routes", "doctor", "evaluation_folder"},
-    {"demo", "evaluation"},
+    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics"},
+    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "checkpoints"},
+    {"dataset", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
+    {"results", "words_head", "training_set", "sources", "runtime", "checks"},
+    {"embed", "gradients", "model_folder", "ledger", "balance"},
+    {"classifier", "batches", "cleaning", "intake", "funnel", "plan"},
+    {"fitting", "drawing", "gathering", "splitting", "conversion", "judging"},
+    {"finetuning", "evaluation_folder"},
+    {"training", "evaluation"},
+    {"routes", "doctor"},
+    {"demo"},
     {"printing"},
+    {"console", "options"},
     {"cli"},
     {"__main__"},
 ]
@@ -51,8 +53,9 @@ def test_all_is_pinned():
     assert set(wordsight.__all__) == {
         "BackboneUnavailable", "Candidate", "Classifier", "Cleaning", "Counts", "EmbeddingCache", "Evaluation", "FakeSource", "Finding",
         "Gathered", "InvalidArgument", "InvalidModel", "NotFound", "NothingGathered", "OutputError", "Page", "Prediction",
-        "Query", "Results", "Sense", "Source", "SourceUnavailable", "UnknownWord", "UnreadableImage", "WordsightError",
-        "__version__", "clean", "convert", "evaluate", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
+        "Promise",
+        "Query", "Results", "Sense", "Source", "SourceUnavailable", "Tuning", "UnknownWord", "UnreadableImage", "WordsightError",
+        "__version__", "clean", "convert", "draw_network", "evaluate", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
         "load_backbone", "register_source", "resolve", "run", "senses", "split", "train", "undo",
     }  # fmt: skip
 

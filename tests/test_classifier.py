@@ -71,7 +71,7 @@ def test_boxes_find_the_drawn_shape(results):
 
 def test_boxes_are_in_pixels_of_the_upright_original(shapes_model, tmp_path):
     small, corners = draw_shape("disc", 502)
-    image, truth = small.resize((1280, 960)), [4 * value for value in corners]
+    image, truth = small.resize((1280, 960), Image.Resampling.NEAREST), [4 * value for value in corners]
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned by 90 degrees
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
@@ -245,7 +245,7 @@ def test_a_model_loads_where_its_backbone_was_never_prepared(shapes_model, other
     expected = [p.record() for p in wordsight.load(shapes_model).predict(other_shapes)]
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("wordsight.classifier.embedded_backbones", list)  # so the folder's own weights must do
+    monkeypatch.setattr("wordsight.model_folder.embedded_backbones", list)  # so the folder's own weights must do
     again = [p.record() for p in wordsight.load(folder).predict(other_shapes)]
     assert [p["label"] for p in again] == [p["label"] for p in expected]
     assert all(abs(a["probability"] - b["probability"]) < 1e-4 for a, b in zip(again, expected, strict=True))
@@ -367,10 +367,15 @@ def test_training_from_a_model_does_not_spoil_its_backbone(shapes, shapes_model,
     assert weight.shape == (1000, 1280)
 
 
-@pytest.mark.parametrize("change", [{"neighbourhood": {"k": 0, "limit": 0.1}}, {"neighbourhood": {"k": 3, "limit": float("nan")}}, {"catch_all": 7}])
+@pytest.mark.parametrize(
+    "change",
+    [{"neighbourhood": {"k": 0}}, {"neighbourhood": {"limit": float("nan")}}, {"neighbourhood": {"scales": [[0.0, 0.0], [0.0, 1.0]]}}, {"catch_all": 7}],
+)
 def test_numbers_out_of_range_are_refused(shapes_model, tmp_path, change):
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     record = json.loads((folder / "wordsight.json").read_text())
-    (folder / "wordsight.json").write_text(json.dumps({**record, **change}))
+    for name, value in change.items():
+        record[name] = {**record[name], **value} if isinstance(value, dict) else value
+    (folder / "wordsight.json").write_text(json.dumps(record))
     with pytest.raises(InvalidModel, match="out of range"):
         wordsight.load(folder)

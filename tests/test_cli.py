@@ -188,7 +188,7 @@ def test_demo_runs_with_sockets_blocked(cli, tmp_path):
 
 def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
     code = (
-        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom wordsight.cli import _run\ncode = _run()\n"
+        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom wordsight.cli import app\nfrom wordsight.console import _run\ncode = _run(app)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, code)"
     )
     command = [sys.executable, "-c", code, "predict", str(data / "odd_files"), "-m", str(shapes_model), "-o", str(tmp_path / "r"), "--json"]

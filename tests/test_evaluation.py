@@ -117,7 +117,7 @@ def test_evaluate_decides_as_predict_does_on_photos(data, tmp_path, monkeypatch)
 
 
 def test_strangers_are_rejected_first_in_the_curve(shapes, model):
-    picky = replace(model, neighbourhood=replace(model.neighbourhood, limit=1.0))  # everything is a stranger
+    picky = replace(model, neighbourhood=replace(model.neighbourhood, limit=1e9))  # everything is a stranger
     result = wordsight.evaluate(shapes, picky, None, threshold=0)
     assert result.accepted == 0 and result.risk_coverage.confidence.tolist() == [0.0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wordsight.errors import InvalidArgument
-from wordsight.head import LinearHead, fit_head, fit_neighbourhood, fit_temperature, log_loss, nearest_mean, softmax
+from wordsight.head import LinearHead, fit_head, fit_temperature, log_loss, nearest_mean, softmax
 
 
 def blobs(counts, width=64, spread=1.0, seed=0):
@@ -86,15 +86,6 @@ def test_fit_temperature_finds_the_one_that_was_used():
     labels = (softmax(logits).cumsum(axis=1) > rng.random((20000, 1))).argmax(axis=1)
     assert abs(fit_temperature(logits * 4.0, labels) - 4.0) < 0.2
     assert log_loss(logits, labels) < log_loss(logits * 4.0, labels)
-
-
-def test_neighbourhood_turns_away_strangers_and_few_of_its_own():
-    x, y = blobs((100, 100))
-    near = fit_neighbourhood(x, y)
-    own, _ = blobs((100, 100), seed=0)
-    strangers = np.random.default_rng(9).normal(4, 1, (100, 64)).astype(np.float32)
-    assert (near.similarity(own) < near.limit).mean() < 0.05
-    assert (near.similarity(strangers) < near.limit).mean() > 0.99
 
 
 def test_nearest_mean_averages_the_largest():

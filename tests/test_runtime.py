@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from conftest import draw_shape
-from wordsight.backbones import Preprocessing, embedded_backbones, find_prepared, list_backbones, load_backbone
+import wordsight
+from conftest import draw_shape, write_shapes
+from wordsight.backbones import embedded_backbones, find_prepared, list_backbones, load_backbone
 from wordsight.dataset import find_pictures
 from wordsight.embed import Embedder
 from wordsight.errors import BackboneUnavailable, InvalidArgument
+from wordsight.preprocessing import Preprocessing
 from wordsight.runtime import TorchRuntime, open_runtime
 
 
@@ -75,31 +79,48 @@ def test_a_download_that_may_not_happen_names_the_embedded_choices():
         load_backbone("resnet18.a1_in1k")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
-def test_any_timm_network_works_from_a_local_folder(name, tmp_path, shapes, monkeypatch):
-    import json
+NETWORKS = ["resnet50", "vgg16", "mobilenetv3_small_100", "efficientnet_b0", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"]
 
+
+def random_backbone(name, folder):
+    """Write a timm network with random weights as a folder."""
     import timm
+    import torch
     from safetensors.torch import save_file
 
-    import wordsight
-
-    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    torch.manual_seed(0)
     module = timm.create_model(name, pretrained=False, num_classes=10)
-    folder = tmp_path / "local"
     folder.mkdir()
     save_file(module.state_dict(), folder / "model.safetensors")
-    cfg = {
-        k: v for k, v in module.pretrained_cfg.items() if k in ("input_size", "mean", "std", "classifier", "fixed_input_size", "interpolation", "first_conv")
-    }
+    kept = ("input_size", "mean", "std", "classifier", "fixed_input_size", "interpolation", "first_conv")
+    cfg = {k: v for k, v in module.pretrained_cfg.items() if k in kept}
     (folder / "config.json").write_text(json.dumps({"architecture": name, "num_classes": 10, "pretrained_cfg": {**cfg, "num_classes": 10}}))
-    model = wordsight.train(shapes, tmp_path / "m", backbone=f"local-dir:{folder}")
+    return f"local-dir:{folder}"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_timm_network_trains_saves_loads_predicts_and_shows_where(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    data = write_shapes(tmp_path / "data", 4)
+    model = wordsight.train(data, tmp_path / "m", backbone=random_backbone(name, tmp_path / "local"))
+    shutil.rmtree(tmp_path / "local")
     again = wordsight.load(tmp_path / "m")
     assert again.backbone.fingerprint == model.backbone.fingerprint
-    predictions = list(again.predict(shapes, threshold=0))
-    assert len(predictions) == 24 and all(p.probability >= 0.5 for p in predictions)
-    assert again.backbone.pooled == (name == "resnet18")
-    assert any(p.map is not None for p in predictions) == again.backbone.pooled
+    assert again.backbone.pooled == (name in ("resnet50", "efficientnet_b0"))
+    again.neighbourhood = None  # random weights find everything strange
+    predictions = list(again.predict(data, threshold=0))
+    assert len(predictions) == 8 and all(p.probability >= 0.5 for p in predictions)
+    assert all(p.map.ndim == 2 and p.map.min() >= 0 and p.map.max() <= 1 and p.map.size >= 48 for p in predictions)
+    assert sum(p.map.max() == 1 for p in predictions) >= 2  # an empty map says that nothing speaks for the class
+
+
+def test_gradients_agree_with_the_one_pass_heat_map(shapes_model, backbone, pixels):
+    from wordsight.gradients import GradCam
+    from wordsight.localize import class_heatmap
+
+    weight = wordsight.load(shapes_model).head.weight[0]
+    one_pass = class_heatmap(open_runtime(backbone).encode(pixels, feature_map=True).feature_map, weight)
+    assert np.abs(GradCam(backbone).heatmap(pixels, weight) - one_pass).max() < 1e-3
 
 
 def test_default_recognises_imagenet_photos(data, tmp_path):

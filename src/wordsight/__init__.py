@@ -29,16 +29,19 @@ _HOME = {
     "OutputError": "errors",
     "Page": "sources",
     "Prediction": "results",
+    "Promise": "promise",
     "Query": "sources",
     "Results": "results",
     "Sense": "vocabulary",
     "Source": "sources",
     "SourceUnavailable": "errors",
+    "Tuning": "tuning",
     "UnknownWord": "errors",
     "UnreadableImage": "errors",
     "WordsightError": "errors",
     "clean": "cleaning",
     "convert": "conversion",
+    "draw_network": "drawing",
     "evaluate": "evaluation",
     "gather": "gathering",
     "list_backbones": "backbones",
@@ -74,17 +77,20 @@ __all__ = [
     "OutputError",
     "Page",
     "Prediction",
+    "Promise",
     "Query",
     "Results",
     "Sense",
     "Source",
     "SourceUnavailable",
+    "Tuning",
     "UnknownWord",
     "UnreadableImage",
     "WordsightError",
     "__version__",
     "clean",
     "convert",
+    "draw_network",
     "evaluate",
     "gather",
     "list_backbones",
@@ -122,6 +128,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier, load
     from .cleaning import Cleaning, clean, undo
     from .conversion import convert
+    from .drawing import draw_network
     from .errors import (
         BackboneUnavailable,
         InvalidArgument,
@@ -137,9 +144,11 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .funnel import Gathered
     from .gathering import gather
+    from .promise import Promise
     from .results import Counts, Prediction, Results
     from .routes import run
     from .sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
     from .splitting import split
     from .training import list_models, train
+    from .tuning import Tuning
     from .vocabulary import Sense, resolve, senses

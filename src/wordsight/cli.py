@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -13,7 +11,9 @@ from typing import Annotated, Optional
 import typer
 
 from .backbones import DEFAULT_BACKBONE
-from .errors import NothingGathered, WordsightError
+from .console import run_app
+from .errors import NothingGathered
+from .options import BackboneName, Dtype, Engine, Json, NoPictures, Offline, Output, Precision, Threshold
 from .printing import (
     print_cleaning,
     print_converted,
@@ -35,15 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Words in, sight out: type what you want to recognise, point at photos, see what each shows and where.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")]
-NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Write tables only.")]
-Threshold = Annotated[Optional[float], typer.Option("-t", "--threshold", help="Probability (0–1) from which a label is given. [default: 0.99]")]  # noqa: UP045
-BackboneName = Annotated[str, typer.Option("--backbone", help="Network to look with: embedded, timm's, hf-hub: or local-dir:.")]
-Engine = Annotated[str, typer.Option("--engine", help="auto, openvino (CPU) or torch (GPU).")]
-Dtype = Annotated[str, typer.Option("--dtype", help="f32, or bf16: faster where the processor has it, slightly less exact.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")]
 
 
 @app.callback(invoke_without_command=True)
@@ -102,8 +93,30 @@ def run_command(
 def train_command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class, or a CSV with file_name and label.")],
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Model folder. [default: named after the classes, where 'run' finds it]")] = None,  # noqa: UP045
-    recipe: Annotated[str, typer.Option("--recipe", help="probe: a linear head on the backbone's embeddings, in seconds.")] = "probe",
-    backbone: BackboneName = DEFAULT_BACKBONE,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="probe: a head, in seconds; finetune: then the whole network; scratch: from random weights; auto.")
+    ] = "probe",
+    backbone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--backbone", help=f"Network: embedded, timm's, hf-hub: or local-dir:. [default: {DEFAULT_BACKBONE}; for scratch small_resnet]"),
+    ] = None,
+    positive: Annotated[Optional[str], typer.Option("--positive", help="This class against all others.")] = None,  # noqa: UP045
+    negatives: Annotated[Optional[str], typer.Option("--negatives", help="With --positive: folder of pictures of anything else.")] = None,  # noqa: UP045
+    precision: Precision = None,
+    image_size: Annotated[Optional[int], typer.Option("--image-size", help="Side of a square picture's input in pixels. [default: the network's own]")] = None,  # noqa: UP045
+    epochs: Annotated[Optional[int], typer.Option("--epochs", help="Passes over the pictures, at most. [default: finetune 10, scratch 10 or 30]")] = None,  # noqa: UP045
+    lr: Annotated[Optional[float], typer.Option("--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1e-2]")] = None,  # noqa: UP045
+    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Pictures a step. [default: finetune 16, scratch 32 or 64]")] = None,  # noqa: UP045
+    augment: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--augment/--no-augment", help="Flip, turn, shift, shear, zoom the training pictures. [default: on, but for the classic networks]"),
+    ] = None,
+    patience: Annotated[Optional[int], typer.Option("--patience", help="Epochs without gain after which to stop. [default: 3]")] = None,  # noqa: UP045
+    budget: Annotated[Optional[str], typer.Option("--budget", metavar="TIME", help="Time for the epochs, such as 90s, 10m or 2h.")] = None,  # noqa: UP045
+    continue_from: Annotated[Optional[str], typer.Option("--continue", metavar="MODEL", help="Go on from this model, as a further stage.")] = None,  # noqa: UP045
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's log there, too.")] = False,
+    plot_model: Annotated[bool, typer.Option("--plot-model", help="Print a table of the network's layers, and draw it into the model's plots/.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0,
     no_clean: Annotated[bool, typer.Option("--no-clean", help="Learn from files given twice or in two classes, too.")] = False,
     engine: Engine = "auto",
@@ -116,14 +129,38 @@ def train_command(
     \b
     Examples:
       wordsight train data/pets -o models/pets            data/pets/cat, data/pets/dog
-      wordsight predict photos/ -m models/pets
+      wordsight train data/pets -o models/pets --precision 0.99
+      wordsight train data/pets -o models/pets --recipe finetune --epochs 5
+      wordsight train data/pets -o models/pets2 --recipe finetune --continue models/pets --lr 1e-6
+      wordsight train data/walls -o models/brick --positive brick
+      wordsight train data/walls -o models/brick --recipe scratch --backbone brick_cnn --plot-model
+      torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets --recipe finetune
+
+    \b
+    Cut off, it goes on with the same command. Networks for scratch: small_resnet, brick_cnn, cifar_cnn, or any of timm's.
+    Fine-tuning keeps the statistics of batch normalisation as they are, and is kept only if the validation loss falls.
     """
     from .training import train
+    from .tuning import Tuning, parse_duration
 
     _go_offline(offline)
+    budget_s = None if budget is None else parse_duration(budget)
+    tuning = Tuning(epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from)
     with _progress() as progress:
-        model = train(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean)
-    print_training(model, as_json)
+        model = train(
+            *(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean),
+            positive=positive,
+            negatives=negatives,
+            precision=precision,
+            image_size=image_size,
+            tuning=tuning,
+        )
+    layers = None
+    if plot_model:
+        from .drawing import draw_network
+
+        layers = draw_network(model.info["path"])
+    print_training(model, as_json, layers)
 
 
 @app.command("gather")
@@ -247,6 +284,7 @@ def predict_command(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
     model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
     threshold: Threshold = None,
+    precision: Precision = None,
     output: Output = Path("results"),
     no_pictures: NoPictures = False,
     engine: Engine = "auto",
@@ -260,12 +298,13 @@ def predict_command(
     Examples:
       wordsight predict photos/ -m models/pets
       wordsight predict 'photos/*.jpg' -m models/pets -t 0.9 -o results/ --json
+      wordsight predict photos/ -m models/pets --precision 0.95
     """
     from .classifier import load
 
     _go_offline(offline)
     with _progress() as progress:
-        results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress)
+        results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress, precision)
     print_results(results, as_json)
 
 
@@ -402,75 +441,9 @@ def _consent():
     return lambda question: typer.confirm(question, err=True)
 
 
-class _Sayer(logging.Handler):
-    """Prints what the library logs, such as that a first use takes longer."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
-
-
-@contextlib.contextmanager
-def _quiet_native_libraries():
-    """Let only Python write to standard error: image libraries complain there of every broken file, in their own words."""
-    try:
-        own = os.dup(2)
-    except OSError:  # started without a standard error
-        yield
-        return
-    before = sys.stderr
-    with open(os.devnull, "wb") as nowhere, open(own, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream:
-        sys.stderr = stream
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            stream.flush()
-            os.dup2(own, 2)
-            sys.stderr = before
-
-
 def main() -> None:
     """Run the command line and exit with the documented code: 0, 1, 2 or 130."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # started without one
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-    log = logging.getLogger("wordsight")
-    log.setLevel(logging.INFO)
-    log.addHandler(_Sayer())
-    with _quiet_native_libraries():
-        code = _run()
-        if code == 130:
-            say("Interrupted. What was computed is kept: the same command goes on from there.")
-    sys.exit(code)
-
-
-def _run() -> int:
-    try:
-        return int(app(standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except typer.Exit as stop:
-        return stop.exit_code
-    except WordsightError as error:
-        say(f"Error: {error}")
-        return 1 if isinstance(error, NothingGathered) else 2
-    except BrokenPipeError:  # the reader of our output, such as `head`, is gone
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(str(error), file=sys.stderr)
-            return 2
-        if isinstance(error, OSError):  # such as a full disk behind our standard output
-            say(f"Error: {error.strerror or error}.")
-            return 2
-        if hasattr(error, "format_message"):  # click's own: a wrong option or argument
-            say(f"Error: {error.format_message()} See 'wordsight --help'.")
-            return 2
-        raise
+    run_app(app)
 
 
 if __name__ == "__main__":

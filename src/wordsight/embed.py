@@ -17,6 +17,7 @@ from .cache import EmbeddingCache
 from .dataset import PictureFile
 from .errors import UnreadableImage
 from .images import MAX_BYTES, Photo, decode, resize
+from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 
 Item = TypeVar("Item")
@@ -63,9 +64,7 @@ class Embedder:
 
     def encode(self, photo: Photo, feature_map: bool = False) -> Encoding:
         """Encode one decoded picture."""
-        preprocessing = self.backbone.preprocessing
-        pixels = resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
-        return self.runtime.encode(pixels, feature_map)
+        return self.runtime.encode(input_pixels(photo, self.backbone.preprocessing), feature_map)
 
     def embed(self, file: PictureFile) -> Embedded:
         """Return one picture's embedding, from the cache if it is there."""
@@ -86,6 +85,11 @@ class Embedder:
             yield from parallel_map(self.embed, files, callers(self.engine))
         finally:
             self.cache.flush()
+
+
+def input_pixels(photo: Photo, preprocessing: Preprocessing) -> np.ndarray:
+    """Return a picture as the network takes it, (height, width, 3) uint8."""
+    return resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
 
 
 def read(file: PictureFile) -> tuple[bytes, bytes]:

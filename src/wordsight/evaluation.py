@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, metrics, plots
-from .classifier import DEFAULT_THRESHOLD, Classifier, Progress, check_threshold, load
+from .classifier import Classifier, Progress, load
 from .cleaning import data_root
 from .contact_sheet import contact_sheet
 from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled, relabel
@@ -21,6 +21,7 @@ from .evaluation_folder import check_target, predictions_table, write_report
 from .home import expand
 from .judging import Judged, judge, positive_class
 from .metrics import Estimate, Ranking, Reliability, RiskCoverage, proportion
+from .model_folder import DEFAULT_THRESHOLD, check_threshold
 from .vocabulary import fold
 
 

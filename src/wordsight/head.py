@@ -1,4 +1,4 @@
-"""The linear head: fit it to embeddings, calibrate it, and know how near its training pictures a picture lies.
+"""The linear head: fit it to embeddings, choose among its kinds, and calibrate it.
 
 Everything here is linear algebra on embeddings that are already computed; no picture and no network is touched.
 """
@@ -17,9 +17,6 @@ SHRINKAGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 INVERSE_PENALTIES = (0.3,)
 FOLDS = 5
 MAX_CV_ROWS = 6000  # regularisation is chosen on at most this many pictures
-MAX_REFERENCES = 2048
-NEIGHBOURS = 10
-STRANGER_QUANTILE = 0.02  # share of the training pictures that the distance limit would itself turn away
 
 
 @dataclass(frozen=True)
@@ -43,32 +40,6 @@ class LinearHead:
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities (n, classes), each row summing to 1, for embeddings (n, C)."""
         return softmax(self.logits(embeddings) / self.temperature)
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """Where the training pictures lie: similarity of an embedding to its nearest training embeddings.
-
-    The similarity is the mean cosine to the `k` nearest references, after subtracting `center`. It separates pictures
-    of other things from pictures of the classes far better than probability does (Sun et al. 2022, "Out-of-distribution
-    detection with deep nearest neighbors").
-
-    Attributes:
-        references: (n, C) float32, centred and of unit length.
-        center: (C,) float32.
-        k: how many neighbours are averaged.
-        limit: similarity below which a picture counts as a stranger, in [-1, 1].
-    """
-
-    references: np.ndarray
-    center: np.ndarray
-    k: int
-    limit: float
-
-    def similarity(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the similarity (n,) of embeddings (n, C), in [-1, 1]."""
-        cosines = normalize(embeddings - self.center) @ self.references.T  # (n, C) @ (C, references)
-        return nearest_mean(cosines, self.k)
 
 
 @dataclass(frozen=True)
@@ -186,28 +157,6 @@ def second_opinion(embeddings: np.ndarray, labels: np.ndarray, classes: int, see
         probabilities = softmax(logits / fit_temperature(logits[sure], labels[sure]))
         doubtful = logits.argmax(axis=1) != labels
     return probabilities
-
-
-def fit_neighbourhood(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> Neighbourhood:
-    """Learn where the training embeddings lie and the similarity below which a picture is a stranger.
-
-    The limit is the `STRANGER_QUANTILE` of the training pictures' own similarities, each measured without itself.
-
-    Args:
-        embeddings: (n, C) float32, n at least 2.
-        labels: (n,) int; decides how many neighbours are averaged (half the smallest class, at most 10).
-        seed: decides which references are kept when there are more than 2,048.
-    """
-    center = embeddings.mean(axis=0)
-    unit = normalize(embeddings - center).astype(np.float16).astype(np.float32)  # as they are stored, so that a loaded model agrees
-    if len(unit) > MAX_REFERENCES:
-        unit = unit[np.sort(np.random.default_rng(seed).permutation(len(unit))[:MAX_REFERENCES])]
-    counts = np.bincount(labels)
-    k = int(np.clip(counts[counts > 0].min() // 2, 1, min(NEIGHBOURS, len(unit) - 1)))
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -1.0)
-    limit = float(np.quantile(nearest_mean(cosines, k), STRANGER_QUANTILE))
-    return Neighbourhood(unit.astype(np.float32), center.astype(np.float32), k, limit)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

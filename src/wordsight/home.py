@@ -110,3 +110,8 @@ def lock_folder(output: Path) -> int | None:
     except OSError:
         pass  # a file system without locks
     return lock
+
+
+def first_process() -> bool:
+    """Tell whether this process is the first of those that train together; alone it always is."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

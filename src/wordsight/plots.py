@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,56 @@ OTHER_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "WenQuanYi Zen Hei", "PingFang SC",
     "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Arial Unicode MS",
 )  # fmt: skip
+
+
+def history(rows: list[dict], name: str) -> Figure:
+    """Draw a training's loss or accuracy over its epochs, in training and validation, with a line where a stage begins.
+
+    Args:
+        rows: one an epoch, as in `Classifier.history`.
+        name: "loss" (nats) or "accuracy" (drawn in %).
+    """
+    scale, unit = (100.0, "%") if name == "accuracy" else (1.0, "nats")
+    with _figure((6.4, 4.0)) as figure:
+        axes = figure.add_subplot()
+        for key, label, color in ((name, "training", GREY), (f"val_{name}", "validation", BLUE)):
+            points = [(row["epoch"], scale * row[key]) for row in rows if key in row]
+            axes.plot(*zip(*points, strict=True), label=label, color=color, marker="o", markersize=3)
+        for before, row in itertools.pairwise(rows):
+            if row.get("stage") != before.get("stage"):
+                axes.axvline(row["epoch"], color=ORANGE, linestyle=":", linewidth=1)
+                axes.annotate(f"stage {row['stage']}", (row["epoch"], 1.0), xycoords=("data", "axes fraction"), ha="left", va="top", color=ORANGE)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(f"{name} ({unit})")
+        axes.set_title(f"{name.capitalize()} while training")
+        axes.locator_params(axis="x", integer=True)
+        axes.legend()
+    return figure
+
+
+def network(title: str, boxes: list[tuple[str, tuple[int, ...], int]]) -> Figure:
+    """Draw the layers of a network in the order a picture passes through them, in columns read from the left.
+
+    Args:
+        title: stands above.
+        boxes: name, shape of the output with the batch first, and number of parameters of each.
+    """
+    rows = min(len(boxes), 20)
+    columns = -(-len(boxes) // rows)
+    with _figure((3.4 * columns, 0.62 * rows + 0.8)) as figure:
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.set_xlim(0, columns)
+        axes.set_ylim(-rows, 0.2)
+        axes.set_title(title)
+        for number, (name, shape, parameters) in enumerate(boxes):
+            x, y = number // rows + 0.48, -(number % rows) - 0.4
+            sizes = " × ".join(str(side) for side in shape[1:])
+            text = f"{name[:34]}\n{sizes}" + (f"   {parameters:,} parameters" if parameters else "")
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, bbox={"boxstyle": "round", "facecolor": "#E8F1F8", "edgecolor": BLUE})
+            if number % rows + 1 < rows and number + 1 < len(boxes):
+                axes.annotate("", (x, y - 0.72), (x, y - 0.3), arrowprops={"arrowstyle": "->", "color": GREY})
+    return figure
 
 
 def confusion_matrix(matrix: np.ndarray, class_names: list[str]) -> Figure:

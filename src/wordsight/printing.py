@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any, NoReturn
 
 import typer
 
 from .errors import InvalidArgument
+from .home import first_process
 
 
 def say(line: str) -> None:
@@ -30,7 +32,10 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
         rows = [[name, str(counts.accepted[name])] for name in results.class_names]
         rows += [["rejected: not sure enough", str(counts.unsure)], ["rejected: resembles none of them", str(counts.strangers)]]
         rows += [["unreadable", str(len(counts.unreadable))], ["total", str(counts.total)]]
-        print_table([f"label (probability ≥ {results.threshold:g})", "photos"], rows, "")
+        heading = f"label (probability ≥ {results.threshold:.4g})" if math.isfinite(results.threshold) else "label"
+        print_table([heading, "photos"], rows, "")
+        if results.note:
+            print(results.note)
         if counts.skipped:
             print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
         print(f"Results: {printable(results.output)}/predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
@@ -38,7 +43,7 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
         say(f"Unreadable: {name}: {reason}")
     if len(counts.unreadable) > 10:
         say(f"… and {len(counts.unreadable) - 10} more; see the error column of predictions.csv.")
-    raise typer.Exit(1 if counts.unreadable else 0)
+    raise typer.Exit(1 if counts.unreadable or not math.isfinite(results.threshold) else 0)
 
 
 def _drawn(copied_bytes: int | None) -> str:
@@ -48,18 +53,26 @@ def _drawn(copied_bytes: int | None) -> str:
     return f", images/ ({cost}), heatmaps/, masks/"
 
 
-def print_training(model: Any, as_json: bool) -> NoReturn:
-    """Print what was learned from and how well, and exit with 1 where a picture could not be read."""
+def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoReturn:
+    """Print what was learned from and how well, and exit with 1 where a picture could not be read or a promise not be made."""
     info = model.info
+    promise = info.get("promise")
+    code = 1 if info["unreadable"] or (promise and promise["threshold"] is None) else 0
+    if not first_process():  # of several that train together, one speaks
+        raise typer.Exit(code)
     if as_json:
-        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in ("path", "recipe", "pictures", "unreadable", "left_out", "metrics")}}))
-        raise typer.Exit(1 if info["unreadable"] else 0)
+        fields = ("path", "recipe", "pictures", "unreadable", "left_out", "metrics", "threshold", "promise", "validation_loss")
+        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in fields if k in info}}))
+        raise typer.Exit(code)
+    if layers is not None:
+        print(layers)
     print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
-    metrics = info["metrics"]
-    print(
-        f"On held-out folds: {metrics['accuracy']:.1%} right; "
-        f"at 0.99, {metrics['coverage']:.1%} accepted and {metrics['selective_accuracy']:.2%} of those right."
-    )
+    _print_metrics(info)
+    if "validation_loss" in info and info["recipe"] == "probe":
+        before, after = info["validation_loss"].values()
+        print(f"Fine-tuning did not lower the validation loss, so the head alone is kept: {before:.4f} before, {after:.4f} after.")
+    elif "validation_loss" in info and info["recipe"] == "finetune":
+        print("Validation loss: {before:.4f} with the head alone, {after:.4f} fine-tuned.".format(**info["validation_loss"]))
     if info["kept_for_test"]:
         print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
     for name, reason in info["left_out"][:10]:
@@ -71,7 +84,19 @@ def print_training(model: Any, as_json: bool) -> NoReturn:
     if len(info["unreadable"]) > 10:
         say(f"… and {len(info['unreadable']) - 10} more, listed in the model's wordsight.json.")
     print(f"Model: {printable(info['path'])}")
-    raise typer.Exit(1 if info["unreadable"] else 0)
+    raise typer.Exit(code)
+
+
+def _print_metrics(info: dict) -> None:
+    metrics = info["metrics"]
+    print(f"On {info['judged_on']}: {metrics['accuracy']:.1%} right.")
+    if "auroc" in metrics:
+        print(f"AUROC {metrics['auroc']:.4f}, average precision {metrics['average_precision']:.4f}.")
+    if info["threshold"] is not None:
+        share, right = metrics["coverage"], metrics["selective_accuracy"]
+        print(f"From a probability of {info['threshold']:.4g}, {share:.1%} accepted and {right:.2%} of those right.")
+    if info.get("promise"):
+        print(info["promise"]["sentence"])
 
 
 def print_evaluation(result: Any, as_json: bool) -> NoReturn:

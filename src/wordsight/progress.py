@@ -47,7 +47,7 @@ def _lines():
         nonlocal last
         now = time.monotonic()
         start = starts.setdefault(what, now)
-        if now - last >= LINE_EVERY_S:
+        if now - last >= LINE_EVERY_S and done > 1:
             rate = done / max(now - start, 1e-3)
             print(f"{what}: {done} of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left", file=sys.stderr, flush=True)
             last = now

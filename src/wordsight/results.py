@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import threading
@@ -110,10 +111,11 @@ class Results:
 
     Attributes:
         class_names: in the model's order.
-        threshold: probability from which a label is given.
+        threshold: probability from which a label is given; infinite where none is.
         counts: how many fared how.
         output: folder of the results, or None.
         copied_bytes: what the originals take there: 0 where they are linked, None where none are there.
+        note: what stands behind the threshold where it keeps a promise, or why none can; else None.
     """
 
     class_names: list[str]
@@ -122,6 +124,7 @@ class Results:
     output: Path | None = None
     copied_bytes: int | None = None
     _kept: list[Prediction] = field(default_factory=list)
+    note: str | None = None
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -355,7 +358,8 @@ def summary(results: Results) -> dict:
     counts = asdict(results.counts)
     return {
         "classes": results.class_names,
-        "threshold": results.threshold,
+        "threshold": results.threshold if math.isfinite(results.threshold) else None,
+        "note": results.note,
         "total": results.counts.total,
         "accepted": {name: results.counts.accepted[name] for name in results.class_names},
         "rejected": results.counts.rejected,

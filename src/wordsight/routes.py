@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from .backbones import DEFAULT_BACKBONE
-from .classifier import DEFAULT_THRESHOLD, Classifier, check_threshold, load
+from .classifier import Classifier, load
 from .cleaning import clean
 from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled, select_classes
 from .errors import InvalidArgument, NothingGathered, UnknownWord
 from .gathering import gather as gather_pictures
 from .home import expand, is_offline, pictures_folder
+from .model_folder import DEFAULT_THRESHOLD, check_threshold
 from .results import Results
 from .training import WORDS, Embedding, default_model_path, find_model, train_labelled
 from .vocabulary import Sense, fold, parse_classes, resolve, synsets
@@ -94,7 +95,7 @@ def _given(words: list[str], data: str | os.PathLike | None, model: str | os.Pat
         say(f"Using the model '{model}'.")
         return classifier
     existing = find_model(words)
-    if existing is not None and how.backbone in (DEFAULT_BACKBONE, load(existing).backbone.name):
+    if existing is not None and how.name in (DEFAULT_BACKBONE, load(existing).backbone.name):
         say(f"Using the model made before for these classes: '{existing}'.")
         return load(existing)
     return None
@@ -131,7 +132,7 @@ def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
 
 def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> LabelledSet:
     """Return what was gathered without what cleaning finds; nothing is moved, and a report says what and why."""
-    cleaned = clean(folder, backbone=how.backbone, engine=how.engine, dtype=how.dtype, progress=how.progress)
+    cleaned = clean(folder, backbone=how.name, engine=how.engine, dtype=how.dtype, progress=how.progress)
     anything = {name for name in names if name.startswith("not_")}  # a class of anything has no outliers
     junk = {finding.file_name for finding in cleaned.findings if not (finding.label in anything and finding.reason == "outlier")}
     labelled = read_labelled(folder)

@@ -93,7 +93,7 @@ def choose_engine(engine: str = "auto") -> str:
     if engine not in ENGINES:
         raise InvalidArgument(f"Unknown engine '{engine}'. Choose one of: {', '.join(ENGINES)}.")
     if engine == "auto":
-        return "torch" if _gpu_likely() and torch_device() != "cpu" else "openvino"
+        return "torch" if gpu_likely() and torch_device() != "cpu" else "openvino"
     return engine
 
 
@@ -212,6 +212,14 @@ class TorchRuntime:
             answer.set_result(Encoding(embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None))
 
 
+def pixels_to_input(pixels, backbone: Backbone):
+    """Return pixels (n, height, width, 3) uint8 as the network's input (n, 3, height, width), scaled as it was trained with."""
+    import torch
+
+    mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) * 255.0 for values in (backbone.preprocessing.mean, backbone.preprocessing.std))
+    return (pixels.permute(0, 3, 1, 2).float() - mean) / std  # (n, h, w, 3) -> (n, 3, h, w)
+
+
 def one_pass_module(backbone: Backbone):
     """Return a torch module: (n, height, width, 3) uint8 -> embedding (n, C) [, feature map (n, C, h, w)].
 
@@ -223,13 +231,9 @@ def one_pass_module(backbone: Backbone):
         def __init__(self) -> None:
             super().__init__()
             self.network = build_module(backbone)
-            scale = 255.0
-            self.register_buffer("mean", torch.tensor(backbone.preprocessing.mean).view(1, 3, 1, 1) * scale)
-            self.register_buffer("std", torch.tensor(backbone.preprocessing.std).view(1, 3, 1, 1) * scale)
 
         def forward(self, pixels):
-            x = pixels.permute(0, 3, 1, 2).float()  # (n, h, w, 3) -> (n, 3, h, w)
-            features = self.network.forward_features((x - self.mean) / self.std)
+            features = self.network.forward_features(pixels_to_input(pixels, backbone))
             embedding = self.network.forward_head(features, pre_logits=True)
             return (embedding, features) if backbone.pooled else (embedding,)
 
@@ -267,7 +271,7 @@ def convert(backbone: Backbone) -> None:
             shutil.rmtree(building, ignore_errors=True)
 
 
-def _gpu_likely() -> bool:
+def gpu_likely() -> bool:
     """Guess without importing torch, which takes seconds, whether there may be a GPU."""
     return os.path.exists("/dev/nvidia0") or shutil.which("nvidia-smi") is not None or sys.platform == "darwin"
 

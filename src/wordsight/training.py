@@ -1,29 +1,37 @@
-"""Train a classifier from labelled pictures, and find the models made before."""
+"""Train a classifier from labelled pictures, by any recipe, and find the models made before."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .backbones import DEFAULT_BACKBONE, load_backbone
-from .classifier import DEFAULT_THRESHOLD, MODEL_FILES, Classifier, Progress, check_model_target
+from .backbones import DEFAULT_BACKBONE, load_backbone, with_image_size
+from .classifier import Classifier, Progress
 from .dataset import LabelledSet, PictureFile, read_labelled
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
-from .head import FitReport, fit_head, fit_neighbourhood
-from .home import expand, models_folder, write_atomic, writing
+from .head import FitReport, fit_head
+from .home import expand, first_process, models_folder, write_atomic, writing
+from .model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_model_target
+from .neighbourhood import fit_neighbourhood
+from .promise import HeldOut, check_precision, keep_promise
+from .runtime import gpu_likely
+from .training_set import catch_all, fingerprint, licences, one_against_rest, usable
+from .tuning import SCRATCH_NETWORK, Tuning
 from .vocabulary import fold
 
-RECIPES = ("probe",)
+log = logging.getLogger("wordsight")
+RECIPES = ("probe", "finetune", "scratch", "auto")
 WORDS = "words alone"  # supervision of a head that run made for one folder of photos
 
 
@@ -31,49 +39,79 @@ def train(
     data: str | os.PathLike,
     output: str | os.PathLike | None = None,
     recipe: str = "probe",
-    backbone: str = DEFAULT_BACKBONE,
+    backbone: str | None = None,
     seed: int = 0,
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
     clean: bool = True,
+    positive: str | None = None,
+    negatives: str | os.PathLike | None = None,
+    precision: float | None = None,
+    image_size: int | None = None,
+    tuning: Tuning | None = None,
 ) -> Classifier:
     """Train a classifier from labelled pictures and save it.
 
     Pictures that a `split` column gives to "test" are left out, and, unless `clean` is False, copies of the same file within
-    a class and files that lie in two classes.
+    a class and files that lie in two classes. Those it gives to "val", or else a fifth of each class, judge the recipes that
+    train a network's own weights.
 
     Args:
         data: a folder with one subfolder a class, or a CSV with columns file_name and label.
         output: model folder; by default one named after the classes, among the models `run` finds.
-        recipe: "probe": a linear head on the backbone's embeddings.
-        backbone: embedded name, timm name, `hf-hub:` or `local-dir:`.
+        recipe: "probe": a linear head on the backbone's embeddings. "finetune": that head, then all of the network, kept only if
+            the validation loss falls. "scratch": a network from random weights. "auto": "probe", and "finetune" where a GPU or
+            `tuning.budget_s` allows.
+        backbone: embedded name, timm name, `hf-hub:` or `local-dir:`; for "scratch" a network, by default "small_resnet".
         seed: same seed, same model.
-        engine: "auto", "openvino" or "torch".
+        engine: "auto", "openvino" or "torch", for embeddings.
         dtype: "f32" or "bf16".
-        progress: called with (done, total, "pictures").
+        progress: called with (done, total, what).
         clean: leave out what the cheap checks find.
+        positive: one class against all others; the model then knows it and `not_<it>`, by a softmax over the two, which is a
+            sigmoid of the difference of their logits.
+        negatives: with `positive`, a folder of further pictures of anything else.
+        precision: choose the threshold so that labels are right at least so often, at 95 % confidence; see `Classifier.promise`.
+        image_size: side in pixels of a square picture's input; by default the backbone's own.
+        tuning: settings of the recipes other than "probe".
 
     Raises:
-        NotFound, InvalidArgument: the data can't be trained on.
+        NotFound, InvalidArgument: the data can't be trained on, or a setting is wrong.
         BackboneUnavailable: the backbone can't be had.
         OutputError: the model can't be written.
     """
-    return train_labelled(read_labelled(data), output, recipe, Embedding(backbone, engine, dtype, progress), seed, clean=clean)
+    labelled = read_labelled(data, min_classes=1 if positive else 2)
+    if negatives is not None and positive is None:
+        raise InvalidArgument("--negatives needs --positive: the one class that the others are set against.")
+    if positive is not None:
+        labelled = one_against_rest(labelled, positive, None if negatives is None else expand(negatives))
+    if precision is not None:
+        check_precision(precision)
+    how = Embedding(backbone, engine, dtype, progress, image_size)
+    return train_labelled(labelled, output, recipe, how, seed, clean=clean, precision=precision, tuning=tuning)
 
 
 @dataclass
 class Embedding:
-    """How pictures become embeddings: backbone by name, engine, dtype, and whom to tell of progress."""
+    """How pictures become embeddings: backbone by name (None: the default), engine, dtype, whom to tell of progress, input size."""
 
-    backbone: str = DEFAULT_BACKBONE
+    backbone: str | None = None
     engine: str = "auto"
     dtype: str = "f32"
     progress: Progress | None = None
+    image_size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the backbone."""
+        return self.backbone or DEFAULT_BACKBONE
 
     def open(self) -> Embedder:
         """Return an embedder with the shared cache."""
-        return Embedder(load_backbone(self.backbone), self.engine, self.dtype)
+        backbone = load_backbone(self.name)
+        backbone = replace(backbone, preprocessing=with_image_size(backbone.preprocessing, self.image_size, self.name))
+        return Embedder(backbone, self.engine, self.dtype)
 
     def embed_all(self, embedder: Embedder, pictures: list[PictureFile], what: str) -> list[Embedded]:
         """Embed every picture, telling of progress."""
@@ -93,116 +131,183 @@ def train_labelled(
     seed: int = 0,
     supervision: str = "labelled pictures",
     clean: bool = True,
+    precision: float | None = None,
+    tuning: Tuning | None = None,
 ) -> Classifier:
     """Train from a set already read; see `train`."""
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
+    if tuning is not None and tuning != Tuning() and recipe == "probe":
+        raise InvalidArgument("Epochs, learning rate and the like are settings of --recipe finetune, scratch or auto; a probe has none.")
     how = how or Embedding()
     target = default_model_path(data.class_names) if output is None else expand(output)
     check_model_target(target)
-    embedder = how.open()
-    try:
-        every = how.embed_all(embedder, [picture for picture in data.pictures if picture.split != "test"], "pictures")
-    finally:
-        embedder.cache.close()
-    readable, left_out = _usable([item for item in every if item.embedding is not None], clean)
-    kept_for_test = sum(picture.split == "test" for picture in data.pictures)
-    unreadable = [(item.file.name, item.error) for item in every if item.embedding is None]
-    counts = Counter(item.file.label for item in readable)
-    for name in data.class_names:
-        if counts[name] < 2:
-            raise InvalidArgument(f"Class '{name}' has {counts[name]} readable pictures; training needs at least 2 of each class, and 20 do well.")
-    embeddings = np.stack([item.embedding for item in readable if item.embedding is not None])
-    labels = np.array([data.class_names.index(str(item.file.label)) for item in readable])
-    head, report = fit_head(embeddings, labels, len(data.class_names), seed)
-    assert report is not None
-    catch_all = _catch_all(data.class_names)
-    near = labels != catch_all if catch_all is not None else np.ones(len(labels), dtype=bool)
-    model = Classifier(
-        data.class_names,
-        head,
-        embedder.backbone,
-        fit_neighbourhood(embeddings[near], labels[near], seed),
-        catch_all=catch_all,
-        info={
-            "recipe": recipe,
-            "supervision": supervision,
-            "seed": seed,
-            "threshold": DEFAULT_THRESHOLD,
-            "dtype": how.dtype,
-            "pictures": {name: counts[name] for name in data.class_names},
-            "unreadable": unreadable,
-            "left_out": left_out,
-            "kept_for_test": kept_for_test,
-            "data_fingerprint": _data_fingerprint(readable),
-            "licences": _licences(data.pictures),
-            "metrics": _metrics(report, labels),
-            "method": report.method,
-            "regularisation": report.regularisation,
-            "candidates": report.candidates,
-        },
-    )
-    model.save(target)
-    register(target)
+    task = _Task(data, target, how, seed, clean)
+    model = _probe(task) if recipe == "probe" else _train_weights(task, recipe, tuning or Tuning())
+    model.info |= {
+        "supervision": supervision,
+        "seed": seed,
+        "threshold": DEFAULT_THRESHOLD,
+        "dtype": how.dtype,
+        "kept_for_test": sum(picture.split == "test" for picture in data.pictures),
+        "licences": licences(data.pictures),
+    }
+    _judge(model, precision)
+    if first_process():
+        model.save(target)
+        register(target)
+    if "validation_loss" in model.info:
+        from .finetuning import finish
+
+        finish(_request(task, recipe, tuning or Tuning()))
     model.info["path"] = str(target)
     return model
 
 
-def _usable(items: list[Embedded], clean: bool) -> tuple[list[Embedded], list[tuple[str, str]]]:
-    """Return what to learn from, and (name, reason) of what the cheap checks leave out: files given twice, or in two classes."""
-    labels: dict[str | None, set[str | None]] = {}
-    for item in items:
-        labels.setdefault(item.sha256, set()).add(item.file.label)
-    kept: dict[str | None, Embedded] = {}
-    usable, left_out = [], []
-    for item in items:
-        if clean and len(labels[item.sha256]) > 1:
-            left_out.append((item.file.name, "in_two_classes"))
-        elif clean and item.sha256 in kept:
-            left_out.append((item.file.name, f"duplicate of {kept[item.sha256].file.name}"))
-        else:
-            kept[item.sha256] = item
-            usable.append(item)
-    return usable, left_out
+@dataclass(frozen=True)
+class _Task:
+    data: LabelledSet
+    target: Path
+    how: Embedding
+    seed: int
+    clean: bool
 
 
-def _metrics(report: FitReport, labels: np.ndarray) -> dict[str, float]:
-    """Return out-of-fold figures, the last two at the default threshold."""
-    accepted = report.probabilities.max(axis=1) >= DEFAULT_THRESHOLD
-    right = report.probabilities.argmax(axis=1) == labels[report.rows]
-    selective = float(right[accepted].mean()) if accepted.any() else 0.0
-    return {
-        "accuracy": report.accuracy,
-        "log_loss": report.log_loss,
-        "coverage": float(accepted.mean()),
-        "selective_accuracy": selective,
+def _probe(task: _Task) -> Classifier:
+    """Fit a head to the frozen backbone's embeddings; every picture is judged by a head that had not seen it."""
+    names = task.data.class_names
+    embedder = task.how.open()
+    try:
+        every = task.how.embed_all(embedder, [picture for picture in task.data.pictures if picture.split != "test"], "pictures")
+    finally:
+        embedder.cache.close()
+    items, left_out = usable([item for item in every if item.embedding is not None], names, task.clean)
+    embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
+    labels = np.array([names.index(str(item.file.label)) for item in items])
+    head, report = fit_head(embeddings, labels, len(names), task.seed)
+    assert report is not None
+    other = catch_all(names)
+    near = labels != other if other is not None else np.ones(len(labels), dtype=bool)
+    known = fit_neighbourhood(embeddings[near], labels[near], task.seed, embedder.backbone.concept_head())
+    counts = Counter(item.file.label for item in items)
+    model = Classifier(names, head, embedder.backbone, known, catch_all=other)
+    model.history = [dict(zip(("method", "regularisation", "accuracy", "log_loss"), row, strict=True)) for row in report.candidates]
+    model.held_out = _held_out(model, report, embeddings, labels, [item.file.name for item in items])
+    model.info = {
+        "recipe": "probe",
+        "pictures": {name: counts[name] for name in names},
+        "unreadable": [(item.file.name, item.error) for item in every if item.embedding is None],
+        "left_out": left_out,
+        "data_fingerprint": fingerprint(items),
+        "method": report.method,
+        "regularisation": report.regularisation,
+        "judged_on": f"{len(report.rows)} pictures, each by a head that had not seen it",
+        "metrics": {"accuracy": report.accuracy, "log_loss": report.log_loss} | _ranking(model, report.probabilities, labels[report.rows]),
     }
+    return model
 
 
-def _catch_all(class_names: list[str]) -> int | None:
-    """Return the index of the class that means "anything else": `not_brick` beside `brick`."""
-    if len(class_names) != 2:
-        return None
-    for index, name in enumerate(class_names):
-        if name == f"not_{class_names[1 - index]}":
-            return index
-    return None
+def _held_out(model: Classifier, report: FitReport, embeddings: np.ndarray, labels: np.ndarray, files: list[str]) -> HeldOut:
+    """Return what heads that had not seen the pictures said of them. Of strangers, the share is that of new pictures."""
+    top = report.probabilities.argmax(axis=1)
+    strangers = model.is_stranger(embeddings[report.rows]) & (top != (-1 if model.catch_all is None else model.catch_all))
+    names = model.class_names
+    return HeldOut(
+        [files[row] for row in report.rows],
+        [names[label] for label in labels[report.rows]],
+        [names[index] for index in top],
+        report.probabilities.max(axis=1),
+        strangers,
+    )
 
 
-def _data_fingerprint(items: list[Embedded]) -> str:
-    lines = sorted(f"{item.sha256} {item.file.label}" for item in items)
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+def _train_weights(task: _Task, recipe: str, tuning: Tuning) -> Classifier:
+    """Train a network's own weights; where fine-tuning is not worth it, return the probe, and say so."""
+    if recipe == "auto" and tuning.budget_s is None and not gpu_likely():
+        log.info("Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m.")
+        model = _probe(task)
+        model.info["fine_tuning"] = "left out: neither a GPU nor a budget"
+        return model
+    request = _request(task, recipe, tuning)
+    from .finetuning import train_network
+
+    embedder = task.how.open() if recipe != "scratch" and tuning.continue_from is None else None
+    try:
+        outcome = train_network(request, embedder)
+    finally:
+        if embedder is not None:
+            embedder.cache.close()
+    fitted = outcome.fitted
+    start, best = fitted.start_loss, fitted.best_loss
+    if request.recipe == "finetune":
+        verdict = "kept" if outcome.model is not None else "not kept; the head alone is"
+        log.info("Validation loss %.4f with the head alone, %.4f fine-tuned (epoch %d): %s.", start, best, fitted.best_epoch, verdict)
+    if outcome.model is None:
+        model = _unchanged(task, tuning)
+        model.history = fitted.history
+    else:
+        model = outcome.model
+        counts = Counter(item.file.label for item, held in zip(outcome.items, outcome.held, strict=True) if not held)
+        model.history = fitted.history
+        model.held_out = outcome.held_out
+        model.info = {
+            "recipe": request.recipe,
+            "pictures": {name: counts[name] for name in task.data.class_names},
+            "unreadable": outcome.unreadable,
+            "left_out": outcome.left_out,
+            "data_fingerprint": fingerprint(outcome.items),
+            "judged_on": f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
+            "metrics": outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
+            "tuning": request.tuning.record(),
+            "best_epoch": fitted.best_epoch,
+        }
+    model.info["validation_loss"] = {"before": start, "after": best}
+    return model
 
 
-def _licences(pictures: list[PictureFile]) -> dict[str, int]:
-    """Count the licences that a metadata.csv beside the pictures records."""
-    first = pictures[0]
-    depth = first.name.count("/") + 1
-    metadata = first.path.parents[depth - 1] / "metadata.csv" if len(first.path.parents) >= depth else None
-    if metadata is None or not metadata.is_file():
+def _unchanged(task: _Task, tuning: Tuning) -> Classifier:
+    """Return what there was before fine-tuning: the model gone on from, or the head alone, learned from every picture."""
+    if tuning.continue_from is None:
+        return _probe(task)
+    from .classifier import load
+
+    return load(tuning.continue_from)
+
+
+def _request(task: _Task, recipe: str, tuning: Tuning) -> Any:
+    kind = "scratch" if recipe == "scratch" else "finetune"
+    network = task.how.backbone or (SCRATCH_NETWORK if kind == "scratch" else DEFAULT_BACKBONE)
+    how = task.how
+    settings = tuning.filled(kind, network)
+    from .finetuning import Request  # takes seconds
+
+    return Request(task.data, task.target, kind, network, settings, how.image_size, task.seed, task.clean, how.engine, how.dtype, how.progress)
+
+
+def _judge(model: Classifier, precision: float | None) -> None:
+    """Note how the model did on pictures it had not seen, at its threshold, which a promise may choose."""
+    held_out = model.held_out
+    assert held_out is not None
+    if precision is not None:
+        promise = keep_promise(held_out, precision)
+        model.info["threshold"] = promise.threshold
+        model.info["promise"] = {**promise.record(), "sentence": promise.sentence()}
+    threshold = model.info["threshold"]
+    accepted = (held_out.probabilities >= (np.inf if threshold is None else threshold)) & ~held_out.strangers
+    right = held_out.right
+    model.info["metrics"]["coverage"] = float(accepted.mean())
+    model.info["metrics"]["selective_accuracy"] = float(right[accepted].mean()) if accepted.any() else 0.0
+
+
+def _ranking(model: Classifier, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return AUROC and average precision of a model of one class against the rest; of others, nothing."""
+    if model.catch_all is None or len(model.class_names) != 2:
         return {}
-    with open(metadata, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return dict(Counter(row.get("license") or "not recorded" for row in csv.DictReader(file)))
+    from .metrics import separation
+
+    positive = 1 - model.catch_all
+    auroc, average_precision = separation(probabilities[labels == positive, positive], probabilities[labels != positive, positive])
+    return {"auroc": auroc, "average_precision": average_precision}
 
 
 def default_model_path(class_names: Iterable[str]) -> Path:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .head import LinearHead, Neighbourhood, fit_head, fit_neighbourhood, fit_temperature, softmax
+from .head import LinearHead, fit_head, fit_temperature, softmax
+from .neighbourhood import Neighbourhood, fit_neighbourhood
 
 SHARPNESS = 0.5  # temperature of the ImageNet logits: the embedded backbones are far too unsure of themselves
 MEMBER = 0.25  # share of probability that the words must hold for a photo to show one of them
