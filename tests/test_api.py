@@ -14,7 +14,7 @@ import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
-    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics"},
+    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads"},
     {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "checkpoints"},
     {"dataset", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
     {"results", "words_head", "training_set", "sources", "runtime", "checks"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from .dataset import PictureFile
-from .embed import input_pixels, parallel_map, read
+from .embed import input_pixels, read
 from .errors import UnreadableImage
 from .images import decode
 from .preprocessing import Preprocessing
 from .runtime import cores
+from .threads import parallel_map
 
 KEPT_BYTES = 2 << 30  # decoded pictures kept in memory; those beyond are decoded anew each epoch
 SMALL_SIDE = 64  # pixels; of smaller pictures, GROUP are augmented alike, because a single one costs as much
@@ -41,6 +43,19 @@ class Sized:
     size: tuple[int, int]
     pixels: np.ndarray | None
 
+    def load(self, preprocessing: Preprocessing) -> np.ndarray:
+        """Return the pixels, decoded anew where memory didn't do.
+
+        Raises:
+            UnreadableImage: the file has changed since.
+        """
+        if self.pixels is not None:
+            return self.pixels
+        pixels = input_pixels(decode(read(self.file)[0]), preprocessing)
+        if pixels.shape[:2] != self.size:
+            raise UnreadableImage(f"'{self.file.name}' changed while it was learned from")
+        return pixels
+
 
 def load_pictures(files: Sequence[PictureFile], preprocessing: Preprocessing, progress: Progress | None = None) -> tuple[list[Sized], list[tuple[str, str]]]:
     """Decode pictures to the network's size; return those that can be read, and (name, reason) of the others."""
@@ -54,7 +69,10 @@ def load_pictures(files: Sequence[PictureFile], preprocessing: Preprocessing, pr
         return Sized(file, sha.hex(), pixels.shape[:2], pixels)
 
     good, bad, held = [], [], 0
-    for number, item in enumerate(parallel_map(load, files, cores() + 1), start=1):
+    size = min(16, 1 + len(files) // 64)  # small pictures decode faster than they are handed from thread to thread
+    chunks = [files[i : i + size] for i in range(0, len(files), size)]
+    loaded = itertools.chain.from_iterable(parallel_map(lambda chunk: [load(file) for file in chunk], chunks, cores() + 1))
+    for number, item in enumerate(loaded, start=1):
         if isinstance(item, Sized):
             assert item.pixels is not None
             held += item.pixels.nbytes
@@ -83,18 +101,10 @@ class Pictures(Dataset):
 
     def __getitem__(self, request: tuple[list[int], int]) -> tuple[torch.Tensor, torch.Tensor]:
         indices, seed = request
-        pixels = torch.from_numpy(np.stack([self._load(self.items[i]) for i in indices])).permute(0, 3, 1, 2)  # (n, h, w, 3) -> (n, 3, h, w)
+        pixels = torch.from_numpy(np.stack([self.items[i].load(self.preprocessing) for i in indices])).permute(0, 3, 1, 2)  # (n, h, w, 3) -> (n, 3, h, w)
         if self.augment is not None:
             pixels = self._augment(pixels, seed)
         return pixels, self.labels[indices]
-
-    def _load(self, item: Sized) -> np.ndarray:
-        if item.pixels is not None:
-            return item.pixels
-        pixels = input_pixels(decode(read(item.file)[0]), self.preprocessing)
-        if pixels.shape[:2] != item.size:
-            raise UnreadableImage(f"'{item.file.name}' changed while it was learned from")
-        return pixels
 
     def _augment(self, pixels: torch.Tensor, seed: int) -> torch.Tensor:
         """Change pictures at random, in a way that the seed alone decides."""

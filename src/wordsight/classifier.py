@@ -12,7 +12,7 @@ import numpy as np
 
 from .backbones import Backbone
 from .dataset import RESULT_FOLDERS, PictureFile, find_pictures
-from .embed import Embedder, input_pixels, parallel_map, read
+from .embed import Embedder, input_pixels, read
 from .errors import InvalidArgument, UnreadableImage
 from .gradients import open_gradcam
 from .head import LinearHead
@@ -24,6 +24,7 @@ from .neighbourhood import Neighbourhood
 from .promise import HeldOut, Promise, keep_promise
 from .results import Counts, Prediction, Results, ResultsWriter
 from .runtime import callers
+from .threads import parallel_map
 from .words_head import Gate
 
 Progress = Callable[[int, int, str], None]  # done, total, what is counted

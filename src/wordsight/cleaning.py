@@ -21,12 +21,13 @@ from .balance import redundant
 from .checks import Finding, Material, list_checks, run_checks
 from .contact_sheet import contact_sheet
 from .dataset import LabelledSet, PictureFile, read_labelled
-from .embed import Embedder, parallel_map, read
+from .embed import Embedder, read
 from .errors import InvalidArgument, NotFound, UnreadableImage
 from .home import atomic_text, expand, lock_folder, write_atomic, writing
 from .images import decode, frame_count
 from .measures import KEY, Measures, measure
 from .runtime import callers
+from .threads import parallel_map
 
 Progress = Callable[[int, int, str], None]
 MIN_SIZE = 224

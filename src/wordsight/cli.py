@@ -105,7 +105,7 @@ def train_command(
     precision: Precision = None,
     image_size: Annotated[Optional[int], typer.Option("--image-size", help="Side of a square picture's input in pixels. [default: the network's own]")] = None,  # noqa: UP045
     epochs: Annotated[Optional[int], typer.Option("--epochs", help="Passes over the pictures, at most. [default: finetune 10, scratch 10 or 30]")] = None,  # noqa: UP045
-    lr: Annotated[Optional[float], typer.Option("--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1e-2]")] = None,  # noqa: UP045
+    lr: Annotated[Optional[float], typer.Option("--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1.6e-2]")] = None,  # noqa: UP045
     batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Pictures a step. [default: finetune 16, scratch 32 or 64]")] = None,  # noqa: UP045
     augment: Annotated[
         Optional[bool],  # noqa: UP045

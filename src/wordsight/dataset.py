@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import os
 from collections.abc import Iterable, Iterator
@@ -180,7 +181,8 @@ def _read_metadata(root: Path) -> tuple[list[PictureFile], list[str]]:
         if (root / label).is_dir():
             _walk(root / label, label + "/", found)
     added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
-    gone = [f"{picture.name} (gone)" for picture in listed if not picture.path.is_file()]
+    there = {picture.name for picture in present}
+    gone = [f"{picture.name} (gone)" for picture in listed if picture.name not in there]
     return sorted(present + added, key=lambda picture: picture.name), gone + found.skipped
 
 
@@ -207,18 +209,24 @@ def _read_csv(path: Path) -> list[PictureFile]:
     if missing:
         raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {', '.join(columns) or 'none'}.")
     root = path.parent.resolve()
+    inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))  # asks the disk once a folder
     pictures = []
     for number, cells in enumerate(_csv_rows(path), start=1):
         row = dict(zip(columns, cells, strict=False))
         name, label = row.get("file_name", ""), row.get("label", "")
         if number == 1 or not name or not label:
             continue  # the headings; or an unlabelled row, which is no training picture
-        if "\0" in name or not (root / name).resolve().is_relative_to(root):
+        if "\0" in name or not inside((root / name).parent) or not _stays_inside(root / name, root):
             raise InvalidArgument(f"'{path}' line {number} names {name!r}, which is outside its folder.")
         pictures.append(PictureFile(root / name, name, label, row.get("split") or None))
     if not pictures:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
     return pictures
+
+
+def _stays_inside(path: Path, root: Path) -> bool:
+    """Tell whether a file is none of another place: neither `..` nor a link out of the root."""
+    return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
 
 
 def _expand(source: str) -> list[Path]:

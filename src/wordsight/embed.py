@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from .backbones import Backbone
 from .cache import EmbeddingCache
@@ -19,9 +15,7 @@ from .errors import UnreadableImage
 from .images import MAX_BYTES, Photo, decode, resize
 from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from .threads import parallel_map
 
 
 @dataclass(frozen=True)
@@ -108,23 +102,3 @@ def read(file: PictureFile) -> tuple[bytes, bytes]:
     except OSError as error:
         raise UnreadableImage(error.strerror or type(error).__name__) from None
     return data, hashlib.sha256(data).digest()
-
-
-def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Map in threads, yielding results in order, with no more than a few items a thread under way.
-
-    Meanwhile numpy's own threads rest: for the small products of one picture they only take the cores from the others.
-    """
-    limits = threadpool_limits(limits=1, user_api="blas")
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="wordsight")
-    under_way: collections.deque[Future[Result]] = collections.deque()
-    try:
-        for item in items:
-            under_way.append(executor.submit(function, item))
-            if len(under_way) >= max(2 * threads, 8):
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-        limits.restore_original_limits()

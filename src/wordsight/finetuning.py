@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,19 +14,25 @@ from pathlib import Path
 
 import numpy as np
 
-from .backbones import build_module, keep_module, untrained_module
+from .backbones import build_module, keep_module, untrained_module, with_image_size
 from .batches import Pictures, Sized, augmentation, load_pictures
 from .classifier import Classifier, Progress, load
-from .dataset import LabelledSet, PictureFile
-from .embed import Embedded, Embedder
-from .errors import InvalidArgument
+from .dataset import LabelledSet
+from .embed import Embedder
+from .errors import InvalidArgument, UnreadableImage
 from .fitting import Fitted, Job, fit
 from .head import LinearHead, fit_head, fit_temperature, log_loss
 from .home import first_process, lock_folder, writing
-from .neighbourhood import fit_neighbourhood
+from .images import header
+from .neighbourhood import MAX_REFERENCES, fit_neighbourhood
+from .preprocessing import STRIDE, Preprocessing
 from .promise import HeldOut
+from .runtime import callers
+from .threads import parallel_map
 from .training_set import catch_all, fingerprint, hold_out, usable
 from .tuning import Tuning
+
+log = logging.getLogger("wordsight")
 
 
 @dataclass
@@ -155,8 +164,8 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
         none = np.zeros((0, len(counts)))
         return Outcome(None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0)
     model, embeddings = _classifier(request, job, items, labels, held)
-    probabilities = model.head.probabilities(embeddings[held])
-    strangers = model.is_stranger(embeddings[held]) & (probabilities.argmax(axis=1) != (-1 if model.catch_all is None else model.catch_all))
+    probabilities = model.head.probabilities(embeddings)
+    strangers = model.is_stranger(embeddings) & (probabilities.argmax(axis=1) != (-1 if model.catch_all is None else model.catch_all))
     return Outcome(model, fitted, unreadable, left_out, items, held, labels[held], probabilities, strangers)
 
 
@@ -199,7 +208,21 @@ def _network(request: Request, embedder: Embedder | None, earlier: Classifier | 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         module, preprocessing = untrained_module(request.network, outputs, request.image_size)
+    if request.image_size is None and preprocessing.fit == "area":
+        preprocessing = _no_larger_than_the_pictures(preprocessing, request)
     return module, preprocessing, outputs
+
+
+def _no_larger_than_the_pictures(preprocessing: Preprocessing, request: Request) -> Preprocessing:
+    """Return a preprocessing that does not enlarge pictures, which would cost time and add nothing: by the median of 100."""
+    sides = []
+    for picture in request.data.pictures[:: max(1, len(request.data.pictures) // 100)]:
+        with contextlib.suppress(UnreadableImage):
+            sides.append(math.sqrt(math.prod(header(picture.path)[0])))
+    side = min(preprocessing.image_size[0], max(1, round(float(np.median(sides or [1e9])) / STRIDE)) * STRIDE)
+    if side < preprocessing.image_size[0]:
+        log.info("The pictures are small, so the network takes %d × %d pixels.", side, side)
+    return with_image_size(preprocessing, side, request.network)
 
 
 def _set_head(module, head: LinearHead) -> None:
@@ -216,21 +239,31 @@ def _set_head(module, head: LinearHead) -> None:
 
 def _probe_head(embedder: Embedder, items: list[Sized], labels: np.ndarray, held: np.ndarray, request: Request) -> LinearHead:
     """Fit a head to the frozen backbone's embeddings of the training pictures."""
-    embeddings = _embed(embedder, [item.file for item in items], request.progress)
+    embeddings = _embed(embedder, items, request.progress)
     head, _ = fit_head(embeddings[~held], labels[~held], len(request.data.class_names), request.seed)
     return head
 
 
-def _embed(embedder: Embedder, files: list[PictureFile], progress: Progress | None) -> np.ndarray:
-    """Return the embeddings (n, C) of pictures that were read before."""
-    done: list[Embedded] = []
-    for item in embedder.embed_all(files):
-        if item.embedding is None:
-            raise InvalidArgument(f"'{item.file.name}' could be read a moment ago, and no more: {item.error}. Start again.")
-        done.append(item)
-        if progress:
-            progress(len(done), len(files), "embeddings")
-    return np.stack([item.embedding for item in done if item.embedding is not None])
+def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) -> np.ndarray:
+    """Return the embeddings (n, C) of pictures, from the pixels that training holds in memory where it does."""
+
+    def embed(item: Sized) -> np.ndarray:
+        sha = bytes.fromhex(item.sha256)
+        embedding = embedder.cache.get(sha, embedder.key)
+        if embedding is None:
+            embedding = embedder.runtime.encode(item.load(embedder.backbone.preprocessing)).embedding
+            embedder.cache.put(sha, embedder.key, embedding)
+        return embedding
+
+    embeddings = []
+    try:
+        for embedding in parallel_map(embed, items, callers(embedder.engine)):
+            embeddings.append(embedding)
+            if progress:
+                progress(len(embeddings), len(items), "embeddings")
+    finally:
+        embedder.cache.flush()
+    return np.stack(embeddings)
 
 
 def _identity(request: Request, items: list[Sized]) -> str:
@@ -250,7 +283,7 @@ def _identity(request: Request, items: list[Sized]) -> str:
 
 
 def _classifier(request: Request, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray) -> tuple[Classifier, np.ndarray]:
-    """Make the trained network a classifier: its own head, calibrated on the held-out pictures. Return the embeddings, too."""
+    """Make the trained network a classifier: its own head, calibrated on the held-out pictures. Return their embeddings, too."""
     layer = job.network.get_classifier()  # type: ignore[operator]
     weight, bias = layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
     if job.positive is not None:  # one logit z is the softmax of (z, 0)
@@ -258,14 +291,18 @@ def _classifier(request: Request, job: Job, items: list[Sized], labels: np.ndarr
         order = (weight, zero) if job.positive == 0 else (zero, weight)
         weight, bias = np.concatenate(order), np.array([bias[0], 0.0] if job.positive == 0 else [0.0, bias[0]], dtype=np.float32)
     backbone = keep_module(job.network.requires_grad_(False), request.network, job.preprocessing)
-    embedder = Embedder(backbone, request.engine, request.dtype)
-    try:
-        embeddings = _embed(embedder, [item.file for item in items], request.progress)
-    finally:
-        embedder.cache.close()
-    head = LinearHead(weight, bias)
-    head = LinearHead(weight, bias, fit_temperature(head.logits(embeddings[held]), labels[held]))
     other = catch_all(request.data.class_names)
     near = np.ones(len(labels), dtype=bool) if other is None else labels != other
-    known = fit_neighbourhood(embeddings[near & ~held], labels[near & ~held], request.seed, held_out=embeddings[near & held])
-    return Classifier(request.data.class_names, head, backbone, known, catch_all=other), embeddings
+    known = np.flatnonzero(near & ~held)
+    known = np.sort(np.random.default_rng(request.seed).permutation(known)[:MAX_REFERENCES])
+    chosen = np.concatenate([known, np.flatnonzero(held)])
+    embedder = Embedder(backbone, request.engine, request.dtype)
+    try:
+        embeddings = _embed(embedder, [items[row] for row in chosen], request.progress)
+    finally:
+        embedder.cache.close()
+    references, judged = embeddings[: len(known)], embeddings[len(known) :]
+    head = LinearHead(weight, bias)
+    head = LinearHead(weight, bias, fit_temperature(head.logits(judged), labels[held]))
+    neighbourhood = fit_neighbourhood(references, labels[known], request.seed, held_out=judged[near[held]])
+    return Classifier(request.data.class_names, head, backbone, neighbourhood, catch_all=other), judged

@@ -31,6 +31,8 @@ from .tuning import Tuning
 
 log = logging.getLogger("wordsight")
 
+VAL_PIXELS = 256 * 64 * 64  # of pictures judged at once
+
 Progress = Callable[[int, int, str], None]
 
 
@@ -128,7 +130,7 @@ def _fit(job: Job) -> Fitted:
     )
     last = job.folder / f"last-{job.key}.ckpt"
     job.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    val = loader(job.val, SizedBatches([item.size for item in job.val.items], 2 * (job.tuning.batch_size or 1)))
+    val = loader(job.val, SizedBatches([item.size for item in job.val.items], _val_batch(job)))
     if last.is_file():
         log.info("Going on with the training that was cut off; delete '%s' to start anew.", job.folder)
     else:
@@ -150,6 +152,12 @@ def _fit(job: Job) -> Fitted:
     rows = [row for row in history.rows if row["stage"] == history.stage]
     tried = min((row for row in rows if row["epoch"] > 0), key=lambda row: row["val_loss"])
     return Fitted(history.rows, rows[0]["val_loss"], tried["val_loss"], tried["epoch"])
+
+
+def _val_batch(job: Job) -> int:
+    """Return how many pictures are judged at once: no gradients are kept, so small ones go by the hundred."""
+    pixels = max(height * width for height, width in (item.size for item in job.val.items))
+    return max(2 * (job.tuning.batch_size or 1), min(256, VAL_PIXELS // pixels))
 
 
 class _Task(lightning.LightningModule):
@@ -208,8 +216,8 @@ class _Task(lightning.LightningModule):
     def configure_optimizers(self):
         tuning = self._job[0].tuning
         if tuning.schedule == "constant":
-            return torch.optim.Adam(self.parameters(), lr=tuning.lr or 0.0, eps=1e-7)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=tuning.lr or 0.0, weight_decay=0.05)
+            return torch.optim.Adam(self.parameters(), lr=tuning.lr or 0.0, eps=1e-7, fused=True)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=tuning.lr or 0.0, weight_decay=0.05, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=tuning.lr or 0.0, total_steps=steps, pct_start=0.25)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -10,6 +10,7 @@ import io
 import threading
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -58,9 +59,13 @@ class Photo:
 
 @functools.cache
 def picture_formats() -> tuple[str, ...]:
-    """Return the names of the formats that may be opened (every one of Pillow's but those that run programs)."""
+    """Return the names of the formats that may be opened (every one of Pillow's but those that run programs), usual ones first.
+
+    Pillow tries them in order, and some are known only by reading a header, which takes as long as decoding a small picture.
+    """
     Image.init()
-    return tuple(name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES)
+    allowed = [name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES]
+    return tuple(sorted(allowed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "GIF")))
 
 
 def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
@@ -176,6 +181,22 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     if 0x0112 in exif:
         turned.getexif()[0x0112] = exif[0x0112]
     return turned
+
+
+def header(path: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Return a picture file's (height, width) as stored and upright, and its EXIF orientation (1: upright). Decodes nothing.
+
+    Raises:
+        UnreadableImage: no picture.
+    """
+    try:
+        with Image.open(path, formats=picture_formats()) as image:
+            stored, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+    if orientation not in _TURNS:
+        orientation = 1
+    return stored, stored[::-1] if orientation in (5, 6, 7, 8) else stored, orientation
 
 
 def frame_count(data: bytes) -> int:

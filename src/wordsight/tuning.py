@@ -68,7 +68,7 @@ def _defaults(recipe: str, network: str) -> dict:
         return {"epochs": 10, "lr": 1e-5, "batch_size": 16, "augment": True, "patience": 3, "schedule": "constant"}
     if network in CLASSICS:
         return {"epochs": 10, "lr": 1e-3, "batch_size": 32, "augment": False, "patience": 3, "schedule": "constant"}
-    return {"epochs": 30, "lr": 1e-2 if network == "small_resnet" else 1e-3, "batch_size": 64, "augment": True, "schedule": "one-cycle"}
+    return {"epochs": 30, "lr": 1.6e-2 if network == SCRATCH_NETWORK else 1e-3, "batch_size": 64, "augment": True, "schedule": "one-cycle"}
 
 
 def parse_duration(text: str) -> float:

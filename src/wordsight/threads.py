@@ -1,0 +1,33 @@
+"""Work on many items in threads, in order and at bounded memory."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Map in threads, yielding results in order, with no more than a few items a thread under way.
+
+    Meanwhile numpy's own threads rest: for the small products of one picture they only take the cores from the others.
+    """
+    limits = threadpool_limits(limits=1, user_api="blas")
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="wordsight")
+    under_way: collections.deque[Future[Result]] = collections.deque()
+    try:
+        for item in items:
+            under_way.append(executor.submit(function, item))
+            if len(under_way) >= max(2 * threads, 8):
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        limits.restore_original_limits()
