@@ -286,11 +286,17 @@ def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
     assert sorted(model.held_out.file_names) == ["disc/004.jpg", "disc/005.jpg", "square/004.jpg", "square/005.jpg"]
 
 
-def test_layers_are_listed_and_drawn(finetuned, tmp_path):
+def test_layers_are_listed_and_drawn(finetuned, tmp_path, monkeypatch):
+    from wordsight import plots
+
+    drawn = []
+    original = plots.network
+    monkeypatch.setattr(plots, "network", lambda title, boxes: drawn.extend(boxes) or original(title, boxes))
     shutil.copytree(finetuned[1], tmp_path / "m")
     table = wordsight.draw_network(tmp_path / "m")
     assert "InvertedResidual" in table and "Total params: 3,373,570" in table
     assert (tmp_path / "m" / "plots" / "layers.txt").read_text() == table
+    assert sum(parameters for _, _, parameters in drawn) == 3_373_570  # each layer stands in one box
     with Image.open(tmp_path / "m" / "plots" / "network.png") as image:
         assert min(image.size) > 300
 

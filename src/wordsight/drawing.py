@@ -52,10 +52,18 @@ def _summarise(module: Any, size: tuple[int, ...]) -> Any:
 
 def _boxes(summary: Any) -> list[tuple[str, tuple[int, ...], int]]:
     """Return (name, output shape, parameters) of the blocks in order, as finely as fits."""
-    layers = [layer for layer in summary.summary_list if layer.depth > 0]
     for depth in range(FINEST, 0, -1):
-        parents = {id(layer.parent_info) for layer in layers if layer.depth <= depth}
-        chosen = [layer for layer in layers if layer.depth <= depth and id(layer) not in parents]
+        chosen = _opened(summary.summary_list[0], depth)
         if len(chosen) <= MOST_BOXES:
             break
-    return [(f"{layer.var_name}: {layer.class_name}", tuple(layer.output_size), int(layer.num_params)) for layer in chosen]
+    names = [layer.class_name if layer.var_name.isdigit() else f"{layer.var_name}: {layer.class_name}" for layer in chosen]
+    return [(name, tuple(layer.output_size), int(layer.num_params)) for name, layer in zip(names, chosen, strict=True)]
+
+
+def _opened(layer: Any, depth: int) -> list[Any]:
+    """Return what a layer consists of, down to a depth; one with parameters of its own, beside its parts', stays whole."""
+    parts = [part for part in layer.children if part.depth == layer.depth + 1]
+    own = layer.num_params - sum(part.num_params for part in parts)
+    if layer.depth == depth or not parts or (own and layer.depth > 0):
+        return [layer]
+    return [box for part in parts for box in _opened(part, depth)]

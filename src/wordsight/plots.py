@@ -79,8 +79,8 @@ def network(title: str, boxes: list[tuple[str, tuple[int, ...], int]]) -> Figure
         title: stands above.
         boxes: name, shape of the output with the batch first, and number of parameters of each.
     """
-    rows = min(len(boxes), 20)
-    columns = -(-len(boxes) // rows)
+    columns = -(-len(boxes) // 20)
+    rows = -(-len(boxes) // columns)
     with _figure((3.4 * columns, 0.62 * rows + 0.8)) as figure:
         axes = figure.add_subplot()
         axes.set_axis_off()
