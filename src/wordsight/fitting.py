@@ -210,6 +210,14 @@ class _Task(lightning.LightningModule):
                     module.eval()
         return self
 
+    def on_train_start(self) -> None:
+        """Lay a restored optimiser's moments out as its weights are: fused steps go through both in order of memory."""
+        for optimizer in self.trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                        state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self._job[0].seed * 10_007 + self.current_epoch)  # an epoch's dropout depends on nothing before it
 
