@@ -14,10 +14,10 @@ import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
-    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads"},
+    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics"},
     {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "checkpoints"},
-    {"dataset", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
-    {"results", "words_head", "training_set", "sources", "runtime", "checks"},
+    {"dataset", "formats", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
+    {"annotations", "results", "words_head", "training_set", "sources", "runtime", "checks"},
     {"embed", "gradients", "model_folder", "ledger", "balance"},
     {"classifier", "batches", "cleaning", "intake", "funnel", "plan"},
     {"fitting", "drawing", "gathering", "splitting", "conversion", "judging"},
@@ -56,7 +56,7 @@ def test_all_is_pinned():
         "Promise",
         "Query", "Results", "Sense", "Source", "SourceUnavailable", "Tuning", "UnknownWord", "UnreadableImage", "WordsightError",
         "__version__", "clean", "convert", "draw_network", "evaluate", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
-        "load_backbone", "register_source", "resolve", "run", "senses", "split", "train", "undo",
+        "load_backbone", "read_boxes", "register_source", "resolve", "run", "senses", "split", "train", "undo",
     }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ _HOME = {
     "list_sources": "sources",
     "load": "classifier",
     "load_backbone": "backbones",
+    "read_boxes": "annotations",
     "register_source": "sources",
     "resolve": "vocabulary",
     "run": "routes",
@@ -99,6 +100,7 @@ __all__ = [
     "list_sources",
     "load",
     "load_backbone",
+    "read_boxes",
     "register_source",
     "resolve",
     "run",
@@ -122,6 +124,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .annotations import read_boxes
     from .backbones import list_backbones, load_backbone
     from .cache import EmbeddingCache
     from .checks import Finding, list_checks

@@ -6,7 +6,7 @@ import numpy as np
 
 from .boxes import mask_to_box, scale_box
 
-MASK_THRESHOLD = 0.35
+MASK_THRESHOLD = 0.2  # of the peak; on 259 annotated pictures the best box by the mean over IoU 0.3, 0.5 and 0.7
 GRID = 56  # cells on the longer side at which a heat map is thresholded; its own cells are too coarse for a box
 
 

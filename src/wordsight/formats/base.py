@@ -1,0 +1,94 @@
+"""What every format of annotated boxes gives: marks as they are written, before anything is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InvalidArgument
+
+MAX_BYTES = 1 << 30  # larger annotation files are refused unread
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box as it is written.
+
+    Attributes:
+        where: line or element, to name it by.
+        places: where its picture may lie, the likeliest first; without a suffix, any usual one is tried.
+        label: class name.
+        box: (x_min, y_min, x_max, y_max), or None where the numbers can't be read.
+        fractions: whether the box is in fractions of the picture's sides, else in pixels.
+        size: (height, width) of the picture as the annotation says, or None.
+        split: "train", "val" or "test", or None.
+        problem: why there is no box, where that is known already.
+    """
+
+    where: str
+    places: tuple[Path, ...]
+    label: str
+    box: tuple[float, float, float, float] | None
+    fractions: bool
+    size: tuple[int, int] | None = None
+    split: str | None = None
+    problem: str | None = None
+
+
+class Format:
+    """One way to write boxes down.
+
+    Attributes:
+        name: what people call it.
+        described: what it looks like on disk, for messages.
+    """
+
+    name: str
+    described: str
+
+    def knows(self, path: Path) -> bool:
+        """Tell whether a file or folder is in this format."""
+        raise NotImplementedError
+
+    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+        """Yield every box of a file or folder.
+
+        Args:
+            path: the annotations.
+            root: folder of the pictures.
+
+        Raises:
+            InvalidArgument: it can't be read at all.
+        """
+        raise NotImplementedError
+
+
+def read_text(path: Path) -> str:
+    """Return an annotation file's text.
+
+    Raises:
+        InvalidArgument: too large, or it can't be read.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InvalidArgument(f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB of annotations are read.")
+        return path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InvalidArgument(f"'{path}' can't be read: {error.strerror}.") from None
+
+
+def numbers(*texts: object) -> tuple[float, ...] | None:
+    """Return texts as numbers, or None where one is none."""
+    try:
+        return tuple(float(text) for text in texts)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def whole_size(height: object, width: object) -> tuple[int, int] | None:
+    """Return a picture's declared (height, width), or None where it says nothing sensible."""
+    values = numbers(height, width)
+    if values is None or not all(1 <= value < 1e7 for value in values):
+        return None
+    return int(values[0]), int(values[1])

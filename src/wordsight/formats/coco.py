@@ -1,0 +1,60 @@
+"""Boxes as COCO's JSON: images, annotations with bbox [x, y, width, height] in pixels, categories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InvalidArgument
+from .base import Format, Mark, numbers, read_text, whole_size
+
+
+class Coco(Format):
+    """One JSON file, or a folder that holds one."""
+
+    name = "COCO"
+    described = "a .json with images, annotations and categories"
+
+    def knows(self, path: Path) -> bool:
+        """See `Format.knows`."""
+        return _file(path) is not None
+
+    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+        """See `Format.read`."""
+        file = _file(path)
+        assert file is not None
+        try:
+            content = json.loads(read_text(file))
+            images = {image["id"]: image for image in content["images"]}
+            categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+            annotations = list(content["annotations"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InvalidArgument(f"'{file}' is no COCO file: it needs images, annotations and categories ({type(error).__name__}: {error}).") from None
+        bases = (root, root / "images", file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images")
+        for number, annotation in enumerate(annotations, start=1):
+            where = f"annotation {number}"
+            try:
+                image, label = images.get(annotation["image_id"]), categories.get(annotation["category_id"])
+                if image is None or label is None:
+                    missing = "image" if image is None else "category"
+                    yield Mark(where, (), label or "", None, False, problem=f"its {missing}_id is not in the file")
+                    continue
+                x, y, width, height = annotation["bbox"]
+                values = numbers(x, y, width, height)
+                box = None if values is None else (values[0], values[1], values[0] + values[2], values[1] + values[3])
+                places = tuple(dict.fromkeys(base / str(image["file_name"]) for base in bases))
+                yield Mark(where, places, label, box, False, whole_size(image.get("height"), image.get("width")))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                yield Mark(where, (), "", None, False, problem="is not written as COCO's annotations are")
+
+
+def _file(path: Path) -> Path | None:
+    """Return the JSON file that is meant: the one given, or the only one of a folder (or of its `annotations`)."""
+    if path.is_file():
+        return path if path.suffix.lower() == ".json" else None
+    for folder in (path, path / "annotations"):
+        files = [file for file in sorted(folder.glob("*.json")) if file.name not in ("wordsight.json", "config.json")] if folder.is_dir() else []
+        if len(files) == 1:
+            return files[0]
+    return None

@@ -1,0 +1,164 @@
+"""Annotated boxes: read alike from every format, turned upright with their pictures, and listed where they can't be used."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wordsight.annotations import mirrored, read_boxes
+from wordsight.box_metrics import box_accuracy, iou, max_box_acc, max_box_acc_v2, paired_iou
+from wordsight.errors import InvalidArgument
+from wordsight.images import decode
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures of 200 × 100 pixels, one in a subfolder."""
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (200, 100), "grey").save(tmp_path / "images" / "train" / name)
+    return tmp_path
+
+
+def write_csv(folder, rows, columns="file_name,label,x_min,y_min,x_max,y_max"):
+    (folder / "boxes.csv").write_text("\n".join([columns, *rows]))
+    return folder / "boxes.csv"
+
+
+def write_yolo(folder):
+    (folder / "labels" / "train").mkdir(parents=True)
+    (folder / "labels" / "train" / "a.txt").write_text("0 0.25 0.5 0.5 1\n1 0.5 0.5 0.1 0.2\n")
+    (folder / "labels" / "train" / "b.txt").write_text("1 0.1 0.1 0.8 0.1 0.8 0.9\n7 0.5 0.5 0.1 0.1\n")
+    (folder / "data.yaml").write_text("path: .\ntrain: images/train\nnames: {0: cat, 1: dog}\n")
+    return folder / "data.yaml"
+
+
+def write_coco(folder):
+    content = {
+        "images": [{"id": 7, "file_name": "train/a.jpg", "width": 200, "height": 100}, {"id": 8, "file_name": "train/b.jpg"}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1, "bbox": [0, 0, 100, 100]},
+            {"image_id": 7, "category_id": 3, "bbox": [90, 40, 20, 20]},
+            {"image_id": 8, "category_id": 3, "bbox": [20, 10, 140, 80]},
+            {"image_id": 9, "category_id": 3, "bbox": [20, 10, 140, 80]},
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder / "instances.json"
+
+
+def write_voc(folder):
+    (folder / "Annotations").mkdir()
+    for stem, objects in (("a", [("cat", 0, 0, 100, 100), ("dog", 90, 40, 110, 60)]), ("b", [("dog", 20, 10, 160, 90), ("", 1, 1, 9, 9)])):
+        inside = ""
+        for name, *sides in objects:
+            written = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), sides, strict=True))
+            inside += f"<object><name>{name}</name><bndbox>{written}</bndbox></object>"
+        size = "<size><width>200</width><height>100</height></size>"
+        (folder / "Annotations" / f"{stem}.xml").write_text(f"<annotation><filename>train/{stem}.jpg</filename>{size}{inside}</annotation>")
+    return folder
+
+
+def write_table(folder):
+    rows = ["a,cat,0,0,0.5,1,train", "a.jpg,dog,.45,.4,.55,.6,train", "b.jpg,dog,.1,.1,.8,.9,train", "b.jpg,,0,0,1,1,train"]
+    return write_csv(folder, rows, "image_id,class_name,x_min,y_min,x_max,y_max,folder")
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_table, "CSV"), (write_coco, "COCO"), (write_voc, "Pascal VOC"), (write_yolo, "YOLO")])
+def test_every_format_says_the_same(write, name, folder):
+    found = read_boxes(write(folder), folder / "images")
+    assert found.format == name and found.class_names == ["cat", "dog"] and len(found.skipped) == 1
+    first, second = found.pictures
+    assert [picture.file.path.name for picture in found.pictures] == ["a.jpg", "b.jpg"]
+    assert first.file.label == "cat" and [box.label for box in first.boxes] == ["cat", "dog"]
+    assert first.boxes[0].xyxy == pytest.approx((0, 0, 100, 100)) and first.boxes[1].xyxy == pytest.approx((90, 40, 110, 60))
+    assert second.boxes[0].xyxy == pytest.approx((20, 10, 160, 90)) and second.size == (100, 200)
+
+
+def test_bad_boxes_are_listed_and_the_good_ones_kept(folder):
+    bad = {
+        "images/train/a.jpg,cat,150,0,100,50": "its corners are swapped",
+        "images/train/a.jpg,cat,0,0,500,50": "it lies outside the picture",
+        "images/train/a.jpg,cat,10,10,90,10": "it has no area",
+        "images/train/a.jpg,cat,x,10,90,10": "its sides are no numbers",
+        "images/train/a.jpg,cat,nan,10,90,10": "its sides are no numbers",
+        "images/train/c.jpg,cat,0,0,9,9": "there is no picture 'c.jpg'",
+        "../../etc/passwd,cat,0,0,9,9": "there is no picture 'passwd'",
+        "images/train/a.jpg,,0,0,9,9": "names no class",
+        ",cat,0,0,9,9": "names no picture",
+    }
+    found = read_boxes(write_csv(folder, ["images/train/b.jpg,dog,0,0,200,100", *bad]))
+    assert len(found.pictures) == 1 and len(found.skipped) == len(bad)
+    reasons = dict(found.skipped)
+    for line, reason in enumerate(bad.values(), start=3):
+        assert any(where.split(" (")[0] == f"line {line}" and said.startswith(reason) for where, said in reasons.items()), (line, reason)
+
+
+def test_a_picture_outside_the_folder_is_not_read(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "secret.jpg"
+    Image.new("RGB", (50, 50)).save(outside)
+    (folder / "link.jpg").symlink_to(outside)
+    with pytest.raises(InvalidArgument, match=r"No box in .* can be used \(2 were skipped"):
+        read_boxes(write_csv(folder, ["link.jpg,cat,0,0,9,9", f"{outside},cat,0,0,9,9"]))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_turn_with_their_picture(orientation, folder):
+    pixels = np.zeros((100, 200, 3), dtype=np.uint8)
+    pixels[10:40, 20:120] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(folder / "turned.png", exif=exif)
+    source = write_csv(folder, ["turned.png,cat,20,10,120,40,200,100"], "file_name,label,x_min,y_min,x_max,y_max,width,height")
+    picture = read_boxes(source).pictures[0]
+    upright = np.asarray(decode((folder / "turned.png").read_bytes()).image)
+    ys, xs = np.nonzero(upright[..., 0])
+    assert picture.size == upright.shape[:2] == (200, 100)
+    assert picture.boxes[0].xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+    upright_source = write_csv(folder, ["turned.png,cat,5,10,60,90,100,200"], "file_name,label,x_min,y_min,x_max,y_max,width,height")
+    assert read_boxes(upright_source).pictures[0].boxes[0].xyxy == (5, 10, 60, 90)
+    with pytest.raises(InvalidArgument, match="nothing says whether the box was drawn before or after"):
+        read_boxes(write_csv(folder, ["turned.png,cat,5,10,60,90"]))
+
+
+def test_a_size_that_is_not_the_pictures_is_told(folder):
+    (folder / "Annotations").mkdir()
+    box = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    text = f"<annotation><filename>train/a.jpg</filename><size><width>400</width><height>300</height></size>{box}</annotation>"
+    (folder / "Annotations" / "a.xml").write_text(text)
+    with pytest.raises(InvalidArgument, match="says 400 × 300 pixels, the picture has 200 × 100"):
+        read_boxes(folder, folder / "images")
+
+
+def test_files_that_try_something_are_refused(folder):
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "a.xml").write_text('<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>')
+    with pytest.raises(InvalidArgument, match="declares entities"):
+        read_boxes(folder)
+    (folder / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidArgument, match="is no COCO file"):
+        read_boxes(folder / "deep.json")
+    (folder / "x.txt").write_text("")
+    with pytest.raises(InvalidArgument, match=r"holds no boxes in a known format\. Known are CSV: "):
+        read_boxes(folder / "x.txt")
+
+
+def test_real_annotations_are_read_whole(data):
+    table = read_boxes(data / "boxes" / "annotations-train.csv")
+    assert len(table.pictures) == 259 and not table.skipped and len(table.class_names) == 7
+    voc = read_boxes(data / "voc_raccoon")
+    assert len(voc.pictures) == 40 and voc.class_names == ["raccoon"] and not voc.skipped
+
+
+def test_overlap_and_accuracies():
+    assert iou(np.array([[0, 0, 10, 10]]), np.array([[5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]]))[0] == pytest.approx([1 / 3, 0, 1])
+    assert iou(np.array([[5, 5, 5, 5]]), np.array([[5, 5, 5, 5]]))[0, 0] == 0
+    overlaps = paired_iou(np.array([[0, 0, 10, 10], [0, 0, 10, 10]]), np.array([[0, 0, 10, 10], [0, 0, 10, 25]]))
+    assert overlaps == pytest.approx([1.0, 0.4]) and box_accuracy(overlaps) == pytest.approx((1 + 0.5 + 0.5) / 3)
+    curves = [np.array([0.6, 0.2]), np.array([0.4, 0.4])]
+    assert max_box_acc(curves) == (0.5, 0) and max_box_acc_v2(curves) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
+    assert mirrored((10, 0, 30, 5), 100) == (70, 0, 90, 5)
