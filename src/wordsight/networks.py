@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 
-class _Network(nn.Module):
+class _Network(nn.Module, ABC):
     """What timm expects of a network."""
 
     num_features: int
     num_classes: int
     head: nn.Linear
 
+    @abstractmethod
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the feature map (n, C, h, w) of (n, 3, height, width)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Return logits (n, classes), or the embedding (n, num_features), of a feature map."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (n, classes)."""

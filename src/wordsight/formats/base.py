@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Mark:
     problem: str | None = None
 
 
-class Format:
+class Format(ABC):
     """One way to write boxes down.
 
     Attributes:
@@ -47,10 +48,11 @@ class Format:
     name: str
     described: str
 
+    @abstractmethod
     def knows(self, path: Path) -> bool:
         """Tell whether a file or folder is in this format."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, path: Path, root: Path) -> Iterator[Mark]:
         """Yield every box of a file or folder.
 
@@ -61,7 +63,6 @@ class Format:
         Raises:
             InvalidArgument: it can't be read at all.
         """
-        raise NotImplementedError
 
 
 def read_text(path: Path) -> str:
