@@ -15,8 +15,8 @@ import wordsight
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics"},
-    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "checkpoints"},
-    {"dataset", "formats", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
+    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots"},
+    {"dataset", "checkpoints", "formats", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
     {"annotations", "results", "words_head", "training_set", "sources", "runtime", "checks"},
     {"embed", "gradients", "model_folder", "ledger", "balance"},
     {"classifier", "batches", "cleaning", "intake", "funnel", "plan"},

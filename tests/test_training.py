@@ -148,6 +148,20 @@ def test_ctrl_c_says_that_it_goes_on_and_exits_with_130(shapes, tmp_path):
     assert process.returncode == 130 and "goes on from there" in messages and "Traceback" not in messages
 
 
+@pytest.mark.parametrize("size", ["300k", "1900k"])  # no room for a checkpoint; room for those, and none for the model
+def test_a_full_disk_is_one_sentence(size, shapes, tmp_path, cli):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("this account may not mount a small disk")
+    try:
+        done = cli("train", shapes, "-o", disk / "m", "--recipe", "scratch", "--backbone", "cifar_cnn", "--epochs", 1)
+        assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        assert not (disk / "m").exists() and not list(disk.rglob("*.part"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 @pytest.mark.parametrize(("network", "parameters"), [("brick_cnn", 622_753), ("cifar_cnn", 122_570)])
 def test_classic_networks_have_the_original_number_of_parameters(network, parameters):
     from wordsight import networks

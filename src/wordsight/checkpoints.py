@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .errors import InvalidModel
+from .home import writing
 
 KEY = "checkpoint"
 
@@ -21,14 +22,22 @@ class SafeCheckpoints(CheckpointIO):
     """Writes a checkpoint whole or not at all, and reads nothing that could run."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint`, made of dicts, lists, numbers, text and tensors, to `path`."""
+        """Write `checkpoint`, made of dicts, lists, numbers, text and tensors, to `path`.
+
+        Raises:
+            OutputError: it can't be written.
+        """
         tensors: dict[str, torch.Tensor] = {}
         text = json.dumps(_flatten(checkpoint, tensors))
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
-        save_file(tensors, part, metadata={KEY: text})
-        os.replace(part, target)
+        with writing(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                save_file(tensors, part, metadata={KEY: text})
+                os.replace(part, target)
+            finally:
+                part.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Return what was saved, on the CPU.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,10 +58,11 @@ def writing(path: Path):
     """Turn any failure to write below `path` into one clear `OutputError`."""
     try:
         yield
-    except OSError as error:
-        if isinstance(error, OutputError):
+    except Exception as error:  # safetensors wraps what the disk says in an error of its own, whose class is not worth importing
+        wrapped = re.search(r"I/O error: (.*?) \(os error", str(error)) if type(error).__name__ == "SafetensorError" else None
+        if isinstance(error, OutputError) or not (isinstance(error, OSError) or wrapped):
             raise
-        reason = error.strerror or str(error) or type(error).__name__
+        reason = wrapped[1] if wrapped else getattr(error, "strerror", None) or str(error) or type(error).__name__
         ours = any(path.is_relative_to(folder) for folder in (cache_folder(), models_folder(), pictures_folder()))
         step = "Set WORDSIGHT_HOME to a folder that can be written" if ours else "Choose another folder with -o"
         raise OutputError(f"Can't write to '{path}': {reason}. {step}, or free some space.") from error
