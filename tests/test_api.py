@@ -14,19 +14,21 @@ import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
-    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics"},
+    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head"},
     {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots"},
-    {"dataset", "checkpoints", "formats", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar"},
+    {"dataset", "checkpoints", "formats", "backbones", "cache", "neighbourhood", "measures", "contact_sheet", "queries", "credits", "similar", "overlay"},
     {"annotations", "results", "words_head", "training_set", "sources", "runtime", "checks"},
-    {"embed", "gradients", "model_folder", "ledger", "balance"},
+    {"embed", "gradients", "model_folder", "ledger", "balance", "box_views"},
+    {"heatmaps", "quadrants", "box_sheets"},
     {"classifier", "batches", "cleaning", "intake", "funnel", "plan"},
-    {"fitting", "drawing", "gathering", "splitting", "conversion", "judging"},
-    {"finetuning", "evaluation_folder"},
-    {"training", "evaluation"},
+    {"fitting", "drawing", "gathering", "splitting", "conversion", "judging", "scanning", "box_training", "looking"},
+    {"finetuning", "evaluation_folder", "detecting", "box_recipe"},
+    {"training", "evaluation", "box_evaluation"},
     {"routes", "doctor"},
     {"demo"},
     {"printing"},
     {"console", "options"},
+    {"cli_data", "cli_info"},
     {"cli"},
     {"__main__"},
 ]
@@ -51,12 +53,13 @@ def imports_of(module: str) -> set[str]:
 def test_all_is_pinned():
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) == {
-        "BackboneUnavailable", "Candidate", "Classifier", "Cleaning", "Counts", "EmbeddingCache", "Evaluation", "FakeSource", "Finding",
-        "Gathered", "InvalidArgument", "InvalidModel", "NotFound", "NothingGathered", "OutputError", "Page", "Prediction",
-        "Promise",
-        "Query", "Results", "Sense", "Source", "SourceUnavailable", "Tuning", "UnknownWord", "UnreadableImage", "WordsightError",
-        "__version__", "clean", "convert", "draw_network", "evaluate", "gather", "list_backbones", "list_checks", "list_models", "list_sources", "load",
-        "load_backbone", "read_boxes", "register_source", "resolve", "run", "senses", "split", "train", "undo",
+        "BackboneUnavailable", "Box", "BoxEvaluation", "BoxSet", "Candidate", "Classifier", "Cleaning", "Closer", "Counts", "Detected", "Detection",
+        "Detections", "EmbeddingCache", "Evaluation", "FakeSource", "Finding", "Gathered", "Heatmap", "InvalidArgument", "InvalidModel", "Looking",
+        "NotFound", "NothingGathered", "OutputError", "Page", "Part", "Prediction", "Promise", "Query", "Results", "Sense", "Source",
+        "SourceUnavailable", "Tuning", "UnknownWord", "UnreadableImage", "Windows", "WordsightError", "__version__", "clean", "convert", "detect",
+        "draw_network", "evaluate", "evaluate_boxes", "gather", "heatmap", "list_backbones", "list_checks", "list_heatmap_methods", "list_models",
+        "list_sources", "load", "load_backbone", "read_boxes", "register_heatmap_method", "register_source", "resolve", "run", "senses", "split",
+        "train", "undo",
     }  # fmt: skip
 
 

@@ -3,18 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wordsight.boxes import mask_to_box, scale_box
+from wordsight.boxes import mask_to_boxes, scale_box
 from wordsight.localize import class_heatmap, heatmap_box, upsample
 
 
-def test_mask_to_box_takes_the_heaviest_region():
+def test_mask_to_boxes_puts_the_heaviest_region_first():
     mask = np.zeros((6, 8), bool)
     mask[0, 0] = mask[2:5, 3:6] = True
     weights = np.ones((6, 8))
-    assert mask_to_box(mask, weights) == (3, 2, 6, 5)
+    assert mask_to_boxes(mask, weights) == [(3, 2, 6, 5), (0, 0, 1, 1)]
     weights[0, 0] = 100
-    assert mask_to_box(mask, weights) == (0, 0, 1, 1)
-    assert mask_to_box(np.zeros((2, 2), bool), np.ones((2, 2))) is None
+    assert mask_to_boxes(mask, weights)[0] == (0, 0, 1, 1)
+    assert mask_to_boxes(np.zeros((2, 2), bool), np.ones((2, 2))) == []
 
 
 def test_scale_box_keeps_axes_apart():

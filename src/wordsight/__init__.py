@@ -13,21 +13,31 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BackboneUnavailable": "errors",
+    "Box": "annotations",
+    "BoxEvaluation": "box_evaluation",
+    "BoxSet": "annotations",
     "Candidate": "sources",
     "Classifier": "classifier",
     "Cleaning": "cleaning",
+    "Closer": "quadrants",
     "Counts": "results",
+    "Detected": "detecting",
+    "Detection": "detecting",
+    "Detections": "detecting",
     "EmbeddingCache": "cache",
     "Evaluation": "evaluation",
     "FakeSource": "sources",
     "Finding": "checks",
     "Gathered": "funnel",
+    "Heatmap": "heatmaps",
     "InvalidArgument": "errors",
     "InvalidModel": "errors",
+    "Looking": "heatmaps",
     "NotFound": "errors",
     "NothingGathered": "errors",
     "OutputError": "errors",
     "Page": "sources",
+    "Part": "results",
     "Prediction": "results",
     "Promise": "promise",
     "Query": "sources",
@@ -38,19 +48,25 @@ _HOME = {
     "Tuning": "tuning",
     "UnknownWord": "errors",
     "UnreadableImage": "errors",
+    "Windows": "detecting",
     "WordsightError": "errors",
     "clean": "cleaning",
     "convert": "conversion",
+    "detect": "detecting",
     "draw_network": "drawing",
     "evaluate": "evaluation",
+    "evaluate_boxes": "box_evaluation",
     "gather": "gathering",
+    "heatmap": "looking",
     "list_backbones": "backbones",
     "list_checks": "checks",
+    "list_heatmap_methods": "gradients",
     "list_models": "training",
     "list_sources": "sources",
     "load": "classifier",
     "load_backbone": "backbones",
     "read_boxes": "annotations",
+    "register_heatmap_method": "gradients",
     "register_source": "sources",
     "resolve": "vocabulary",
     "run": "routes",
@@ -62,21 +78,31 @@ _HOME = {
 
 __all__ = [
     "BackboneUnavailable",
+    "Box",
+    "BoxEvaluation",
+    "BoxSet",
     "Candidate",
     "Classifier",
     "Cleaning",
+    "Closer",
     "Counts",
+    "Detected",
+    "Detection",
+    "Detections",
     "EmbeddingCache",
     "Evaluation",
     "FakeSource",
     "Finding",
     "Gathered",
+    "Heatmap",
     "InvalidArgument",
     "InvalidModel",
+    "Looking",
     "NotFound",
     "NothingGathered",
     "OutputError",
     "Page",
+    "Part",
     "Prediction",
     "Promise",
     "Query",
@@ -87,20 +113,26 @@ __all__ = [
     "Tuning",
     "UnknownWord",
     "UnreadableImage",
+    "Windows",
     "WordsightError",
     "__version__",
     "clean",
     "convert",
+    "detect",
     "draw_network",
     "evaluate",
+    "evaluate_boxes",
     "gather",
+    "heatmap",
     "list_backbones",
     "list_checks",
+    "list_heatmap_methods",
     "list_models",
     "list_sources",
     "load",
     "load_backbone",
     "read_boxes",
+    "register_heatmap_method",
     "register_source",
     "resolve",
     "run",
@@ -124,13 +156,15 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .annotations import read_boxes
+    from .annotations import Box, BoxSet, read_boxes
     from .backbones import list_backbones, load_backbone
+    from .box_evaluation import BoxEvaluation, evaluate_boxes
     from .cache import EmbeddingCache
     from .checks import Finding, list_checks
     from .classifier import Classifier, load
     from .cleaning import Cleaning, clean, undo
     from .conversion import convert
+    from .detecting import Detected, Detection, Detections, Windows, detect
     from .drawing import draw_network
     from .errors import (
         BackboneUnavailable,
@@ -147,8 +181,12 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .funnel import Gathered
     from .gathering import gather
+    from .gradients import list_heatmap_methods, register_heatmap_method
+    from .heatmaps import Heatmap, Looking
+    from .looking import heatmap
     from .promise import Promise
-    from .results import Counts, Prediction, Results
+    from .quadrants import Closer
+    from .results import Counts, Part, Prediction, Results
     from .routes import run
     from .sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
     from .splitting import split

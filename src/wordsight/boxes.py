@@ -1,28 +1,26 @@
-"""Boxes and masks as plain arrays: from a heat map to the box of its strongest blob."""
+"""Boxes and masks as plain arrays: from a heat map to the boxes of its regions."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def mask_to_box(mask: np.ndarray, weights: np.ndarray) -> tuple[float, float, float, float] | None:
-    """Return the `xyxy` box of the connected region (4-neighbours) of a mask that weighs most.
+def mask_to_boxes(mask: np.ndarray, weights: np.ndarray) -> list[tuple[float, float, float, float]]:
+    """Return the `xyxy` boxes of the connected regions (4-neighbours) of a mask, the one that weighs most first.
 
     Args:
         mask: (h, w) bool.
         weights: (h, w) float, summed over each region to rank them.
 
     Returns:
-        (x_min, y_min, x_max, y_max) in cells, max exclusive; None where the mask is empty.
+        (x_min, y_min, x_max, y_max) of each in cells, max exclusive.
     """
     import cv2
 
-    count, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    if count == 1:  # region 0 is what lies outside the mask
-        return None
-    weight = np.bincount(regions.ravel(), weights=weights.ravel(), minlength=count)
-    ys, xs = np.nonzero(regions == 1 + int(weight[1:].argmax()))
-    return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    weight = np.bincount(regions.ravel(), weights=weights.ravel(), minlength=count)[1:]  # region 0 is what lies outside the mask
+    corners = stats[1:, :4].astype(float)  # x, y, width, height
+    return [(x, y, x + width, y + height) for x, y, width, height in corners[np.argsort(-weight, kind="stable")].tolist()]
 
 
 def scale_box(box: tuple[float, float, float, float], grid: tuple[int, int], size: tuple[int, int]) -> list[float]:

@@ -9,20 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .backbones import Backbone
+from .box_head import BoxHead
 from .dataset import RESULT_FOLDERS, PictureFile, find_pictures
-from .embed import Embedder, input_pixels, read
+from .embed import Embedder, open_photo, read
 from .errors import InvalidArgument, UnreadableImage
-from .gradients import open_gradcam
 from .head import LinearHead
+from .heatmaps import Heatmap, Looking, look
 from .home import expand
 from .images import Photo, decode
-from .localize import class_heatmap, heatmap_box
+from .localize import MASK_THRESHOLD, heatmap_box
 from .model_folder import DEFAULT_THRESHOLD, check_threshold, read_model, write_model
 from .neighbourhood import Neighbourhood
 from .promise import HeldOut, Promise, keep_promise
-from .results import Counts, Prediction, Results, ResultsWriter
+from .quadrants import Closer, part_embeddings
+from .results import Counts, Part, Prediction, Results, ResultsWriter
 from .runtime import callers
 from .threads import parallel_map
 from .words_head import Gate
@@ -44,6 +47,7 @@ class Classifier:
         info: recipe, supervision, counts, metrics; kept in wordsight.json.
         history: how it was trained, a row an epoch (or a candidate tried), ready for `pandas.DataFrame(model.history)`.
         held_out: what it said of labelled pictures it had not learned from, or None.
+        box_head: what draws the box of the object, learned from annotated pictures; None: boxes come from heat maps.
     """
 
     class_names: list[str]
@@ -55,6 +59,12 @@ class Classifier:
     info: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
     held_out: HeldOut | None = None
+    box_head: BoxHead | None = None
+
+    @property
+    def mask_threshold(self) -> float:
+        """Share of a heat map's peak (0–1) from which masks and boxes are cut: chosen on annotated pictures where it learned from any, else 0.2."""
+        return float(self.info.get("mask_threshold") or MASK_THRESHOLD)
 
     def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
         """Tell for embeddings (n, C) whether each lies outside what the model learned from, (n,) bool."""
@@ -113,6 +123,8 @@ class Classifier:
         dtype: str = "f32",
         progress: Progress | None = None,
         precision: float | None = None,
+        looking: Looking | None = None,
+        closer: Closer | None = None,
     ) -> Results:
         """Say what each photo shows, or nothing where that isn't sure.
 
@@ -126,12 +138,18 @@ class Classifier:
             dtype: "f32" or "bf16".
             progress: called with (done, total, "photos").
             precision: instead of a threshold, the share of labels that must be right; see `promise`.
+            looking: how heat maps are made; by default in one pass.
+            closer: look at quarters (or other parts) of each photo, too, and let the surest of them answer.
 
         Raises:
             NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a precision.
             OutputError: the results can't be written.
         """
         threshold, note = self._threshold(threshold, precision)
+        looking = looking or Looking()
+        looking.check(self.backbone)
+        if closer is not None:
+            closer.check(self.backbone)
         sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
         folder = None if output is None else expand(output)
         found = find_pictures(sources, exclude=folder)
@@ -139,10 +157,10 @@ class Classifier:
             _refuse_photos_among_results(found.pictures, folder)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
-        writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures)
+        writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None)
 
         def job(file: PictureFile) -> Prediction:
-            return self._predict_one(file, embedder, threshold, writer)
+            return self._predict_one(file, embedder, _Way(threshold, looking, closer), writer)
 
         try:
             for prediction in parallel_map(job, found.pictures, callers(embedder.engine)):
@@ -177,7 +195,7 @@ class Classifier:
         note = self.info["promise"]["sentence"] if self.info.get("promise") else None
         return math.inf if kept is None else check_threshold(kept), note
 
-    def _predict_one(self, file: PictureFile, embedder: Embedder, threshold: float, writer: ResultsWriter | None) -> Prediction:
+    def _predict_one(self, file: PictureFile, embedder: Embedder, way: _Way, writer: ResultsWriter | None) -> Prediction:
         try:
             data, sha = read(file)
             embedding, photo, feature_map = embedder.cache.get(sha, embedder.key), None, None
@@ -186,27 +204,79 @@ class Classifier:
                 encoding = embedder.encode(photo, feature_map=True)
                 embedding, feature_map = encoding.embedding, encoding.feature_map
                 embedder.cache.put(sha, embedder.key, embedding)
-            prediction = self.decide(file.name, embedding, threshold)
+            prediction = self.decide(file.name, embedding, way.threshold)
+            if way.closer is not None:
+                photo = photo or decode(data)
+                prediction = self._look_closer(prediction, photo, embedder, way, feature_map)
             if prediction.label is None:
                 return prediction
             photo = photo or decode(data)  # where the embedding was cached, only what is drawn is decoded again
         except UnreadableImage as error:
             return Prediction(file.name, error=str(error))
-        prediction.map = self._heatmap(photo, feature_map, self.class_names.index(prediction.label), embedder)
-        prediction.box_xyxy = heatmap_box(prediction.map, photo.size)
+        self.localize(prediction, photo, embedder, way.looking, feature_map)
         if writer is not None:
-            writer.draw(prediction, file, photo.image, photo.size)
+            writer.draw(prediction, file, photo.image, photo.size, self.mask_threshold)
             prediction.map = None
         return prediction
 
-    def _heatmap(self, photo: Photo, feature_map: np.ndarray | None, label: int, embedder: Embedder) -> np.ndarray:
-        """Return the heat map (h, w) of a class, 0–1: from the feature map where the head allows, else by gradients."""
-        if not self.backbone.pooled:
-            return open_gradcam(self.backbone).heatmap(input_pixels(photo, self.backbone.preprocessing), self.head.weight[label])
-        if feature_map is None:
+    def _look_closer(self, whole: Prediction, photo: Photo, embedder: Embedder, way: _Way, feature_map: np.ndarray | None) -> Prediction:
+        """Return the prediction of the whole or of its surest part, with all parts noted."""
+        assert way.closer is not None
+        other = None if self.catch_all is None else self.class_names[self.catch_all]
+        best = whole
+        for box, embedding in part_embeddings(photo, embedder, way.closer, feature_map):
+            seen = self.decide(whole.file_name, embedding, way.threshold)
+            whole.parts.append(Part(box, seen.label, str(seen.top_label), float(seen.probability or 0), seen.stranger))
+            surer = best.label in (None, other) or float(seen.probability or 0) > float(best.probability or 0)
+            if seen.label not in (None, other) and surer:  # that a part shows nothing says little of the whole
+                best, best.part = seen, box
+        best.parts = whole.parts
+        return best
+
+    def localize(self, prediction: Prediction, photo: Photo, embedder: Embedder, looking: Looking | None = None, feature_map: np.ndarray | None = None) -> None:
+        """Give an accepted prediction its heat map and its box, from the box head where there is one, else from the heat map."""
+        looking = looking or Looking()
+        assert prediction.label is not None
+        if feature_map is None and self.backbone.pooled and (looking.plain or self.box_head is not None):
             feature_map = embedder.encode(photo, feature_map=True).feature_map
-        assert feature_map is not None
-        return class_heatmap(feature_map, self.head.weight[label])
+        prediction.map = look(photo, embedder, self.head.weight[self.class_names.index(prediction.label)], looking, feature_map)
+        height, width = photo.size
+        if prediction.part is not None:
+            prediction.box_xyxy = list(prediction.part)
+        elif self.box_head is not None and feature_map is not None:
+            prediction.box_xyxy = [round(float(side), 1) for side in self.box_head.box(feature_map) * (width, height, width, height)]
+        else:
+            prediction.box_xyxy = heatmap_box(prediction.map, photo.size, self.mask_threshold)
+
+    def heatmap(
+        self,
+        image: str | os.PathLike | Image.Image | np.ndarray,
+        class_name: str | None = None,
+        looking: Looking | None = None,
+        engine: str = "auto",
+        dtype: str = "f32",
+    ) -> Heatmap:
+        """Show where the network looks for a class, likely or not.
+
+        Args:
+            image: path, PIL image, or (height, width, 3) uint8 RGB.
+            class_name: the class; by default the likeliest.
+            looking: method, layer, scales; by default one pass where the head allows.
+            engine: "auto", "openvino" or "torch".
+            dtype: "f32" or "bf16".
+
+        Raises:
+            InvalidArgument: no such class, method, layer or scale.
+            UnreadableImage, NotFound: the image can't be read.
+        """
+        if class_name is not None and class_name not in self.class_names:
+            raise InvalidArgument(f"The model has no class '{class_name}'; it knows: {', '.join(self.class_names)}.")
+        photo = open_photo(image)
+        embedder = Embedder(self.backbone, engine, dtype)
+        encoding = embedder.encode(photo, feature_map=True)
+        index = int(self.head.logits(encoding.embedding[None])[0].argmax()) if class_name is None else self.class_names.index(class_name)
+        grid = look(photo, embedder, self.head.weight[index], looking or Looking(), encoding.feature_map)
+        return Heatmap(self.class_names[index], grid, photo.size, self.mask_threshold, photo.image)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the model folder whole or not at all; timm loads it as `local-dir:PATH`.
@@ -216,6 +286,15 @@ class Classifier:
             OutputError: it can't be written.
         """
         return write_model(self, expand(path))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How one photo is predicted."""
+
+    threshold: float
+    looking: Looking
+    closer: Closer | None
 
 
 def load(path: str | os.PathLike) -> Classifier:

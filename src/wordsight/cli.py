@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+from . import cli_data, cli_info
 from .backbones import DEFAULT_BACKBONE
-from .console import run_app
-from .errors import NothingGathered
-from .options import BackboneName, Dtype, Engine, Json, NoPictures, Offline, Output, Precision, Threshold
-from .printing import (
-    print_cleaning,
-    print_converted,
-    print_evaluation,
-    print_gathered,
-    print_results,
-    print_senses,
-    print_table,
-    print_training,
-    print_undone,
-    say,
-)
+from .console import go_offline, run_app
+from .errors import InvalidArgument
+from .options import BackboneName, Boxes, Dtype, Engine, Exact, Json, NoPictures, Offline, Output, Precision, Threshold, numbers, sides
+from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_training, say
+from .progress import show_progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,8 +71,8 @@ def run_command(
     from .routes import run
     from .training import Embedding
 
-    _go_offline(offline)
-    with _progress() as progress:
+    go_offline(offline)
+    with show_progress() as progress:
         how = Embedding(backbone, engine, dtype, progress)
         results = run(classes, photos, output, threshold, data, model, not no_pictures, how, say, gather, _consent())
     print_results(results, as_json)
@@ -114,6 +103,11 @@ def train_command(
     patience: Annotated[Optional[int], typer.Option("--patience", help="Epochs without gain after which to stop. [default: 3]")] = None,  # noqa: UP045
     budget: Annotated[Optional[str], typer.Option("--budget", metavar="TIME", help="Time for the epochs, such as 90s, 10m or 2h.")] = None,  # noqa: UP045
     continue_from: Annotated[Optional[str], typer.Option("--continue", metavar="MODEL", help="Go on from this model, as a further stage.")] = None,  # noqa: UP045
+    boxes: Boxes = None,
+    from_model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="MODEL", help="With --boxes: add them to this model, whose class answers stay. [default of -o: the same folder]"),
+    ] = None,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's log there, too.")] = False,
     plot_model: Annotated[bool, typer.Option("--plot-model", help="Print a table of the network's layers, and draw it into the model's plots/.")] = False,
@@ -134,6 +128,8 @@ def train_command(
       wordsight train data/pets -o models/pets2 --recipe finetune --continue models/pets --lr 1e-6
       wordsight train data/walls -o models/brick --positive brick
       wordsight train data/walls -o models/brick --recipe scratch --backbone brick_cnn --plot-model
+      wordsight train photos/ --boxes boxes.csv -o models/fruit           classes and boxes, from one table
+      wordsight train photos/ --boxes boxes.csv --from models/pets        boxes for a model that is there
       torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets --recipe finetune
 
     \b
@@ -143,10 +139,10 @@ def train_command(
     from .training import train
     from .tuning import Tuning, parse_duration
 
-    _go_offline(offline)
+    go_offline(offline)
     budget_s = None if budget is None else parse_duration(budget)
     tuning = Tuning(epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from)
-    with _progress() as progress:
+    with show_progress() as progress:
         model = train(
             *(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean),
             positive=positive,
@@ -154,6 +150,8 @@ def train_command(
             precision=precision,
             image_size=image_size,
             tuning=tuning,
+            boxes=boxes,
+            from_model=from_model,
         )
     layers = None
     if plot_model:
@@ -163,120 +161,7 @@ def train_command(
     print_training(model, as_json, layers)
 
 
-@app.command("gather")
-def gather_command(
-    classes: Annotated[str, typer.Argument(metavar="WORDS", help="Words with commas between; each becomes a class.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the data set, one subfolder a class.")],
-    source: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--source", help="openverse, commons, ddgs, icrawler, urls:FILE or folder:FOLDER; may be given several times. [default: openverse, commons]"
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="Unique usable pictures wanted for each class.")] = 600,
-    license: Annotated[str, typer.Option("--license", help="any, commercial, or codes with commas between, such as by,cc0.")] = "any",
-    min_size: Annotated[int, typer.Option("--min-size", help="Shortest side, in pixels.")] = 224,
-    negatives: Annotated[int, typer.Option("--negatives", help="Pictures of anything else, as a further class: for 'brick or not brick'.")] = 0,
-    offline: Offline = False,
-    as_json: Json = False,
-) -> None:
-    """Gather pictures for words from licensed image search, until there are enough.
-
-    \b
-    Examples:
-      wordsight gather "cat,dog" -o data/pets
-      wordsight gather brick -o data/brick --negatives 600 --license commercial
-      wordsight gather "cat,dog" -o data/pets --source urls:list.csv
-
-    \b
-    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each picture.
-    Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are better.
-    """
-    from .gathering import gather
-    from .sources import DEFAULT_SOURCES
-
-    _go_offline(offline)
-    with _progress() as progress:
-        try:
-            result = gather(classes, output, source or DEFAULT_SOURCES, limit, license, min_size, negatives, progress, say)
-        except NothingGathered as error:
-            print_gathered(error.gathered, as_json, str(error))
-    print_gathered(result, as_json)
-
-
-@app.command("clean")
-def clean_command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]")] = None,  # noqa: UP045
-    apply: Annotated[bool, typer.Option("--apply", help="Move what was found to DATA-rejected beside DATA; nothing is deleted.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back everything that --apply moved.")] = False,
-    reasons: Annotated[Optional[str], typer.Option("--reasons", help="Only these, with commas between. [default: all]")] = None,  # noqa: UP045
-    min_size: Annotated[int, typer.Option("--min-size", help="Shortest side in pixels.")] = 224,
-    balance: Annotated[bool, typer.Option("--balance", help="Bring all classes down to the smallest, the most redundant pictures first.")] = False,
-    convert: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--convert", metavar="FOLDER", help="Copy DATA as upright sRGB JPEGs to a new folder, and do nothing else."),
-    ] = None,
-    max_side: Annotated[int, typer.Option("--max-side", help="Longest side of converted pictures, in pixels.")] = 320,
-    backbone: BackboneName = DEFAULT_BACKBONE,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
-    offline: Offline = False,
-    as_json: Json = False,
-) -> None:
-    """Find what should not be in a data set, show it, and on request set it aside.
-
-    \b
-    Examples:
-      wordsight clean data/pets                           findings.csv and a contact sheet a reason, in data/pets-clean-report
-      wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
-      wordsight clean data/pets --undo
-      wordsight clean data/pets --convert data/pets-320
-    """
-    from . import cleaning
-
-    _go_offline(offline)
-    if convert is not None:
-        from .conversion import convert as copy_converted
-
-        with _progress() as progress:
-            print_converted(convert, copy_converted(data, convert, max_side, progress), as_json)
-    if undo:
-        print_undone(cleaning.undo(data), as_json)
-    with _progress() as progress:
-        chosen = reasons.split(",") if reasons is not None else None
-        result = cleaning.clean(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress)
-    print_cleaning(result, as_json)
-
-
-@app.command("split")
-def split_command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
-    val: Annotated[float, typer.Option("--val", help="Share for validation, 0–1.")] = 0.1,
-    test: Annotated[float, typer.Option("--test", help="Share for testing, 0–1; 'train' leaves it out.")] = 0.2,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same split.")] = 0,
-    backbone: BackboneName = DEFAULT_BACKBONE,
-    engine: Engine = "auto",
-    offline: Offline = False,
-    as_json: Json = False,
-) -> None:
-    """Divide a data set into train, val and test, copies never on two sides; noted in metadata.csv.
-
-    \b
-    Examples:
-      wordsight split data/pets
-      wordsight split data/pets --val 0 --test 0.25 --seed 1
-    """
-    from .splitting import split
-
-    _go_offline(offline)
-    with _progress() as progress:
-        counts = split(data, val, test, seed, backbone, engine, progress)
-    if as_json:
-        print(json.dumps(counts))
-        return
-    names = list(counts["train"])
-    print_table(["split", *names, "all"], [[part, *(str(row[n]) for n in names), str(sum(row.values()))] for part, row in counts.items()], "")
+cli_data.register(app)
 
 
 @app.command("predict")
@@ -287,6 +172,17 @@ def predict_command(
     precision: Precision = None,
     output: Output = Path("results"),
     no_pictures: NoPictures = False,
+    quadrants: Annotated[bool, typer.Option("--quadrants", help="Look at the quarters of each photo, too; the surest answers (parts.csv).")] = False,
+    grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how photos are cut.")] = "2x2",
+    base_height: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--base-height", metavar="PIXELS", help="With --quadrants: height that photos get before they are cut. [default: the network's own]"),
+    ] = None,
+    exact: Exact = False,
+    heatmap: Annotated[str, typer.Option("--heatmap", metavar="METHOD", help="auto (one pass where possible), gradcam, gradcam++ or layercam.")] = "auto",
+    layer: Annotated[Optional[str], typer.Option("--layer", help="Layer for heat maps by gradients. [default: found by itself]")] = None,  # noqa: UP045
+    scales: Annotated[str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")] = "1",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")] = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -299,13 +195,62 @@ def predict_command(
       wordsight predict photos/ -m models/pets
       wordsight predict 'photos/*.jpg' -m models/pets -t 0.9 -o results/ --json
       wordsight predict photos/ -m models/pets --precision 0.95
+      wordsight predict street/ -m models/cars --quadrants --base-height 640
     """
     from .classifier import load
+    from .heatmaps import Looking
+    from .quadrants import Closer
 
-    _go_offline(offline)
-    with _progress() as progress:
-        results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress, precision)
+    go_offline(offline)
+    looking = Looking(heatmap, layer, numbers(scales, "--scales"), mirror)
+    closer = Closer(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
+    if closer is None and (exact or base_height is not None or grid != "2x2"):
+        raise InvalidArgument("--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or leave them out.")
+    with show_progress() as progress:
+        results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress, precision, looking, closer)
     print_results(results, as_json)
+
+
+@app.command("detect")
+def detect_command(
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    threshold: Threshold = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, photos with rectangles and score maps.")] = Path("results"),
+    window: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--window", metavar="WIDTHxHEIGHT", help="Smallest window in pixels; one number for a square. [default: a quarter of the shorter side]"),
+    ] = None,
+    step: Annotated[Optional[float], typer.Option("--step", help="Pixels from window to window, at the smallest. [default: an eighth of the window]")] = None,  # noqa: UP045
+    levels: Annotated[Optional[int], typer.Option("--levels", help="Levels of the pyramid; 1: one size of window. [default: as many as fit]")] = None,  # noqa: UP045
+    factor: Annotated[float, typer.Option("--factor", help="How much larger windows are from level to level.")] = 1.5,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share (0–1) of the smaller of two boxes of a class above which the less likely goes.")] = 0.5,
+    exact: Exact = False,
+    no_pictures: NoPictures = False,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of a level from one pass.
+
+    \b
+    Examples:
+      wordsight detect photos/ -m models/brick
+      wordsight detect site.jpg -m models/brick --window 200 --step 10 --levels 1 -t 0.9
+      wordsight detect photos/ -m models/fruit --no-pictures --json
+
+    \b
+    A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the heat map within their window.
+    """
+    from .detecting import Windows, detect
+
+    go_offline(offline)
+    size = None if window is None else sides(window, "--window", "WIDTHxHEIGHT")[::-1]
+    with show_progress() as progress:
+        windows = Windows(size, step, levels, factor, overlap)
+        found = detect(photos, model, output, threshold, windows, exact, not no_pictures, engine, dtype, progress)
+    print_detections(found, as_json)
 
 
 @app.command("evaluate")
@@ -318,6 +263,7 @@ def evaluate_command(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--others", metavar="DIR", help="Pictures that show none of the classes, which should get no label; may be given several times."),
     ] = None,
+    boxes: Boxes = None,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -330,108 +276,28 @@ def evaluate_command(
       wordsight evaluate data/test -m models/pets
       wordsight evaluate data/pets -m models/pets -t 0.95          after 'split', only what is marked test
       wordsight evaluate data/test -m models/pets --others street/ --others food/ -o report/
+      wordsight evaluate photos/ -m models/fruit --boxes boxes-test.csv    how right the boxes are, instead
 
     \b
     Where the model looks for one thing (brick, not_brick), every class but brick counts as not_brick.
     """
     from .evaluation import evaluate
 
-    _go_offline(offline)
-    with _progress() as progress:
+    go_offline(offline)
+    if boxes is not None:
+        from .box_evaluation import evaluate_boxes
+
+        if others or threshold is not None:
+            raise InvalidArgument("--boxes measures boxes whatever the probability, so -t and --others don't go with it. Leave them out.")
+        with show_progress() as progress:
+            measured = evaluate_boxes(boxes, model, data, output, engine, dtype, progress)
+        print_box_evaluation(measured, as_json)
+    with show_progress() as progress:
         result = evaluate(data, model, output, threshold, others, engine, dtype, progress)
     print_evaluation(result, as_json)
 
 
-@app.command("words")
-def words_command(
-    word: Annotated[str, typer.Argument(help="A word, such as cat, vehicle or crane#bird.")],
-    as_json: Json = False,
-) -> None:
-    """Show what the backbone knows under a word.
-
-    \b
-    Examples:
-      wordsight words dog
-      wordsight words crane                               several meanings, and how to choose
-    """
-    from .vocabulary import explain
-
-    report = explain(word)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        print_senses(report)
-    if not any(sense["chosen"] for sense in report["senses"]):
-        print(f"Note: {report['message']}", file=sys.stderr)
-
-
-@app.command("models")
-def models_command(as_json: Json = False) -> None:
-    """List the models made on this machine and the embedded backbones."""
-    from .backbones import embedded_backbones
-    from .training import list_models
-
-    models = [{"path": str(path), "classes": names, "supervision": supervision} for path, names, supervision in list_models()]
-    if as_json:
-        print(json.dumps({"models": models, "backbones": embedded_backbones()}))
-        return
-    rows = [[", ".join(names), supervision, str(path)] for path, names, supervision in list_models()]
-    print_table(["classes", "learned from", "folder"], rows, "No model yet. Make one with 'wordsight train DATA -o MODEL'.")
-    print(f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is downloaded when first used.")
-
-
-@app.command("doctor")
-def doctor_command(as_json: Json = False) -> None:
-    """Say what is installed, which engine runs, and what is kept where."""
-    from .doctor import examine
-
-    report = examine()
-    if as_json:
-        print(json.dumps(report))
-        return
-    print_table(["", ""], [[key.replace("_", " "), str(value)] for key, value in report.items()], "")
-
-
-@app.command("cache")
-def cache_command(
-    clear: Annotated[bool, typer.Option("--clear", help="Forget all embeddings; they are computed again when needed.")] = False,
-) -> None:
-    """Show or clear the embeddings kept on this machine."""
-    from .cache import EmbeddingCache
-
-    cache = EmbeddingCache()
-    if clear:
-        print(f"Cleared {cache.clear()} embeddings.")
-    else:
-        print(f"{len(cache)} embeddings in {cache.path}. Clear them with 'wordsight cache --clear'.")
-    cache.close()
-
-
-@app.command("demo")
-def demo_command(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the photos and the results.")] = Path("wordsight-demo"),
-    as_json: Json = False,
-) -> None:
-    """Do the main job on photos that are already on this machine: offline, in seconds."""
-    from .demo import demo
-
-    with _progress() as progress:
-        results = demo(output, progress, say)
-    if not as_json:
-        rows = [[p.file_name, p.label or "–", f"{p.probability:.3f}", "" if p.label else str(p.top_label)] for p in results]
-        print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
-    print_results(results, as_json)
-
-
-def _go_offline(offline: bool) -> None:
-    if offline:
-        os.environ["WORDSIGHT_OFFLINE"] = "1"
-
-
-def _progress():
-    from .progress import show_progress
-
-    return show_progress()
+cli_info.register(app)
 
 
 def _consent():

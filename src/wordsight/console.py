@@ -82,3 +82,9 @@ def _quiet_native_libraries():
             stream.flush()
             os.dup2(own, 2)
             sys.stderr = before
+
+
+def go_offline(offline: bool) -> None:
+    """Forbid every network access of this process, if asked to."""
+    if offline:
+        os.environ["WORDSIGHT_OFFLINE"] = "1"

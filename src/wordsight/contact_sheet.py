@@ -32,19 +32,30 @@ def contact_sheet(root: Path, pictures: Sequence[tuple[str, str, str]], title: s
             cells.append((shown, name, first, second))
         if len(cells) == COLUMNS * ROWS:
             break
-    if not cells:
-        return None
-    rows = -(-len(cells) // COLUMNS)
-    sheet = Image.new("RGB", (min(COLUMNS, len(cells)) * CELL + 8, 30 + rows * (CELL + CAPTION)), "white")
-    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(11)
-    draw.text((8, 6), f"{title}: {len(cells)} of {len(pictures)}, {order}", fill="black", font=font)
-    for number, (shown, name, first, second) in enumerate(cells):
-        x, y = 8 + number % COLUMNS * CELL, 30 + number // COLUMNS * (CELL + CAPTION)
-        sheet.paste(shown, (x + (CELL - 8 - shown.width) // 2, y + (CELL - 8 - shown.height) // 2))
-        for line, text in enumerate((name, first, second)):
-            draw.text((x, y + CELL - 6 + 13 * line), _fitting(text, small), fill="black" if line == 0 else "#555555", font=small)
+    return sheet([(image, lines) for image, *lines in cells], f"{title}: {len(cells)} of {len(pictures)}, {order}") if cells else None
+
+
+def sheet(cells: Sequence[tuple[Image.Image, Sequence[str]]], title: str, columns: int = COLUMNS, cell: int = CELL) -> bytes:
+    """Return a PNG of small pictures in rows, each with up to three lines below it.
+
+    Args:
+        cells: picture and lines of each; pictures are made smaller to fit.
+        title: stands above.
+        columns: pictures a row.
+        cell: pixels of a cell's side.
+    """
+    rows = -(-len(cells) // columns)
+    page = Image.new("RGB", (min(columns, len(cells)) * cell + 8, 30 + rows * (cell + CAPTION)), "white")
+    draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(16), ImageFont.load_default(11)
+    draw.text((8, 6), title, fill="black", font=font)
+    for number, (shown, lines) in enumerate(cells):
+        shown.thumbnail((cell - 8, cell - 8))
+        x, y = 8 + number % columns * cell, 30 + number // columns * (cell + CAPTION)
+        page.paste(shown, (x + (cell - 8 - shown.width) // 2, y + (cell - 8 - shown.height) // 2))
+        for line, text in enumerate(lines):
+            draw.text((x, y + cell - 6 + 13 * line), _fitting(text, small, cell), fill="black" if line == 0 else "#555555", font=small)
     out = io.BytesIO()
-    sheet.save(out, "PNG")
+    page.save(out, "PNG")
     return out.getvalue()
 
 
@@ -59,9 +70,9 @@ def _thumbnail(path: Path) -> Image.Image | None:
     return image
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, cell: int) -> str:
     """Return text, its beginning left out where it is too long for a cell."""
     text = "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())
-    while len(text) > 1 and font.getlength(text) > CELL - 10:
+    while len(text) > 1 and font.getlength(text) > cell - 10:
         text = "…" + text[2:]
     return text

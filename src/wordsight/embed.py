@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from .backbones import Backbone
 from .cache import EmbeddingCache
 from .dataset import PictureFile
-from .errors import UnreadableImage
-from .images import MAX_BYTES, Photo, decode, resize
+from .errors import InvalidArgument, NotFound, UnreadableImage
+from .home import expand
+from .images import MAX_BYTES, Photo, decode, resize, upright
 from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 from .threads import parallel_map
@@ -84,6 +87,26 @@ class Embedder:
 def input_pixels(photo: Photo, preprocessing: Preprocessing) -> np.ndarray:
     """Return a picture as the network takes it, (height, width, 3) uint8."""
     return resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
+
+
+def open_photo(image: str | os.PathLike | Image.Image | np.ndarray) -> Photo:
+    """Return a picture given as a path, as a PIL image or as (height, width, 3) uint8 RGB.
+
+    Raises:
+        NotFound: no such file.
+        UnreadableImage: it can't be read.
+        InvalidArgument: an array of another shape or type.
+    """
+    if isinstance(image, str | os.PathLike):
+        path = expand(image)
+        if not path.exists():
+            raise NotFound(f"No such picture: '{path}'.")
+        return decode(read(PictureFile(path, path.name))[0])
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InvalidArgument(f"A picture as an array must be (height, width, 3) uint8, RGB; got {image.shape} {image.dtype}.")
+        image = Image.fromarray(image)
+    return upright(image)
 
 
 def read(file: PictureFile) -> tuple[bytes, bytes]:

@@ -16,7 +16,7 @@ from .judging import Judged
 
 MARKER = ".wordsight-evaluation"
 PLOTS = ("confusion_matrix.png", "reliability.png", "risk_coverage.png", "roc.png", "others.png", "mistakes.png")
-FILES = ("predictions.csv", "others.csv", *PLOTS, "evaluation.json")  # in the order they are written
+FILES = ("predictions.csv", "others.csv", *PLOTS, "evaluation.json", "boxes.csv", "boxes.png", "boxes.json")  # in the order they are written
 COLUMNS = ("file_name", "label", "top_label", "probability", "accepted", "right", "stranger", "error")
 
 

@@ -1,14 +1,74 @@
-"""Heat maps by gradients, for networks whose embedding is not the plain mean of their feature map."""
+"""Heat maps by gradients: for networks whose embedding is not the plain mean of their feature map, for any layer, by any method.
+
+A method is one function of a layer's activations and of the gradients that a class's logit has there; see `register_heatmap_method`.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
 from .backbones import Backbone, build_module
+from .errors import InvalidArgument
 from .runtime import pixels_to_input, torch_device
+
+Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+_methods: dict[str, Method] = {}
+
+
+def register_heatmap_method(name: str) -> Callable[[Method], Method]:
+    """Register a way to make a heat map, under a name (a decorator).
+
+    The function gets activations (C, h, w) and gradients (C, h, w), both float32, and returns the evidence (h, w); what is below
+    zero counts as none, and the peak becomes 1.
+    """
+
+    def register(method: Method) -> Method:
+        _methods[name] = method
+        return method
+
+    return register
+
+
+def list_heatmap_methods() -> dict[str, str]:
+    """Return the methods by gradients, each with what it does."""
+    return {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in sorted(_methods.items())}
+
+
+def check_method(name: str) -> None:
+    """Refuse a name that no method has.
+
+    Raises:
+        InvalidArgument: so it is.
+    """
+    if name not in _methods:
+        raise InvalidArgument(f"Unknown heat map method '{name}'. Choose one of: auto, {', '.join(sorted(_methods))}.")
+
+
+@register_heatmap_method("gradcam")
+def _gradcam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Each channel weighs by its mean gradient (Selvaraju et al. 2017)."""
+    return np.tensordot(gradients.mean(axis=(1, 2)), activations, axes=1)  # (C,) . (C, h, w) -> (h, w)
+
+
+@register_heatmap_method("gradcam++")
+def _gradcam_plus(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Several objects of a class count alike, however large (Chattopadhay et al. 2018)."""
+    squared, cubed = gradients**2, gradients**3
+    below = 2 * squared + activations.sum(axis=(1, 2), keepdims=True) * cubed
+    alpha = np.divide(squared, below, out=np.zeros_like(squared), where=np.abs(below) > 1e-12)
+    return np.tensordot((alpha * np.maximum(gradients, 0)).sum(axis=(1, 2)), activations, axes=1)
+
+
+@register_heatmap_method("layercam")
+def _layercam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Each place weighs by its own gradient, which suits early, fine layers (Jiang et al. 2021)."""
+    return (np.maximum(gradients, 0) * activations).sum(axis=0)
+
 
 _open: dict[str, GradCam] = {}
 _opening = threading.Lock()
@@ -42,21 +102,35 @@ class GradCam:
         self._prefix = int(getattr(self._module, "num_prefix_tokens", 0))
         self.layer = self._find_layer()
 
-    def heatmap(self, pixels: np.ndarray, class_weight: np.ndarray) -> np.ndarray:
+    def heatmap(self, pixels: np.ndarray, class_weight: np.ndarray, method: str = "gradcam", layer: str | None = None) -> np.ndarray:
         """Return the heat map (h, w) of one class, 0–1, all zero where nothing speaks for it.
 
         Args:
             pixels: (height, width, 3) uint8, of the preprocessing's input size.
             class_weight: (C,) the class's row of the head's weight.
+            method: one of `list_heatmap_methods`.
+            layer: name of a layer of the torch module; by default `self.layer`.
+
+        Raises:
+            InvalidArgument: no such method or layer, or the layer does not tell places apart.
         """
+        check_method(method)
+        name = self.layer if layer is None else self._check(layer)
         with self._using:
-            outputs, gradients = self._pass(pixels, class_weight, [self.layer])
-        grid = self._grid(outputs[0], pixels.shape[:2])
-        slope = self._grid(gradients[0], pixels.shape[:2])
-        assert grid is not None and slope is not None
-        evidence = np.maximum(np.tensordot(slope.mean(axis=(1, 2)), grid, axes=1), 0.0)  # (C,) . (C, h, w) -> (h, w)
+            outputs, gradients = self._pass(pixels, class_weight, [name])
+        grid, slope = (None if not values or values[0] is None else self._grid(values[0], pixels.shape[:2]) for values in (outputs, gradients))
+        if grid is None or slope is None:
+            raise InvalidArgument(f"Layer '{layer}' of '{self._backbone.name}' does not tell places apart. Leave it out, or choose an earlier one.")
+        evidence = np.maximum(_methods[method](grid, slope), 0.0)
         peak = float(evidence.max())
         return (evidence / peak if peak > 0 else evidence).astype(np.float32)
+
+    def _check(self, layer: str) -> str:
+        names = [name for name, _ in self._module.named_modules() if name]
+        if layer not in names:
+            close = difflib.get_close_matches(layer, names, n=3, cutoff=0.3) or names[-3:]
+            raise InvalidArgument(f"'{self._backbone.name}' has no layer '{layer}'. Some that it has: {', '.join(close)}.")
+        return layer
 
     def _find_layer(self) -> str:
         size = self._backbone.preprocessing.image_size
@@ -90,7 +164,7 @@ class GradCam:
                 x = pixels_to_input(torch.from_numpy(pixels[None].copy()).to(self._device), self._backbone).requires_grad_()
                 embedding = self._module.forward_head(self._module.forward_features(x), pre_logits=True)
                 score = embedding[0] @ torch.from_numpy(class_weight).to(self._device)
-                gradients = torch.autograd.grad(score, kept, allow_unused=True)
+                gradients = torch.autograd.grad(score, kept, allow_unused=True) if kept else []
         finally:
             for hook in hooks:
                 hook.remove()

@@ -39,7 +39,11 @@ class LinearHead:
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities (n, classes), each row summing to 1, for embeddings (n, C)."""
-        return softmax(self.logits(embeddings) / self.temperature)
+        return self.from_logits(self.logits(embeddings))
+
+    def from_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities (n, classes) for logits (n, classes)."""
+        return softmax(logits / self.temperature)
 
 
 @dataclass(frozen=True)

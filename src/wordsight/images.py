@@ -49,7 +49,7 @@ class Photo:
     """One decoded picture.
 
     Attributes:
-        image: RGB, upright; its longest side is at most 1,280 pixels, so it may be smaller than the file's picture.
+        image: RGB, upright; it may be smaller than the file's picture.
         size: (height, width) in pixels of the upright original.
     """
 
@@ -90,17 +90,21 @@ def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
     return True
 
 
-def decode(data: bytes) -> Photo:
+def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
     """Decode the bytes of a picture file: first frame, upright, RGB, transparency on white.
 
     What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded at 1/2, 1/4 or 1/8
     of its size as long as 640 pixels remain, which is several times faster.
 
+    Args:
+        data: of the file.
+        longest: pixels that the longest side is decoded to at least, if it has them, and at most.
+
     Raises:
         UnreadableImage: no picture, broken, or more than 120 megapixels.
     """
     try:
-        return _decode(data)
+        return _decode(data, *longest)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError:
@@ -109,6 +113,19 @@ def decode(data: bytes) -> Photo:
         raise UnreadableImage("needs more memory than there is") from None
     except Exception as error:  # a broken file may raise anything out of a decoder; it is one listed row
         raise UnreadableImage(_reason(error)) from None
+
+
+def upright(image: Image.Image) -> Photo:
+    """Return an open picture as `decode` returns one of a file: upright, RGB, no side longer than 1,280 pixels.
+
+    Raises:
+        UnreadableImage: it can't be read.
+    """
+    try:
+        turned_rgb, turned = _upright_rgb(image, MAX_LONGEST)
+    except Exception as error:  # what is not yet decoded may be broken in any way
+        raise UnreadableImage(_reason(error)) from None
+    return Photo(turned_rgb, (image.width, image.height) if turned else (image.height, image.width))
 
 
 def storable(data: bytes) -> tuple[bytes, str]:
@@ -128,7 +145,7 @@ def storable(data: bytes) -> tuple[bytes, str]:
             if suffix and image.mode == "RGB" and not several and not deep and not image.has_transparency_data and image.getexif().get(0x0112, 1) not in _TURNS:
                 return data, suffix
             with _large:
-                upright, _ = _upright_rgb(image, shrink=False)
+                upright, _ = _upright_rgb(image)
                 written = io.BytesIO()
                 upright.save(written, "JPEG", quality=95)
     except MemoryError:
@@ -149,7 +166,7 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
             with _large:
-                upright, _ = _upright_rgb(_to_srgb(image), shrink=False)
+                upright, _ = _upright_rgb(_to_srgb(image))
         upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
         written = io.BytesIO()
         upright.save(written, "JPEG", quality=92)
@@ -183,14 +200,14 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     return turned
 
 
-def header(path: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
+def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]:
     """Return a picture file's (height, width) as stored and upright, and its EXIF orientation (1: upright). Decodes nothing.
 
     Raises:
         UnreadableImage: no picture.
     """
     try:
-        with Image.open(path, formats=picture_formats()) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats()) as image:
             stored, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
     except Exception as error:  # a broken file may raise anything out of a decoder
         raise UnreadableImage(_reason(error)) from None
@@ -212,7 +229,7 @@ def frame_count(data: bytes) -> int:
         raise UnreadableImage(_reason(error)) from None
 
 
-def _decode(data: bytes) -> Photo:
+def _decode(data: bytes, least: int, most: int) -> Photo:
     if not data:
         raise UnreadableImage("empty file")
     try:
@@ -226,23 +243,23 @@ def _decode(data: bytes) -> Photo:
         if width * height > MAX_PIXELS:
             raise UnreadableImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
         if image.format == "JPEG":
-            scale = min(1.0, MIN_LONGEST / max(image.size))
+            scale = min(1.0, least / max(image.size))
             image.draft("RGB", (max(1, round(width * scale)), max(1, round(height * scale))))
         if image.width * image.height > LARGE_PIXELS:
             with _large:
-                upright, turned = _upright_rgb(image)
+                upright, turned = _upright_rgb(image, most)
         else:
-            upright, turned = _upright_rgb(image)
+            upright, turned = _upright_rgb(image, most)
     return Photo(upright, (width, height) if turned else (height, width))
 
 
-def _upright_rgb(image: Image.Image, shrink: bool = True) -> tuple[Image.Image, bool]:
-    """Return the picture upright, and whether that exchanged its sides."""
+def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Image, bool]:
+    """Return the picture upright, no side longer than `most` pixels, and whether that exchanged its sides."""
     image.load()  # of some formats this already turns the picture, and removes the mark
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
-    if shrink and max(image.size) > MAX_LONGEST:
-        scale = MAX_LONGEST / max(image.size)
+    if most is not None and max(image.size) > most:
+        scale = most / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     turn = _TURNS.get(orientation)
@@ -269,10 +286,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """Return a picture resized to (height, width) `size`, as (height, width, 3) uint8."""
-    if image.size != size[::-1]:
-        image = image.resize(size[::-1], _INTERPOLATION[interpolation])
+def resize(image: Image.Image, size: tuple[int, int], interpolation: str, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """Return a picture, or its part in an `xyxy` box, resized to (height, width) `size`, as (height, width, 3) uint8."""
+    if box is not None:
+        box = (max(0.0, box[0]), max(0.0, box[1]), min(float(image.width), box[2]), min(float(image.height), box[3]))
+    if box is not None or image.size != size[::-1]:
+        image = image.resize(size[::-1], _INTERPOLATION[interpolation], box)
     return np.asarray(image)
 
 

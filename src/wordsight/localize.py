@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .boxes import mask_to_box, scale_box
+from .boxes import mask_to_boxes, scale_box
 
 MASK_THRESHOLD = 0.2  # of the peak; on 259 annotated pictures the best box by the mean over IoU 0.3, 0.5 and 0.7
 GRID = 56  # cells on the longer side at which a heat map is thresholded; its own cells are too coarse for a box
@@ -43,8 +43,12 @@ def heatmap_box(heatmap: np.ndarray, size: tuple[int, int], threshold: float = M
     Returns:
         [x_min, y_min, x_max, y_max] in pixels of `size`, or None where the map is empty.
     """
+    fine = fine_heatmap(heatmap, size)
+    found = mask_to_boxes(fine >= threshold, fine) if fine.max() > 0 else []
+    return scale_box(found[0], fine.shape, size) if found else None
+
+
+def fine_heatmap(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a heat map (h, w) on the grid that boxes are cut from, `GRID` cells on the longer side of a picture of (height, width) `size`."""
     scale = GRID / max(size)
-    grid = (max(heatmap.shape[0], round(size[0] * scale)), max(heatmap.shape[1], round(size[1] * scale)))
-    fine = upsample(heatmap, grid)
-    box = mask_to_box(fine >= threshold, fine) if fine.max() > 0 else None
-    return None if box is None else scale_box(box, grid, size)
+    return upsample(heatmap, (max(heatmap.shape[0], round(size[0] * scale)), max(heatmap.shape[1], round(size[1] * scale))))

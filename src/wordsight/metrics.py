@@ -150,6 +150,13 @@ def proportion(successes: int, total: int) -> Estimate:
     return Estimate(successes / total, *clopper_pearson(int(successes), int(total)))
 
 
+def mean(values: np.ndarray) -> Estimate:
+    """Return the mean of values (n,)."""
+    if not len(values):
+        return Estimate()
+    return _estimate(float(values.mean()), np.concatenate([(counts * values).sum(axis=1) / len(values) for (counts,) in _resamples(len(values))]))
+
+
 def confusion(truth: np.ndarray, top: np.ndarray, classes: int) -> np.ndarray:
     """Return how many pictures of each class (row) were taken for each (column), (classes, classes) int.
 

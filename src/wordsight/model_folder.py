@@ -17,6 +17,7 @@ import numpy as np
 
 from . import __version__
 from .backbones import Backbone, embedded_backbones, find_prepared, fingerprint_weights, load_backbone
+from .box_head import BoxHead
 from .errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from .head import LinearHead
 from .home import expand, writing
@@ -28,7 +29,7 @@ from .words_head import Gate
 FORMAT = 2
 DEFAULT_THRESHOLD = 0.99
 MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
-OTHER_MODEL_FILES = ("strangers.safetensors", "README.md", "history.csv", "held_out.csv", "plots")
+OTHER_MODEL_FILES = ("strangers.safetensors", "boxes.safetensors", "README.md", "history.csv", "held_out.csv", "plots")
 HISTORY_COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 
@@ -48,12 +49,14 @@ def write_model(model: Any, target: Path) -> Path:
             save_file(weights, building / "model.safetensors")
             if arrays:
                 save_file(arrays, building / "strangers.safetensors")
+            if model.box_head is not None:
+                save_file(model.box_head.arrays(), building / "boxes.safetensors")
             (building / "config.json").write_text(json.dumps(_timm_config(model), indent=2))
             (building / "wordsight.json").write_text(json.dumps(_record(model), indent=2))
             (building / "README.md").write_text(model_card(model), encoding="utf-8", errors="surrogateescape")
             if model.history:
                 (building / "history.csv").write_text(history_csv(model.history))
-                _draw_history(model.history, building / "plots")
+            _draw_history(model, building / "plots")
             if model.held_out is not None:
                 (building / "held_out.csv").write_text(_held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape")
             for file in [building, *building.rglob("*")]:
@@ -146,6 +149,10 @@ def model_card(model: Any) -> str:
         lines += [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in info["metrics"].items()]
     if info.get("promise"):
         lines += ["", f"Promise: {info['promise']['sentence']}"]
+    if info.get("boxes"):
+        boxes = info["boxes"]
+        lines += ["", f"Boxes: learned from {boxes['pictures']} annotated pictures; on {boxes['held_out']} that a head had not seen, mean IoU"]
+        lines[-1] += f" {boxes['mean_iou']:.3f} (always the median box: {boxes['median_box_mean_iou']:.3f})."
     found = info.get("licences") or {"not recorded": sum(info.get("pictures", {}).values())}
     lines += ["", "Licences of the pictures it learned from: " + ", ".join(f"{name} ({count})" for name, count in found.items()) + "."]
     opened = "from wordsight.backbones import open_timm\n\ntimm = open_timm()  # with this network among its own" if model.backbone.ours else "import timm\n"
@@ -234,7 +241,19 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         "info": {**record.get("info", {}), "threshold": None if threshold is None else check_threshold(threshold), "path": str(folder)},
         "history": _read_history(folder / "history.csv"),
         "held_out": _read_held_out(folder / "held_out.csv"),
+        "box_head": _box_head(folder / "boxes.safetensors", backbone),
     }
+
+
+def _box_head(path: Path, backbone: Backbone) -> BoxHead | None:
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        return None
+    head = BoxHead.from_arrays(load_file(path))
+    if len(head.mean) != backbone.num_features:
+        raise ValueError("boxes.safetensors does not fit the backbone")
+    return head
 
 
 def _neighbourhood(record: dict | None, arrays: dict[str, np.ndarray]) -> Neighbourhood | None:
@@ -308,15 +327,19 @@ def _read_held_out(path: Path) -> HeldOut | None:
     return HeldOut(names, labels, said, probabilities, np.array([row["stranger"] == "1" for row in rows], dtype=bool))
 
 
-def _draw_history(rows: list[dict], folder: Path) -> None:
-    """Draw the curves of a training in epochs; other recipes have none."""
-    if not any("epoch" in row for row in rows):
+def _draw_history(model: Any, folder: Path) -> None:
+    """Draw the curves of a training in epochs, and of the boxes'; other recipes have none."""
+    epochs = any("epoch" in row for row in model.history)
+    boxes = (model.info.get("boxes") or {}).get("history")
+    if not epochs and not boxes:
         return
     from . import plots
 
     folder.mkdir()
-    for name in ("loss", "accuracy"):
-        (folder / f"{name}.png").write_bytes(plots.png(plots.history(rows, name)))
+    for name in ("loss", "accuracy") if epochs else ():
+        (folder / f"{name}.png").write_bytes(plots.png(plots.history(model.history, name)))
+    if boxes:
+        (folder / "mean_iou.png").write_bytes(plots.png(plots.mean_iou(boxes, model.info["boxes"]["median_box_mean_iou"])))
 
 
 def _swap(building: Path, target: Path) -> None:

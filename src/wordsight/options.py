@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from .errors import InvalidArgument
+
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")]
 NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Write tables only.")]
@@ -19,3 +21,32 @@ Precision = Annotated[
 Engine = Annotated[str, typer.Option("--engine", help="auto, openvino (CPU) or torch (GPU).")]
 Dtype = Annotated[str, typer.Option("--dtype", help="f32, or bf16: faster where the processor has it, slightly less exact.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")]
+Boxes = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--boxes", metavar="ANNOTATIONS", help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml."),
+]
+Exact = Annotated[bool, typer.Option("--exact", help="A true crop and a pass of its own for every part, for comparison; far slower.")]
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Return numbers with commas between.
+
+    Raises:
+        InvalidArgument: they are none.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidArgument(f"{option} takes numbers with commas between, such as 1,1.5; got '{text}'.") from None
+
+
+def sides(text: str, option: str, shape: str) -> tuple[int, int]:
+    """Return two whole numbers with an x between; one alone counts twice.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+        raise InvalidArgument(f"{option} takes {shape} in whole numbers, such as 3x2, or one number; got '{text}'.")
+    return int(parts[0]), int(parts[-1])

@@ -97,6 +97,22 @@ def network(title: str, boxes: list[tuple[str, tuple[int, ...], int]]) -> Figure
     return figure
 
 
+def mean_iou(rows: list[dict], baseline: float) -> Figure:
+    """Draw the mean IoU of held-out pictures' boxes over the epochs, beside that of one box for all.
+
+    Args:
+        rows: one an epoch, with "epoch" and "mean_iou".
+        baseline: mean IoU of the median box.
+    """
+    with _figure((6.4, 4.0)) as figure:
+        axes = figure.add_subplot()
+        axes.plot([row["epoch"] for row in rows], [row["mean_iou"] for row in rows], color=BLUE, marker="o", markersize=3, label="box head")
+        axes.axhline(baseline, color=GREY, linestyle="--", label="median box")
+        axes.set(xlabel="epoch", ylabel="mean IoU, held-out pictures", ylim=(0, 1), title="Boxes")
+        axes.legend(loc="lower right")
+    return figure
+
+
 def confusion_matrix(matrix: np.ndarray, class_names: list[str]) -> Figure:
     """Draw how many pictures of each class were taken for each.
 

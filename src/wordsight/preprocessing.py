@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,11 @@ class Preprocessing:
         """Tell whether a network compiled for one serves the other: scaling is part of it, and so is a fixed size."""
         fixed = self.fit == "area" or self.image_size == other.image_size
         return (self.mean, self.std, self.fit) == (other.mean, other.std, other.fit) and fixed
+
+    def scaled(self, scale: float) -> Preprocessing:
+        """Return the same with sides `scale` times as long, in multiples of 32."""
+        height, width = (max(1, round(side * scale / STRIDE)) * STRIDE for side in self.image_size)
+        return replace(self, image_size=(height, width))
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:

@@ -39,10 +39,7 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
         if counts.skipped:
             print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
         print(f"Results: {printable(results.output)}/predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
-    for name, reason in counts.unreadable[:10]:
-        say(f"Unreadable: {name}: {reason}")
-    if len(counts.unreadable) > 10:
-        say(f"… and {len(counts.unreadable) - 10} more; see the error column of predictions.csv.")
+    _say_some("Unreadable", counts.unreadable, "the error column of predictions.csv")
     raise typer.Exit(1 if counts.unreadable or not math.isfinite(results.threshold) else 0)
 
 
@@ -57,11 +54,12 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
     """Print what was learned from and how well, and exit with 1 where a picture could not be read or a promise not be made."""
     info = model.info
     promise = info.get("promise")
-    code = 1 if info["unreadable"] or (promise and promise["threshold"] is None) else 0
+    boxes = info.get("boxes") or {}
+    code = 1 if info["unreadable"] or boxes.get("skipped") or boxes.get("unreadable") or (promise and promise["threshold"] is None) else 0
     if not first_process():  # of several that train together, one speaks
         raise typer.Exit(code)
     if as_json:
-        fields = ("path", "recipe", "pictures", "unreadable", "left_out", "metrics", "threshold", "promise", "validation_loss")
+        fields = ("path", "recipe", "pictures", "unreadable", "left_out", "metrics", "threshold", "promise", "validation_loss", "boxes")
         print(json.dumps({"classes": model.class_names, **{k: info[k] for k in fields if k in info}}))
         raise typer.Exit(code)
     if layers is not None:
@@ -73,18 +71,22 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
         print(f"Fine-tuning did not lower the validation loss, so the head alone is kept: {before:.4f} before, {after:.4f} after.")
     elif "validation_loss" in info and info["recipe"] == "finetune":
         print("Validation loss: {before:.4f} with the head alone, {after:.4f} fine-tuned.".format(**info["validation_loss"]))
-    if info["kept_for_test"]:
+    if info.get("boxes"):
+        _print_boxes(info["boxes"])
+    if info.get("kept_for_test"):
         print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
-    for name, reason in info["left_out"][:10]:
-        say(f"Left out: {name}: {reason}")
-    if len(info["left_out"]) > 10:
-        say(f"… and {len(info['left_out']) - 10} more left out, listed in the model's wordsight.json (--no-clean keeps them).")
-    for name, reason in info["unreadable"][:10]:
-        say(f"Left out, unreadable: {name}: {reason}")
-    if len(info["unreadable"]) > 10:
-        say(f"… and {len(info['unreadable']) - 10} more, listed in the model's wordsight.json.")
+    _say_some("Left out", info["left_out"], "the model's wordsight.json (--no-clean keeps them)")
+    _say_some("Left out, unreadable", info["unreadable"], "the model's wordsight.json")
     print(f"Model: {printable(info['path'])}")
     raise typer.Exit(code)
+
+
+def _print_boxes(boxes: dict) -> None:
+    mean, simple = boxes["mean_iou"], boxes["median_box_mean_iou"]
+    worth = "" if mean > simple else " They are no better than that and not to be trusted: more annotated pictures are needed."
+    judged = f"on {boxes['held_out']} that a head had not seen: mean IoU {mean:.3f}, always the median box {simple:.3f}."
+    print(f"Boxes, learned from {boxes['pictures']} pictures; {judged}{worth}")
+    _say_some("Not used", [*boxes["skipped"], *boxes["unreadable"]], "the model's wordsight.json")
 
 
 def _print_metrics(info: dict) -> None:
@@ -119,11 +121,60 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
     if result.counted_as:
         print("Counted as " + "; ".join(f"{rest}: {', '.join(n for n, r in result.counted_as.items() if r == rest)}" for rest in {*result.counted_as.values()}))
     print(f"Report: {printable(result.output)}/evaluation.json, predictions.csv, plots, and mistakes.png if there are any")
-    for name, reason in result.unreadable[:10]:
-        say(f"Unreadable: {name}: {reason}")
-    if len(result.unreadable) > 10:
-        say(f"… and {len(result.unreadable) - 10} more, listed in evaluation.json.")
+    _say_some("Unreadable", result.unreadable, "evaluation.json")
     raise typer.Exit(1 if result.unreadable else 0)
+
+
+def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
+    """Print how right boxes are, beside those that look at no picture, and exit with 1 where something could not be read."""
+    missing = result.unreadable or result.skipped
+    if as_json:
+        print(json.dumps(result.as_json()))
+        raise typer.Exit(1 if missing else 0)
+    rows = []
+    for name, figures in result.kinds.items():
+        means = ["–" if e.value is None else f"{e.value:.3f} ({e.low:.3f}–{e.high:.3f})" for e in (figures.mean_iou, figures.box_accuracy)]
+        at = "" if figures.threshold is None else f" at {figures.threshold:.2f}"
+        rows.append([name, *means, f"{figures.max_box_acc:.3f}{at}", f"{figures.max_box_acc_v2:.3f}"])
+    print_table([f"box ({result.pictures} pictures)", "mean IoU", "mean share at IoU 0.3, 0.5, 0.7", "MaxBoxAcc", "MaxBoxAccV2"], rows, "")
+    print(f"The median box is that of {result.median_of}.")
+    if result.ap:
+        print(f"Detections, {result.objects} objects: AP " + ", ".join(f"{value:.3f} at IoU {iou}" for iou, value in result.ap.items()) + ".")
+    if result.unknown:
+        print(f"Classes that the model doesn't know, left out of the AP: {', '.join(result.unknown)}.")
+    if result.output is not None:
+        print(f"Report: {printable(result.output)}/boxes.json, boxes.csv, boxes.png (truth beside prediction)")
+    _say_some("Not used", result.skipped, "boxes.json")
+    _say_some("Unreadable", result.unreadable, "boxes.json")
+    raise typer.Exit(1 if missing else 0)
+
+
+def print_detections(found: Any, as_json: bool) -> NoReturn:
+    """Print how many of each class were found, and exit with 1 where a picture could not be read or nothing may be found at all."""
+    if found.unreadable and len(found.unreadable) == found.pictures:
+        name, reason = found.unreadable[0]
+        raise InvalidArgument(f"None of the {found.pictures} pictures can be read; the first: '{name}': {reason}.")
+    nothing = not math.isfinite(found.threshold)
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        heading = "detections" if nothing else f"detections (probability ≥ {found.threshold:.4g})"
+        print_table(["class", heading], [[name, str(found.counts[name])] for name in found.class_names if name != found.catch_all], "")
+        print(f"Photos: {found.pictures}, something found in {found.with_any}.")
+        if nothing:
+            print("The model's promise leaves it no threshold; give one with -t.")
+        if found.output is not None:
+            drawn = ", images/ (rectangles), heatmaps/ (score maps)" if found.drawn else ""
+            print(f"Results: {printable(found.output)}/detections.csv, detections.jsonl{drawn}")
+    _say_some("Unreadable", found.unreadable, "detections.csv")
+    raise typer.Exit(1 if found.unreadable or nothing else 0)
+
+
+def _say_some(what: str, items: list[tuple[str, str]], where: str) -> None:
+    for name, reason in items[:10]:
+        say(f"{what}: {name}: {reason}")
+    if len(items) > 10:
+        say(f"… and {len(items) - 10} more, listed in {where}.")
 
 
 def _print_others(others: Any) -> None:

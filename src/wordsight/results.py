@@ -22,12 +22,31 @@ from PIL import Image
 from .dataset import RESULT_FOLDERS, PictureFile
 from .errors import InvalidArgument
 from .home import lock_folder, write_atomic, writing
-from .images import MAX_LONGEST
-from .localize import MASK_THRESHOLD, upsample
+from .localize import MASK_THRESHOLD
+from .overlay import segmentation, superimpose, to_jpeg
 
 FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
-JPEG_QUALITY = 88
+PART_FIELDS = ("file_name", "part", "x_min", "y_min", "x_max", "y_max", "label", "top_label", "probability", "answers")
 MARKER = ".wordsight-results"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a picture shows.
+
+    Attributes:
+        xyxy: where the part lies, in pixels of the upright original.
+        label: class name, or None where the part is rejected.
+        top_label: the best guess, whether accepted or not.
+        probability: calibrated probability of `top_label`, 0–1.
+        stranger: whether it was rejected because it resembles nothing the model learned from.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    label: str | None
+    top_label: str
+    probability: float
+    stranger: bool
 
 
 @dataclass
@@ -46,6 +65,8 @@ class Prediction:
         error: None, or why the file could not be read.
         stranger: whether it was rejected because it lies outside what the model learned from.
         map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
+        parts: what parts of the picture show, where they were looked at; in parts.csv.
+        part: `xyxy` of the part whose answer this is, or None where it is the whole picture's.
     """
 
     file_name: str
@@ -59,6 +80,8 @@ class Prediction:
     error: str | None = None
     stranger: bool = False
     map: np.ndarray | None = None
+    parts: list[Part] = field(default_factory=list)
+    part: tuple[float, float, float, float] | None = None
 
     def record(self) -> dict:
         """Return the fields of `predictions.jsonl`, in order."""
@@ -150,9 +173,10 @@ class ResultsWriter:
         output: the folder; made if need be. What an earlier run wrote there is replaced, other files are left alone.
         class_names: names that become folders.
         pictures: whether to write originals, heat maps and masks, or tables only.
+        parts: whether parts of pictures are looked at, which get a table of their own.
     """
 
-    def __init__(self, output: Path, class_names: list[str], pictures: bool = True) -> None:
+    def __init__(self, output: Path, class_names: list[str], pictures: bool = True, parts: bool = False) -> None:
         self.output, self.pictures = output, pictures
         self._folders = _folder_names(class_names)
         self._old = _drawn_by_earlier_run(output)
@@ -162,7 +186,7 @@ class ResultsWriter:
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
         if pictures:
-            _refuse_foreign_folders(output)
+            refuse_foreign_folders(output)
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(output)
@@ -172,8 +196,9 @@ class ResultsWriter:
             self._table = open(output / ".predictions.csv.part", "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
             self._rows = csv.writer(self._table)
             self._rows.writerow(FIELDS)
+            self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
 
-    def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int]) -> None:
+    def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int], mask_threshold: float = MASK_THRESHOLD) -> None:
         """Write one accepted picture's original, heat map and mask, and note their paths. Safe from many threads.
 
         Args:
@@ -181,17 +206,18 @@ class ResultsWriter:
             file: the original.
             image: upright RGB, possibly reduced.
             size: (height, width) of the upright original.
+            mask_threshold: of the map's peak, from which the mask is cut.
         """
         if not self.pictures or prediction.label is None or prediction.map is None:
             return
         folder = self._folders[prediction.label]
-        name = _safe_name(prediction.file_name)
+        name = safe_name(prediction.file_name)
         original = f"images/{folder}/{name}"
         heatmap = self._reserve(f"heatmaps/{folder}/{name}", ".jpg")
         mask = self._reserve(f"masks/{folder}/{name}", ".png")
         with writing(self.output):
-            write_atomic(self.output / heatmap, superimpose(image, prediction.map, prediction.box_xyxy, size))
-            write_atomic(self.output / mask, segmentation(prediction.map, size))
+            write_atomic(self.output / heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size)))
+            write_atomic(self.output / mask, segmentation(prediction.map, size, mask_threshold))
             self._copied.append(_link_or_copy(file.path, self.output / original))
         self._new.add(original)
         prediction.heatmap, prediction.mask = heatmap, mask
@@ -218,6 +244,10 @@ class ResultsWriter:
             self._lines.write(json.dumps(record) + "\n")
             cells = [json.dumps(value) if isinstance(value, dict | list) else value for value in record.values()]
             self._rows.writerow(cells)
+        if self._parts is not None:
+            for number, part in enumerate(prediction.parts, start=1):
+                answers = "true" if prediction.part == part.xyxy else "false"
+                self._parts.append([prediction.file_name, number, *part.xyxy, part.label or "", part.top_label, round(part.probability, 6), answers])
 
     def finish(self, counts: Counts) -> None:
         """Put the tables in place and remove what an earlier run drew and this one did not."""
@@ -226,12 +256,14 @@ class ResultsWriter:
             self._table.close()
             os.replace(self.output / ".predictions.jsonl.part", self.output / "predictions.jsonl")
             os.replace(self.output / ".predictions.csv.part", self.output / "predictions.csv")
-            if counts.skipped:
-                text = io.StringIO()
-                csv.writer(text).writerows([["file_name"], *[[name] for name in counts.skipped]])
-                write_atomic(self.output / "skipped.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-            else:
-                (self.output / "skipped.csv").unlink(missing_ok=True)
+            skipped = [["file_name"], *[[name] for name in counts.skipped]] if counts.skipped else None
+            for name, rows in (("skipped.csv", skipped), ("parts.csv", self._parts)):
+                if rows is not None:
+                    text = io.StringIO()
+                    csv.writer(text).writerows(rows)
+                    write_atomic(self.output / name, text.getvalue().encode("utf-8", "surrogateescape"))
+                else:
+                    (self.output / name).unlink(missing_ok=True)
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
         self._release()
@@ -250,7 +282,7 @@ class ResultsWriter:
             self._lock = None
 
 
-def _refuse_foreign_folders(output: Path) -> None:
+def refuse_foreign_folders(output: Path) -> None:
     """Refuse to draw into folders that no run of ours made: what is in them may be somebody's only copy.
 
     Raises:
@@ -261,41 +293,6 @@ def _refuse_foreign_folders(output: Path) -> None:
     for name in RESULT_FOLDERS:
         if (output / name).exists():
             raise InvalidArgument(f"'{output / name}' was there before and is no result of wordsight. Choose another folder with -o.")
-
-
-def superimpose(image: Image.Image, heatmap: np.ndarray, box: list[float] | None, size: tuple[int, int]) -> bytes:
-    """Return a JPEG of the picture with its heat map laid over it and the box drawn.
-
-    Args:
-        image: upright RGB, possibly smaller than `size`.
-        heatmap: (h, w), 0–1.
-        box: `xyxy` in pixels of `size`, or None.
-        size: (height, width) of the original.
-    """
-    import cv2
-
-    picture = np.asarray(image)[:, :, ::-1]  # RGB -> BGR
-    height, width = picture.shape[:2]
-    heat = upsample(heatmap, (height, width))
-    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    laid_over = cv2.addWeighted(picture, 0.6, colours, 0.4, 0.0)
-    if box is not None:
-        scale = np.array([width / size[1], height / size[0]] * 2)
-        x_min, y_min, x_max, y_max = np.round(np.array(box) * scale).astype(int).tolist()
-        cv2.rectangle(laid_over, (x_min, y_min), (x_max - 1, y_max - 1), (255, 255, 255), max(2, round(max(height, width) / 250)))
-    return cv2.imencode(".jpg", laid_over, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-
-
-def segmentation(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> bytes:
-    """Return a PNG mask of the original's (height, width) `size`: 255 where the heat map reaches `threshold`, else 0."""
-    import cv2
-
-    scale = min(1.0, MAX_LONGEST / max(size))
-    drawn = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    mask = (upsample(heatmap, drawn) >= threshold).astype(np.uint8) * 255
-    # Enlarged as bytes: floats of a very large picture would take gigabytes.
-    full = mask if drawn == size else cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
-    return cv2.imencode(".png", full, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def _link_or_copy(source: Path, target: Path) -> int:
@@ -323,7 +320,7 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
     return folders
 
 
-def _safe_name(name: str) -> str:
+def safe_name(name: str) -> str:
     """Return a relative path below which nothing can climb out."""
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
@@ -346,7 +343,7 @@ def _drawn_by_earlier_run(output: Path) -> set[str]:
                 row = json.loads(line)
                 if row.get("heatmap") and row.get("mask"):
                     folder = row["heatmap"].split("/")[1]
-                    drawn |= {row["heatmap"], row["mask"], f"images/{folder}/{_safe_name(row['file_name'])}"}
+                    drawn |= {row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"}
     except (OSError, ValueError, AttributeError, IndexError, TypeError):
         return set()  # no earlier run of ours: nothing here is ours to remove
     root = output.resolve()

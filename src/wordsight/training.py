@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from .annotations import BoxSet, read_boxes
 from .backbones import DEFAULT_BACKBONE, load_backbone, with_image_size
-from .classifier import Classifier, Progress
+from .classifier import Classifier, Progress, load
 from .dataset import LabelledSet, PictureFile, read_labelled
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
@@ -50,6 +51,8 @@ def train(
     precision: float | None = None,
     image_size: int | None = None,
     tuning: Tuning | None = None,
+    boxes: str | os.PathLike | None = None,
+    from_model: str | os.PathLike | None = None,
 ) -> Classifier:
     """Train a classifier from labelled pictures and save it.
 
@@ -75,21 +78,79 @@ def train(
         precision: choose the threshold so that labels are right at least so often, at 95 % confidence; see `Classifier.promise`.
         image_size: side in pixels of a square picture's input; by default the backbone's own.
         tuning: settings of the recipes other than "probe".
+        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `read_boxes`). They then name the pictures and classes to learn from, and
+            `data` is the pictures' folder. A box head is trained on the same backbone, after the classifier.
+        from_model: with `boxes`, a model to add the box head to, instead of training one; its class answers stay as they are, and
+            without `output` it is saved where it was.
 
     Raises:
         NotFound, InvalidArgument: the data can't be trained on, or a setting is wrong.
         BackboneUnavailable: the backbone can't be had.
         OutputError: the model can't be written.
     """
-    labelled = read_labelled(data, min_classes=1 if positive else 2)
+    if from_model is not None and boxes is None:
+        raise InvalidArgument("--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training one, use --continue.")
+    how = Embedding(backbone, engine, dtype, progress, image_size)
+    told = _Settings(recipe, seed, clean, positive, negatives, precision, tuning)
+    if boxes is not None:
+        return _train_with_boxes(read_boxes(boxes, data), output, from_model, how, told)
+    return _train_read(read_labelled(data, min_classes=1 if positive else 2), output, how, told)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What `train` was told, but for where and how to embed."""
+
+    recipe: str
+    seed: int
+    clean: bool
+    positive: str | None
+    negatives: str | os.PathLike | None
+    precision: float | None
+    tuning: Tuning | None
+
+
+def _train_read(labelled: LabelledSet, output: str | os.PathLike | None, how: Embedding, told: _Settings) -> Classifier:
+    """Train a classifier from a set already read."""
+    positive, negatives, precision = told.positive, told.negatives, told.precision
     if negatives is not None and positive is None:
         raise InvalidArgument("--negatives needs --positive: the one class that the others are set against.")
     if positive is not None:
         labelled = one_against_rest(labelled, positive, None if negatives is None else expand(negatives))
     if precision is not None:
         check_precision(precision)
-    how = Embedding(backbone, engine, dtype, progress, image_size)
-    return train_labelled(labelled, output, recipe, how, seed, clean=clean, precision=precision, tuning=tuning)
+    return train_labelled(labelled, output, told.recipe, how, told.seed, clean=told.clean, precision=precision, tuning=told.tuning)
+
+
+def _train_with_boxes(labelled: BoxSet, output: str | os.PathLike | None, from_model: str | os.PathLike | None, how: Embedding, told: _Settings) -> Classifier:
+    """Train or load a classifier, then its box head; see `train`."""
+    names = labelled.class_names
+    if from_model is None:
+        if len(names) == 1 and told.positive is None:
+            raise InvalidArgument(f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive {names[0]} --negatives FOLDER, or --from MODEL.")
+        model = _train_read(LabelledSet([picture.file for picture in labelled.pictures], names, []), output, how, told)
+    else:
+        changes = told.tuning not in (None, Tuning()) or told.positive or told.precision or how.backbone or how.image_size
+        if told.recipe != "probe" or changes:
+            raise InvalidArgument("--from keeps a model as it is and adds boxes: recipe, backbone, precision and their like don't go with it. Leave them out.")
+        model = load(from_model)
+        model.info["path"] = str(expand(output if output is not None else from_model))
+        check_model_target(Path(model.info["path"]))
+    from .box_recipe import add_boxes
+
+    target = Path(model.info["path"])
+    embedder = Embedder(model.backbone, how.engine, how.dtype)
+    try:
+        sheets = add_boxes(model, labelled, target, embedder, told.seed, how.progress)
+    finally:
+        embedder.cache.close()
+    if first_process():
+        model.save(target)
+        register(target)
+        with writing(target):
+            for name, sheet in sheets.items():
+                write_atomic(target / "plots" / name, sheet)
+    return model
 
 
 @dataclass
@@ -269,8 +330,6 @@ def _unchanged(task: _Task, tuning: Tuning) -> Classifier:
     """Return what there was before fine-tuning: the model gone on from, or the head alone, learned from every picture."""
     if tuning.continue_from is None:
         return _probe(task)
-    from .classifier import load
-
     return load(tuning.continue_from)
 
 

@@ -1,0 +1,49 @@
+"""Give a classifier a box head: show what it learns from, train it, note how well it does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from .annotations import BoxSet
+from .box_metrics import paired_iou
+from .box_sheets import batch_sheet, truth_sheet
+from .box_training import FEWEST, check_backbone, one_batch, train_boxes
+from .classifier import Classifier
+from .embed import Embedder
+from .errors import InvalidArgument
+from .home import write_atomic, writing
+
+log = logging.getLogger("wordsight")
+
+
+def add_boxes(
+    model: Classifier, annotated: BoxSet, target: Path, embedder: Embedder, seed: int, progress: Callable[[int, int, str], None] | None
+) -> dict[str, bytes]:
+    """Train a box head for a model, whose class answers stay as they are, and return sheets for its plots, PNG by name.
+
+    Before training, a batch as it is learned from is drawn beside the model's folder `target`, so that wrong boxes are seen.
+
+    Raises:
+        InvalidArgument: too few pictures, or a backbone that boxes can't be learned on.
+        OutputError: the sheet can't be written.
+    """
+    check_backbone(model)
+    pictures = [picture for picture in annotated.pictures if picture.file.split != "test"]
+    if len(pictures) < FEWEST:
+        raise InvalidArgument(f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}.")
+    batch = batch_sheet(one_batch(pictures, model, seed))
+    before = target.with_name(f"{target.name}-boxes.png")
+    with writing(before):
+        write_atomic(before, batch)
+    log.info("See whether the boxes are right: '%s' shows a batch as it is learned from.", before)
+    trained = train_boxes(model, pictures, embedder, seed, progress)
+    model.box_head = trained.head
+    model.info["boxes"] = {"skipped": annotated.skipped, **trained.record()}
+    if trained.mask_threshold is not None:
+        model.info["mask_threshold"] = trained.mask_threshold
+    overlaps = paired_iou(trained.found, trained.truth).tolist()
+    rows = [(p.file, t, f, o) for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)]
+    before.unlink(missing_ok=True)
+    return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}

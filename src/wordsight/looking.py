@@ -1,0 +1,60 @@
+"""Show where a network looks for a class: a model's, or any word that the backbone itself knows."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from PIL import Image
+
+from .backbones import DEFAULT_BACKBONE, load_backbone
+from .classifier import Classifier, load
+from .embed import Embedder, open_photo
+from .heatmaps import Heatmap, Looking, look
+from .localize import MASK_THRESHOLD
+from .vocabulary import imagenet_synsets, resolve
+
+
+def heatmap(
+    image: str | os.PathLike | Image.Image | np.ndarray,
+    class_name: str | None = None,
+    model: str | os.PathLike | Classifier | None = None,
+    looking: Looking | None = None,
+    backbone: str = DEFAULT_BACKBONE,
+    engine: str = "auto",
+    dtype: str = "f32",
+) -> Heatmap:
+    """Return where a network looks for a class, likely or not.
+
+    Args:
+        image: path, PIL image, or (height, width, 3) uint8 RGB.
+        class_name: a class of the model; without a model any word that WordNet ties to ImageNet classes, whose weights are averaged by
+            how likely each is here. By default the likeliest class.
+        model: model folder or classifier; None: the backbone's own ImageNet classes.
+        looking: method, layer, scales; by default one pass where the head allows.
+        backbone: without a model, the network.
+        engine: "auto", "openvino" or "torch".
+        dtype: "f32" or "bf16".
+
+    Raises:
+        InvalidArgument, UnknownWord: no such class or word, method, layer or scale.
+        UnreadableImage, NotFound: the image or the model can't be read.
+    """
+    if model is not None:
+        classifier = model if isinstance(model, Classifier) else load(model)
+        return classifier.heatmap(image, class_name, looking, engine, dtype)
+    network = load_backbone(backbone)
+    weight, bias = network.imagenet_head()
+    photo = open_photo(image)
+    embedder = Embedder(network, engine, dtype)
+    encoding = embedder.encode(photo, feature_map=True)
+    logits = weight @ encoding.embedding + bias
+    if class_name is None:
+        indices = np.array([int(logits.argmax())])
+        class_name = imagenet_synsets()[int(indices[0])].words[0]
+    else:
+        indices = np.array(resolve(class_name).classes)
+    shares = np.exp(logits[indices] - logits[indices].max())
+    direction = (shares / shares.sum()) @ weight[indices]  # the gradient of the logarithm of the summed probabilities
+    grid = look(photo, embedder, direction.astype(np.float32), looking or Looking(), encoding.feature_map)
+    return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image)

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import wordsight
+from composer import annotated_objects, compose
+from conftest import draw_shape
+from wordsight import Windows
+from wordsight.annotations import Annotated, Box
+from wordsight.box_evaluation import average_precision
+from wordsight.box_metrics import iou
+from wordsight.dataset import PictureFile
+from wordsight.windows import Level, pyramid, representatives, shares, suppress, window_means
+
+
+def test_pyramid_covers_the_picture_to_its_edges():
+    levels = pyramid((756, 1008), (200, 200), (10, 10), 1.5, None)
+    assert len(levels[0].ys) * len(levels[0].xs) == 57 * 82  # the last ones flush with the edges, so a few more than 4,400
+    assert [round(level.window[0]) for level in levels] == [200, 300, 450, 675]
+    for level in levels:
+        assert level.boxes()[0].tolist()[:2] == [0, 0] and level.boxes()[-1].tolist()[2:] == [1008, 756]
+    assert len(pyramid((50, 60), (200, 200), (10, 10), 1.5, None)) == 1  # a picture smaller than the window is one window
+    assert pyramid((50, 60), (200, 200), (10, 10), 1.5, None)[0].boxes().tolist() == [[0, 0, 60, 50]]
+
+
+def test_a_level_split_has_every_window_once():
+    level = pyramid((756, 1008), (200, 150), (10, 20), 1.5, 1)[0]
+    parts = list(level.split((400, 300)))
+    assert len(parts) > 4
+    assert sorted(map(tuple, np.concatenate([part.boxes() for part in parts]).tolist())) == sorted(map(tuple, level.boxes().tolist()))
+    for part in parts:
+        left, top, right, bottom = part.span
+        assert right - left <= 300 + 1e-6 and bottom - top <= 400 + 1e-6
+
+
+def test_window_means_are_what_summing_cells_gives():
+    values = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
+    level = Level((20, 30), np.array([0.0, 7.0, 40.0]), np.array([0.0, 12.0, 50.0]))  # on a picture of 60 × 80, cells of 10 × 10
+    rows, columns = shares(level.ys, 20, 0, 10, 6), shares(level.xs, 30, 0, 10, 8)
+    means = window_means(values, rows, columns)
+    fine = values.repeat(10, axis=1).repeat(10, axis=2)
+    for a, y in enumerate(level.ys.astype(int)):
+        for b, x in enumerate(level.xs.astype(int)):
+            assert np.allclose(means[:, a, b], fine[:, y : y + 20, x : x + 30].mean(axis=(1, 2)), atol=1e-5)
+
+
+def test_the_less_likely_of_two_boxes_over_one_thing_goes():
+    boxes = np.array([[0, 0, 100, 100], [10, 10, 60, 60], [0, 0, 100, 100], [200, 0, 300, 100], [90, 0, 190, 100]], dtype=float)
+    labels, scores = np.array([0, 0, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.95, 0.5])
+    assert suppress(boxes, labels, scores, 0.5).tolist() == [3, 0, 2, 4]
+    assert suppress(boxes, labels, scores, 0.05).tolist() == [3, 0, 2]
+    assert suppress(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), 0.5).tolist() == []
+    boxes[4] = [5, 0, 105, 100]
+    assert representatives(boxes, labels, scores, 0.7).tolist() == [0, 1, 2, 3, 0]
+
+
+def texture(name: str) -> Image.Image:
+    """A photo of a wall, a lawn or a path, 512 × 512."""
+    pytest.importorskip("skimage")
+    import skimage.data
+
+    return Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def pieces(name: str, count: int, seed: int) -> list[Image.Image]:
+    """Random squares of a texture."""
+    rng, image = np.random.default_rng(seed), texture(name)
+    corners = [(int(rng.integers(0, 512 - side)), int(rng.integers(0, 512 - side)), side) for side in rng.integers(100, 300, count).tolist()]
+    return [image.crop((x, y, x + side, y + side)) for x, y, side in corners]
+
+
+@pytest.fixture(scope="module")
+def yes_or_no(tmp_path_factory):
+    """A model of brick against lawn and gravel: its folder."""
+    folder = tmp_path_factory.mktemp("one")
+    for kind, names in (("brick", ("brick",)), ("not_brick", ("grass", "gravel"))):
+        (folder / "data" / kind).mkdir(parents=True)
+        for name in names:
+            for number, piece in enumerate(pieces(name, 24, 1)):
+                piece.save(folder / "data" / kind / f"{name}{number}.png")
+    wordsight.train(folder / "data", folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """Two pieces of wall on a lawn: folder and boxes."""
+    folder = tmp_path_factory.mktemp("scene")
+    canvas = Image.new("RGB", (640, 480))
+    lawn, wall = texture("grass"), texture("brick")
+    canvas.paste(lawn, (0, 0))
+    canvas.paste(lawn, (512, 0))
+    boxes = [(40, 30, 200, 190), (370, 250, 590, 430)]
+    for x_min, y_min, x_max, y_max in boxes:
+        canvas.paste(wall.crop((0, 0, x_max - x_min, y_max - y_min)), (x_min, y_min))
+    canvas.save(folder / "scene.png")
+    return folder, np.array(boxes, dtype=float)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_things_are_found_where_they_are(exact, yes_or_no, scene):
+    folder, boxes = scene
+    found = wordsight.detect(folder, yes_or_no, threshold=0.9, windows=Windows((140, 140), 35.0), exact=exact)
+    (picture,) = found
+    assert {d.label for d in picture.detections} == {"brick"}  # what means anything else is no detection
+    overlaps = iou(np.array([d.xyxy for d in picture.detections]), boxes)
+    assert (overlaps.max(axis=0) > 0.3).all() and (overlaps.max(axis=1) > 0.1).all() and len(picture.detections) <= 8  # a wall is many windows wide
+    assert (np.diff([d.probability for d in picture.detections]) <= 0).all()
+    assert picture.map.max() <= 1 and picture.map.shape == (96, 128) and found.exact == exact
+    x, y = ((boxes[0, :2] + boxes[0, 2:]) / 2 / 5).astype(int)
+    assert picture.map[y, x] > 3 * picture.map[-5, 5]
+
+
+def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
+    from wordsight.embed import Embedder
+    from wordsight.images import decode
+    from wordsight.scanning import _decide, _Dense, _Exact
+
+    model = wordsight.load(yes_or_no)
+    image = decode((scene[0] / "scene.png").read_bytes()).image
+    embedder = Embedder(model.backbone)
+    level = pyramid((480, 640), (160, 160), (80, 80), 1.5, 1)[0]
+    maps = []
+    for look in (_Dense(image, (480, 640), model, embedder), _Exact(image, (480, 640), embedder)):
+        parts = list(look.parts(level))
+        scores = [_decide(part, look.join(part, map(look.piece, look.pieces(part))), model, 0.5)[0].ravel() for part in parts]
+        maps.append(np.concatenate(scores))
+    assert np.corrcoef(*maps)[0, 1] > 0.7 and np.abs(maps[0] - maps[1]).mean() < 0.2
+
+
+def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
+    from wordsight import scanning
+    from wordsight.embed import Embedder
+    from wordsight.images import decode
+
+    model = wordsight.load(yes_or_no)
+    image = decode((scene[0] / "scene.png").read_bytes()).image
+    level = pyramid((480, 640), (160, 160), (40, 40), 1.5, 1)[0]
+    features = []
+    for cells in (100_000, 300):
+        monkeypatch.setattr(scanning, "TILE_CELLS", cells)
+        look = scanning._Dense(image, (480, 640), model, Embedder(model.backbone))
+        (part,) = look.parts(level)
+        tiles = list(look.pieces(part))
+        assert (len(tiles) > 1) == (cells == 300)
+        features.append(look.join(part, map(look.piece, tiles)).features)
+    whole, joined = features
+    assert whole.shape == joined.shape and np.corrcoef(whole.ravel(), joined.ravel())[0, 1] > 0.9  # tiles as small as none are in use
+
+
+def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b\nc.png"):
+        (tmp_path / "photos" / name).write_bytes((scene[0] / "scene.png").read_bytes())
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    options = ["--window", "140x150", "--step", 35, "-t", 0.9, "-o", "out"]
+    done = cli("detect", "photos", "-m", yes_or_no, *options, "--json")
+    assert done.returncode == 1 and "broken.jpg" in done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["pictures"] == 3 and summary["pictures_with_detections"] == 2 and list(summary["detections"]) == ["brick"]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "detections.jsonl").read_text().splitlines()]
+    assert [row["error"] is None for row in rows] == [True, True, False] and rows[0]["width"] == 640
+    assert rows[0]["detections"] == rows[1]["detections"] and set(rows[0]["detections"][0]) == {"label", "probability", "xyxy"}
+    with open(tmp_path / "out" / "detections.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 2 * len(rows[0]["detections"]) + 1 and table[-1]["error"]
+    for row in rows[:2]:
+        for key in ("picture", "heatmap"):
+            with Image.open(tmp_path / "out" / row[key]) as image:
+                assert image.size == (640, 480)
+    assert not list((tmp_path / "out").rglob("*.part"))
+    again = cli("detect", "photos", "-m", yes_or_no, *options, "--no-pictures")
+    assert again.returncode == 1 and "brick" in again.stdout
+    assert cli("detect", "photos", "-m", yes_or_no, "-o", "photos").returncode in (1, 2)
+    assert (tmp_path / "photos" / "a.png").read_bytes() == (scene[0] / "scene.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window", "5"], "at least 16 pixels"),
+        (["--window", "big"], "WIDTHxHEIGHT"),
+        (["--step", "0"], "at least 1 pixel"),
+        (["--levels", "0"], "between 1 and 20"),
+        (["--factor", "1"], "between 1.1 and 4"),
+        (["--overlap", "2"], "between 0 and 1"),
+        (["-t", "99"], "For 99 % write 0.99"),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, message, yes_or_no, scene, cli):
+    done = cli("detect", scene[0], "-m", yes_or_no, *options)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
+    """The small brick network has dense layers, so windows can't share a pass."""
+    rng = np.random.default_rng(0)
+    for kind in ("disc", "not_disc"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for i in range(6):
+            picture = draw_shape("disc", i)[0] if kind == "disc" else Image.fromarray(rng.integers(90, 150, (200, 200, 3), dtype=np.uint8))
+            picture.save(tmp_path / "data" / kind / f"{i}.png")
+    tuning = wordsight.Tuning(epochs=1)
+    model = wordsight.train(tmp_path / "data", tmp_path / "model", "scratch", "brick_cnn", tuning=tuning, positive="disc")
+    found = wordsight.detect(scene[0], model, threshold=0.0, windows=Windows((200, 200), 100.0, 1))
+    assert found.exact and found.pictures == 1 and next(iter(found)).windows == 4 * 6  # rows 0, 100, 200, 280; columns 0 … 400, 440
+
+
+def test_average_precision_by_hand():
+    def picture(name, *boxes):
+        return Annotated(PictureFile(name, name), (100, 100), [Box("a", box) for box in boxes])
+
+    one, two = picture("1", (0, 0, 50, 50)), picture("2", (0, 0, 50, 50), (50, 50, 100, 100))
+    perfect = [(one, [("a", 0.9, (0, 0, 50, 50))]), (two, [("a", 0.8, (0, 0, 50, 50)), ("a", 0.7, (50, 50, 100, 100))])]
+    assert average_precision(perfect, ["a"]) == {"0.3": 1.0, "0.5": 1.0, "0.5:0.95": 1.0}
+    half = [(one, [("a", 0.9, (0, 0, 50, 20))]), (two, [])]  # IoU 0.4 with one of three
+    found = average_precision(half, ["a"])
+    assert found["0.3"] == pytest.approx(1 / 3, abs=0.01) and found["0.5"] == 0
+    assert average_precision([(one, [])], ["a"]) == {"0.3": 0.0, "0.5": 0.0, "0.5:0.95": 0.0}
+    assert average_precision([(one, [])], ["b"]) == {}
+
+
+def test_objects_on_streets(data, tmp_path):
+    """Composed scenes: found where they were pasted, and well above windows left as they are."""
+    from wordsight.dataset import LabelledSet
+    from wordsight.images import decode
+    from wordsight.training import train_labelled
+
+    known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
+    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names, []), tmp_path / "model")
+    streets = [decode(path.read_bytes()).image for path in sorted((data / "street" / "photos").iterdir())]
+    scenes = compose(annotated_objects(data / "boxes" / "annotations-test.csv"), streets, 8, seed=0)
+    pictures = []
+    for number, scene in enumerate(scenes):
+        scene.image.save(tmp_path / f"{number}.png")
+        (found,) = wordsight.detect(tmp_path / f"{number}.png", model, threshold=0.05)
+        truth = [Box(label, tuple(box)) for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)]
+        detections = [(d.label, d.probability, d.xyxy) for d in found.detections]
+        pictures.append((Annotated(PictureFile(tmp_path / f"{number}.png", str(number)), found.size, truth), detections))
+    found = average_precision(pictures, known.class_names)
+    assert found["0.3"] > 0.7 and found["0.5"] > 0.5
