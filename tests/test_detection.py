@@ -30,12 +30,12 @@ def test_pyramid_covers_the_picture_to_its_edges():
 
 def test_a_level_split_has_every_window_once():
     level = pyramid((756, 1008), (200, 150), (10, 20), 1.5, 1)[0]
-    parts = list(level.split((400, 300)))
+    parts = list(level.split((400, 300), 50))
     assert len(parts) > 4
     assert sorted(map(tuple, np.concatenate([part.boxes() for part in parts]).tolist())) == sorted(map(tuple, level.boxes().tolist()))
     for part in parts:
         left, top, right, bottom = part.span
-        assert right - left <= 300 + 1e-6 and bottom - top <= 400 + 1e-6
+        assert right - left <= 300 + 1e-6 and bottom - top <= 400 + 1e-6 and len(part.boxes()) <= 50
 
 
 def test_window_means_are_what_summing_cells_gives():
@@ -175,10 +175,47 @@ def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli)
             with Image.open(tmp_path / "out" / row[key]) as image:
                 assert image.size == (640, 480)
     assert not list((tmp_path / "out").rglob("*.part"))
-    again = cli("detect", "photos", "-m", yes_or_no, *options, "--no-pictures")
-    assert again.returncode == 1 and "brick" in again.stdout
-    assert cli("detect", "photos", "-m", yes_or_no, "-o", "photos").returncode in (1, 2)
+    again = cli("detect", "photos/a.png", "-m", yes_or_no, *options)  # fewer: what the first run drew of the others goes
+    assert again.returncode == 0 and "brick" in again.stdout
+    assert [path.name for path in sorted((tmp_path / "out" / "detections").iterdir())] == ["a.png.jpg"]
+    taken = cli("detect", "out/detections", "-m", yes_or_no, *options)
+    assert taken.returncode == 2 and "lie where results would be drawn" in taken.stderr
+    foreign = tmp_path / "mine" / "scores"
+    foreign.mkdir(parents=True)
+    assert "is no result of wordsight" in cli("detect", "photos", "-m", yes_or_no, "-o", "mine").stderr
     assert (tmp_path / "photos" / "a.png").read_bytes() == (scene[0] / "scene.png").read_bytes()
+
+
+def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "a.png.jpg", "x" * 250 + ".png"):
+        (tmp_path / "photos" / name).write_bytes((scene[0] / "scene.png").read_bytes())
+    found = list(wordsight.detect(tmp_path / "photos", yes_or_no, tmp_path / "out", windows=Windows((200, 200), 100.0, 1)))
+    assert len({picture.picture for picture in found}) == 3
+    assert all((tmp_path / "out" / path).is_file() for picture in found for path in (picture.picture, picture.heatmap))
+
+
+def test_interrupted_work_ends_the_work_within_it():
+    import time
+
+    from wordsight.threads import parallel_map
+
+    done: list[int] = []
+
+    def inner(number):
+        time.sleep(0.01)
+        done.append(number)
+        return number
+
+    def outer(number):
+        if number == 0:
+            time.sleep(0.2)
+            raise ZeroDivisionError
+        return list(parallel_map(inner, range(1000), 1))
+
+    with pytest.raises(ZeroDivisionError):
+        list(parallel_map(outer, range(4), 2))
+    assert 0 < len(done) < 200  # of 3,000: the others were given up
 
 
 @pytest.mark.parametrize(
@@ -187,6 +224,7 @@ def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli)
         (["--window", "5"], "at least 16 pixels"),
         (["--window", "big"], "WIDTHxHEIGHT"),
         (["--step", "0"], "at least 1 pixel"),
+        (["--step", "nan"], "at least 1 pixel"),
         (["--levels", "0"], "between 1 and 20"),
         (["--factor", "1"], "between 1.1 and 4"),
         (["--overlap", "2"], "between 0 and 1"),

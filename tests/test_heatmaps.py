@@ -95,6 +95,7 @@ def test_scales_and_mirror_average(shapes_model, disc):
         (Looking("cubism"), "Unknown heat map method 'cubism'. Choose one of: auto, gradcam"),
         (Looking(layer="blocks.33"), "has no layer 'blocks.33'. Some that it has: blocks.3"),
         (Looking("gradcam", "global_pool.flatten"), "does not tell places apart"),
+        (Looking("gradcam", "global_pool.pool"), "does not tell places apart"),
         (Looking(scales=()), "Scales must lie between"),
         (Looking(scales=(9.0,)), "Scales must lie between"),
     ],
@@ -151,6 +152,14 @@ def test_parts_of_a_feature_map_are_means_over_quarters(shapes_model, disc):
     height = whole.feature_map.shape[1] // 2
     half = part_embeddings(photo, embedder, Closer((2, 1)), whole.feature_map)[0][1]
     assert whole.feature_map.shape[1] % 2 or np.allclose(half, whole.feature_map[:, :height].mean(axis=(1, 2)), atol=1e-4)
+
+
+def test_no_base_height_makes_a_panorama_too_large():
+    from wordsight.quadrants import MOST_PIXELS, _input
+
+    for size in ((128, 1280), (1280, 128), (1, 5000), (960, 1280)):
+        height, width = _input(1280, size)
+        assert height * width <= 1.3 * MOST_PIXELS and height >= 32 and width >= 32
 
 
 def small_in_a_corner(kind: str) -> tuple[Image.Image, tuple[int, int]]:

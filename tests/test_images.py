@@ -126,3 +126,19 @@ def test_size_and_picture_agree_for_turned_files_of_every_kind(kind):
     exif[0x0112] = 6
     photo = decode(encoded(Image.new("RGB", (300, 200)), kind, exif=exif))
     assert photo.size == (300, 200) == photo.image.size[::-1]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_a_header_says_what_decoding_gives(kind, tmp_path):
+    from wordsight.images import header
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / f"turned.{kind}", exif=exif)
+    stored, upright, orientation = header(tmp_path / f"turned.{kind}")
+    assert (stored, upright, orientation) == ((40, 60), (60, 40), 6)
+    assert decode((tmp_path / f"turned.{kind}").read_bytes()).size == upright
+    with pytest.raises(UnreadableImage, match="empty file"):
+        header(b"")
+    with pytest.raises(UnreadableImage, match="not a picture"):
+        header(b"neither this nor that")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .annotations import BoxSet
+from .annotations import Annotated, BoxSet
 from .box_metrics import paired_iou
 from .box_sheets import batch_sheet, truth_sheet
 from .box_training import FEWEST, check_backbone, one_batch, train_boxes
 from .classifier import Classifier
 from .embed import Embedder
 from .errors import InvalidArgument
-from .home import write_atomic, writing
+from .home import first_process, write_atomic, writing
 
 log = logging.getLogger("wordsight")
 
@@ -29,15 +31,14 @@ def add_boxes(
         InvalidArgument: too few pictures, or a backbone that boxes can't be learned on.
         OutputError: the sheet can't be written.
     """
-    check_backbone(model)
-    pictures = [picture for picture in annotated.pictures if picture.file.split != "test"]
-    if len(pictures) < FEWEST:
-        raise InvalidArgument(f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}.")
+    check_backbone(model.backbone)
+    pictures = check_pictures(annotated)
     batch = batch_sheet(one_batch(pictures, model, seed))
-    before = target.with_name(f"{target.name}-boxes.png")
-    with writing(before):
-        write_atomic(before, batch)
-    log.info("See whether the boxes are right: '%s' shows a batch as it is learned from.", before)
+    before = _free_name(target)
+    if first_process():
+        with writing(before):
+            write_atomic(before, batch)
+        log.info("See whether the boxes are right: '%s' shows a batch as it is learned from.", before)
     trained = train_boxes(model, pictures, embedder, seed, progress)
     model.box_head = trained.head
     model.info["boxes"] = {"skipped": annotated.skipped, **trained.record()}
@@ -45,5 +46,24 @@ def add_boxes(
         model.info["mask_threshold"] = trained.mask_threshold
     overlaps = paired_iou(trained.found, trained.truth).tolist()
     rows = [(p.file, t, f, o) for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)]
-    before.unlink(missing_ok=True)
+    if first_process():
+        before.unlink(missing_ok=True)
     return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
+
+
+def check_pictures(annotated: BoxSet) -> list[Annotated]:
+    """Return the pictures to learn from: all that are not marked "test".
+
+    Raises:
+        InvalidArgument: they are too few.
+    """
+    pictures = [picture for picture in annotated.pictures if picture.file.split != "test"]
+    if len(pictures) < FEWEST:
+        raise InvalidArgument(f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}.")
+    return pictures
+
+
+def _free_name(target: Path) -> Path:
+    """Return where to draw the batch: beside the model's folder, over nothing that is there."""
+    names = itertools.chain([f"{target.name}-boxes.png"], (f"{target.name}-boxes-{number}.png" for number in itertools.count(2)))
+    return next(path for name in names if not os.path.lexists(path := target.with_name(name)))

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from .annotations import Annotated
+from .backbones import Backbone
 from .box_head import EDGES, FAR, NEAR, OUTWARD, PLANES, SHAPES, BoxHead, centres
 from .box_metrics import box_accuracy, paired_iou
 from .box_views import view
@@ -111,7 +112,7 @@ def train_boxes(model: Classifier, pictures: list[Annotated], embedder: Embedder
     Raises:
         InvalidArgument: fewer than five pictures can be read, or the backbone gives no feature map.
     """
-    check_backbone(model)
+    check_backbone(model.backbone)
     directions = _directions(pictures, embedder, seed)
     samples, unreadable = _samples(model, pictures, embedder, directions, seed, progress)
     if len(samples) < FEWEST:
@@ -128,14 +129,14 @@ def train_boxes(model: Classifier, pictures: list[Annotated], embedder: Embedder
     return TrainedBoxes(head, history, [s.picture for s in held], found, truth, median, _mask_threshold(samples), len(samples), unreadable)
 
 
-def check_backbone(model: Classifier) -> None:
+def check_backbone(backbone: Backbone) -> None:
     """Refuse a backbone that a box head can't stand on.
 
     Raises:
         InvalidArgument: its embedding is not the mean of a feature map.
     """
-    if not model.backbone.pooled:
-        raise InvalidArgument(f"'{model.backbone.name}' gives no feature map that boxes can be learned from. Use the default backbone, or another with one.")
+    if not backbone.pooled:
+        raise InvalidArgument(f"'{backbone.name}' gives no feature map that boxes can be learned from. Use the default backbone, or another with one.")
 
 
 def one_batch(pictures: list[Annotated], model: Classifier, seed: int) -> list[tuple[np.ndarray, np.ndarray, str]]:

@@ -25,7 +25,7 @@ from .model_folder import DEFAULT_THRESHOLD, check_threshold, read_model, write_
 from .neighbourhood import Neighbourhood
 from .promise import HeldOut, Promise, keep_promise
 from .quadrants import Closer, part_embeddings
-from .results import Counts, Part, Prediction, Results, ResultsWriter
+from .results import Counts, Part, Prediction, Results, ResultsWriter, refuse_photos_among_results
 from .runtime import callers
 from .threads import parallel_map
 from .words_head import Gate
@@ -154,7 +154,7 @@ class Classifier:
         folder = None if output is None else expand(output)
         found = find_pictures(sources, exclude=folder)
         if folder is not None:
-            _refuse_photos_among_results(found.pictures, folder)
+            refuse_photos_among_results(found.pictures, folder, RESULT_FOLDERS)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
         writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None)
@@ -271,11 +271,13 @@ class Classifier:
         """
         if class_name is not None and class_name not in self.class_names:
             raise InvalidArgument(f"The model has no class '{class_name}'; it knows: {', '.join(self.class_names)}.")
+        looking = looking or Looking()
+        looking.check(self.backbone)
         photo = open_photo(image)
         embedder = Embedder(self.backbone, engine, dtype)
         encoding = embedder.encode(photo, feature_map=True)
         index = int(self.head.logits(encoding.embedding[None])[0].argmax()) if class_name is None else self.class_names.index(class_name)
-        grid = look(photo, embedder, self.head.weight[index], looking or Looking(), encoding.feature_map)
+        grid = look(photo, embedder, self.head.weight[index], looking, encoding.feature_map)
         return Heatmap(self.class_names[index], grid, photo.size, self.mask_threshold, photo.image)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -306,15 +308,3 @@ def load(path: str | os.PathLike) -> Classifier:
         BackboneUnavailable: its network can't be built here.
     """
     return Classifier(**read_model(path))
-
-
-def _refuse_photos_among_results(pictures: list[PictureFile], output: Path) -> None:
-    """Refuse to draw over the very photos that are read.
-
-    Raises:
-        InvalidArgument: a photo lies where results would be drawn.
-    """
-    ours = [(output / name).resolve() for name in RESULT_FOLDERS]
-    for folder in {picture.path.parent for picture in pictures}:
-        if any(folder.resolve().is_relative_to(path) for path in ours):
-            raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")

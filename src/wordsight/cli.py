@@ -12,7 +12,7 @@ from . import cli_data, cli_info
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline, run_app
 from .errors import InvalidArgument
-from .options import BackboneName, Boxes, Dtype, Engine, Exact, Json, NoPictures, Offline, Output, Precision, Threshold, numbers, sides
+from .options import BackboneName, Boxes, Dtype, Engine, Exact, Json, Mirror, NoPictures, Offline, Output, Precision, Scales, Threshold, numbers, sides
 from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_training, say
 from .progress import show_progress
 
@@ -181,8 +181,8 @@ def predict_command(
     exact: Exact = False,
     heatmap: Annotated[str, typer.Option("--heatmap", metavar="METHOD", help="auto (one pass where possible), gradcam, gradcam++ or layercam.")] = "auto",
     layer: Annotated[Optional[str], typer.Option("--layer", help="Layer for heat maps by gradients. [default: found by itself]")] = None,  # noqa: UP045
-    scales: Annotated[str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")] = "1",
-    mirror: Annotated[bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")] = False,
+    scales: Scales = "1",
+    mirror: Mirror = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -264,6 +264,8 @@ def evaluate_command(
         typer.Option("--others", metavar="DIR", help="Pictures that show none of the classes, which should get no label; may be given several times."),
     ] = None,
     boxes: Boxes = None,
+    scales: Scales = "1",
+    mirror: Mirror = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -286,12 +288,16 @@ def evaluate_command(
     go_offline(offline)
     if boxes is not None:
         from .box_evaluation import evaluate_boxes
+        from .heatmaps import Looking
 
         if others or threshold is not None:
             raise InvalidArgument("--boxes measures boxes whatever the probability, so -t and --others don't go with it. Leave them out.")
+        looking = Looking(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
-            measured = evaluate_boxes(boxes, model, data, output, engine, dtype, progress)
+            measured = evaluate_boxes(boxes, model, data, output, engine, dtype, progress, looking=looking)
         print_box_evaluation(measured, as_json)
+    if mirror or scales != "1":
+        raise InvalidArgument("--scales and --mirror say how heat maps are made, which only --boxes measures. Add it, or leave them out.")
     with show_progress() as progress:
         result = evaluate(data, model, output, threshold, others, engine, dtype, progress)
     print_evaluation(result, as_json)

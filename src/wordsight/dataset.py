@@ -108,7 +108,13 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
     else:
         raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
     class_names = sorted({picture.label for picture in pictures if picture.label is not None})
-    _check_class_names(class_names, source, min_classes)
+    if len(class_names) < min_classes:
+        got = f"only '{class_names[0]}'" if class_names else "none"
+        raise InvalidArgument(
+            f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
+            "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
+        )
+    check_class_names(class_names)
     return LabelledSet(pictures, class_names, skipped)
 
 
@@ -132,13 +138,12 @@ def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = No
     return LabelledSet([picture for picture in pictures if picture.label is not None], class_names, labelled.skipped)
 
 
-def _check_class_names(class_names: list[str], source: str | os.PathLike, min_classes: int) -> None:
-    if len(class_names) < min_classes:
-        got = f"only '{class_names[0]}'" if class_names else "none"
-        raise InvalidArgument(
-            f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
-            "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
-        )
+def check_class_names(class_names: list[str]) -> None:
+    """Refuse names that differ only by case or blanks.
+
+    Raises:
+        InvalidArgument: there are such.
+    """
     by_folded: dict[str, str] = {}
     for name in class_names:
         twin = by_folded.setdefault(fold(name), name)

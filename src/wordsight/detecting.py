@@ -24,14 +24,16 @@ from .home import expand, lock_folder, write_atomic, writing
 from .images import LARGE_PIXELS, decode, header
 from .model_folder import DEFAULT_THRESHOLD, check_threshold
 from .overlay import COLOURS, rectangle, superimpose, to_jpeg
-from .results import MARKER, refuse_foreign_folders, safe_name
+from .results import refuse_foreign_folders, refuse_photos_among_results, safe_name, with_suffix
 from .scanning import can_be_dense, network_scale, scan
 from .threads import parallel_map
 from .windows import SMALLEST_STEP, Level, pyramid
 
-FOLDERS = ("images", "heatmaps")
+FOLDERS = ("detections", "scores")
+MARKER = ".wordsight-detections"
 COLUMNS = ("file_name", "label", "probability", "x_min", "y_min", "x_max", "y_max", "error")
 SMALLEST_WINDOW = 16  # pixels
+LARGEST_STEP = 100_000  # pixels
 WINDOW = 1 / 4  # of the picture's shorter side, where no window is given
 STEP = 1 / 8  # of the window, where no step is given
 FACTOR = 1.5
@@ -167,7 +169,7 @@ class Windows:
 
     Attributes:
         window: (height, width) in pixels of the smallest; None: a quarter of the picture's shorter side.
-        step: pixels from one to the next at the smallest; None: an eighth of the window.
+        step: pixels from one to the next at the smallest, no less than 1/64 of the window; None: an eighth of it.
         levels: levels of the pyramid; None: as many as fit.
         factor: how much larger the windows of the next level are.
         overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one goes.
@@ -187,8 +189,8 @@ class Windows:
         """
         if self.window is not None and min(self.window) < SMALLEST_WINDOW:
             raise InvalidArgument(f"A window must be at least {SMALLEST_WINDOW} pixels wide and high, got {self.window[1]}x{self.window[0]}.")
-        if self.step is not None and self.step < max(1, SMALLEST_STEP * max(self.window or (0, 0))):
-            raise InvalidArgument(f"The step must be at least 1 pixel and 1/64 of the window, got {self.step:g}.")
+        if self.step is not None and not max(1, SMALLEST_STEP * max(self.window or (0, 0))) <= self.step <= LARGEST_STEP:
+            raise InvalidArgument(f"The step must be at least 1 pixel and 1/64 of the window, and at most {LARGEST_STEP} pixels, got {self.step:g}.")
         if self.levels is not None and not 1 <= self.levels <= 20:
             raise InvalidArgument(f"The number of levels must lie between 1 and 20, got {self.levels}.")
         if not 1.1 <= self.factor <= 4:
@@ -200,7 +202,8 @@ class Windows:
         """Return the levels for a picture of (height, width) `size`."""
         side = max(float(SMALLEST_WINDOW), min(size) * WINDOW)
         window = self.window or (side, side)
-        step = (self.step, self.step) if self.step is not None else (window[0] * STEP, window[1] * STEP)
+        finest = max(window) * SMALLEST_STEP
+        step = (window[0] * STEP, window[1] * STEP) if self.step is None else (max(self.step, finest),) * 2
         return pyramid(size, window, step, self.factor, self.levels)
 
 
@@ -247,6 +250,8 @@ def detect(
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     folder = None if output is None else expand(output)
     found = find_pictures(sources, exclude=folder)
+    if folder is not None:
+        refuse_photos_among_results(found.pictures, folder, FOLDERS)
     result = Detections(classifier.class_names, chosen, skipped=found.skipped, output=folder, exact=exact or not can_be_dense(classifier))
     result.catch_all = None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
     result.drawn = folder is not None and pictures
@@ -323,7 +328,8 @@ class _Writer:
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
         if pictures:
-            refuse_foreign_folders(output)
+            refuse_foreign_folders(output, FOLDERS, (MARKER,))
+        self._old, self._new, self._naming = _drawn_before(output), set[str](), threading.Lock()
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(output)
@@ -338,8 +344,11 @@ class _Writer:
         """Write a picture with its rectangles, and its score map laid over it; note their paths. Safe from many threads."""
         if not self.pictures or detected.map is None or detected.size is None or detected.image is None:
             return
-        name = safe_name(detected.file_name)
-        name = name if name.lower().endswith((".jpg", ".jpeg")) else name + ".jpg"
+        with self._naming:
+            name = with_suffix(safe_name(detected.file_name), ".jpg")
+            while name in self._new:  # a.png and a.png.jpg side by side
+                name = with_suffix(name.removesuffix(".jpg") + "~", ".jpg")
+            self._new.add(name)
         heat = superimpose(detected.image, detected.map)
         drawn = draw_detections(np.array(detected.image), detected.detections, detected.size, self.class_names)
         with writing(self.output):
@@ -364,6 +373,9 @@ class _Writer:
             self._table.close()
             os.replace(self.output / ".detections.jsonl.part", self.output / "detections.jsonl")
             os.replace(self.output / ".detections.csv.part", self.output / "detections.csv")
+            for name in self._old - self._new:
+                for folder in FOLDERS:
+                    (self.output / folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Drop what is unfinished, and let others write here."""
@@ -374,3 +386,19 @@ class _Writer:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _drawn_before(output: Path) -> set[str]:
+    """Return the names, within the folders that are drawn into, of pictures that an earlier run's table lists."""
+    names: set[str] = set()
+    if not (output / MARKER).exists():
+        return names
+    try:
+        with open(output / "detections.jsonl", encoding="utf-8") as lines:
+            for line in lines:
+                picture = json.loads(line).get("picture")
+                if isinstance(picture, str) and picture.startswith(f"{FOLDERS[0]}/"):
+                    names.add(safe_name(picture.removeprefix(f"{FOLDERS[0]}/")))
+    except (OSError, ValueError, AttributeError):
+        return set()  # no table of ours: nothing here is ours to remove
+    return names

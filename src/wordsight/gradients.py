@@ -119,11 +119,20 @@ class GradCam:
         with self._using:
             outputs, gradients = self._pass(pixels, class_weight, [name])
         grid, slope = (None if not values or values[0] is None else self._grid(values[0], pixels.shape[:2]) for values in (outputs, gradients))
-        if grid is None or slope is None:
+        if grid is None or slope is None or grid.shape[1] * grid.shape[2] <= 1:
             raise InvalidArgument(f"Layer '{layer}' of '{self._backbone.name}' does not tell places apart. Leave it out, or choose an earlier one.")
         evidence = np.maximum(_methods[method](grid, slope), 0.0)
         peak = float(evidence.max())
         return (evidence / peak if peak > 0 else evidence).astype(np.float32)
+
+    def check(self, layer: str) -> None:
+        """Refuse a layer that is not there, or that does not tell places apart.
+
+        Raises:
+            InvalidArgument: so it is.
+        """
+        pixels = np.random.default_rng(0).integers(0, 256, (*self._backbone.preprocessing.image_size, 3), dtype=np.uint8)
+        self.heatmap(pixels, np.ones(self._backbone.num_features, dtype=np.float32), layer=layer)
 
     def _check(self, layer: str) -> str:
         names = [name for name, _ in self._module.named_modules() if name]

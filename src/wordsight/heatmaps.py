@@ -86,10 +86,10 @@ class Looking:
     mirror: bool = False
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse settings that can't be; a layer is looked for when the first heat map is made.
+        """Refuse settings that can't be.
 
         Raises:
-            InvalidArgument: no such method, no scale, one out of range, or one that the network can't take.
+            InvalidArgument: no such method or layer, no scale, one out of range, or one that the network can't take.
         """
         if self.method != "auto":
             check_method(self.method)
@@ -98,6 +98,8 @@ class Looking:
         if backbone.preprocessing.fit == "squash" and self.scales != (1.0,):
             height, width = backbone.preprocessing.image_size
             raise InvalidArgument(f"This network takes {height} × {width} pixels only, so its heat maps have one scale.")
+        if self.layer is not None:
+            open_gradcam(backbone).check(self.layer)
 
     @property
     def plain(self) -> bool:
@@ -119,7 +121,6 @@ def look(photo: Photo, embedder: Embedder, class_weight: np.ndarray, how: Lookin
         InvalidArgument: a method, layer or scale that can't be.
     """
     backbone = embedder.backbone
-    how.check(backbone)
     if how.plain and backbone.pooled and feature_map is not None:
         return class_heatmap(feature_map, class_weight)
     maps = []

@@ -207,13 +207,17 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
         UnreadableImage: no picture.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats()) as image:
-            stored, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
+        with _open(source) as image:
+            size, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
+            turned_already = image.format == "TIFF"  # Pillow gives the upright size of these, and of no others
+    except UnreadableImage:
+        raise
     except Exception as error:  # a broken file may raise anything out of a decoder
         raise UnreadableImage(_reason(error)) from None
     if orientation not in _TURNS:
         orientation = 1
-    return stored, stored[::-1] if orientation in (5, 6, 7, 8) else stored, orientation
+    other = size[::-1] if orientation in (5, 6, 7, 8) else size
+    return (other, size, orientation) if turned_already else (size, other, orientation)
 
 
 def frame_count(data: bytes) -> int:
@@ -229,19 +233,35 @@ def frame_count(data: bytes) -> int:
         raise UnreadableImage(_reason(error)) from None
 
 
-def _decode(data: bytes, least: int, most: int) -> Photo:
-    if not data:
+def _open(source: Path | bytes) -> Image.Image:
+    """Return a picture file, opened but not decoded.
+
+    Raises:
+        UnreadableImage: empty, no picture, or too large.
+    """
+    first = source[:4] if isinstance(source, bytes) else _first_bytes(source)
+    if not first:
         raise UnreadableImage("empty file")
     try:
-        image = Image.open(io.BytesIO(data), formats=picture_formats())
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats())
     except Image.UnidentifiedImageError:
-        if data[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
+        if first in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
             raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None
         raise UnreadableImage("not a picture, or of a kind that can't be read (convert it to JPEG)") from None
-    with image:
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+    return image
+
+
+def _first_bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(4)
+
+
+def _decode(data: bytes, least: int, most: int) -> Photo:
+    with _open(data) as image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise UnreadableImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
         if image.format == "JPEG":
             scale = min(1.0, least / max(image.size))
             image.draft("RGB", (max(1, round(width * scale)), max(1, round(height * scale))))

@@ -43,7 +43,8 @@ def heatmap(
     if model is not None:
         classifier = model if isinstance(model, Classifier) else load(model)
         return classifier.heatmap(image, class_name, looking, engine, dtype)
-    network = load_backbone(backbone)
+    network, looking = load_backbone(backbone), looking or Looking()
+    looking.check(network)
     weight, bias = network.imagenet_head()
     photo = open_photo(image)
     embedder = Embedder(network, engine, dtype)
@@ -56,5 +57,5 @@ def heatmap(
         indices = np.array(resolve(class_name).classes)
     shares = np.exp(logits[indices] - logits[indices].max())
     direction = (shares / shares.sum()) @ weight[indices]  # the gradient of the logarithm of the summed probabilities
-    grid = look(photo, embedder, direction.astype(np.float32), looking or Looking(), encoding.feature_map)
+    grid = look(photo, embedder, direction.astype(np.float32), looking, encoding.feature_map)
     return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image)

@@ -26,6 +26,8 @@ Boxes = Annotated[
     typer.Option("--boxes", metavar="ANNOTATIONS", help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml."),
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="A true crop and a pass of its own for every part, for comparison; far slower.")]
+Scales = Annotated[str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")]
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:

@@ -55,7 +55,7 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
     info = model.info
     promise = info.get("promise")
     boxes = info.get("boxes") or {}
-    code = 1 if info["unreadable"] or boxes.get("skipped") or boxes.get("unreadable") or (promise and promise["threshold"] is None) else 0
+    code = 1 if info.get("unreadable") or boxes.get("skipped") or boxes.get("unreadable") or (promise and promise["threshold"] is None) else 0
     if not first_process():  # of several that train together, one speaks
         raise typer.Exit(code)
     if as_json:
@@ -75,8 +75,8 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
         _print_boxes(info["boxes"])
     if info.get("kept_for_test"):
         print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
-    _say_some("Left out", info["left_out"], "the model's wordsight.json (--no-clean keeps them)")
-    _say_some("Left out, unreadable", info["unreadable"], "the model's wordsight.json")
+    _say_some("Left out", info.get("left_out") or [], "the model's wordsight.json (--no-clean keeps them)")
+    _say_some("Left out, unreadable", info.get("unreadable") or [], "the model's wordsight.json")
     print(f"Model: {printable(info['path'])}")
     raise typer.Exit(code)
 
@@ -164,7 +164,7 @@ def print_detections(found: Any, as_json: bool) -> NoReturn:
         if nothing:
             print("The model's promise leaves it no threshold; give one with -t.")
         if found.output is not None:
-            drawn = ", images/ (rectangles), heatmaps/ (score maps)" if found.drawn else ""
+            drawn = ", detections/ (photos with rectangles), scores/ (score maps)" if found.drawn else ""
             print(f"Results: {printable(found.output)}/detections.csv, detections.jsonl{drawn}")
     _say_some("Unreadable", found.unreadable, "detections.csv")
     raise typer.Exit(1 if found.unreadable or nothing else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from .preprocessing import STRIDE
 from .windows import shares, window_means
 
 MOST = 16  # rows or columns
+MOST_PIXELS = 1_500_000  # of the network's input in one pass
 HEIGHTS = (32, 1280)  # pixels; pictures are decoded no larger
 
 
@@ -77,18 +79,24 @@ def part_embeddings(
 
 
 def _at_height(photo: Photo, height: int, backbone: Backbone) -> np.ndarray:
-    """Return the whole picture at a height, as near as the network's stride allows."""
-    tall = max(1, round(height / STRIDE)) * STRIDE
-    wide = max(1, round(height * photo.size[1] / photo.size[0] / STRIDE)) * STRIDE
-    return resize(photo.image, (tall, wide), backbone.preprocessing.interpolation)
+    """Return the whole picture at a height, as near as the network's stride and `MOST_PIXELS` allow."""
+    return resize(photo.image, _input(height, photo.size), backbone.preprocessing.interpolation)
 
 
 def _crop(photo: Photo, box: tuple[float, float, float, float], embedder: Embedder, closer: Closer) -> np.ndarray:
-    """Return the embedding of a true crop, cut from the picture at its base height."""
+    """Return the embedding of a true crop, as high as its share of the base height."""
     preprocessing, image = embedder.backbone.preprocessing, photo.image
-    if closer.base_height is not None:
-        image = image.resize((max(1, round(closer.base_height * image.width / image.height)), closer.base_height))
     scale = np.tile([image.width / photo.size[1], image.height / photo.size[0]], 2)
     corners = tuple((np.array(box) * scale).tolist())
-    size = preprocessing.input_size((max(1, round(box[3] - box[1])), max(1, round(box[2] - box[0]))))
+    part = (max(1, round(box[3] - box[1])), max(1, round(box[2] - box[0])))
+    size = preprocessing.input_size(part)
+    if closer.base_height is not None and preprocessing.fit == "area":
+        size = _input(closer.base_height / closer.grid[0], part)
     return embedder.runtime.encode(resize(image, size, preprocessing.interpolation, corners)).embedding
+
+
+def _input(height: float, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the network's input (height, width) for a picture of (height, width) `size` at a height, in multiples of 32."""
+    height = min(height, math.sqrt(MOST_PIXELS * size[0] / size[1]))
+    wide = min(height * size[1] / size[0], MOST_PIXELS / STRIDE)
+    return max(1, round(height / STRIDE)) * STRIDE, max(1, round(wide / STRIDE)) * STRIDE

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -186,7 +186,7 @@ class ResultsWriter:
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
         if pictures:
-            refuse_foreign_folders(output)
+            refuse_foreign_folders(output, RESULT_FOLDERS, (MARKER, "predictions.jsonl"))
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(output)
@@ -225,10 +225,10 @@ class ResultsWriter:
     def _reserve(self, path: str, suffix: str) -> str:
         """Return a path with the suffix that no other picture of this run has."""
         with self._naming:
-            chosen = _with_suffix(path, suffix)
+            chosen = with_suffix(path, suffix)
             while chosen in self._new:  # a.png and a.png.jpg side by side
                 path += "~"
-                chosen = _with_suffix(path, suffix)
+                chosen = with_suffix(path, suffix)
             self._new.add(chosen)
         return chosen
 
@@ -262,7 +262,7 @@ class ResultsWriter:
                     text = io.StringIO()
                     csv.writer(text).writerows(rows)
                     write_atomic(self.output / name, text.getvalue().encode("utf-8", "surrogateescape"))
-                else:
+                elif _begins(self.output / name, "file_name" if name == "skipped.csv" else ",".join(PART_FIELDS)):  # an earlier run's, not a user's own
                     (self.output / name).unlink(missing_ok=True)
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
@@ -282,17 +282,34 @@ class ResultsWriter:
             self._lock = None
 
 
-def refuse_foreign_folders(output: Path) -> None:
+def refuse_foreign_folders(output: Path, names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse to draw into folders that no run of ours made: what is in them may be somebody's only copy.
+
+    Args:
+        output: the results folder.
+        names: folders in it that are drawn into.
+        known: files in it, any of which says that it is ours.
 
     Raises:
         InvalidArgument: there is such a folder.
     """
-    if (output / MARKER).exists() or (output / "predictions.jsonl").exists():
+    if any((output / name).exists() for name in known):
         return
-    for name in RESULT_FOLDERS:
+    for name in names:
         if (output / name).exists():
             raise InvalidArgument(f"'{output / name}' was there before and is no result of wordsight. Choose another folder with -o.")
+
+
+def refuse_photos_among_results(pictures: list[PictureFile], output: Path, names: Iterable[str]) -> None:
+    """Refuse to draw over the very photos that are read.
+
+    Raises:
+        InvalidArgument: a photo lies in one of the folders `names` of `output`, where results would be drawn.
+    """
+    ours = [(output / name).resolve() for name in names]
+    for folder in {picture.path.parent for picture in pictures}:
+        if any(folder.resolve().is_relative_to(path) for path in ours):
+            raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")
 
 
 def _link_or_copy(source: Path, target: Path) -> int:
@@ -306,6 +323,15 @@ def _link_or_copy(source: Path, target: Path) -> int:
         shutil.copyfile(source, target)
         return target.stat().st_size
     return 0
+
+
+def _begins(path: Path, line: str) -> bool:
+    """Tell whether a file's first line is this one."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline(len(line) + 2).strip() == line
+    except OSError:
+        return False
 
 
 def _folder_names(class_names: list[str]) -> dict[str, str]:
@@ -325,7 +351,8 @@ def safe_name(name: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
-def _with_suffix(name: str, suffix: str) -> str:
+def with_suffix(name: str, suffix: str) -> str:
+    """Return a file's relative path with a suffix added where it lacks it, its name shortened where it would be too long."""
     if name.lower().endswith(suffix):
         return name
     folder, slash, last = name.rpartition("/")

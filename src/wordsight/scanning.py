@@ -22,6 +22,8 @@ from .windows import Level, representatives, shares, suppress, window_means
 TILE_CELLS = 1280  # of the feature map, made in one pass (1.3 megapixels of input); larger pictures go in several
 MARGIN = 3  # cells around a tile that are seen and thrown away: at its edges a network sees otherwise than within
 PART_CELLS = 16384  # of a feature map held at once (84 MB of 1,280 channels); windows beyond it belong to another part
+PART_VALUES = 1 << 22  # probabilities held at once: windows times classes
+TILES = 8  # looked at at once, however many cores there are: each takes a third of a gigabyte
 CROPS = 32  # windows looked at in one go where each has its own crop
 MAP_CELLS = 128  # of the score map, on the picture's longer side
 SAME = 0.7  # IoU from which windows of one part count as the same, and only the best is compared with what was learned from
@@ -74,7 +76,7 @@ def scan(
     parts = [(number, part) for number, level in enumerate(levels) for part in look.parts(level)]
     found: list[_Candidate] = []
     # The next parts are looked at while one is decided on.
-    pieces: Iterator[Any] = parallel_map(look.piece, (piece for _, part in parts for piece in look.pieces(part)), callers(embedder.engine))
+    pieces: Iterator[Any] = parallel_map(look.piece, (piece for _, part in parts for piece in look.pieces(part)), min(callers(embedder.engine), TILES))
     for number, part in parts:
         scores, candidates = _decide(part, look.join(part, pieces), model, threshold)
         picture.add(number, part, scores)
@@ -166,7 +168,7 @@ class _Dense:
     def parts(self, level: Level) -> Iterator[Level]:
         """Return a level's windows in parts whose feature maps fit into memory."""
         side = math.sqrt(PART_CELLS) * STRIDE / network_scale(level.window, self._model)
-        return level.split((side, side))
+        return level.split((side, side), PART_VALUES // len(self._model.class_names))
 
     def pieces(self, part: Level) -> Iterator[tuple[Level, slice, slice]]:
         """Yield the tiles of a part: rows and columns of its feature map."""

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_within = threading.local()  # of a thread of ours: whether the work it belongs to has ended
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Map in threads, yielding results in order, with no more than a few items a thread under way.
 
+    Work within work ends soon after the outer one does, by Ctrl-C or an error.
     Meanwhile numpy's own threads rest: for the small products of one picture they only take the cores from the others.
     """
     limits = threadpool_limits(limits=1, user_api="blas")
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="wordsight")
+    outer, ended = getattr(_within, "ended", None), threading.Event()
+    executor = ThreadPoolExecutor(threads, "wordsight", lambda: setattr(_within, "ended", ended))
     under_way: collections.deque[Future[Result]] = collections.deque()
     try:
         for item in items:
+            if outer is not None and outer.is_set():
+                raise CancelledError
             under_way.append(executor.submit(function, item))
             if len(under_way) >= max(2 * threads, 8):
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
     finally:
+        ended.set()
         executor.shutdown(wait=True, cancel_futures=True)
         limits.restore_original_limits()

@@ -18,7 +18,7 @@ import numpy as np
 from .annotations import BoxSet, read_boxes
 from .backbones import DEFAULT_BACKBONE, load_backbone, with_image_size
 from .classifier import Classifier, Progress, load
-from .dataset import LabelledSet, PictureFile, read_labelled
+from .dataset import LabelledSet, PictureFile, check_class_names, read_labelled
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
 from .head import FitReport, fit_head
@@ -124,21 +124,25 @@ def _train_read(labelled: LabelledSet, output: str | os.PathLike | None, how: Em
 
 def _train_with_boxes(labelled: BoxSet, output: str | os.PathLike | None, from_model: str | os.PathLike | None, how: Embedding, told: _Settings) -> Classifier:
     """Train or load a classifier, then its box head; see `train`."""
-    names = labelled.class_names
+    from .box_recipe import add_boxes, check_pictures
+    from .box_training import check_backbone
+
+    names = sorted({str(picture.file.label) for picture in check_pictures(labelled)})
     if from_model is None:
+        check_class_names(names)
+        if told.recipe != "scratch":
+            check_backbone(load_backbone(how.name))
         if len(names) == 1 and told.positive is None:
             raise InvalidArgument(f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive {names[0]} --negatives FOLDER, or --from MODEL.")
-        model = _train_read(LabelledSet([picture.file for picture in labelled.pictures], names, []), output, how, told)
+        model = _train_read(LabelledSet([p.file for p in labelled.pictures if p.file.label in names], names, []), output, how, told)
     else:
-        changes = told.tuning not in (None, Tuning()) or told.positive or told.precision or how.backbone or how.image_size
+        changes = told.tuning not in (None, Tuning()) or told.positive or told.negatives or told.precision or not told.clean or how.backbone or how.image_size
         if told.recipe != "probe" or changes:
             raise InvalidArgument("--from keeps a model as it is and adds boxes: recipe, backbone, precision and their like don't go with it. Leave them out.")
         model = load(from_model)
         model.info["path"] = str(expand(output if output is not None else from_model))
         check_model_target(Path(model.info["path"]))
-    from .box_recipe import add_boxes
-
-    target = Path(model.info["path"])
+    target = Path(model.info["path"]).absolute()
     embedder = Embedder(model.backbone, how.engine, how.dtype)
     try:
         sheets = add_boxes(model, labelled, target, embedder, told.seed, how.progress)

@@ -29,11 +29,15 @@ class Level:
         y, x = (grid.ravel() for grid in np.meshgrid(self.ys, self.xs, indexing="ij"))
         return np.stack([x, y, x + self.window[1], y + self.window[0]], axis=1)
 
-    def split(self, most: tuple[float, float]) -> Iterator[Level]:
-        """Yield parts of the level that span at most (height, width) `most` pixels, or a single window where that is larger."""
+    def split(self, most: tuple[float, float], count: int) -> Iterator[Level]:
+        """Yield parts of the level, each of at most `count` windows that span at most (height, width) `most` pixels, or of a single window."""
         for ys in _runs(self.ys, most[0] - self.window[0]):
             for xs in _runs(self.xs, most[1] - self.window[1]):
-                yield Level(self.window, ys, xs)
+                wide = min(len(xs), max(1, count))
+                tall = max(1, count // wide)
+                for y in range(0, len(ys), tall):
+                    for x in range(0, len(xs), wide):
+                        yield Level(self.window, ys[y : y + tall], xs[x : x + wide])
 
     @property
     def span(self) -> tuple[float, float, float, float]:
