@@ -59,9 +59,10 @@ for line in sys.stdin:
     print(json.dumps({"s": (time.perf_counter() - start) / 40}), flush=True)
 """
 LARGE = """
-import resource, sys, wordsight
+import re, sys, wordsight
 found = wordsight.detect(sys.argv[1], sys.argv[2], windows=wordsight.Windows((200, 200), 50.0, 1), output=sys.argv[3])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, list(found)[0].windows, list(found)[0].error)
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]  # getrusage would count the process that started this one
+print(peak, list(found)[0].windows, list(found)[0].error)
 """
 
 
@@ -88,7 +89,7 @@ class Side:
         self.process.wait()
 
 
-def heatmaps(model, data: Path, python: str | None, work: Path) -> None:
+def heatmaps(model, data: Path, python: str | None, work: Path, side: int) -> None:
     """Compare heat maps, one picture at a time, map values only."""
     from wordsight.dataset import find_pictures
     from wordsight.embed import Embedder
@@ -98,7 +99,7 @@ def heatmaps(model, data: Path, python: str | None, work: Path) -> None:
     from wordsight.threads import parallel_map
 
     files = find_pictures([str(data / "boxes" / "images")]).pictures[::6][:48]
-    pixels = np.stack([resize(decode(file.path.read_bytes()).image, (320, 320), "bicubic") for file in files])
+    pixels = np.stack([resize(decode(file.path.read_bytes()).image, (side, side), "bicubic") for file in files])
     runtime = Embedder(model.backbone).runtime
     label = 1
 
@@ -118,7 +119,7 @@ def heatmaps(model, data: Path, python: str | None, work: Path) -> None:
         ours_s.append((time.perf_counter() - start) / len(pixels))
         if theirs:
             theirs_s.append(theirs.time(label) / len(pixels))
-    print(f"heat map: one pass {median(ours_s)} a picture, {1 / statistics.median(ours_s):.0f} pictures/s")
+    print(f"heat map, {side} pixels: one pass {median(ours_s)} a picture, {1 / statistics.median(ours_s):.0f} pictures/s")
     if theirs:
         theirs.end()
         import cv2
@@ -126,7 +127,7 @@ def heatmaps(model, data: Path, python: str | None, work: Path) -> None:
         drawn = np.load(work / "maps.npy")
         differences = []
         for own, other in zip(maps, drawn, strict=True):
-            large = cv2.resize(own, (320, 320))  # as pytorch-grad-cam enlarges its own
+            large = cv2.resize(own, (side, side))  # as pytorch-grad-cam enlarges its own
             low, high = large.min(), large.max()
             differences.append(float(np.abs((large - low) / max(high - low, 1e-7) - other).max()) if high > 0 else 0.0)
         print(f"pytorch-grad-cam: {median(theirs_s)}; ratio {statistics.median(theirs_s) / statistics.median(ours_s):.1f}")
@@ -235,7 +236,7 @@ def main() -> None:
         model = wordsight.load(work / "model")
         Image.open(sorted((options.data / "street" / "photos").iterdir())[0]).convert("RGB").resize((1008, 756)).save(work / "photo.jpg", quality=90)
         jobs = {
-            "heatmaps": lambda: heatmaps(model, options.data, options.gradcam_python, work),
+            "heatmaps": lambda: [heatmaps(model, options.data, options.gradcam_python, work, side) for side in (224, 320)],
             "windows": lambda: windows(model, work / "photo.jpg", options.keras_python),
             "large": lambda: large(str(work / "model"), work),
             "scenes": lambda: scenes(model, options.data, work, options.scenes),
