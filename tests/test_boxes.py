@@ -131,10 +131,8 @@ def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
     found = {p.file_name: p.box_xyxy for p in model.predict(unseen.parent, threshold=0)}
     names = sorted(name for name in truth if found[name] is not None)
     overlaps = paired_iou(np.array([found[name] for name in names]), np.array([truth[name] for name in names]))
-    assert len(names) >= 8 and overlaps.mean() > 0.35
-    saved = wordsight.load(model.save(tmp_path / "again"))
-    features = np.random.default_rng(0).standard_normal((1280, 8, 10)).astype(np.float32)
-    assert np.array_equal(saved.box_head.box(features), model.box_head.box(features))
+    assert len(names) >= 8 and overlaps.mean() > 0.6
+    assert overlaps.mean() > about["median_box_mean_iou"]
 
 
 def test_predicting_boxes_needs_no_torch(boxed, unseen, tmp_path):
@@ -160,6 +158,8 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     for name in ("weight", "bias", "temperature"):
         assert np.array_equal(getattr(before.head, name), getattr(after.head, name))
     saved = wordsight.load(tmp_path / "after")
+    features = np.random.default_rng(0).standard_normal((1280, 8, 10)).astype(np.float32)
+    assert np.array_equal(saved.box_head.box(features), after.box_head.box(features))  # what was trained is what was written
     for one, other in zip(before.predict(unseen.parent, threshold=0), saved.predict(unseen.parent, threshold=0), strict=True):
         assert (one.label, one.probabilities, one.stranger) == (other.label, other.probabilities, other.stranger)
     assert before.box_head is None and saved.box_head is not None

@@ -35,8 +35,6 @@ HISTORY_COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accura
 
 def write_model(model: Any, target: Path) -> Path:
     """Write a `Classifier` to a folder; see its `save`."""
-    from safetensors.numpy import save_file
-
     check_model_target(target)
     weights = model.backbone.weights()
     weights[f"{model.backbone.head_name}.weight"] = model.head.weight
@@ -46,11 +44,11 @@ def write_model(model: Any, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
         try:
-            save_file(weights, building / "model.safetensors")
+            _save(weights, building / "model.safetensors")
             if arrays:
-                save_file(arrays, building / "strangers.safetensors")
+                _save(arrays, building / "strangers.safetensors")
             if model.box_head is not None:
-                save_file(model.box_head.arrays(), building / "boxes.safetensors")
+                _save(model.box_head.arrays(), building / "boxes.safetensors")
             (building / "config.json").write_text(json.dumps(_timm_config(model), indent=2))
             (building / "wordsight.json").write_text(json.dumps(_record(model), indent=2))
             (building / "README.md").write_text(model_card(model), encoding="utf-8", errors="surrogateescape")
@@ -65,6 +63,13 @@ def write_model(model: Any, target: Path) -> Path:
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Write arrays as safetensors, which takes memory as it lies, whatever an array's order."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def read_model(path: str | os.PathLike) -> dict[str, Any]:
