@@ -1,4 +1,4 @@
-"""Generate `src/wordsight/data/wordnet.tsv` from WordNet 3.0's noun files.
+"""Generate `src/wordsight/data/wordnet.tsv` and `hypernyms.txt.gz` from WordNet 3.0's noun files.
 
 Kept: every ImageNet-1k class, every synset above one, and every other noun sense of a word that names one of
 those (so that an ambiguous word can list what else it means). One line a synset:
@@ -6,18 +6,22 @@ those (so that an ambiguous word can list what else it means). One line a synset
     id <tab> ImageNet index or "" <tab> frequency <tab> parents (ids) <tab> words (| between) <tab> gloss
 
 `frequency` holds one tag count a word, in the order of the words (how often WordNet's tagged corpus uses the word in
-this sense). Run with the folder of WordNet's `data.noun` (Debian: package wordnet-base):
+this sense). The second file holds, for networks of more classes than ImageNet-1k's, every synset of timm's ImageNet
+tables and every one above those: an id and the ids of its parents, a line each. Run with the folder of WordNet's `data.noun` (Debian: package wordnet-base):
 
     python scripts/make_vocabulary.py /usr/share/wordnet
 """
 
 from __future__ import annotations
 
+import gzip
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-TARGET = Path(__file__).resolve().parents[1] / "src" / "wordsight" / "data" / "wordnet.tsv"
+DATA = Path(__file__).resolve().parents[1] / "src" / "wordsight" / "data"
+TARGET = DATA / "wordnet.tsv"
+ALSO = {"n04019101": ["n04524313"]}  # WordNet files buses and trains (public transport) beside vehicles; people look for them among those
 
 
 def read_synsets(path: Path) -> dict[str, tuple[list[str], list[str], str]]:
@@ -33,6 +37,7 @@ def read_synsets(path: Path) -> dict[str, tuple[list[str], list[str], str]]:
         at = 4 + 2 * word_count
         pointers = [parts[at + 1 + 4 * i : at + 5 + 4 * i] for i in range(int(parts[at]))]
         parents = ["n" + p[1] for p in pointers if p[0] in ("@", "@i") and p[2] == "n"]
+        parents += ALSO.get("n" + parts[0], [])
         synsets["n" + parts[0]] = (words, parents, gloss.split(";")[0].split('"')[0].strip())
     return synsets
 
@@ -54,9 +59,21 @@ def read_senses(folder: Path) -> tuple[dict[str, list[str]], dict[tuple[str, int
     return senses, counts
 
 
+def with_ancestors(ids, synsets) -> set[str]:
+    """Return ids and those of everything above them."""
+    found, stack = set(), list(ids)
+    while stack:
+        wnid = stack.pop()
+        if wnid not in found:
+            found.add(wnid)
+            stack += synsets[wnid][1]
+    return found
+
+
 def main(folder: Path) -> None:
     """Write the table."""
     from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import _SUBSETS
 
     synsets = read_synsets(folder / "data.noun")
     senses, counts = read_senses(folder)
@@ -65,12 +82,7 @@ def main(folder: Path) -> None:
     if missing:
         raise SystemExit(f"This WordNet lacks {len(missing)} ImageNet synsets ({missing[:3]}, …); version 3.0 is needed.")
 
-    wanted, stack = set(), list(index)
-    while stack:
-        wnid = stack.pop()
-        if wnid not in wanted:
-            wanted.add(wnid)
-            stack += synsets[wnid][1]
+    wanted = with_ancestors(index, synsets)
     words = {word.lower() for wnid in wanted for word in synsets[wnid][0]}
     also = {wnid for word in words for wnid in senses.get(word, ())} - wanted
 
@@ -83,6 +95,9 @@ def main(folder: Path) -> None:
         kept = ",".join(p for p in parents) if wnid in wanted else ",".join(parents)
         lines.append("\t".join([wnid, str(index.get(wnid, "")), ranks, frequency, kept, "|".join(names), gloss]))
     TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    every = with_ancestors({wnid for subset in _SUBSETS for wnid in ImageNetInfo(subset).label_names()}, synsets)
+    text = "".join(f"{wnid} {','.join(synsets[wnid][1])}\n" for wnid in sorted(every))
+    (DATA / "hypernyms.txt.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     print(f"{len(wanted)} synsets with ImageNet classes, {len(also)} other senses -> {TARGET.name}, {TARGET.stat().st_size} bytes")
 
 

@@ -119,22 +119,22 @@ def test_things_are_found_where_they_are(exact, yes_or_no, scene):
 def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
     from wordsight.embed import Embedder
     from wordsight.images import decode
-    from wordsight.scanning import _decide, _Dense, _Exact
+    from wordsight.scanning import _decide
+    from wordsight.views import look_through
 
     model = wordsight.load(yes_or_no)
     image = decode((scene[0] / "scene.png").read_bytes()).image
     embedder = Embedder(model.backbone)
-    level = pyramid((480, 640), (160, 160), (80, 80), 1.5, 1)[0]
+    levels = pyramid((480, 640), (160, 160), (80, 80), 1.5, 1)
     maps = []
-    for look in (_Dense(image, (480, 640), model, embedder), _Exact(image, (480, 640), embedder)):
-        parts = list(look.parts(level))
-        scores = [_decide(part, look.join(part, map(look.piece, look.pieces(part))), model, 0.5)[0].ravel() for part in parts]
-        maps.append(np.concatenate(scores))
+    for exact in (False, True):
+        views = look_through(image, (480, 640), embedder, levels, 2, exact)
+        maps.append(np.concatenate([_decide(part, view, model, 0.5)[0].ravel() for _, part, view in views]))
     assert np.corrcoef(*maps)[0, 1] > 0.7 and np.abs(maps[0] - maps[1]).mean() < 0.2
 
 
 def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
-    from wordsight import scanning
+    from wordsight import views
     from wordsight.embed import Embedder
     from wordsight.images import decode
 
@@ -143,8 +143,8 @@ def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
     level = pyramid((480, 640), (160, 160), (40, 40), 1.5, 1)[0]
     features = []
     for cells in (100_000, 300):
-        monkeypatch.setattr(scanning, "TILE_CELLS", cells)
-        look = scanning._Dense(image, (480, 640), model, Embedder(model.backbone))
+        monkeypatch.setattr(views, "TILE_CELLS", cells)
+        look = views.Dense(image, (480, 640), Embedder(model.backbone), 2)
         (part,) = look.parts(level)
         tiles = list(look.pieces(part))
         assert (len(tiles) > 1) == (cells == 300)

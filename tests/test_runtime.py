@@ -79,22 +79,22 @@ def test_a_download_that_may_not_happen_names_the_embedded_choices():
         load_backbone("resnet18.a1_in1k")
 
 
-NETWORKS = ["resnet50", "vgg16", "mobilenetv3_small_100", "efficientnet_b0", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"]
+NETWORKS = ["resnet50", "vgg11", "mobilenetv3_small_100", "efficientnet_b0", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"]
 
 
-def random_backbone(name, folder):
+def random_backbone(name, folder, classes=10):
     """Write a timm network with random weights as a folder."""
     import timm
     import torch
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    module = timm.create_model(name, pretrained=False, num_classes=10)
+    module = timm.create_model(name, pretrained=False, num_classes=classes)
     folder.mkdir()
     save_file(module.state_dict(), folder / "model.safetensors")
     kept = ("input_size", "mean", "std", "classifier", "fixed_input_size", "interpolation", "first_conv")
     cfg = {k: v for k, v in module.pretrained_cfg.items() if k in kept}
-    (folder / "config.json").write_text(json.dumps({"architecture": name, "num_classes": 10, "pretrained_cfg": {**cfg, "num_classes": 10}}))
+    (folder / "config.json").write_text(json.dumps({"architecture": name, "num_classes": classes, "pretrained_cfg": {**cfg, "num_classes": classes}}))
     return f"local-dir:{folder}"
 
 

@@ -26,6 +26,7 @@ _HOME = {
     "Detections": "detecting",
     "EmbeddingCache": "cache",
     "Evaluation": "evaluation",
+    "Extraction": "extraction",
     "FakeSource": "sources",
     "Finding": "checks",
     "Gathered": "funnel",
@@ -41,6 +42,8 @@ _HOME = {
     "Prediction": "results",
     "Promise": "promise",
     "Query": "sources",
+    "Recognition": "recognition",
+    "Recognitions": "recognition",
     "Results": "results",
     "Sense": "vocabulary",
     "Source": "sources",
@@ -48,6 +51,8 @@ _HOME = {
     "Tuning": "tuning",
     "UnknownWord": "errors",
     "UnreadableImage": "errors",
+    "UnreadableVideo": "errors",
+    "Video": "videos",
     "Windows": "detecting",
     "WordsightError": "errors",
     "clean": "cleaning",
@@ -56,6 +61,7 @@ _HOME = {
     "draw_network": "drawing",
     "evaluate": "evaluation",
     "evaluate_boxes": "box_evaluation",
+    "extract": "extraction",
     "gather": "gathering",
     "heatmap": "looking",
     "list_backbones": "backbones",
@@ -66,6 +72,7 @@ _HOME = {
     "load": "classifier",
     "load_backbone": "backbones",
     "read_boxes": "annotations",
+    "recognize": "recognition",
     "register_heatmap_method": "gradients",
     "register_source": "sources",
     "resolve": "vocabulary",
@@ -74,6 +81,7 @@ _HOME = {
     "split": "splitting",
     "train": "training",
     "undo": "cleaning",
+    "video": "videos",
 }
 
 __all__ = [
@@ -91,6 +99,7 @@ __all__ = [
     "Detections",
     "EmbeddingCache",
     "Evaluation",
+    "Extraction",
     "FakeSource",
     "Finding",
     "Gathered",
@@ -106,6 +115,8 @@ __all__ = [
     "Prediction",
     "Promise",
     "Query",
+    "Recognition",
+    "Recognitions",
     "Results",
     "Sense",
     "Source",
@@ -113,6 +124,8 @@ __all__ = [
     "Tuning",
     "UnknownWord",
     "UnreadableImage",
+    "UnreadableVideo",
+    "Video",
     "Windows",
     "WordsightError",
     "__version__",
@@ -122,6 +135,7 @@ __all__ = [
     "draw_network",
     "evaluate",
     "evaluate_boxes",
+    "extract",
     "gather",
     "heatmap",
     "list_backbones",
@@ -132,6 +146,7 @@ __all__ = [
     "load",
     "load_backbone",
     "read_boxes",
+    "recognize",
     "register_heatmap_method",
     "register_source",
     "resolve",
@@ -140,6 +155,7 @@ __all__ = [
     "split",
     "train",
     "undo",
+    "video",
 ]
 
 
@@ -176,9 +192,11 @@ if TYPE_CHECKING:
         SourceUnavailable,
         UnknownWord,
         UnreadableImage,
+        UnreadableVideo,
         WordsightError,
     )
     from .evaluation import Evaluation, evaluate
+    from .extraction import Extraction, extract
     from .funnel import Gathered
     from .gathering import gather
     from .gradients import list_heatmap_methods, register_heatmap_method
@@ -186,10 +204,12 @@ if TYPE_CHECKING:
     from .looking import heatmap
     from .promise import Promise
     from .quadrants import Closer
+    from .recognition import Recognition, Recognitions, recognize
     from .results import Counts, Part, Prediction, Results
     from .routes import run
     from .sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
     from .splitting import split
     from .training import list_models, train
     from .tuning import Tuning
+    from .videos import Video, video
     from .vocabulary import Sense, resolve, senses

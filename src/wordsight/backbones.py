@@ -81,11 +81,11 @@ class Backbone:
 
         return load_file(self.folder / "model.safetensors")
 
-    def imagenet_head(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight (1000, C) and bias (1000,) of the ImageNet-1k head.
+    def head(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (classes, C) and bias (classes,) of the head that the network came with.
 
         Raises:
-            InvalidArgument: the backbone has another head, so it knows no words.
+            InvalidArgument: it has none.
         """
         from safetensors import safe_open
 
@@ -95,9 +95,18 @@ class Backbone:
                 raise InvalidArgument(f"Backbone '{self.name}' has no linear head, so it knows no words. Use '{DEFAULT_BACKBONE}'.")
             weight = file.get_tensor(f"{self.head_name}.weight")
             bias = file.get_tensor(f"{self.head_name}.bias") if f"{self.head_name}.bias" in keys else np.zeros(len(weight), np.float32)
+        return weight.reshape(len(weight), -1).astype(np.float32), bias.astype(np.float32)  # some heads are convolutions, (classes, C, 1, 1)
+
+    def imagenet_head(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (1000, C) and bias (1000,) of the ImageNet-1k head.
+
+        Raises:
+            InvalidArgument: the backbone has another head, so it knows no words.
+        """
+        weight, bias = self.head()
         if len(weight) != 1000:
             raise InvalidArgument(f"Backbone '{self.name}' was trained on {len(weight)} classes, not ImageNet's 1000. Use '{DEFAULT_BACKBONE}'.")
-        return weight.astype(np.float32), bias.astype(np.float32)
+        return weight, bias
 
     def concept_head(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the ImageNet-1k head, or None where the backbone has another."""
@@ -117,6 +126,14 @@ def list_backbones(pattern: str = "*") -> list[str]:
     embedded = [name for name in EMBEDDED if _embedded_weights(name)]
     others = [name for name in timm.list_pretrained() if name not in embedded]
     return [name for name in embedded + others if fnmatch.fnmatchcase(name, pattern)]
+
+
+def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
+    """Return (WordNet id, names with commas between) of the classes of the ImageNet set that has `count` of them, from timm's tables, or None."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": count})
+    return None if subset is None else [(wnid, info.index_to_description(i)) for info in [ImageNetInfo(subset)] for i, wnid in enumerate(info.label_names())]
 
 
 def embedded_backbones() -> list[str]:

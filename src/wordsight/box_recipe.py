@@ -16,6 +16,7 @@ from .classifier import Classifier
 from .embed import Embedder
 from .errors import InvalidArgument
 from .home import first_process, write_atomic, writing
+from .threads import interrupted_with
 
 log = logging.getLogger("wordsight")
 
@@ -39,15 +40,18 @@ def add_boxes(
         with writing(before):
             write_atomic(before, batch)
         log.info("See whether the boxes are right: '%s' shows a batch as it is learned from.", before)
-    trained = train_boxes(model, pictures, embedder, seed, progress)
+    try:
+        with interrupted_with("Interrupted while learning boxes, of which nothing is kept: the same command learns them anew."):
+            trained = train_boxes(model, pictures, embedder, seed, progress)
+    finally:
+        if first_process():
+            before.unlink(missing_ok=True)
     model.box_head = trained.head
     model.info["boxes"] = {"skipped": annotated.skipped, **trained.record()}
     if trained.mask_threshold is not None:
         model.info["mask_threshold"] = trained.mask_threshold
     overlaps = paired_iou(trained.found, trained.truth).tolist()
     rows = [(p.file, t, f, o) for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)]
-    if first_process():
-        before.unlink(missing_ok=True)
     return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
 
 

@@ -25,8 +25,9 @@ from .model_folder import DEFAULT_THRESHOLD, check_threshold, read_model, write_
 from .neighbourhood import Neighbourhood
 from .promise import HeldOut, Promise, keep_promise
 from .quadrants import Closer, part_embeddings
-from .results import Counts, Part, Prediction, Results, ResultsWriter, refuse_photos_among_results
+from .results import Counts, Part, Prediction, Results, ResultsWriter
 from .runtime import callers
+from .tables import refuse_photos_among_results
 from .threads import parallel_map
 from .words_head import Gate
 
@@ -173,12 +174,10 @@ class Classifier:
                     progress(counts.total, len(found.pictures), "photos")
             if writer is not None:
                 writer.finish(counts)
-        except BaseException:  # Ctrl-C too: an unfinished table must not stand as a finished one
-            if writer is not None:
-                writer.abandon()
-            raise
         finally:
             embedder.cache.close()
+            if writer is not None:
+                writer.close()
         copied = None if writer is None else writer.copied_bytes
         return Results(self.class_names, threshold, counts, folder, copied, kept, note)
 

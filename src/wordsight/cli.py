@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from . import cli_data, cli_info
+from . import cli_data, cli_info, cli_see
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline, run_app
 from .errors import InvalidArgument
@@ -303,6 +303,7 @@ def evaluate_command(
     print_evaluation(result, as_json)
 
 
+cli_see.register(app)
 cli_info.register(app)
 
 

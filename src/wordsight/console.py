@@ -22,10 +22,11 @@ def run_app(app: typer.Typer) -> None:
             stream.reconfigure(errors="replace")
     log = logging.getLogger("wordsight")
     log.setLevel(logging.INFO)
-    log.addHandler(_Sayer())
+    sayer = _Sayer()
+    log.addHandler(sayer)
     with _quiet_native_libraries():
         code = _run(app)
-        if code == 130:
+        if code == 130 and not sayer.interrupted:
             say("Interrupted. What was computed is kept: the same command goes on from there.")
     sys.exit(code)
 
@@ -58,9 +59,16 @@ def _run(app: typer.Typer) -> int:
 
 
 class _Sayer(logging.Handler):
-    """Prints what the library logs, such as that a first use takes longer."""
+    """Prints what the library logs, such as that a first use takes longer.
+
+    Attributes:
+        interrupted: whether work that Ctrl-C ended has said what becomes of it.
+    """
+
+    interrupted = False
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.interrupted |= getattr(record, "interrupted", False)
         say(record.getMessage())
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import math
 import os
 import threading
@@ -20,13 +18,14 @@ from .classifier import Classifier, Progress, load
 from .dataset import PictureFile, find_pictures
 from .embed import Embedder, read
 from .errors import InvalidArgument, UnreadableImage
-from .home import expand, lock_folder, write_atomic, writing
+from .home import expand
 from .images import LARGE_PIXELS, decode, header
 from .model_folder import DEFAULT_THRESHOLD, check_threshold
 from .overlay import COLOURS, rectangle, superimpose, to_jpeg
-from .results import refuse_foreign_folders, refuse_photos_among_results, safe_name, with_suffix
-from .scanning import can_be_dense, network_scale, scan
-from .threads import parallel_map
+from .scanning import scan
+from .tables import TableWriter, refuse_photos_among_results, safe_name
+from .threads import interrupted_with, parallel_map
+from .views import can_be_dense, network_scale
 from .windows import SMALLEST_STEP, Level, pyramid
 
 FOLDERS = ("detections", "scores")
@@ -252,7 +251,7 @@ def detect(
     found = find_pictures(sources, exclude=folder)
     if folder is not None:
         refuse_photos_among_results(found.pictures, folder, FOLDERS)
-    result = Detections(classifier.class_names, chosen, skipped=found.skipped, output=folder, exact=exact or not can_be_dense(classifier))
+    result = Detections(classifier.class_names, chosen, skipped=found.skipped, output=folder, exact=exact or not can_be_dense(classifier.backbone))
     result.catch_all = None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
     result.drawn = folder is not None and pictures
     embedder = Embedder(classifier.backbone, engine, dtype)
@@ -262,12 +261,13 @@ def detect(
         return _detect_one(file, classifier, embedder, chosen, windows, exact, writer)
 
     try:
-        for one in parallel_map(job, found.pictures, AT_ONCE):
-            result.add(one)
-            if writer is not None:
-                writer.add(one)
-            if progress:
-                progress(result.pictures, len(found.pictures), "photos")
+        with interrupted_with("Interrupted. Tables are written at the end: the same command begins anew."):
+            for one in parallel_map(job, found.pictures, AT_ONCE):
+                result.add(one)
+                if writer is not None:
+                    writer.add(one)
+                if progress:
+                    progress(result.pictures, len(found.pictures), "photos")
         if writer is not None:
             writer.finish()
     finally:
@@ -289,7 +289,7 @@ def detect_picture(data: bytes, model: Classifier, embedder: Embedder, threshold
     size = header(data)[1]
     with _large if math.prod(size) > LARGE_PIXELS else contextlib.nullcontext():
         levels = windows.of(size)
-        needed = math.ceil(max(size) * min(1.0, network_scale(levels[0].window, model)))
+        needed = math.ceil(max(size) * min(1.0, network_scale(levels[0].window, model.backbone)))
         photo = decode(data, (max(needed, min(max(size), DRAWN)), max(size)))
         del data
         seen = scan(photo.image, size, model, embedder, levels, threshold, windows.overlap, exact)
@@ -321,84 +321,42 @@ def draw_detections(picture: np.ndarray, detections: Iterable[Detection], size: 
 
 
 class _Writer:
-    """Writes the results; tables appear under their names only when the run is complete."""
+    """Writes the results."""
 
     def __init__(self, output: Path, class_names: list[str], pictures: bool) -> None:
-        self.output, self.class_names, self.pictures = output, class_names, pictures
-        if output.exists() and not output.is_dir():
-            raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
-        if pictures:
-            refuse_foreign_folders(output, FOLDERS, (MARKER,))
-        self._old, self._new, self._naming = _drawn_before(output), set[str](), threading.Lock()
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(output)
-            if pictures:
-                (output / MARKER).touch()
-            self._lines = open(output / ".detections.jsonl.part", "w", encoding="utf-8")  # noqa: SIM115
-            self._table = open(output / ".detections.csv.part", "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-            self._rows = csv.writer(self._table)
-            self._rows.writerow(COLUMNS)
+        self._class_names, self._pictures = class_names, pictures
+        self._tables = TableWriter(output, "detections", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn)
 
     def draw(self, detected: Detected) -> None:
         """Write a picture with its rectangles, and its score map laid over it; note their paths. Safe from many threads."""
-        if not self.pictures or detected.map is None or detected.size is None or detected.image is None:
+        if not self._pictures or detected.map is None or detected.size is None or detected.image is None:
             return
-        with self._naming:
-            name = with_suffix(safe_name(detected.file_name), ".jpg")
-            while name in self._new:  # a.png and a.png.jpg side by side
-                name = with_suffix(name.removesuffix(".jpg") + "~", ".jpg")
-            self._new.add(name)
         heat = superimpose(detected.image, detected.map)
-        drawn = draw_detections(np.array(detected.image), detected.detections, detected.size, self.class_names)
-        with writing(self.output):
-            for folder, pixels in zip(FOLDERS, (drawn, heat), strict=True):
-                write_atomic(self.output / folder / name, to_jpeg(pixels))
-        detected.picture, detected.heatmap = f"{FOLDERS[0]}/{name}", f"{FOLDERS[1]}/{name}"
+        drawn = draw_detections(np.array(detected.image), detected.detections, detected.size, self._class_names)
+        paths = [self._tables.reserve(f"{folder}/{safe_name(detected.file_name)}", ".jpg") for folder in FOLDERS]
+        for path, pixels in zip(paths, (drawn, heat), strict=True):
+            self._tables.write(path, to_jpeg(pixels))
+        detected.picture, detected.heatmap = paths
 
     def add(self, detected: Detected) -> None:
         """Write one picture's rows to both tables."""
-        with writing(self.output):
-            self._lines.write(json.dumps(detected.record()) + "\n")
-            for detection in detected.detections:
-                sides = [round(side, 1) for side in detection.xyxy]
-                self._rows.writerow([detected.file_name, detection.label, round(detection.probability, 6), *sides, ""])
-            if detected.error is not None:
-                self._rows.writerow([detected.file_name, "", "", "", "", "", "", detected.error])
+        rows: list[list] = []
+        for detection in detected.detections:
+            sides = [round(side, 1) for side in detection.xyxy]
+            rows.append([detected.file_name, detection.label, round(detection.probability, 6), *sides, ""])
+        if detected.error is not None:
+            rows.append([detected.file_name, "", "", "", "", "", "", detected.error])
+        self._tables.add(detected.record(), rows)
 
     def finish(self) -> None:
         """Put the tables in place."""
-        with writing(self.output):
-            self._lines.close()
-            self._table.close()
-            os.replace(self.output / ".detections.jsonl.part", self.output / "detections.jsonl")
-            os.replace(self.output / ".detections.csv.part", self.output / "detections.csv")
-            for name in self._old - self._new:
-                for folder in FOLDERS:
-                    (self.output / folder / name).unlink(missing_ok=True)
+        self._tables.finish()
 
     def close(self) -> None:
         """Drop what is unfinished, and let others write here."""
-        for file, name in ((self._lines, ".detections.jsonl.part"), (self._table, ".detections.csv.part")):
-            with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
-                file.close()
-            (self.output / name).unlink(missing_ok=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._tables.close()
 
 
-def _drawn_before(output: Path) -> set[str]:
-    """Return the names, within the folders that are drawn into, of pictures that an earlier run's table lists."""
-    names: set[str] = set()
-    if not (output / MARKER).exists():
-        return names
-    try:
-        with open(output / "detections.jsonl", encoding="utf-8") as lines:
-            for line in lines:
-                picture = json.loads(line).get("picture")
-                if isinstance(picture, str) and picture.startswith(f"{FOLDERS[0]}/"):
-                    names.add(safe_name(picture.removeprefix(f"{FOLDERS[0]}/")))
-    except (OSError, ValueError, AttributeError):
-        return set()  # no table of ours: nothing here is ours to remove
-    return names
+def _drawn(row: dict) -> list[str]:
+    """Return the paths, relative to the results folder, of what was drawn of a row of detections.jsonl."""
+    return [row[key] for key in ("picture", "heatmap") if row.get(key)]

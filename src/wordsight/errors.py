@@ -9,6 +9,7 @@
     ├── OutputError          (OSError)            results can't be written: disk full, read-only, no permission
     ├── NothingGathered      (RuntimeError)       pictures were searched and none came: exit code 1
     ├── SourceUnavailable    (RuntimeError)       a source of pictures can't go on; others may
+    ├── UnreadableVideo      (ValueError)         a clip can't be decoded
     └── UnreadableImage      (ValueError)         one picture can't be decoded; never ends a run
 
 A message is one sentence or two: what, what is allowed, what came, the next step.
@@ -63,3 +64,7 @@ class SourceUnavailable(WordsightError, RuntimeError):
 
 class UnreadableImage(WordsightError, ValueError):
     """A file that should be a picture can't be decoded; the message is the reason."""
+
+
+class UnreadableVideo(WordsightError, ValueError):
+    """A file that should be a clip can't be decoded, or holds no frame."""

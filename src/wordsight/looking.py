@@ -11,8 +11,8 @@ from .backbones import DEFAULT_BACKBONE, load_backbone
 from .classifier import Classifier, load
 from .embed import Embedder, open_photo
 from .heatmaps import Heatmap, Looking, look
+from .known_classes import known_classes
 from .localize import MASK_THRESHOLD
-from .vocabulary import imagenet_synsets, resolve
 
 
 def heatmap(
@@ -45,17 +45,12 @@ def heatmap(
         return classifier.heatmap(image, class_name, looking, engine, dtype)
     network, looking = load_backbone(backbone), looking or Looking()
     looking.check(network)
-    weight, bias = network.imagenet_head()
+    known = known_classes(network)
     photo = open_photo(image)
     embedder = Embedder(network, engine, dtype)
     encoding = embedder.encode(photo, feature_map=True)
-    logits = weight @ encoding.embedding + bias
-    if class_name is None:
-        indices = np.array([int(logits.argmax())])
-        class_name = imagenet_synsets()[int(indices[0])].words[0]
-    else:
-        indices = np.array(resolve(class_name).classes)
-    shares = np.exp(logits[indices] - logits[indices].max())
-    direction = (shares / shares.sum()) @ weight[indices]  # the gradient of the logarithm of the summed probabilities
-    grid = look(photo, embedder, direction.astype(np.float32), looking, encoding.feature_map)
+    probabilities = known.probabilities(encoding.embedding[None])[0]
+    indices = (int(probabilities.argmax()),) if class_name is None else known.named(class_name)
+    grid = look(photo, embedder, known.direction(probabilities, indices), looking, encoding.feature_map)
+    class_name = known.words[indices[0]][0] if class_name is None else class_name
     return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image)

@@ -26,6 +26,10 @@ Boxes = Annotated[
     typer.Option("--boxes", metavar="ANNOTATIONS", help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml."),
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="A true crop and a pass of its own for every part, for comparison; far slower.")]
+Groups = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--group", metavar="WORD", help="Is anything of this kind there? A WordNet word, such as vehicle; may be given several times."),
+]
 Scales = Annotated[str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")]
 

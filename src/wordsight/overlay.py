@@ -51,18 +51,28 @@ def rectangle(picture: np.ndarray, box: Sequence[float], size: tuple[int, int], 
     x_min, y_min, x_max, y_max = np.round(np.array(box) * scale).astype(int).tolist()
     thick = max(2, round(max(height, width) / 250))
     cv2.rectangle(picture, (x_min, y_min), (x_max - 1, y_max - 1), colour, thick)
-    if text:
-        from PIL import ImageDraw, ImageFont
+    return _banner(picture, text, colour, x_min, y_min) if text else picture
 
-        font = ImageFont.load_default(max(12, round(max(height, width) / 55)))
-        left, top, right, bottom = font.getbbox(text)
-        wide, high = round(right - left) + 6, round(bottom - top) + 6
-        x, y = max(0, min(x_min, width - wide)), y_min - high if y_min >= high else y_min
-        banner = Image.new("RGB", (wide, high), colour)
-        ImageDraw.Draw(banner).text((3 - left, 3 - top), text, fill="black" if sum(colour) > 330 else "white", font=font)
-        part = picture[y : y + high, x : x + wide]
-        part[:] = np.asarray(banner)[: part.shape[0], : part.shape[1]]
+
+def _banner(picture: np.ndarray, text: str, colour: tuple[int, int, int], x: int, y: int) -> np.ndarray:
+    """Write a line on a ground of a colour, above (x, y) where there is room, else below."""
+    from PIL import ImageDraw, ImageFont
+
+    height, width = picture.shape[:2]
+    font = ImageFont.load_default(max(12, round(max(height, width) / 55)))
+    left, top, right, bottom = font.getbbox(text)
+    wide, high = round(right - left) + 6, round(bottom - top) + 6
+    x, y = max(0, min(x, width - wide)), y - high if y >= high else y
+    banner = Image.new("RGB", (wide, high), colour)
+    ImageDraw.Draw(banner).text((3 - left, 3 - top), text, fill="black" if sum(colour) > 330 else "white", font=font)
+    part = picture[y : y + high, x : x + wide]
+    part[:] = np.asarray(banner)[: part.shape[0], : part.shape[1]]
     return picture
+
+
+def caption(picture: np.ndarray, text: str, colour: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """Write a short line into the upper left corner of a picture (height, width, 3) uint8 RGB, in place, and return it."""
+    return _banner(picture, text, colour, 0, 0)
 
 
 def to_jpeg(picture: np.ndarray) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 NUMBERED = 20  # up to so many classes, each cell of the confusion matrix shows its number
 NAMED = 60  # and up to so many, rows and columns are named
 NAME_LENGTH = 48
@@ -110,6 +111,31 @@ def mean_iou(rows: list[dict], baseline: float) -> Figure:
         axes.axhline(baseline, color=GREY, linestyle="--", label="median box")
         axes.set(xlabel="epoch", ylabel="mean IoU, held-out pictures", ylim=(0, 1), title="Boxes")
         axes.legend(loc="lower right")
+    return figure
+
+
+def timeline(times: np.ndarray, values: np.ndarray, names: list[str], threshold: float, segments: list[tuple[str, float, float]]) -> Figure:
+    """Draw probabilities over time, and below them the stretches with a label.
+
+    Args:
+        times: (n,) seconds.
+        values: (n, names) probabilities.
+        names: of the lines.
+        threshold: probability from which a label is given; infinite: none is.
+        segments: (label, start, end in seconds).
+    """
+    labels = list(dict.fromkeys([*names, *(label for label, _, _ in segments)]))
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(labels)}
+    with _figure((9.0, 3.6)) as figure:
+        axes = figure.add_subplot()
+        for number, name in enumerate(names):
+            axes.plot(times, values[:, number], color=colours[name], linewidth=1.2, label=_drawable(name))
+        if np.isfinite(threshold):
+            axes.axhline(threshold, color=GREY, linestyle="--", linewidth=1, label=f"threshold {threshold:.4g}")
+        for label in labels:
+            axes.broken_barh([(start, end - start) for name, start, end in segments if name == label], (-0.09, 0.06), color=colours[label])
+        axes.set(xlabel="time (s)", ylabel="probability", ylim=(-0.12, 1.02), title="What the clip shows")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 

@@ -12,6 +12,9 @@ import typer
 from .errors import InvalidArgument
 from .home import first_process
 
+MOST_ROWS = 30  # of a table with a row a photo
+MOST_SEGMENTS = 20
+
 
 def say(line: str) -> None:
     """Print one line on standard error."""
@@ -168,6 +171,95 @@ def print_detections(found: Any, as_json: bool) -> NoReturn:
             print(f"Results: {printable(found.output)}/detections.csv, detections.jsonl{drawn}")
     _say_some("Unreadable", found.unreadable, "detections.csv")
     raise typer.Exit(1 if found.unreadable or nothing else 0)
+
+
+def print_recognitions(result: Any, as_json: bool) -> NoReturn:
+    """Print what photos show, and exit with 1 where one could not be read."""
+    if result.unreadable and len(result.unreadable) == len(result):
+        name, reason = result.unreadable[0]
+        raise InvalidArgument(f"None of the {len(result)} pictures can be read; the first: '{name}': {reason}.")
+    if as_json:
+        print(json.dumps(result.as_json()))
+    elif len(result) == 1:
+        _print_recognition(next(iter(result)))
+    else:
+        readable = [one for one in result if one.error is None]
+        rows = []
+        for one in readable[:MOST_ROWS]:
+            groups = {group.name: group for group in one.groups}
+            rows.append([one.file_name, f"{one.top[0].name} {one.top[0].probability:.2f}", *(_group(groups[name]) for name in result.groups)])
+        print_table(["photo", "likeliest", *result.groups], rows, "")
+        if len(readable) > MOST_ROWS:
+            print(f"… and {len(readable) - MOST_ROWS} more" + ("." if result.output is None else ", listed in recognition.csv."))
+        for name in result.groups:
+            found = sum(group.found for one in readable for group in one.groups if group.name == name)
+            print(f"{name}: found in {found} of {len(readable)} photos (probability ≥ {result.threshold:g}).")
+    if not as_json and result.output is not None:
+        quadrants = ", quadrants/" if any(one.quadrants_picture for one in result) else ""
+        drawn = f", recognized/ (photos with heat maps){quadrants}" if result.drawn else ""
+        print(f"Results: {printable(result.output)}/recognition.csv, recognition.jsonl{drawn}")
+    _say_some("Unreadable", result.unreadable, "recognition.csv")
+    raise typer.Exit(1 if result.unreadable else 0)
+
+
+def _print_recognition(one: Any) -> None:
+    print_table(["shows", "WordNet id", "probability"], [[guess.name, guess.wnid, f"{guess.probability:.3f}"] for guess in one.top], "")
+    if one.asked is not None:
+        print(f"{one.asked.name}: {one.asked.probability:.4f}")
+    for group in one.groups:
+        classes = " + ".join(f"{guess.name} {guess.probability:.2f}" for guess in group.classes)
+        at = "" if group.box_xyxy is None else " at x {:.0f}–{:.0f}, y {:.0f}–{:.0f}".format(*(group.box_xyxy[i] for i in (0, 2, 1, 3)))
+        closer = "" if group.probability == group.whole_probability else f", looking closer; {group.whole_probability:.2f} in the whole photo"
+        print(f"{group.name}: {'found' if group.found else 'not found'}, {group.probability:.2f} ({classes}){at}{closer}")
+    for part in one.quadrants:
+        groups = "".join(f"; {name} {share:.2f}" for name, share in part.groups.items())
+        x, y = ("left", "right")[part.xyxy[0] > 0], ("upper", "lower")[part.xyxy[1] > 0]
+        print(f"{y} {x}: {', '.join(f'{guess.name} {guess.probability:.2f}' for guess in part.top[:3])}{groups}")
+
+
+def _group(group: Any) -> str:
+    closer = "" if group.probability == group.whole_probability else f" (whole {group.whole_probability:.2f})"
+    return f"{'found' if group.found else '–'} {group.probability:.2f}{closer}"
+
+
+def print_video(seen: Any, as_json: bool) -> NoReturn:
+    """Print what a clip shows and when, and exit with 1 where it ends early or nothing may be labelled at all."""
+    nothing = not math.isfinite(seen.threshold)
+    if as_json:
+        print(json.dumps(seen.as_json()))
+    else:
+        heading = "label" if nothing else f"label (probability ≥ {seen.threshold:.4g})"
+        rows = [[name, str(seen.labelled.get(name, 0)), f"{seen.labelled.get(name, 0) / seen.fps:.1f}"] for name in seen.class_names]
+        rows.append(["none", str(seen.frames - sum(seen.labelled.values())), f"{(seen.frames - sum(seen.labelled.values())) / seen.fps:.1f}"])
+        print_table([heading, "frames", "seconds"], rows, "")
+        for part in seen.segments[:MOST_SEGMENTS]:
+            print(f"{_clock(part.start_s)} – {_clock(part.end_s)}  {part.label}")
+        if len(seen.segments) > MOST_SEGMENTS:
+            print(f"… and {len(seen.segments) - MOST_SEGMENTS} more stretches, in frames.csv. --smooth makes fewer.")
+        if nothing:
+            print("The model's promise leaves it no threshold; give one with -t.")
+        if seen.output is not None:
+            print(f"Clip: {printable(seen.output)} ({seen.frames} frames looked at, {seen.fps:.4g} a second; sound is not copied)")
+            print(f"Tables: {printable(seen.tables)}/frames.csv, frames.jsonl, timeline.png")
+    if seen.note:
+        say(seen.note)
+    raise typer.Exit(1 if seen.note or nothing else 0)
+
+
+def print_extraction(result: Any, as_json: bool) -> NoReturn:
+    """Print what came of clips, and exit with 1 where one can't be read to its end."""
+    if as_json:
+        print(json.dumps(result.as_json()))
+    else:
+        counts = {"looked at": result.looked_at, "look like another": result.near_duplicates, "were there": result.there, "written": result.written}
+        print_table(["frames", ""], [[name, str(count)] for name, count in counts.items()], "")
+        print(f"Frames: {printable(result.output)}/*.jpg, frames.csv")
+    _say_some("Not read", result.unreadable, "--json's answer")
+    raise typer.Exit(1 if result.unreadable else 0)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
 def _say_some(what: str, items: list[tuple[str, str]], where: str) -> None:

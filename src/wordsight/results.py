@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -10,9 +9,8 @@ import json
 import math
 import os
 import shutil
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from .dataset import RESULT_FOLDERS, PictureFile
-from .errors import InvalidArgument
-from .home import lock_folder, write_atomic, writing
+from .home import write_atomic, writing
 from .localize import MASK_THRESHOLD
 from .overlay import segmentation, superimpose, to_jpeg
+from .tables import TableWriter, safe_name
 
 FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
 PART_FIELDS = ("file_name", "part", "x_min", "y_min", "x_max", "y_max", "label", "top_label", "probability", "answers")
@@ -179,24 +177,9 @@ class ResultsWriter:
     def __init__(self, output: Path, class_names: list[str], pictures: bool = True, parts: bool = False) -> None:
         self.output, self.pictures = output, pictures
         self._folders = _folder_names(class_names)
-        self._old = _drawn_by_earlier_run(output)
-        self._new: set[str] = set()
-        self._naming = threading.Lock()
         self._copied: list[int] = []
-        if output.exists() and not output.is_dir():
-            raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
-        if pictures:
-            refuse_foreign_folders(output, RESULT_FOLDERS, (MARKER, "predictions.jsonl"))
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(output)
-            if pictures:
-                (output / MARKER).touch()
-            self._lines = open(output / ".predictions.jsonl.part", "w", encoding="utf-8")  # noqa: SIM115
-            self._table = open(output / ".predictions.csv.part", "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-            self._rows = csv.writer(self._table)
-            self._rows.writerow(FIELDS)
-            self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
+        self._tables = TableWriter(output, "predictions", FIELDS, RESULT_FOLDERS if pictures else (), MARKER, _drawn)
+        self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
 
     def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int], mask_threshold: float = MASK_THRESHOLD) -> None:
         """Write one accepted picture's original, heat map and mask, and note their paths. Safe from many threads.
@@ -213,24 +196,14 @@ class ResultsWriter:
         folder = self._folders[prediction.label]
         name = safe_name(prediction.file_name)
         original = f"images/{folder}/{name}"
-        heatmap = self._reserve(f"heatmaps/{folder}/{name}", ".jpg")
-        mask = self._reserve(f"masks/{folder}/{name}", ".png")
+        heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
+        mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
+        self._tables.write(heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size)))
+        self._tables.write(mask, segmentation(prediction.map, size, mask_threshold))
         with writing(self.output):
-            write_atomic(self.output / heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size)))
-            write_atomic(self.output / mask, segmentation(prediction.map, size, mask_threshold))
             self._copied.append(_link_or_copy(file.path, self.output / original))
-        self._new.add(original)
+        self._tables.keep(original)
         prediction.heatmap, prediction.mask = heatmap, mask
-
-    def _reserve(self, path: str, suffix: str) -> str:
-        """Return a path with the suffix that no other picture of this run has."""
-        with self._naming:
-            chosen = with_suffix(path, suffix)
-            while chosen in self._new:  # a.png and a.png.jpg side by side
-                path += "~"
-                chosen = with_suffix(path, suffix)
-            self._new.add(chosen)
-        return chosen
 
     @property
     def copied_bytes(self) -> int | None:
@@ -240,10 +213,7 @@ class ResultsWriter:
     def add(self, prediction: Prediction) -> None:
         """Write one row to both tables."""
         record = prediction.record()
-        with writing(self.output):
-            self._lines.write(json.dumps(record) + "\n")
-            cells = [json.dumps(value) if isinstance(value, dict | list) else value for value in record.values()]
-            self._rows.writerow(cells)
+        self._tables.add(record, [list(record.values())])
         if self._parts is not None:
             for number, part in enumerate(prediction.parts, start=1):
                 answers = "true" if prediction.part == part.xyxy else "false"
@@ -251,12 +221,9 @@ class ResultsWriter:
 
     def finish(self, counts: Counts) -> None:
         """Put the tables in place and remove what an earlier run drew and this one did not."""
+        self._tables.finish()
+        skipped = [["file_name"], *[[name] for name in counts.skipped]] if counts.skipped else None
         with writing(self.output):
-            self._lines.close()
-            self._table.close()
-            os.replace(self.output / ".predictions.jsonl.part", self.output / "predictions.jsonl")
-            os.replace(self.output / ".predictions.csv.part", self.output / "predictions.csv")
-            skipped = [["file_name"], *[[name] for name in counts.skipped]] if counts.skipped else None
             for name, rows in (("skipped.csv", skipped), ("parts.csv", self._parts)):
                 if rows is not None:
                     text = io.StringIO()
@@ -264,52 +231,10 @@ class ResultsWriter:
                     write_atomic(self.output / name, text.getvalue().encode("utf-8", "surrogateescape"))
                 elif _begins(self.output / name, "file_name" if name == "skipped.csv" else ",".join(PART_FIELDS)):  # an earlier run's, not a user's own
                     (self.output / name).unlink(missing_ok=True)
-            for stale in self._old - self._new:
-                (self.output / stale).unlink(missing_ok=True)
-        self._release()
 
-    def abandon(self) -> None:
-        """Drop the unfinished tables; an earlier run's stay as they were."""
-        for file, name in ((self._lines, ".predictions.jsonl.part"), (self._table, ".predictions.csv.part")):
-            with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
-                file.close()
-            (self.output / name).unlink(missing_ok=True)
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def refuse_foreign_folders(output: Path, names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse to draw into folders that no run of ours made: what is in them may be somebody's only copy.
-
-    Args:
-        output: the results folder.
-        names: folders in it that are drawn into.
-        known: files in it, any of which says that it is ours.
-
-    Raises:
-        InvalidArgument: there is such a folder.
-    """
-    if any((output / name).exists() for name in known):
-        return
-    for name in names:
-        if (output / name).exists():
-            raise InvalidArgument(f"'{output / name}' was there before and is no result of wordsight. Choose another folder with -o.")
-
-
-def refuse_photos_among_results(pictures: list[PictureFile], output: Path, names: Iterable[str]) -> None:
-    """Refuse to draw over the very photos that are read.
-
-    Raises:
-        InvalidArgument: a photo lies in one of the folders `names` of `output`, where results would be drawn.
-    """
-    ours = [(output / name).resolve() for name in names]
-    for folder in {picture.path.parent for picture in pictures}:
-        if any(folder.resolve().is_relative_to(path) for path in ours):
-            raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")
+    def close(self) -> None:
+        """Drop what is unfinished, and let others write here; an earlier run's tables stay as they were."""
+        self._tables.close()
 
 
 def _link_or_copy(source: Path, target: Path) -> int:
@@ -346,35 +271,12 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
     return folders
 
 
-def safe_name(name: str) -> str:
-    """Return a relative path below which nothing can climb out."""
-    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-
-
-def with_suffix(name: str, suffix: str) -> str:
-    """Return a file's relative path with a suffix added where it lacks it, its name shortened where it would be too long."""
-    if name.lower().endswith(suffix):
-        return name
-    folder, slash, last = name.rpartition("/")
-    if len(os.fsencode(last + suffix)) > 255:
-        last = hashlib.sha256(os.fsencode(last)).hexdigest()[:24]
-    return folder + slash + last + suffix
-
-
-def _drawn_by_earlier_run(output: Path) -> set[str]:
-    """Return the paths, relative to the results folder, of pictures that an earlier run's table lists."""
-    drawn: set[str] = set()
-    try:
-        with open(output / "predictions.jsonl", encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                if row.get("heatmap") and row.get("mask"):
-                    folder = row["heatmap"].split("/")[1]
-                    drawn |= {row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"}
-    except (OSError, ValueError, AttributeError, IndexError, TypeError):
-        return set()  # no earlier run of ours: nothing here is ours to remove
-    root = output.resolve()
-    return {path for path in drawn if (output / path).parent.resolve().is_relative_to(root)}
+def _drawn(row: dict) -> list[str]:
+    """Return the paths, relative to the results folder, of what was drawn of a row of predictions.jsonl."""
+    if not (row.get("heatmap") and row.get("mask")):
+        return []
+    folder = row["heatmap"].split("/")[1]
+    return [row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"]
 
 
 def summary(results: Results) -> dict:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -10,6 +12,7 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+log = logging.getLogger("wordsight")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _within = threading.local()  # of a thread of ours: whether the work it belongs to has ended
@@ -38,3 +41,18 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], thre
         ended.set()
         executor.shutdown(wait=True, cancel_futures=True)
         limits.restore_original_limits()
+
+
+@contextlib.contextmanager
+def interrupted_with(sentence: str) -> Iterator[None]:
+    """Let Ctrl-C say what becomes of the work within, where that is not to be gone on with from where it was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_interrupted(sentence)
+        raise
+
+
+def say_interrupted(sentence: str) -> None:
+    """Log what Ctrl-C left behind; the command line then does not say what holds for most work."""
+    log.warning(sentence, extra={"interrupted": True})
