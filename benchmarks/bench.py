@@ -157,7 +157,7 @@ for warm in (True, False):
         if not warm:
             for name, seconds in zip(spent, (t1 - t0, t2 - t1, t3 - t2)):
                 spent[name] += seconds
-writer.abandon()
+writer.close()
 threadpool_limits(cores(), user_api="blas")
 walls = []
 for _ in range(3):

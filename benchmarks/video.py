@@ -1,0 +1,169 @@
+"""A clip from file to labelled file, beside decoding alone and inference alone, against the sum of its parts over the cores; memory.
+
+    python benchmarks/video.py CLIP [--minutes 10]
+
+Parts are timed one after another in one process, by the processor time they take on all cores; the whole, several times, in the same process.
+Memory: a clip of that many minutes, made by repeating `CLIP`, beside `CLIP` itself, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROUNDS = 5
+PEAK = """
+import json, sys, time
+import wordsight
+start = time.perf_counter()
+seen = wordsight.video(sys.argv[1], sys.argv[2], groups="vehicle")
+peak = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) / 1024
+print(json.dumps({"frames": len(seen), "s": time.perf_counter() - start, "peak": peak}))
+"""
+
+
+def parts(clip: Path, folder: Path) -> dict[str, float]:
+    """Return the core-seconds of each part, alone, and what each would give alone in frames a second."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+    from threadpoolctl import threadpool_limits
+
+    from wordsight.clips import Clip
+    from wordsight.embed import input_pixels
+    from wordsight.images import upright
+    from wordsight.recognizer import Recognizer, Seen
+    from wordsight.runtime import import_openvino
+    from wordsight.videos import _decide, _draw, _GroupEye, _Look, _Recorder
+
+    recognizer = Recognizer("vehicle")
+    backbone, eye = recognizer.embedder.backbone, _GroupEye(recognizer)
+    options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
+    single = import_openvino().Core().compile_model(backbone.folder / "network.xml", "CPU", options).create_infer_request()
+    spent = dict.fromkeys(("decode", "prepare", "infer", "decide and draw", "write"), 0.0)
+    clock = time.process_time
+    with threadpool_limits(1, user_api="blas"), Clip(clip) as source:
+        start, wall = clock(), time.perf_counter()
+        frames = list(source)
+        spent["decode"], decode_s = clock() - start, time.perf_counter() - wall
+        photos, inputs, encodings = [], [], []
+        start = clock()
+        for frame in frames:
+            photos.append(upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))))
+            inputs.append(input_pixels(photos[-1], backbone.preprocessing))
+        spent["prepare"] = clock() - start
+        for measured in (False, True):
+            start = clock()
+            for pixels in inputs[: None if measured else 20]:
+                single.infer({0: pixels[None]})
+                if measured:
+                    encodings.append([single.get_output_tensor(i).data[0].astype(np.float32) for i in (0, 1)])
+            spent["infer"] = clock() - start
+        start, looks, drawn = clock(), [], []
+        for frame, photo, (embedding, feature_map) in zip(frames, photos, encodings, strict=True):
+            probabilities = recognizer.known.probabilities(embedding[None])[0]
+            scores = np.array([recognizer.share(probabilities, name) for name in eye.names])
+            looks.append(_Look(frame, photo, scores, False, Seen(photo, probabilities, feature_map)))
+        for look in _decide(iter(looks), eye, 0.0):
+            if look.result.label is not None:
+                look.result.box_xyxy = eye.locate(look.seen, look.result.label)[1]
+            drawn.append(_draw(look, None, eye.names))
+        spent["decide and draw"] = clock() - start
+        start = clock()
+        recorder = _Recorder(folder / "parts.mp4", source.fps, False)
+        for look, pixels in zip(looks, drawn, strict=True):
+            recorder.add(look, pixels)
+        recorder._clip.finish()
+        spent["write"] = clock() - start
+        recorder.close()
+    return {**{f"{name}_ms": 1000 * s / len(frames) for name, s in spent.items()}, "frames": len(frames), "bound_s": sum(spent.values()), "decode_s": decode_s}
+
+
+def measure(clip: Path) -> None:
+    """Print the whole beside its parts."""
+    import numpy as np
+
+    import wordsight
+    from wordsight.embed import input_pixels
+    from wordsight.images import upright
+    from wordsight.recognizer import Recognizer
+    from wordsight.runtime import callers, cores
+    from wordsight.threads import parallel_map
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        wordsight.video(clip, folder / "warm.mp4", groups="vehicle")
+        recognizer = Recognizer("vehicle")
+        pixels = input_pixels(upright_noise(upright, np), recognizer.embedder.backbone.preprocessing)
+        rows = []
+        for number in range(ROUNDS):
+            split = parts(clip, folder / str(number))
+            start = time.perf_counter()
+            for _ in parallel_map(lambda _: recognizer.embedder.runtime.encode(pixels, True), range(split["frames"]), callers("openvino")):
+                pass
+            inference_s = time.perf_counter() - start
+            start = time.perf_counter()
+            wordsight.video(clip, folder / f"whole-{number}.mp4", groups="vehicle")
+            whole_s = time.perf_counter() - start
+            rows.append({**split, "inference_s": inference_s, "whole_s": whole_s, "share": split["bound_s"] / cores() / whole_s})
+    middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    n = middle["frames"]
+    print("| a clip, file to labelled file and tables | value |\n|---|---|")
+    low, high = min(row["share"] for row in rows), max(row["share"] for row in rows)
+    print(f"| share of the bound (all parts' core-seconds, over the cores) | **{middle['share']:.2f} ({low:.2f}–{high:.2f})** |")
+    print(
+        f"| frames/s: whole / decoding alone / inference alone | {n / middle['whole_s']:.0f} / {n / middle['decode_s']:.0f} / {n / middle['inference_s']:.0f} |"
+    )
+    names = [key for key in middle if key.endswith("_ms")]
+    print(f"| core-ms a frame: {' / '.join(name[:-3] for name in names)} | {' / '.join(f'{middle[name]:.2f}' for name in names)} |")
+
+
+def upright_noise(upright, np):
+    """Return a noise picture of the size of a common clip."""
+    from PIL import Image
+
+    return upright(Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), dtype=np.uint8)))
+
+
+def memory(clip: Path, minutes: float) -> None:
+    """Print the peak memory of a clip, and of the same repeated for some minutes."""
+    from wordsight.clips import Clip, ClipWriter, Frame
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with Clip(clip) as source:
+            frames, fps = [frame.bgr for frame in source], source.fps
+        writer = ClipWriter(folder / "long.mp4", fps, frames[0].shape[:2])
+        for number in range(round(minutes * 60 * fps)):
+            bgr = frames[number % len(frames)]
+            writer.write(Frame(number, number / fps, number, bgr), bgr)
+        writer.finish()
+        print("\n| clip | frames | frames/s, whole process without start | peak memory |\n|---|---|---|---|")
+        peaks = []
+        for path in (clip, folder / "long.mp4"):
+            command = [sys.executable, "-c", PEAK, str(path), str(folder / f"{path.stem}-labelled.mp4")]
+            told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout)
+            peaks.append(told["peak"])
+            print(f"| {told['frames'] / fps / 60:.1f} minutes | {told['frames']:,} | {told['frames'] / told['s']:.0f} | {told['peak']:.0f} MiB |", flush=True)
+        print(f"\nRatio of the peaks: **{peaks[1] / peaks[0]:.2f}**.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    given = parser.parse_args()
+    measure(given.clip)
+    if given.minutes:
+        memory(given.clip, given.minutes)
+
+
+if __name__ == "__main__":
+    main()
