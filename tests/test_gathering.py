@@ -405,13 +405,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, cats_and_dogs):
 
 
 def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli, tmp_path):
-    service = imitation("--faulty", "--offered", 400, "--burst", 15)
-    process = cli("gather", "cat,dog", "-o", "d", "--limit", 150, "--json", env=service.env, timeout=280)
+    service = imitation("--faulty", "--offered", 240, "--burst", 15)
+    process = cli("gather", "cat,dog", "-o", "d", "--limit", 80, "--json", env=service.env, timeout=280)
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout)
-    assert report["kept"] == {"cat": 150, "dog": 150}
+    assert report["kept"] == {"cat": 80, "dog": 80}
     shas = set(files(tmp_path / "d").values())
-    assert len(shas) == 300 and shas <= {hashlib.sha256(picture(label, n)).hexdigest() for label in ("cat", "dog") for n in range(3000)}
+    assert len(shas) == 160 and shas <= {hashlib.sha256(picture(label, n)).hexdigest() for label in ("cat", "dog") for n in range(3000)}
     for label in ("cat", "dog"):
         stages, reasons = report["classes"][label]["stages"], report["classes"][label]["reasons"]
         assert list(stages.values()) == sorted(stages.values(), reverse=True) and stages["found"] - stages["kept"] == sum(reasons.values())

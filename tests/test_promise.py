@@ -41,11 +41,11 @@ def test_the_truth_keeps_the_promise_in_94_of_100_calibrations(precision, n):
     grid = np.sort(rng.random(200_000))[::-1]
     risk = np.cumsum(1 - chance(grid)) / np.arange(1, len(grid) + 1)  # true, at every threshold
     broken = 0
-    for _ in range(1000):
+    for _ in range(500):
         scores = rng.random(n)
         threshold = keep_promise(held_out(scores, rng.random(n) < chance(scores)), precision).threshold
         broken += threshold is not None and risk[np.searchsorted(-grid, -threshold, side="right") - 1] > 1 - precision
-    assert broken <= 60
+    assert broken <= 33
 
 
 def test_an_error_among_the_doubtful_costs_only_those():

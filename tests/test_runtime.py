@@ -108,10 +108,10 @@ def test_any_timm_network_trains_saves_loads_predicts_and_shows_where(name, tmp_
     assert again.backbone.fingerprint == model.backbone.fingerprint
     assert again.backbone.pooled == (name in ("resnet50", "efficientnet_b0"))
     again.neighbourhood = None  # random weights find everything strange
-    predictions = list(again.predict(data, threshold=0))
-    assert len(predictions) == 8 and all(p.probability >= 0.5 for p in predictions)
+    predictions = list(again.predict([str(path) for path in sorted(data.rglob("*.jpg"))[::2]], threshold=0))  # heat maps by gradients take their time
+    assert len(predictions) == 4 and all(p.probability >= 0.5 for p in predictions)
     assert all(p.map.ndim == 2 and p.map.min() >= 0 and p.map.max() <= 1 and p.map.size >= 48 for p in predictions)
-    assert sum(p.map.max() == 1 for p in predictions) >= 2  # an empty map says that nothing speaks for the class
+    assert sum(p.map.max() == 1 for p in predictions) >= 1  # an empty map says that nothing speaks for the class
 
 
 def test_gradients_agree_with_the_one_pass_heat_map(shapes_model, backbone, pixels):

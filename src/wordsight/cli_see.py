@@ -9,7 +9,7 @@ import typer
 
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
-from .options import BackboneName, Dtype, Engine, Groups, Json, NoPictures, Offline, Threshold
+from .options import BackboneName, Dtype, Engine, Groups, Json, NoPictures, Offline
 from .printing import print_extraction, print_recognitions, print_video
 from .progress import show_progress
 
@@ -69,7 +69,10 @@ def video_command(
         Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", help="The labelled clip, .mp4 or .webm; tables go into a folder of its name. [default: CLIP-labelled.mp4, here]"),
     ] = None,
-    threshold: Threshold = None,
+    threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("-t", "--threshold", help="Probability (0–1) from which a label is given. [default: the model's; for groups 0.75]"),
+    ] = None,
     fps: Annotated[Optional[float], typer.Option("--fps", help="Frames a second to look at and to write. [default: every one]")] = None,  # noqa: UP045
     smooth: Annotated[float, typer.Option("--smooth", metavar="SECONDS", help="Smooth probabilities over time: an exponential mean of this constant.")] = 0.0,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Draw heat maps instead of boxes.")] = False,
