@@ -38,13 +38,15 @@ def parts(clip: Path, folder: Path) -> dict[str, float]:
 
     from wordsight.clips import Clip
     from wordsight.embed import input_pixels
+    from wordsight.eyes import GroupEye
     from wordsight.images import upright
     from wordsight.recognizer import Recognizer, Seen
     from wordsight.runtime import import_openvino
-    from wordsight.videos import _decide, _draw, _GroupEye, _Look, _Recorder
+    from wordsight.video_record import Recorder
+    from wordsight.videos import _decide, _draw, _Look
 
     recognizer = Recognizer("vehicle")
-    backbone, eye = recognizer.embedder.backbone, _GroupEye(recognizer)
+    backbone, eye = recognizer.embedder.backbone, GroupEye(recognizer)
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
     single = import_openvino().Core().compile_model(backbone.folder / "network.xml", "CPU", options).create_infer_request()
     spent = dict.fromkeys(("decode", "prepare", "infer", "decide and draw", "write"), 0.0)
@@ -70,17 +72,17 @@ def parts(clip: Path, folder: Path) -> dict[str, float]:
         for frame, photo, (embedding, feature_map) in zip(frames, photos, encodings, strict=True):
             probabilities = recognizer.known.probabilities(embedding[None])[0]
             scores = np.array([recognizer.share(probabilities, name) for name in eye.names])
-            looks.append(_Look(frame, photo, scores, False, Seen(photo, probabilities, feature_map)))
+            looks.append(_Look(frame, scores, False, Seen(photo, probabilities, feature_map)))
         for look in _decide(iter(looks), eye, 0.0):
             if look.result.label is not None:
                 look.result.box_xyxy = eye.locate(look.seen, look.result.label)[1]
             drawn.append(_draw(look, None, eye.names))
         spent["decide and draw"] = clock() - start
         start = clock()
-        recorder = _Recorder(folder / "parts.mp4", source.fps, False)
+        recorder = Recorder(folder / "parts.mp4", source, False)
         for look, pixels in zip(looks, drawn, strict=True):
-            recorder.add(look, pixels)
-        recorder._clip.finish()
+            recorder.add(look.frame, look.result, pixels)
+        recorder._clip.complete()
         spent["write"] = clock() - start
         recorder.close()
     return {**{f"{name}_ms": 1000 * s / len(frames) for name, s in spent.items()}, "frames": len(frames), "bound_s": sum(spent.values()), "decode_s": decode_s}
@@ -140,11 +142,12 @@ def memory(clip: Path, minutes: float) -> None:
         folder = Path(temporary)
         with Clip(clip) as source:
             frames, fps = [frame.bgr for frame in source], source.fps
-        writer = ClipWriter(folder / "long.mp4", fps, frames[0].shape[:2])
+        writer = ClipWriter(folder / "long.mp4", fps, frames[0].shape[:2], folder / "part.mp4")
         for number in range(round(minutes * 60 * fps)):
             bgr = frames[number % len(frames)]
             writer.write(Frame(number, number / fps, number, bgr), bgr)
-        writer.finish()
+        writer.complete()
+        writer.place()
         print("\n| clip | frames | frames/s, whole process without start | peak memory |\n|---|---|---|---|")
         peaks = []
         for path in (clip, folder / "long.mp4"):

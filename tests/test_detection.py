@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from wordsight.annotations import Annotated, Box
 from wordsight.box_evaluation import average_precision
 from wordsight.box_metrics import iou
 from wordsight.dataset import PictureFile
+from wordsight.errors import InvalidArgument
 from wordsight.windows import Level, pyramid, representatives, shares, suppress, window_means
 
 
@@ -283,3 +285,37 @@ def test_objects_on_streets(data, tmp_path):
         pictures.append((Annotated(PictureFile(tmp_path / f"{number}.png", str(number)), found.size, truth), detections))
     found = average_precision(pictures, known.class_names)
     assert found["0.3"] > 0.7 and found["0.5"] > 0.5
+
+
+def test_nothing_of_the_users_is_removed_or_drawn_over(yes_or_no, scene, tmp_path):
+    out = tmp_path / "out"
+    (out / "detections").mkdir(parents=True)
+    (out / "only-copy.jpg").write_text("mine")
+    (out / "detections" / "scene.png.jpg").write_text("mine")
+    (out / "detections.jsonl").write_text(json.dumps({"picture": "only-copy.jpg", "heatmap": 5}) + "\n")
+    with pytest.raises(InvalidArgument, match="was there before"):
+        wordsight.detect(scene[0], yes_or_no, out)
+    wordsight.detect(scene[0], yes_or_no, out, pictures=False)  # tables only: the folders don't matter
+    assert (out / "only-copy.jpg").read_text() == (out / "detections" / "scene.png.jpg").read_text() == "mine"
+
+
+def test_a_run_that_is_cut_off_leaves_the_earlier_one_whole(yes_or_no, scene, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    wordsight.detect(scene[0], yes_or_no, out)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    def stop(done, total, what):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wordsight.detect(scene[0], yes_or_no, out, threshold=0.1, progress=stop)
+    assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+
+
+def test_drawings_of_earlier_results_are_no_photos(yes_or_no, scene, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copyfile(scene[0] / "scene.png", photos / "scene.png")
+    wordsight.detect(photos, yes_or_no, photos / "results")
+    wordsight.recognize(photos, output=photos / "known", quadrants=True)
+    assert [p.file_name for p in wordsight.detect(photos, yes_or_no)] == ["scene.png"]

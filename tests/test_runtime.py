@@ -79,7 +79,15 @@ def test_a_download_that_may_not_happen_names_the_embedded_choices():
         load_backbone("resnet18.a1_in1k")
 
 
-NETWORKS = ["resnet50", "vgg11", "mobilenetv3_small_100", "efficientnet_b0", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"]
+NETWORKS = [
+    "resnet50",
+    pytest.param("vgg16", marks=pytest.mark.slow),
+    "mobilenetv3_small_100",
+    "efficientnet_b0",
+    "vit_tiny_patch16_224",
+    "convnext_atto",
+    "swin_tiny_patch4_window7_224",
+]
 
 
 def random_backbone(name, folder, classes=10):

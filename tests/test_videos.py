@@ -24,7 +24,7 @@ import wordsight
 from conftest import draw_shape
 from wordsight.clips import Clip, ClipWriter, Frame
 from wordsight.errors import InvalidArgument, UnreadableVideo
-from wordsight.videos import Segment
+from wordsight.video_record import Segment
 
 FPS = 10.0
 SIZE = (240, 320)
@@ -136,10 +136,11 @@ def test_frames_that_last_differently_keep_their_times(counted, tmp_path):
     path = at_varying_rate(counted, tmp_path / "vary.mp4", [(20, 1), (20, 3), (20, 0.5)])
     frames, fps = read_clip(path)
     assert np.allclose([f.time_s for f in frames], np.concatenate([np.arange(21) / 10, 2 + np.arange(1, 21) * 0.3, 8 + np.arange(1, 20) * 0.05]), atol=2e-3)
-    writer = ClipWriter(tmp_path / "even.mp4", fps, SIZE)
+    writer = ClipWriter(tmp_path / "even.mp4", fps, SIZE, tmp_path / "part.mp4")
     for frame in frames:
         writer.write(frame, frame.bgr)
-    writer.finish()
+    writer.complete()
+    writer.place()
     even, rate = read_clip(tmp_path / "even.mp4")
     assert abs(len(even) / rate - 9) < 0.35
     shown = even[round(5.0 * rate)].bgr[200, 50, 1]
@@ -149,10 +150,11 @@ def test_frames_that_last_differently_keep_their_times(counted, tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_written_clips_play_at_any_size(suffix, tmp_path):
     frames = [np.full((51, 67, 3), 100 + number, dtype=np.uint8) for number in range(5)]
-    writer = ClipWriter(tmp_path / f"odd{suffix}", 12.5, (51, 67))
+    writer = ClipWriter(tmp_path / f"odd{suffix}", 12.5, (51, 67), tmp_path / f"part{suffix}")
     for number, frame in enumerate(frames):
         writer.write(Frame(number, number / 12.5, number, frame), frame)
-    writer.finish()
+    writer.complete()
+    writer.place()
     read, fps = read_clip(tmp_path / f"odd{suffix}")
     assert len(read) == 5 and abs(fps - 12.5) < 0.01 and read[0].bgr.shape == (50, 66, 3) and [path.name for path in tmp_path.iterdir()] == [f"odd{suffix}"]
 
@@ -286,7 +288,8 @@ def test_a_playlist_reaches_no_server(tmp_path):
         (["--group", "vehicle", "-o", "clip.mp4"], "is the clip itself"),
         (["--group", "vehicle", "-o", "mine.mp4"], "was there before"),
         (["--group", "vehicle", "-o", "folder.mp4"], "where the tables would go"),
-        (["--group", "vehicle", "--fps", "0"], "above 0"),
+        (["--group", "vehicle", "--fps", "0"], "between 0.01 and 240"),
+        (["-m", "nowhere", "--backbone", "vgg16"], "--backbone goes with --group"),
         (["--group", "vehicle", "--smooth", "-1"], "between 0 and 3600"),
         (["--group", "vehicles of war", "-o", "out.mp4"], "not in the backbone's vocabulary"),
         (["-m", "nowhere"], "nowhere"),
@@ -307,7 +310,7 @@ def test_the_same_command_writes_the_same_again(clip, shapes_model, tmp_path, cl
     for pictures in (["--frames"], []):
         done = cli("video", clip, "-m", shapes_model, "-t", 0.6, "-o", "out.mp4", *pictures)
         assert done.returncode == 0 and "0:00.0" in done.stdout and "sound is not copied" in done.stdout
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".wordsight-video", "frames", "frames.csv", "frames.jsonl", "timeline.png"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {".wordsight-frames", ".wordsight-video", "frames", "frames.csv", "frames.jsonl", "timeline.png"}
     assert not any((tmp_path / "out" / "frames").iterdir()) and len(read_clip(tmp_path / "out.mp4")[0]) == 40
 
 
@@ -316,7 +319,7 @@ def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
     command = [sys.executable, "-m", "wordsight", "video", str(path), "--group", "vehicle", "-o", str(tmp_path / "out.mp4")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until = time.monotonic() + 120
-    while not any(p.stat().st_size > 20_000 for p in tmp_path.glob(".*.part.mp4")):
+    while not any(p.stat().st_size > 20_000 for p in (tmp_path / "out").glob(".*.part.mp4")):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -324,7 +327,7 @@ def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
     assert process.returncode == 130 and "holds them and plays" in messages and "Traceback" not in messages
     frames, _ = read_clip(tmp_path / "out.mp4")
     lines = (tmp_path / "out" / "frames.jsonl").read_text().splitlines()
-    assert 10 < len(frames) == len(lines) < 2000 and (tmp_path / "out" / "timeline.png").is_file()
+    assert 3 < len(frames) == len(lines) < 2000 and (tmp_path / "out" / "timeline.png").is_file()
     assert not list(tmp_path.rglob("*.part*"))
 
 
@@ -354,7 +357,7 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a-000010.jpg").write_text("mine")
     first = json.loads(cli("extract", "a.mp4", "-o", "out", "--fps", 10, "--json").stdout)
-    assert first == {"looked_at": 40, "written": 3, "there": 0, "near_duplicates": 37, "unreadable": [], "output": "out"}
+    assert first == {"looked_at": 40, "written": 3, "near_duplicates": 37, "unreadable": [], "output": "out"}
     with open(tmp_path / "out" / "frames.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file_name"], row["frame"], row["time_s"]) for row in rows] == [
@@ -367,7 +370,7 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
     _cut(tmp_path / "a.mp4", tmp_path / "cut.mp4", 0.6)
     again = cli("extract", "a.mp4", "b.mp4", "cut.mp4", "-o", "out", "--fps", 10, "--json")
     second = json.loads(again.stdout)
-    assert again.returncode == 1 and (second["written"], second["there"], second["looked_at"]) == (0, 3, 80) and "cut.mp4" in again.stderr
+    assert again.returncode == 1 and (second["written"], second["near_duplicates"], second["looked_at"]) == (0, 80, 80) and "cut.mp4" in again.stderr
     assert cli("extract", "cut.mp4", "-o", "other").returncode == 2
 
 
@@ -389,6 +392,93 @@ def test_extracted_frames_are_a_class_to_learn_from(tmp_path):
         wordsight.extract(path, tmp_path / "data" / kind, fps=10)
     model = wordsight.train(tmp_path / "data", tmp_path / "model")
     assert model.class_names == ["disc", "square"] and all(count >= 4 for count in model.info["pictures"].values())
+
+
+def with_gap(path, target, at, seconds):
+    """Copy a clip whose times jump after a frame."""
+    return at_varying_rate(path, target, [(at, 1), (1, seconds * FPS), (59 - at, 1)])
+
+
+def test_a_jump_in_the_times_is_taken_out_and_told(counted, tmp_path):
+    with Clip(with_gap(counted, tmp_path / "gap.mp4", 30, 3600)) as clip:
+        frames = list(clip)
+        assert len(frames) == 60 and frames[-1].time_s < 8 and frames[-1].tick <= 8 * clip.fps
+        assert "jump by 3600 seconds" in clip.note() and "early" not in clip.note()
+
+
+@pytest.mark.parametrize(("fps", "written"), [(119.997, 120.0), (199.999, 200.0), (23.9766, 23.977)])
+def test_any_rate_can_be_written(fps, written, tmp_path):
+    path = write_clip(tmp_path / "source.avi", frames_of("disc", 6), fps, "MJPG")
+    with Clip(path) as clip:
+        assert clip.fps == pytest.approx(written, abs=0.003)
+        writer = ClipWriter(tmp_path / "fast.mp4", clip.fps, SIZE, tmp_path / "part.mp4")
+        for frame in clip:
+            writer.write(frame, frame.bgr)
+    writer.complete()
+    writer.place()
+    assert len(read_clip(tmp_path / "fast.mp4")[0]) == 6
+
+
+def test_damage_in_the_middle_costs_only_itself(tmp_path):
+    data = bytearray(write_clip(tmp_path / "whole.avi", frames_of("disc", 40), code="MJPG").read_bytes())
+    places = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][15:17]
+    data[places[0] + 8 : places[1]] = bytes(places[1] - places[0] - 8)  # one frame, nothing but zeros
+    (tmp_path / "hurt.avi").write_bytes(data)
+    with Clip(tmp_path / "hurt.avi") as clip:
+        frames = list(clip)
+        assert 36 <= len(frames) <= 39 and frames[-1].time_s == pytest.approx(3.9, abs=0.11) and "damaged in 1 places" in clip.note()
+
+
+def test_stretches_last_until_the_next_frame():
+    from wordsight.video_record import FrameSeen, Video
+
+    seen = Video(["cat"], 0.5, 10.0)
+    for number, (time_s, label) in enumerate([(0.0, "cat"), (0.7, "cat"), (2.0, None), (3.0, "cat"), (3.5, "cat")]):
+        seen.add(FrameSeen(number, time_s, label, "cat", 0.9, {"cat": 0.9}))
+    assert seen.segments == [Segment("cat", 0.0, 2.0), Segment("cat", 3.0, 3.6)]
+    assert seen.seconds_of("cat") == pytest.approx(2.6) and seen.seconds == 3.6 and seen.labelled == {"cat": 4}
+
+
+def test_a_clip_of_the_users_own_is_never_replaced(clip, tmp_path, cli):
+    assert cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm").returncode == 0
+    (tmp_path / "talk.mp4").write_text("mine")
+    done = cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.mp4")
+    assert done.returncode == 2 and "was there before" in done.stderr and (tmp_path / "talk.mp4").read_text() == "mine"
+    (tmp_path / "talk" / "frames").mkdir()
+    (tmp_path / "talk" / "frames" / "000000.jpg").write_text("mine")
+    done = cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm", "--frames")
+    assert done.returncode == 2 and (tmp_path / "talk" / "frames" / "000000.jpg").read_text() == "mine"
+
+
+def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    shutil.copyfile(clip, tmp_path / name)
+    for command in (
+        ["video", name, "--group", "vehicle"],
+        ["extract", name, "-o", "out"],
+        ["video", clip, "--group", "vehicle", "-o", os.fsdecode(b"d\xe9/o.mp4")],
+    ):
+        done = cli(*command)
+        assert done.returncode == 2 and "no valid UTF-8" in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_names_that_hide_or_are_too_long(clip, tmp_path):
+    for name in (".hidden.mp4", "字" * 80 + ".mp4"):
+        shutil.copyfile(clip, tmp_path / name)
+        result = wordsight.extract(tmp_path / name, tmp_path / "out" / name[:3], fps=1)
+        assert result.written >= 1 and all(not p.name.startswith(".") for p in result.output.glob("*.jpg"))
+
+
+def test_memory_is_bounded_by_frames_under_way(monkeypatch, clip):
+    from wordsight import videos
+
+    made = []
+    original = videos.parallel_map
+    monkeypatch.setattr(videos, "parallel_map", lambda function, items, threads, most: made.append((threads, most)) or original(function, items, threads, most))
+    monkeypatch.setattr(videos, "HELD_BYTES", 10 * np.prod((*SIZE, 3)))
+    assert len(wordsight.video(clip, groups="vehicle", fps=2)) == 8
+    assert made and all(most == 2 for _, most in made)
 
 
 def test_a_foreign_table_is_left_alone(clip, tmp_path):

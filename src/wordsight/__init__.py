@@ -52,7 +52,7 @@ _HOME = {
     "UnknownWord": "errors",
     "UnreadableImage": "errors",
     "UnreadableVideo": "errors",
-    "Video": "videos",
+    "Video": "video_record",
     "Windows": "detecting",
     "WordsightError": "errors",
     "clean": "cleaning",
@@ -211,5 +211,6 @@ if TYPE_CHECKING:
     from .splitting import split
     from .training import list_models, train
     from .tuning import Tuning
-    from .videos import Video, video
+    from .video_record import Video
+    from .videos import video
     from .vocabulary import Sense, resolve, senses

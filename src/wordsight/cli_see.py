@@ -77,7 +77,10 @@ def video_command(
     smooth: Annotated[float, typer.Option("--smooth", metavar="SECONDS", help="Smooth probabilities over time: an exponential mean of this constant.")] = 0.0,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Draw heat maps instead of boxes.")] = False,
     frames: Annotated[bool, typer.Option("--frames", help="Write each frame as JPEG, too.")] = False,
-    backbone: BackboneName = DEFAULT_BACKBONE,
+    backbone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--backbone", help=f"With --group: network to look with. [default: {DEFAULT_BACKBONE}]"),
+    ] = None,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -95,10 +98,11 @@ def video_command(
     .mp4 is quick to write and plays in players; .webm plays in browsers, too, and takes a hundred times as long to write.
     Sound is not copied. Ctrl-C leaves a clip that plays.
     """
+    from .tables import short_stem
     from .videos import video
 
     go_offline(offline)
-    target = Path(f"{Path(clip).stem}-labelled.mp4") if output is None else output
+    target = Path(f"{short_stem(Path(clip).stem)}-labelled.mp4") if output is None else output
     with show_progress() as progress:
         seen = video(clip, target, model, group or (), threshold, fps, smooth, heatmap, frames, backbone, engine, dtype, progress)
     print_video(seen, as_json)

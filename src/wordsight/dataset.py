@@ -15,6 +15,7 @@ from .home import expand
 from .images import looks_like_picture
 from .vocabulary import fold
 
+MARKERS = {".wordsight-results", ".wordsight-detections", ".wordsight-recognition", ".wordsight-frames"}  # list folders of drawings beside them
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
 
@@ -55,7 +56,7 @@ class LabelledSet:
 def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
     """Find the pictures in folders (with all below them), files and globs.
 
-    Hidden files and folders are passed over; folders that link back to themselves are entered once.
+    Hidden files and folders are passed over, and so are drawings of earlier results; folders that link back to themselves are entered once.
 
     Args:
         sources: what to look through.
@@ -266,8 +267,9 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             found.skipped.append(f"{prefix.rstrip('/') or folder.name} ({error.strerror})")
             continue
         subfolders = []
+        drawn = {name for entry in ordered if entry.name in MARKERS for name in _listed_in(Path(entry.path))}
         for entry in ordered:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name in drawn:
                 continue
             if _is_dir(entry):
                 subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
@@ -276,6 +278,14 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             else:
                 found.skipped.append(prefix + entry.name)
         stack.extend(reversed(subfolders))
+
+
+def _listed_in(marker: Path) -> list[str]:
+    """Return the folders beside a marker that results of ours were drawn into."""
+    try:
+        return marker.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError):
+        return []
 
 
 def _is_dir(entry: os.DirEntry) -> bool:

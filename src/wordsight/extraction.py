@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable
@@ -12,11 +13,12 @@ import cv2
 from PIL import Image
 
 from .classifier import Progress
-from .clips import Clip, Frame
+from .clips import Clip, Frame, check_fps
 from .errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
 from .home import atomic_text, expand, lock_folder, write_atomic, writing
 from .images import decode, upright
 from .near_duplicates import NearDuplicates, look
+from .tables import short_stem
 from .threads import say_interrupted
 
 FPS = 2.0
@@ -33,7 +35,6 @@ class Extraction:
         output: folder of the frames, with frames.csv.
         looked_at: frames looked at.
         written: files written by this run.
-        there: frames that an earlier run wrote and that are there still.
         near_duplicates: frames left out because one like them is there.
         unreadable: (clip, reason) of each that can't be read to its end.
     """
@@ -41,13 +42,12 @@ class Extraction:
     output: Path
     looked_at: int = 0
     written: int = 0
-    there: int = 0
     near_duplicates: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def as_json(self) -> dict:
         """Return the counts, ready for JSON."""
-        counts = {name: getattr(self, name) for name in ("looked_at", "written", "there", "near_duplicates")}
+        counts = {name: getattr(self, name) for name in ("looked_at", "written", "near_duplicates")}
         return {**counts, "unreadable": [{"clip": name, "error": reason} for name, reason in self.unreadable], "output": str(self.output)}
 
 
@@ -60,7 +60,7 @@ def extract(
     """Write frames of clips as JPEG pictures into a folder, such as that of a class, ready for `train` or `clean`.
 
     Of frames that look alike (as `clean` compares pictures: by perceptual hash and thumbnail) the first stays; what earlier runs
-    wrote into the folder counts, too. frames.csv there says which clip and time each came from. The same call adds nothing twice.
+    wrote into the folder counts, too, so the same call adds nothing twice. frames.csv there says which clip and time each came from.
 
     Args:
         clips: video files.
@@ -79,6 +79,7 @@ def extract(
     folder = expand(output)
     if folder.exists() and not folder.is_dir():
         raise InvalidArgument(f"'{folder}' is a file; frames need a folder. Choose another with -o.")
+    check_fps(fps)
     for source in sources:
         if not source.exists():
             raise NotFound(f"No such clip: '{source}'.")
@@ -86,8 +87,9 @@ def extract(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder)
-    album = _Album(folder)
+    album = None
     try:
+        album = _Album(folder)
         for source in sources:
             reason = _take_all(source, fps, album, result, progress)
             if reason is not None:
@@ -96,7 +98,8 @@ def extract(
         say_interrupted(f"Interrupted: {result.written} new frames are in '{folder}'. The same command goes on from there.")
         raise
     finally:
-        album.save()
+        if album is not None:
+            album.save()
         if lock is not None:
             os.close(lock)
     if not result.looked_at:
@@ -113,8 +116,8 @@ def _take_all(source: Path, fps: float, album: _Album, result: Extraction, progr
                 result.looked_at += 1
                 if progress:
                     progress(result.looked_at, max(result.looked_at, clip.count), "frames")
-            return f"'{source}' ends early: {clip.seen_s:.1f} of {clip.length_s:.1f} seconds can be read." if clip.ends_early else None
-    except UnreadableVideo as error:
+            return clip.note()
+    except (UnreadableVideo, InvalidArgument) as error:
         return str(error)
 
 
@@ -129,24 +132,18 @@ class _Album:
             name = row["file_name"]
             if "/" in name or not (folder / name).is_file():
                 continue  # taken away since: it is not missed
-            try:
-                self._looks.add(len(self._looks), look(decode((folder / name).read_bytes()).image))
-            except (UnreadableImage, OSError):
-                continue
             self._rows[name] = (row["clip"], row["frame"], row["time_s"])
-        self._places = {row[:2]: name for name, row in self._rows.items()}
+            with contextlib.suppress(UnreadableImage, OSError):
+                self._looks.add(len(self._looks), look(decode((folder / name).read_bytes()).image))
 
     def take(self, source: Path, frame: Frame, result: Extraction) -> None:
-        """Write a frame, unless it or one like it is there."""
-        if (str(source), str(frame.index)) in self._places:
-            result.there += 1
-            return
+        """Write a frame, unless one like it is there."""
         appearance = look(upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))).image)
         if self._looks.find(appearance) is not None:
             result.near_duplicates += 1
             return
         data = cv2.imencode(".jpg", frame.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-        stem = f"{source.stem[:100]}-{frame.index:06d}"
+        stem = f"{short_stem(source.stem)}-{frame.index:06d}"
         while not self._free(f"{stem}.jpg", data):
             stem += "~"
         with writing(self._folder):
@@ -184,5 +181,5 @@ def _read_table(path: Path) -> list[dict[str, str]]:
             return [row for row in rows if None not in row.values() and None not in row]
     except FileNotFoundError:
         return []
-    except csv.Error:
+    except (csv.Error, OSError):
         raise InvalidArgument(f"'{path}' can't be read as a table. Choose another folder with -o.") from None

@@ -229,8 +229,9 @@ def print_video(seen: Any, as_json: bool) -> NoReturn:
         print(json.dumps(seen.as_json()))
     else:
         heading = "label" if nothing else f"label (probability ≥ {seen.threshold:.4g})"
-        rows = [[name, str(seen.labelled.get(name, 0)), f"{seen.labelled.get(name, 0) / seen.fps:.1f}"] for name in seen.class_names]
-        rows.append(["none", str(seen.frames - sum(seen.labelled.values())), f"{(seen.frames - sum(seen.labelled.values())) / seen.fps:.1f}"])
+        rows = [[name, str(seen.labelled.get(name, 0)), f"{seen.seconds_of(name):.1f}"] for name in seen.class_names]
+        silent = seen.seconds - sum(seen.seconds_of(name) for name in seen.class_names)
+        rows.append(["none", str(seen.frames - sum(seen.labelled.values())), f"{max(0.0, silent):.1f}"])
         print_table([heading, "frames", "seconds"], rows, "")
         for part in seen.segments[:MOST_SEGMENTS]:
             print(f"{_clock(part.start_s)} – {_clock(part.end_s)}  {part.label}")
@@ -251,10 +252,11 @@ def print_extraction(result: Any, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps(result.as_json()))
     else:
-        counts = {"looked at": result.looked_at, "look like another": result.near_duplicates, "were there": result.there, "written": result.written}
+        counts = {"looked at": result.looked_at, "look like one that is there": result.near_duplicates, "written": result.written}
         print_table(["frames", ""], [[name, str(count)] for name, count in counts.items()], "")
         print(f"Frames: {printable(result.output)}/*.jpg, frames.csv")
-    _say_some("Not read", result.unreadable, "--json's answer")
+    for name, reason in result.unreadable:
+        say(reason if name in reason else f"{name}: {reason}")
     raise typer.Exit(1 if result.unreadable else 0)
 
 

@@ -192,7 +192,7 @@ def recognize(
     if folder is not None:
         refuse_photos_among_results(found.pictures, folder, FOLDERS)
     result = Recognitions(list(recognizer.groups), threshold, skipped=found.skipped, output=folder, drawn=folder is not None and pictures)
-    tables = None if folder is None else TableWriter(folder, "recognition", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn)
+    tables = None if folder is None else TableWriter(folder, "recognition", COLUMNS, FOLDERS[: 1 + quadrants] if pictures else (), MARKER, _drawn)
     way = _Way(recognizer, top, asked, quadrants, tables if pictures else None)
     try:
         with interrupted_with("Interrupted. Tables are written at the end: the same command begins anew."):
@@ -279,7 +279,7 @@ class _Way:
                 inner = self.by.locate(seen, name)[1]
                 best = Answer(share, seen.probabilities, None if inner is None else (x + inner[0], y + inner[1], x + inner[2], y + inner[3]))
         if best.probabilities is whole.probabilities and best.probability >= self.by.threshold:
-            best.map, best.box = self.by.locate(whole, name)
+            best.box = self.by.locate(whole, name)[1]
         return best
 
     def _draw(self, found: Recognition, whole: Seen, quarters: list[tuple[Box, Seen]], tables: TableWriter) -> None:

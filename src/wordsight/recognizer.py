@@ -68,13 +68,11 @@ class Answer:
         probability: of the group.
         probabilities: (classes,) there.
         box: `xyxy` in pixels, or None.
-        map: (h, w) heat map of the whole picture, 0–1, or None.
     """
 
     probability: float
     probabilities: np.ndarray
     box: Box | None = None
-    map: np.ndarray | None = None
 
 
 class Recognizer:

@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -200,9 +199,7 @@ class ResultsWriter:
         mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
         self._tables.write(heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size)))
         self._tables.write(mask, segmentation(prediction.map, size, mask_threshold))
-        with writing(self.output):
-            self._copied.append(_link_or_copy(file.path, self.output / original))
-        self._tables.keep(original)
+        self._copied.append(self._tables.link(original, file.path))
         prediction.heatmap, prediction.mask = heatmap, mask
 
     @property
@@ -235,19 +232,6 @@ class ResultsWriter:
     def close(self) -> None:
         """Drop what is unfinished, and let others write here; an earlier run's tables stay as they were."""
         self._tables.close()
-
-
-def _link_or_copy(source: Path, target: Path) -> int:
-    """Link to a file, or copy it where links are not to be had; return the bytes that takes."""
-    source = source.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        target.symlink_to(source)
-    except OSError:  # file systems and accounts that allow no links
-        shutil.copyfile(source, target)
-        return target.stat().st_size
-    return 0
 
 
 def _begins(path: Path, line: str) -> bool:

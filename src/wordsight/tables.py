@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ class TableWriter:
         name: of the tables.
         columns: of the csv.
         folders: folders in `output` that pictures are drawn into; none: tables only.
-        marker: name of the file that says that those folders are ours.
+        marker: name of the file there that lists the folders that are ours.
         pictures_of: tells which pictures, by path relative to `output`, a row of the jsonl speaks of.
 
     Raises:
@@ -38,22 +39,28 @@ class TableWriter:
         self.output, self._name = output, name
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
-        ours = any((output / known).exists() for known in (marker, f"{name}.jsonl"))
+        ours = _made(output / marker, folders)
         for folder in folders:
-            if not ours and (output / folder).exists():
+            if folder not in ours and (output / folder).exists():
                 raise InvalidArgument(f"'{output / folder}' was there before and is no result of wordsight. Choose another folder with -o.")
-        self._old = _listed(output, name, pictures_of) if ours else set()
+        self._old = _listed(output, name, pictures_of, ours)
         self._new: set[str] = set()
         self._naming = threading.Lock()
+        self._drawing = output / f".{name}-drawing"  # pictures wait here until the run is complete
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(output)
-            if folders:
-                (output / marker).touch()
-            self._lines = open(self._unfinished("jsonl"), "w", encoding="utf-8")  # noqa: SIM115
-            self._table = open(self._unfinished("csv"), "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-            self._rows = csv.writer(self._table)
-            self._rows.writerow(columns)
+            try:
+                shutil.rmtree(self._drawing, ignore_errors=True)  # of a run that was killed
+                if folders:
+                    write_atomic(output / marker, "".join(f"{folder}\n" for folder in sorted({*ours, *folders})).encode())
+                self._lines = open(self._unfinished("jsonl"), "w", encoding="utf-8")  # noqa: SIM115
+                self._table = open(self._unfinished("csv"), "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+                self._rows = csv.writer(self._table)
+                self._rows.writerow(columns)
+            except BaseException:
+                self._release()
+                raise
 
     def add(self, record: dict, rows: Iterable[Sequence]) -> None:
         """Add an object to the jsonl and rows to the csv; lists and dicts within a row become JSON."""
@@ -72,31 +79,48 @@ class TableWriter:
             self._new.add(chosen)
         return chosen
 
-    def keep(self, path: str) -> None:
-        """Note a picture that this run wrote by other means than `write`."""
+    def link(self, path: str, source: Path) -> int:
+        """Link a path to a file, or copy that where links are not to be had; return the bytes that takes."""
+        source, target = source.resolve(), self._drawing / path
         self._new.add(path)
+        with writing(self.output):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                target.symlink_to(source)
+            except OSError:  # file systems and accounts that allow no links
+                shutil.copyfile(source, target)
+                return target.stat().st_size
+        return 0
 
     def write(self, path: str, data: bytes) -> None:
         """Write a picture under a path that was reserved."""
         with writing(self.output):
-            write_atomic(self.output / path, data)
+            write_atomic(self._drawing / path, data)
 
     def finish(self) -> None:
-        """Put the tables in place and remove what an earlier run drew and this one did not."""
+        """Put pictures and tables in place, and remove what an earlier run drew and this one did not."""
         with writing(self.output):
             self._lines.close()
             self._table.close()
+            for path in sorted(self._new):
+                (self.output / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self._drawing / path, self.output / path)
             for kind in ("jsonl", "csv"):
                 os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Drop what is unfinished (an earlier run's tables stay as they were), and let others write here."""
+        """Drop what is unfinished (what an earlier run wrote stays as it was), and let others write here."""
         for file, kind in ((self._lines, "jsonl"), (self._table, "csv")):
             with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
                 file.close()
             self._unfinished(kind).unlink(missing_ok=True)
+        shutil.rmtree(self._drawing, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -132,14 +156,33 @@ def with_suffix(name: str, suffix: str) -> str:
     return folder + slash + last + suffix
 
 
-def _listed(output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]]) -> set[str]:
-    """Return the pictures, by path relative to `output`, that an earlier run's table speaks of."""
+def short_stem(stem: str, most: int = 150) -> str:
+    """Return a file name's stem of at most so many bytes, without what would hide it or make it an option."""
+    stem = stem.lstrip(".-") or "clip"
+    while len(os.fsencode(stem)) > most:
+        stem = stem[:-1]
+    return stem
+
+
+def _made(marker: Path, folders: Sequence[str]) -> set[str]:
+    """Return the folders that a marker lists as ours: all, where it is one of those that listed none."""
+    try:
+        return (set(marker.read_text(encoding="utf-8").split("\n")) - {""}) or set(folders)
+    except (OSError, ValueError):
+        return set()
+
+
+def _listed(output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]], ours: set[str]) -> set[str]:
+    """Return the pictures in folders of ours, by path relative to `output`, that an earlier run's table speaks of."""
     drawn: set[str] = set()
+    root = output.resolve()
     try:
         with open(output / f"{name}.jsonl", encoding="utf-8") as lines:
             for line in lines:
-                drawn.update(pictures_of(json.loads(line)))
+                for path in pictures_of(json.loads(line)):
+                    inside = path.partition("/")[0] in ours and safe_name(path) == path
+                    if inside and (output / path).parent.resolve().is_relative_to(root) and not (output / path).is_dir():
+                        drawn.add(path)
     except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):
         return set()  # no table of ours: nothing here is ours to remove
-    root = output.resolve()
-    return {path for path in drawn if (output / path).parent.resolve().is_relative_to(root)}
+    return drawn

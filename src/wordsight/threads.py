@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -15,16 +16,19 @@ from threadpoolctl import threadpool_limits
 log = logging.getLogger("wordsight")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_counting, _resting = threading.Lock(), 0
+_limits: threadpool_limits | None = None
 _within = threading.local()  # of a thread of ours: whether the work it belongs to has ended
 
 
-def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Map in threads, yielding results in order, with no more than a few items a thread under way.
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int | None = None) -> Iterator[Result]:
+    """Map in threads, yielding results in order, with no more than a few items a thread (or `most`) under way.
 
     Work within work ends soon after the outer one does, by Ctrl-C or an error.
     Meanwhile numpy's own threads rest: for the small products of one picture they only take the cores from the others.
     """
-    limits = threadpool_limits(limits=1, user_api="blas")
+    most = max(2 * threads, 8) if most is None else most
+    _rest_blas()
     outer, ended = getattr(_within, "ended", None), threading.Event()
     executor = ThreadPoolExecutor(threads, "wordsight", lambda: setattr(_within, "ended", ended))
     under_way: collections.deque[Future[Result]] = collections.deque()
@@ -33,14 +37,31 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], thre
             if outer is not None and outer.is_set():
                 raise CancelledError
             under_way.append(executor.submit(function, item))
-            if len(under_way) >= max(2 * threads, 8):
+            if len(under_way) >= most:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
     finally:
         ended.set()
         executor.shutdown(wait=True, cancel_futures=True)
-        limits.restore_original_limits()
+        _wake_blas()
+
+
+def _rest_blas() -> None:
+    """Hold numpy's own threads to one until as many calls of `_wake_blas` have come."""
+    global _resting, _limits
+    with _counting:
+        if _resting == 0:
+            _limits = threadpool_limits(limits=1, user_api="blas")
+        _resting += 1
+
+
+def _wake_blas() -> None:
+    global _resting
+    with _counting:
+        _resting -= 1
+        if _resting == 0 and _limits is not None:
+            _limits.restore_original_limits()
 
 
 @contextlib.contextmanager
@@ -48,11 +69,27 @@ def interrupted_with(sentence: str) -> Iterator[None]:
     """Let Ctrl-C say what becomes of the work within, where that is not to be gone on with from where it was."""
     try:
         yield
-    except KeyboardInterrupt:
-        say_interrupted(sentence)
+    except KeyboardInterrupt as stop:
+        say_interrupted(str(stop) or sentence)
         raise
 
 
 def say_interrupted(sentence: str) -> None:
     """Log what Ctrl-C left behind; the command line then does not say what holds for most work."""
     log.warning(sentence, extra={"interrupted": True})
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until what is within is done; in the main thread, where it would strike."""
+    asked: list[bool] = []
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if own:
+        signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked:
+        raise KeyboardInterrupt

@@ -2,151 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from .backbones import DEFAULT_BACKBONE
-from .classifier import Classifier, Progress, load
-from .clips import CODECS, Clip, ClipWriter, Frame
-from .embed import Embedder
+from .classifier import Classifier, Progress
+from .clips import Clip, Frame
 from .errors import InvalidArgument
-from .home import expand, write_atomic, writing
-from .images import Photo, upright
-from .model_folder import DEFAULT_THRESHOLD, check_threshold
-from .overlay import COLOURS, caption, rectangle, superimpose, to_jpeg
-from .recognizer import THRESHOLD, Recognizer, Seen
-from .results import Prediction
+from .eyes import Eye, open_eye
+from .home import expand
+from .images import upright
+from .overlay import COLOURS, caption, rectangle, superimpose
+from .recognizer import Seen
 from .runtime import callers, cores
-from .tables import TableWriter
-from .threads import parallel_map, say_interrupted
+from .threads import interrupted_with, parallel_map, uninterrupted
+from .video_record import FrameSeen, Recorder, Video, check_target
 
-COLUMNS = ("frame", "time_s", "label", "top_label", "probability", "probabilities", "box_xyxy", "picture")
-MARKER = ".wordsight-video"
-PICTURES = "frames"
 MOST_SMOOTH_S = 3600.0
 HELD_BYTES = 512 << 20  # of frames under way at once
-MOST_LINES = 6  # of the timeline
-
-
-@dataclass
-class FrameSeen:
-    """What one frame shows.
-
-    Attributes:
-        frame: its number in the clip, from 0.
-        time_s: when it is shown, in seconds from the first frame.
-        label: class or group, or None where none is sure enough.
-        top_label: the best guess, whether accepted or not.
-        probability: of `top_label`, 0–1, smoothed where that was asked for.
-        probabilities: the same for every class or group.
-        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the frame, or None where there is no label.
-        picture: path of the frame as JPEG, relative to the folder of tables, or None.
-    """
-
-    frame: int
-    time_s: float
-    label: str | None
-    top_label: str
-    probability: float
-    probabilities: dict[str, float]
-    box_xyxy: list[float] | None = None
-    picture: str | None = None
-
-    def record(self) -> dict:
-        """Return the fields of `frames.jsonl`, in order."""
-        return {name: getattr(self, name) for name in COLUMNS}
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a clip with one label.
-
-    Attributes:
-        label: class or group.
-        start_s: when its first frame is shown.
-        end_s: when the frame after its last one is.
-    """
-
-    label: str
-    start_s: float
-    end_s: float
-
-
-@dataclass
-class Video:
-    """What a clip shows; iterates over its frames.
-
-    Attributes:
-        class_names: classes or groups.
-        threshold: probability from which a label is given; infinite where none is.
-        fps: frames a second that were looked at.
-        frames: how many were.
-        labelled: frames with each label.
-        segments: stretches with one label, in order.
-        output: the labelled clip, or None.
-        tables: folder of frames.csv, frames.jsonl and timeline.png, or None.
-        note: what is to be said of the clip, such as that it ends early, or None.
-    """
-
-    class_names: list[str]
-    threshold: float
-    fps: float
-    frames: int = 0
-    labelled: dict[str, int] = field(default_factory=dict)
-    segments: list[Segment] = field(default_factory=list)
-    output: Path | None = None
-    tables: Path | None = None
-    note: str | None = None
-    _kept: list[FrameSeen] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[FrameSeen]:
-        if self.tables is None:
-            yield from self._kept
-            return
-        with open(self.tables / "frames.jsonl", encoding="utf-8") as lines:
-            for line in lines:
-                yield FrameSeen(**json.loads(line))
-
-    def __len__(self) -> int:
-        return self.frames
-
-    def add(self, one: FrameSeen) -> None:
-        """Count one frame, the next in order."""
-        self.frames += 1
-        if self.tables is None:
-            self._kept.append(one)
-        before = self.segments[-1] if self.segments else None
-        end = one.time_s + 1 / self.fps
-        if one.label is None:
-            return
-        self.labelled[one.label] = self.labelled.get(one.label, 0) + 1
-        if before is not None and before.label == one.label and one.time_s <= before.end_s + 0.5 / self.fps:
-            self.segments[-1] = Segment(one.label, before.start_s, end)
-        else:
-            self.segments.append(Segment(one.label, one.time_s, end))
-
-    def as_json(self) -> dict:
-        """Return the counts and segments, ready for JSON."""
-        return {
-            "classes": self.class_names,
-            "threshold": self.threshold if math.isfinite(self.threshold) else None,
-            "fps": round(self.fps, 4),
-            "frames": self.frames,
-            "labelled": {name: self.labelled.get(name, 0) for name in self.class_names},
-            "segments": [{"label": s.label, "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3)} for s in self.segments],
-            "note": self.note,
-            "output": None if self.output is None else str(self.output),
-            "tables": None if self.tables is None else str(self.tables),
-        }
+COPIES = 3  # of a frame while it is looked at or drawn
 
 
 @dataclass
@@ -155,82 +34,17 @@ class _Look:
 
     Attributes:
         frame: it.
-        photo: it as the network's user sees it.
         scores: (names,) probabilities.
         stranger: whether it lies outside what the model learned from.
-        seen: the pass, for finding where.
+        seen: the pass, for finding where; None once that is found.
         result: what is said of it, once that is decided.
     """
 
     frame: Frame
-    photo: Photo
     scores: np.ndarray
     stranger: bool
-    seen: Seen
+    seen: Seen | None
     result: FrameSeen | None = None
-
-
-class _Eye(Protocol):
-    """Who looks at frames.
-
-    Attributes:
-        names: classes or groups.
-        threshold: probability from which a label is given.
-        embedder: the network.
-        silent: name that means "anything else", whose place is nowhere, or None.
-    """
-
-    names: list[str]
-    threshold: float
-    embedder: Embedder
-    silent: str | None
-
-    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
-        """Return the probabilities (names,) of a frame, whether it is a stranger, and the pass."""
-
-    def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
-        """Return the heat map (h, w) of a label, 0–1, and its box in pixels."""
-
-
-class _ModelEye:
-    """A trained model looks."""
-
-    def __init__(self, model: Classifier, threshold: float | None, engine: str, dtype: str) -> None:
-        self.names, self._model = model.class_names, model
-        kept = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
-        self.threshold = math.inf if kept is None else check_threshold(kept)
-        self.embedder = Embedder(model.backbone, engine, dtype)
-        self.silent = None if model.catch_all is None else model.class_names[model.catch_all]
-
-    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
-        encoding = self.embedder.encode(photo, feature_map=True)
-        scores = self._model.head.probabilities(encoding.embedding[None])[0]
-        stranger = int(scores.argmax()) != self._model.catch_all and bool(self._model.is_stranger(encoding.embedding[None])[0])
-        return scores, stranger, Seen(photo, scores, encoding.feature_map)
-
-    def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
-        where = Prediction("", label)
-        self._model.localize(where, seen.photo, self.embedder, feature_map=seen.feature_map)
-        assert where.map is not None
-        return where.map, where.box_xyxy
-
-
-class _GroupEye:
-    """A known network looks for groups of its classes."""
-
-    silent: str | None = None
-
-    def __init__(self, recognizer: Recognizer) -> None:
-        self.names, self.threshold, self.embedder = list(recognizer.groups), recognizer.threshold, recognizer.embedder
-        self._recognizer = recognizer
-
-    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
-        seen = self._recognizer.see(photo)
-        return np.array([self._recognizer.share(seen.probabilities, name) for name in self.names]), False, seen
-
-    def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
-        grid, box = self._recognizer.locate(seen, label)
-        return grid, None if box is None else list(box)
 
 
 def video(
@@ -243,7 +57,7 @@ def video(
     smooth_s: float = 0.0,
     heatmap: bool = False,
     frames: bool = False,
-    backbone: str = DEFAULT_BACKBONE,
+    backbone: str | None = None,
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
@@ -264,7 +78,7 @@ def video(
         smooth_s: time constant in seconds; 0 smooths nothing.
         heatmap: draw heat maps instead of boxes.
         frames: write each frame as JPEG, too.
-        backbone: with groups, the network.
+        backbone: with groups, the network; None: the embedded one.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
         progress: called with (done, total, "frames"); the total is an estimate.
@@ -277,31 +91,31 @@ def video(
     """
     if not 0 <= smooth_s <= MOST_SMOOTH_S:
         raise InvalidArgument(f"The time of smoothing must lie between 0 and {MOST_SMOOTH_S:g} seconds, got {smooth_s:g}.")
-    target = None if output is None else _target(expand(output), expand(clip))
+    target = None if output is None else check_target(expand(output), expand(clip))
     if frames and target is None:
         raise InvalidArgument("Frames are written beside a labelled clip. Give its name with -o.")
-    with Clip(clip, fps) as source:
-        eye = _eye(model, groups, threshold, backbone, engine, dtype)
+    with interrupted_with("Interrupted before anything was written: the same command begins anew."), Clip(clip, fps) as source:
+        eye = open_eye(model, groups, threshold, backbone, engine, dtype)
         result = Video(eye.names, eye.threshold, source.fps, output=target)
-        recorder = None if target is None else _Recorder(target, source.fps, frames)
+        recorder = None if target is None else Recorder(target, source, frames)
         result.tables = None if recorder is None else recorder.folder
         try:
             try:
                 for look, drawn in _follow(source, eye, smooth_s, heatmap, recorder is not None):
                     assert look.result is not None
-                    if recorder is not None:
-                        recorder.add(look, drawn)
-                    result.add(look.result)
+                    with uninterrupted():  # so that all tables have the same rows
+                        if recorder is not None:
+                            assert drawn is not None
+                            recorder.add(look.frame, look.result, drawn)
+                        result.add(look.result)
                     if progress:
                         progress(result.frames, max(result.frames, source.count), "frames")
             except KeyboardInterrupt:
                 if recorder is None or not result.frames:
                     raise
                 recorder.finish(result)
-                say_interrupted(f"Interrupted after {result.frames} frames: '{target}' holds them and plays. The same command begins anew.")
-                raise
-            if source.ends_early:
-                result.note = f"The clip ends early: {source.seen_s:.1f} of {source.length_s:.1f} seconds can be read."
+                raise KeyboardInterrupt(f"Interrupted after {result.frames} frames: '{target}' holds them and plays. The same command begins anew.") from None
+            result.note = source.note()
             if recorder is not None:
                 recorder.finish(result)
         finally:
@@ -311,36 +125,29 @@ def video(
     return result
 
 
-def _eye(model: str | os.PathLike | Classifier | None, groups: str | Iterable[str], threshold: float | None, backbone: str, engine: str, dtype: str) -> _Eye:
-    if (model is None) == (not groups):
-        raise InvalidArgument("Give either a model (-m) or a group of a known network's classes (--group vehicle).")
-    if model is None:
-        return _GroupEye(Recognizer(groups, THRESHOLD if threshold is None else threshold, backbone, engine, dtype))
-    return _ModelEye(model if isinstance(model, Classifier) else load(model), threshold, engine, dtype)
-
-
-def _follow(clip: Clip, eye: _Eye, smooth_s: float, heatmap: bool, draw: bool) -> Iterator[tuple[_Look, np.ndarray | None]]:
+def _follow(clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool) -> Iterator[tuple[_Look, np.ndarray | None]]:
     """Yield each frame with what it shows, and drawn, in order."""
 
     def look(frame: Frame) -> _Look:
         photo = upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)))
-        return _Look(frame, photo, *eye.look(photo))
+        return _Look(frame, *eye.look(photo))
 
     def finish(seen: _Look) -> tuple[_Look, np.ndarray | None]:
-        assert seen.result is not None
+        assert seen.result is not None and seen.seen is not None
         label, grid = seen.result.label, None
         if label is not None and label != eye.silent:
             grid, box = eye.locate(seen.seen, label)
             seen.result.box_xyxy = box
         drawn = _draw(seen, grid if heatmap else None, eye.names) if draw else None
-        seen.seen.feature_map = None
+        seen.seen = None
         return seen, drawn
 
     first = iter(clip)
     frame = next(first)
-    threads = max(1, min(callers(eye.embedder.engine), HELD_BYTES // max(1, 2 * frame.bgr.nbytes)))
-    looks = parallel_map(look, _chain(frame, first), threads)
-    yield from parallel_map(finish, _decide(looks, eye, smooth_s), min(threads, cores()))
+    most = max(2, HELD_BYTES // (2 * COPIES * frame.bgr.nbytes))  # in each of the two stages
+    threads = min(callers(eye.embedder.engine), most)
+    looks = parallel_map(look, _chain(frame, first), threads, min(most, 2 * threads))
+    yield from parallel_map(finish, _decide(looks, eye, smooth_s), min(threads, cores()), min(most, 2 * threads))
 
 
 def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
@@ -348,7 +155,7 @@ def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
     yield from rest
 
 
-def _decide(looks: Iterator[_Look], eye: _Eye, smooth_s: float) -> Iterator[_Look]:
+def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look]:
     """Yield frames with what is said of them, smoothed over time."""
     mean, before = None, 0.0
     for look in looks:
@@ -383,83 +190,3 @@ def _draw(look: _Look, grid: np.ndarray | None, names: list[str]) -> np.ndarray:
     else:
         caption(rgb, text, colour)
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-
-
-def _target(output: Path, clip: Path) -> Path:
-    """Return where the labelled clip goes, if it may go there.
-
-    Raises:
-        InvalidArgument: it may not.
-    """
-    if output.suffix.lower() not in CODECS:
-        raise InvalidArgument(f"-o names the labelled clip and must end in {' or '.join(CODECS)}, got '{output}'.")
-    if output.exists() and clip.exists() and output.samefile(clip):
-        raise InvalidArgument(f"'{output}' is the clip itself, which stays as it is. Choose another name with -o.")
-    folder, ours = output.with_suffix(""), (output.with_suffix("") / MARKER).exists()
-    if output.exists() and not (ours and output.is_file()):
-        raise InvalidArgument(f"'{output}' was there before and is no result of wordsight. Choose another name with -o.")
-    if folder.exists() and not ours and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InvalidArgument(f"'{folder}', where the tables would go, was there before and is no result of wordsight. Choose another name with -o.")
-    return output
-
-
-class _Recorder:
-    """Writes the labelled clip and its tables; both appear when they are finished."""
-
-    def __init__(self, target: Path, fps: float, pictures: bool) -> None:
-        self.folder = target.with_suffix("")
-        self._target, self._fps, self._pictures = target, fps, pictures
-        self._tables = TableWriter(self.folder, "frames", COLUMNS, (PICTURES,) if pictures else (), MARKER, _drawn)
-        self._clip: ClipWriter | None = None
-        with writing(self.folder):
-            (self.folder / MARKER).touch()
-
-    def add(self, look: _Look, drawn: np.ndarray | None) -> None:
-        """Add the next frame."""
-        assert drawn is not None and look.result is not None
-        if self._clip is None:
-            self._clip = ClipWriter(self._target, self._fps, (drawn.shape[0], drawn.shape[1]))
-        self._clip.write(look.frame, drawn)
-        if self._pictures:
-            look.result.picture = self._tables.reserve(f"{PICTURES}/{look.result.frame:06d}", ".jpg")
-            self._tables.write(look.result.picture, to_jpeg(drawn[:, :, ::-1]))
-        record = look.result.record()
-        self._tables.add(record, [list(record.values())])
-
-    def finish(self, result: Video) -> None:
-        """Put the clip and the tables in place, and draw the timeline."""
-        if self._clip is not None:
-            self._clip.finish()
-            self._clip = None
-        self._tables.finish()
-        _draw_timeline(result, self.folder)
-
-    def close(self) -> None:
-        """Drop what is unfinished."""
-        if self._clip is not None:
-            self._clip.drop()
-        self._tables.close()
-
-
-def _draw_timeline(result: Video, folder: Path) -> None:
-    """Draw the probabilities over time, of the classes that are likeliest in all."""
-    from . import plots
-
-    totals = dict.fromkeys(result.class_names, 0.0)
-    for one in result:
-        for name, value in one.probabilities.items():
-            totals[name] += value
-    shown = sorted(totals, key=lambda name: -totals[name])[:MOST_LINES]
-    shown = [name for name in result.class_names if name in shown]
-    times, values = np.empty(result.frames), np.empty((result.frames, len(shown)), dtype=np.float32)
-    for row, one in enumerate(result):
-        times[row] = one.time_s
-        values[row] = [one.probabilities[name] for name in shown]
-    segments = [(s.label, s.start_s, s.end_s) for s in result.segments]
-    with writing(folder):
-        write_atomic(folder / "timeline.png", plots.png(plots.timeline(times, values, shown, result.threshold, segments)))
-
-
-def _drawn(row: dict) -> list[str]:
-    """Return the path, relative to the folder of tables, of the picture of a row of frames.jsonl."""
-    return [row["picture"]] if row.get("picture") else []

@@ -203,7 +203,7 @@ def _unknown_message(word: str, every: list[Sense]) -> str:
     close = close_words(word)
     hint = f" Close words: {', '.join(close)}." if close else ""
     reason = "is a word, but names nothing the backbone was taught" if every else "is not in the backbone's vocabulary"
-    return f"'{word}' {reason}.{hint} See 'wordsight words WORD', or give labelled pictures with --data."
+    return f"'{word}' {reason}.{hint} See 'wordsight words WORD'; other words want labelled pictures to learn from."
 
 
 def _shorten(text: str, length: int = 60) -> str:
