@@ -158,3 +158,20 @@ def cli(tmp_path):
         return subprocess.run(command, env=environment, timeout=timeout, check=False, **options)
 
     return run
+
+
+@pytest.fixture
+def cli_here(tmp_path, monkeypatch, capsys):
+    """Run the command line within this process, in an empty folder: quick, for requests that are refused before any work."""
+
+    def run(*arguments):
+        from wordsight.cli import app
+        from wordsight.console import _run
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["wordsight", *map(str, arguments)])
+        code = _run(app)
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, code, told.out, told.err)
+
+    return run

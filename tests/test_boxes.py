@@ -220,14 +220,14 @@ def test_localisation_accuracies_by_hand():
         (["--boxes", "FEW", "--from", "MODEL"], "at least 5"),
     ],
 )
-def test_wrong_options_are_one_sentence(options, message, annotated, shapes_model, tmp_path, cli):
+def test_wrong_options_are_one_sentence(options, message, annotated, shapes_model, tmp_path, cli_here):
     with open(annotated) as file:
         rows = list(csv.reader(file))
     for name, kept in (("one", [row for row in rows[1:] if row[-1] == "cat"]), ("few", [*rows[1:3], *rows[-2:]])):
         with open(annotated.with_name(f"{name}.csv"), "w", newline="") as file:
             csv.writer(file).writerows([rows[0], *kept])
     places = {"MODEL": shapes_model, "BOXES": annotated, "ONE": annotated.with_name("one.csv"), "FEW": annotated.with_name("few.csv")}
-    done = cli("train", annotated.parent, "-o", "out", *[places.get(option, option) for option in options])
+    done = cli_here("train", annotated.parent, "-o", "out", *[places.get(option, option) for option in options])
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

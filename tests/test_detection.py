@@ -233,8 +233,8 @@ def test_interrupted_work_ends_the_work_within_it():
         (["-t", "99"], "For 99 % write 0.99"),
     ],
 )
-def test_wrong_options_are_one_sentence(options, message, yes_or_no, scene, cli):
-    done = cli("detect", scene[0], "-m", yes_or_no, *options)
+def test_wrong_options_are_one_sentence(options, message, yes_or_no, scene, cli_here):
+    done = cli_here("detect", scene[0], "-m", yes_or_no, *options)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 

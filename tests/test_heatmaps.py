@@ -206,6 +206,6 @@ def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path
         (["--layer", "nowhere"], "has no layer 'nowhere'"),
     ],
 )
-def test_wrong_options_are_one_sentence(options, message, shapes_model, other_shapes, cli):
-    done = cli("predict", other_shapes, "-m", shapes_model, "-t", 0, *options)
+def test_wrong_options_are_one_sentence(options, message, shapes_model, other_shapes, cli_here):
+    done = cli_here("predict", other_shapes, "-m", shapes_model, "-t", 0, *options)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

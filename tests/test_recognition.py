@@ -216,8 +216,8 @@ def test_the_command_writes_tables_and_pictures(cli, wall, cat, tmp_path):
         (["wall.jpg", "--backbone", "vgg16"], "--offline forbids it"),
     ],
 )
-def test_wrong_options_are_one_sentence(options, sentence, cli, wall, tmp_path):
+def test_wrong_options_are_one_sentence(options, sentence, cli_here, wall, tmp_path):
     (tmp_path / "wall.jpg").write_bytes(wall[0].read_bytes())
-    done = cli("recognize", *options)
+    done = cli_here("recognize", *options)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") <= 2 and "Traceback" not in done.stderr
     assert not (tmp_path / "results").exists()

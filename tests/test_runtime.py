@@ -86,7 +86,7 @@ NETWORKS = [
     "efficientnet_b0",
     "vit_tiny_patch16_224",
     "convnext_atto",
-    "swin_tiny_patch4_window7_224",
+    pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
 ]
 
 

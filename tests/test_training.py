@@ -148,7 +148,7 @@ def test_ctrl_c_says_that_it_goes_on_and_exits_with_130(shapes, tmp_path):
     assert process.returncode == 130 and "goes on from there" in messages and "Traceback" not in messages
 
 
-@pytest.mark.parametrize("size", ["300k", "1900k"])  # no room for a checkpoint; room for those, and none for the model
+@pytest.mark.parametrize("size", [pytest.param("300k", marks=pytest.mark.slow), "1900k"])  # no room for a checkpoint; room for those, and none for the model
 def test_a_full_disk_is_one_sentence(size, shapes, tmp_path, cli):
     disk = tmp_path / "disk"
     disk.mkdir()

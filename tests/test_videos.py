@@ -239,7 +239,7 @@ def test_a_clip_that_ends_early_is_told(cli, tmp_path):
         ("nowhere.mp4", "No such clip"),
     ],
 )
-def test_what_is_no_clip_is_one_sentence(name, sentence, clip, tmp_path, cli):
+def test_what_is_no_clip_is_one_sentence(name, sentence, clip, tmp_path, cli_here):
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no clip at all, whatever the name says")
@@ -250,7 +250,7 @@ def test_what_is_no_clip_is_one_sentence(name, sentence, clip, tmp_path, cli):
     ((at, _),) = boxes_of(sound, "moov/trak/mdia/hdlr")
     sound[at + 16 : at + 20] = b"soun"
     (tmp_path / "sound.mp4").write_bytes(sound)
-    done = cli("video", name, "--group", "vehicle", "-o", "out.mp4")
+    done = cli_here("video", name, "--group", "vehicle", "-o", "out.mp4")
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert not (tmp_path / "out.mp4").exists() and not (tmp_path / "out").exists()
 
@@ -295,12 +295,12 @@ def test_a_playlist_reaches_no_server(tmp_path):
         (["-m", "nowhere"], "nowhere"),
     ],
 )
-def test_wrong_options_are_one_sentence(options, sentence, clip, tmp_path, cli):
+def test_wrong_options_are_one_sentence(options, sentence, clip, tmp_path, cli_here):
     shutil.copyfile(clip, tmp_path / "clip.mp4")
     (tmp_path / "mine.mp4").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "frames.csv").write_text("mine")
-    done = cli("video", "clip.mp4", *options)
+    done = cli_here("video", "clip.mp4", *options)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") <= 2 and "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "folder", "mine.mp4"] and (tmp_path / "folder" / "frames.csv").read_text() == "mine"
     assert (tmp_path / "clip.mp4").read_bytes() == clip.read_bytes()
