@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 DATA = Path(os.environ.get("WORDSIGHT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a script: processes would never see a Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -139,11 +139,12 @@ def test_files_that_try_something_are_refused(folder):
     (folder / "Annotations" / "a.xml").write_text('<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>')
     with pytest.raises(InvalidArgument, match="declares entities"):
         read_boxes(folder)
-    (folder / "deep.json").write_text("[" * 100_000)
-    with pytest.raises(InvalidArgument, match="is no COCO file"):
-        read_boxes(folder / "deep.json")
+    for start, format in (("[", "Label Studio"), ('{"images": ', "COCO")):
+        (folder / "deep.json").write_text(start + "[" * 100_000)
+        with pytest.raises(InvalidArgument, match=f"is no .*{format}"):
+            read_boxes(folder / "deep.json")
     (folder / "x.txt").write_text("")
-    with pytest.raises(InvalidArgument, match=r"holds no boxes in a known format\. Known are CSV: "):
+    with pytest.raises(InvalidArgument, match=r"holds no boxes in a known format\. Known are COCO: "):
         read_boxes(folder / "x.txt")
 
 

@@ -49,6 +49,7 @@ LAYERS = [
         "video_record",
         "eyes",
         "extraction",
+        "prelabelling",
     },
     {"finetuning", "evaluation_folder", "detecting", "box_recipe", "videos"},
     {"training", "evaluation", "box_evaluation"},
@@ -83,11 +84,12 @@ def test_all_is_pinned():
     assert set(wordsight.__all__) == {
         "BackboneUnavailable", "Box", "BoxEvaluation", "BoxSet", "Candidate", "Classifier", "Cleaning", "Closer", "Counts", "Detected", "Detection",
         "Detections", "EmbeddingCache", "Evaluation", "Extraction", "FakeSource", "Finding", "Gathered",
-        "Heatmap", "InvalidArgument", "InvalidModel", "Looking", "NotFound", "NothingGathered", "OutputError", "Page", "Part", "Prediction",
+        "Heatmap", "InvalidArgument", "InvalidModel", "Looking", "NotFound", "NothingGathered", "OutputError", "Page", "Part", "Prediction", "Prelabels",
         "Promise", "Query", "Recognition", "Recognitions", "Results", "Sense", "Source", "SourceUnavailable", "Tuning",
         "UnknownWord", "UnreadableImage", "UnreadableVideo", "Video", "Windows", "WordsightError", "__version__", "clean", "convert", "detect",
         "draw_network", "evaluate", "evaluate_boxes", "extract", "gather", "heatmap", "list_backbones", "list_checks", "list_heatmap_methods",
-        "list_models", "list_sources", "load", "load_backbone", "read_boxes", "recognize", "register_heatmap_method", "register_source", "resolve",
+        "list_models", "list_sources", "load", "load_backbone", "prelabel", "read_boxes", "read_labels", "recognize",
+        "register_heatmap_method", "register_source", "resolve",
         "run", "senses", "split", "train", "undo", "video",
     }  # fmt: skip
 

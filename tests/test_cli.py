@@ -15,7 +15,7 @@ import pytest
 
 from conftest import pillow_reads, write_shapes
 
-SEEING = ["detect", "recognize", "video", "extract"]
+SEEING = ["detect", "recognize", "video", "extract", "prelabel"]
 COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "evaluate", *SEEING, "words", "models", "doctor", "cache", "demo"]
 
 
@@ -137,10 +137,10 @@ def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path
     assert json.loads(again.stdout)["total"] == 240
 
 
-def test_words_lists_what_the_backbone_knows(cli):
-    process = cli("words", "cat")
+def test_words_lists_what_the_backbone_knows(cli_here):
+    process = cli_here("words", "cat")
     assert process.returncode == 0 and "n02123045  tabby" in process.stdout
-    report = json.loads(cli("words", "crane", "--json").stdout)
+    report = json.loads(cli_here("words", "crane", "--json").stdout)
     assert len(report["senses"]) >= 2 and "crane#" in report["message"]
 
 

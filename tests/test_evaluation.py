@@ -288,12 +288,12 @@ def test_nothing_readable_is_one_sentence_and_writes_nothing(tmp_path, shapes_mo
     assert not (tmp_path / "r").exists()
 
 
-def test_the_command_prints_one_object_or_a_table(cli, mixed, other_shapes, foreign, shapes_model, tmp_path):
-    process = cli("evaluate", mixed, "-m", shapes_model, "-t", "0.8", "--others", foreign, "--json")
+def test_the_command_prints_one_object_or_a_table(cli_here, mixed, other_shapes, foreign, shapes_model, tmp_path):
+    process = cli_here("evaluate", mixed, "-m", shapes_model, "-t", "0.8", "--others", foreign, "--json")
     assert process.returncode == 1, process.stderr  # a picture is broken
     report = json.loads(process.stdout)
     assert report["total"] == 19 and (tmp_path / "report" / "mistakes.png").is_file()
-    process = cli("evaluate", other_shapes, "-m", shapes_model, "-o", "r2", "--others", foreign)
+    process = cli_here("evaluate", other_shapes, "-m", shapes_model, "-o", "r2", "--others", foreign)
     assert process.returncode == 0 and not process.stderr, process.stderr
     for part in ("selective accuracy", "coverage at 1% risk", "95 % interval", "disc", "telling 6 others by", "r2/evaluation.json"):
         assert part in process.stdout, process.stdout

@@ -225,6 +225,7 @@ def test_auto_without_a_gpu_or_a_budget_trains_the_head_and_says_so(shapes, tmp_
     assert done.returncode == 0 and "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m." in done.stderr
 
 
+@pytest.mark.slow
 def test_auto_with_a_budget_stops_in_time_and_shows_both(shapes, tmp_path, cli):
     done = cli("train", shapes, "-o", tmp_path / "m", "--recipe", "auto", "--image-size", 64, "--budget", "1s", "--epochs", 500, "--patience", 500, timeout=200)
     assert done.returncode == 0, done.stderr

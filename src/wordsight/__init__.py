@@ -40,6 +40,7 @@ _HOME = {
     "Page": "sources",
     "Part": "results",
     "Prediction": "results",
+    "Prelabels": "prelabelling",
     "Promise": "promise",
     "Query": "sources",
     "Recognition": "recognition",
@@ -71,7 +72,9 @@ _HOME = {
     "list_sources": "sources",
     "load": "classifier",
     "load_backbone": "backbones",
+    "prelabel": "prelabelling",
     "read_boxes": "annotations",
+    "read_labels": "annotations",
     "recognize": "recognition",
     "register_heatmap_method": "gradients",
     "register_source": "sources",
@@ -113,6 +116,7 @@ __all__ = [
     "Page",
     "Part",
     "Prediction",
+    "Prelabels",
     "Promise",
     "Query",
     "Recognition",
@@ -145,7 +149,9 @@ __all__ = [
     "list_sources",
     "load",
     "load_backbone",
+    "prelabel",
     "read_boxes",
+    "read_labels",
     "recognize",
     "register_heatmap_method",
     "register_source",
@@ -172,7 +178,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .annotations import Box, BoxSet, read_boxes
+    from .annotations import Box, BoxSet, read_boxes, read_labels
     from .backbones import list_backbones, load_backbone
     from .box_evaluation import BoxEvaluation, evaluate_boxes
     from .cache import EmbeddingCache
@@ -202,6 +208,7 @@ if TYPE_CHECKING:
     from .gradients import list_heatmap_methods, register_heatmap_method
     from .heatmaps import Heatmap, Looking
     from .looking import heatmap
+    from .prelabelling import Prelabels, prelabel
     from .promise import Promise
     from .quadrants import Closer
     from .recognition import Recognition, Recognitions, recognize

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import PictureFile
+from .dataset import LabelledSet, PictureFile, labelled_set, read_labelled
 from .errors import InvalidArgument, UnreadableImage
 from .formats import Mark, choose_format
 from .home import expand
@@ -131,6 +131,50 @@ def read_boxes(source: str | os.PathLike, pictures: str | os.PathLike | None = N
         annotated.append(Annotated(PictureFile(file, _name(file, roots), own[0].label, splits[file]), head[1], own))
     annotated.sort(key=lambda picture: picture.file.name)
     return BoxSet(path, format.name, annotated, skipped)
+
+
+ANNOTATIONS = ("data.yaml", "annotations.json", "tasks.json", "metadata.jsonl")  # files that say that a folder is in another tool's format
+
+
+def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
+    """Read a labelled set, in a folder per class or a CSV (see `read_labelled`), or in COCO, YOLO, Pascal VOC, Label Studio or Hugging Face's format.
+
+    In those a picture's label is the one it has as a whole, or else that of its boxes; pictures whose boxes are of several classes are
+    passed over, and listed.
+
+    Args:
+        source: folder, .csv, .json, .yaml or .jsonl.
+        min_classes: how many there must be.
+
+    Raises:
+        NotFound: the source does not exist.
+        InvalidArgument: it can't be read, or has too few classes.
+    """
+    path = expand(source)
+    file = next((path / name for name in ANNOTATIONS if (path / name).is_file()), None) if path.is_dir() else path
+    if path.is_dir() and file is None and any((path / "Annotations").rglob("*.xml")):
+        file = path
+    if file is None or not (file.is_dir() or file.suffix.lower() in (".json", ".yaml", ".yml", ".jsonl")) or not file.exists():
+        return read_labelled(source, min_classes)
+    format = choose_format(file)
+    root = file if file.is_dir() else file.parent
+    roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, file.parent)))
+    kinds: dict[Path, set[str]] = {}
+    splits: dict[Path, str | None] = {}
+    skipped: list[str] = []
+    for marks in (format.labels(file, root), format.read(file, root)):  # the whole picture's label comes first
+        known = set(kinds)
+        for mark in marks:
+            found = _find(mark.places, roots) if mark.problem is None and mark.label else None
+            if found is None:
+                skipped.append(f"{mark.where} ({mark.problem or 'its picture is not there'})")
+            elif found not in known:
+                kinds.setdefault(found, set()).add(mark.label)
+                splits[found] = mark.split
+    several = {found for found, labels in kinds.items() if len(labels) > 1}
+    skipped += [f"{_name(found, roots)} (shows {' and '.join(sorted(kinds[found]))})" for found in sorted(several)]
+    pictures = [PictureFile(found, _name(found, roots), min(labels), splits[found]) for found, labels in kinds.items() if found not in several]
+    return labelled_set(sorted(pictures, key=lambda picture: picture.name), skipped, path, min_classes)
 
 
 def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, float]:

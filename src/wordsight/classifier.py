@@ -158,7 +158,7 @@ class Classifier:
             refuse_photos_among_results(found.pictures, folder, RESULT_FOLDERS)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
-        writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None)
+        writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None, sources)
 
         def job(file: PictureFile) -> Prediction:
             return self._predict_one(file, embedder, _Way(threshold, looking, closer), writer)

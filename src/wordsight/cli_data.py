@@ -1,4 +1,4 @@
-"""The commands that make and mend data sets: gather, clean, split."""
+"""The commands that make and mend data sets, and write labels for other tools: gather, clean, split, prelabel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
 from .errors import NothingGathered
 from .options import BackboneName, Dtype, Engine, Json, Offline
-from .printing import print_cleaning, print_converted, print_gathered, print_table, print_undone, say
+from .printing import print_cleaning, print_converted, print_gathered, print_prelabels, print_table, print_undone, say
 from .progress import show_progress
 
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command("gather")(gather_command)
     app.command("clean")(clean_command)
     app.command("split")(split_command)
+    app.command("prelabel")(prelabel_command)
 
 
 def gather_command(
@@ -134,3 +135,33 @@ def split_command(
         return
     names = list(counts["train"])
     print_table(["split", *names, "all"], [[part, *(str(row[n]) for n in names), str(sum(row.values()))] for part, row in counts.items()], "")
+
+
+def prelabel_command(
+    results: Annotated[str, typer.Argument(metavar="RESULTS", help="Results folder, or a .jsonl table in one.")],
+    format: Annotated[str, typer.Option("--format", help="coco, yolo, voc, label-studio, csv or hf.")] = "coco",
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder to write. [default: RESULTS/prelabels/FORMAT]")] = None,  # noqa: UP045
+    everything: Annotated[bool, typer.Option("--all", help="Rejected pictures, too, under their best guess; scores tell them apart.")] = False,
+    photos: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--photos", metavar="DIR", help="Where the photos are, if they were moved since; may be given several times."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write results as labels that other tools load, with the pictures beside them.
+
+    \b
+    Examples:
+      wordsight prelabel results/ --format coco
+      wordsight prelabel results/ --format label-studio --all -o to-review/
+      wordsight prelabel results/detections.jsonl --format yolo
+      wordsight train to-review/ -o models/corrected                every format is read again, too
+
+    \b
+    Only accepted labels are written, unless --all asks for more. Pictures are copied, those that EXIF turns upright.
+    """
+    from .prelabelling import prelabel
+
+    with show_progress() as progress:
+        result = prelabel(results, format, output, everything, photos, progress)
+    print_prelabels(result, as_json)

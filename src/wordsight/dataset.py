@@ -108,6 +108,15 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
         pictures, skipped = _read_csv(path), []
     else:
         raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
+    return labelled_set(pictures, skipped, path, min_classes)
+
+
+def labelled_set(pictures: list[PictureFile], skipped: list[str], source: Path, min_classes: int = 2) -> LabelledSet:
+    """Return labelled pictures as a set.
+
+    Raises:
+        InvalidArgument: fewer than `min_classes`, or class names that differ only by case or blanks.
+    """
     class_names = sorted({picture.label for picture in pictures if picture.label is not None})
     if len(class_names) < min_classes:
         got = f"only '{class_names[0]}'" if class_names else "none"

@@ -255,7 +255,7 @@ def detect(
     result.catch_all = None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
     result.drawn = folder is not None and pictures
     embedder = Embedder(classifier.backbone, engine, dtype)
-    writer = None if folder is None else _Writer(folder, classifier.class_names, pictures)
+    writer = None if folder is None else _Writer(folder, classifier.class_names, pictures, sources)
 
     def job(file: PictureFile) -> Detected:
         return _detect_one(file, classifier, embedder, chosen, windows, exact, writer)
@@ -323,9 +323,9 @@ def draw_detections(picture: np.ndarray, detections: Iterable[Detection], size: 
 class _Writer:
     """Writes the results."""
 
-    def __init__(self, output: Path, class_names: list[str], pictures: bool) -> None:
+    def __init__(self, output: Path, class_names: list[str], pictures: bool, photos: list) -> None:
         self._class_names, self._pictures = class_names, pictures
-        self._tables = TableWriter(output, "detections", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn)
+        self._tables = TableWriter(output, "detections", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn, photos)
 
     def draw(self, detected: Detected) -> None:
         """Write a picture with its rectangles, and its score map laid over it; note their paths. Safe from many threads."""

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, metrics, plots
+from .annotations import read_labels
 from .classifier import Classifier, Progress, load
 from .cleaning import data_root
 from .contact_sheet import contact_sheet
-from .dataset import LabelledSet, PictureFile, find_pictures, read_labelled, relabel
+from .dataset import LabelledSet, PictureFile, find_pictures, relabel
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
 from .evaluation_folder import check_target, predictions_table, write_report
@@ -243,7 +244,7 @@ def _check(data: str | os.PathLike, model: Classifier, output: str | os.PathLike
     """Refuse whatever is wrong before any work is done."""
     chosen = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
     chosen = None if chosen is None else check_threshold(chosen)
-    labelled = read_labelled(data, min_classes=1)
+    labelled = read_labels(data, min_classes=1)
     target = None if output is None else expand(output)
     if target is not None:
         check_target(target, [expand(data), *(path for source in others if (path := expand(source)).is_dir())])

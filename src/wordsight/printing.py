@@ -260,6 +260,22 @@ def print_extraction(result: Any, as_json: bool) -> NoReturn:
     raise typer.Exit(1 if result.unreadable else 0)
 
 
+def print_prelabels(result: Any, as_json: bool) -> NoReturn:
+    """Print what was written for another tool, and exit with 1 where a picture is missing."""
+    if as_json:
+        print(json.dumps(result.as_json()))
+    else:
+        rows = [["pictures", str(result.pictures)], ["boxes", str(result.regions)], ["left out, no accepted label", str(result.left_out)]]
+        print_table([result.format, ""], rows, "")
+        print(f"Classes: {', '.join(result.class_names)}")
+        print(f"Labels: {printable(result.output)}/ (with copies of the photos, {result.copied_bytes / 2**20:.0f} MiB)")
+        if result.format == "label-studio":
+            print("In Label Studio: config.xml is the labelling interface, tasks.json is imported; it serves the pictures where this folder is its")
+            print("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT and LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED is true.")
+    _say_some("Not written", result.skipped, "--json's answer")
+    raise typer.Exit(1 if result.skipped else 0)
+
+
 def _clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 

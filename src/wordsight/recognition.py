@@ -192,7 +192,7 @@ def recognize(
     if folder is not None:
         refuse_photos_among_results(found.pictures, folder, FOLDERS)
     result = Recognitions(list(recognizer.groups), threshold, skipped=found.skipped, output=folder, drawn=folder is not None and pictures)
-    tables = None if folder is None else TableWriter(folder, "recognition", COLUMNS, FOLDERS[: 1 + quadrants] if pictures else (), MARKER, _drawn)
+    tables = None if folder is None else TableWriter(folder, "recognition", COLUMNS, FOLDERS[: 1 + quadrants] if pictures else (), MARKER, _drawn, sources)
     way = _Way(recognizer, top, asked, quadrants, tables if pictures else None)
     try:
         with interrupted_with("Interrupted. Tables are written at the end: the same command begins anew."):

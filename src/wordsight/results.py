@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -171,13 +171,14 @@ class ResultsWriter:
         class_names: names that become folders.
         pictures: whether to write originals, heat maps and masks, or tables only.
         parts: whether parts of pictures are looked at, which get a table of their own.
+        photos: folders, files and globs that are looked through.
     """
 
-    def __init__(self, output: Path, class_names: list[str], pictures: bool = True, parts: bool = False) -> None:
+    def __init__(self, output: Path, class_names: list[str], pictures: bool = True, parts: bool = False, photos: Iterable[str | os.PathLike] = ()) -> None:
         self.output, self.pictures = output, pictures
         self._folders = _folder_names(class_names)
         self._copied: list[int] = []
-        self._tables = TableWriter(output, "predictions", FIELDS, RESULT_FOLDERS if pictures else (), MARKER, _drawn)
+        self._tables = TableWriter(output, "predictions", FIELDS, RESULT_FOLDERS if pictures else (), MARKER, _drawn, photos)
         self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
 
     def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int], mask_threshold: float = MASK_THRESHOLD) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .annotations import read_labels
 from .backbones import DEFAULT_BACKBONE
 from .classifier import Classifier, load
 from .cleaning import clean
@@ -83,7 +84,7 @@ def run(
 def _given(words: list[str], data: str | os.PathLike | None, model: str | os.PathLike | None, how: Embedding, say: Say) -> Classifier | None:
     """Return the classifier of the user's own pictures or of a model that is there."""
     if data is not None:
-        labelled = select_classes(read_labelled(data), words)
+        labelled = select_classes(read_labels(data), words)
         say(f"Learning from your {sum(picture.split != 'test' for picture in labelled.pictures)} labelled pictures in '{data}'.")
         classifier = train_labelled(labelled, None, "probe", how)
         for name, reason in classifier.info["unreadable"]:

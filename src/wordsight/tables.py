@@ -27,6 +27,7 @@ class TableWriter:
         folders: folders in `output` that pictures are drawn into; none: tables only.
         marker: name of the file there that lists the folders that are ours.
         pictures_of: tells which pictures, by path relative to `output`, a row of the jsonl speaks of.
+        photos: folders, files and globs that are looked through, noted so that the photos are found again by their names.
 
     Raises:
         InvalidArgument: `output` is a file, holds folders of somebody else's by these names, or another run writes to it.
@@ -34,9 +35,17 @@ class TableWriter:
     """
 
     def __init__(
-        self, output: Path, name: str, columns: Sequence[str], folders: Sequence[str], marker: str, pictures_of: Callable[[dict], Iterable[str]]
+        self,
+        output: Path,
+        name: str,
+        columns: Sequence[str],
+        folders: Sequence[str],
+        marker: str,
+        pictures_of: Callable[[dict], Iterable[str]],
+        photos: Iterable[str | os.PathLike] = (),
     ) -> None:
         self.output, self._name = output, name
+        self._photos = [os.path.abspath(os.path.expanduser(os.fspath(photo))) for photo in photos]
         if output.exists() and not output.is_dir():
             raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
         ours = _made(output / marker, folders)
@@ -108,6 +117,8 @@ class TableWriter:
                 os.replace(self._drawing / path, self.output / path)
             for kind in ("jsonl", "csv"):
                 os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
+            if self._photos:
+                write_atomic(self.output / photos_file(self._name), json.dumps(self._photos).encode("utf-8", "surrogateescape"))
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
 
@@ -127,6 +138,11 @@ class TableWriter:
 
     def _unfinished(self, kind: str) -> Path:
         return self.output / f".{self._name}.{kind}.part"
+
+
+def photos_file(name: str) -> str:
+    """Return the name of the file that says what the photos of a table were found in."""
+    return f".{name}-photos.json"
 
 
 def refuse_photos_among_results(pictures: list[PictureFile], output: Path, names: Iterable[str]) -> None:

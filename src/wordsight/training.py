@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .annotations import BoxSet, read_boxes
+from .annotations import BoxSet, read_boxes, read_labels
 from .backbones import DEFAULT_BACKBONE, load_backbone, with_image_size
 from .classifier import Classifier, Progress, load
-from .dataset import LabelledSet, PictureFile, check_class_names, read_labelled
+from .dataset import LabelledSet, PictureFile, check_class_names
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
 from .head import FitReport, fit_head
@@ -94,7 +94,7 @@ def train(
     told = _Settings(recipe, seed, clean, positive, negatives, precision, tuning)
     if boxes is not None:
         return _train_with_boxes(read_boxes(boxes, data), output, from_model, how, told)
-    return _train_read(read_labelled(data, min_classes=1 if positive else 2), output, how, told)
+    return _train_read(read_labels(data, min_classes=1 if positive else 2), output, how, told)
 
 
 @dataclass(frozen=True)

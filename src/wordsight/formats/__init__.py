@@ -1,4 +1,4 @@
-"""Formats in which people keep annotated boxes: one small file each. They parse; what a box means is decided in `annotations`.
+"""Formats in which people keep annotated boxes: one small file each. They parse and write; what a box means is decided in `annotations`.
 
 To add one, write a module with a subclass of `Format`, and name it in `FORMATS`.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .base import Format, Mark
+from .base import Format, Labelled, Mark, Region
 from .coco import Coco
+from .hugging_face import HuggingFace
+from .label_studio import LabelStudio
 from .table import Table
 from .voc import Voc
 from .yolo import Yolo
 
-FORMATS: tuple[Format, ...] = (Table(), Coco(), Voc(), Yolo())
+FORMATS: tuple[Format, ...] = (Coco(), Yolo(), LabelStudio(), HuggingFace(), Voc(), Table())
 
 
 def choose_format(path: Path) -> Format:
@@ -30,4 +32,4 @@ def choose_format(path: Path) -> Format:
     raise InvalidArgument(f"'{path}' holds no boxes in a known format. Known are {known}.")
 
 
-__all__ = ["FORMATS", "Format", "Mark", "choose_format"]
+__all__ = ["FORMATS", "Format", "Labelled", "Mark", "Region", "choose_format"]

@@ -37,16 +37,54 @@ class Mark:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class Region:
+    """One box to be written.
+
+    Attributes:
+        label: class name.
+        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright picture, within it.
+        score: probability, 0–1, or None.
+    """
+
+    label: str
+    xyxy: tuple[float, float, float, float]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One picture to be written down, with what is on it.
+
+    Attributes:
+        file_name: path relative to the format's folder of pictures, its stem like no other's.
+        size: (height, width) in pixels; the picture is upright.
+        label: class name of the whole picture, or None.
+        score: its probability, 0–1, or None.
+        regions: boxes.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    label: str | None
+    score: float | None
+    regions: list[Region]
+
+
 class Format(ABC):
     """One way to write boxes down.
 
     Attributes:
         name: what people call it.
+        key: what the command line calls it.
         described: what it looks like on disk, for messages.
+        pictures: folder, within what is written, that its pictures lie in.
     """
 
     name: str
+    key: str
     described: str
+    pictures = "images"
 
     @abstractmethod
     def knows(self, path: Path) -> bool:
@@ -64,9 +102,32 @@ class Format(ABC):
             InvalidArgument: it can't be read at all.
         """
 
+    def labels(self, path: Path, root: Path) -> Iterator[Mark]:
+        """Yield labels of whole pictures (marks without a box), where the format has them beside boxes; by default none.
 
-def read_text(path: Path) -> str:
-    """Return an annotation file's text.
+        Args:
+            path: the annotations.
+            root: folder of the pictures.
+
+        Raises:
+            InvalidArgument: it can't be read at all.
+        """
+        return iter(())
+
+    @abstractmethod
+    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+        """Write labels into a folder whose pictures are there already.
+
+        Args:
+            pictures: what is on them.
+            class_names: in the order of their ids.
+            folder: where to.
+            made_by: what the labels come from, such as "wordsight 0.1.0".
+        """
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """Return an annotation file's text, or its first bytes.
 
     Raises:
         InvalidArgument: too large, or it can't be read.
@@ -74,7 +135,8 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidArgument(f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB of annotations are read.")
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        with open(path, "rb") as file:
+            return file.read(most).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise InvalidArgument(f"'{path}' can't be read: {error.strerror}.") from None
 

@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .base import Format, Mark, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, numbers, read_text, whole_size
 
 
 class Coco(Format):
     """One JSON file, or a folder that holds one."""
 
     name = "COCO"
+    key = "coco"
     described = "a .json with images, annotations and categories"
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
-        return _file(path) is not None
+        file = _file(path)
+        return file is not None and read_text(file, 1024).lstrip().startswith("{")
 
     def read(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.read`."""
@@ -47,6 +49,24 @@ class Coco(Format):
                 yield Mark(where, places, label, box, False, whole_size(image.get("height"), image.get("width")))
             except (ValueError, KeyError, TypeError, AttributeError):
                 yield Mark(where, (), "", None, False, problem="is not written as COCO's annotations are")
+
+    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+        """See `Format.write`. Ids begin with 1, as COCO's own do; the score of a box is kept beside it."""
+        ids = {name: number for number, name in enumerate(class_names, start=1)}
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for number, picture in enumerate(pictures, start=1):
+            height, width = picture.size
+            images.append({"id": number, "file_name": picture.file_name, "width": width, "height": height})
+            for region in picture.regions:
+                x_min, y_min, x_max, y_max = region.xyxy
+                bbox = [round(value, 3) for value in (x_min, y_min, x_max - x_min, y_max - y_min)]
+                annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": ids[region.label], "bbox": bbox}
+                score = {} if region.score is None else {"score": round(region.score, 6)}
+                annotations.append({**annotation, "area": round(bbox[2] * bbox[3], 3), "iscrowd": 0, "segmentation": [], **score})
+        categories = [{"id": ids[name], "name": name, "supercategory": ""} for name in class_names]
+        content = {"info": {"description": f"Labels by {made_by}"}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _file(path: Path) -> Path | None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .base import Format, Mark, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, numbers, read_text, whole_size
 
 NAMES = ("file_name", "image_id", "filename", "image")
 LABELS = ("label", "class_name", "class")
+FILE = "annotations.csv"
 SIDES = (("x_min", "y_min", "x_max", "y_max"), ("xmin", "ymin", "xmax", "ymax"))
 
 
@@ -19,14 +20,18 @@ class Table(Format):
     """Columns file_name or image_id, label or class_name, x_min, y_min, x_max, y_max; perhaps folder, width, height, split."""
 
     name = "CSV"
+    key = "csv"
     described = "columns file_name (or image_id), label (or class_name), x_min, x_max, y_min, y_max, as fractions or pixels"
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
-        return path.suffix.lower() == ".csv" and path.is_file()
+        return _file(path) is not None
 
     def read(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.read`. Sides are pixels where any in the file is above 1."""
+        file_path = _file(path)
+        assert file_path is not None
+        path = file_path
         try:
             rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
         except csv.Error as error:
@@ -51,3 +56,22 @@ class Table(Format):
                 row.get("split") or None,
                 None if file and kind else "names no picture" if kind else "names no class",
             )
+
+    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+        """See `Format.write`. A row a box, in pixels; a picture without any has one row without sides."""
+        with open(folder / FILE, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["file_name", "label", "score", *SIDES[0], "width", "height"])
+            for picture in pictures:
+                height, width = picture.size
+                whole = [(picture.label, picture.score, ("",) * 4)] if not picture.regions and picture.label is not None else []
+                boxes = [(region.label, region.score, tuple(round(side, 3) for side in region.xyxy)) for region in picture.regions]
+                for label, score, sides in [*boxes, *whole]:
+                    table.writerow([f"{self.pictures}/{picture.file_name}", label, "" if score is None else round(score, 6), *sides, width, height])
+
+
+def _file(path: Path) -> Path | None:
+    """Return the file that is meant: the one given, or the annotations.csv of a folder."""
+    if path.is_dir():
+        return path / FILE if (path / FILE).is_file() else None
+    return path if path.suffix.lower() == ".csv" and path.is_file() else None

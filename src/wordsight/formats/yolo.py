@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidArgument
 from ..images import looks_like_picture
-from .base import Format, Mark, numbers, read_text
+from .base import Format, Labelled, Mark, numbers, read_text
 
 SPLITS = ("train", "val", "test")
 
@@ -17,6 +18,7 @@ class Yolo(Format):
     """A data.yaml (or the folder that holds it) that names classes and folders of pictures; labels lie beside each images folder."""
 
     name = "YOLO"
+    key = "yolo"
     described = "a data.yaml with names and train"
 
     def knows(self, path: Path) -> bool:
@@ -38,10 +40,32 @@ class Yolo(Format):
             raise InvalidArgument(f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__}).") from None
         if not base.is_dir():
             base = file.parent  # written on another machine
+        seen = set()
         for split in SPLITS:
             folders = content.get(split)
             for folder in [folders] if isinstance(folders, str) else folders if isinstance(folders, list) else []:
-                yield from _read_folder(base / str(folder), names, split)
+                if os.path.abspath(base / str(folder)) not in seen:  # some name the same pictures for training and validation
+                    seen.add(os.path.abspath(base / str(folder)))
+                    yield from _read_folder(base / str(folder), names, split)
+
+    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+        """See `Format.write`. There is no place for scores: a sixth number would be read as part of a polygon."""
+        import yaml
+
+        ids = {name: number for number, name in enumerate(class_names)}
+        for picture in pictures:
+            height, width = picture.size
+            lines = []
+            for region in picture.regions:
+                x_min, y_min, x_max, y_max = region.xyxy
+                sides = ((x_min + x_max) / 2 / width, (y_min + y_max) / 2 / height, (x_max - x_min) / width, (y_max - y_min) / height)
+                lines.append(f"{ids[region.label]} " + " ".join(f"{side:.8f}" for side in sides) + "\n")
+            target = (folder / "labels" / picture.file_name).with_suffix(".txt")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("".join(lines), encoding="utf-8")
+        content = {"train": self.pictures, "val": self.pictures, "names": dict(enumerate(class_names))}
+        told = f"# Labels by {made_by}. 'val' is the same pictures as 'train', for the file must name some: split them before training.\n"
+        (folder / "data.yaml").write_text(told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def _read_folder(folder: Path, names: dict[int, str], split: str) -> Iterator[Mark]:

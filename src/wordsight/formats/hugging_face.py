@@ -1,0 +1,65 @@
+"""Boxes and labels as Hugging Face's ImageFolder reads them: metadata.jsonl beside the pictures, boxes [x, y, width, height] in pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from .base import Format, Labelled, Mark, numbers, read_text
+
+
+class HuggingFace(Format):
+    """A metadata.jsonl, or the folder that holds it."""
+
+    name = "Hugging Face"
+    key = "hf"
+    described = "a metadata.jsonl with file_name and label or objects"
+
+    def knows(self, path: Path) -> bool:
+        """See `Format.knows`."""
+        return (path.name == "metadata.jsonl" and path.is_file()) or (path / "metadata.jsonl").is_file()
+
+    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+        """See `Format.read`."""
+        for where, places, row in self._rows(path, root):
+            try:
+                objects = row.get("objects") or {}
+                boxes, names = objects.get("bbox") or [], objects.get("category") or objects.get("categories") or []
+                for number, (bbox, name) in enumerate(zip(boxes, names, strict=True), start=1):
+                    sides = numbers(*bbox)
+                    box = None if sides is None or len(sides) != 4 else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
+                    yield Mark(f"{where} object {number}", places, str(name), box, False)
+            except (ValueError, TypeError, AttributeError):
+                yield Mark(where, (), "", None, False, problem="is no row of pictures and objects")
+
+    def labels(self, path: Path, root: Path) -> Iterator[Mark]:
+        """See `Format.labels`."""
+        for where, places, row in self._rows(path, root):
+            if row.get("label") not in (None, ""):
+                yield Mark(where, places, str(row["label"]), None, False)
+
+    def _rows(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
+        file = path / "metadata.jsonl" if path.is_dir() else path
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            try:
+                row = dict(json.loads(line)) if line.strip() else {}
+            except (ValueError, TypeError, RecursionError):
+                row = {}
+            name = row.get("file_name")
+            if isinstance(name, str) and name:
+                yield f"line {number}", tuple(dict.fromkeys(base / name for base in (file.parent, root))), row
+
+    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+        """See `Format.write`."""
+        with open(folder / "metadata.jsonl", "w", encoding="utf-8") as file:
+            for picture in pictures:
+                row: dict = {"file_name": f"{self.pictures}/{picture.file_name}"}
+                if any(one.label is not None for one in pictures):
+                    row |= {"label": picture.label, "score": None if picture.score is None else round(picture.score, 6)}
+                if any(one.regions for one in pictures):
+                    corners = [region.xyxy for region in picture.regions]
+                    bbox = [[round(side, 3) for side in (x_min, y_min, x_max - x_min, y_max - y_min)] for x_min, y_min, x_max, y_max in corners]
+                    scores = [None if region.score is None else round(region.score, 6) for region in picture.regions]
+                    row["objects"] = {"bbox": bbox, "category": [region.label for region in picture.regions], "score": scores}
+                file.write(json.dumps(row) + "\n")
