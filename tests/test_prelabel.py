@@ -18,6 +18,7 @@ from conftest import draw_shape
 from wordsight.annotations import read_labels
 from wordsight.errors import InvalidArgument, NotFound
 from wordsight.formats import FORMATS
+from wordsight.tables import note_photos
 
 KEYS = [one.key for one in FORMATS]
 SIZES = [(240, 320), (320, 240), (101, 97)]
@@ -45,7 +46,7 @@ def write_results(folder, count=9, classes=("cat", "dog & co", "Ünï <x>"), see
         truth[name.replace("/", "__")] = sorted((box["label"], *box["xyxy"]) for box in boxes)
         lines.append({"file_name": name, "width": width, "height": height, "detections": boxes, "error": None})
     (results / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (results / ".detections-photos.json").write_text(json.dumps([str(photos)]))
+    note_photos(results, "detections", [str(photos)])
     return results, truth
 
 
@@ -240,8 +241,8 @@ def test_what_is_not_there_is_listed_and_nothing_of_others_is_replaced(made, tmp
             InvalidArgument,
             "nothing to write",
         ),
-        (lambda r: r.joinpath(".detections-photos.json").unlink(), InvalidArgument, "does not say where its photos are"),
-        (lambda r: r.joinpath(".detections-photos.json").write_text('["/nowhere/at/all"]'), InvalidArgument, "are not where they were"),
+        (lambda r: None, InvalidArgument, "is not known here"),
+        (lambda r: note_photos(r, "detections", ["/nowhere/at/all"]), InvalidArgument, "are not where they were"),
         (lambda r: shutil.rmtree(r), NotFound, "No results in"),
     ],
 )

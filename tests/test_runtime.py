@@ -85,7 +85,7 @@ NETWORKS = [
     "mobilenetv3_small_100",
     "efficientnet_b0",
     "vit_tiny_patch16_224",
-    "convnext_atto",
+    pytest.param("convnext_atto", marks=pytest.mark.slow),
     pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
 ]
 

@@ -19,7 +19,7 @@ from .errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
 from .formats import FORMATS, Labelled, Region
 from .home import expand, lock_folder, write_atomic, writing
 from .images import USUAL_SUFFIXES, header, storable
-from .tables import photos_file, safe_name
+from .tables import noted_photos, safe_name
 from .threads import parallel_map
 
 TABLES = ("predictions.jsonl", "detections.jsonl", "recognition.jsonl")
@@ -217,10 +217,10 @@ def _sides(values: list) -> tuple[float, float, float, float]:
 def _places(table: Path, photos: str | os.PathLike | Iterable[str | os.PathLike] | None) -> dict[str, PictureFile]:
     """Return where the photos of the results are, by the names that they have there."""
     if photos is None:
-        try:
-            sources = [str(source) for source in json.loads((table.parent / photos_file(table.stem)).read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError):
-            raise InvalidArgument(f"'{table.parent}' does not say where its photos are. Say it with --photos.") from None
+        noted = noted_photos(table.parent, table.stem)
+        if noted is None:
+            raise InvalidArgument(f"Where the photos of '{table.parent}' are is not known here. Say it with --photos.")
+        sources = noted
     else:
         sources = [os.fspath(photos)] if isinstance(photos, str | os.PathLike) else [os.fspath(photo) for photo in photos]
     try:

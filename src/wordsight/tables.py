@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .dataset import PictureFile
 from .errors import InvalidArgument
-from .home import lock_folder, write_atomic, writing
+from .home import cache_folder, lock_folder, write_atomic, writing
 
 
 class TableWriter:
@@ -117,8 +117,8 @@ class TableWriter:
                 os.replace(self._drawing / path, self.output / path)
             for kind in ("jsonl", "csv"):
                 os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
-            if self._photos:
-                write_atomic(self.output / photos_file(self._name), json.dumps(self._photos).encode("utf-8", "surrogateescape"))
+        if self._photos:
+            note_photos(self.output, self._name, self._photos)
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
 
@@ -140,9 +140,24 @@ class TableWriter:
         return self.output / f".{self._name}.{kind}.part"
 
 
-def photos_file(name: str) -> str:
-    """Return the name of the file that says what the photos of a table were found in."""
-    return f".{name}-photos.json"
+def note_photos(output: Path, name: str, photos: list[str]) -> None:
+    """Note, among our own files, in which folders, files and globs the photos of a table of results were found."""
+    record = _record(output, name)
+    with writing(record):
+        write_atomic(record, json.dumps(photos).encode("utf-8", "surrogateescape"))
+
+
+def noted_photos(output: Path, name: str) -> list[str] | None:
+    """Return what `note_photos` noted of a table on this machine, or None."""
+    try:
+        return [str(photo) for photo in json.loads(_record(output, name).read_text(encoding="utf-8", errors="surrogateescape"))]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _record(output: Path, name: str) -> Path:
+    whole = os.fsencode(f"{os.path.realpath(output)}|{name}")
+    return cache_folder() / "photos" / f"{hashlib.sha256(whole).hexdigest()[:32]}.json"
 
 
 def refuse_photos_among_results(pictures: list[PictureFile], output: Path, names: Iterable[str]) -> None:
