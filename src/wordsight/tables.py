@@ -117,10 +117,10 @@ class TableWriter:
                 os.replace(self._drawing / path, self.output / path)
             for kind in ("jsonl", "csv"):
                 os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
-        if self._photos:
-            note_photos(self.output, self._name, self._photos)
             for stale in self._old - self._new:
                 (self.output / stale).unlink(missing_ok=True)
+        if self._photos:
+            note_photos(self.output, self._name, self._photos)
 
     def close(self) -> None:
         """Drop what is unfinished (what an earlier run wrote stays as it was), and let others write here."""
