@@ -67,7 +67,7 @@ class TableWriter:
                 self._table = open(self._unfinished("csv"), "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
                 self._rows = csv.writer(self._table)
                 self._rows.writerow(columns)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run of this process
                 self._release()
                 raise
 
