@@ -232,7 +232,7 @@ def main() -> None:
         from wordsight.training import train_labelled
 
         known = wordsight.read_boxes(options.data / "boxes" / "annotations-train.csv")
-        train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names, []), work / "model")
+        train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "model")
         model = wordsight.load(work / "model")
         Image.open(sorted((options.data / "street" / "photos").iterdir())[0]).convert("RGB").resize((1008, 756)).save(work / "photo.jpg", quality=90)
         jobs = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -163,3 +164,22 @@ def test_overlap_and_accuracies():
     curves = [np.array([0.6, 0.2]), np.array([0.4, 0.4])]
     assert max_box_acc(curves) == (0.5, 0) and max_box_acc_v2(curves) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
     assert mirrored((10, 0, 30, 5), 100) == (70, 0, 90, 5)
+
+
+def test_pictures_that_labels_leave_out_are_told(tmp_path, shapes, cli_here):
+    images, boxes = [], []
+    for number, path in enumerate(sorted(shapes.rglob("*.jpg"))):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "images" / f"{number}.jpg")
+        images.append({"id": number, "file_name": f"images/{number}.jpg"})
+        boxes.append({"id": number, "image_id": number, "category_id": int(path.parent.name == "square"), "bbox": [1, 1, 20, 20]})
+    boxes.append({**boxes[0], "id": 1000, "category_id": 1 - boxes[0]["category_id"]})
+    images.append({"id": 1001, "file_name": "images/gone.jpg"})
+    boxes.append({**boxes[0], "id": 1001, "image_id": 1001})
+    coco = {"images": images, "annotations": boxes, "categories": [{"id": 0, "name": "disc"}, {"id": 1, "name": "square"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(coco))
+    done = cli_here("train", "annotations.json", "-o", "model")
+    assert done.returncode == 1, done.stderr
+    assert "Not used: images/0.jpg: shows disc and square" in done.stderr and "its picture is not there" in done.stderr
+    checked = cli_here("evaluate", "annotations.json", "-m", "model", "-o", "report", "--json")
+    assert checked.returncode == 1 and len(json.loads(checked.stdout)["unused"]) == 2

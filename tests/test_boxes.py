@@ -238,7 +238,7 @@ def test_real_boxes_from_heat_maps(data, tmp_path):
     from wordsight.training import train_labelled
 
     known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
-    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names, []), tmp_path / "model")
+    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), tmp_path / "model")
     found = wordsight.evaluate_boxes(data / "boxes" / "annotations-test.csv", model, output=None, detections=False)
     assert found.kinds["predict"].box_accuracy.value > 0.77 and found.kinds["predict"].mean_iou.value > 0.66
     assert found.kinds["centre box"].mean_iou.value < 0.6

@@ -273,7 +273,7 @@ def test_objects_on_streets(data, tmp_path):
     from wordsight.training import train_labelled
 
     known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
-    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names, []), tmp_path / "model")
+    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), tmp_path / "model")
     streets = [decode(path.read_bytes()).image for path in sorted((data / "street" / "photos").iterdir())]
     scenes = compose(annotated_objects(data / "boxes" / "annotations-test.csv"), streets, 8, seed=0)
     pictures = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import LabelledSet, PictureFile, labelled_set, read_labelled
+from .dataset import LabelledSet, PictureFile, read_labelled, with_classes
 from .errors import InvalidArgument, UnreadableImage
 from .formats import Mark, choose_format
 from .home import expand
@@ -161,20 +161,20 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, file.parent)))
     kinds: dict[Path, set[str]] = {}
     splits: dict[Path, str | None] = {}
-    skipped: list[str] = []
+    unused: list[tuple[str, str]] = []
     for marks in (format.labels(file, root), format.read(file, root)):  # the whole picture's label comes first
         known = set(kinds)
         for mark in marks:
             found = _find(mark.places, roots) if mark.problem is None and mark.label else None
             if found is None:
-                skipped.append(f"{mark.where} ({mark.problem or 'its picture is not there'})")
+                unused.append((mark.where, mark.problem or "its picture is not there"))
             elif found not in known:
                 kinds.setdefault(found, set()).add(mark.label)
                 splits[found] = mark.split
     several = {found for found, labels in kinds.items() if len(labels) > 1}
-    skipped += [f"{_name(found, roots)} (shows {' and '.join(sorted(kinds[found]))})" for found in sorted(several)]
+    unused += [(_name(found, roots), f"shows {' and '.join(sorted(kinds[found]))}") for found in sorted(several)]
     pictures = [PictureFile(found, _name(found, roots), min(labels), splits[found]) for found, labels in kinds.items() if found not in several]
-    return labelled_set(sorted(pictures, key=lambda picture: picture.name), skipped, path, min_classes)
+    return with_classes(LabelledSet(sorted(pictures, key=lambda picture: picture.name), [], unused=unused), path, min_classes)
 
 
 def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, float]:

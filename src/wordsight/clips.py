@@ -280,7 +280,7 @@ def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
 
 def _declared_s(path: Path) -> float | None:
     """Return how long an MP4 or MOV says it is, in seconds: the count of its frames includes those that an edit list hides."""
-    with contextlib.suppress(OSError, struct.error, ZeroDivisionError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, struct.error, ZeroDivisionError, IndexError), open(path, "rb") as file:
         end, inside = path.stat().st_size, False
         while file.tell() + 8 <= end:
             start = file.tell()

@@ -46,11 +46,19 @@ class Found:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Labelled picture files, their classes in order, and files that were no pictures."""
+    """Labelled picture files and their classes in order.
+
+    Attributes:
+        pictures: what to learn from.
+        class_names: the classes.
+        skipped: names of files that are no pictures.
+        unused: (name, reason) of each listed picture that can't be taken.
+    """
 
     pictures: list[PictureFile]
     class_names: list[str]
-    skipped: list[str]
+    skipped: list[str] = field(default_factory=list)
+    unused: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
@@ -99,25 +107,21 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
         raise NotFound(f"No such training data: '{source}'. Give a folder with one subfolder a class, such as data/cat and data/dog.")
     if path.is_dir():
         metadata = path / "metadata.csv"
-        skipped: list[str]
-        if metadata.is_file() and "label" in _csv_columns(metadata):
-            pictures, skipped = _read_metadata(path)
-        else:
-            pictures, skipped = _read_class_folders(path)
+        found = _read_metadata(path) if metadata.is_file() and "label" in _csv_columns(metadata) else _read_class_folders(path)
     elif path.suffix.lower() == ".csv":
-        pictures, skipped = _read_csv(path), []
+        found = LabelledSet(_read_csv(path), [])
     else:
         raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
-    return labelled_set(pictures, skipped, path, min_classes)
+    return with_classes(found, path, min_classes)
 
 
-def labelled_set(pictures: list[PictureFile], skipped: list[str], source: Path, min_classes: int = 2) -> LabelledSet:
-    """Return labelled pictures as a set.
+def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> LabelledSet:
+    """Return a set with its pictures' classes in order.
 
     Raises:
         InvalidArgument: fewer than `min_classes`, or class names that differ only by case or blanks.
     """
-    class_names = sorted({picture.label for picture in pictures if picture.label is not None})
+    class_names = sorted({picture.label for picture in labelled.pictures if picture.label is not None})
     if len(class_names) < min_classes:
         got = f"only '{class_names[0]}'" if class_names else "none"
         raise InvalidArgument(
@@ -125,7 +129,7 @@ def labelled_set(pictures: list[PictureFile], skipped: list[str], source: Path, 
             "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
         )
     check_class_names(class_names)
-    return LabelledSet(pictures, class_names, skipped)
+    return replace(labelled, class_names=class_names)
 
 
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
@@ -145,7 +149,7 @@ def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = No
     """Spell the pictures' classes as in `class_names`, whatever their case and blanks; other classes become `rest`, or go."""
     spelling = {fold(name): name for name in class_names}
     pictures = [replace(picture, label=spelling.get(fold(picture.label or ""), rest)) for picture in labelled.pictures]
-    return LabelledSet([picture for picture in pictures if picture.label is not None], class_names, labelled.skipped)
+    return replace(labelled, pictures=[picture for picture in pictures if picture.label is not None], class_names=class_names)
 
 
 def check_class_names(class_names: list[str]) -> None:
@@ -161,7 +165,7 @@ def check_class_names(class_names: list[str]) -> None:
             raise InvalidArgument(f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. Merge the two.")
 
 
-def _read_class_folders(root: Path) -> tuple[list[PictureFile], list[str]]:
+def _read_class_folders(root: Path) -> LabelledSet:
     pictures: list[PictureFile] = []
     skipped: list[str] = []
     empty: list[str] = []
@@ -181,16 +185,16 @@ def _read_class_folders(root: Path) -> tuple[list[PictureFile], list[str]]:
         raise InvalidArgument(f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away.")
     if not pictures:
         raise InvalidArgument(f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.")
-    return pictures, skipped
+    return LabelledSet(pictures, [], skipped)
 
 
-def _read_metadata(root: Path) -> tuple[list[PictureFile], list[str]]:
+def _read_metadata(root: Path) -> LabelledSet:
     """Read a folder by its metadata.csv. Pictures deleted since are passed over; those added to a class's folder count too."""
     listed = _read_csv(root / "metadata.csv")
     present = [picture for picture in listed if picture.path.is_file()]
     names = {picture.name for picture in listed}
     if not present:
-        return listed, []
+        return LabelledSet(listed, [])
     found = Found()
     for label in sorted({str(picture.label) for picture in listed}):
         if (root / label).is_dir():
@@ -198,7 +202,7 @@ def _read_metadata(root: Path) -> tuple[list[PictureFile], list[str]]:
     added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
     there = {picture.name for picture in present}
     gone = [f"{picture.name} (gone)" for picture in listed if picture.name not in there]
-    return sorted(present + added, key=lambda picture: picture.name), gone + found.skipped
+    return LabelledSet(sorted(present + added, key=lambda picture: picture.name), [], gone + found.skipped)
 
 
 def _csv_columns(path: Path) -> list[str]:

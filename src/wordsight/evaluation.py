@@ -106,6 +106,7 @@ class Evaluation:
         others: figures on pictures of none of the classes, if there were any.
         unreadable: (file name, reason) of each picture that can't be read, those of others too.
         skipped: names of files that are no pictures.
+        unused: (file name, reason) of each listed picture that could not be taken.
     """
 
     data: Path
@@ -131,6 +132,7 @@ class Evaluation:
     others: OthersFigures | None = None
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unused: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def wrong(self) -> int:
@@ -168,6 +170,7 @@ class Evaluation:
             **{name: getattr(self, name) for name in plain},
             "unreadable": [{"file_name": name, "error": reason} for name, reason in self.unreadable],
             "skipped": self.skipped,
+            "unused": [{"file_name": name, "reason": reason} for name, reason in self.unused],
             **{name: getattr(self, name).as_json() for name in ("total_accuracy", "selective_accuracy", "coverage")},
             "classes": [c.as_json() for c in self.classes],
             "confusion": self.confusion.tolist(),
@@ -262,7 +265,7 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile
         InvalidArgument: the model doesn't know a class.
     """
     marked = [picture for picture in labelled.pictures if picture.split == "test"]
-    tested = LabelledSet(marked or labelled.pictures, labelled.class_names, labelled.skipped)
+    tested = replace(labelled, pictures=marked or labelled.pictures)
     known = {fold(name) for name in model.class_names}
     present = {str(picture.label) for picture in tested.pictures}
     strange = [name for name in labelled.class_names if name in present and fold(name) not in known]
@@ -324,6 +327,7 @@ def _measure(request: _Request, own: Judged, truth: np.ndarray, foreign: Judged 
         others=None if foreign is None else _measure_others(request, own, truth, foreign),
         unreadable=own.unreadable + (foreign.unreadable if foreign is not None else []),
         skipped=request.labelled.skipped,
+        unused=request.labelled.unused,
     )
 
 

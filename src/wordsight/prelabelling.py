@@ -122,7 +122,7 @@ def prelabel(
         raise InvalidArgument(f"No picture in '{table}' has an accepted label, so there is nothing to write. --all takes best guesses, too.")
     places = _places(table, photos)
     _check_target(target)
-    building = target.with_name(f".{target.name}.part")
+    building = target.with_name(f".{target.name}.wordsight-part")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(target.parent)
@@ -147,6 +147,7 @@ def prelabel(
         with writing(target):
             chosen.write(labelled, result.class_names, building, f"wordsight {__version__}")
             _keep_manifest(building)
+            _check_target(target)  # somebody may have worked on it meanwhile
             if target.exists():
                 shutil.rmtree(target)
             os.replace(building, target)
@@ -242,7 +243,8 @@ class _Names:
         stem, own = (stem, dot + own) if stem else (own, "")
         while len(os.fsencode(stem)) > LONGEST_NAME:
             stem = stem[: LONGEST_NAME // 4] + "-" + hashlib.sha256(os.fsencode(file_name)).hexdigest()[:12]
-        base, number = stem.lstrip(".") or "picture", 1
+        stem = stem.lstrip(".") or "picture"
+        base, number = stem, 1
         while self._stems.setdefault(base.casefold(), file_name) != file_name:
             number += 1
             base = f"{stem}-{number}"

@@ -58,11 +58,12 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
     info = model.info
     promise = info.get("promise")
     boxes = info.get("boxes") or {}
-    code = 1 if info.get("unreadable") or boxes.get("skipped") or boxes.get("unreadable") or (promise and promise["threshold"] is None) else 0
+    missing = info.get("unreadable") or info.get("unused") or boxes.get("skipped") or boxes.get("unreadable")
+    code = 1 if missing or (promise and promise["threshold"] is None) else 0
     if not first_process():  # of several that train together, one speaks
         raise typer.Exit(code)
     if as_json:
-        fields = ("path", "recipe", "pictures", "unreadable", "left_out", "metrics", "threshold", "promise", "validation_loss", "boxes")
+        fields = ("path", "recipe", "pictures", "unreadable", "unused", "left_out", "metrics", "threshold", "promise", "validation_loss", "boxes")
         print(json.dumps({"classes": model.class_names, **{k: info[k] for k in fields if k in info}}))
         raise typer.Exit(code)
     if layers is not None:
@@ -80,6 +81,7 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
         print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
     _say_some("Left out", info.get("left_out") or [], "the model's wordsight.json (--no-clean keeps them)")
     _say_some("Left out, unreadable", info.get("unreadable") or [], "the model's wordsight.json")
+    _say_some("Not used", info.get("unused") or [], "the model's wordsight.json")
     print(f"Model: {printable(info['path'])}")
     raise typer.Exit(code)
 
@@ -106,9 +108,10 @@ def _print_metrics(info: dict) -> None:
 
 def print_evaluation(result: Any, as_json: bool) -> NoReturn:
     """Print what was measured, and exit with 1 where a picture could not be read."""
+    missing = result.unreadable or result.unused
     if as_json:
         print(json.dumps(result.as_json()))
-        raise typer.Exit(1 if result.unreadable else 0)
+        raise typer.Exit(1 if missing else 0)
     given = "no threshold: nothing gets a label" if result.threshold is None else f"probability ≥ {result.threshold:g}"
     counts = {"total": result.total, "accepted": result.accepted, "rejected": result.rejected, "right": result.right, "wrong": result.wrong}
     rows = [[name, str(count), ""] for name, count in counts.items()]
@@ -125,7 +128,8 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
         print("Counted as " + "; ".join(f"{rest}: {', '.join(n for n, r in result.counted_as.items() if r == rest)}" for rest in {*result.counted_as.values()}))
     print(f"Report: {printable(result.output)}/evaluation.json, predictions.csv, plots, and mistakes.png if there are any")
     _say_some("Unreadable", result.unreadable, "evaluation.json")
-    raise typer.Exit(1 if result.unreadable else 0)
+    _say_some("Not used", result.unused, "evaluation.json")
+    raise typer.Exit(1 if missing else 0)
 
 
 def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:

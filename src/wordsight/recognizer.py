@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,11 +53,13 @@ class Seen:
         photo: what was looked at.
         probabilities: (classes,) float.
         feature_map: (C, h, w), or None where the network has none.
+        maps: heat maps made so far, by their classes.
     """
 
     photo: Photo
     probabilities: np.ndarray
     feature_map: np.ndarray | None
+    maps: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,7 +121,9 @@ class Recognizer:
 
     def heatmap(self, seen: Seen, indices: tuple[int, ...]) -> np.ndarray:
         """Return where the network looked for some classes together, (h, w), 0–1."""
-        return look(seen.photo, self.embedder, self.known.direction(seen.probabilities, indices), Looking(), seen.feature_map)
+        if indices not in seen.maps:
+            seen.maps[indices] = look(seen.photo, self.embedder, self.known.direction(seen.probabilities, indices), Looking(), seen.feature_map)
+        return seen.maps[indices]
 
     def locate(self, seen: Seen, group: str) -> tuple[np.ndarray, Box | None]:
         """Return the heat map of a group in the whole picture, and the box around its strongest region."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> L
         return labelled  # so little is better learned from as it is
     if junk:
         say(f"Left out {len(labelled.pictures) - len(left)} that look like junk; see '{cleaned.output}'.")
-    return LabelledSet(left, labelled.class_names, labelled.skipped)
+    return replace(labelled, pictures=left)
 
 
 def _check_model_classes(classifier: Classifier, words: list[str], model: str | os.PathLike) -> None:

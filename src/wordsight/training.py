@@ -134,7 +134,7 @@ def _train_with_boxes(labelled: BoxSet, output: str | os.PathLike | None, from_m
             check_backbone(load_backbone(how.name))
         if len(names) == 1 and told.positive is None:
             raise InvalidArgument(f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive {names[0]} --negatives FOLDER, or --from MODEL.")
-        model = _train_read(LabelledSet([p.file for p in labelled.pictures if p.file.label in names], names, []), output, how, told)
+        model = _train_read(LabelledSet([p.file for p in labelled.pictures if p.file.label in names], names), output, how, told)
     else:
         changes = told.tuning not in (None, Tuning()) or told.positive or told.negatives or told.precision or not told.clean or how.backbone or how.image_size
         if told.recipe != "probe" or changes:
@@ -216,6 +216,7 @@ def train_labelled(
         "dtype": how.dtype,
         "kept_for_test": sum(picture.split == "test" for picture in data.pictures),
         "licences": licences(data.pictures),
+        "unused": data.unused,
     }
     _judge(model, precision)
     if first_process():

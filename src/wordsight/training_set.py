@@ -6,6 +6,7 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -50,7 +51,7 @@ def one_against_rest(data: LabelledSet, positive: str, negatives: Path | None = 
             f"There are only pictures of '{positive}'. Give others with --negatives FOLDER, "
             f"or gather both: wordsight gather {positive} --negatives 600 -o DATA."
         )
-    return LabelledSet(pictures, [name, rest], data.skipped)
+    return replace(data, pictures=pictures, class_names=[name, rest])
 
 
 def usable(items: Sequence[Item], class_names: Sequence[str], clean: bool) -> tuple[list[Item], list[tuple[str, str]]]:

@@ -113,16 +113,28 @@ def video(
             except KeyboardInterrupt:
                 if recorder is None or not result.frames:
                     raise
-                recorder.finish(result)
-                raise KeyboardInterrupt(f"Interrupted after {result.frames} frames: '{target}' holds them and plays. The same command begins anew.") from None
+                _finish(recorder, result)
+                raise KeyboardInterrupt(_interrupted(result)) from None
             result.note = source.note()
             if recorder is not None:
-                recorder.finish(result)
+                _finish(recorder, result)
         finally:
             eye.embedder.cache.close()
             if recorder is not None:
                 recorder.close()
     return result
+
+
+def _finish(recorder: Recorder, result: Video) -> None:
+    """Put everything in place; Ctrl-C meanwhile strikes after that, and says so."""
+    try:
+        recorder.finish(result)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_interrupted(result)) from None
+
+
+def _interrupted(result: Video) -> str:
+    return f"Interrupted after {result.frames} frames: '{result.output}' holds them and plays. The same command begins anew."
 
 
 def _follow(clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool) -> Iterator[tuple[_Look, np.ndarray | None]]:
