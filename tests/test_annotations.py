@@ -140,9 +140,9 @@ def test_files_that_try_something_are_refused(folder):
     (folder / "Annotations" / "a.xml").write_text('<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>')
     with pytest.raises(InvalidArgument, match="declares entities"):
         read_boxes(folder)
-    for start, format in (("[", "Label Studio"), ('{"images": ', "COCO")):
+    for start in ("[", '{"images": '):
         (folder / "deep.json").write_text(start + "[" * 100_000)
-        with pytest.raises(InvalidArgument, match=f"is no .*{format}"):
+        with pytest.raises(InvalidArgument, match=r"is no JSON \(RecursionError"):
             read_boxes(folder / "deep.json")
     (folder / "x.txt").write_text("")
     with pytest.raises(InvalidArgument, match=r"holds no boxes in a known format\. Known are COCO: "):

@@ -15,7 +15,7 @@ import wordsight
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head"},
-    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots"},
+    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card"},
     {
         "dataset",
         "checkpoints",
@@ -50,8 +50,10 @@ LAYERS = [
         "eyes",
         "extraction",
         "prelabelling",
+        "exported_network",
+        "quantization",
     },
-    {"finetuning", "evaluation_folder", "detecting", "box_recipe", "videos"},
+    {"finetuning", "evaluation_folder", "detecting", "box_recipe", "videos", "exporting"},
     {"training", "evaluation", "box_evaluation"},
     {"routes", "doctor"},
     {"demo"},
@@ -83,11 +85,11 @@ def test_all_is_pinned():
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) == {
         "BackboneUnavailable", "Box", "BoxEvaluation", "BoxSet", "Candidate", "Classifier", "Cleaning", "Closer", "Counts", "Detected", "Detection",
-        "Detections", "EmbeddingCache", "Evaluation", "Extraction", "FakeSource", "Finding", "Gathered",
+        "Detections", "EmbeddingCache", "Evaluation", "ExportedModel", "Extraction", "FakeSource", "Finding", "Gathered",
         "Heatmap", "InvalidArgument", "InvalidModel", "Looking", "NotFound", "NothingGathered", "OutputError", "Page", "Part", "Prediction", "Prelabels",
         "Promise", "Query", "Recognition", "Recognitions", "Results", "Sense", "Source", "SourceUnavailable", "Tuning",
         "UnknownWord", "UnreadableImage", "UnreadableVideo", "Video", "Windows", "WordsightError", "__version__", "clean", "convert", "detect",
-        "draw_network", "evaluate", "evaluate_boxes", "extract", "gather", "heatmap", "list_backbones", "list_checks", "list_heatmap_methods",
+        "draw_network", "evaluate", "evaluate_boxes", "export", "extract", "gather", "heatmap", "list_backbones", "list_checks", "list_heatmap_methods",
         "list_models", "list_sources", "load", "load_backbone", "prelabel", "read_boxes", "read_labels", "recognize",
         "register_heatmap_method", "register_source", "resolve",
         "run", "senses", "split", "train", "undo", "video",

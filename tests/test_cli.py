@@ -15,7 +15,7 @@ import pytest
 
 from conftest import pillow_reads, write_shapes
 
-SEEING = ["detect", "recognize", "video", "extract", "prelabel"]
+SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export"]
 COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "evaluate", *SEEING, "words", "models", "doctor", "cache", "demo"]
 
 

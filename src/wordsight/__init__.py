@@ -26,6 +26,7 @@ _HOME = {
     "Detections": "detecting",
     "EmbeddingCache": "cache",
     "Evaluation": "evaluation",
+    "ExportedModel": "exporting",
     "Extraction": "extraction",
     "FakeSource": "sources",
     "Finding": "checks",
@@ -62,6 +63,7 @@ _HOME = {
     "draw_network": "drawing",
     "evaluate": "evaluation",
     "evaluate_boxes": "box_evaluation",
+    "export": "exporting",
     "extract": "extraction",
     "gather": "gathering",
     "heatmap": "looking",
@@ -102,6 +104,7 @@ __all__ = [
     "Detections",
     "EmbeddingCache",
     "Evaluation",
+    "ExportedModel",
     "Extraction",
     "FakeSource",
     "Finding",
@@ -139,6 +142,7 @@ __all__ = [
     "draw_network",
     "evaluate",
     "evaluate_boxes",
+    "export",
     "extract",
     "gather",
     "heatmap",
@@ -202,6 +206,7 @@ if TYPE_CHECKING:
         WordsightError,
     )
     from .evaluation import Evaluation, evaluate
+    from .exporting import ExportedModel, export
     from .extraction import Extraction, extract
     from .funnel import Gathered
     from .gathering import gather

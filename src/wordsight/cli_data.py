@@ -1,4 +1,4 @@
-"""The commands that make and mend data sets, and write labels for other tools: gather, clean, split, prelabel."""
+"""The commands that make and mend data sets, and give labels and models to other tools: gather, clean, split, prelabel, export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
 from .errors import NothingGathered
 from .options import BackboneName, Dtype, Engine, Json, Offline
-from .printing import print_cleaning, print_converted, print_gathered, print_prelabels, print_table, print_undone, say
+from .printing import print_cleaning, print_converted, print_export, print_gathered, print_prelabels, print_table, print_undone, say
 from .progress import show_progress
 
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("clean")(clean_command)
     app.command("split")(split_command)
     app.command("prelabel")(prelabel_command)
+    app.command("export")(export_command)
 
 
 def gather_command(
@@ -165,3 +166,33 @@ def prelabel_command(
     with show_progress() as progress:
         result = prelabel(results, format, output, everything, photos, progress)
     print_prelabels(result, as_json)
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder made by 'wordsight train'.")],
+    format: Annotated[str, typer.Option("--format", help="onnx, openvino or torch.export.")] = "onnx",
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="File to write. [default: MODEL's name with the format's ending, here]")] = None,  # noqa: UP045
+    dtype: Annotated[str, typer.Option("--dtype", help="f32, or int8: smaller and faster, slightly less exact; needs --data.")] = "f32",
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--data", metavar="DATA", help="Pictures to calibrate int8 on and to try the exported model on; labelled, its accuracy is told."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one network that other tools run without wordsight.
+
+    \b
+    Examples:
+      wordsight export models/pets                                       pets.onnx
+      wordsight export models/pets --format openvino -o serving/pets.xml
+      wordsight export models/pets --format openvino --dtype int8 --data data/pets
+
+    \b
+    Scaling, class names, calibration, heat maps and the sense of strangers are inside. docs/export.md has programs that run it.
+    What is written is tried beside the original, and kept only if it says the same.
+    """
+    from .exporting import export
+
+    with show_progress() as progress:
+        result = export(model, format, output, dtype, data, progress)
+    print_export(result, as_json)

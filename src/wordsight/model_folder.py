@@ -21,6 +21,7 @@ from .box_head import BoxHead
 from .errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from .head import LinearHead
 from .home import expand, writing
+from .model_card import model_card
 from .neighbourhood import Neighbourhood
 from .preprocessing import Preprocessing
 from .promise import HeldOut
@@ -139,31 +140,6 @@ def history_csv(rows: list[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def model_card(model: Any) -> str:
-    """Return the model's README: what it knows, how good it was, what it learned from."""
-    info = model.info
-    lines = ["---", "library_name: timm", "tags:", "- image-classification", "- timm", "- wordsight", "---", "", f"# {', '.join(model.class_names)}", ""]
-    lines += [f"An image classifier made by wordsight {__version__}: `{model.backbone.architecture}` with a linear head.", ""]
-    lines += ["| class | pictures it learned from |", "|---|---|"]
-    lines += [f"| {name} | {info.get('pictures', {}).get(name, 0)} |" for name in model.class_names]
-    lines += ["", f"Supervision: {info.get('supervision', 'unknown')}. Recipe: {info.get('recipe', 'unknown')}."]
-    if "metrics" in info:
-        lines += ["", f"Measured on {info.get('judged_on', 'pictures it had not seen')}:", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in info["metrics"].items()]
-    if info.get("promise"):
-        lines += ["", f"Promise: {info['promise']['sentence']}"]
-    if info.get("boxes"):
-        boxes = info["boxes"]
-        lines += ["", f"Boxes: learned from {boxes['pictures']} annotated pictures; on {boxes['held_out']} that a head had not seen, mean IoU"]
-        lines[-1] += f" {boxes['mean_iou']:.3f} (always the median box: {boxes['median_box_mean_iou']:.3f})."
-    found = info.get("licences") or {"not recorded": sum(info.get("pictures", {}).values())}
-    lines += ["", "Licences of the pictures it learned from: " + ", ".join(f"{name} ({count})" for name, count in found.items()) + "."]
-    opened = "from wordsight.backbones import open_timm\n\ntimm = open_timm()  # with this network among its own" if model.backbone.ours else "import timm\n"
-    lines += ["", "```python", opened, 'model = timm.create_model("local-dir:PATH", pretrained=True)', "```", ""]
-    lines += ["Its input is the whole picture, not a centre crop; `wordsight.json` has the exact preprocessing.", ""]
-    return "\n".join(lines)
 
 
 def _stranger_arrays(model: Any) -> dict[str, np.ndarray]:

@@ -280,6 +280,26 @@ def print_prelabels(result: Any, as_json: bool) -> NoReturn:
     raise typer.Exit(1 if result.skipped else 0)
 
 
+def print_export(result: Any, as_json: bool) -> NoReturn:
+    """Print what an exported model answers and how near it is to the original."""
+    if as_json:
+        print(json.dumps(result.as_json()))
+        raise typer.Exit(0)
+    print(f"Model: {printable(result.path)} ({result.format}, {result.dtype}, {result.size_bytes / 2**20:.1f} MiB)")
+    print(f"Input: pixels. Outputs: {', '.join(result.outputs)}. docs/export.md shows how to run it.")
+    if "heatmap" not in result.outputs:
+        print("It has no heat maps: this network can't make them in one pass.")
+    if result.price is None:
+        print(f"Tried on {result.pictures} pictures: probabilities differ from wordsight's by {result.largest_difference:.1g} at most.")
+    else:
+        price = result.price
+        print(f"int8 beside f32 on {price.pictures} pictures it was not calibrated on: the same answer in {price.same_answer:.1%}, probabilities")
+        print(f"{price.mean_difference:.2g} apart on average, {result.largest_difference:.2g} at most; {price.speed:.2f} × as fast.")
+        if price.accuracy_f32 is not None:
+            print(f"Right: {price.accuracy_int8:.1%}; in f32 {price.accuracy_f32:.1%}.")
+    raise typer.Exit(0)
+
+
 def _clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 

@@ -12,6 +12,7 @@ import queue
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,19 +103,26 @@ def callers(engine: str) -> int:
     return GPU_CALLERS if engine == "torch" and torch_device() != "cpu" else cores() + 1
 
 
-def import_openvino():
-    """Import OpenVINO without its telemetry, which would look up an analytics host."""
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keep what is imported meanwhile from OpenVINO's telemetry, which would look up an analytics host."""
     blocked = "openvino_telemetry" not in sys.modules
     if blocked:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it now fails, and OpenVINO uses its stub
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it now fails, and a stub is used
     try:
+        yield
+    finally:
+        if blocked:
+            del sys.modules["openvino_telemetry"]
+
+
+def import_openvino():
+    """Import OpenVINO without its telemetry."""
+    with without_telemetry():
         import openvino
         import openvino.tools.ovc
 
         return openvino
-    finally:
-        if blocked:
-            del sys.modules["openvino_telemetry"]
 
 
 class OpenVinoRuntime:

@@ -209,13 +209,14 @@ def train_labelled(
     check_model_target(target)
     task = _Task(data, target, how, seed, clean)
     model = _probe(task) if recipe == "probe" else _train_weights(task, recipe, tuning or Tuning())
+    passed = {name for name, _ in (*model.info["left_out"], *model.info["unreadable"])}
     model.info |= {
         "supervision": supervision,
         "seed": seed,
         "threshold": DEFAULT_THRESHOLD,
         "dtype": how.dtype,
         "kept_for_test": sum(picture.split == "test" for picture in data.pictures),
-        "licences": licences(data.pictures),
+        "licences": licences([picture for picture in data.pictures if picture.split != "test" and picture.name not in passed]),
         "unused": data.unused,
     }
     _judge(model, precision)

@@ -120,11 +120,12 @@ def fingerprint(items: Iterable[Hashed]) -> str:
 
 
 def licences(pictures: Sequence[PictureFile]) -> dict[str, int]:
-    """Count the licences that a metadata.csv beside the pictures records."""
+    """Count the pictures' licences, as a metadata.csv at the root of their data set records them; nothing where there is none."""
     first = pictures[0]
     depth = first.name.count("/") + 1
     metadata = first.path.parents[depth - 1] / "metadata.csv" if len(first.path.parents) >= depth else None
     if metadata is None or not metadata.is_file():
         return {}
     with open(metadata, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return dict(Counter(row.get("license") or "not recorded" for row in csv.DictReader(file)))
+        recorded = {row.get("file_name"): row.get("license") for row in csv.DictReader(file)}
+    return dict(Counter(recorded.get(picture.name) or "not recorded" for picture in pictures))

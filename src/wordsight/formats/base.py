@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidArgument
 
-MAX_BYTES = 1 << 30  # larger annotation files are refused unread
+MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
+MAX_NODES = 30_000_000  # lists and objects in a JSON file, each of which takes twenty times the memory of its text
 
 
 @dataclass(frozen=True)
@@ -141,11 +144,34 @@ def read_text(path: Path, most: int | None = None) -> str:
         raise InvalidArgument(f"'{path}' can't be read: {error.strerror}.") from None
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        InvalidArgument: it can't be read, is too large or is no JSON.
+    """
+    text = read_text(path)
+    if text.count("[") + text.count("{") > MAX_NODES:
+        raise InvalidArgument(f"'{path}' holds more than {MAX_NODES:,} lists and objects, which no memory is spent on.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"'{path}' is no JSON ({type(error).__name__}: {error}).") from None
+
+
+def lies_inside(path: Path, root: Path) -> bool:
+    """Tell whether a file or folder lies in a folder, wherever links lead."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that can't be one
+        return False
+
+
 def numbers(*texts: object) -> tuple[float, ...] | None:
     """Return texts as numbers, or None where one is none."""
     try:
         return tuple(float(text) for text in texts)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .base import Format, Labelled, Mark, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, numbers, read_json, read_text, whole_size
 
 
 class Coco(Format):
@@ -27,11 +27,11 @@ class Coco(Format):
         file = _file(path)
         assert file is not None
         try:
-            content = json.loads(read_text(file))
+            content = read_json(file)
             images = {image["id"]: image for image in content["images"]}
             categories = {category["id"]: str(category["name"]) for category in content["categories"]}
             annotations = list(content["annotations"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"'{file}' is no COCO file: it needs images, annotations and categories ({type(error).__name__}: {error}).") from None
         bases = (root, root / "images", file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images")
         for number, annotation in enumerate(annotations, start=1):

@@ -24,6 +24,8 @@ class HuggingFace(Format):
         """See `Format.read`."""
         for where, places, row in self._rows(path, root):
             try:
+                if not places:
+                    raise ValueError
                 objects = row.get("objects") or {}
                 boxes, names = objects.get("bbox") or [], objects.get("category") or objects.get("categories") or []
                 for number, (bbox, name) in enumerate(zip(boxes, names, strict=True), start=1):
@@ -36,19 +38,21 @@ class HuggingFace(Format):
     def labels(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.labels`."""
         for where, places, row in self._rows(path, root):
-            if row.get("label") not in (None, ""):
+            if places and row.get("label") not in (None, ""):
                 yield Mark(where, places, str(row["label"]), None, False)
 
     def _rows(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "metadata.jsonl" if path.is_dir() else path
-        for number, line in enumerate(read_text(file).splitlines(), start=1):
+        for number, line in enumerate(read_text(file).split("\n"), start=1):
+            if not line.strip():
+                continue
             try:
-                row = dict(json.loads(line)) if line.strip() else {}
+                row = dict(json.loads(line))
             except (ValueError, TypeError, RecursionError):
                 row = {}
             name = row.get("file_name")
-            if isinstance(name, str) and name:
-                yield f"line {number}", tuple(dict.fromkeys(base / name for base in (file.parent, root))), row
+            known = isinstance(name, str) and name
+            yield f"line {number}", tuple(dict.fromkeys(base / str(name) for base in (file.parent, root))) if known else (), row
 
     def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
         """See `Format.write`."""

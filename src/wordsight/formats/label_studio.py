@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 from ..errors import InvalidArgument
-from .base import Format, Labelled, Mark, Region, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, Region, numbers, read_json, read_text, whole_size
 
 LOCAL = "/data/local-files/?d="  # what Label Studio serves files of this machine under
 
@@ -32,26 +32,25 @@ class LabelStudio(Format):
         for where, places, result in self._results(path, root):
             if result.get("type") != "rectanglelabels":
                 continue
-            value = result.get("value") or {}
-            labels = value.get("rectanglelabels") or [""]
+            value, labels = _value(result, "rectanglelabels")
             sides = numbers(value.get("x"), value.get("y"), value.get("width"), value.get("height"))
             box = None if sides is None else (sides[0] / 100, sides[1] / 100, (sides[0] + sides[2]) / 100, (sides[1] + sides[3]) / 100)
             size = whole_size(result.get("original_height"), result.get("original_width"))
             turned = numbers(value.get("rotation") or 0)
             problem = "is a turned rectangle" if turned is None or turned[0] % 360 else None if labels[0] else "names no class"
-            yield Mark(where, places, str(labels[0]), box, True, size, problem=problem)
+            yield Mark(where, places, labels[0], box, True, size, problem=problem)
 
     def labels(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.labels`."""
         for where, places, result in self._results(path, root):
-            choices = (result.get("value") or {}).get("choices")
-            if result.get("type") == "choices" and isinstance(choices, list) and len(choices) == 1:
-                yield Mark(where, places, str(choices[0]), None, False)
+            _, choices = _value(result, "choices")
+            if result.get("type") == "choices" and len(choices) == 1 and choices[0]:
+                yield Mark(where, places, choices[0], None, False)
 
     def _results(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "tasks.json" if path.is_dir() else path
         try:
-            tasks = list(json.loads(read_text(file)))
+            tasks = list(read_json(file))
             for number, task in enumerate(tasks, start=1):
                 data = task["data"]
                 address = str(data.get("image") or next(value for value in data.values() if isinstance(value, str)))
@@ -60,7 +59,9 @@ class LabelStudio(Format):
                 places = tuple(dict.fromkeys(base / part for base in (root, file.parent) for part in (name, Path(name).name, f"images/{Path(name).name}")))
                 for result in drawn[0]["result"] if drawn else []:
                     yield f"task {number}", places, dict(result)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
+            if isinstance(error, InvalidArgument):
+                raise
             raise InvalidArgument(f"'{file}' is no file of Label Studio's tasks ({type(error).__name__}: {error}).") from None
 
     def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
@@ -89,6 +90,14 @@ class LabelStudio(Format):
                 ElementTree.SubElement(choices, "Choice", value=name)
         ElementTree.indent(view)
         (folder / "config.xml").write_text(ElementTree.tostring(view, encoding="unicode") + "\n", encoding="utf-8")
+
+
+def _value(result: dict, kind: str) -> tuple[dict, list[str]]:
+    """Return a result's value, and the names in it; at least one, which may be empty."""
+    value = result.get("value")
+    value = value if isinstance(value, dict) else {}
+    names = value.get(kind)
+    return value, [name if isinstance(name, str) else "" for name in names] if isinstance(names, list) and names else [""]
 
 
 def _rectangle(picture: Labelled, region: Region, number: int) -> dict:

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..errors import InvalidArgument
-from .base import Format, Labelled, Mark, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, whole_size
 
 FOLDERS = ("Annotations", "annotations", "")
 CENTRE = 0.5  # VOC numbers pixels from 1, at their centres: what lies x pixels from the edge is x + 0.5 there
@@ -32,6 +32,9 @@ class Voc(Format):
         assert folder is not None
         bases = (root, root / "JPEGImages", root / "images", folder, folder.parent / "JPEGImages", folder.parent / "images", folder.parent)
         for file in sorted(folder.rglob("*.xml")):
+            if not lies_inside(file, path):
+                yield Mark(file.name, (), "", None, False, problem="leads out of the folder")
+                continue
             try:
                 yield from _read_file(file, tuple(dict.fromkeys(bases)))
             except (ElementTree.ParseError, InvalidArgument) as error:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ..errors import InvalidArgument
 from ..images import looks_like_picture
-from .base import Format, Labelled, Mark, numbers, read_text
+from .base import Format, Labelled, Mark, lies_inside, numbers, read_text
 
+MAX_YAML = 1 << 24  # bytes
 SPLITS = ("train", "val", "test")
 
 
@@ -32,21 +33,26 @@ class Yolo(Format):
         file = _file(path)
         assert file is not None
         try:
-            content = yaml.safe_load(read_text(file))
+            content = yaml.safe_load(_short(file))
             names = content["names"]
-            names = {int(key): str(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
-            base = file.parent / str(content.get("path") or "")
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            names = {int(key): _scalar(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+            base = file.parent / _scalar(content.get("path") or "")
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+            if isinstance(error, InvalidArgument):
+                raise
             raise InvalidArgument(f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__}).") from None
-        if not base.is_dir():
+        if not _is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
         seen = set()
         for split in SPLITS:
             folders = content.get(split)
-            for folder in [folders] if isinstance(folders, str) else folders if isinstance(folders, list) else []:
-                if os.path.abspath(base / str(folder)) not in seen:  # some name the same pictures for training and validation
-                    seen.add(os.path.abspath(base / str(folder)))
-                    yield from _read_folder(base / str(folder), names, split)
+            for name in [folders] if isinstance(folders, str) else folders if isinstance(folders, list) else []:
+                folder = _inside(base, name, (root, file.parent)) if isinstance(name, str) else None
+                if folder is None:
+                    yield Mark(split, (), "", None, True, problem="its folder is not there, or lies outside that of the pictures")
+                elif os.path.abspath(folder) not in seen:  # some name the same pictures for training and validation
+                    seen.add(os.path.abspath(folder))
+                    yield from _read_folder(folder, names, split)
 
     def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
         """See `Format.write`. There is no place for scores: a sixth number would be read as part of a polygon."""
@@ -68,6 +74,34 @@ class Yolo(Format):
         (folder / "data.yaml").write_text(told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
+def _short(file: Path) -> str:
+    if file.stat().st_size > MAX_YAML:
+        raise InvalidArgument(f"'{file}' has {file.stat().st_size >> 20} MiB; at most {MAX_YAML >> 20} MiB of names and folders are read.")
+    return read_text(file)
+
+
+def _scalar(value: object) -> str:
+    """Return a name as text; anything nested is refused unread, for a few lines of YAML can stand for gigabytes."""
+    if not isinstance(value, str | int | float):
+        raise TypeError("a name is no text")
+    return str(value)
+
+
+def _inside(base: Path, name: str, roots: tuple[Path, ...]) -> Path | None:
+    """Return a folder that a data file names, if it lies in one of the roots; many write ../train/images for train/images beside them."""
+    for folder in (base / name, base / name.removeprefix("../")):
+        if _is_folder(folder) and any(lies_inside(folder, root) for root in roots):
+            return folder
+    return None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a zero in it
+        return False
+
+
 def _read_folder(folder: Path, names: dict[int, str], split: str) -> Iterator[Mark]:
     parts = list(folder.parts)
     if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
@@ -77,6 +111,9 @@ def _read_folder(folder: Path, names: dict[int, str], split: str) -> Iterator[Ma
         text = (labels / picture.relative_to(folder)).with_suffix(".txt")
         if not text.is_file():
             continue  # a picture without objects
+        if not lies_inside(text, labels):
+            yield Mark(text.name, (), "", None, True, split=split, problem="leads out of the folder")
+            continue
         for number, line in enumerate(read_text(text).splitlines(), start=1):
             where, values = f"{text.name} line {number}", numbers(*line.split())
             if not line.strip():

@@ -1,0 +1,280 @@
+"""Give a model to other tools: ONNX, OpenVINO or torch.export, with its preprocessing and its class names inside."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .classifier import Classifier, load
+from .errors import InvalidArgument, WordsightError
+from .home import expand, writing
+from .model_folder import DEFAULT_THRESHOLD
+from .preprocessing import STRIDE
+from .quantization import Price, Run, Trial, compare, quantize, trial_pictures
+from .runtime import import_openvino, open_runtime
+
+log = logging.getLogger("wordsight")
+EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
+EXPORT_DTYPES = ("f32", "int8")
+TOLERANCE = 1e-3  # largest difference between an exported model's probabilities and our own
+MARK = b"wordsight_version"
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model as other tools run it.
+
+    Attributes:
+        path: the file to load; OpenVINO's weights lie beside it, in a .bin.
+        format: "onnx", "openvino" or "torch.export".
+        dtype: "f32" or "int8".
+        outputs: their names, in order.
+        size_bytes: of all its files.
+        pictures: how many it was tried on; made up where none were given.
+        largest_difference: of a probability on them from wordsight's own.
+        price: for int8, what it costs and gains beside f32, else None.
+    """
+
+    path: Path
+    format: str
+    dtype: str
+    outputs: tuple[str, ...]
+    size_bytes: int
+    pictures: int
+    largest_difference: float
+    price: Price | None
+
+    def as_json(self) -> dict:
+        """Return everything, ready for JSON."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def export(
+    model: str | os.PathLike | Classifier,
+    format: str = "onnx",
+    output: str | os.PathLike | None = None,
+    dtype: str = "f32",
+    data: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+) -> ExportedModel:
+    """Write a model as one network that other tools run without wordsight, and try it beside the original.
+
+    Its input `pixels` is (n, height, width, 3) uint8, RGB: upright pictures already resized, as `docs/export.md` shows; scaling is inside.
+    Its outputs are `probabilities` (n, classes) float32, calibrated, and, where the model has them, `heatmap` (n, classes, h, w) float32,
+    0–1, `stranger` (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the picture. Class names, threshold and what resizing is due are
+    in the file's metadata.
+
+    Args:
+        model: model folder or classifier.
+        format: "onnx", "openvino" or "torch.export".
+        output: file to write; default: the model's name with the format's ending, here.
+        dtype: "f32", or "int8": weights and activations quantised after training, smaller and faster, slightly less exact.
+        data: pictures to try it on, labelled or not; int8 is calibrated on a part of them and needs some.
+        progress: called with (done, total, what).
+
+    Raises:
+        NotFound, InvalidModel, InvalidArgument: no such model, format, dtype or pictures, a package is missing, or the output is something else.
+        OutputError: it can't be written.
+        WordsightError: the exported model says something else than the original.
+    """
+    if format not in EXPORT_FORMATS:
+        raise InvalidArgument(f"Unknown format '{format}'. Choose one of: {', '.join(EXPORT_FORMATS)}.")
+    if dtype not in EXPORT_DTYPES:
+        raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(EXPORT_DTYPES)}.")
+    if dtype == "int8" and format == "torch.export":
+        raise InvalidArgument("int8 is made for onnx and openvino only. Choose one of these, or leave --dtype out.")
+    if dtype == "int8" and data is None:
+        raise InvalidArgument("int8 needs pictures to be calibrated on: give some hundred like those it will see, with --data.")
+    classifier = model if isinstance(model, Classifier) else load(model)
+    target = _target(classifier, format, output)
+    _need(format, dtype)
+    tried = trial_pictures(classifier, data, dtype == "int8")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
+    try:
+        return _export(classifier, format, dtype, tried, building, target, progress)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: Path, target: Path, progress: Progress | None) -> ExportedModel:
+    from .exported_network import ExportedNetwork
+
+    log.info("Exporting as %s: up to a minute.", format)
+    network = ExportedNetwork(model).eval()
+    outputs = tuple(network.outputs)
+    whole = building / f"f32{EXPORT_FORMATS[format]}"
+    with writing(target):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose, and of its own ways
+            _WRITERS[format](network, model, whole)
+        run = open_exported(whole, format)
+        difference, written, price = largest_difference(model, run, tried.pixels), whole, None
+        if not difference <= TOLERANCE:
+            raise WordsightError(f"The exported model's probabilities differ from wordsight's by up to {difference:.2g}, so it is not kept.")
+        if dtype == "int8":
+            written = building / f"int8{EXPORT_FORMATS[format]}"
+            quantize(whole, written, format, tried.calibration, progress)
+            quantized = open_exported(written, format)
+            difference = largest_difference(model, quantized, tried.pixels)
+            price = compare(run, quantized, outputs, float(about(model)["threshold"] or 0), tried, progress)
+        files = {target.with_suffix(path.suffix): path for path in sorted(building.glob(f"{written.stem}.*"), key=lambda path: path.suffix)}
+        size = sum(path.stat().st_size for path in files.values())
+        for final, path in files.items():  # .bin before .xml, whose presence says that both are whole
+            os.replace(path, final)
+    return ExportedModel(target, format, dtype, outputs, size, len(tried.pixels), difference, price)
+
+
+def about(model: Classifier) -> dict[str, Any]:
+    """Return what a file says of its model: JSON-ready, by key."""
+    preprocessing = model.backbone.preprocessing
+    return {
+        "wordsight_version": __version__,
+        "class_names": model.class_names,
+        "threshold": model.info.get("threshold", DEFAULT_THRESHOLD),
+        "preprocessing": {
+            "image_size": list(preprocessing.image_size),
+            "fit": preprocessing.fit,
+            "multiple_of": STRIDE,
+            "interpolation": preprocessing.interpolation,
+        },
+    }
+
+
+def open_exported(path: Path, format: str) -> Run:
+    """Load an exported file as others would, and return what answers (n, height, width, 3) uint8 pixels with its outputs, in order."""
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda pixels: session.run(None, {"pixels": pixels})
+    if format == "openvino":
+        compiled = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda pixels: list(compiled(pixels).to_tuple())
+    import torch
+
+    module = torch.export.load(path).module()
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [output.numpy() for output in module(torch.tensor(pixels))]
+
+    return run
+
+
+def largest_difference(model: Classifier, run: Run, pixels: list[np.ndarray]) -> float:
+    """Return how far an exported model's probabilities are from wordsight's own, at most, on pictures (height, width, 3) uint8."""
+    runtime = open_runtime(model.backbone, "openvino")
+    return max(float(np.abs(run(one[None])[0][0] - model.head.probabilities(runtime.encode(one).embedding[None])[0]).max()) for one in pixels)
+
+
+def _target(model: Classifier, format: str, output: str | os.PathLike | None) -> Path:
+    """Return the file to write.
+
+    Raises:
+        InvalidArgument: it has another ending, or is something else already.
+    """
+    suffix = EXPORT_FORMATS[format]
+    name = Path(model.info.get("path", "model")).resolve().name + suffix
+    target = Path(name) if output is None else expand(output)
+    if target.is_dir():
+        target = target / name
+    if target.suffix != suffix:
+        raise InvalidArgument(f"A model as {format} is a {suffix} file, got '{target}'.")
+    if target.exists() and MARK not in target.read_bytes():
+        raise InvalidArgument(f"'{target}' is there already and was not exported by wordsight, so it is not replaced. Choose another name with -o.")
+    return target
+
+
+def _need(format: str, dtype: str) -> None:
+    """Refuse what is not installed.
+
+    Raises:
+        InvalidArgument: a package is missing.
+    """
+    needed = ("onnx", "onnxscript", "onnxruntime") * (format == "onnx") + ("nncf",) * (dtype == "int8" and format == "openvino")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidArgument(f"Exporting as {format}{' in int8' * (dtype == 'int8')} needs {' and '.join(missing)}: pip install 'wordsight[export]'.")
+
+
+def _example(model: Classifier) -> tuple[Any, Any]:
+    """Return pixels to trace with, and torch.export's description of which sides may vary."""
+    import torch
+
+    height, width = model.backbone.preprocessing.image_size
+    varying: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=4096)}
+    if model.backbone.preprocessing.fit == "area":
+        width += STRIDE  # two sides that differ by chance would be taken for one
+        varying |= {1: STRIDE * torch.export.Dim("rows", min=1, max=128), 2: STRIDE * torch.export.Dim("columns", min=1, max=128)}
+    return torch.zeros(2, height, width, 3, dtype=torch.uint8), (varying,)
+
+
+def _traced(network: Any, model: Classifier) -> Any:
+    """Return the network as torch's exported program."""
+    import torch
+
+    pixels, varying = _example(model)
+    with torch.no_grad():
+        return torch.export.export(network, (pixels,), dynamic_shapes=varying)
+
+
+def _write_torch(network: Any, model: Classifier, path: Path) -> None:
+    import torch
+
+    torch.export.save(_traced(network, model), path, extra_files={"wordsight.json": json.dumps(about(model))})
+
+
+def _write_onnx(network: Any, model: Classifier, path: Path) -> None:
+    import onnx
+    import torch
+
+    traced = _traced(network, model)
+    program = torch.onnx.export(traced, dynamo=True, input_names=["pixels"], output_names=list(network.outputs), verbose=False)
+    assert program is not None
+    proto = program.model_proto
+    del proto.graph.value_info[:]  # shapes of what lies between, under names that nobody knows
+    height, width = ("height", "width") if model.backbone.preprocessing.fit == "area" else (None, None)
+    _name_sides(proto.graph.input[0], ("batch", height, width))
+    for output in proto.graph.output:
+        _name_sides(output, ("batch",))
+    onnx.helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in about(model).items()})
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+def _name_sides(tensor: Any, names: tuple[str | None, ...]) -> None:
+    for side, name in zip(tensor.type.tensor_type.shape.dim, names, strict=False):
+        if name is not None:
+            side.dim_param = name
+
+
+def _write_openvino(network: Any, model: Classifier, path: Path) -> None:
+    ov = import_openvino()
+    pixels, _ = _example(model)
+    sides = (-1, -1) if model.backbone.preprocessing.fit == "area" else model.backbone.preprocessing.image_size
+    converted = ov.convert_model(network, example_input=pixels, input=[ov.PartialShape([-1, *sides, 3])])
+    converted.set_friendly_name("wordsight")
+    converted.inputs[0].get_tensor().set_names({"pixels"})
+    for port, name in zip(converted.outputs, network.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    for key, value in about(model).items():
+        converted.set_rt_info(json.dumps(value, ensure_ascii=False), ["wordsight", key])
+    ov.save_model(converted, path, compress_to_fp16=False)
+
+
+_WRITERS: dict[str, Callable[[Any, Classifier, Path], None]] = {"onnx": _write_onnx, "openvino": _write_openvino, "torch.export": _write_torch}

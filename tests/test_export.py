@@ -1,0 +1,210 @@
+"""Models that other tools run: the same answers in every format, the programs of docs/export.md, int8, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import wordsight
+from conftest import write_shapes
+from wordsight.embed import Embedder, input_pixels, open_photo
+from wordsight.errors import InvalidArgument, WordsightError
+from wordsight.exporting import EXPORT_FORMATS, open_exported
+from wordsight.localize import class_heatmap
+
+DOCS = Path(__file__).parents[1] / "docs" / "export.md"
+PROGRAMS = dict(zip(("onnx", "openvino", "torch.export"), re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL), strict=True))
+FORBID = "import sys\nsys.modules['wordsight'] = None  # the program must do without\n"
+
+
+def photos():
+    """Real photos of several shapes: a wide one, a square one, a tall one."""
+    data = pytest.importorskip("skimage.data")
+    arrays = [data.chelsea(), data.coffee(), np.stack([data.brick()] * 3, axis=2), data.astronaut()[:, 100:300], data.rocket()]
+    return [np.ascontiguousarray(array) for array in arrays]
+
+
+def own_answers(model, image):
+    """What wordsight itself says of a picture, by the name of the output."""
+    encoding = Embedder(model.backbone, "openvino").encode(open_photo(image), feature_map=True)
+    probabilities = model.head.probabilities(encoding.embedding[None])[0]
+    answers = {"probabilities": probabilities}
+    if encoding.feature_map is not None:
+        answers["heatmap"] = np.stack([class_heatmap(encoding.feature_map, row) for row in model.head.weight])
+    if model.neighbourhood is not None or model.gate is not None:
+        answers["stranger"] = model.is_stranger(encoding.embedding[None])[0] & (probabilities.argmax() != model.catch_all)
+    if model.box_head is not None:
+        answers["box"] = model.box_head.box(encoding.feature_map)
+    return answers
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", pytest.param("torch.export", marks=pytest.mark.slow)])
+def test_every_format_says_the_same_and_runs_without_wordsight(format, shapes_model, tmp_path, cli):
+    done = cli("export", shapes_model, "--format", format, "-o", f"pets{EXPORT_FORMATS[format]}", "--json", timeout=250)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["outputs"] == ["probabilities", "heatmap", "stranger"] and report["largest_difference"] < 1e-3 and report["price"] is None
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+    model = wordsight.load(shapes_model)
+    run = open_exported(tmp_path / report["path"], format)
+    for image in photos():
+        pixels = input_pixels(open_photo(image), model.backbone.preprocessing)
+        said = dict(zip(report["outputs"], run(pixels[None]), strict=True))
+        for name, own in own_answers(model, image).items():
+            assert said[name].shape == (1, *own.shape) and np.abs(said[name][0].astype(float) - own).max() < 1e-3, name
+        twice = run(np.stack([pixels, pixels[::-1]]))
+        assert len(twice[0]) == 2 and np.abs(twice[0][0] - said["probabilities"][0]).max() < 1e-5
+
+    run_program(format, tmp_path, model)
+
+
+def run_program(format, folder, model):
+    """Run the documentation's program on pets.* in a folder, without wordsight, on a photo that EXIF turns, and compare."""
+    Image.fromarray(photos()[3]).rotate(-90, expand=True).save(folder / "photo.jpg", exif=turned(8), quality=95)
+    program = PROGRAMS[format]
+    assert len([line for line in program.splitlines() if line]) <= 20
+    done = subprocess.run([sys.executable, "-c", FORBID + program], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()}
+    expected = next(iter(model.predict(folder / "photo.jpg", threshold=0.0))).probabilities
+    assert list(printed) == model.class_names and all(abs(printed[name] - expected[name]) < 1e-3 for name in printed)
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_metadata_says_what_is_needed(shapes_model, tmp_path):
+    import openvino
+
+    done = wordsight.export(shapes_model, "openvino", tmp_path / "a.xml")
+    model = openvino.Core().read_model(done.path)
+    about = {key: json.loads(model.get_rt_info(["wordsight", key]).value) for key in ("class_names", "threshold", "preprocessing", "wordsight_version")}
+    assert about["class_names"] == ["disc", "square"] and about["threshold"] == 0.99 and about["wordsight_version"] == wordsight.__version__
+    assert about["preprocessing"] == {"image_size": [320, 320], "fit": "area", "multiple_of": 32, "interpolation": "bicubic"}
+    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == ["pixels", "probabilities", "heatmap", "stranger"]
+    assert wordsight.export(shapes_model, "openvino", tmp_path / "a.xml").path == done.path  # again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
+
+
+@pytest.mark.parametrize("format", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli):
+    write_shapes(tmp_path / "data", 24, seed=300)
+    done = cli("export", shapes_model, "--format", format, "-o", f"small{EXPORT_FORMATS[format]}", "--dtype", "int8", "--data", "data", "--json", timeout=250)
+    assert done.returncode == 0, done.stderr
+    report, answer = json.loads(done.stdout), json.loads(done.stdout)["price"]
+    assert answer["pictures"] == 16 and 0 <= answer["same_answer"] <= 1 and 0 <= answer["mean_difference"] < 0.1 and answer["speed"] > 0
+    assert answer["accuracy_f32"] == 1 and answer["accuracy_int8"] >= 0.9
+    assert report["size_bytes"] < 0.6 * wordsight.export(shapes_model, "openvino", tmp_path / "large.xml").size_bytes
+
+
+def small_model(name):
+    """A classifier on a network of our own, with random weights."""
+    import torch
+
+    from wordsight.backbones import keep_module, untrained_module
+    from wordsight.classifier import Classifier
+    from wordsight.head import LinearHead
+
+    torch.manual_seed(0)
+    module, preprocessing = untrained_module(name, 3)
+    backbone = keep_module(module.eval().requires_grad_(False), name, preprocessing)
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.standard_normal((3, backbone.num_features)).astype(np.float32), np.zeros(3, np.float32), 2.0)
+    return Classifier(["a", "b", "ç"], head, backbone)
+
+
+@pytest.mark.parametrize(("name", "format"), [("brick_cnn", "onnx"), ("cifar_cnn", "openvino"), ("small_resnet", "torch.export")])
+def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(name, format, tmp_path):
+    model = small_model(name)
+    done = wordsight.export(model, format, tmp_path / f"pets{EXPORT_FORMATS[format]}")
+    assert done.outputs == (("probabilities", "heatmap") if model.backbone.pooled else ("probabilities",)) and model.backbone.pooled == (name == "small_resnet")
+    run = open_exported(done.path, format)
+    for image in photos():
+        said = run(input_pixels(open_photo(image), model.backbone.preprocessing)[None])
+        own = own_answers(model, image)
+        for output, answer in zip(said, [own[name] for name in done.outputs], strict=True):
+            assert np.abs(output[0] - answer).max() < 1e-3
+    run_program(format, tmp_path, model)
+
+
+@pytest.mark.parametrize("words", [1, 2])
+@pytest.mark.parametrize("catch_all", [None, 1])
+def test_strangers_are_the_same_for_torch(words, catch_all):
+    """The whole sense of strangers, on embeddings that lie on both sides of every limit."""
+    import torch
+
+    from wordsight.exported_network import ExportedNetwork
+    from wordsight.neighbourhood import fit_neighbourhood
+    from wordsight.words_head import Gate
+
+    model = small_model("small_resnet")
+    rng, width = np.random.default_rng(0), model.backbone.num_features
+    known = np.abs(rng.standard_normal((60, width))).astype(np.float32)
+    concepts = (rng.standard_normal((40, width)).astype(np.float32) / 4, np.zeros(40, np.float32))
+    model.neighbourhood = fit_neighbourhood(known, np.arange(60) % 2, concept_head=concepts)
+    looked = np.concatenate([known + size * rng.standard_normal(known.shape).astype(np.float32) for size in (0, 0.1, 0.3)])
+    gate = Gate(*concepts, groups=(tuple(range(10)), tuple(range(10, 20))) if words == 2 else (tuple(range(20)),))
+    model.gate = Gate(*concepts, groups=gate.groups, limit=float(np.quantile(gate.share(looked), 0.2)))
+    model.catch_all = catch_all
+    network = ExportedNetwork(model)
+    probabilities = model.head.probabilities(looked)
+    expected = model.is_stranger(looked) & (probabilities.argmax(axis=1) != catch_all)
+    said = network._stranger(torch.from_numpy(looked), torch.from_numpy(probabilities)).numpy()
+    assert (said == expected).all() and 0.05 < expected.mean() < 0.95
+
+
+def test_an_export_that_says_something_else_is_not_kept(shapes_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("wordsight.exporting.TOLERANCE", -1.0)
+    with pytest.raises(WordsightError, match="not kept"):
+        wordsight.export(shapes_model, "openvino", tmp_path / "a.xml")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--format", "tflite"), "Unknown format 'tflite'. Choose one of: onnx, openvino, torch.export."),
+        (("--dtype", "fp16"), "Choose one of: f32, int8"),
+        (("--dtype", "int8"), "int8 needs pictures to be calibrated on"),
+        (("--dtype", "int8", "--data", "few"), "at least 30 pictures"),
+        (("--dtype", "int8", "--data", "nowhere"), "nowhere"),
+        (("--format", "torch.export", "--dtype", "int8", "--data", "few"), "int8 is made for onnx and openvino only"),
+        (("-o", "a.xml"), "A model as onnx is a .onnx file, got 'a.xml'"),
+        (("-o", "mine.onnx"), "was not exported by wordsight"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(options, sentence, shapes_model, tmp_path, cli_here):
+    (tmp_path / "mine.onnx").write_bytes(b"mine")
+    write_shapes(tmp_path / "few", 4)
+    done = cli_here("export", shapes_model, *options)
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "mine.onnx"] and (tmp_path / "mine.onnx").read_bytes() == b"mine"
+
+
+def test_missing_packages_are_named(shapes_model, tmp_path, cli_here, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else find(name, *rest))
+    done = cli_here("export", shapes_model)
+    assert done.returncode == 2 and "needs onnxscript: pip install 'wordsight[export]'" in done.stderr
+
+
+def test_a_model_that_is_moved_is_exported_under_its_new_name(shapes_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shapes_model, tmp_path / "models" / "renamed")
+    assert wordsight.export("models/renamed", "openvino").path == Path("renamed.xml")
+    with pytest.raises(InvalidArgument, match=r"\.xml file"):
+        wordsight.export("models/renamed", "openvino", "renamed.bin")
