@@ -91,6 +91,7 @@ def test_bad_boxes_are_listed_and_the_good_ones_kept(folder):
         "../../etc/passwd,cat,0,0,9,9": "there is no picture 'passwd'",
         "images/train/a.jpg,,0,0,9,9": "names no class",
         ",cat,0,0,9,9": "names no picture",
+        "/,cat,0,0,9,9": "there is no picture",
     }
     found = read_boxes(write_csv(folder, ["images/train/b.jpg,dog,0,0,200,100", *bad]))
     assert len(found.pictures) == 1 and len(found.skipped) == len(bad)
@@ -147,6 +148,73 @@ def test_files_that_try_something_are_refused(folder):
     (folder / "x.txt").write_text("")
     with pytest.raises(InvalidArgument, match=r"holds no boxes in a known format\. Known are COCO: "):
         read_boxes(folder / "x.txt")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
+TASK = {"data": {"image": "images/train/a.jpg"}, "annotations": [{"result": [{"type": "rectanglelabels", "value": [1]}, {"type": "choices", "value": 5}]}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("data.yaml", BOMB + "names: [*j]\ntrain: images\n", "it needs names and train"),
+        ("data.yaml", "names: {1.0e+999: cat}\ntrain: images\n", "it needs names and train"),
+        ("data.yaml", "names: !!python/object/apply:os.system [id]\ntrain: images\n", "it needs names and train"),
+        ("data.yaml", "names: [cat]\ntrain: /\n", "its folder is not there, or lies outside"),
+        ("data.yaml", "names: [cat]\ntrain: ../../..\n", "its folder is not there, or lies outside"),
+        ("data.yaml", "names: [cat]\npath: /etc\ntrain: .\n", "No box in"),
+        ("data.yaml", "names: [cat]\ntrain: " + "[" * 5000 + "\n", "is no YOLO data file"),
+        ("annotations.json", '{"images": [{"id": 1, "file_name": "../../../etc/passwd"}], "categories": [{"id": 1, "name": "cat"}], '
+         '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]}', "there is no picture 'passwd'"),
+        ("annotations.json", '{"images": [{"id": 1, "file_name": "images/train/a.jpg"}], "categories": [{"id": 1, "name": "cat"}], '
+         '"annotations": [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9]}, {"image_id": 1, "category_id": 1, "bbox": [NaN, 0, 9, ' + "1" * 400 + "]}]}",
+         "2 were skipped; the first: annotation 1: its category_id is not in the file"),
+        ("tasks.json", json.dumps([TASK]), "names no class"),
+        ("tasks.json", json.dumps([{"data": []}]), "is no file of Label Studio's tasks"),
+        ("metadata.jsonl", '{"file_name": "/etc/passwd", "objects": {"bbox": [[0, 0, 9, 9]], "category": ["cat"]}}\n', "there is no picture 'passwd'"),
+        ("metadata.jsonl", "[[[[\n{}\n", "2 were skipped; the first: line 1: is no row of pictures and objects"),
+        ("Annotations/a.xml", "<a>" * 200_000, "No box in"),
+        ("Annotations/a.xml", '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'.encode("utf-16"), "No box in"),
+    ],
+)  # fmt: skip
+def test_hostile_files_are_one_sentence(name, text, sentence, folder, cli_here):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = cli_here("train", folder, "--boxes", path if path.suffix != ".xml" else folder, "-o", "model")
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    labels = cli_here("train", path if path.suffix != ".xml" else folder, "-o", "model")
+    assert labels.returncode == 2 and labels.stderr.count("\n") == 1, labels.stderr
+    assert "root:" not in done.stderr + labels.stderr and not (folder / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "Annotations"])
+def test_labels_that_lead_out_of_the_folder_are_not_read(name, folder, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("outside") / "secret"
+    secret.write_text("secret words 1 2 3\n")
+    labels = folder / ("labels/train" if name == "data.yaml" else "Annotations")
+    labels.mkdir(parents=True)
+    (labels / ("a.txt" if name == "data.yaml" else "a.xml")).symlink_to(secret)
+    (folder / "data.yaml").write_text("names: [cat]\ntrain: images/train\n")
+    with pytest.raises(InvalidArgument, match="leads out of the folder") as raised:
+        read_boxes(folder / name)
+    assert "words" not in str(raised.value)
+
+
+def test_too_many_brackets_cost_no_memory(folder, monkeypatch):
+    monkeypatch.setattr("wordsight.formats.base.MAX_NODES", 1000)
+    (folder / "annotations.json").write_text('{"images": [' + "[]," * 1000 + "[]]}")
+    with pytest.raises(InvalidArgument, match="more than 1,000 lists and objects"):
+        read_boxes(folder / "annotations.json")
+
+
+def test_a_data_file_may_name_its_folders_as_seen_from_beside_it(folder):
+    (folder / "labels" / "train").mkdir(parents=True)
+    (folder / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (folder / "data.yaml").write_text("names: [cat]\ntrain: ../images/train\nval: ../images/val\n")
+    found = read_boxes(folder / "data.yaml")
+    assert found.pictures[0].boxes[0].xyxy == (50, 25, 150, 75)
+    assert found.skipped == [("val", "its folder is not there, or lies outside that of the pictures")]
 
 
 def test_real_annotations_are_read_whole(data):

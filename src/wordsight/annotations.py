@@ -186,8 +186,8 @@ def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, f
 def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
     """Return the picture's file, if it lies in one of the roots: annotations from strangers must not reach outside."""
     for place in places:
-        if "\0" in str(place):
-            return None
+        if "\0" in str(place) or not place.name:
+            continue
         for path in [place, *(place.with_name(place.name + suffix) for suffix in sorted(USUAL_SUFFIXES) if not place.suffix)]:
             try:
                 if path.is_file() and any(path.resolve().is_relative_to(root) for root in roots):
