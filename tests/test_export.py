@@ -85,16 +85,16 @@ def turned(orientation):
     return exif
 
 
-def test_metadata_says_what_is_needed(shapes_model, tmp_path):
+def test_metadata_says_what_is_needed(tmp_path):
     import openvino
 
-    done = wordsight.export(shapes_model, "openvino", tmp_path / "a.xml")
+    done = wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml")
     model = openvino.Core().read_model(done.path)
     about = {key: json.loads(model.get_rt_info(["wordsight", key]).value) for key in ("class_names", "threshold", "preprocessing", "wordsight_version")}
-    assert about["class_names"] == ["disc", "square"] and about["threshold"] == 0.99 and about["wordsight_version"] == wordsight.__version__
-    assert about["preprocessing"] == {"image_size": [320, 320], "fit": "area", "multiple_of": 32, "interpolation": "bicubic"}
-    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == ["pixels", "probabilities", "heatmap", "stranger"]
-    assert wordsight.export(shapes_model, "openvino", tmp_path / "a.xml").path == done.path  # again
+    assert about["class_names"] == ["a", "b", "ç"] and about["threshold"] == 0.99 and about["wordsight_version"] == wordsight.__version__
+    assert about["preprocessing"] == {"image_size": [128, 128], "fit": "area", "multiple_of": 32, "interpolation": "bilinear"}
+    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == ["pixels", "probabilities", "heatmap"]
+    assert wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml").path == done.path  # again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
 
 
@@ -106,7 +106,7 @@ def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli):
     report, answer = json.loads(done.stdout), json.loads(done.stdout)["price"]
     assert answer["pictures"] == 16 and 0 <= answer["same_answer"] <= 1 and 0 <= answer["mean_difference"] < 0.1 and answer["speed"] > 0
     assert answer["accuracy_f32"] == 1 and answer["accuracy_int8"] >= 0.9
-    assert report["size_bytes"] < 0.6 * wordsight.export(shapes_model, "openvino", tmp_path / "large.xml").size_bytes
+    assert report["size_bytes"] < 0.6 * (shapes_model / "model.safetensors").stat().st_size
 
 
 def small_model(name):
@@ -165,10 +165,10 @@ def test_strangers_are_the_same_for_torch(words, catch_all):
     assert (said == expected).all() and 0.05 < expected.mean() < 0.95
 
 
-def test_an_export_that_says_something_else_is_not_kept(shapes_model, tmp_path, monkeypatch):
+def test_an_export_that_says_something_else_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("wordsight.exporting.TOLERANCE", -1.0)
     with pytest.raises(WordsightError, match="not kept"):
-        wordsight.export(shapes_model, "openvino", tmp_path / "a.xml")
+        wordsight.export(small_model("cifar_cnn"), "openvino", tmp_path / "a.xml")
     assert not list(tmp_path.iterdir())
 
 
@@ -183,14 +183,17 @@ def test_an_export_that_says_something_else_is_not_kept(shapes_model, tmp_path, 
         (("--format", "torch.export", "--dtype", "int8", "--data", "few"), "int8 is made for onnx and openvino only"),
         (("-o", "a.xml"), "A model as onnx is a .onnx file, got 'a.xml'"),
         (("-o", "mine.onnx"), "was not exported by wordsight"),
+        (("--format", "openvino", "-o", "mine.xml"), "'mine.bin' is there already and was not exported by wordsight"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(options, sentence, shapes_model, tmp_path, cli_here):
-    (tmp_path / "mine.onnx").write_bytes(b"mine")
+    for name in ("mine.bin", "mine.onnx"):
+        (tmp_path / name).write_bytes(b"mine")
     write_shapes(tmp_path / "few", 4)
     done = cli_here("export", shapes_model, *options)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "mine.onnx"] and (tmp_path / "mine.onnx").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "mine.bin", "mine.onnx"]
+    assert (tmp_path / "mine.bin").read_bytes() == (tmp_path / "mine.onnx").read_bytes() == b"mine"
 
 
 def test_missing_packages_are_named(shapes_model, tmp_path, cli_here, monkeypatch):
@@ -202,9 +205,10 @@ def test_missing_packages_are_named(shapes_model, tmp_path, cli_here, monkeypatc
     assert done.returncode == 2 and "needs onnxscript: pip install 'wordsight[export]'" in done.stderr
 
 
-def test_a_model_that_is_moved_is_exported_under_its_new_name(shapes_model, tmp_path, monkeypatch):
+def test_a_model_that_is_moved_is_exported_under_its_new_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(shapes_model, tmp_path / "models" / "renamed")
+    small_model("cifar_cnn").save(tmp_path / "models" / "first")
+    shutil.move(tmp_path / "models" / "first", tmp_path / "models" / "renamed")
     assert wordsight.export("models/renamed", "openvino").path == Path("renamed.xml")
     with pytest.raises(InvalidArgument, match=r"\.xml file"):
         wordsight.export("models/renamed", "openvino", "renamed.bin")

@@ -24,6 +24,7 @@ from .model_folder import DEFAULT_THRESHOLD
 from .preprocessing import STRIDE
 from .quantization import Price, Run, Trial, compare, quantize, trial_pictures
 from .runtime import import_openvino, open_runtime
+from .threads import interrupted_with, uninterrupted
 
 log = logging.getLogger("wordsight")
 EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
@@ -106,7 +107,8 @@ def export(
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
     try:
-        return _export(classifier, format, dtype, tried, building, target, progress)
+        with interrupted_with("Interrupted. Nothing was written: the same command begins anew."):
+            return _export(classifier, format, dtype, tried, building, target, progress)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -134,8 +136,10 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
             price = compare(run, quantized, outputs, float(about(model)["threshold"] or 0), tried, progress)
         files = {target.with_suffix(path.suffix): path for path in sorted(building.glob(f"{written.stem}.*"), key=lambda path: path.suffix)}
         size = sum(path.stat().st_size for path in files.values())
-        for final, path in files.items():  # .bin before .xml, whose presence says that both are whole
-            os.replace(path, final)
+        with uninterrupted():
+            target.unlink(missing_ok=True)
+            for final, path in files.items():  # .bin before .xml, whose presence says that both are whole
+                os.replace(path, final)
     return ExportedModel(target, format, dtype, outputs, size, len(tried.pixels), difference, price)
 
 
@@ -195,8 +199,10 @@ def _target(model: Classifier, format: str, output: str | os.PathLike | None) ->
         target = target / name
     if target.suffix != suffix:
         raise InvalidArgument(f"A model as {format} is a {suffix} file, got '{target}'.")
-    if target.exists() and MARK not in target.read_bytes():
-        raise InvalidArgument(f"'{target}' is there already and was not exported by wordsight, so it is not replaced. Choose another name with -o.")
+    ours = target.is_file() and MARK in target.read_bytes()
+    for path in (target, *[target.with_suffix(".bin")] * (format == "openvino")):
+        if path.exists() and not ours:
+            raise InvalidArgument(f"'{path}' is there already and was not exported by wordsight, so it is not replaced. Choose another name with -o.")
     return target
 
 
