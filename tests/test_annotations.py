@@ -151,17 +151,19 @@ def test_files_that_try_something_are_refused(folder):
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
+MERGE = "a: &a {k: v}\n" + "".join(f"{b}: &{b}\n  <<: [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
 TASK = {"data": {"image": "images/train/a.jpg"}, "annotations": [{"result": [{"type": "rectanglelabels", "value": [1]}, {"type": "choices", "value": 5}]}]}
 
 
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("data.yaml", BOMB + "names: [*j]\ntrain: images\n", "it needs names and train"),
+        ("data.yaml", BOMB + "names: [*j]\ntrain: images\n", "by YAML aliases"),
         ("data.yaml", "names: {1.0e+999: cat}\ntrain: images\n", "it needs names and train"),
         ("data.yaml", "names: !!python/object/apply:os.system [id]\ntrain: images\n", "it needs names and train"),
-        ("data.yaml", "names: [cat]\ntrain: /\n", "its folder is not there, or lies outside"),
-        ("data.yaml", "names: [cat]\ntrain: ../../..\n", "its folder is not there, or lies outside"),
+        ("data.yaml", MERGE + "names: [cat]\ntrain: images\n", "by YAML aliases"),
+        ("data.yaml", "names: [cat]\ntrain: /\n", "its folder lies outside"),
+        ("data.yaml", "names: [cat]\ntrain: ../../..\n", "its folder lies outside"),
         ("data.yaml", "names: [cat]\npath: /etc\ntrain: .\n", "No box in"),
         ("data.yaml", "names: [cat]\ntrain: " + "[" * 5000 + "\n", "is no YOLO data file"),
         ("annotations.json", '{"images": [{"id": 1, "file_name": "../../../etc/passwd"}], "categories": [{"id": 1, "name": "cat"}], '
@@ -173,7 +175,9 @@ TASK = {"data": {"image": "images/train/a.jpg"}, "annotations": [{"result": [{"t
         ("tasks.json", json.dumps([{"data": []}]), "is no file of Label Studio's tasks"),
         ("metadata.jsonl", '{"file_name": "/etc/passwd", "objects": {"bbox": [[0, 0, 9, 9]], "category": ["cat"]}}\n', "there is no picture 'passwd'"),
         ("metadata.jsonl", "[[[[\n{}\n", "2 were skipped; the first: line 1: is no row of pictures and objects"),
+        ("metadata.jsonl", '{"a": [' + "[]," * 31_000_000 + "[]]}", "more than 30,000,000 lists"),
         ("Annotations/a.xml", "<a>" * 200_000, "No box in"),
+        ("Annotations/a.xml", "<a>" * 3_000_000, "has 8 MiB, too much for one picture's boxes"),
         ("Annotations/a.xml", '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'.encode("utf-16"), "No box in"),
     ],
 )  # fmt: skip
@@ -185,6 +189,7 @@ def test_hostile_files_are_one_sentence(name, text, sentence, folder, cli_here):
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
     labels = cli_here("train", path if path.suffix != ".xml" else folder, "-o", "model")
     assert labels.returncode == 2 and labels.stderr.count("\n") == 1, labels.stderr
+    assert "has none" not in labels.stderr
     assert "root:" not in done.stderr + labels.stderr and not (folder / "model").exists()
 
 
@@ -211,10 +216,11 @@ def test_too_many_brackets_cost_no_memory(folder, monkeypatch):
 def test_a_data_file_may_name_its_folders_as_seen_from_beside_it(folder):
     (folder / "labels" / "train").mkdir(parents=True)
     (folder / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    (folder / "data.yaml").write_text("names: [cat]\ntrain: ../images/train\nval: ../images/val\n")
+    (folder / "labels" / "train" / "b.txt").write_text("0.7 0.5 0.5 0.5 0.5\n")
+    (folder / "data.yaml").write_text("names: [2020-01-01]\ntrain: ../images/train\nval: ../images/val\n")
     found = read_boxes(folder / "data.yaml")
-    assert found.pictures[0].boxes[0].xyxy == (50, 25, 150, 75)
-    assert found.skipped == [("val", "its folder is not there, or lies outside that of the pictures")]
+    assert found.pictures[0].boxes[0].xyxy == (50, 25, 150, 75) and found.class_names == ["2020-01-01"]
+    assert found.skipped == [("b.txt line 1", "class 0.7 is not in the data file")]  # that there is no val yet is no fault
 
 
 def test_real_annotations_are_read_whole(data):

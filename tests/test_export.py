@@ -19,6 +19,7 @@ from wordsight.embed import Embedder, input_pixels, open_photo
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exporting import EXPORT_FORMATS, open_exported
 from wordsight.localize import class_heatmap
+from wordsight.quantization import Trial, compare, trial_pictures
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 PROGRAMS = dict(zip(("onnx", "openvino", "torch.export"), re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL), strict=True))
@@ -109,7 +110,7 @@ def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli):
     assert report["size_bytes"] < 0.6 * (shapes_model / "model.safetensors").stat().st_size
 
 
-def small_model(name):
+def small_model(name, boxes=False):
     """A classifier on a network of our own, with random weights."""
     import torch
 
@@ -122,14 +123,25 @@ def small_model(name):
     backbone = keep_module(module.eval().requires_grad_(False), name, preprocessing)
     rng = np.random.default_rng(0)
     head = LinearHead(rng.standard_normal((3, backbone.num_features)).astype(np.float32), np.zeros(3, np.float32), 2.0)
-    return Classifier(["a", "b", "ç"], head, backbone)
+    model = Classifier(["a", "b", "ç"], head, backbone)
+    if boxes:
+        from wordsight.box_head import PLANES, BoxHead
+
+        layers = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in
+                  {"enter": (6, 5, 1, 1), "near": (6, 6, 3, 3), "far": (6, 6, 3, 3), "leave": (PLANES, 6, 1, 1)}.items()}  # fmt: skip
+        random = {name: (weight, rng.standard_normal(len(weight)).astype(np.float32)) for name, weight in layers.items()}
+        model.box_head = BoxHead(
+            rng.standard_normal(backbone.num_features).astype(np.float32), rng.standard_normal((5, backbone.num_features)).astype(np.float32), random
+        )
+    return model
 
 
 @pytest.mark.parametrize(("name", "format"), [("brick_cnn", "onnx"), ("cifar_cnn", "openvino"), ("small_resnet", "torch.export")])
 def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(name, format, tmp_path):
-    model = small_model(name)
+    model = small_model(name, boxes=name == "small_resnet")
     done = wordsight.export(model, format, tmp_path / f"pets{EXPORT_FORMATS[format]}")
-    assert done.outputs == (("probabilities", "heatmap") if model.backbone.pooled else ("probabilities",)) and model.backbone.pooled == (name == "small_resnet")
+    assert done.outputs == (("probabilities", "heatmap", "box") if model.backbone.pooled else ("probabilities",))
+    assert model.backbone.pooled == (name == "small_resnet")
     run = open_exported(done.path, format)
     for image in photos():
         said = run(input_pixels(open_photo(image), model.backbone.preprocessing)[None])
@@ -165,11 +177,56 @@ def test_strangers_are_the_same_for_torch(words, catch_all):
     assert (said == expected).all() and 0.05 < expected.mean() < 0.95
 
 
-def test_an_export_that_says_something_else_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("wordsight.exporting.TOLERANCE", -1.0)
-    with pytest.raises(WordsightError, match="not kept"):
-        wordsight.export(small_model("cifar_cnn"), "openvino", tmp_path / "a.xml")
+@pytest.mark.parametrize("output", ["probabilities", "heatmap", "box"])
+def test_an_export_that_says_something_else_is_not_kept(output, tmp_path, monkeypatch):
+    from wordsight import exported_network
+
+    right = exported_network.ExportedNetwork.forward
+
+    def wrong(self, pixels):
+        return tuple(answer * (0.5 if name == output else 1) for name, answer in zip(self.outputs, right(self, pixels), strict=True))
+
+    monkeypatch.setattr(exported_network.ExportedNetwork, "forward", wrong)
+    with pytest.raises(WordsightError, match=f"{output} differs from wordsight's by .*not kept"):
+        wordsight.export(small_model("small_resnet", boxes=True), "openvino", tmp_path / "a.xml")
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_to_try_are_the_labelled_ones_of_its_classes(shapes_model, tmp_path):
+    model = wordsight.load(shapes_model)
+    write_shapes(tmp_path / "three", 20)
+    (tmp_path / "three" / "disc").rename(tmp_path / "three" / "Disc")
+    shutil.copytree(tmp_path / "three" / "square", tmp_path / "three" / "unknown")
+    (tmp_path / "three" / "square" / "broken.jpg").write_bytes(b"\xff\xd8 broken")
+    trial = trial_pictures(model, tmp_path / "three", calibrate=True)
+    assert len(trial.pixels) + len(trial.calibration) == 40 and set(trial.labels) == {0, 1} and not trial.held_out
+    assert [name for name, _ in trial.unreadable] == ["square/broken.jpg"]
+    trial = trial_pictures(model, tmp_path / "three" / "unknown", calibrate=False)  # photos without labels
+    assert trial.labels is None and len(trial.pixels) == 20
+    rows = [
+        f"{path.relative_to(tmp_path)},{path.parent.name},{'test' if number % 2 else 'train'}" for number, path in enumerate(sorted(tmp_path.rglob("0*.jpg")))
+    ]
+    (tmp_path / "marked.csv").write_text("\n".join(["file_name,label,split", *rows]))
+    trial = trial_pictures(model, tmp_path / "marked.csv", calibrate=True)
+    assert trial.held_out and len(trial.pixels) == len(trial.calibration) == 20
+    (tmp_path / "foreign.csv").write_text("\n".join(["file_name,label", *(f"{row.split(',')[0]},car" for row in rows)]))
+    with pytest.raises(InvalidArgument, match="knows no class of"):
+        trial_pictures(model, tmp_path / "foreign.csv", calibrate=True)
+    (tmp_path / "three" / "annotations.json").write_text('{"images": ')
+    with pytest.raises(InvalidArgument, match="is no JSON"):
+        trial_pictures(model, tmp_path / "three", calibrate=True)
+
+
+def test_a_model_that_may_label_nothing_is_compared_as_silent():
+    def sure(pixels):
+        return [np.array([[1.0, 0.0]])]
+
+    def other(pixels):
+        return [np.array([[0.0, 1.0]])]
+
+    trial = Trial([np.zeros((8, 8, 3), np.uint8)] * 4, None, [])
+    assert compare(sure, other, ("probabilities",), float("inf"), trial).same_answer == 1
+    assert compare(sure, other, ("probabilities",), 0.9, trial).same_answer == 0
 
 
 @pytest.mark.parametrize(
@@ -183,16 +240,18 @@ def test_an_export_that_says_something_else_is_not_kept(tmp_path, monkeypatch):
         (("--format", "torch.export", "--dtype", "int8", "--data", "few"), "int8 is made for onnx and openvino only"),
         (("-o", "a.xml"), "A model as onnx is a .onnx file, got 'a.xml'"),
         (("-o", "mine.onnx"), "was not exported by wordsight"),
+        (("-o", "link.onnx"), "'link.onnx' is there already"),
         (("--format", "openvino", "-o", "mine.xml"), "'mine.bin' is there already and was not exported by wordsight"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(options, sentence, shapes_model, tmp_path, cli_here):
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "nowhere-at-all")
     for name in ("mine.bin", "mine.onnx"):
         (tmp_path / name).write_bytes(b"mine")
     write_shapes(tmp_path / "few", 4)
     done = cli_here("export", shapes_model, *options)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "mine.bin", "mine.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "link.onnx", "mine.bin", "mine.onnx"]
     assert (tmp_path / "mine.bin").read_bytes() == (tmp_path / "mine.onnx").read_bytes() == b"mine"
 
 

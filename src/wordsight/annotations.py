@@ -174,6 +174,9 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     several = {found for found, labels in kinds.items() if len(labels) > 1}
     unused += [(_name(found, roots), f"shows {' and '.join(sorted(kinds[found]))}") for found in sorted(several)]
     pictures = [PictureFile(found, _name(found, roots), min(labels), splits[found]) for found, labels in kinds.items() if found not in several]
+    if not pictures:
+        first = f"; the first: {unused[0][0]}: {unused[0][1]}" if unused else ""
+        raise InvalidArgument(f"No label in '{path}' can be used ({len(unused)} were passed over{first}).")
     return with_classes(LabelledSet(sorted(pictures, key=lambda picture: picture.name), [], unused=unused), path, min_classes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -20,16 +21,18 @@ from . import __version__
 from .classifier import Classifier, load
 from .errors import InvalidArgument, WordsightError
 from .home import expand, writing
+from .localize import class_heatmap
 from .model_folder import DEFAULT_THRESHOLD
 from .preprocessing import STRIDE
 from .quantization import Price, Run, Trial, compare, quantize, trial_pictures
-from .runtime import import_openvino, open_runtime
+from .runtime import Encoding, import_openvino, open_runtime
 from .threads import interrupted_with, uninterrupted
 
 log = logging.getLogger("wordsight")
 EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
 EXPORT_DTYPES = ("f32", "int8")
-TOLERANCE = 1e-3  # largest difference between an exported model's probabilities and our own
+# Of an exported model's answers from our own: the largest difference, and of strangers the share that differs.
+TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
 MARK = b"wordsight_version"
 Progress = Callable[[int, int, str], None]
 
@@ -47,6 +50,7 @@ class ExportedModel:
         pictures: how many it was tried on; made up where none were given.
         largest_difference: of a probability on them from wordsight's own.
         price: for int8, what it costs and gains beside f32, else None.
+        unreadable: (file name, reason) of each picture given that can't be read.
     """
 
     path: Path
@@ -57,6 +61,7 @@ class ExportedModel:
     pictures: int
     largest_difference: float
     price: Price | None
+    unreadable: list[tuple[str, str]]
 
     def as_json(self) -> dict:
         """Return everything, ready for JSON."""
@@ -81,7 +86,7 @@ def export(
     Args:
         model: model folder or classifier.
         format: "onnx", "openvino" or "torch.export".
-        output: file to write; default: the model's name with the format's ending, here.
+        output: file to write; default: the model's name (for int8 with -int8) and the format's ending, here.
         dtype: "f32", or "int8": weights and activations quantised after training, smaller and faster, slightly less exact.
         data: pictures to try it on, labelled or not; int8 is calibrated on a part of them and needs some.
         progress: called with (done, total, what).
@@ -100,7 +105,7 @@ def export(
     if dtype == "int8" and data is None:
         raise InvalidArgument("int8 needs pictures to be calibrated on: give some hundred like those it will see, with --data.")
     classifier = model if isinstance(model, Classifier) else load(model)
-    target = _target(classifier, format, output)
+    target = _target(classifier, format, dtype, output)
     _need(format, dtype)
     tried = trial_pictures(classifier, data, dtype == "int8")
     with writing(target):
@@ -125,22 +130,24 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
             warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose, and of its own ways
             _WRITERS[format](network, model, whole)
         run = open_exported(whole, format)
-        difference, written, price = largest_difference(model, run, tried.pixels), whole, None
-        if not difference <= TOLERANCE:
-            raise WordsightError(f"The exported model's probabilities differ from wordsight's by up to {difference:.2g}, so it is not kept.")
+        far, written, price = differences(model, run, outputs, tried.pixels), whole, None
+        for name, difference in far.items():
+            if not difference <= TOLERANCES[name]:
+                raise WordsightError(f"The exported model's {name} differs from wordsight's by {difference:.2g}, so it is not kept.")
         if dtype == "int8":
             written = building / f"int8{EXPORT_FORMATS[format]}"
             quantize(whole, written, format, tried.calibration, progress)
             quantized = open_exported(written, format)
-            difference = largest_difference(model, quantized, tried.pixels)
-            price = compare(run, quantized, outputs, float(about(model)["threshold"] or 0), tried, progress)
+            far = differences(model, quantized, outputs, tried.pixels)
+            threshold = about(model)["threshold"]
+            price = compare(run, quantized, outputs, math.inf if threshold is None else threshold, tried, progress)
         files = {target.with_suffix(path.suffix): path for path in sorted(building.glob(f"{written.stem}.*"), key=lambda path: path.suffix)}
         size = sum(path.stat().st_size for path in files.values())
         with uninterrupted():
             target.unlink(missing_ok=True)
             for final, path in files.items():  # .bin before .xml, whose presence says that both are whole
                 os.replace(path, final)
-    return ExportedModel(target, format, dtype, outputs, size, len(tried.pixels), difference, price)
+    return ExportedModel(target, format, dtype, outputs, size, len(tried.pixels), far["probabilities"], price, tried.unreadable)
 
 
 def about(model: Classifier) -> dict[str, Any]:
@@ -180,20 +187,37 @@ def open_exported(path: Path, format: str) -> Run:
     return run
 
 
-def largest_difference(model: Classifier, run: Run, pixels: list[np.ndarray]) -> float:
-    """Return how far an exported model's probabilities are from wordsight's own, at most, on pictures (height, width, 3) uint8."""
+def differences(model: Classifier, run: Run, outputs: tuple[str, ...], pixels: list[np.ndarray]) -> dict[str, float]:
+    """Return by output how far an exported model is from wordsight itself on pictures (height, width, 3) uint8: at most; of strangers, the share."""
     runtime = open_runtime(model.backbone, "openvino")
-    return max(float(np.abs(run(one[None])[0][0] - model.head.probabilities(runtime.encode(one).embedding[None])[0]).max()) for one in pixels)
+    far: dict[str, list[float]] = {name: [] for name in outputs}
+    for one in pixels:
+        encoding = runtime.encode(one, feature_map=True)
+        own = _own_answers(model, encoding)
+        for name, said in zip(outputs, run(one[None]), strict=True):
+            far[name].append(float(np.abs(said[0].astype(np.float64) - own[name]).max()))
+    return {name: float(np.mean(values) if name == "stranger" else np.max(values)) for name, values in far.items()}
 
 
-def _target(model: Classifier, format: str, output: str | os.PathLike | None) -> Path:
+def _own_answers(model: Classifier, encoding: Encoding) -> dict[str, np.ndarray]:
+    """Return what the model itself says of a picture, by output."""
+    probabilities = model.head.probabilities(encoding.embedding[None])[0]
+    answers = {"probabilities": probabilities, "stranger": model.is_stranger(encoding.embedding[None])[0] & (probabilities.argmax() != model.catch_all)}
+    if encoding.feature_map is not None:
+        answers["heatmap"] = np.stack([class_heatmap(encoding.feature_map, row) for row in model.head.weight])
+        if model.box_head is not None:
+            answers["box"] = model.box_head.box(encoding.feature_map)
+    return answers
+
+
+def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLike | None) -> Path:
     """Return the file to write.
 
     Raises:
         InvalidArgument: it has another ending, or is something else already.
     """
     suffix = EXPORT_FORMATS[format]
-    name = Path(model.info.get("path", "model")).resolve().name + suffix
+    name = Path(model.info.get("path", "model")).resolve().name + ("-int8" if dtype == "int8" else "") + suffix
     target = Path(name) if output is None else expand(output)
     if target.is_dir():
         target = target / name
@@ -201,7 +225,7 @@ def _target(model: Classifier, format: str, output: str | os.PathLike | None) ->
         raise InvalidArgument(f"A model as {format} is a {suffix} file, got '{target}'.")
     ours = target.is_file() and MARK in target.read_bytes()
     for path in (target, *[target.with_suffix(".bin")] * (format == "openvino")):
-        if path.exists() and not ours:
+        if path.is_symlink() or (path.exists() and not ours):
             raise InvalidArgument(f"'{path}' is there already and was not exported by wordsight, so it is not replaced. Choose another name with -o.")
     return target
 

@@ -296,7 +296,9 @@ def print_export(result: Any, as_json: bool) -> NoReturn:
         print(f"int8 beside f32 on {price.pictures} pictures it was not calibrated on: the same answer in {price.same_answer:.1%}, probabilities")
         print(f"{price.mean_difference:.2g} apart on average, {result.largest_difference:.2g} at most; {price.speed:.2f} × as fast.")
         if price.accuracy_f32 is not None:
-            print(f"Right: {price.accuracy_int8:.1%}; in f32 {price.accuracy_f32:.1%}.")
+            learned = "" if price.held_out else " None is marked test: where the model learned from them, only the two beside each other say something."
+            print(f"Right: {price.accuracy_int8:.1%}; in f32 {price.accuracy_f32:.1%}.{learned}")
+    _say_some("Unreadable", result.unreadable, "--json's answer")
     raise typer.Exit(0)
 
 

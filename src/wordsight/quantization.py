@@ -8,19 +8,21 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .annotations import read_labels
+from .annotations import ANNOTATIONS, read_labels
 from .classifier import Classifier
 from .dataset import PictureFile, find_pictures, relabel
 from .embed import input_pixels, open_photo
 from .errors import InvalidArgument, UnreadableImage
+from .home import expand
 from .runtime import import_openvino, without_telemetry
 from .vocabulary import fold
 
+log = logging.getLogger("wordsight")
 CALIBRATED_ON = 300  # pictures
 TRIED_ON = 300
 FEWEST = 30  # pictures, of which two thirds calibrate
@@ -37,11 +39,15 @@ class Trial:
         pixels: what it is tried on.
         labels: index of the class of each, or None where the pictures have none.
         calibration: others, to calibrate int8 on.
+        held_out: whether the first are marked "test", so that the model has not learned from them.
+        unreadable: (file name, reason) of each that can't be read.
     """
 
     pixels: list[np.ndarray]
     labels: list[int] | None
     calibration: list[np.ndarray]
+    held_out: bool = False
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Price:
         same_answer: share of them with the same answer as f32: the same label, or silence where it is not sure, 0–1.
         mean_difference: of their probabilities.
         accuracy_f32, accuracy_int8: shares of right top labels, or None where no labels were given.
+        held_out: whether the pictures are marked "test"; else the model may have learned from them.
         speed: pictures a second, as a multiple of f32's, one picture at a time.
     """
 
@@ -61,16 +68,17 @@ class Price:
     mean_difference: float
     accuracy_f32: float | None
     accuracy_int8: float | None
+    held_out: bool
     speed: float
 
 
 def trial_pictures(model: Classifier, data: str | os.PathLike | None, calibrate: bool, seed: int = 0) -> Trial:
-    """Choose pictures to try a model on, at random; without data, a few are made up.
+    """Choose pictures to try a model on, at random, or those marked "test" where any are; without data, a few are made up.
 
     Args:
         model: what is exported.
         data: labelled pictures of its classes, or any photos.
-        calibrate: keep two thirds, at most 300, to calibrate on.
+        calibrate: keep two thirds (or all that are not marked), at most 300, to calibrate on.
         seed: decides the choice.
 
     Raises:
@@ -83,16 +91,25 @@ def trial_pictures(model: Classifier, data: str | os.PathLike | None, calibrate:
     files = [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
     if calibrate and len(files) < FEWEST:
         raise InvalidArgument(f"int8 needs at least {FEWEST} pictures to be calibrated and tried on; '{data}' has {len(files)}.")
-    kept = min(CALIBRATED_ON, 2 * len(files) // 3) if calibrate else 0
-    read: list[tuple[PictureFile, np.ndarray]] = []
-    for file in files[: kept + TRIED_ON]:
-        with contextlib.suppress(UnreadableImage):  # it is of no use here; training and prediction name it
-            read.append((file, input_pixels(open_photo(file.path), preprocessing)))
-    calibration, tried = read[:kept], read[kept:]
+    held_out = [file for file in files if file.split == "test"]
+    first = [file for file in files if file.split != "test"] if held_out else files
+    kept = min(CALIBRATED_ON, len(first) if held_out else 2 * len(files) // 3) if calibrate else 0
+    unreadable: list[tuple[str, str]] = []
+
+    def read(files: list[PictureFile]) -> list[tuple[PictureFile, np.ndarray]]:
+        done = []
+        for file in files:
+            try:
+                done.append((file, input_pixels(open_photo(file.path), preprocessing)))
+            except UnreadableImage as error:
+                unreadable.append((file.name, str(error)))
+        return done
+
+    calibration, tried = read(first[:kept]), read((held_out or files[kept:])[:TRIED_ON])
     if not tried or len(calibration) < min(kept, FEWEST // 2):
-        raise InvalidArgument(f"Too few of the pictures in '{data}' can be read.")
+        raise InvalidArgument(f"Too few of the pictures in '{data}' can be read; the first that can't: '{unreadable[0][0]}': {unreadable[0][1]}.")
     labels = [model.class_names.index(str(file.label)) for file, _ in tried] if labelled else None
-    return Trial([pixels for _, pixels in tried], labels, [pixels for _, pixels in calibration])
+    return Trial([pixels for _, pixels in tried], labels, [pixels for _, pixels in calibration], bool(held_out), unreadable)
 
 
 def quantize(source: Path, target: Path, format: str, calibration: list[np.ndarray], progress: Progress | None = None) -> None:
@@ -143,7 +160,7 @@ def compare(exact: Run, quantized: Run, outputs: tuple[str, ...], threshold: flo
     Args:
         exact, quantized: the exported model in f32 and in int8.
         outputs: names of what they give, in order.
-        threshold: probability from which a label is given, 0–1.
+        threshold: probability from which a label is given, 0–1, or infinite where nothing gets one.
         trial: pictures.
         progress: called with (done, total, what).
     """
@@ -170,19 +187,31 @@ def compare(exact: Run, quantized: Run, outputs: tuple[str, ...], threshold: flo
         float(np.abs(before - after).mean()),
         None if truth is None else float((before.argmax(axis=1) == truth).mean()),
         None if truth is None else float((after.argmax(axis=1) == truth).mean()),
+        trial.held_out,
         float(np.median(seconds[exact]) / np.median(seconds[quantized])),
     )
 
 
 def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[PictureFile], bool]:
-    """Return the pictures of labelled data whose classes the model knows, or all there are, and whether they have labels."""
-    try:
-        labelled = read_labels(data)
-    except InvalidArgument:  # photos without labels
-        labelled = None
-    if labelled is not None and {fold(name) for name in labelled.class_names} <= {fold(name) for name in model.class_names}:
-        return relabel(labelled, model.class_names).pictures, True
-    return find_pictures([data]).pictures, False
+    """Return the pictures of data whose labels the model knows, or, of a folder that names none of its classes, all pictures, and whether they have labels.
+
+    Raises:
+        NotFound, InvalidArgument: no such pictures, or labels that can't be read, or none that the model knows.
+    """
+    path, known = expand(data), {fold(name) for name in model.class_names}
+    tables = any((path / name).is_file() for name in (*ANNOTATIONS, "metadata.csv")) or (path / "Annotations").is_dir()
+    named = path.is_dir() and any(entry.is_dir() and fold(entry.name) in known for entry in path.iterdir())
+    if path.is_dir() and not tables and not named:
+        return find_pictures([path]).pictures, False
+    if path.is_file() and path.suffix.lower() not in (".csv", ".json", ".jsonl", ".yaml", ".yml"):
+        return find_pictures([path]).pictures, False
+    labelled = read_labels(data, min_classes=1)
+    chosen = relabel(labelled, model.class_names).pictures
+    if not chosen:
+        raise InvalidArgument(f"The model knows no class of '{data}'; it knows: {', '.join(model.class_names)}.")
+    if len(chosen) < len(labelled.pictures):
+        log.info("%d pictures of classes that the model doesn't know are left out.", len(labelled.pictures) - len(chosen))
+    return chosen, True
 
 
 def _made_up(size: tuple[int, int], seed: int) -> np.ndarray:

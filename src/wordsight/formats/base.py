@@ -150,13 +150,23 @@ def read_json(path: Path) -> Any:
     Raises:
         InvalidArgument: it can't be read, is too large or is no JSON.
     """
-    text = read_text(path)
+    try:
+        return json.loads(bounded(read_text(path), path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"'{path}' is no JSON ({type(error).__name__}: {error}).") from None
+
+
+def bounded(text: str, path: Path) -> str:
+    """Return a file's JSON, if memory for it can be spared.
+
+    Raises:
+        InvalidArgument: it holds too many lists and objects.
+    """
     if text.count("[") + text.count("{") > MAX_NODES:
         raise InvalidArgument(f"'{path}' holds more than {MAX_NODES:,} lists and objects, which no memory is spent on.")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"'{path}' is no JSON ({type(error).__name__}: {error}).") from None
+    return text
 
 
 def lies_inside(path: Path, root: Path) -> bool:

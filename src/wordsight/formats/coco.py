@@ -29,7 +29,7 @@ class Coco(Format):
         try:
             content = read_json(file)
             images = {image["id"]: image for image in content["images"]}
-            categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+            categories = {category["id"]: str(category["name"]) for category in content["categories"] if isinstance(category["name"], str | int | float)}
             annotations = list(content["annotations"])
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"'{file}' is no COCO file: it needs images, annotations and categories ({type(error).__name__}: {error}).") from None

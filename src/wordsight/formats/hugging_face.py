@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Format, Labelled, Mark, numbers, read_text
+from .base import Format, Labelled, Mark, bounded, numbers, read_text
 
 
 class HuggingFace(Format):
@@ -38,12 +38,12 @@ class HuggingFace(Format):
     def labels(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.labels`."""
         for where, places, row in self._rows(path, root):
-            if places and row.get("label") not in (None, ""):
+            if places and isinstance(row.get("label"), str | int | float) and row["label"] != "":
                 yield Mark(where, places, str(row["label"]), None, False)
 
     def _rows(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "metadata.jsonl" if path.is_dir() else path
-        for number, line in enumerate(read_text(file).split("\n"), start=1):
+        for number, line in enumerate(bounded(read_text(file), file).split("\n"), start=1):
             if not line.strip():
                 continue
             try:

@@ -30,6 +30,8 @@ class LabelStudio(Format):
     def read(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.read`. What people have drawn comes before what a model has; turned rectangles are not taken."""
         for where, places, result in self._results(path, root):
+            if not places:
+                yield Mark(where, (), "", None, True, problem="is not written as Label Studio's tasks are")
             if result.get("type") != "rectanglelabels":
                 continue
             value, labels = _value(result, "rectanglelabels")
@@ -49,20 +51,22 @@ class LabelStudio(Format):
 
     def _results(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "tasks.json" if path.is_dir() else path
-        try:
-            tasks = list(read_json(file))
-            for number, task in enumerate(tasks, start=1):
+        tasks = read_json(file)
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks):
+            raise InvalidArgument(f"'{file}' is no file of Label Studio's tasks: it needs a list of them, each with its data.")
+        for number, task in enumerate(tasks, start=1):
+            try:
                 data = task["data"]
                 address = str(data.get("image") or next(value for value in data.values() if isinstance(value, str)))
                 drawn = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")] or task.get("predictions") or []
                 name = unquote(address.removeprefix(LOCAL) if address.startswith(LOCAL) else urlsplit(address).path).lstrip("/")
                 places = tuple(dict.fromkeys(base / part for base in (root, file.parent) for part in (name, Path(name).name, f"images/{Path(name).name}")))
-                for result in drawn[0]["result"] if drawn else []:
-                    yield f"task {number}", places, dict(result)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument(f"'{file}' is no file of Label Studio's tasks ({type(error).__name__}: {error}).") from None
+                results = [dict(result) for result in drawn[0]["result"]] if drawn else []
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration):
+                yield f"task {number}", (), {}
+                continue
+            for result in results:
+                yield f"task {number}", places, result
 
     def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
         """See `Format.write`. Each task has one prediction, whose score is that of its least sure part, so that doubtful ones can come first."""

@@ -10,6 +10,7 @@ from ..errors import InvalidArgument
 from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, whole_size
 
 FOLDERS = ("Annotations", "annotations", "")
+MAX_XML = 1 << 23  # characters; as a tree they take a hundred times as much memory
 CENTRE = 0.5  # VOC numbers pixels from 1, at their centres: what lies x pixels from the edge is x + 0.5 there
 OURS = "wordsight"  # files of others are taken as most tools write them, from 0
 
@@ -76,6 +77,8 @@ def _add(parent: ElementTree.Element, path: str, text: str) -> None:
 
 def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[Mark]:
     text = read_text(file)
+    if len(text) > MAX_XML:
+        raise InvalidArgument(f"has {len(text) >> 20} MiB, too much for one picture's boxes")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # annotations need neither, and entities can be made to explode
         raise InvalidArgument("declares entities, which annotations don't do")
     tree = ElementTree.fromstring(text)

@@ -11,7 +11,7 @@ from ..errors import InvalidArgument
 from ..images import looks_like_picture
 from .base import Format, Labelled, Mark, lies_inside, numbers, read_text
 
-MAX_YAML = 1 << 24  # bytes
+MAX_YAML = 1 << 22  # bytes
 SPLITS = ("train", "val", "test")
 
 
@@ -33,7 +33,7 @@ class Yolo(Format):
         file = _file(path)
         assert file is not None
         try:
-            content = yaml.safe_load(_short(file))
+            content = yaml.safe_load(_plain(file))
             names = content["names"]
             names = {int(key): _scalar(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
             base = file.parent / _scalar(content.get("path") or "")
@@ -43,16 +43,24 @@ class Yolo(Format):
             raise InvalidArgument(f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__}).") from None
         if not _is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
-        seen = set()
+        roots, seen, missing = (root, file.parent), set(), []
         for split in SPLITS:
             folders = content.get(split)
             for name in [folders] if isinstance(folders, str) else folders if isinstance(folders, list) else []:
-                folder = _inside(base, name, (root, file.parent)) if isinstance(name, str) else None
-                if folder is None:
-                    yield Mark(split, (), "", None, True, problem="its folder is not there, or lies outside that of the pictures")
+                # Many write ../train/images for train/images beside them.
+                places = [base / name, base / name.removeprefix("../")] if isinstance(name, str) else []
+                there = [place for place in places if _is_folder(place)]
+                folder = next((place for place in there if any(lies_inside(place, root) for root in roots)), None)
+                if folder is None and there:
+                    problem = f"its folder lies outside '{root}'; put {file.name} beside the pictures"
+                    yield Mark(split, (), "", None, True, problem=problem)
+                elif folder is None:
+                    missing.append(split)
                 elif os.path.abspath(folder) not in seen:  # some name the same pictures for training and validation
                     seen.add(os.path.abspath(folder))
-                    yield from _read_folder(folder, names, split)
+                    yield from _read_folder(folder, names, split, roots)
+        if not seen:
+            yield from (Mark(split, (), "", None, True, problem="is no folder that is there") for split in missing)
 
     def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
         """See `Format.write`. There is no place for scores: a sixth number would be read as part of a polygon."""
@@ -74,25 +82,22 @@ class Yolo(Format):
         (folder / "data.yaml").write_text(told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
-def _short(file: Path) -> str:
+def _plain(file: Path) -> str:
+    """Return a data file's text, if building what it stands for can't take more than its own size."""
+    import yaml
+
     if file.stat().st_size > MAX_YAML:
         raise InvalidArgument(f"'{file}' has {file.stat().st_size >> 20} MiB; at most {MAX_YAML >> 20} MiB of names and folders are read.")
-    return read_text(file)
+    text = read_text(file)
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise InvalidArgument(f"'{file}' repeats parts of itself by YAML aliases, by which a few lines can stand for gigabytes. Write them out.")
+    return text
 
 
 def _scalar(value: object) -> str:
-    """Return a name as text; anything nested is refused unread, for a few lines of YAML can stand for gigabytes."""
-    if not isinstance(value, str | int | float):
+    if isinstance(value, list | dict | tuple | set):
         raise TypeError("a name is no text")
     return str(value)
-
-
-def _inside(base: Path, name: str, roots: tuple[Path, ...]) -> Path | None:
-    """Return a folder that a data file names, if it lies in one of the roots; many write ../train/images for train/images beside them."""
-    for folder in (base / name, base / name.removeprefix("../")):
-        if _is_folder(folder) and any(lies_inside(folder, root) for root in roots):
-            return folder
-    return None
 
 
 def _is_folder(path: Path) -> bool:
@@ -102,7 +107,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _read_folder(folder: Path, names: dict[int, str], split: str) -> Iterator[Mark]:
+def _read_folder(folder: Path, names: dict[int, str], split: str, roots: tuple[Path, ...]) -> Iterator[Mark]:
     parts = list(folder.parts)
     if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -111,7 +116,7 @@ def _read_folder(folder: Path, names: dict[int, str], split: str) -> Iterator[Ma
         text = (labels / picture.relative_to(folder)).with_suffix(".txt")
         if not text.is_file():
             continue  # a picture without objects
-        if not lies_inside(text, labels):
+        if not any(lies_inside(text, root) for root in roots):
             yield Mark(text.name, (), "", None, True, split=split, problem="leads out of the folder")
             continue
         for number, line in enumerate(read_text(text).splitlines(), start=1):
@@ -121,7 +126,7 @@ def _read_folder(folder: Path, names: dict[int, str], split: str) -> Iterator[Ma
             if values is None or len(values) < 5:
                 yield Mark(where, (picture,), "", None, True, split=split, problem="is not five numbers")
                 continue
-            label = names.get(int(values[0])) if math.isfinite(values[0]) else None
+            label = names.get(int(values[0])) if math.isfinite(values[0]) and values[0] == int(values[0]) else None
             if label is None:
                 yield Mark(where, (picture,), "", None, True, split=split, problem=f"class {line.split()[0]} is not in the data file")
                 continue
