@@ -15,6 +15,7 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
+from wordsight import exporting
 from wordsight.embed import Embedder, input_pixels, open_photo
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exporting import EXPORT_FORMATS, open_exported
@@ -271,3 +272,27 @@ def test_a_model_that_is_moved_is_exported_under_its_new_name(tmp_path, monkeypa
     assert wordsight.export("models/renamed", "openvino").path == Path("renamed.xml")
     with pytest.raises(InvalidArgument, match=r"\.xml file"):
         wordsight.export("models/renamed", "openvino", "renamed.bin")
+
+
+@pytest.mark.parametrize("format", ["openvino", "torch.export"])
+def test_a_full_disk_is_one_sentence(format, shapes_model, tmp_path, cli_here):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("this account may not mount a small disk")
+    try:
+        done = cli_here("export", shapes_model, "--format", format, "-o", disk / f"m{EXPORT_FORMATS[format]}")
+        assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_network_that_cannot_be_converted_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(network, model, path):
+        raise RuntimeError("no such\noperator")
+
+    monkeypatch.setitem(exporting._WRITERS, "onnx", refuse)
+    with pytest.raises(WordsightError, match=r"The network 'cifar_cnn' can't be written as onnx: no such operator\."):
+        wordsight.export(small_model("cifar_cnn"), "onnx", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

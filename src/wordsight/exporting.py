@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
 import json
 import logging
@@ -10,7 +12,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
 EXPORT_DTYPES = ("f32", "int8")
 # Of an exported model's answers from our own: the largest difference, and of strangers the share that differs.
 TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
+ROOM = 4  # times the size of its weights: what an export may take while it is made
 MARK = b"wordsight_version"
 Progress = Callable[[int, int, str], None]
 
@@ -126,7 +129,9 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
     outputs = tuple(network.outputs)
     whole = building / f"f32{EXPORT_FORMATS[format]}"
     with writing(target):
-        with warnings.catch_warnings():
+        if shutil.disk_usage(building).free < ROOM * _weights_size(model):  # before, because a full disk makes torch abort the process
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with _converting(model, format, building), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose, and of its own ways
             _WRITERS[format](network, model, whole)
         run = open_exported(whole, format)
@@ -136,7 +141,8 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
                 raise WordsightError(f"The exported model's {name} differs from wordsight's by {difference:.2g}, so it is not kept.")
         if dtype == "int8":
             written = building / f"int8{EXPORT_FORMATS[format]}"
-            quantize(whole, written, format, tried.calibration, progress)
+            with _converting(model, f"{format} in int8", building):
+                quantize(whole, written, format, tried.calibration, progress)
             quantized = open_exported(written, format)
             far = differences(model, quantized, outputs, tried.pixels)
             threshold = about(model)["threshold"]
@@ -148,6 +154,27 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
             for final, path in files.items():  # .bin before .xml, whose presence says that both are whole
                 os.replace(path, final)
     return ExportedModel(target, format, dtype, outputs, size, len(tried.pixels), far["probabilities"], price, tried.unreadable)
+
+
+@contextlib.contextmanager
+def _converting(model: Classifier, what: str, building: Path) -> Iterator[None]:
+    """Turn what converters raise into one sentence.
+
+    Raises:
+        OSError: the disk is full.
+        WordsightError: the network can't be converted.
+    """
+    try:
+        yield
+    except Exception as error:  # converters raise whatever they like, and their own words of a full disk name none
+        if shutil.disk_usage(building).free < _weights_size(model):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        said = " ".join(str(error).split())[:160]
+        raise WordsightError(f"The network '{model.backbone.architecture}' can't be written as {what}: {said}. Try another --format.") from error
+
+
+def _weights_size(model: Classifier) -> int:
+    return (model.backbone.folder / "model.safetensors").stat().st_size
 
 
 def about(model: Classifier) -> dict[str, Any]:
