@@ -210,6 +210,9 @@ def test_pictures_to_try_are_the_labelled_ones_of_its_classes(shapes_model, tmp_
     (tmp_path / "marked.csv").write_text("\n".join(["file_name,label,split", *rows]))
     trial = trial_pictures(model, tmp_path / "marked.csv", calibrate=True)
     assert trial.held_out and len(trial.pixels) == len(trial.calibration) == 20
+    (tmp_path / "all.csv").write_text("\n".join(["file_name,label,split", *(row.replace(",train", ",test") for row in rows)]))
+    with pytest.raises(InvalidArgument, match=r"not marked test, at least 15; .* has 0"):
+        trial_pictures(model, tmp_path / "all.csv", calibrate=True)
     (tmp_path / "foreign.csv").write_text("\n".join(["file_name,label", *(f"{row.split(',')[0]},car" for row in rows)]))
     with pytest.raises(InvalidArgument, match="knows no class of"):
         trial_pictures(model, tmp_path / "foreign.csv", calibrate=True)

@@ -93,6 +93,8 @@ def trial_pictures(model: Classifier, data: str | os.PathLike | None, calibrate:
         raise InvalidArgument(f"int8 needs at least {FEWEST} pictures to be calibrated and tried on; '{data}' has {len(files)}.")
     held_out = [file for file in files if file.split == "test"]
     first = [file for file in files if file.split != "test"] if held_out else files
+    if calibrate and len(first) < FEWEST // 2:
+        raise InvalidArgument(f"int8 is calibrated on pictures that are not marked test, at least {FEWEST // 2}; '{data}' has {len(first)}.")
     kept = min(CALIBRATED_ON, len(first) if held_out else 2 * len(files) // 3) if calibrate else 0
     unreadable: list[tuple[str, str]] = []
 
