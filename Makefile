@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test browser check bench clean
 
 install: $(INSTALLED)
 
@@ -18,6 +18,10 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+# The browser that tests of pages need; without it they are skipped.
+browser:
+	command -v chromium || command -v google-chrome || apt-get install --yes chromium
 
 check: install
 	$(BIN)/ruff check src tests scripts benchmarks

@@ -180,3 +180,70 @@ def cli_here(tmp_path, monkeypatch, capsys):
         return subprocess.CompletedProcess(sys.argv, code, told.out, told.err)
 
     return run
+
+
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"
+
+
+@pytest.fixture(scope="module")  # Playwright leaves an event loop running, which tests of other modules must not find
+def chromium():
+    """A real browser; where the machine has none, tests that need it are skipped and say so."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs the browser Chromium; install it with 'make browser'")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A page in the browser, and what went wrong there.
+
+    Attributes:
+        page: Playwright's page.
+        errors: what the console and uncaught exceptions said.
+        outside: addresses asked for that are neither the page's own host nor data.
+    """
+
+    page: object
+    errors: list[str]
+    outside: list[str]
+
+
+@pytest.fixture
+def tab(chromium):
+    """Open a page: `tab(address, width=390, dark=True)`; afterwards nothing may have gone wrong, and nothing been asked of others."""
+    opened = []
+
+    def open_tab(address, width=1280, dark=False, **options):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options)
+        found = Tab(context.new_page(), [], [])
+        opened.append((context, found))
+        host = str(address).split("/")[2]
+        found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+        found.page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
+
+        def note(request):
+            own = request.url.startswith(("data:", "blob:")) or request.url.split("/")[2] == host
+            found.outside.extend([] if own else [request.url])
+
+        found.page.on("request", note)
+        found.page.goto(str(address))
+        return found
+
+    yield open_tab
+    for context, found in opened:
+        context.close()
+        assert not found.errors and not found.outside, (found.errors, found.outside)
+
+
+def serious(page) -> list[str]:
+    """Return what axe-core finds serious or critical in a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html'][:160]} ({len(v['nodes'])})" for v in found if v["impact"] in ("serious", "critical")]

@@ -14,7 +14,7 @@ import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
-    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head"},
+    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head", "charts"},
     {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card"},
     {
         "dataset",
@@ -30,10 +30,11 @@ LAYERS = [
         "credits",
         "similar",
         "overlay",
+        "gallery",
     },
-    {"annotations", "tables", "words_head", "training_set", "sources", "runtime", "checks"},
-    {"embed", "gradients", "model_folder", "ledger", "balance", "box_views", "results"},
-    {"heatmaps", "quadrants", "box_sheets", "views", "known_classes"},
+    {"report", "annotations", "tables", "words_head", "training_set", "sources", "runtime", "checks"},
+    {"embed", "gradients", "model_folder", "ledger", "balance", "box_views", "results", "report_model"},
+    {"heatmaps", "quadrants", "box_sheets", "views", "known_classes", "results_report", "cleaning_report"},
     {"classifier", "batches", "recognizer", "cleaning", "intake", "funnel", "plan"},
     {
         "fitting",
@@ -53,7 +54,7 @@ LAYERS = [
         "exported_network",
         "quantization",
     },
-    {"finetuning", "evaluation_folder", "detecting", "box_recipe", "videos", "exporting"},
+    {"evaluation_report", "finetuning", "evaluation_folder", "detecting", "box_recipe", "videos", "exporting"},
     {"training", "evaluation", "box_evaluation"},
     {"routes", "doctor"},
     {"demo"},

@@ -120,7 +120,7 @@ def test_a_second_predict_decodes_only_what_it_draws(shapes_model, other_shapes,
     decoded = []
     real = classifier.decode
     monkeypatch.setattr(classifier, "decode", lambda data: decoded.append(1) or real(data))
-    results = model.predict(photos, threshold=0.5, output=tmp_path / "r")
+    results = model.predict(photos, threshold=0.5, output=tmp_path / "r", pictures=False)
     assert 9 <= len(decoded) == sum(results.counts.accepted.values()) <= 12
     assert results.counts.strangers >= 3
 

@@ -18,7 +18,7 @@ from conftest import draw_shape, write_shapes
 from wordsight.errors import InvalidArgument, NotFound, OutputError
 from wordsight.metrics import clopper_pearson
 
-FIXED = {"evaluation.json", "predictions.csv", "confusion_matrix.png", "reliability.png", "risk_coverage.png"}
+FIXED = {"report.html", "evaluation.json", "predictions.csv", "confusion_matrix.png", "reliability.png", "risk_coverage.png"}
 
 
 def rows(report, name="predictions.csv") -> list[dict]:
@@ -295,5 +295,5 @@ def test_the_command_prints_one_object_or_a_table(cli_here, mixed, other_shapes,
     assert report["total"] == 19 and (tmp_path / "report" / "mistakes.png").is_file()
     process = cli_here("evaluate", other_shapes, "-m", shapes_model, "-o", "r2", "--others", foreign)
     assert process.returncode == 0 and not process.stderr, process.stderr
-    for part in ("selective accuracy", "coverage at 1% risk", "95 % interval", "disc", "telling 6 others by", "r2/evaluation.json"):
+    for part in ("selective accuracy", "coverage at 1% risk", "95 % interval", "disc", "telling 6 others by", "r2/report.html"):
         assert part in process.stdout, process.stdout

@@ -20,7 +20,7 @@ from .classifier import Classifier, Progress, load
 from .detecting import Windows, detect_picture
 from .embed import Embedder, read
 from .errors import InvalidArgument, UnreadableImage
-from .evaluation_folder import check_target, write_report
+from .evaluation_folder import check_target, write_files
 from .heatmaps import Looking
 from .home import expand
 from .images import decode
@@ -193,7 +193,7 @@ def evaluate_boxes(
     ap = average_precision([(one.picture, one.detections) for one in looked], _wanted(classifier)) if detections else {}
     result = BoxEvaluation(found.source, path, target, len(looked), objects, kinds, median_of, ap, unknown, found.skipped, unreadable)
     if target is not None:
-        write_report(target, _files(result, looked))
+        write_files(target, _files(result, looked))
     return result
 
 

@@ -20,12 +20,15 @@ from .head import LinearHead
 from .heatmaps import Heatmap, Looking, look
 from .home import expand
 from .images import Photo, decode
-from .localize import MASK_THRESHOLD, heatmap_box
+from .localize import MASK_THRESHOLD, class_heatmap, heatmap_box
 from .model_folder import DEFAULT_THRESHOLD, check_threshold, read_model, write_model
 from .neighbourhood import Neighbourhood
 from .promise import HeldOut, Promise, keep_promise
 from .quadrants import Closer, part_embeddings
+from .report import check_report_target, remove_report
+from .report_model import about_model, made_by
 from .results import Counts, Part, Prediction, Results, ResultsWriter
+from .results_report import ResultsReport
 from .runtime import callers
 from .tables import refuse_photos_among_results
 from .threads import parallel_map
@@ -133,7 +136,7 @@ class Classifier:
             photos: folders, files or globs.
             threshold: calibrated probability from which a label is given, 0–1; default: the model's, 0.99. A model whose
                 promise the pictures could not support gives no label without one.
-            output: folder for tables, originals, heat maps and masks; None writes nothing.
+            output: folder for tables, originals, heat maps, masks and report.html; None writes nothing.
             pictures: False writes tables only.
             engine: "auto", "openvino" or "torch".
             dtype: "f32" or "bf16".
@@ -156,14 +159,17 @@ class Classifier:
         found = find_pictures(sources, exclude=folder)
         if folder is not None:
             refuse_photos_among_results(found.pictures, folder, RESULT_FOLDERS)
+            check_report_target(folder)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
         writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None, sources)
+        report = None
 
         def job(file: PictureFile) -> Prediction:
-            return self._predict_one(file, embedder, _Way(threshold, looking, closer), writer)
+            return self._predict_one(file, embedder, _Way(threshold, looking, closer), writer, report)
 
         try:
+            report = ResultsReport(folder, self.class_names, threshold) if folder is not None and pictures else None
             for prediction in parallel_map(job, found.pictures, callers(embedder.engine)):
                 counts.add(prediction)
                 if writer is None:
@@ -174,8 +180,14 @@ class Classifier:
                     progress(counts.total, len(found.pictures), "photos")
             if writer is not None:
                 writer.finish(counts)
+            if report is not None:
+                report.write(counts, about_model(self.info, self.history, self.class_names), made_by(self.backbone.name, self.class_names), note)
+            elif folder is not None:
+                remove_report(folder)
         finally:
             embedder.cache.close()
+            if report is not None:
+                report.close()
             if writer is not None:
                 writer.close()
         copied = None if writer is None else writer.copied_bytes
@@ -194,7 +206,7 @@ class Classifier:
         note = self.info["promise"]["sentence"] if self.info.get("promise") else None
         return math.inf if kept is None else check_threshold(kept), note
 
-    def _predict_one(self, file: PictureFile, embedder: Embedder, way: _Way, writer: ResultsWriter | None) -> Prediction:
+    def _predict_one(self, file: PictureFile, embedder: Embedder, way: _Way, writer: ResultsWriter | None, report: ResultsReport | None) -> Prediction:
         try:
             data, sha = read(file)
             embedding, photo, feature_map = embedder.cache.get(sha, embedder.key), None, None
@@ -207,16 +219,29 @@ class Classifier:
             if way.closer is not None:
                 photo = photo or decode(data)
                 prediction = self._look_closer(prediction, photo, embedder, way, feature_map)
-            if prediction.label is None:
+            if prediction.label is None and report is None:
                 return prediction
             photo = photo or decode(data)  # where the embedding was cached, only what is drawn is decoded again
         except UnreadableImage as error:
             return Prediction(file.name, error=str(error))
-        self.localize(prediction, photo, embedder, way.looking, feature_map)
+        heat = None
+        if prediction.label is not None:
+            self.localize(prediction, photo, embedder, way.looking, feature_map)
+            heat = prediction.map
+        elif self.backbone.pooled:  # where the network looked for its best guess costs nothing there
+            heat = class_heatmap(self._feature_map(photo, embedder, feature_map), self.head.weight[self.class_names.index(str(prediction.top_label))])
         if writer is not None:
             writer.draw(prediction, file, photo.image, photo.size, self.mask_threshold)
             prediction.map = None
+        if report is not None:
+            report.keep(prediction, photo.image, photo.size, heat)
         return prediction
+
+    def _feature_map(self, photo: Photo, embedder: Embedder, made: np.ndarray | None = None) -> np.ndarray:
+        """Return a photo's feature map (C, h, w), as made before or made now."""
+        found = embedder.encode(photo, feature_map=True).feature_map if made is None else made
+        assert found is not None
+        return found
 
     def _look_closer(self, whole: Prediction, photo: Photo, embedder: Embedder, way: _Way, feature_map: np.ndarray | None) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
@@ -236,8 +261,8 @@ class Classifier:
         """Give an accepted prediction its heat map and its box, from the box head where there is one, else from the heat map."""
         looking = looking or Looking()
         assert prediction.label is not None
-        if feature_map is None and self.backbone.pooled and (looking.plain or self.box_head is not None):
-            feature_map = embedder.encode(photo, feature_map=True).feature_map
+        if self.backbone.pooled and (looking.plain or self.box_head is not None):
+            feature_map = self._feature_map(photo, embedder, feature_map)
         prediction.map = look(photo, embedder, self.head.weight[self.class_names.index(prediction.label)], looking, feature_map)
         height, width = photo.size
         if prediction.part is not None:

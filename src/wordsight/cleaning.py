@@ -19,6 +19,7 @@ import numpy as np
 from .backbones import DEFAULT_BACKBONE, load_backbone
 from .balance import redundant
 from .checks import Finding, Material, list_checks, run_checks
+from .cleaning_report import write_cleaning_report
 from .contact_sheet import contact_sheet
 from .dataset import LabelledSet, PictureFile, read_labelled
 from .embed import Embedder, read
@@ -26,6 +27,7 @@ from .errors import InvalidArgument, NotFound, UnreadableImage
 from .home import atomic_text, expand, lock_folder, write_atomic, writing
 from .images import decode, frame_count
 from .measures import KEY, Measures, measure
+from .report import check_report_target
 from .runtime import callers
 from .threads import parallel_map
 
@@ -91,7 +93,7 @@ def clean(
 ) -> Cleaning:
     """Look for pictures that should not be in a data set, and report them.
 
-    Writes `findings.csv` (one row a file and reason), a contact sheet a reason with the clearest first, and `summary.json`.
+    Writes `report.html`, `findings.csv` (one row a file and reason), a contact sheet a reason with the clearest first, and `summary.json`.
 
     Args:
         data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
@@ -103,7 +105,7 @@ def clean(
         backbone: whose embeddings are used.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
-        progress: called with (done, total, "pictures").
+        progress: called with (done, total, "pictures" or "findings").
 
     Raises:
         NotFound, InvalidArgument: there is no such data set, or no such reason.
@@ -117,6 +119,7 @@ def clean(
         raise InvalidArgument(f"The report can't lie inside the data set, where it would be read as a class; got '{target}'. Choose another folder with -o.")
     if not 1 <= min_size <= 10_000:
         raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
+    check_report_target(target)
     material = gather_material(labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress)
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
     if balance:
@@ -125,6 +128,7 @@ def clean(
     result = Cleaning(root, target, findings, {name: counts[name] for name in labelled.class_names})
     with writing(target):
         _write_report(result)
+    write_cleaning_report(result, apply, progress)
     if apply:
         set_aside(result)
     return result

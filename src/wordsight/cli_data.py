@@ -88,7 +88,7 @@ def clean_command(
 
     \b
     Examples:
-      wordsight clean data/pets                           findings.csv and a contact sheet a reason, in data/pets-clean-report
+      wordsight clean data/pets                           report.html and findings.csv, in data/pets-clean-report
       wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
       wordsight clean data/pets --undo
       wordsight clean data/pets --convert data/pets-320

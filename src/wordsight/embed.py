@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,10 +76,10 @@ class Embedder:
             return Embedded(file, sha.hex() if sha else None, None, str(error))
         return Embedded(file, sha.hex(), embedding)
 
-    def embed_all(self, files: Iterable[PictureFile]) -> Iterator[Embedded]:
-        """Embed many pictures; yields them in order as they are done."""
+    def embed_all(self, files: Iterable[PictureFile], embed: Callable[[PictureFile], Embedded] | None = None) -> Iterator[Embedded]:
+        """Embed many pictures, by `embed` where something more is to be done with each; yields them in order as they are done."""
         try:
-            yield from parallel_map(self.embed, files, callers(self.engine))
+            yield from parallel_map(embed or self.embed, files, callers(self.engine))
         finally:
             self.cache.flush()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,12 +18,15 @@ from .contact_sheet import contact_sheet
 from .dataset import LabelledSet, PictureFile, find_pictures, relabel
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
-from .evaluation_folder import check_target, predictions_table, write_report
+from .evaluation_folder import check_target, predictions_table, write_files
+from .evaluation_report import EvaluationReport
 from .home import expand
 from .judging import Judged, judge, positive_class
 from .metrics import Estimate, Ranking, Reliability, RiskCoverage, proportion
 from .model_folder import DEFAULT_THRESHOLD, check_threshold
 from .vocabulary import fold
+
+Embed = Callable[[PictureFile], Embedded]
 
 
 @dataclass
@@ -231,15 +234,20 @@ def evaluate(
     sources = [] if others is None else [others] if isinstance(others, str | os.PathLike) else list(others)
     request = replace(_check(data, classifier, output, threshold, sources), model_path=path)
     embedder = Embedder(classifier.backbone, engine, dtype)
+    report = None if request.target is None else EvaluationReport(request.target, classifier, embedder, request.threshold)
+    embed = embedder.embed if report is None else report.look_at
     try:
-        own = _judge_all(request, embedder, request.tested, "pictures", progress)
-        foreign = _judge_all(request, embedder, request.others, "others", progress) if sources else None
+        own = _judge_all(request, embedder, embed, request.tested, "pictures", progress)
+        foreign = _judge_all(request, embedder, embed, request.others, "others", progress) if sources else None
+        truth = np.array([classifier.class_names.index(str(file.label)) for file in own.files])
+        result = _measure(request, own, truth, foreign)
+        if request.target is not None and report is not None:
+            write_files(request.target, _files(request, result, own, truth, foreign))
+            report.write(result)
     finally:
         embedder.cache.close()
-    truth = np.array([classifier.class_names.index(str(file.label)) for file in own.files])
-    result = _measure(request, own, truth, foreign)
-    if request.target is not None:
-        write_report(request.target, _files(request, result, own, truth, foreign))
+        if report is not None:
+            report.close()
     return result
 
 
@@ -275,15 +283,15 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile
     return relabel(tested, model.class_names, rest).pictures, {name: str(rest) for name in strange}
 
 
-def _judge_all(request: _Request, embedder: Embedder, files: list[PictureFile], what: str, progress: Progress | None) -> Judged:
-    """Have the model look at every file.
+def _judge_all(request: _Request, embedder: Embedder, embed: Embed, files: list[PictureFile], what: str, progress: Progress | None) -> Judged:
+    """Have the model look at every file, embedded by `embed`.
 
     Raises:
         InvalidArgument: none of them can be read.
     """
 
     def told() -> Iterator[Embedded]:
-        for done, item in enumerate(embedder.embed_all(files), start=1):
+        for done, item in enumerate(embedder.embed_all(files, embed), start=1):
             yield item
             if progress:
                 progress(done, len(files), what)

@@ -13,6 +13,7 @@ import numpy as np
 from .errors import InvalidArgument
 from .home import lock_folder, write_atomic, writing
 from .judging import Judged
+from .report import check_report_target, remove_report
 
 MARKER = ".wordsight-evaluation"
 PLOTS = ("confusion_matrix.png", "reliability.png", "risk_coverage.png", "roc.png", "others.png", "mistakes.png")
@@ -39,9 +40,10 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
     taken = [name for name in FILES if os.path.lexists(target / name)]
     if taken and not (target / MARKER).exists():
         raise InvalidArgument(f"'{target / taken[0]}' was there before and is no report of wordsight. Choose another folder with -o.")
+    check_report_target(target)
 
 
-def write_report(target: Path, files: dict[str, bytes]) -> None:
+def write_files(target: Path, files: dict[str, bytes]) -> None:
     """Write the files of a report, each whole or not at all, and remove those of an earlier one that this one lacks.
 
     Raises:
@@ -58,6 +60,7 @@ def write_report(target: Path, files: dict[str, bytes]) -> None:
                     write_atomic(target / name, files[name])
                 else:
                     (target / name).unlink(missing_ok=True)
+            remove_report(target)
         finally:
             if lock is not None:
                 os.close(lock)

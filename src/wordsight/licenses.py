@@ -109,6 +109,14 @@ def license_name(code: str) -> str:
     return _NAMES.get(code, code)
 
 
+def license_link(code: str) -> str:
+    """Return where a licence, or its family whose versions differ, is explained; "" where there is no such place."""
+    exact = {"cc0": "zero", "pdm": "mark"}
+    if code in exact:
+        return f"https://creativecommons.org/publicdomain/{exact[code]}/1.0/"
+    return "https://creativecommons.org/share-your-work/cclicenses/" if code in CREATIVE_COMMONS else ""
+
+
 def count_text(counts: Iterable[tuple[str, int]]) -> str:
     """Return "CC BY 12, CC0 3" for pairs of code and count."""
     return ", ".join(f"{license_name(code)} {count}" for code, count in counts)

@@ -41,7 +41,8 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
             print(results.note)
         if counts.skipped:
             print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
-        print(f"Results: {printable(results.output)}/predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
+        look = "" if results.copied_bytes is None else "report.html (open it in a browser), "
+        print(f"Results: {printable(results.output)}/{look}predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
     _say_some("Unreadable", counts.unreadable, "the error column of predictions.csv")
     raise typer.Exit(1 if counts.unreadable or not math.isfinite(results.threshold) else 0)
 
@@ -126,7 +127,7 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
         print(f"Evaluated: the {result.total} pictures marked '{result.split}'; {result.set_aside} others of the data are left out.")
     if result.counted_as:
         print("Counted as " + "; ".join(f"{rest}: {', '.join(n for n, r in result.counted_as.items() if r == rest)}" for rest in {*result.counted_as.values()}))
-    print(f"Report: {printable(result.output)}/evaluation.json, predictions.csv, plots, and mistakes.png if there are any")
+    print(f"Report: {printable(result.output)}/report.html (open it in a browser), evaluation.json, predictions.csv and plots")
     _say_some("Unreadable", result.unreadable, "evaluation.json")
     _say_some("Not used", result.unused, "evaluation.json")
     raise typer.Exit(1 if missing else 0)
@@ -370,7 +371,7 @@ def print_cleaning(result: Any, as_json: bool) -> None:
         + ", ".join(f"{printable(name)} {count}" for name, count in result.classes.items())
         + (f"; the largest is {largest / smallest:.1f} times the smallest (--balance evens them out)." if largest > 2 * smallest else ".")
     )
-    print(f"Report: {printable(result.output)}/findings.csv and a contact sheet a reason")
+    print(f"Report: {printable(result.output)}/report.html (open it in a browser), findings.csv and a contact sheet a reason")
     if result.rejected:
         print(f"Set aside: {len(result.moved)} files, in {printable(result.rejected)}; --undo puts them back.")
     elif result.findings:

@@ -128,23 +128,24 @@ def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
             cause = next(cause for cause in gathered.causes if cause.startswith(f"{name}:"))
             raise NothingGathered(f"Too few pictures came to learn from. {cause}")
     say("Gathered " + ", ".join(f"{count} of {name}" for name, count in gathered.kept.items()) + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'.")
-    labelled = select_classes(_without_junk(folder, names, how, say), words)
-    return train_labelled(labelled, None, "probe", how, supervision=GATHERED)
+    labelled, cleaned = _without_junk(folder, names, how, say)
+    return train_labelled(select_classes(labelled, words), None, "probe", how, supervision=GATHERED, cleaned=cleaned)
 
 
-def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> LabelledSet:
-    """Return what was gathered without what cleaning finds; nothing is moved, and a report says what and why."""
+def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> tuple[LabelledSet, dict[str, int]]:
+    """Return what was gathered without what cleaning finds, and that by reason; nothing is moved, and a report says what and why."""
     cleaned = clean(folder, backbone=how.name, engine=how.engine, dtype=how.dtype, progress=how.progress)
     anything = {name for name in names if name.startswith("not_")}  # a class of anything has no outliers
-    junk = {finding.file_name for finding in cleaned.findings if not (finding.label in anything and finding.reason == "outlier")}
+    found = [finding for finding in cleaned.findings if not (finding.label in anything and finding.reason == "outlier")]
+    junk = {finding.file_name for finding in found}
     labelled = read_labelled(folder)
     left = [picture for picture in labelled.pictures if picture.name not in junk]
     counts = Counter(picture.label for picture in left)
     if min(counts[name] for name in names) < TOO_FEW:
-        return labelled  # so little is better learned from as it is
+        return labelled, {}  # so little is better learned from as it is
     if junk:
         say(f"Left out {len(labelled.pictures) - len(left)} that look like junk; see '{cleaned.output}'.")
-    return replace(labelled, pictures=left)
+    return replace(labelled, pictures=left), dict(Counter(finding.reason for finding in found if finding.reason != "not_a_picture"))
 
 
 def _check_model_classes(classifier: Classifier, words: list[str], model: str | os.PathLike) -> None:

@@ -27,7 +27,7 @@ from .model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_model_target
 from .neighbourhood import fit_neighbourhood
 from .promise import HeldOut, check_precision, keep_promise
 from .runtime import gpu_likely
-from .training_set import catch_all, fingerprint, licences, one_against_rest, usable
+from .training_set import catch_all, fingerprint, gathered, licences, one_against_rest, set_root, usable
 from .tuning import SCRATCH_NETWORK, Tuning
 from .vocabulary import fold
 
@@ -198,8 +198,9 @@ def train_labelled(
     clean: bool = True,
     precision: float | None = None,
     tuning: Tuning | None = None,
+    cleaned: dict[str, int] | None = None,
 ) -> Classifier:
-    """Train from a set already read; see `train`."""
+    """Train from a set already read; see `train`. `cleaned` says what was taken out of it before: reason -> pictures."""
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
     if tuning is not None and tuning != Tuning() and recipe == "probe":
@@ -218,6 +219,8 @@ def train_labelled(
         "kept_for_test": sum(picture.split == "test" for picture in data.pictures),
         "licences": licences([picture for picture in data.pictures if picture.split != "test" and picture.name not in passed]),
         "unused": data.unused,
+        "gathered": gathered(set_root(data.pictures)),
+        "cleaned": cleaned or {},
     }
     _judge(model, precision)
     if first_process():

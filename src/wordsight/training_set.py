@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -119,11 +120,33 @@ def fingerprint(items: Iterable[Hashed]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def licences(pictures: Sequence[PictureFile]) -> dict[str, int]:
-    """Count the pictures' licences, as a metadata.csv at the root of their data set records them; nothing where there is none."""
+def set_root(pictures: Sequence[PictureFile]) -> Path | None:
+    """Return the folder that the names of a set's pictures are relative to, or None where there is none."""
     first = pictures[0]
     depth = first.name.count("/") + 1
-    metadata = first.path.parents[depth - 1] / "metadata.csv" if len(first.path.parents) >= depth else None
+    return first.path.parents[depth - 1] if len(first.path.parents) >= depth else None
+
+
+def gathered(root: Path | None) -> dict | None:
+    """Return how a set was gathered, as the funnel.json at its root notes it: "classes" by name, with "stages" and "reasons"; or None."""
+    if root is None:
+        return None
+    try:
+        noted = json.loads((root / "funnel.json").read_text(encoding="utf-8", errors="surrogateescape"))["classes"]
+        funnels = {str(name): {part: _counts(funnel[part]) for part in ("stages", "reasons")} for name, funnel in noted.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return {"classes": funnels} if funnels else None
+
+
+def _counts(noted: dict) -> dict[str, int]:
+    return {str(name): int(count) for name, count in noted.items()}
+
+
+def licences(pictures: Sequence[PictureFile]) -> dict[str, int]:
+    """Count the pictures' licences, as a metadata.csv at the root of their data set records them; nothing where there is none."""
+    root = set_root(pictures)
+    metadata = None if root is None else root / "metadata.csv"
     if metadata is None or not metadata.is_file():
         return {}
     with open(metadata, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
