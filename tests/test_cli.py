@@ -15,7 +15,7 @@ import pytest
 
 from conftest import pillow_reads, write_shapes
 
-SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export"]
+SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export", "app"]
 COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "evaluate", *SEEING, "words", "models", "doctor", "cache", "demo"]
 
 
@@ -47,7 +47,7 @@ def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_pat
 
 def test_predict_ends_with_a_table(cli, shapes_model, other_shapes):
     process = cli("predict", other_shapes, "-m", shapes_model, "-t", "0.5")
-    for part in ("disc", "square", "rejected", "unreadable", "results/predictions.csv"):
+    for part in ("disc", "square", "rejected", "unreadable", "results/report.html", "predictions.csv"):
         assert part in process.stdout
 
 

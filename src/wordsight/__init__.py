@@ -57,6 +57,7 @@ _HOME = {
     "Video": "video_record",
     "Windows": "detecting",
     "WordsightError": "errors",
+    "app": "page_server",
     "clean": "cleaning",
     "convert": "conversion",
     "detect": "detecting",
@@ -136,6 +137,7 @@ __all__ = [
     "Windows",
     "WordsightError",
     "__version__",
+    "app",
     "clean",
     "convert",
     "detect",
@@ -213,6 +215,7 @@ if TYPE_CHECKING:
     from .gradients import list_heatmap_methods, register_heatmap_method
     from .heatmaps import Heatmap, Looking
     from .looking import heatmap
+    from .page_server import app
     from .prelabelling import Prelabels, prelabel
     from .promise import Promise
     from .quadrants import Closer

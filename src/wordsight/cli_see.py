@@ -1,4 +1,4 @@
-"""The commands that look with a known network or at clips: recognize, video, extract."""
+"""The commands that look with a known network, at clips or in a browser: recognize, video, extract, app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
 from .options import BackboneName, Dtype, Engine, Groups, Json, NoPictures, Offline
-from .printing import print_extraction, print_recognitions, print_video
+from .printing import print_extraction, print_recognitions, print_video, say
 from .progress import show_progress
 
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command("recognize")(recognize_command)
     app.command("video")(video_command)
     app.command("extract")(extract_command)
+    app.command("app")(app_command)
 
 
 def recognize_command(
@@ -130,3 +131,27 @@ def extract_command(
     with show_progress() as progress:
         result = extract(clips, output, fps, progress)
     print_extraction(result, as_json)
+
+
+def app_command(
+    model: Annotated[Optional[str], typer.Option("-m", "--model", help="Model folder that is offered first. [default: those made on this machine]")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option("--data", metavar="FOLDER", help="Pictures to review and to compare models on.")] = None,  # noqa: UP045
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; from any but this machine's own a token is demanded.")] = "127.0.0.1",
+    port: Annotated[Optional[int], typer.Option("--port", help="Port to listen on. [default: 7860, or the next that is free]")] = None,  # noqa: UP045
+    offline: Offline = False,
+) -> None:
+    """Open a page in the browser: try a model, train one, review doubtful pictures by keyboard, compare two models.
+
+    \b
+    Examples:
+      wordsight app
+      wordsight app -m models/pets --data photos/            review what it rejected or labelled; kept in photos/metadata.csv
+      wordsight app -m models/pets --host 0.0.0.0            for others, who need the token that is printed (or WORDSIGHT_TOKEN)
+
+    \b
+    Needs: pip install 'wordsight[app]'. No picture is moved or changed, nothing is sent anywhere. Ctrl-C ends it.
+    """
+    from .page_server import app
+
+    go_offline(offline)
+    app(model, data, host, port, say)

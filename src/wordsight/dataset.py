@@ -189,10 +189,10 @@ def _read_class_folders(root: Path) -> LabelledSet:
 
 
 def _read_metadata(root: Path) -> LabelledSet:
-    """Read a folder by its metadata.csv. Pictures deleted since are passed over; those added to a class's folder count too."""
+    """Read a folder by its metadata.csv. Pictures deleted since, and those listed without a label, are passed over; those added to a class's folder count."""
     listed = _read_csv(root / "metadata.csv")
     present = [picture for picture in listed if picture.path.is_file()]
-    names = {picture.name for picture in listed}
+    names = _listed_names(root / "metadata.csv")
     if not present:
         return LabelledSet(listed, [])
     found = Found()
@@ -203,6 +203,12 @@ def _read_metadata(root: Path) -> LabelledSet:
     there = {picture.name for picture in present}
     gone = [f"{picture.name} (gone)" for picture in listed if picture.name not in there]
     return LabelledSet(sorted(present + added, key=lambda picture: picture.name), [], gone + found.skipped)
+
+
+def _listed_names(path: Path) -> set[str]:
+    """Return all names that a table lists, with a label or, as a person rejected them, without."""
+    at = _csv_columns(path).index("file_name")
+    return {cells[at] for cells in _csv_rows(path) if len(cells) > at}
 
 
 def _csv_columns(path: Path) -> list[str]:

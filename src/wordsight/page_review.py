@@ -1,0 +1,144 @@
+"""The page's tab Review: doubtful pictures one by one, decided by keyboard, each decision on disk before the next is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from .page_parts import offered, plain, refused, shown, telling
+from .page_train import summarise
+from .results_report import percent
+from .review import Doubt
+from .workshop import Workshop, find_one
+
+NUMBERED = 9  # classes that have a key
+KEYS = """
+<script>
+document.addEventListener("keydown", (event) => {
+  const target = event.target;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, [contenteditable], [role=listbox]")) return;
+  const button = { a: "accept", r: "reject", u: "undo", ArrowRight: "next", ArrowLeft: "back" }[event.key];
+  const id = button ? `review-${button}` : /^[1-9]$/.test(event.key) ? `review-class-${event.key}` : null;
+  const element = id && document.getElementById(id);
+  if (!element || element.offsetParent === null) return;
+  event.preventDefault();
+  (element.matches("button") ? element : element.querySelector("button")).click();
+});
+</script>
+"""
+
+
+def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
+    """Add the tab; `models` are the lists that a retrained model is added to. Return what tells of the folder."""
+    if workshop.data is None:
+        return gr.Markdown(describe_folder(workshop), elem_id="review-told")
+    doubts = gr.State([])
+    at = gr.State(0)
+    with gr.Row():
+        find = gr.Button("Find doubtful pictures", variant="primary", elem_id="review-find")
+        retrain = gr.Button("Retrain with the corrections", elem_id="review-retrain")
+    told = gr.Markdown(describe_folder(workshop), elem_id="review-told")
+    with gr.Row():
+        picture = gr.Image(label="Picture", interactive=False, height=480, elem_id="review-picture", format="jpeg", scale=2, buttons=["fullscreen"])
+        with gr.Column(scale=1):
+            why = gr.Markdown(elem_id="review-why")
+            accept = gr.Button("Accept (A)", variant="primary", elem_id="review-accept")
+            names = workshop.book.class_names
+            with gr.Row():
+                classes = [gr.Button(f"{name} ({number})", elem_id=f"review-class-{number}", min_width=80) for number, name in enumerate(names[:NUMBERED], 1)]
+            with gr.Row():
+                other = gr.Dropdown(names, value=None, label="Another label", allow_custom_value=True, elem_id="review-other")
+                change = gr.Button("Give it", elem_id="review-change")
+            reject = gr.Button("Reject (R)", variant="stop", elem_id="review-reject")
+            with gr.Row():
+                back = gr.Button("← Back", elem_id="review-back", min_width=60)
+                undo = gr.Button("Undo (U)", elem_id="review-undo", min_width=60)
+                forward = gr.Button("Skip →", elem_id="review-next", min_width=60)
+    gr.Markdown("Keys: **A** accept, **1–9** another class, **R** reject, **U** undo, **← →** go without deciding. Everything is saved at once.")
+    result = gr.Markdown(elem_id="review-result")
+    view = [at, picture, why, accept, told]
+
+    def show(found: list[Doubt], place: int) -> tuple:
+        place = max(0, min(place, len(found)))
+        if place == len(found):
+            return place, None, "Nothing left to look at." if found else "Nothing doubtful was found.", "Accept (A)", describe_folder(workshop)
+        doubt = found[place]
+        with refused():
+            image = shown(find_one(workshop.book, doubt.file_name))
+        label = workshop.book.label(doubt.file_name) or doubt.suggestion
+        return place, image, _described(workshop, doubt, place, len(found)), f"Accept “{label}” (A)", describe_folder(workshop)
+
+    def begin(name: str | None, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008  # Gradio finds it by this default
+        progress(0, desc="looking for doubtful pictures")
+        with refused():
+            known = name if name in workshop.models() else None
+            threshold = workshop.viewer(known).threshold if workshop.models() else 1.0
+            found = workshop.doubts(known, threshold, telling(progress))
+        return (found, *show(found, 0))
+
+    def decide(found: list[Doubt], place: int, action: str, label: str | None = None) -> tuple:
+        if not 0 <= place < len(found):
+            return show(found, place)
+        doubt = found[place]
+        with refused():
+            current = workshop.book.label(doubt.file_name)
+            chosen = (label or "").strip() or current or doubt.suggestion
+            same = action == "accepted" or chosen == (current or doubt.suggestion)
+            workshop.book.decide(doubt.file_name, "rejected" if action == "rejected" else "accepted" if same else "changed", chosen)
+        return show(found, place + 1)
+
+    def take_back(found: list[Doubt], place: int) -> tuple:
+        with refused():
+            name = workshop.book.undo()
+        there = next((index for index, doubt in enumerate(found) if doubt.file_name == name), place)
+        if name is None:
+            gr.Info("Nothing to undo.")
+        return show(found, there)
+
+    def again(progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
+        progress(0, desc="training")
+        with refused():
+            name = workshop.retrain(telling(progress))
+            names = workshop.models()
+            text = summarise(workshop.viewer(name).model, name)
+        return (text, *offered(names, name, len(models)))
+
+    def named(name: str) -> Any:
+        return lambda found, place: decide(found, place, "changed", name)
+
+    quick: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    slow: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "train"}
+    model = models[0]
+    find.click(begin, [model], [doubts, *view], **slow)
+    accept.click(lambda found, place: decide(found, place, "accepted"), [doubts, at], view, **quick)
+    reject.click(lambda found, place: decide(found, place, "rejected"), [doubts, at], view, **quick)
+    change.click(lambda found, place, label: decide(found, place, "changed", label), [doubts, at, other], view, **quick)
+    for button, name in zip(classes, names, strict=False):
+        button.click(named(name), [doubts, at], view, **quick)
+    undo.click(take_back, [doubts, at], view, **quick)
+    back.click(lambda found, place: show(found, place - 1), [doubts, at], view, **quick)
+    forward.click(lambda found, place: show(found, place + 1), [doubts, at], view, **quick)
+    retrain.click(again, [], [result, *models], **slow)
+    return told
+
+
+def describe_folder(workshop: Workshop) -> str:
+    """Say what is in the folder and how much of it was decided, in Markdown."""
+    if workshop.data is None:
+        return "Start with a folder to review: `wordsight app --data FOLDER`, best with a model: `-m MODEL`."
+    counts = workshop.book.counts
+    said = ", ".join(f"{count} {action}" for action, count in counts.items())
+    return f"**{len(workshop.book.pictures)}** pictures in the folder; decided so far: {said}. Decisions are kept in its `metadata.csv`."
+
+
+def _described(workshop: Workshop, doubt: Doubt, place: int, of: int) -> str:
+    label, decided = workshop.book.label(doubt.file_name), workshop.book.reviewed(doubt.file_name)
+    probability = "" if doubt.probability is None else f" ({percent(doubt.probability)})"
+    lines = [f"### {place + 1} of {of}: {doubt.kind}", f"`{doubt.file_name[-90:].replace('`', '')}`", f"Why: {plain(doubt.why)}"]
+    lines.append(f"Label now: **{plain(label)}**" if label else "No label yet.")
+    if doubt.suggestion and doubt.suggestion != label:
+        lines.append(f"Suggestion: **{plain(doubt.suggestion)}**{probability}")
+    if decided:
+        lines.append(f"Decided: **{decided}**")
+    return "\n\n".join(lines)
