@@ -15,6 +15,7 @@ from .runtime import callers, choose_engine
 from .workshop import Workshop
 
 FORGET_S = (300, 3600)  # how often uploads are looked through, and how old they may become
+SESSIONS = 256  # visitors whose state is remembered at once
 SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]  # fonts of the visitor's machine: none is fetched
 
 
@@ -46,6 +47,7 @@ def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: i
     """Return the page as an ASGI application that makes no connection and serves no file but uploads."""
     from fastapi import FastAPI
 
+    page.state_session_capacity = SESSIONS
     theme = gr.themes.Default(font=SYSTEM, font_mono=["ui-monospace", "monospace"])
     return gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),

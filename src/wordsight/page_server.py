@@ -18,6 +18,7 @@ from typing import Any
 from .errors import InvalidArgument
 from .home import cache_folder, lock_folder, writing
 from .page_guard import MAX_FILE, Guard
+from .threads import blas_resting
 
 log = logging.getLogger("wordsight")
 HOST, PORT = "127.0.0.1", 7860
@@ -96,7 +97,8 @@ def _serve(serving: Any, host: str, port: int) -> None:
 
     quiet = {"log_level": "warning", "access_log": False, "server_header": False}
     settings = uvicorn.Config(serving, host, port, timeout_keep_alive=15, timeout_graceful_shutdown=3, **quiet)  # type: ignore[arg-type]
-    uvicorn.Server(settings).run()
+    with blas_resting():
+        uvicorn.Server(settings).run()
 
 
 def _is_loopback(host: str) -> bool:

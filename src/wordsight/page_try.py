@@ -18,6 +18,7 @@ from .threads import parallel_map
 from .workshop import Seen, Viewer, Workshop
 
 MOST = 64  # pictures at once
+FORGET_AFTER_S = 3600  # what a visitor who went away had looked at
 
 
 def add_try(workshop: Workshop) -> gr.Dropdown:
@@ -38,7 +39,7 @@ def add_try(workshop: Workshop) -> gr.Dropdown:
                 label="Where it looked", columns=4, object_fit="contain", height=420, elem_id="try-gallery", format="jpeg", buttons=["fullscreen"]
             )
             label = gr.Label(label="Probabilities", num_top_classes=5, elem_id="try-label")
-    seen = gr.State([])
+    seen = gr.State([], time_to_live=FORGET_AFTER_S)
     chosen = gr.State(0)
 
     def look(paths: Any, name: str | None, wanted: float) -> tuple:
@@ -78,8 +79,14 @@ def add_calls(workshop: Workshop, threads: int) -> None:
             wanted = viewer.threshold
         with refused():
             check_threshold(wanted)
-        found = parallel_map(lambda path: _decided(viewer, path, wanted), _paths(pictures), threads)
-        return [prediction.record() for prediction in found]
+
+        def decide(path: Path) -> Prediction:
+            return _decided(viewer, path, wanted)
+
+        paths = _paths(pictures)
+        # One alone is not worth a pool of threads; the requests of others keep the cores busy.
+        decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
+        return [prediction.record() for prediction in decided]
 
     def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
         with refused():

@@ -47,6 +47,16 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], thre
         _wake_blas()
 
 
+@contextlib.contextmanager
+def blas_resting() -> Iterator[None]:
+    """Let numpy's own threads rest as long as this lasts, as `parallel_map` does, which then need not ask for it each time."""
+    _rest_blas()
+    try:
+        yield
+    finally:
+        _wake_blas()
+
+
 def _rest_blas() -> None:
     """Hold numpy's own threads to one until as many calls of `_wake_blas` have come."""
     global _resting, _limits

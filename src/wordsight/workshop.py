@@ -6,6 +6,7 @@ pictures of the data folder by the names found there, and all that is written li
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from .classifier import Classifier, load
 from .dataset import PictureFile
 from .embed import Embedder, read
 from .errors import InvalidArgument, NotFound
+from .gallery import thumbnail
 from .home import expand, models_folder, pictures_folder, write_atomic, writing
 from .images import Photo, decode
 from .localize import class_heatmap
@@ -47,23 +49,24 @@ class Seen:
 
     Attributes:
         prediction: what was said; label and box as decided at the threshold asked for.
-        picture: upright RGB, at most 640 pixels a side.
+        picture: upright, at most 640 pixels a side, as JPEG: a page holds many of them.
         heat: (h, w) heat map of the likeliest class, 0–1, or None where one can't be had.
         box: `xyxy` of the likeliest class in pixels of the original, whether accepted or not; None where there is none.
         size: (height, width) of the original.
     """
 
     prediction: Prediction
-    picture: Image.Image
+    picture: bytes
     heat: np.ndarray | None
     box: list[float] | None
     size: tuple[int, int]
 
     def drawn(self, threshold: float) -> np.ndarray:
         """Return the picture with its heat map laid over, and with its box where it gets a label: (height, width, 3) uint8 RGB."""
+        picture = Image.open(io.BytesIO(self.picture))
         if self.heat is None:
-            return np.asarray(self.picture)
-        return superimpose(self.picture, self.heat, self.box if self.label_at(threshold) else None, self.size)
+            return np.asarray(picture)
+        return superimpose(picture, self.heat, self.box if self.label_at(threshold) else None, self.size)
 
     def label_at(self, threshold: float) -> str | None:
         """Return the label at a threshold, or None."""
@@ -100,10 +103,8 @@ class Viewer:
         prediction = self.model.decide(name, encoding.embedding, threshold)
         top = Prediction(name, prediction.top_label)
         self.model.localize(top, photo, self.embedder, feature_map=encoding.feature_map)
-        shown = photo.image.copy()
-        shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
-        return Seen(prediction, shown, top.map, top.box_xyxy, photo.size)
+        return Seen(prediction, thumbnail(photo.image, SHOWN_SIDE)[0], top.map, top.box_xyxy, photo.size)
 
     def decide(self, path: Path, name: str, threshold: float) -> Prediction:
         """Say what one picture file shows, with its box where it gets a label; nothing is drawn.

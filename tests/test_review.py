@@ -1,0 +1,152 @@
+"""Going through doubtful pictures: what is doubtful, and that every decision is on disk at once, can be taken back and is learned from."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+
+import pytest
+from PIL import Image
+
+import wordsight
+from conftest import draw_shape, write_shapes
+from wordsight.dataset import read_labelled
+from wordsight.review import ReviewBook, find_doubts
+
+
+def rows(root) -> dict[str, dict]:
+    with open(root / "metadata.csv", newline="", encoding="utf-8") as file:
+        return {row["file_name"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Eight discs, eight squares, and a disc among the squares."""
+    root = write_shapes(tmp_path / "set", 8)
+    draw_shape("disc", 77)[0].save(root / "square" / "wrong.jpg")
+    return root
+
+
+def test_a_wrong_label_is_found_corrected_on_disk_and_learned_from(labelled, tmp_path):
+    book = ReviewBook(labelled)
+    before = {path: path.read_bytes() for path in labelled.rglob("*.jpg")}
+    doubts = find_doubts(book, None, 0.99)
+    (wrong,) = [doubt for doubt in doubts if doubt.file_name == "square/wrong.jpg"]
+    assert (wrong.kind, wrong.label, wrong.suggestion) == ("suspicious", "square", "disc") and "mislabelled" in wrong.why
+    book.decide("square/wrong.jpg", "changed", "disc")
+    table = rows(labelled)
+    assert table["square/wrong.jpg"] == {"file_name": "square/wrong.jpg", "label": "disc", "review": "changed"}
+    assert len(table) == 17 and table["disc/000.jpg"]["label"] == "disc"  # from now on the table says it of every picture
+    assert {picture.name: picture.label for picture in read_labelled(labelled).pictures}["square/wrong.jpg"] == "disc"
+    model = wordsight.train(labelled, tmp_path / "m")
+    assert model.info["pictures"] == {"disc": 9, "square": 8}
+    assert {path: path.read_bytes() for path in labelled.rglob("*.jpg")} == before
+    assert "square/wrong.jpg" not in [doubt.file_name for doubt in find_doubts(ReviewBook(labelled), None, 0.99)]  # reviewed, also after a restart
+
+
+def test_a_rejected_picture_is_no_training_picture_though_it_lies_in_a_class_folder(labelled, tmp_path):
+    book = ReviewBook(labelled)
+    book.decide("square/wrong.jpg", "rejected")
+    assert rows(labelled)["square/wrong.jpg"]["label"] == "" and book.label("square/wrong.jpg") is None
+    assert "square/wrong.jpg" not in {picture.name for picture in read_labelled(labelled).pictures}
+    draw_shape("disc", 78)[0].save(labelled / "disc" / "new.jpg")  # one added later still counts
+    assert "disc/new.jpg" in {picture.name for picture in read_labelled(labelled).pictures}
+    assert ReviewBook(labelled).label("disc/new.jpg") == "disc"
+
+
+def test_undo_takes_decisions_back_one_by_one(labelled):
+    book = ReviewBook(labelled)
+    assert book.undo() is None and not (labelled / "metadata.csv").exists()
+    book.decide("square/wrong.jpg", "changed", "disc")
+    book.decide("square/wrong.jpg", "rejected")
+    assert book.undo() == "square/wrong.jpg" and rows(labelled)["square/wrong.jpg"]["label"] == "disc"
+    assert book.undo() == "square/wrong.jpg" and rows(labelled)["square/wrong.jpg"] == {"file_name": "square/wrong.jpg", "label": "square", "review": ""}
+    assert book.undo() is None and book.counts == {"accepted": 0, "changed": 0, "rejected": 0}
+
+
+def test_pictures_without_a_label_are_proposed_one_the_rejected_first(shapes_model, other_shapes, tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for i in range(3):
+        shutil.copy(other_shapes / "disc" / f"00{i}.jpg", root / f"d{i}.jpg")
+    Image.new("RGB", (300, 200), (10, 250, 10)).save(root / "green.png")
+    (root / "broken.jpg").write_bytes(b"\xff\xd8")
+    model = wordsight.load(shapes_model)
+    book = ReviewBook(root, model.class_names)
+    doubts = find_doubts(book, model, 0.5)
+    assert [doubt.kind for doubt in doubts] == ["rejected", "pre-labelled", "pre-labelled", "pre-labelled"] and doubts[0].file_name == "green.png"
+    assert [doubt.probability for doubt in doubts[1:]] == sorted(doubt.probability for doubt in doubts[1:])
+    book.decide("d0.jpg", "accepted", "disc")
+    assert rows(root) == {"d0.jpg": {"file_name": "d0.jpg", "label": "disc", "review": "accepted"}}
+    assert len(find_doubts(book, model, 0.5)) == 3
+
+
+def test_columns_of_a_gathered_set_stay_and_changes_by_others_are_not_lost(labelled):
+    table = labelled / "metadata.csv"
+    lines = "".join(f'{k}/{i:03d}.jpg,{k},by,"a, b"\n' for k in ("disc", "square") for i in range(8))
+    table.write_text(f"file_name,label,license,creator\n{lines}", encoding="utf-8")
+    book = ReviewBook(labelled)
+    book.decide("disc/000.jpg", "changed", "square")
+    assert rows(labelled)["disc/000.jpg"] == {"file_name": "disc/000.jpg", "label": "square", "license": "by", "creator": "a, b", "review": "changed"}
+    table.write_text(table.read_text().replace("disc/001.jpg,disc,by", "disc/001.jpg,disc,cc0"), encoding="utf-8")
+    os.utime(table, ns=(1, 1))
+    book.decide("disc/002.jpg", "accepted", "disc")
+    assert rows(labelled)["disc/001.jpg"]["license"] == "cc0" and rows(labelled)["disc/000.jpg"]["label"] == "square"
+
+
+def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
+    book = ReviewBook(labelled)
+    book.decide("disc/000.jpg", "accepted", "disc")
+    before = (labelled / "metadata.csv").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wordsight.home.os.replace", full)
+    with pytest.raises(wordsight.OutputError, match="No space left"):
+        book.decide("disc/001.jpg", "changed", "square")
+    monkeypatch.undo()
+    assert (labelled / "metadata.csv").read_bytes() == before and book.label("disc/001.jpg") == "disc"
+    assert not [path for path in labelled.iterdir() if path.name.endswith(".part")]
+    assert book.undo() == "disc/000.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "label"),
+    [("../secret.jpg", "accepted", "disc"), ("/etc/passwd", "rejected", None), ("disc/000.jpg", "deleted", "disc"), ("disc/000.jpg", "changed", " "),
+     ("disc/000.jpg", "changed", "a\nb"), ("disc/000.jpg", "changed", "x" * 101)],
+)  # fmt: skip
+def test_nothing_but_decisions_on_pictures_of_the_folder_is_written(labelled, name, action, label):
+    with pytest.raises(wordsight.InvalidArgument):
+        ReviewBook(labelled).decide(name, action, label)
+    assert not (labelled / "metadata.csv").exists()
+
+
+def test_links_out_of_the_folder_are_neither_shown_nor_written(labelled, tmp_path):
+    secret = tmp_path / "secret.jpg"
+    draw_shape("disc", 5)[0].save(secret)
+    (labelled / "disc" / "link.jpg").symlink_to(secret)
+    assert "disc/link.jpg" not in ReviewBook(labelled).pictures
+    outside = tmp_path / "elsewhere.csv"
+    outside.write_text("file_name,label\n")
+    (labelled / "metadata.csv").symlink_to(outside)
+    with pytest.raises(wordsight.InvalidArgument, match="leads to another folder"):
+        ReviewBook(labelled)
+
+
+@pytest.mark.parametrize("text", ["label\ndisc\n", "file_name,label\n" + "x" * 200_000 + "\n"])
+def test_a_table_that_is_none_is_refused_and_kept(labelled, text):
+    (labelled / "metadata.csv").write_text(text)
+    with pytest.raises(wordsight.InvalidArgument, match="Mend it"):
+        ReviewBook(labelled)
+    assert (labelled / "metadata.csv").read_text() == text
+
+
+def test_a_folder_of_photos_in_subfolders_is_no_set_of_classes_to_a_model(shapes_model, tmp_path):
+    root = tmp_path / "photos"
+    (root / "2024").mkdir(parents=True)
+    shutil.copytree(write_shapes(tmp_path / "s", 2) / "disc", root / "disc")
+    draw_shape("disc", 1)[0].save(root / "2024" / "a.jpg")
+    book = ReviewBook(root, wordsight.load(shapes_model).class_names)
+    assert book.label("2024/a.jpg") is None and book.label("disc/000.jpg") == "disc"
