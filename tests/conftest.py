@@ -225,7 +225,7 @@ def tab(chromium):
         opened.append((context, found))
         host = str(address).split("/")[2]
         found.page.on("pageerror", lambda error: found.errors.append(str(error)))
-        found.page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
+        found.page.on("console", lambda message: found.errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None)
 
         def note(request):
             own = request.url.startswith(("data:", "blob:")) or request.url.split("/")[2] == host

@@ -49,7 +49,7 @@ def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: i
 
     page.state_session_capacity = SESSIONS
     theme = gr.themes.Default(font=SYSTEM, font_mono=["ui-monospace", "monospace"])
-    return gr.mount_gradio_app(
+    application = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page.queue(max_size=256),
         path="",
@@ -64,3 +64,5 @@ def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: i
         theme=theme,
         head=KEYS,
     )
+    page.has_launched = True  # Gradio refuses files that nobody uploaded only of pages it launched itself
+    return application

@@ -39,7 +39,7 @@ READ = re.compile(
     rf"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static|svelte)/.*|{API}/(info/?|startup-events|app_id/?|token/?|user/?"
     rf"|login_check/?|upload_progress|queue/data|heartbeat/[\w-]+|call/[\w-]+/[\w-]+|file=.*)"
 )
-WRITE = re.compile(rf"{API}/(upload|queue/join/?|call/[\w-]+/?|reset/?|cancel)")
+WRITE = re.compile(rf"{API}/(upload|queue/join/?|run/predict/?|call/[\w-]+/?|reset/?|cancel)")
 UPLOAD = f"{API}/upload"
 HEADERS = (
     (b"content-security-policy", b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -118,7 +118,7 @@ class Guard:
         await send({"type": "http.response.body", "body": b""})
 
     async def _post(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a small request on, if it names no address to fetch pictures from."""
+        """Pass a small request on, if all files that it names were uploaded."""
         body = bytearray()
         pace = _Pace(receive, MAX_REQUEST)
         while True:
@@ -131,8 +131,8 @@ class Guard:
             if not message.get("more_body"):
                 break
         try:
-            if body and _names_address(json.loads(body)):
-                await _answer(send, 400, "Pictures are uploaded, not fetched from addresses.")
+            if body and not _only_uploads(json.loads(body), self._uploads):
+                await _answer(send, 400, "Pictures are uploaded first: neither addresses nor other files of this machine can be named.")
                 return
         except (ValueError, RecursionError):
             await _answer(send, 400, "This request is no JSON.")
@@ -264,19 +264,20 @@ def _name(host: str) -> str:
     return host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0].lower()
 
 
-def _names_address(value: Any) -> bool:
-    """Tell whether a file in a request is an address rather than an upload, however deep it lies."""
+def _only_uploads(value: Any, uploads: Path) -> bool:
+    """Tell whether every file in a request, however deep it lies, is one of the folder of uploads; addresses are not."""
+    root = uploads.resolve()
     waiting = [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, dict):
             path = item.get("path")
-            if isinstance(path, str) and re.match(r"\s*[a-z][a-z0-9+.-]*:", path, re.IGNORECASE) and not re.match(r"[A-Za-z]:[\\/]", path):
-                return True
+            if path is not None and not (isinstance(path, str) and "\0" not in path and Path(path).resolve().is_relative_to(root)):
+                return False
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
-    return False
+    return True
 
 
 def _is_picture(path: Path) -> bool:

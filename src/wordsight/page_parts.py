@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,19 @@ def refused() -> Iterator[None]:
         yield
     except WordsightError as error:
         raise gr.Error(str(error), print_exception=False) from None
+
+
+def uploaded(value: Any) -> list[Path]:
+    """Return the files of an upload component as paths.
+
+    Raises:
+        gr.Error: one of them lies elsewhere than in the folder of uploads, whoever named it.
+    """
+    paths = [Path(path) for path in ([value] if isinstance(value, str) else value or [])]
+    root = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
+    if any(not path.resolve().is_relative_to(root) for path in paths):
+        raise gr.Error("Only uploaded pictures can be looked at.", print_exception=False)
+    return paths
 
 
 def telling(progress: gr.Progress) -> Callable[[int, int, str], None]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from .classifier import Classifier
-from .page_parts import offered, plain, refused, telling
+from .page_parts import offered, plain, refused, telling, uploaded
 from .workshop import Workshop
 
 MOST_CLASSES = 100
@@ -49,14 +48,14 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
     def start(known: dict, name: str, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008  # Gradio finds it by this default
         progress(0, desc="reading the pictures")
         with refused():
-            made = workshop.train_dropped((name or "").strip(), {label: [Path(file) for file in files] for label, files in known.items()}, telling(progress))
+            made = workshop.train_dropped((name or "").strip(), {label: uploaded(files) for label, files in known.items()}, telling(progress))
         return _made(workshop, made, models)
 
     def start_words(words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
         if not (words or "").strip() or not files:
             raise gr.Error("Give words with commas between, and some photos to adapt to.", print_exception=False)
         with refused():
-            made = workshop.train_words(words, [Path(file) for file in files], gather, telling(progress))
+            made = workshop.train_words(words, uploaded(files), gather, telling(progress))
         return _made(workshop, made, models)
 
     private: dict[str, Any] = {"api_visibility": "private"}

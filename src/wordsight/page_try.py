@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import UnreadableImage, WordsightError
 from .model_folder import check_threshold
-from .page_parts import MODEL_HINT, refused
+from .page_parts import MODEL_HINT, refused, uploaded
 from .results import Prediction
 from .results_report import percent
 from .runtime import callers
@@ -89,8 +89,9 @@ def add_calls(workshop: Workshop, threads: int) -> None:
         return [prediction.record() for prediction in decided]
 
     def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
+        (one,) = uploaded(path)
         with refused():
-            return _viewer(workshop, name).heatmap(Path(path), Path(path).name, class_name or None)
+            return _viewer(workshop, name).heatmap(one, one.name, class_name or None)
 
     def models() -> list[str]:
         return workshop.models()
@@ -101,7 +102,7 @@ def add_calls(workshop: Workshop, threads: int) -> None:
 
 
 def _paths(value: Any) -> list[Path]:
-    paths = [Path(path) for path in ([value] if isinstance(value, str) else value or [])]
+    paths = uploaded(value)
     if len(paths) > MOST:
         raise gr.Error(f"At most {MOST} pictures at once; got {len(paths)}. For a folder, use 'wordsight predict'.")
     return paths

@@ -178,7 +178,8 @@ class Workshop:
         path = paths.get(name or next(iter(paths)))
         if path is None:
             raise InvalidArgument(f"There is no model '{name}'. There are: {', '.join(paths)}.")
-        made = (path / "wordsight.json").stat().st_mtime_ns
+        record = path / "wordsight.json"
+        made = record.stat().st_mtime_ns if record.is_file() else 0  # which `load` will tell of
         with self._lock:  # one thread loads, others wait for it
             known = self._open.pop(path, None)
             if known is None or known[0] != made:

@@ -1,0 +1,437 @@
+"""The page in the browser: what a person does with it in a real one, what programs call, and who is kept out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+import wordsight
+from conftest import draw_shape, write_shapes
+from wordsight import page_guard
+from wordsight.page_guard import UPLOAD, Guard
+
+pytest.importorskip("gradio")
+NEVER = """
+import socket
+real = socket.socket.connect
+def connect(self, address):
+    own = isinstance(address, str) or address[0] in ("127.0.0.1", "::1")
+    assert own, address
+    return real(self, address)
+socket.socket.connect = connect
+"""  # to anybody else is a connection made
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def served(*arguments, **environment):
+    """Run the command in its own process, which may connect to nobody but itself; yields its address."""
+    port = free_port()
+    code = NEVER + "import sys\nfrom wordsight.cli import main\nsys.argv[0] = 'wordsight'\nmain()"
+    command = [sys.executable, "-c", code, "app", "--port", str(port), *map(str, arguments)]
+    env = {**os.environ, "CI": "", **environment}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if "Open http" in line:
+                break
+        try:
+            assert told and "Open http" in told[-1], told
+            address = told[-1].split()[1]
+            for _ in range(300):
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.get(address, timeout=5)
+                    break
+                time.sleep(0.1)
+            yield address, process
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home of its own, with the backbone prepared."""
+    from wordsight.backbones import load_backbone
+
+    load_backbone()
+    folder = tmp_path_factory.mktemp("page-home")
+    shutil.copytree(Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones", folder / "cache" / "backbones")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Eight discs and eight squares, one of them in the wrong folder."""
+    root = write_shapes(tmp_path_factory.mktemp("page") / "photos", 8, seed=70)
+    draw_shape("disc", 777)[0].save(root / "square" / "wrong.jpg")
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(home, shapes_model, photos):
+    with served("-m", shapes_model, "--data", photos, WORDSIGHT_HOME=str(home)) as (address, _):
+        yield address
+
+
+def open_page(tab, address):
+    found = tab(address).page
+    found.wait_for_selector("#try-files input[type=file]", state="attached", timeout=30_000)
+    return found
+
+
+def test_a_person_tries_a_model_and_moves_the_slider(page, other_shapes, tmp_path, tab):
+    found = open_page(tab, page)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0" + bytes(30))
+    files = [*sorted((other_shapes / "disc").iterdir())[:2], *sorted((other_shapes / "square").iterdir())[:2]]
+    found.fill("#try-threshold input[type=number]", "0.5")
+    found.set_input_files("#try-files input[type=file]", [str(path) for path in [*files, broken]])
+    found.get_by_text("4 of 4 pictures get a label").wait_for(timeout=30_000)
+    assert "1 can’t be read" in found.locator("#try-told").inner_text() and "broken.jpg" in found.locator("#try-told").inner_text()
+    assert found.locator("#try-gallery img").count() == 4
+    found.get_by_text("disc", exact=True).first.wait_for()
+    found.fill("#try-threshold input[type=number]", "1")
+    found.keyboard.press("Enter")
+    found.get_by_text("from a probability of 1 on").wait_for(timeout=30_000)
+
+
+def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_shapes, tab):
+    found = open_page(tab, page)
+    found.get_by_role("tab", name="Train").click()
+    for label in ("round", "<b>edgy"):
+        found.locator("#train-class textarea, #train-class input").fill(label)
+        source = other_shapes / ("disc" if label == "round" else "square")
+        found.set_input_files("#train-files input[type=file]", [str(path) for path in source.iterdir()])
+        found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
+        found.click("#train-add")
+        found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
+    found.locator("#train-name textarea, #train-name input").fill("my shapes")
+    found.click("#train-start")
+    found.get_by_text("A name is 1 to 80").wait_for(timeout=30_000)  # <b>edgy
+    found.click("#train-clear")
+    for label, kind in (("round", "disc"), ("edgy", "square")):
+        found.locator("#train-class textarea, #train-class input").fill(label)
+        found.set_input_files("#train-files input[type=file]", [str(path) for path in (other_shapes / kind).iterdir()])
+        found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
+        found.click("#train-add")
+        found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
+    found.click("#train-start")
+    found.locator("#train-result").get_by_text("is ready").wait_for(timeout=60_000)
+    assert wordsight.load(home / "models" / "my shapes").class_names == ["edgy", "round"]
+    found.get_by_role("tab", name="Try").click()
+    assert "my shapes" in found.locator("#try-model input").input_value()
+    found.fill("#try-threshold input[type=number]", "0.5")
+    found.set_input_files("#try-files input[type=file]", [str(other_shapes / "disc" / "000.jpg")])
+    found.locator("#try-label").get_by_text("round").first.wait_for(timeout=30_000)
+    found.reload()
+    found.wait_for_selector("#try-files input[type=file]", state="attached")
+    found.locator("#try-model input").click()
+    found.get_by_role("option", name="my shapes").first.wait_for(timeout=30_000)  # a page that is opened anew offers it
+
+
+def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, tab):
+    found = open_page(tab, page)
+    found.get_by_role("tab", name="Review").click()
+    found.click("#review-find")
+    found.locator("#review-why").get_by_text("square/wrong.jpg").wait_for(timeout=60_000)
+    assert "Suggestion: disc" in found.locator("#review-why").inner_text()
+    found.keyboard.press("1")  # disc
+    found.locator("#review-told").get_by_text("1 changed").wait_for(timeout=30_000)
+
+    def label() -> str | None:
+        if not (photos / "metadata.csv").exists():
+            return None
+        with open(photos / "metadata.csv", newline="") as file:
+            return {row["file_name"]: row["label"] for row in csv.DictReader(file)}.get("square/wrong.jpg")
+
+    assert label() == "disc"
+    found.keyboard.press("u")
+    found.locator("#review-told").get_by_text("0 changed").wait_for(timeout=30_000)
+    assert label() == "square"
+    found.keyboard.press("1")
+    found.locator("#review-told").get_by_text("1 changed").wait_for(timeout=30_000)
+    found.reload()
+    found.wait_for_selector("#try-files input[type=file]", state="attached")
+    found.get_by_role("tab", name="Review").click()
+    found.locator("#review-told").get_by_text("1 changed").wait_for(timeout=30_000)
+    assert label() == "disc"
+    found.click("#review-retrain")
+    found.locator("#review-result").get_by_text("is ready").wait_for(timeout=60_000)
+    reviewed = [folder for folder, names, _ in _models(home) if "reviewed" in folder.name]
+    assert wordsight.load(reviewed[0]).info["pictures"] == {"disc": 9, "square": 8}
+
+
+def _models(home):
+    before = os.environ["WORDSIGHT_HOME"]
+    os.environ["WORDSIGHT_HOME"] = str(home)
+    try:
+        return wordsight.list_models()
+    finally:
+        os.environ["WORDSIGHT_HOME"] = before
+
+
+def test_a_person_compares_two_models(page, tab):
+    found = open_page(tab, page)
+    found.get_by_role("tab", name="Compare").click()
+    found.click("#compare-start")
+    found.locator("#compare-told").get_by_text("both say the same of").wait_for(timeout=60_000)
+    assert "17" in found.locator("#compare-told").inner_text()
+
+
+def test_programs_call_it_as_the_docs_say(page, other_shapes, tmp_path):
+    """Run the example of docs/app.md as it stands, but for its address and pictures."""
+    docs = (Path(__file__).parents[1] / "docs" / "app.md").read_text(encoding="utf-8")
+    code = docs.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 10
+    for name, kind in (("cat.jpg", "disc"), ("dog.jpg", "square")):
+        shutil.copy(other_shapes / kind / "000.jpg", tmp_path / name)
+    code = code.replace("http://127.0.0.1:7860", page)
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "cat.jpg disc" in process.stdout and "dog.jpg square" in process.stdout
+
+
+def call(root: str, name: str, data: list) -> tuple[str, object]:
+    answer = httpx.post(f"{root}gradio_api/call/{name}", json={"data": data, "session_hash": "test"}, timeout=60)
+    if answer.status_code != 200:
+        return str(answer.status_code), answer.text
+    lines = httpx.get(f"{root}gradio_api/call/{name}/{answer.json()['event_id']}", timeout=60).text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(("event: complete", "event: error")))
+    return lines[at].removeprefix("event: "), json.loads(lines[at + 1].removeprefix("data: ") or "null")
+
+
+def upload(root: str, name: str, data: bytes) -> httpx.Response:
+    return httpx.post(f"{root}gradio_api/upload", files=[("files", (name, data, "image/jpeg"))], timeout=60)
+
+
+def test_no_file_but_uploads_can_be_read(page, photos, shapes_model, home):
+    secret = home / "secret.txt"
+    secret.write_text("secret")
+    for path in ("/etc/passwd", str(secret), str(photos / "disc" / "000.jpg"), str(shapes_model / "wordsight.json"), "../../../etc/passwd", "pyproject.toml"):
+        for address in (f"gradio_api/file={path}", f"gradio_api/file=%2e%2e/%2e%2e{path}", f"file={path}", f"gradio_api/file/{path}", f"static/{path}"):
+            assert httpx.get(page + address, timeout=30).status_code in (403, 404), address
+        for file in (
+            {"path": path, "meta": {"_type": "gradio.FileData"}},
+            {"path": path},
+            {"url": f"file://{path}", "meta": {"_type": "gradio.FileData"}},
+            path,
+        ):
+            for name, data in (("predict", [[file], 0.5, ""]), ("predict", [file, 0.5, ""]), ("heatmap", [file, "", ""])):
+                kind, told = call(page, name, data)
+                assert kind in ("400", "error"), (file, told)
+    assert not [path for path in (home / "cache" / "uploads").rglob("*") if path.name in ("passwd", "secret.txt", "wordsight.json")]
+
+
+def test_pictures_are_uploaded_not_fetched(page):
+    for path in ("http://127.0.0.1:9/x.jpg", "https://example.org/x.jpg", "file:///etc/passwd", " HTTP://example.org/x.jpg", "a\0b", 7):
+        assert call(page, "predict", [[{"path": path, "meta": {"_type": "gradio.FileData"}}], 0.5, ""])[0] == "400"
+
+
+def test_what_the_page_does_not_use_is_not_there(page):
+    for path in (
+        "monitoring",
+        "gradio_api/proxy=http://example.org/",
+        "docs",
+        "openapi.json",
+        "login",
+        "gradio_api/deep_link",
+        "gradio_api/openapi.json",
+        "gradio_api/runs",
+    ):
+        assert httpx.get(page + path, timeout=30).status_code == 404, path
+    for path in (
+        "gradio_api/run/predict",
+        "gradio_api/api/predict",
+        "gradio_api/component_server",
+        "gradio_api/process_recording",
+        "gradio_api/vibe-edit",
+        "login",
+    ):
+        assert httpx.post(page + path, json={}, timeout=30).status_code == 404, path
+    assert httpx.request("DELETE", page, timeout=30).status_code == 404
+
+
+def test_only_the_documented_calls_have_names(page):
+    named = httpx.get(page + "gradio_api/info", timeout=30).json()["named_endpoints"]
+    assert set(named) == {"/predict", "/heatmap", "/models"}
+
+
+def test_other_sites_are_turned_away(page):
+    assert httpx.get(page, headers={"Host": "evil.example:80"}, timeout=30).status_code == 421
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert httpx.post(page + "gradio_api/upload", headers=headers, timeout=30).status_code == 403
+    answer = httpx.get(page, timeout=30)
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"] and answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_only_pictures_are_kept(page, home, other_shapes):
+    def kept() -> set[str]:
+        return {path.name for path in (home / "cache" / "uploads").rglob("*") if path.is_file()}
+
+    good = (other_shapes / "disc" / "000.jpg").read_bytes()
+    for name, data in (("a.jpg", b"#!/bin/sh"), ("b.jpg", b"<svg onload=alert(1)>"), ("c.html", b"<script>alert(1)</script>"), ("d.jpg", b"")):
+        answer = upload(page, name, data)
+        assert answer.status_code == 415 and "Only pictures" in answer.text and name not in kept()
+    mixed = httpx.post(f"{page}gradio_api/upload", files=[("files", ("ok.jpg", good)), ("files", ("bad.jpg", b"no"))], timeout=60)
+    assert mixed.status_code == 415 and not {"ok.jpg", "bad.jpg"} & kept()
+    assert upload(page, "large.jpg", good + bytes(page_guard.MAX_FILE)).status_code == 413 and "large.jpg" not in kept()
+    assert httpx.post(f"{page}gradio_api/upload", content=b"x", timeout=30).status_code == 400
+    assert httpx.post(f"{page}gradio_api/call/predict", content=b"x" * (page_guard.MAX_REQUEST + 1), timeout=30).status_code == 413
+    assert httpx.post(f"{page}gradio_api/call/predict", content=b"{", timeout=30).status_code == 400
+    assert httpx.post(f"{page}gradio_api/call/predict", content=b"[" * 100_000, timeout=30).status_code == 400
+    up = upload(page, "../../up.jpg", good)
+    assert up.status_code == 200 and Path(up.json()[0]).resolve().is_relative_to(home / "cache" / "uploads")
+
+
+def test_what_is_uploaded_is_predicted_and_what_is_broken_is_said(page, other_shapes):
+    good, bad = (other_shapes / "disc" / "000.jpg").read_bytes(), b"\xff\xd8\xff\xe0" + bytes(50)
+    paths = [upload(page, name, data).json()[0] for name, data in (("good.jpg", good), ("bad.jpg", bad))]
+    kind, told = call(page, "predict", [[{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths], 0.5, ""])
+    assert kind == "complete" and [answer["label"] for answer in told[0]] == ["disc", None] and told[0][1]["error"]
+    assert set(told[0][0]) == {"file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error"}
+    for data in ([[], 7, ""], [[{"path": paths[0], "meta": {"_type": "gradio.FileData"}}], 0.5, "../../etc"]):
+        assert call(page, "predict", data)[0] == "error" or data[1] != 7
+
+
+def test_elsewhere_a_token_is_demanded(home, shapes_model):
+    with served("-m", shapes_model, "--host", "0.0.0.0", WORDSIGHT_HOME=str(home), WORDSIGHT_TOKEN="s3cret") as (address, _):
+        root = address.partition("?")[0].replace("localhost", "127.0.0.1")
+        assert address.endswith("/?token=s3cret")
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "wordsight-token=wrong"}, {"Cookie": 'a="'}):
+            for path in ("", "config", "gradio_api/info", "?token=wrong"):
+                assert httpx.get(root + path, headers=headers, timeout=30).status_code == 401
+        assert httpx.get(root + "config", headers={"Authorization": "Bearer s3cret"}, timeout=30).status_code == 200
+        with httpx.Client(timeout=30) as client:
+            entered = client.get(root + "?token=s3cret")
+            assert entered.status_code == 303 and "HttpOnly" in entered.headers["set-cookie"] and "SameSite=Strict" in entered.headers["set-cookie"]
+            assert client.get(root).status_code == 200
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(home, shapes_model):
+    with served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (_, process):
+        folders = set((home / "cache" / "uploads").iterdir())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+        assert len(set((home / "cache" / "uploads").iterdir())) == len(folders) - 1
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_what_a_killed_page_left_goes_with_the_next(tmp_path, monkeypatch):
+    from wordsight.page_server import uploads_folder
+
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path))
+    left = tmp_path / "cache" / "uploads" / "dead"
+    left.mkdir(parents=True)
+    (left / "a.jpg").write_bytes(b"x")
+    with uploads_folder() as first, uploads_folder() as second:
+        assert first.is_dir() and second.is_dir() and not left.exists()
+    assert not first.exists() and not second.exists()
+
+
+def through(guard: Guard, path: str, messages: list, method: str = "POST", headers: tuple = ()) -> list[dict]:
+    """Send messages through a guard; None falls silent for good."""
+    sent, waiting = [], list(messages)
+
+    async def receive():
+        if waiting and waiting[0] is None:
+            await asyncio.sleep(60)
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1:1"), *headers]}
+    with ThreadPoolExecutor(1) as aside:  # Playwright leaves an event loop running in this thread
+        aside.submit(lambda: asyncio.run(guard(scope, receive, send))).result()
+    return sent
+
+
+async def reads_all(scope, receive, send):
+    """An application that reads an upload to its end."""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise RuntimeError("the client went away")
+        if not message.get("more_body"):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"[]"})
+
+
+def test_a_slow_upload_and_too_large_ones_are_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_guard, "PAUSE_S", 0.2)
+    monkeypatch.setattr(page_guard, "MAX_UPLOAD", 1000)
+    guard = Guard(reads_all, {"127.0.0.1"}, None, tmp_path)
+    part = {"type": "http.request", "body": b"x" * 400, "more_body": True}
+    assert through(guard, UPLOAD, [part, None])[0]["status"] == 408
+    assert through(guard, UPLOAD, [part, part, part])[0]["status"] == 413
+    assert through(guard, UPLOAD, [part, {**part, "more_body": False}])[0]["status"] == 200
+    monkeypatch.setattr(page_guard, "REQUEST_S", 0.0)
+    assert through(guard, UPLOAD, [part, None])[0]["status"] == 408
+    assert guard._uploading == 0
+
+
+def test_a_full_disk_and_too_many_at_once_are_told(tmp_path, monkeypatch):
+    guard = Guard(reads_all, {"127.0.0.1"}, None, tmp_path)
+    guard._uploading = page_guard.UPLOADS_AT_ONCE
+    whole = {"type": "http.request", "body": b"x"}
+    assert through(guard, UPLOAD, [whole])[0]["status"] == 429
+    guard._uploading = 0
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a.jpg").write_bytes(bytes(100))
+    monkeypatch.setattr(page_guard, "MAX_KEPT", 10)
+    assert through(guard, UPLOAD, [whole])[0]["status"] == 507
+
+
+def test_parts_of_uploads_that_broke_off_are_forgotten(tmp_path):
+    (tmp_path / "part").write_bytes(bytes(100))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "a.jpg").write_bytes(bytes(10))
+    os.utime(tmp_path / "part", (1, 1))
+    os.utime(tmp_path / "whole" / "a.jpg", (1, 1))
+    page_guard._kept_bytes(tmp_path)
+    assert not (tmp_path / "part").exists() and (tmp_path / "whole" / "a.jpg").exists()
+
+
+def test_wrong_requests_are_one_sentence(cli):
+    for arguments, part in ((("-m", "none"), "No such model"), (("--data", "none"), "No such folder"), (("--port", "99999"), "between 1 and 65535")):
+        process = cli("app", *arguments)
+        assert process.returncode == 2 and part in process.stderr and "Traceback" not in process.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = cli("app", "--port", str(taken.getsockname()[1]))
+        assert process.returncode == 2 and "Choose another with --port" in process.stderr
+
+
+def test_without_the_extra_one_sentence_says_how_to_get_it(cli_here, monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "gradio" else real(name, *rest))
+    process = cli_here("app")
+    assert process.returncode == 2 and "pip install 'wordsight[app]'" in process.stderr
