@@ -264,7 +264,7 @@ def test_what_the_page_does_not_use_is_not_there(page):
     ):
         assert httpx.get(page + path, timeout=30).status_code == 404, path
     for path in (
-        "gradio_api/run/predict",
+        "gradio_api/run/other",
         "gradio_api/api/predict",
         "gradio_api/component_server",
         "gradio_api/process_recording",
