@@ -17,12 +17,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
 
 NAMES = ["a.jpg", "../../../etc/cron.d/x.jpg", "a\x00b.jpg", "<img src=x onerror=alert(1)>.png", "a" * 300 + ".jpg", ".htaccess", "CON.jpg", "é.jpg"]
 OTHERS = [b"#!/bin/sh\nrm -rf /\n", b"<html><script>alert(1)</script>", b"\x7fELF" + bytes(500), b"PK\x03\x04" + bytes(300), b"%!PS-Adobe\n(x) run"]
+A_PART = 500
 SERVE = "import sys, wordsight; wordsight.app(sys.argv[1], port=int(sys.argv[2]), say=lambda line: print(line, flush=True))"
 
 
@@ -100,7 +102,7 @@ def hostile(kind: int, rng: random.Random, photo: bytes) -> tuple[str, bytes]:
     return name, b"\xff\xd8\xff\xe0" + rng.randbytes(2 << 20)  # large, and nothing in it
 
 
-async def attack(root: str, photo: bytes, count: int) -> dict[str, int]:
+async def attack(root: str, photo: bytes, count: int, first: int = 0) -> dict[str, int]:
     """Send hostile uploads, some of them slowly or broken off, and have what is let in predicted."""
     said: dict[str, int] = {}
     gate = asyncio.Semaphore(16)
@@ -121,7 +123,7 @@ async def attack(root: str, photo: bytes, count: int) -> dict[str, int]:
             said[said_now] = said.get(said_now, 0) + 1
 
     async with httpx.AsyncClient(timeout=120) as client:
-        await asyncio.gather(*(one(number, client) for number in range(count)))
+        await asyncio.gather(*(one(number, client) for number in range(first, first + count)))
     return said
 
 
@@ -186,11 +188,15 @@ def main() -> None:
             home = Path(os.environ["WORDSIGHT_HOME"])
             photo = next(Path(told.photos).rglob("*.jpg")).read_bytes()
             asyncio.run(attack(root, photo, 200))  # until memory is as it will be
-            before, outside = memory(process), files_below(home) - files_below(home / "cache" / "uploads")
-            said = asyncio.run(attack(root, photo, told.hostile))
+            outside = files_below(home) - files_below(home / "cache" / "uploads")
+            said: Counter[str] = Counter()
+            sizes = [memory(process)]
+            for part in range(told.hostile // A_PART):
+                said.update(asyncio.run(attack(root, photo, A_PART, A_PART * part)))
+                sizes.append(memory(process))
             new = files_below(home) - files_below(home / "cache" / "uploads") - outside
-            print(f"{told.hostile} hostile uploads: {said}; new files: {len(new)}; alive: {process.poll() is None}")
-            print(f"memory {before:.0f} -> {memory(process):.0f} MiB")
+            print(f"{said.total()} hostile uploads: {dict(said)}; new files: {len(new)}; alive: {process.poll() is None}")
+            print(f"memory, every {A_PART}: {', '.join(f'{size:.0f}' for size in sizes)} MiB")
             answers = asyncio.run(_once(root, photo))
             print(f"afterwards it says of a photo: {answers[0]['label']} {answers[0]['probability']}")
     finally:

@@ -54,7 +54,7 @@ LAYERS = [
         "exported_network",
         "quantization",
     },
-    {"evaluation_report", "finetuning", "evaluation_folder", "detecting", "box_recipe", "videos", "exporting"},
+    {"evaluation_report", "box_report", "finetuning", "evaluation_folder", "detecting", "box_recipe", "videos", "exporting"},
     {"training", "evaluation", "box_evaluation"},
     {"routes", "doctor", "review"},
     {"demo", "workshop"},

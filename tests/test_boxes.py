@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -184,6 +185,9 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
     assert found["boxes"]["box head"]["mean_iou"]["value"] > found["boxes"]["median box"]["mean_iou"]["value"]
     assert found["median_of"] == "the boxes learned from" and set(found["average_precision"]) == {"0.3", "0.5", "0.5:0.95"}
     assert (tmp_path / "report" / "boxes.json").exists()
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    worst = re.findall(r", IoU (\d\.\d\d)</bdi>", page)
+    assert len(worst) == 12 == page.count("data-true-box=") == page.count("data-box=") and worst == sorted(worst)
     with Image.open(tmp_path / "report" / "boxes.png") as image:
         assert image.size[0] > 300
     with open(tmp_path / "report" / "boxes.csv", newline="") as file:

@@ -15,6 +15,7 @@ import numpy as np
 from . import __version__, metrics
 from .annotations import Annotated, read_boxes
 from .box_metrics import IOUS, box_accuracy, max_box_acc, max_box_acc_v2, paired_iou
+from .box_report import BoxReport
 from .boxes import mask_to_boxes, scale_box
 from .classifier import Classifier, Progress, load
 from .detecting import Windows, detect_picture
@@ -165,12 +166,13 @@ def evaluate_boxes(
     windows.check()
     looking.check(classifier.backbone)
     embedder = Embedder(classifier.backbone, engine, dtype)
+    report = None if target is None else BoxReport(target)
     looked: list[_Looked] = []
     unreadable: list[tuple[str, str]] = []
 
     def job(picture: Annotated) -> _Looked | tuple[str, str]:
         try:
-            return _look(picture, classifier, embedder, windows if detections else None, looking)
+            return _look(picture, classifier, embedder, windows if detections else None, looking, report)
         except UnreadableImage as error:
             return picture.file.name, str(error)
 
@@ -182,18 +184,21 @@ def evaluate_boxes(
                 unreadable.append(one)
             if progress:
                 progress(done, len(tested), "pictures")
+        if not looked:
+            raise InvalidArgument(f"None of the {len(tested)} pictures can be read; the first: '{unreadable[0][0]}': {unreadable[0][1]}.")
+        kinds, median_of = _measure(looked, classifier)
+        unknown = sorted({box.label for one in looked for box in one.picture.boxes} - set(classifier.class_names))
+        path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
+        objects = sum(len(one.picture.boxes) for one in looked)
+        ap = average_precision([(one.picture, one.detections) for one in looked], _wanted(classifier)) if detections else {}
+        result = BoxEvaluation(found.source, path, target, len(looked), objects, kinds, median_of, ap, unknown, found.skipped, unreadable)
+        if target is not None and report is not None:
+            write_files(target, _files(result, looked))
+            report.write(result)
     finally:
         embedder.cache.close()
-    if not looked:
-        raise InvalidArgument(f"None of the {len(tested)} pictures can be read; the first: '{unreadable[0][0]}': {unreadable[0][1]}.")
-    kinds, median_of = _measure(looked, classifier)
-    unknown = sorted({box.label for one in looked for box in one.picture.boxes} - set(classifier.class_names))
-    path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
-    objects = sum(len(one.picture.boxes) for one in looked)
-    ap = average_precision([(one.picture, one.detections) for one in looked], _wanted(classifier)) if detections else {}
-    result = BoxEvaluation(found.source, path, target, len(looked), objects, kinds, median_of, ap, unknown, found.skipped, unreadable)
-    if target is not None:
-        write_files(target, _files(result, looked))
+        if report is not None:
+            report.close()
     return result
 
 
@@ -247,7 +252,7 @@ def _wanted(model: Classifier) -> list[str]:
     return [name for index, name in enumerate(model.class_names) if index != model.catch_all]
 
 
-def _look(picture: Annotated, model: Classifier, embedder: Embedder, windows: Windows | None, looking: Looking) -> _Looked:
+def _look(picture: Annotated, model: Classifier, embedder: Embedder, windows: Windows | None, looking: Looking, report: BoxReport | None) -> _Looked:
     data = read(picture.file)[0]
     photo = decode(data)
     height, width = photo.size
@@ -268,6 +273,8 @@ def _look(picture: Annotated, model: Classifier, embedder: Embedder, windows: Wi
     found = [] if windows is None else detect_picture(data, model, embedder, LEAST, windows).detections
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
+    if report is not None:
+        report.keep(picture, str(prediction.top_label), predicted, photo, prediction.map)
     return _Looked(picture, str(prediction.top_label), predicted, head, largest, best, at_default, detections)
 
 

@@ -37,6 +37,7 @@ class Card:
         foreign: whether it shows none of the classes, so that any label is wrong.
         likeliest: (class, probability) of the first few.
         box: (x_min, y_min, x_max, y_max), 0–1 of width and height, or None.
+        true_box: the annotated one, likewise.
         link: relative address of a larger drawing, or None.
         picture: JPEG, base64; "" where the picture can't be shown.
         size: (height, width) of that, in pixels.
@@ -55,6 +56,7 @@ class Card:
     foreign: bool = False
     likeliest: tuple[tuple[str, float], ...] = ()
     box: tuple[float, ...] | None = None
+    true_box: tuple[float, ...] | None = None
     link: str | None = None
     picture: str = ""
     size: tuple[int, int] = (0, 0)

@@ -151,7 +151,7 @@ def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
     if result.unknown:
         print(f"Classes that the model doesn't know, left out of the AP: {', '.join(result.unknown)}.")
     if result.output is not None:
-        print(f"Report: {printable(result.output)}/boxes.json, boxes.csv, boxes.png (truth beside prediction)")
+        print(f"Report: {printable(result.output)}/report.html (open it in a browser), boxes.json, boxes.csv, boxes.png")
     _say_some("Not used", result.skipped, "boxes.json")
     _say_some("Unreadable", result.unreadable, "boxes.json")
     raise typer.Exit(1 if missing else 0)

@@ -31,16 +31,17 @@
     context.putImageData(pixels, 0, 0);
     return canvas;
   };
-  const boxOf = (card) => {
-    const [left, top, right, bottom] = card.dataset.box.split(" ").map(Number);
-    const box = made("span", null, undefined, "box");
+  const boxOf = (sides, name) => {
+    const [left, top, right, bottom] = sides.split(" ").map(Number);
+    const box = made("span", null, undefined, name);
     Object.assign(box.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%` });
     return box;
   };
   const dress = (card, frame, on) => {
     for (const old of frame.querySelectorAll(".heat, .box")) old.remove();
     if (on && card.dataset.heat) frame.append(heatOf(card));
-    if (on && card.dataset.box && !card.classList.contains("silent")) frame.append(boxOf(card));
+    if (on && card.dataset.box && !card.classList.contains("silent")) frame.append(boxOf(card.dataset.box, "box"));
+    if (on && card.dataset.trueBox) frame.append(boxOf(card.dataset.trueBox, "box true"));
   };
   const framed = (card) => {
     const image = card.querySelector("img");
