@@ -21,7 +21,7 @@ test: install
 
 # The browser that tests of pages need; without it they are skipped.
 browser:
-	command -v chromium || command -v google-chrome || apt-get install --yes chromium
+	command -v chromium || command -v google-chrome || apt-get install --yes chromium || (apt-get update && apt-get install --yes chromium)
 
 check: install
 	$(BIN)/ruff check src tests scripts benchmarks
