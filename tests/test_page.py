@@ -296,8 +296,13 @@ def test_only_pictures_are_kept(page, home, other_shapes):
     for name, data in (("a.jpg", b"#!/bin/sh"), ("b.jpg", b"<svg onload=alert(1)>"), ("c.html", b"<script>alert(1)</script>"), ("d.jpg", b"")):
         answer = upload(page, name, data)
         assert answer.status_code == 415 and "Only pictures" in answer.text and name not in kept()
-    mixed = httpx.post(f"{page}gradio_api/upload", files=[("files", ("ok.jpg", good)), ("files", ("bad.jpg", b"no"))], timeout=60)
-    assert mixed.status_code == 415 and not {"ok.jpg", "bad.jpg"} & kept()
+    assert upload(page, "ok.jpg", good).status_code == 200
+    both = [("files", ("ok.jpg", good)), ("files", ("bad.jpg", b"no picture"))]
+    mixed = httpx.post(f"{page}gradio_api/upload", files=both, timeout=60)
+    assert mixed.status_code == 200 and [Path(path).stat().st_size for path in mixed.json()] == [len(good), 0]
+    files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in mixed.json()]
+    told = call(page, "predict", [files, 0.5, ""])[1][0]
+    assert [(answer["file_name"], answer["label"]) for answer in told] == [("ok.jpg", "disc"), ("bad.jpg", None)] and told[1]["error"]
     assert upload(page, "large.jpg", good + bytes(page_guard.MAX_FILE)).status_code == 413 and "large.jpg" not in kept()
     assert httpx.post(f"{page}gradio_api/upload", content=b"x", timeout=30).status_code == 400
     assert httpx.post(f"{page}gradio_api/call/predict", content=b"x" * (page_guard.MAX_REQUEST + 1), timeout=30).status_code == 413
@@ -318,26 +323,108 @@ def test_what_is_uploaded_is_predicted_and_what_is_broken_is_said(page, other_sh
 
 
 def test_elsewhere_a_token_is_demanded(home, shapes_model):
-    with served("-m", shapes_model, "--host", "0.0.0.0", WORDSIGHT_HOME=str(home), WORDSIGHT_TOKEN="s3cret") as (address, _):
+    with served("-m", shapes_model, "--host", "0.0.0.0", WORDSIGHT_HOME=str(home), WORDSIGHT_TOKEN="ab+c/d=&x%41;q") as (address, _):
         root = address.partition("?")[0].replace("localhost", "127.0.0.1")
-        assert address.endswith("/?token=s3cret")
+        assert address.endswith("/?token=ab%2Bc%2Fd%3D%26x%2541%3Bq")
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "wordsight-token=wrong"}, {"Cookie": 'a="'}):
             for path in ("", "config", "gradio_api/info", "?token=wrong"):
                 assert httpx.get(root + path, headers=headers, timeout=30).status_code == 401
-        assert httpx.get(root + "config", headers={"Authorization": "Bearer s3cret"}, timeout=30).status_code == 200
+        assert httpx.get(root + "config", headers={"Authorization": "Bearer ab+c/d=&x%41;q"}, timeout=30).status_code == 200
         with httpx.Client(timeout=30) as client:
-            entered = client.get(root + "?token=s3cret")
+            entered = client.get(root + "?" + address.partition("?")[2])
             assert entered.status_code == 303 and "HttpOnly" in entered.headers["set-cookie"] and "SameSite=Strict" in entered.headers["set-cookie"]
             assert client.get(root).status_code == 200
 
 
-def test_ctrl_c_ends_it_and_leaves_nothing(home, shapes_model):
-    with served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (_, process):
+def test_ctrl_c_ends_it_and_leaves_nothing(home, shapes_model, chromium):
+    with served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (address, process):
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_selector("#try-files input[type=file]", state="attached")
         folders = set((home / "cache" / "uploads").iterdir())
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130)
+        assert process.wait(20) == 0
+        context.close()
         assert len(set((home / "cache" / "uploads").iterdir())) == len(folders) - 1
-        assert "Traceback" not in process.stderr.read()
+        assert process.stderr.read().strip() == "Closed."
+
+
+def test_connections_that_say_nothing_keep_nobody_out(home, shapes_model):
+    with served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (address, _), contextlib.ExitStack() as stack:
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        for _ in range(700):
+            one = stack.enter_context(socket.socket())
+            one.connect(("127.0.0.1", port))
+            with contextlib.suppress(OSError):
+                one.send(b"GET / HTTP/1.1\r\n")
+        for _ in range(40):  # until they have been silent for too long
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(address, timeout=5).status_code == 200:
+                    break
+            time.sleep(1)
+        assert httpx.get(address, timeout=5).status_code == 200
+
+
+def test_a_token_that_can_not_be_typed_is_refused(cli):
+    for token in ("short", "with blanks in it", "ümläut-tokens"):
+        process = cli("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
+        assert process.returncode == 2 and "WORDSIGHT_TOKEN must have" in process.stderr
+
+
+def test_names_that_are_no_text_can_be_reviewed_and_compared(shapes_model, tmp_path, monkeypatch):
+    import orjson
+
+    from wordsight import page_review
+    from wordsight.page_parts import readable
+    from wordsight.review import Doubt
+
+    doubt = Doubt("dog/wr\udcff\udcfeong.jpg", "suspicious", "d\udcff", "cat", None, "duplicate: \udcff")
+    orjson.dumps([page_review._described(doubt, ("d\udcff", None), 0, 1), readable(doubt.file_name)])
+
+
+def test_models_are_chosen_by_name_and_never_overwritten(home, shapes_model, shapes, other_shapes, tmp_path, monkeypatch):
+    from wordsight import workshop as module
+    from wordsight.workshop import Workshop
+
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("wordsight.workshop.OPEN_MODELS", 1)
+    shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
+    shop = Workshop(shapes_model)
+    dropped = {kind: sorted((other_shapes / kind).iterdir()) for kind in ("disc", "square")}
+    for name in ("../up", "", ".", "a/b", "x" * 81, "registered", "-m"):
+        with pytest.raises(wordsight.InvalidArgument):
+            shop.train_dropped(name, dropped)
+    with pytest.raises(wordsight.InvalidArgument, match="1 to 80"):
+        shop.train_dropped("good", {"../up": dropped["disc"], "square": dropped["square"]})
+    with pytest.raises(wordsight.InvalidArgument, match="at least 2"):
+        shop.train_dropped("good", {"disc": dropped["disc"][:1], "square": dropped["square"]})
+    assert not (module.pictures_folder() / "page" / "good").exists()  # a refusal leaves the name free
+    made = shop.train_dropped("good", dropped)
+    before = (module.models_folder() / "good" / "model.safetensors").read_bytes()
+    with pytest.raises(wordsight.InvalidArgument, match="taken already"):
+        shop.train_dropped("good", {kind: files[:3] for kind, files in dropped.items()})
+    assert (module.models_folder() / "good" / "model.safetensors").read_bytes() == before
+    for name in ("../../etc", str(shapes_model), "good"):
+        with pytest.raises(wordsight.InvalidArgument, match="There is no model"):
+            shop.viewer(name)
+    first = shop.viewer(made)
+    assert shop.viewer(made) is first and len(shop._open) == 1
+    wordsight.train(shapes, module.models_folder() / "good", positive="disc")
+    fresh = next(name for name in shop.models() if name.startswith("good"))
+    assert shop.viewer(fresh).model.class_names == ["disc", "not_disc"]  # trained anew, read anew
+
+
+def test_only_what_was_uploaded_reaches_the_model(tmp_path, monkeypatch):
+    import gradio as gr
+
+    from wordsight.page_parts import uploaded
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    assert uploaded([str(tmp_path / "uploads" / "a.jpg")]) and uploaded(None) == []
+    for path in ("/etc/passwd", str(tmp_path / "uploads" / ".." / "x.jpg")):
+        with pytest.raises(gr.Error):
+            uploaded([path])
 
 
 def test_what_a_killed_page_left_goes_with_the_next(tmp_path, monkeypatch):
@@ -352,7 +439,7 @@ def test_what_a_killed_page_left_goes_with_the_next(tmp_path, monkeypatch):
     assert not first.exists() and not second.exists()
 
 
-def through(guard: Guard, path: str, messages: list, method: str = "POST", headers: tuple = ()) -> list[dict]:
+def through(guard: Guard, path: str, messages: list, method: str = "POST", headers: tuple = (), kind: str = "http") -> list[dict]:
     """Send messages through a guard; None falls silent for good."""
     sent, waiting = [], list(messages)
 
@@ -364,7 +451,7 @@ def through(guard: Guard, path: str, messages: list, method: str = "POST", heade
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1:1"), *headers]}
+    scope = {"type": kind, "method": method, "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1:1"), *headers]}
     with ThreadPoolExecutor(1) as aside:  # Playwright leaves an event loop running in this thread
         aside.submit(lambda: asyncio.run(guard(scope, receive, send))).result()
     return sent
@@ -395,6 +482,19 @@ def test_a_slow_upload_and_too_large_ones_are_ended(tmp_path, monkeypatch):
     assert guard._uploading == 0
 
 
+def test_sockets_of_other_kinds_are_closed_and_answers_to_uploads_are_plain(tmp_path):
+    seen = []
+
+    async def application(scope, receive, send):
+        seen.append(dict(scope["headers"]))
+        await reads_all(scope, receive, send)
+
+    guard = Guard(application, {"127.0.0.1"}, None, tmp_path)
+    assert through(guard, "/", [], kind="websocket") == [{"type": "websocket.close", "code": 1008}] and not seen
+    assert through(guard, UPLOAD, [{"type": "http.request", "body": b"x"}], headers=((b"accept-encoding", b"br"),))[0]["status"] == 200
+    assert b"accept-encoding" not in seen[0]
+
+
 def test_a_full_disk_and_too_many_at_once_are_told(tmp_path, monkeypatch):
     guard = Guard(reads_all, {"127.0.0.1"}, None, tmp_path)
     guard._uploading = page_guard.UPLOADS_AT_ONCE
@@ -404,6 +504,12 @@ def test_a_full_disk_and_too_many_at_once_are_told(tmp_path, monkeypatch):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "a.jpg").write_bytes(bytes(100))
     monkeypatch.setattr(page_guard, "MAX_KEPT", 10)
+    assert through(guard, UPLOAD, [whole])[0]["status"] == 507
+    monkeypatch.undo()
+    guard._measured = -100.0
+    assert through(guard, UPLOAD, [whole])[0]["status"] == 200
+    monkeypatch.setattr(page_guard, "LEAST_FREE", 1 << 60)
+    guard._measured = -100.0
     assert through(guard, UPLOAD, [whole])[0]["status"] == 507
 
 

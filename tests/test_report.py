@@ -14,6 +14,8 @@ import wordsight
 from conftest import draw_shape, serious, write_shapes
 from wordsight.gallery import A_PAGE, Card, Gallery
 from wordsight.report import Link, Outcomes, Report, Section, check_report_target, fate, render, write_report
+from wordsight.results import Prediction
+from wordsight.results_report import prediction_card
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
@@ -116,6 +118,35 @@ def test_mistakes_come_first_and_others_are_counted_apart(evaluated):
     assert "truth: square" in text and "Risk and coverage" in text
 
 
+def test_of_one_class_against_the_rest_others_may_be_called_the_rest(shapes, other_shapes, tmp_path):
+    model = wordsight.train(shapes, tmp_path / "m", positive="disc")
+    (tmp_path / "none").mkdir()
+    for i in range(4):
+        draw_shape("square", 40 + i)[0].save(tmp_path / "none" / f"{i}.jpg")
+    result = wordsight.evaluate(other_shapes, model, tmp_path / "r", threshold=0.5, others=tmp_path / "none")
+    outcomes = numbers(text_of(result))["outcomes"]
+    assert outcomes["others"] == 4 and len(outcomes["p"]) == result.total + 4
+    labelled = [p >= 0.5 and s == "0" for p, s in zip(outcomes["p"], outcomes["stranger"], strict=True)]
+    own = [said for said, foreign in zip(labelled, outcomes["foreign"], strict=True) if foreign == "0"]
+    wrong = sum(said and f == "1" and r == "0" for said, f, r in zip(labelled, outcomes["foreign"], outcomes["right"], strict=True))
+    assert (sum(own), wrong) == (result.accepted, result.others.labelled)
+
+
+@pytest.mark.parametrize("exact", [0.9989080429077148, 0.5000004, 0.4999996, 0.99999994])
+def test_a_threshold_that_is_a_pictures_own_probability_lets_it_in(exact):
+    for label, threshold in (("cat", exact), (None, float(np.nextafter(exact, 2)))):
+        said = Prediction("a.jpg", label, "cat", round(exact, 6), {"cat": round(exact, 6), "dog": round(1 - exact, 6)})
+        outcomes = Outcomes(["cat", "dog"], threshold)
+        card = prediction_card(said, threshold, (10, 10))
+        outcomes.add(card, 0)
+        page = render(Report("t", ["s"], "a", outcomes=outcomes), [card]).decode()
+        data = numbers(page)
+        shown = float(re.search(r'data-p="([^"]*)"', page)[1])
+        assert (
+            (data["outcomes"]["p"][0] >= data["threshold"]) == (shown >= data["threshold"]) == (label is not None) == (fate(card, threshold)[0] == "labelled")
+        )
+
+
 def test_cleaning_shows_what_and_why(tmp_path):
     data = write_shapes(tmp_path / "set", 8)
     shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
@@ -179,7 +210,7 @@ def test_text_is_never_markup(tmp_path):
     bad = "</script><script>alert(1)</script>\"'><b>"
     section = Section(bad, [bad], (bad, bad), [[bad, bad], [Link(bad, "javascript:alert(1)"), 1]])
     outcomes = Outcomes([bad], 0.5)
-    card = Card(bad, bad, bad, bad, 0.9, bad, likeliest=((bad, 0.9),), link=bad, truth=bad)
+    card = Card(bad, bad, bad, bad, 0.9, bad, likeliest=((bad, 0.9),), link=bad, right=True)
     outcomes.add(card, 0)
     page = render(Report(bad, [bad], bad, [section], [(f"group:{bad}", bad)], outcomes), [card]).decode()
     assert page.count("<script") == 2 and "<b>" not in page.replace("<b aria", "") and "javascript:" not in page
@@ -194,8 +225,8 @@ def test_names_that_are_no_text_are_shown_all_the_same(tmp_path):
 def test_fate_agrees_with_what_was_decided():
     card = Card("a", "cat", "cat", probability=0.9, top="cat")
     assert fate(card, 0.9) == ("labelled", "") and fate(card, 0.91)[0] == "silent" and fate(card, None)[0] == "silent"
-    assert fate(Card("a", "cat", "cat", probability=0.9, top="cat", truth="dog"), 0.5)[0] == "wrong"
-    assert fate(Card("a", "cat", "cat", probability=0.9, top="cat", truth="cat", stranger=True), 0.5) == ("silent", "resembles none")
+    assert fate(Card("a", "cat", "cat", probability=0.9, top="cat", right=False), 0.5)[0] == "wrong"
+    assert fate(Card("a", "cat", "cat", probability=0.9, top="cat", right=True, stranger=True), 0.5) == ("silent", "resembles none")
 
 
 def test_a_folder_that_holds_no_report_is_fine(tmp_path):

@@ -159,7 +159,8 @@ class Classifier:
         found = find_pictures(sources, exclude=folder)
         if folder is not None:
             refuse_photos_among_results(found.pictures, folder, RESULT_FOLDERS)
-            check_report_target(folder)
+            if pictures:
+                check_report_target(folder)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
         writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None, sources)

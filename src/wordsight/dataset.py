@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import functools
 import glob
+import itertools
+import logging
 import os
+import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from .home import expand
 from .images import looks_like_picture
 from .vocabulary import fold
 
+log = logging.getLogger("wordsight")
 MARKERS = {".wordsight-results", ".wordsight-detections", ".wordsight-recognition", ".wordsight-frames"}  # list folders of drawings beside them
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
@@ -193,11 +197,13 @@ def _read_metadata(root: Path) -> LabelledSet:
     listed = _read_csv(root / "metadata.csv")
     present = [picture for picture in listed if picture.path.is_file()]
     names = _listed_names(root / "metadata.csv")
+    if len(names) > len({picture.name for picture in listed}):
+        log.info("Left out: %d pictures that 'metadata.csv' lists without a label.", len(names) - len({picture.name for picture in listed}))
     if not present:
         return LabelledSet(listed, [])
     found = Found()
     for label in sorted({str(picture.label) for picture in listed}):
-        if (root / label).is_dir():
+        if label not in (".", "..") and "/" not in label and os.sep not in label and (root / label).is_dir():  # a folder of the set, no other
             _walk(root / label, label + "/", found)
     added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
     there = {picture.name for picture in present}
@@ -208,7 +214,8 @@ def _read_metadata(root: Path) -> LabelledSet:
 def _listed_names(path: Path) -> set[str]:
     """Return all names that a table lists, with a label or, as a person rejected them, without."""
     at = _csv_columns(path).index("file_name")
-    return {cells[at] for cells in _csv_rows(path) if len(cells) > at}
+    rows = itertools.islice(_csv_rows(path), 1, None)
+    return {posixpath.normpath(cells[at]) for cells in rows if len(cells) > at and cells[at]}
 
 
 def _csv_columns(path: Path) -> list[str]:

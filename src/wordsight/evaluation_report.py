@@ -65,9 +65,7 @@ class EvaluationReport:
         # A model of one thing against the rest may say of a stranger that it is the rest.
         wrong = index != self._model.catch_all if foreign else file.label != card.top
         note = "" if not (wrong or foreign) else f"shows {NONE}" if foreign else f"truth: {file.label}"
-        card = replace(card, truth=NONE if foreign else file.label, foreign=foreign and wrong, note=note, group=NONE if foreign else card.top)
-        if foreign and not wrong:
-            card = replace(card, truth=card.top)
+        card = replace(card, right=not wrong, foreign=foreign, note=note, group=NONE if foreign else card.top)
         self._gallery.add(card, (not wrong, prediction.label is None, index, -(card.probability or 0.0)))
         with self._lock:
             self._outcomes.add(card, index)

@@ -32,7 +32,7 @@ class Card:
         note: more of it, "" for nothing.
         probability: of the likeliest class, 0–1; None where no model spoke.
         top: the likeliest class.
-        truth: the true class, or None where it isn't known.
+        right: whether the likeliest class is the true one, or, of a foreign picture, does no harm; None where the truth isn't known.
         stranger: whether it is refused whatever its probability.
         foreign: whether it shows none of the classes, so that any label is wrong.
         likeliest: (class, probability) of the first few.
@@ -51,7 +51,7 @@ class Card:
     note: str = ""
     probability: float | None = None
     top: str = ""
-    truth: str | None = None
+    right: bool | None = None
     stranger: bool = False
     foreign: bool = False
     likeliest: tuple[tuple[str, float], ...] = ()

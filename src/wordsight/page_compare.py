@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from .page_parts import plain, refused, shown, telling
+from .page_parts import plain, readable, refused, shown, telling
 from .results import Prediction
 from .workshop import Workshop, find_one
 
@@ -43,7 +43,7 @@ def add_compare(workshop: Workshop) -> list[gr.Dropdown]:
         given = [sum(prediction.label is not None for prediction in side) for side in zip(*[(a, b) for _, a, b in rows], strict=True)] or [0, 0]
         told += f"Labels given: {given[0]} by {plain(one)}, {given[1]} by {plain(other)}."
         pictures = [(image, f"{_said(a)} | {_said(b)}") for name, a, b in apart[:SHOWN] if (image := shown(find_one(workshop.book, name))) is not None]
-        return told, pictures, [[name, _said(a), a.probability, _said(b), b.probability] for name, a, b in rows[:ROWS]]
+        return told, pictures, [[readable(name), _said(a), a.probability, _said(b), b.probability] for name, a, b in rows[:ROWS]]
 
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "train"}
     start.click(compare, [first, second, threshold], [told, gallery, table], **private)
@@ -51,4 +51,4 @@ def add_compare(workshop: Workshop) -> list[gr.Dropdown]:
 
 
 def _said(prediction: Prediction) -> str:
-    return prediction.label if prediction.label is not None else f"no label (best guess {prediction.top_label})"
+    return readable(prediction.label) if prediction.label is not None else f"no label (best guess {prediction.top_label})"

@@ -6,6 +6,7 @@ Pure ASGI, so it sees every byte before the page's framework does. It lets throu
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import json
 import os
@@ -13,7 +14,6 @@ import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -102,17 +102,13 @@ class Guard:
         return None
 
     def _may_enter(self, scope: Message, headers: dict[str, str]) -> bool:
-        shown = [headers.get("authorization", "").removeprefix("Bearer "), _query(scope).get("token", "")]
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-            shown.append(cookie.value if cookie else "")
-        except CookieError:
-            pass  # a broken header shows nothing
-        return any(hmac.compare_digest(text.encode(), str(self._token).encode()) for text in shown)
+        shown = [_digest(headers.get("authorization", "").removeprefix("Bearer ")), _digest(_query(scope).get("token", ""))]
+        shown += [part.partition("=")[2] for part in headers.get("cookie", "").split("; ") if part.startswith(f"{COOKIE}=")]
+        return any(hmac.compare_digest(text.encode(), _digest(str(self._token)).encode()) for text in shown)
 
     async def _let_in(self, send: Send) -> None:
         """Keep the token in a cookie, and lead to the address without it."""
-        cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+        cookie = f"{COOKIE}={_digest(str(self._token))}; Path=/; HttpOnly; SameSite=Strict"
         answer = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": answer})
         await send({"type": "http.response.body", "body": b""})
@@ -145,7 +141,7 @@ class Guard:
         await self._app(scope, again, send)
 
     async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass an upload on, at a bounded size and pace, and forget every file of it that is no picture."""
+        """Pass an upload on, at a bounded size and pace, and keep nothing of files that are no pictures."""
         if self._uploading >= UPLOADS_AT_ONCE:
             await _answer(send, 429, "Too many uploads at once. Try again in a moment.")
             return
@@ -162,11 +158,7 @@ class Guard:
             held.status = 400
         finally:
             self._uploading -= 1
-        refused = pace.why
-        if refused is None and held.status == 200:
-            refused = self._forget_others(held)
-        elif refused is not None and held.status == 200:
-            self._forget_others(held, everything=True)
+        refused = pace.why or (self._empty_others(held) if held.status == 200 else None)
         if refused is not None:
             await _answer(send, *refused)
         elif held.status != 200:
@@ -176,15 +168,16 @@ class Guard:
             for message in held.messages:
                 await send(message)
 
-    def _forget_others(self, held: _Held, everything: bool = False) -> tuple[int, str] | None:
-        """Delete uploaded files where one of them is no picture; return why they were refused, or None."""
+    def _empty_others(self, held: _Held) -> tuple[int, str] | None:
+        """Empty uploaded files that are no pictures, so that they are listed as unreadable beside the others; refuse where all are such."""
         paths = [Path(name) for name in json.loads(held.body)]
-        inside = [path for path in paths if path.resolve().is_relative_to(self._uploads.resolve())]
-        if not everything and all(_is_picture(path) for path in inside):
-            return None
-        for path in inside:
-            shutil.rmtree(path.parent, ignore_errors=True)  # a folder of its own for each file
-        return 415, "Only pictures can be uploaded, such as JPEG or PNG."
+        others = [path for path in paths if path.resolve().is_relative_to(self._uploads.resolve()) and not _is_picture(path)]
+        for path in others:
+            if len(others) == len(paths):
+                shutil.rmtree(path.parent, ignore_errors=True)  # a folder of the bytes' hash, so nothing but these bytes lies in it
+            else:
+                path.write_bytes(b"")
+        return (415, "Only pictures can be uploaded, such as JPEG or PNG.") if others and len(others) == len(paths) else None
 
     def _disk_full(self) -> bool:
         now = time.monotonic()
@@ -253,6 +246,11 @@ async def _answer(send: Send, status: int, text: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _digest(token: str) -> str:
+    """Return what a cookie keeps of a token: letters and digits, whatever the token holds."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _query(scope: Message) -> dict[str, str]:

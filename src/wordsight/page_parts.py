@@ -31,7 +31,7 @@ def refused() -> Iterator[None]:
     try:
         yield
     except WordsightError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise gr.Error(readable(str(error)), print_exception=False) from None
 
 
 def uploaded(value: Any) -> list[Path]:
@@ -66,6 +66,11 @@ def shown(path: Path) -> Image.Image | None:
     return image
 
 
+def readable(name: str) -> str:
+    """Return a file's name as text, whatever bytes it holds."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def plain(text: str) -> str:
     """Return text that Markdown shows as it is."""
-    return "".join(f"&#{ord(c)};" if c in "<>&*_`[]()|\\#!~" else c for c in text)
+    return "".join(f"&#{ord(c)};" if c in "<>&*_`[]()|\\#!~" else c for c in readable(text))

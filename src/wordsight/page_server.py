@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .errors import InvalidArgument
 from .home import cache_folder, lock_folder, writing
@@ -23,6 +24,8 @@ from .threads import blas_resting
 log = logging.getLogger("wordsight")
 HOST, PORT = "127.0.0.1", 7860
 TRIED_PORTS = 20
+CONNECTIONS = 500  # at once; systems often allow a process a thousand files
+HEAD_S = 15  # in which a request's head has to arrive
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -49,13 +52,28 @@ def app(
     if importlib.util.find_spec("gradio") is None:
         raise InvalidArgument("The page in the browser needs Gradio: pip install 'wordsight[app]'.")
     chosen = _free_port(host, port)
-    token = None if _is_loopback(host) else os.environ.get("WORDSIGHT_TOKEN") or secrets.token_urlsafe(24)
+    token = None if _is_loopback(host) else _token()
     with uploads_folder() as uploads:
         serving = guarded(model, data, uploads, _names(host), token)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
-        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (f"?token={token}" if token else "")
+        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (f"?token={quote(token, safe='')}" if token else "")
         (say or log.info)(f"Open {address} in your browser. Ctrl-C ends it.")
-        _serve(serving, host, chosen)
+        try:
+            _serve(serving, host, chosen)
+        except KeyboardInterrupt:  # which is how it is ended
+            (say or log.info)("Closed.")
+
+
+def _token() -> str:
+    """Return the token of WORDSIGHT_TOKEN, or a new one.
+
+    Raises:
+        InvalidArgument: the one given is too short, or holds what can't be typed into an address.
+    """
+    given = os.environ.get("WORDSIGHT_TOKEN")
+    if given and not (len(given) >= 8 and given.isascii() and given.isprintable() and " " not in given):
+        raise InvalidArgument("WORDSIGHT_TOKEN must have at least 8 letters, digits or signs of ASCII, without blanks. Unset it for a new one.")
+    return given or secrets.token_urlsafe(24)
 
 
 def guarded(model: str | os.PathLike | None, data: str | os.PathLike | None, uploads: Path, hosts: set[str] | None, token: str | None) -> Guard:
@@ -94,11 +112,33 @@ def uploads_folder() -> Iterator[Path]:
 
 def _serve(serving: Any, host: str, port: int) -> None:
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
+    class Impatient(H11Protocol):
+        """Closes connections on which no request arrives, and those beyond a number: they would keep others out."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > CONNECTIONS:
+                transport.abort()
+            else:
+                self.loop.call_later(HEAD_S, self._give_up)
+
+        def _give_up(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.abort()
+
+    logging.getLogger("uvicorn.error").addFilter(_unless_cancelled)
     quiet = {"log_level": "warning", "access_log": False, "server_header": False}
-    settings = uvicorn.Config(serving, host, port, timeout_keep_alive=15, timeout_graceful_shutdown=3, **quiet)  # type: ignore[arg-type]
+    settings = uvicorn.Config(serving, host, port, http=Impatient, timeout_keep_alive=15, timeout_graceful_shutdown=1, **quiet)  # type: ignore[arg-type]
     with blas_resting():
         uvicorn.Server(settings).run()
+
+
+def _unless_cancelled(record: logging.LogRecord) -> bool:
+    """Tell whether a record is of more than visitors who still had the page open when it was ended."""
+    cancelled = bool(record.exc_info) and isinstance(record.exc_info[1], asyncio.CancelledError)  # type: ignore[index]
+    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 def _is_loopback(host: str) -> bool:

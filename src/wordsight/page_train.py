@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -54,9 +55,10 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
     def start_words(words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
         if not (words or "").strip() or not files:
             raise gr.Error("Give words with commas between, and some photos to adapt to.", print_exception=False)
+        said: list[str] = []
         with refused():
-            made = workshop.train_words(words, uploaded(files), gather, telling(progress))
-        return _made(workshop, made, models)
+            made = workshop.train_words(words, uploaded(files), gather, telling(progress), said.append)
+        return _made(workshop, made, models, said)
 
     private: dict[str, Any] = {"api_visibility": "private"}
     add.click(put, [classes, class_name, pictures], [classes, told, class_name, pictures], queue=False, **private)
@@ -80,9 +82,11 @@ def summarise(model: Classifier, name: str) -> str:
     return "\n".join([*lines, "", "Try it under **Try**."])
 
 
-def _made(workshop: Workshop, name: str, models: list[gr.Dropdown]) -> tuple:
+def _made(workshop: Workshop, name: str, models: list[gr.Dropdown], said: Sequence[str] = ()) -> tuple:
     names = workshop.models()
-    return (summarise(workshop.viewer(name).model, name), *offered(names, name, len(models)))
+    with refused():
+        text = summarise(workshop.viewer(name).model, name)
+    return ("\n\n".join([*map(plain, said), text]), *offered(names, name, len(models)))
 
 
 def _list(known: dict[str, list[str]]) -> str:

@@ -75,8 +75,9 @@ def add_calls(workshop: Workshop, threads: int) -> None:
 
     def predict(pictures: Any, wanted: float, name: str) -> list[dict]:
         viewer = _viewer(workshop, name)
-        if wanted is None or wanted < 0:
-            wanted = viewer.threshold
+        if not isinstance(wanted, int | float):
+            raise gr.Error("The threshold is a number from 0 to 1, or -1 for the model's own.", print_exception=False)
+        wanted = viewer.threshold if wanted < 0 else wanted
         with refused():
             check_threshold(wanted)
 
@@ -89,7 +90,10 @@ def add_calls(workshop: Workshop, threads: int) -> None:
         return [prediction.record() for prediction in decided]
 
     def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
-        (one,) = uploaded(path)
+        paths = uploaded(path)
+        if len(paths) != 1:
+            raise gr.Error("A heat map is made of one picture; upload it first.", print_exception=False)
+        one = paths[0]
         with refused():
             return _viewer(workshop, name).heatmap(one, one.name, class_name or None)
 
@@ -104,7 +108,7 @@ def add_calls(workshop: Workshop, threads: int) -> None:
 def _paths(value: Any) -> list[Path]:
     paths = uploaded(value)
     if len(paths) > MOST:
-        raise gr.Error(f"At most {MOST} pictures at once; got {len(paths)}. For a folder, use 'wordsight predict'.")
+        raise gr.Error(f"At most {MOST} pictures at once; got {len(paths)}. For a folder, use 'wordsight predict'.", print_exception=False)
     return paths
 
 

@@ -102,7 +102,7 @@ class Outcomes:
         p: probability of the likeliest class of each picture.
         top: its index.
         stranger: a byte each: refused whatever the probability.
-        right: a byte each: the likeliest class is the true one.
+        right: a byte each: the likeliest class is the true one, or, of a foreign picture, does no harm.
         foreign: a byte each: shows none of the classes.
     """
 
@@ -121,7 +121,7 @@ class Outcomes:
         self.p.append(card.probability)
         self.top.append(index)
         self.stranger.append(card.stranger)
-        self.right.append(card.truth == card.top and not card.foreign)
+        self.right.append(bool(card.right))
         self.foreign.append(card.foreign)
 
     def counts(self) -> np.ndarray:
@@ -169,7 +169,7 @@ class Outcomes:
         order = sorted(range(len(self.p)), key=lambda i: (self.p[i], self.top[i], self.stranger[i], self.right[i], self.foreign[i]))
         flags = {name: "".join("1" if getattr(self, name)[i] else "0" for i in order) for name in ("stranger", "right", "foreign")}
         plain = {"names": self.names, "judged": self.judged, "others": sum(self.foreign)}
-        plain |= {"p": [round(self.p[i], 7) for i in order], "top": [self.top[i] for i in order]}
+        plain |= {"p": [self.p[i] for i in order], "top": [self.top[i] for i in order]}
         return {**plain, **flags, "frames": frames}
 
     def _accepted(self) -> np.ndarray:
@@ -293,9 +293,9 @@ def fate(card: Card, threshold: float | None) -> tuple[str, str]:
         return "listed", ""
     if threshold is None or card.stranger or card.probability < threshold:
         return "silent", "resembles none" if card.stranger else "not sure"
-    if card.truth is None:
+    if card.right is None:
         return "labelled", ""
-    return ("right", "right") if card.truth == card.top and not card.foreign else ("wrong", "wrong")
+    return ("right", "right") if card.right else ("wrong", "wrong")
 
 
 def _ours(path: Path) -> bool:

@@ -16,7 +16,7 @@ from .report_model import listed
 from .results import Counts, Prediction
 
 LIKELIEST = 5  # classes told of each photo
-NUDGE = 1e-7  # so that what is written in seven digits falls on the side of the threshold on which it fell
+NUDGE = 1e-9  # probabilities are told in six digits; they must stay on the side of the threshold on which they fell
 
 
 class ResultsReport:

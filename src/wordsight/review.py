@@ -1,13 +1,14 @@
 """Going through doubtful pictures one by one: which, in what order, and every decision on disk before the next picture is shown.
 
 Decisions stand in `metadata.csv` of the pictures' folder, where training reads labels: `label` (empty for a rejected picture) and
-`review`: accepted, changed or rejected. No picture is moved or changed.
+`wordsight_review`: accepted, changed or rejected. Whatever else stands in that table stays; no picture is moved or changed.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import posixpath
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from .classifier import Classifier
 from .cleaning import MIN_SIZE, gather_material
 from .dataset import LabelledSet, PictureFile, find_pictures
 from .embed import Embedder
-from .errors import InvalidArgument
-from .home import atomic_text, writing
+from .errors import InvalidArgument, OutputError
+from .home import atomic_text
 from .vocabulary import fold
 
 Progress = Callable[[int, int, str], None]
 SUSPICIOUS = ("in_two_classes", "mislabelled", "outlier", "near_duplicate", "duplicate", "document", "single_colour", "too_dark", "too_bright", "blurry")
 ACTIONS = ("accepted", "changed", "rejected")
+REVIEW = "wordsight_review"  # the column of decisions
+MOST_LETTERS = 100  # of a label
 
 
 @dataclass(frozen=True)
@@ -49,65 +52,92 @@ class Doubt:
     why: str
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of a picture, and what stood there before.
+
+    Attributes:
+        file_name: relative to the folder.
+        before: (label, decision) before it, None where there was none.
+        after: the same after it.
+    """
+
+    file_name: str
+    before: tuple[str | None, str | None]
+    after: tuple[str | None, str | None]
+
+
 class ReviewBook:
-    """The labels of one folder and the decisions on them.
+    """The labels of one folder and the decisions on them. Safe from many threads.
 
     Args:
         root: the folder.
-        class_names: classes that its subfolders may stand for where there is no metadata.csv; none: any subfolder is a class.
+        class_names: classes of a model. Where there is no table of labels, subfolders are classes if one of them bears such a name;
+            without any class names they always are.
 
     Raises:
-        InvalidArgument: there is no picture, or a metadata.csv that can't be read or lies elsewhere.
+        InvalidArgument: there is no picture, or a metadata.csv in which decisions can't be kept.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str] = ()) -> None:
         self.root = root.resolve()
         self.table = self.root / "metadata.csv"
+        if self.table.is_symlink():
+            self.table = self.table.resolve()
+            if not self.table.is_relative_to(self.root):
+                raise InvalidArgument(f"'{self.root / 'metadata.csv'}' leads to another folder, so nothing can be kept there. Put the table itself there.")
         found = find_pictures([self.root]).pictures
         self.pictures = {picture.name: picture for picture in found if picture.path.resolve().is_relative_to(self.root)}
-        self._known = {fold(name): name for name in class_names}
-        self._columns: list[str] = []
-        self._rows: dict[str, dict[str, str]] = {}
+        known = {fold(name) for name in class_names}
+        folders = {name.partition("/")[0] for name in self.pictures if "/" in name}
+        self._folders = folders if not known or any(fold(name) in known for name in folders) else set()
+        self._model_names = list(class_names)
+        self._rows: list[list[str]] = []  # of the table as they stand there, the headings first
+        self._labels: set[str] = set()  # that the table gives
+        self._at: dict[str, int] = {}  # name of a picture -> its row
         self._read_state: tuple[int, int] | None = None
-        self._done: list[tuple[str, dict[str, str] | None]] = []  # what stood there before each decision
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._load()
 
     def label(self, name: str) -> str | None:
         """Return a picture's label, from the table or else from its folder."""
-        row = self._rows.get(name)
-        if row is not None:
-            return row.get("label") or None
-        folder = name.partition("/")[0] if "/" in name else ""
-        if not folder or "label" in self._columns:
-            return folder if folder and folder in self._table_labels() else None
-        return self._known.get(fold(folder)) if self._known else folder
+        if self._has_labels and name in self._at:
+            return self._cell(name, "label") or None
+        folder = name.partition("/")[0] if "/" in name else None
+        return folder if folder in (self._labels if self._has_labels else self._folders) else None
 
     def reviewed(self, name: str) -> str | None:
         """Return what was decided of a picture, or None."""
-        return self._rows.get(name, {}).get("review") or None
+        return self._cell(name, REVIEW) or None
 
     @property
     def class_names(self) -> list[str]:
         """Labels in use and those of the model, sorted."""
-        return sorted({label for name in self.pictures if (label := self.label(name))} | set(self._known.values()))
+        return sorted({label for name in self.pictures if (label := self.label(name))} | set(self._model_names))
 
     @property
     def counts(self) -> dict[str, int]:
         """How many pictures were accepted, changed and rejected so far."""
-        said = [row.get("review") for row in self._rows.values()]
+        said = [self.reviewed(name) for name in self._at]
         return {action: said.count(action) for action in ACTIONS}
 
-    def decide(self, name: str, action: str, label: str | None = None) -> None:
+    def state(self, name: str) -> tuple[str | None, str | None]:
+        """Return a picture's label and what was decided of it, as the table on disk says now."""
+        with self._lock:
+            self._refresh()
+            return self.label(name), self.reviewed(name)
+
+    def decide(self, name: str, action: str, label: str | None = None, seen: tuple[str | None, str | None] | None = None) -> Decision:
         """Write one decision to the table, whole or not at all, before anything else happens.
 
         Args:
             name: a picture of the folder.
             action: "accepted" or "changed", with the label; or "rejected".
             label: the class.
+            seen: the picture's `state` on which the decision rests, or None for any.
 
         Raises:
-            InvalidArgument: no such picture or action, or a label that is none.
+            InvalidArgument: no such picture or action, a label that is none, or somebody has decided otherwise meanwhile.
             OutputError: it can't be written.
         """
         if name not in self.pictures:
@@ -115,59 +145,67 @@ class ReviewBook:
         if action not in ACTIONS or (action != "rejected" and not (label and label.strip())):
             raise InvalidArgument(f"A decision is one of {', '.join(ACTIONS)}, with a label but for the last; got '{action}', '{label or ''}'.")
         label = "" if action == "rejected" else str(label).strip()
-        if any(ord(c) < 32 for c in label) or len(label) > 100:
-            raise InvalidArgument("A label is one line of at most 100 characters.")
+        if len(label) > MOST_LETTERS or label in (".", "..") or any(ord(c) < 32 or c in "/\\" for c in label):
+            raise InvalidArgument(f"A label is one line of at most {MOST_LETTERS} characters, without slashes, as it may name a folder; got '{label[:60]}'.")
         with self._lock:
-            self._refresh()
-            before = self._rows.get(name)
-            self._done.append((name, None if before is None else dict(before)))
-            self._rows[name] = {**(before or {"file_name": name}), "label": label, "review": action}
-            try:
-                self._save()
-            except BaseException:
-                self._restore(*self._done.pop())
-                raise
+            before = self.state(name)
+            if seen is not None and before != seen:
+                raise InvalidArgument("Somebody has decided on this picture meanwhile. Look at it again.")
+            self._write({name: (label, action)})
+            return Decision(name, before, (label or None, action))
 
-    def undo(self) -> str | None:
-        """Take the last decision back, on disk too; return the picture's name, or None where there is none to take back."""
+    def undo(self, decision: Decision) -> None:
+        """Take a decision back, on disk too.
+
+        Raises:
+            InvalidArgument: the table says something else by now.
+            OutputError: it can't be written.
+        """
         with self._lock:
-            if not self._done:
-                return None
-            self._refresh()
-            name, before = self._done.pop()
-            self._restore(name, before)
-            self._save()
-            return name
+            if self.state(decision.file_name) != decision.after:
+                raise InvalidArgument(f"'{decision.file_name}' was changed again since, so the decision can't be taken back.")
+            self._write({decision.file_name: (decision.before[0] or "", decision.before[1] or "")})
 
-    def _restore(self, name: str, before: dict[str, str] | None) -> None:
-        if before is None:  # it had no row; its label came from its folder
-            self._rows.pop(name, None)
-            label = self.label(name)
-            if label:
-                self._rows[name] = {"file_name": name, "label": label}
-        else:
-            self._rows[name] = before
+    @property
+    def _has_labels(self) -> bool:
+        return bool(self._rows) and "label" in self._rows[0]
 
-    def _table_labels(self) -> set[str]:
-        return {row["label"] for row in self._rows.values() if row.get("label")}
+    def _cell(self, name: str, column: str) -> str:
+        if name not in self._at or column not in self._rows[0]:
+            return ""
+        row, at = self._rows[self._at[name]], self._rows[0].index(column)
+        return row[at] if at < len(row) else ""
 
     def _load(self) -> None:
-        if self.table.is_symlink() and not self.table.resolve().is_relative_to(self.root):
-            raise InvalidArgument(f"'{self.table}' leads to another folder, so nothing can be kept there. Put the table itself in its place.")
-        self._columns, self._rows, self._read_state = [], {}, None
-        if not self.table.exists():
+        self._rows, self._at, self._labels, self._read_state = [], {}, set(), self._state()
+        if self._read_state is None:
             return
         try:
             with open(self.table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-                reader = csv.DictReader(file, restkey=None, restval="")
-                self._columns = list(reader.fieldnames or [])
-                rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
+                rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidArgument(f"'{self.table}' can't be read as CSV: {error}. Mend it, or move it away.") from None
-        if "file_name" not in self._columns:
-            raise InvalidArgument(f"'{self.table}' has no column file_name, so decisions can't be kept there. Mend it, or move it away.")
-        self._rows = {row["file_name"]: row for row in rows}
-        self._read_state = self._state()
+        columns = rows[0] if rows else []
+        ours = [column for column in ("file_name", "label", REVIEW) if columns.count(column) > 1]
+        if "file_name" not in columns or ours:
+            what = f"the column {ours[0]} twice" if ours else "no column file_name"
+            raise InvalidArgument(f"'{self.table}' has {what}, so decisions can't be kept there. Mend it, or move it away.")
+        names = columns.index("file_name")
+        at: dict[str, int] = {}
+        for number, row in enumerate(rows[1:], start=1):
+            if len(row) > len(columns):
+                raise InvalidArgument(f"Row {number} of '{self.table}' has more cells than headings, so nothing can be kept there. Mend it, or move it away.")
+            name = posixpath.normpath(row[names]) if names < len(row) and row[names] else ""
+            if name in at:
+                raise InvalidArgument(f"'{self.table}' lists '{name}' twice, so decisions can't be kept there. Mend it, or move it away.")
+            if name:
+                at[name] = number
+        self._keep(rows, at)
+
+    def _keep(self, rows: list[list[str]], at: dict[str, int]) -> None:
+        self._rows, self._at, self._read_state = rows, at, self._state()
+        column = rows[0].index("label") if "label" in rows[0] else None
+        self._labels = set() if column is None else {row[column] for row in rows[1:] if column < len(row) and row[column]}
 
     def _refresh(self) -> None:
         """Read the table again where somebody else has changed it since."""
@@ -181,20 +219,35 @@ class ReviewBook:
             return None
         return status.st_mtime_ns, status.st_size
 
-    def _save(self) -> None:
-        if "label" not in self._columns:  # from now on the table says what is what, so it must say it of every picture
+    def _write(self, decided: dict[str, tuple[str, str]]) -> None:
+        """Write the table with these labels and decisions; what is held in memory changes only with what is on disk."""
+        rows = [list(row) for row in self._rows] or [["file_name"]]
+        at, columns = dict(self._at), rows[0]
+        said: dict[str, dict[str, str]] = {name: {"label": label, REVIEW: review} for name, (label, review) in decided.items()}
+        if "label" not in columns:  # from now on the table says what is what, so it must say it of every picture
             for name in self.pictures:
                 label = self.label(name)
-                if label and name not in self._rows:
-                    self._rows[name] = {"file_name": name, "label": label}
-                elif label:
-                    self._rows[name].setdefault("label", label)
-        self._columns = list(dict.fromkeys([*(self._columns or ["file_name"]), "label", "review"]))
-        with writing(self.root), atomic_text(self.table) as file:
-            table = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
-            table.writeheader()
-            table.writerows(self._rows.values())
-        self._read_state = self._state()
+                if label:
+                    said.setdefault(name, {}).setdefault("label", label)
+        columns += [column for column in ("label", REVIEW) if column not in columns]
+        for name, cells in said.items():
+            if name not in at:
+                at[name] = len(rows)
+                rows.append([""] * len(columns))
+                rows[-1][columns.index("file_name")] = name
+            row = rows[at[name]]
+            row += [""] * (len(columns) - len(row))
+            for column, cell in cells.items():
+                row[columns.index(column)] = cell
+        mode = os.stat(self.table).st_mode & 0o777 if self.table.exists() else None
+        try:
+            with atomic_text(self.table) as file:
+                csv.writer(file).writerows(rows)
+            if mode is not None:
+                self.table.chmod(mode)
+        except OSError as error:
+            raise OutputError(f"The decision can't be kept in '{self.table}': {error.strerror or error}. Free some space, or allow writing there.") from error
+        self._keep(rows, at)
 
 
 def find_doubts(book: ReviewBook, model: Classifier | None, threshold: float, progress: Progress | None = None) -> list[Doubt]:

@@ -6,6 +6,7 @@ pictures of the data folder by the names found there, and all that is written li
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -33,13 +34,14 @@ from .results import Prediction
 from .review import Doubt, ReviewBook, find_doubts
 from .routes import run
 from .tables import short_stem
-from .training import Embedding, default_model_path, list_models, train
-from .vocabulary import parse_classes
+from .training import Embedding, find_model, list_models, train
+from .vocabulary import fold, parse_classes
 
 Progress = Callable[[int, int, str], None]
 OPEN_MODELS = 4  # held in memory at once
 MOST_PICTURES = 5000  # of a folder that two models are compared on
 SHOWN_SIDE = 640  # pixels
+RESERVED = {"registered"}  # among the models, where the places of others are noted
 NAME = re.compile(r"[\w][\w .-]{0,79}")
 
 
@@ -210,8 +212,8 @@ class Workshop:
 
     def retrain(self, progress: Progress | None = None) -> str:
         """Train on the data folder as it is labelled now, and return the new model's name."""
-        names = [name for name in self.book.class_names if any(self.book.label(picture) == name for picture in self.book.pictures)]
-        return self._named(train(self.book.root, default_model_path([*names, "reviewed"]), progress=progress))
+        digest = hashlib.sha256(os.fsencode(self.book.root)).hexdigest()[:8]
+        return self._named(train(self.book.root, models_folder() / f"{self.book.root.name}-reviewed-{digest}", progress=progress))
 
     def train_dropped(self, name: str, classes: dict[str, list[Path]], progress: Progress | None = None) -> str:
         """Train on pictures dropped into classes; copies of them are kept among wordsight's own files. Return the model's name.
@@ -231,14 +233,17 @@ class Workshop:
             raise InvalidArgument("Two classes at least are needed, such as cat and dog, or brick and not_brick.")
         root = pictures_folder() / "page" / name
         target = models_folder() / name
-        if target.exists() and not (target / "wordsight.json").is_file():
-            raise InvalidArgument(f"'{name}' is taken by something that is no model. Choose another name.")
-        with writing(root):
-            shutil.rmtree(root, ignore_errors=True)  # ours: what an earlier training of this name was dropped
-            for label, files in classes.items():
-                for number, file in enumerate(files):
-                    write_atomic(root / label / f"{number:05d}-{short_stem(file.stem, 80)}{file.suffix.lower()[:10]}", file.read_bytes())
-        return self._named(train(root, target, progress=progress))
+        if target.exists() or root.exists() or name in RESERVED:
+            raise InvalidArgument(f"The name '{name}' is taken already. Choose another, such as '{name} 2'.")
+        try:
+            with writing(root):
+                for label, files in classes.items():
+                    for number, file in enumerate(files):
+                        write_atomic(root / label / f"{number:05d}-{short_stem(file.stem, 80)}{file.suffix.lower()[:10]}", file.read_bytes())
+            return self._named(train(root, target, progress=progress))
+        except BaseException:  # a refusal or Ctrl-C: the name is free again
+            shutil.rmtree(root, ignore_errors=True)
+            raise
 
     def train_words(self, words: str, photos: Iterable[Path], gather: bool, progress: Progress | None = None, say: Callable[[str], None] | None = None) -> str:
         """Make a model from words and photos without labels, or from pictures gathered for the words; return its name.
@@ -247,9 +252,12 @@ class Workshop:
             InvalidArgument, UnknownWord, NothingGathered: see `run`.
         """
         names = parse_classes(words)
+        existing = find_model(names)  # which `run` takes, and says so
         run(names, list(photos), None, how=Embedding(progress=progress), say=say, gather=gather)
-        wanted = {*names} if len(names) > 1 else {names[0], f"not_{names[0]}"}
-        return next(self._name(folder, known) for folder, known, _ in list_models() if {*known} == wanted)
+        if existing is None:
+            wanted = {fold(name) for name in ([*names] if len(names) > 1 else [names[0], f"not_{names[0]}"])}
+            existing = next(folder for folder, known, _ in list_models() if {fold(name) for name in known} == wanted)
+        return next(name for name, folder in self._paths().items() if folder.resolve() == existing.resolve())
 
     def compare(self, first: str, second: str, threshold: float, progress: Progress | None = None) -> list[tuple[str, Prediction, Prediction]]:
         """Return what two models say of the data folder's pictures: (file name, first's, second's), where they differ most first."""

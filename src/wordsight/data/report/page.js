@@ -93,8 +93,8 @@
       const other = outcomes.foreign[i] === "1";
       if (!other) read++;
       if (threshold === null || outcomes.stranger[i] === "1" || p < threshold) return;
-      if (other) { foreign++; return; }
       const good = outcomes.right[i] === "1";
+      if (other) { foreign += !good; return; }
       accepted++;
       right += good;
       const row = by[outcomes.top[i]];
