@@ -100,11 +100,9 @@ class Viewer:
         Raises:
             UnreadableImage: it can't be read.
         """
-        photo = decode(read(PictureFile(path, name))[0])
-        encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
-        prediction = self.model.decide(name, encoding.embedding, threshold)
+        photo, feature_map, prediction = self._pass(path, name, threshold)
         top = Prediction(name, prediction.top_label)
-        self.model.localize(top, photo, self.embedder, feature_map=encoding.feature_map)
+        self.model.localize(top, photo, self.embedder, feature_map=feature_map)
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
         return Seen(prediction, thumbnail(photo.image, SHOWN_SIDE)[0], top.map, top.box_xyxy, photo.size)
 
@@ -114,13 +112,16 @@ class Viewer:
         Raises:
             UnreadableImage: it can't be read.
         """
-        photo = decode(read(PictureFile(path, name))[0])
-        encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
-        prediction = self.model.decide(name, encoding.embedding, threshold)
+        photo, feature_map, prediction = self._pass(path, name, threshold)
         if prediction.label is not None:
-            self.model.localize(prediction, photo, self.embedder, feature_map=encoding.feature_map)
+            self.model.localize(prediction, photo, self.embedder, feature_map=feature_map)
             prediction.map = None
         return prediction
+
+    def _pass(self, path: Path, name: str, threshold: float) -> tuple[Photo, np.ndarray | None, Prediction]:
+        photo = decode(read(PictureFile(path, name))[0])
+        encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
+        return photo, encoding.feature_map, self.model.decide(name, encoding.embedding, threshold)
 
     def heatmap(self, path: Path, name: str, class_name: str | None) -> np.ndarray:
         """Return a picture with the heat map of a class, by default the likeliest, laid over it: (height, width, 3) uint8 RGB.
