@@ -415,6 +415,21 @@ def test_models_are_chosen_by_name_and_never_overwritten(home, shapes_model, sha
     assert shop.viewer(fresh).model.class_names == ["disc", "not_disc"]  # trained anew, read anew
 
 
+def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_path, monkeypatch):
+    from wordsight.workshop import Workshop
+
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
+    shop, said = Workshop(), []
+    name = shop.train_words("cat,dog", sorted((other_shapes / "disc").iterdir()), False, say=said.append)
+    assert shop.viewer(name).model.info["recipe"] == "words" and "what the backbone knows" in said[0]
+    trained = shop.train_dropped("mine", {"Cat": sorted((other_shapes / "disc").iterdir()), "dog": sorted((other_shapes / "square").iterdir())})
+    said.clear()
+    assert shop.train_words("dog,cat", [other_shapes / "disc" / "000.jpg"], False, say=said.append) == trained and "made before" in said[0]
+    with pytest.raises(wordsight.UnknownWord):
+        shop.train_words("cat,xyzzyx", [other_shapes / "disc" / "000.jpg"], False)
+
+
 def test_only_what_was_uploaded_reaches_the_model(tmp_path, monkeypatch):
     import gradio as gr
 

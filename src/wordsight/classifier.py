@@ -229,7 +229,7 @@ class Classifier:
         if prediction.label is not None:
             self.localize(prediction, photo, embedder, way.looking, feature_map)
             heat = prediction.map
-        elif self.backbone.pooled:  # where the network looked for its best guess costs nothing there
+        elif self.backbone.pooled and not prediction.stranger:  # of a stranger, where the best guess comes from says nothing
             heat = class_heatmap(self._feature_map(photo, embedder, feature_map), self.head.weight[self.class_names.index(str(prediction.top_label))])
         if writer is not None:
             writer.draw(prediction, file, photo.image, photo.size, self.mask_threshold)

@@ -48,16 +48,18 @@ class EvaluationReport:
             data, sha = read(file)
             photo = decode(data)
             embedding, feature_map = cache.get(sha, self._embedder.key), None
-            if embedding is None or pooled:
+            if embedding is None:
                 encoding = self._embedder.encode(photo, feature_map=pooled)
-                feature_map = encoding.feature_map
-                if embedding is None:
-                    embedding = encoding.embedding
-                    cache.put(sha, self._embedder.key, embedding)
+                embedding, feature_map = encoding.embedding, encoding.feature_map
+                cache.put(sha, self._embedder.key, embedding)
+            prediction = self._model.decide(file.name, embedding, 2.0 if self._threshold is None else self._threshold)
+            if prediction.stranger:
+                feature_map = None  # where the best guess comes from says nothing then
+            elif feature_map is None and pooled:
+                feature_map = self._embedder.encode(photo, feature_map=True).feature_map
         except UnreadableImage as error:
             return Embedded(file, sha.hex() if sha else None, None, str(error))
         names = self._model.class_names
-        prediction = self._model.decide(file.name, embedding, 2.0 if self._threshold is None else self._threshold)
         index = names.index(str(prediction.top_label))
         heat = None if feature_map is None else class_heatmap(feature_map, self._model.head.weight[index])
         card = prediction_card(prediction, self._threshold, photo.size).with_picture(photo.image, heat)
