@@ -8,7 +8,7 @@ import gradio as gr
 
 from .page_parts import plain, readable, refused, shown, telling
 from .results import Prediction
-from .workshop import Workshop, find_one
+from .workshop import MOST_PICTURES, Workshop, find_one
 
 SHOWN = 24  # pictures in the gallery
 ROWS = 500  # of the table
@@ -37,11 +37,13 @@ def add_compare(workshop: Workshop) -> list[gr.Dropdown]:
         progress(0, desc="looking at the pictures")
         with refused():
             rows = workshop.compare(one, other, wanted, telling(progress))
+        left = len(workshop.book.pictures) - MOST_PICTURES
         apart = [row for row in rows if row[1].label != row[2].label]
         best = sum(a.top_label == b.top_label for _, a, b in rows)
         told = f"Of **{len(rows)}** pictures both say the same of **{len(rows) - len(apart)}**, and have the same best guess on {best}. "
         given = [sum(prediction.label is not None for prediction in side) for side in zip(*[(a, b) for _, a, b in rows], strict=True)] or [0, 0]
         told += f"Labels given: {given[0]} by {plain(one)}, {given[1]} by {plain(other)}."
+        told += f" {left} further pictures of the folder were not looked at." if left > 0 else ""
         pictures = [(image, f"{_said(a)} | {_said(b)}") for name, a, b in apart[:SHOWN] if (image := shown(find_one(workshop.book, name))) is not None]
         return told, pictures, [[readable(name), _said(a), a.probability, _said(b), b.probability] for name, a, b in rows[:ROWS]]
 
