@@ -28,8 +28,14 @@ check: install
 	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/mypy
 
-bench: install
-	$(BIN)/python benchmarks/bench.py
+# Other tools to compare with get an environment of their own; ONLY="train predict" runs some of the comparisons.
+bench: $(VENV)-bench/.installed
+	$(VENV)-bench/bin/python benchmarks/bench.py $(ONLY)
+
+$(VENV)-bench/.installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[export]' -r benchmarks/requirements.txt
+	touch $(VENV)-bench/.installed
 
 clean:
-	rm -rf $(VENV) wordsight-demo build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-bench wordsight-demo build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -15,7 +15,7 @@ import wordsight
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head", "charts"},
-    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card"},
+    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card", "fixed_padding"},
     {
         "dataset",
         "checkpoints",

@@ -9,7 +9,8 @@ import anyio
 import httpcore
 import pytest
 
-from wordsight.sources.web import FetchError, Web, is_public, retry_after_s, site, user_agent
+from wordsight.sources.transport import FetchError, is_public
+from wordsight.sources.web import Web, retry_after_s, site, user_agent
 
 
 def fetch(url, path, allowed=()):

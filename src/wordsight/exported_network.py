@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from .backbones import build_module
 from .box_head import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
+from .fixed_padding import with_fixed_padding
 from .neighbourhood import CONCEPT_TEMPERATURE, Neighbourhood
 from .runtime import pixels_to_input
 from .words_head import SHARPNESS, Gate
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .classifier import Classifier
 
 TINY = 1e-12
-_PADDING_VALUES = {"Conv2dSame": 0.0, "MaxPool2dSame": float("-inf")}
 
 
 class ExportedNetwork(nn.Module):
@@ -34,7 +34,7 @@ class ExportedNetwork(nn.Module):
         self._backbone = model.backbone
         self._pooled = model.backbone.pooled
         self._catch_all = model.catch_all
-        self.network = _with_fixed_padding(build_module(model.backbone))
+        self.network = with_fixed_padding(build_module(model.backbone), model.backbone.preprocessing)
         self.weight = _constant(model.head.weight)
         self.bias = _constant(model.head.bias)
         self._temperature = float(model.head.temperature)
@@ -139,44 +139,6 @@ class _BoxHead(nn.Module):
         said = torch.stack([right, down, right, down])[None] + self.outward * functional.softplus(out[:, :EDGES])
         votes = functional.softmax(out[:, -EDGES:].flatten(2), dim=2)
         return (said.flatten(2) * votes).sum(dim=2).clamp(0, 1)
-
-
-class _FixedPadding(nn.Module):
-    """Pad by what a layer that pads to its input's size (as TensorFlow does) needs where that size is a multiple of its stride.
-
-    Inputs are multiples of 32 wherever a network takes several sizes, so all its layers' are; and a padding that doesn't depend on
-    the size is one that exporters can write down.
-    """
-
-    def __init__(self, layer: nn.Conv2d | nn.MaxPool2d, value: float) -> None:
-        super().__init__()
-        self.layer = layer
-        self._value = value
-        sides = [_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.dilation)]
-        totals = [max(dilation * (kernel - 1) + 1 - stride, 0) for kernel, stride, dilation in zip(*sides, strict=True)]
-        self._padding = [part for total in reversed(totals) for part in (total // 2, total - total // 2)]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.pad(x, self._padding, value=self._value)
-        layer = self.layer
-        if isinstance(layer, nn.Conv2d):
-            return functional.conv2d(x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
-        return functional.max_pool2d(x, layer.kernel_size, layer.stride, 0, layer.dilation, layer.ceil_mode)
-
-
-def _with_fixed_padding(module: nn.Module) -> nn.Module:
-    """Replace timm's layers that work out their padding anew for every input; told by name, because one module alone imports timm."""
-    for name, child in module.named_children():
-        kind = type(child).__name__
-        if kind in _PADDING_VALUES:
-            setattr(module, name, _FixedPadding(child, _PADDING_VALUES[kind]))  # type: ignore[arg-type]
-        else:
-            _with_fixed_padding(child)
-    return module
-
-
-def _pair(side: int | tuple[int, ...]) -> tuple[int, int]:
-    return (side, side) if isinstance(side, int) else (side[0], side[1])
 
 
 def _constant(array: np.ndarray) -> nn.Parameter:

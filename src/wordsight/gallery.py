@@ -82,7 +82,7 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[bytes, tuple[int, i
     size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
     pixels = np.asarray(image)
     pixels = pixels if scale == 1 else cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes(), size
+    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes(), size
 
 
 class Gallery:

@@ -29,7 +29,8 @@ def upsample(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a heat map (h, w) interpolated smoothly to (height, width) `size`, still 0–1."""
     import cv2
 
-    return np.clip(cv2.resize(heatmap, size[::-1], interpolation=cv2.INTER_CUBIC), 0.0, 1.0)
+    smooth = cv2.resize(heatmap, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth, 0.0, 1.0, out=smooth)
 
 
 def heatmap_box(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> list[float] | None:

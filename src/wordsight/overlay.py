@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,9 +30,17 @@ def superimpose(image: Image.Image, heatmap: np.ndarray, box: Sequence[float] | 
 
     picture = np.asarray(image)
     heat = upsample(heatmap, picture.shape[:2])
-    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1]  # BGR -> RGB
-    laid_over = cv2.addWeighted(picture, 1 - HEAT, np.ascontiguousarray(colours), HEAT, 0.0)
+    colours = cv2.applyColorMap(cv2.convertScaleAbs(heat, alpha=255), _heat_colours())
+    laid_over = cv2.addWeighted(picture, 1 - HEAT, colours, HEAT, 0.0)
     return laid_over if box is None else rectangle(laid_over, box, size or picture.shape[:2])
+
+
+@functools.cache
+def _heat_colours() -> np.ndarray:
+    """Return the colours (256, 1, 3) uint8 RGB of a heat map's values: Turbo (Mikhailov 2019), which OpenCV has as BGR."""
+    import cv2
+
+    return cv2.cvtColor(cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
 
 def rectangle(picture: np.ndarray, box: Sequence[float], size: tuple[int, int], text: str = "", colour: tuple[int, int, int] = WHITE) -> np.ndarray:
@@ -79,7 +88,7 @@ def to_jpeg(picture: np.ndarray) -> bytes:
     """Return a picture (height, width, 3) uint8 RGB as JPEG."""
     import cv2
 
-    return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def segmentation(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> bytes:

@@ -235,14 +235,16 @@ def one_pass_module(backbone: Backbone):
     """
     import torch
 
+    from .fixed_padding import with_fixed_padding
+
     class OnePass(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = build_module(backbone)
+            self.network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
 
         def forward(self, pixels):
-            features = self.network.forward_features(pixels_to_input(pixels, backbone))
-            embedding = self.network.forward_head(features, pre_logits=True)
+            features = self.network.forward_features(pixels_to_input(pixels, backbone))  # type: ignore[operator]  # timm's networks have it
+            embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
             return (embedding, features) if backbone.pooled else (embedding,)
 
     return OnePass().eval()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from . import commons, folder, openverse, url_list, web_search  # noqa: F401  # registers them
 from .base import Candidate, Page, Query, Source, list_sources, open_source, register_source
 from .fake import FakeSource
-from .web import REASONS, FetchError, Web, site
+from .transport import REASONS, FetchError
+from .web import Web, site
 
 DEFAULT_SOURCES = ("openverse", "commons")
 

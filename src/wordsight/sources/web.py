@@ -1,21 +1,18 @@
-"""The only way to the network: polite, bounded, and never into a private one.
+"""The only way to the network: polite, bounded, and never into a private one (`transport`).
 
-Every connection is made to an address that was looked at after name resolution, so neither a name that points inward nor a
-redirect reaches a private, loopback or link-local host. Requests are bounded in all and per site; what a site says of its
-limits (`Retry-After`, 429, refusals) is obeyed.
+Requests are bounded in all and per site; what a site says of its limits (`Retry-After`, 429, refusals) is obeyed.
 """
 
 from __future__ import annotations
 
 import email.utils
 import hashlib
-import ipaddress
 import json
 import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +24,7 @@ import httpx
 
 from .. import __version__
 from ..errors import OutputError, SourceUnavailable
+from .transport import FetchError, GuardedTransport
 
 MAX_PICTURE_BYTES = 32 << 20
 MAX_JSON_BYTES = 16 << 20
@@ -42,26 +40,7 @@ SLOWEST_BYTES_PER_S, SLOW_AFTER_S = 1024, 5.0
 _REFUSALS = {"noai", "noimageai", "noindex", "noimageindex", "none"}  # of the X-Robots-Tag header
 _TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 
-# Why a picture could not be fetched, and whether another day may change that.
-REASONS = {
-    "not http(s)": False, "private address": False, "redirect loop": False, "refused by the site": False, "not found": False,
-    "not answered": False, "too large": False, "compressed": False, "host not found": True, "no connection": True, "broken off": True,
-    "timed out": True, "too slow": True, "server error": True, "rate limited": True,
-}  # fmt: skip
 _TRY_AGAIN = {"no connection", "broken off", "server error", "rate limited"}
-
-
-class FetchError(Exception):
-    """One picture can't be fetched.
-
-    Attributes:
-        reason: one of `REASONS`.
-        detail: what exactly happened.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -87,93 +66,6 @@ def user_agent() -> str:
     """Return who we say we are, with the user's contact (`WORDSIGHT_CONTACT`)."""
     contact = "".join(c for c in os.environ.get("WORDSIGHT_CONTACT", "") if c.isascii() and c.isprintable()).strip()
     return f"wordsight/{__version__} ({contact or 'no contact given'}) httpx/{httpx.__version__}"
-
-
-def is_public(address: str) -> bool:
-    """Tell whether an IP address belongs to the public internet, looking into addresses that carry another inside."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
-
-
-class _GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Resolves names itself, and connects to the very address it has looked at."""
-
-    def __init__(self, allowed: Iterable[str]) -> None:
-        self._allowed = set(allowed)
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(self, host: str, port: int, timeout: float | None = None, local_address: str | None = None, socket_options: Any = None):
-        try:
-            with anyio.fail_after(timeout):
-                found = await anyio.getaddrinfo(host, port, type=1)  # SOCK_STREAM
-        except TimeoutError:
-            raise httpcore.ConnectTimeout(f"{host}: name resolution") from None
-        except (OSError, UnicodeError) as error:
-            raise FetchError("host not found", f"{host}: {error}") from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        if f"{host.casefold()}:{port}" not in self._allowed:
-            addresses = [address for address in addresses if is_public(address)]
-            if not addresses:
-                raise FetchError("private address", f"{host}:{port}")
-        for address in addresses[:-1]:
-            try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None):
-        raise FetchError("private address", path)
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(seconds)
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._response.aiter_stream():
-            yield piece
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-class _GuardedTransport(httpx.AsyncBaseTransport):
-    """httpx's transport over our own network, which httpx itself offers no way to hand in."""
-
-    def __init__(self, allowed: Iterable[str]) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
-            max_connections=AT_ONCE,
-            max_keepalive_connections=AT_ONCE,
-            keepalive_expiry=15.0,
-            network_backend=_GuardedNetwork(allowed),
-        )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions)
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
 
 
 @dataclass
@@ -206,7 +98,9 @@ class Web:
         for names, count in self.together:
             self._site_slots.update(dict.fromkeys(names, anyio.Semaphore(count)))
         headers = {"User-Agent": user_agent(), "Accept-Encoding": "identity"}
-        self._client = httpx.AsyncClient(transport=_GuardedTransport(self.allowed), headers=headers, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        self._client = httpx.AsyncClient(
+            transport=GuardedTransport(self.allowed, AT_ONCE), headers=headers, timeout=TIMEOUT, follow_redirects=False, trust_env=False
+        )
         return self
 
     async def __aexit__(self, *details: object) -> None:

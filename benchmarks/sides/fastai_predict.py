@@ -1,0 +1,18 @@
+"""fastai: `get_preds` of the photos of a folder; classes only, no heat map.   python fastai_predict.py WEIGHTS TRAIN PHOTOS"""
+
+import sys
+
+import turns
+from fastai_train import get_image_files, learner
+
+weights, train, photos = sys.argv[1:]
+made = learner(weights, train)
+pictures = sorted(get_image_files(photos))
+
+
+def job() -> None:
+    with made.no_bar(), made.no_logging():
+        made.get_preds(dl=made.dls.test_dl(pictures))
+
+
+turns.serve(job)

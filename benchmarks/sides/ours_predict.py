@@ -1,0 +1,32 @@
+"""wordsight: predict the photos of a folder, nothing cached.
+
+python ours_predict.py MODEL PHOTOS      each turn: {"dtype": "f32", "drawn": false}; drawn writes results with pictures and report
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+
+import turns
+
+import wordsight
+from wordsight.cache import EmbeddingCache
+
+model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
+
+
+def job(dtype: str = "f32", drawn: bool = False) -> dict:
+    cache = EmbeddingCache()
+    cache.clear()
+    cache.close()
+    folder = tempfile.mkdtemp()
+    start = time.perf_counter()
+    results = model.predict(photos, dtype=dtype, output=folder if drawn else None, threshold=0.0)
+    seconds = time.perf_counter() - start
+    maps = sum(answer.map is not None for answer in results)
+    shutil.rmtree(folder)
+    return {"seconds": seconds, "photos": len(results), "maps": maps}
+
+
+turns.serve(job)

@@ -1,0 +1,12 @@
+"""Prepare and compile the default backbone, as wordsight does when it is first used."""
+
+import turns
+
+import wordsight
+from wordsight.embed import Embedder
+
+backbone = wordsight.load_backbone()
+embedder = Embedder(backbone)
+embedder.runtime  # noqa: B018  # opening it compiles it
+embedder.cache.close()
+turns.report(folder=str(backbone.folder), network=str(backbone.folder / "network.xml"))

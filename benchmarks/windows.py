@@ -1,0 +1,70 @@
+"""Sliding windows, beside the original's loop and beside supervision's InferenceSlicer."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from common import DATA, ROUNDS, Side, in_turn, section, sides, spread, times
+from PIL import Image
+
+KERAS_WINDOWS = 40
+SLICER_STEP = 100
+
+
+@section("4,674 windows of 200 × 200 over 1008 × 756 pixels, every 10 pixels", ("tensorflow-cpu", "keras", "supervision", "timm", "torch"))
+def windows(work: Path) -> list[str]:
+    os.environ.update(WORDSIGHT_HOME=str(work / "home"))
+    import wordsight
+    from wordsight.dataset import LabelledSet
+    from wordsight.detecting import detect_picture
+    from wordsight.embed import Embedder
+    from wordsight.training import train_labelled
+
+    known = wordsight.read_boxes(DATA / "boxes" / "annotations-train.csv")
+    train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m")
+    model = wordsight.load(work / "m")
+    photo = work / "photo.jpg"
+    Image.open(sorted((DATA / "street" / "photos").iterdir())[0]).convert("RGB").resize((1008, 756)).save(photo, quality=90)
+    embedder, every = Embedder(model.backbone), wordsight.Windows((200, 200), 10.0, 1)
+    usual = wordsight.Windows((200, 200), 25.0, 4)
+    counts: dict[str, int] = {}
+
+    def look(name: str, which: wordsight.Windows, exact: bool = False) -> float:
+        start = time.perf_counter()
+        counts[name] = detect_picture(photo.read_bytes(), model, embedder, 0.99, which, exact).windows
+        return time.perf_counter() - start
+
+    def slice_up(these: dict[str, Side]) -> float:
+        told = these["slicer"](step=SLICER_STEP)
+        return told["seconds"] / told["windows"]
+
+    opened = {"keras": lambda: Side("keras_windows.py", work=work), "slicer": lambda: Side("slicer.py", work / "m", photo, work=work)}
+    with sides(**opened) as these:
+        jobs = {
+            "ours": lambda: look("ours", every),
+            "levels": lambda: look("levels", usual),
+            "keras": lambda: these["keras"](count=KERAS_WINDOWS)["seconds"] / KERAS_WINDOWS,
+            "slicer": lambda: slice_up(these),
+        }
+        took = in_turn(jobs, ROUNDS)
+    crops = in_turn({"exact": lambda: look("exact", usual, True)}, 2, warm_up=False)["exact"]
+    embedder.cache.close()
+    scaled = {name: [value * counts["ours"] for value in took[name]] for name in ("keras", "slicer")}
+    rows = []
+    for name, said in (("keras", "the original's loop, Keras `predict` a window"), ("slicer", "supervision `InferenceSlicer`, the same network at 224")):
+        factor = sorted(a / b for a, b in zip(scaled[name], took["ours"], strict=True))[ROUNDS // 2]
+        rows.append(f"| {said} | {times(factor)} | {spread([1000 * value for value in took[name]])} |")
+    mine = [1000 * value / counts["ours"] for value in took["ours"]]
+    return [
+        "| | times as long | ms a window |",
+        "|---|---|---|",
+        *rows,
+        f"| wordsight, one dense pass, decoding included | 1 | {spread(mine, 3)} |",
+        "",
+        f"{counts['ours']:,} windows take wordsight {spread([1000 * value for value in took['ours']], 0)} ms. "
+        f"The others were timed on {KERAS_WINDOWS} windows and on those of every {SLICER_STEP} pixels. Four levels of the pyramid, {counts['levels']:,} windows: "
+        f"{spread([1000 * value for value in took['levels']], 0)} ms; as true crops, each through the same network, "
+        f"{times(sorted(crops)[0] / sorted(took['levels'])[ROUNDS // 2])} times as long.",
+    ]

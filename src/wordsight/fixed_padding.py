@@ -1,0 +1,54 @@
+"""Padding that does not depend on the input's size: what compilers merge into the convolution, and exporters can write down."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .preprocessing import STRIDE, Preprocessing
+
+_VALUES = {"Conv2dSame": 0.0, "MaxPool2dSame": float("-inf")}
+
+
+def with_fixed_padding(module: nn.Module, preprocessing: Preprocessing) -> nn.Module:
+    """Replace timm's layers that work out their padding anew for every input, as TensorFlow does; nothing they compute changes.
+
+    Where all sides are multiples of 32, so are all layers' inputs of their strides, and one padding fits every size. A network of
+    another, single size is left as it is. The layers are told by name, because one module alone imports timm.
+    """
+    if preprocessing.fit == "area" or not any(side % STRIDE for side in preprocessing.image_size):
+        _replace(module)
+    return module
+
+
+def _replace(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        kind = type(child).__name__
+        if kind in _VALUES:
+            setattr(module, name, _FixedPadding(child, _VALUES[kind]))  # type: ignore[arg-type]
+        else:
+            _replace(child)
+
+
+class _FixedPadding(nn.Module):
+    """A layer, padded by what it needs where its input is a multiple of its stride."""
+
+    def __init__(self, layer: nn.Conv2d | nn.MaxPool2d, value: float) -> None:
+        super().__init__()
+        self.layer = layer
+        self._value = value
+        sides = [_pair(layer.kernel_size), _pair(layer.stride), _pair(layer.dilation)]
+        totals = [max(dilation * (kernel - 1) + 1 - stride, 0) for kernel, stride, dilation in zip(*sides, strict=True)]
+        self._padding = [part for total in reversed(totals) for part in (total // 2, total - total // 2)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.pad(x, self._padding, value=self._value)
+        layer = self.layer
+        if isinstance(layer, nn.Conv2d):
+            return functional.conv2d(x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
+        return functional.max_pool2d(x, layer.kernel_size, layer.stride, 0, layer.dilation, layer.ceil_mode)
+
+
+def _pair(side: int | tuple[int, ...]) -> tuple[int, int]:
+    return (side, side) if isinstance(side, int) else (side[0], side[1])
