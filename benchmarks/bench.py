@@ -17,16 +17,25 @@ import time
 from pathlib import Path
 
 import accuracy  # noqa: F401  # each registers its comparisons
+import cifar  # noqa: F401
 import copies  # noqa: F401
 import gathering  # noqa: F401
+import gpu  # noqa: F401
 import growth  # noqa: F401
 import heatmaps  # noqa: F401
+import int8  # noqa: F401
+import page  # noqa: F401
+import report  # noqa: F401
 import roofline  # noqa: F401
+import scenes  # noqa: F401
 import startup  # noqa: F401
+import streets  # noqa: F401
 import training  # noqa: F401
+import video  # noqa: F401
 import windows  # noqa: F401
 from common import DATA, SECTIONS, Section, machine, side, versions
 
+ORDER = ("train", "first", "predict", "windows", "duplicates", "gather", "growth", "growth_large", "roofline", "start", "accuracy")  # others follow
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Results
 
@@ -42,11 +51,15 @@ def written(text: str) -> dict[str, str]:
 
 
 def put(name: str, text: str) -> None:
-    """Replace one section of RESULTS.md, in the order in which comparisons are registered; others follow."""
+    """Replace one section of RESULTS.md, in the order of comparisons; what is none follows."""
     parts = written(RESULTS.read_text()) if RESULTS.exists() else {}
     parts[name] = text
-    order = [*(known for known in SECTIONS if known in parts), *(other for other in parts if other not in SECTIONS)]
+    order = [*(known for known in _in_order() if known in parts), *(other for other in parts if other not in SECTIONS)]
     RESULTS.write_text("\n".join([HEAD, *(parts[known] for known in order)]))
+
+
+def _in_order() -> list[str]:
+    return [*ORDER, *(name for name in SECTIONS if name not in ORDER)]
 
 
 def measured(one: Section, work: Path) -> str:
@@ -59,9 +72,9 @@ def measured(one: Section, work: Path) -> str:
 
 
 def main() -> None:
-    names = sys.argv[1:] or [one.name for one in SECTIONS.values() if one.usual]
+    names = sys.argv[1:] or [name for name in _in_order() if SECTIONS[name].usual]
     if "--list" in names:
-        print("\n".join(f"{one.name:10}{'' if one.usual else '(by name only) '}{one.title}" for one in SECTIONS.values()))
+        print("\n".join(f"{one.name:14}{'' if one.usual else '(by name only) '}{one.title}" for one in map(SECTIONS.__getitem__, _in_order())))
         return
     unknown = set(names) - set(SECTIONS)
     if unknown:

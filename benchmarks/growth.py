@@ -12,16 +12,16 @@ from common import DATA, TRAIN, forget, section, side, wordsight
 
 @section("predict with everything drawn, more and more photos, each with bytes of its own so that no cache helps")
 def growth(work: Path) -> list[str]:
-    return _grow(work, (100, 1_000, 10_000))
+    return _grow(work, 320, (100, 1_000, 10_000))
 
 
-@section("the same up to 100,000 photos", usual=False)
+@section("the same up to 100,000 photos, at 96 pixels, so that the network hides less of all the rest", usual=False)
 def growth_large(work: Path) -> list[str]:
-    return _grow(work, (1_000, 10_000, 100_000))
+    return _grow(work, 96, (1_000, 10_000, 100_000))
 
 
-def _grow(work: Path, counts: tuple[int, ...]) -> list[str]:
-    wordsight("train", TRAIN, "-o", work / "m", work=work)
+def _grow(work: Path, pixels: int, counts: tuple[int, ...]) -> list[str]:
+    wordsight("train", TRAIN, "-o", work / "m", "--image-size", pixels, work=work)
     sources = sorted(path for folder in ("catdog", "clothing", "imagenet_sample") for path in (DATA / folder).rglob("*.[jJ]*"))
     found: dict[int, tuple[float, float]] = {}
     for count in counts:

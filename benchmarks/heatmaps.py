@@ -10,8 +10,6 @@ import numpy as np
 from common import ROUNDS, TEST, TRAIN, Side, in_turn, ratio, section, sides, spread, times, wordsight
 from common import side as once
 
-PHOTOS = 300
-
 
 @section("classes and heat maps of 300 photos, from files, inner loops", ("timm", "torch", "fastai", "grad-cam", "nncf"))
 def predict(work: Path) -> list[str]:
@@ -28,18 +26,20 @@ def predict(work: Path) -> list[str]:
         **{f"gradcam{length}": lambda length=length: Side("gradcam.py", models[length], "files", TEST, length, work=work) for length in models},
     }
     with sides(**opened) as these:
+
+        def seconds(name: str, **how: object) -> float:
+            told = these[name](**how)
+            return told["seconds"] / told["photos"]
+
         jobs = {
-            **{f"ours{length}": lambda length=length: these[f"ours{length}"]()["seconds"] for length in models},
-            "bf16": lambda: these["ours320"](dtype="bf16")["seconds"],
-            "drawn": lambda: these["ours320"](drawn=True)["seconds"],
-            **{f"int8_{length}": lambda length=length: these[f"int8_{length}"]()["seconds"] for length in models},
-            "fastai": lambda: these["fastai"]()["seconds"],
-            "timm1": lambda: these["timm"](batch=1)["seconds"],
-            "timm32": lambda: these["timm"](batch=32)["seconds"],
-            **{f"gradcam{length}": lambda length=length: these[f"gradcam{length}"]()["seconds"] for length in models},
+            **{name: lambda name=name: seconds(name) for name in opened if name != "timm"},
+            "bf16": lambda: seconds("ours320", dtype="bf16"),
+            "drawn": lambda: seconds("ours320", drawn=True),
+            "timm1": lambda: seconds("timm", batch=1),
+            "timm32": lambda: seconds("timm", batch=32),
         }
-        maps = these["ours320"]()["maps"]
-        assert maps == PHOTOS, maps
+        told = these["ours320"]()
+        assert told["maps"] == told["photos"], told
         took = in_turn(jobs, rounds=3)
     rows = {
         "ours320": "wordsight, 320 pixels (default)",
@@ -56,7 +56,7 @@ def predict(work: Path) -> list[str]:
     }
     there = ("fastai", "timm1", "timm32", "gradcam224", "gradcam320")
     table = [
-        f"| {said} | {spread([PHOTOS / s for s in took[name]])} | "
+        f"| {said} | {spread([1 / each for each in took[name]])} | "
         + " | ".join("" if name in there else times(ratio(took[other], took[name])) for other in ("fastai", "timm32", "gradcam224", "gradcam320"))
         + " |"
         for name, said in rows.items()

@@ -1,13 +1,10 @@
 """The page under many clients beside predict in one process, and under thousands of hostile uploads.
 
-    python benchmarks/page.py MODEL PHOTOS [--clients 16] [--seconds 30] [--hostile 5000]
-
 Clients run in another process on the same machine, so what they cost is taken from the page, too.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -21,10 +18,12 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+from common import TEST, TRAIN, section, wordsight
 
 NAMES = ["a.jpg", "../../../etc/cron.d/x.jpg", "a\x00b.jpg", "<img src=x onerror=alert(1)>.png", "a" * 300 + ".jpg", ".htaccess", "CON.jpg", "é.jpg"]
 OTHERS = [b"#!/bin/sh\nrm -rf /\n", b"<html><script>alert(1)</script>", b"\x7fELF" + bytes(500), b"PK\x03\x04" + bytes(300), b"%!PS-Adobe\n(x) run"]
 A_PART = 500
+CLIENTS, SECONDS, HOSTILE, PORT = 16, 30, 5000, 7991
 SERVE = "import sys, wordsight; wordsight.app(sys.argv[1], port=int(sys.argv[2]), say=lambda line: print(line, flush=True))"
 
 
@@ -148,57 +147,50 @@ def files_below(folder: Path) -> set[str]:
     return {str(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("photos")
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--hostile", type=int, default=5000)
-    parser.add_argument("--port", type=int, default=7991)
-    told = parser.parse_args()
-    import wordsight
+@section(f"the page in the browser: {CLIENTS} clients on the same cores as the page; {HOSTILE:,} hostile uploads", ("gradio",), usual=False)
+def page(work: Path) -> list[str]:
+    wordsight("train", TRAIN, "-o", work / "m", work=work)
+    os.environ.update(WORDSIGHT_HOME=str(work / "home"))
+    from wordsight import load as load_model
     from wordsight.cache import EmbeddingCache
 
-    model = wordsight.load(told.model)
+    model = load_model(work / "m")
     rates = []
-    for _ in range(3):
+    for _ in range(4):
         EmbeddingCache().clear()
         began = time.perf_counter()
-        results = model.predict(told.photos)
+        results = model.predict(TEST)
         rates.append(len(results) / (time.perf_counter() - began))
     alone = statistics.median(rates[1:])
-    print(f"predict in one process, nothing cached: {alone:.1f} images/s")
-    process, root = start(told.model, told.port), f"http://127.0.0.1:{told.port}"
+    lines = ["| | images/s, share of predict in one process | median, s | p99, s |", "|---|---|---|---|"]
+    process, root = start(str(work / "m"), PORT), f"http://127.0.0.1:{PORT}"
     try:
         for a_request in (1, 8):
             results_queue: multiprocessing.Queue = multiprocessing.Queue()
-            worker = multiprocessing.Process(target=load, args=(root, told.photos, told.clients, told.seconds, a_request, results_queue))
+            worker = multiprocessing.Process(target=load, args=(root, str(TEST), CLIENTS, SECONDS, a_request, results_queue))
             worker.start()
-            pictures, took, times = results_queue.get()
+            pictures, took, waits = results_queue.get()
             worker.join()
-            times.sort()
-            rate = pictures / took
-            print(
-                f"{told.clients} clients, {a_request} a request: {rate:.1f} images/s, {rate / alone:.2f} of predict; "
-                f"median {times[len(times) // 2]:.2f} s, p99 {times[int(0.99 * (len(times) - 1))]:.2f} s, {memory(process):.0f} MiB"
-            )
-        if told.hostile:
-            home = Path(os.environ["WORDSIGHT_HOME"])
-            photo = next(Path(told.photos).rglob("*.jpg")).read_bytes()
-            asyncio.run(attack(root, photo, 200))  # until memory is as it will be
-            outside = files_below(home) - files_below(home / "cache" / "uploads")
-            said: Counter[str] = Counter()
-            sizes = [memory(process)]
-            for part in range(told.hostile // A_PART):
-                said.update(asyncio.run(attack(root, photo, A_PART, A_PART * part)))
-                sizes.append(memory(process))
-            new = files_below(home) - files_below(home / "cache" / "uploads") - outside
-            print(f"{said.total()} hostile uploads: {dict(said)}; new files: {len(new)}; alive: {process.poll() is None}")
-            print(f"memory, every {A_PART}: {', '.join(f'{size:.0f}' for size in sizes)} MiB")
-            answers = asyncio.run(_once(root, photo))
-            print(f"afterwards it says of a photo: {answers[0]['label']} {answers[0]['probability']}")
+            waits.sort()
+            said = "a picture a request" if a_request == 1 else f"{a_request} a request"
+            lines.append(f"| {said} | **{pictures / took / alone:.2f}** | {waits[len(waits) // 2]:.2f} | {waits[int(0.99 * (len(waits) - 1))]:.2f} |")
+        home, photo = work / "home", next(TEST.rglob("*.jpg")).read_bytes()
+        asyncio.run(attack(root, photo, 200))  # until memory is as it will be
+        outside = files_below(home) - files_below(home / "cache" / "uploads")
+        told: Counter[str] = Counter()
+        sizes = [memory(process)]
+        for part in range(HOSTILE // A_PART):
+            told.update(asyncio.run(attack(root, photo, A_PART, A_PART * part)))
+            sizes.append(memory(process))
+        new = files_below(home) - files_below(home / "cache" / "uploads") - outside
+        answers = asyncio.run(_once(root, photo))
+        return [
+            *lines,
+            "",
+            f"Hostile uploads: {', '.join(f'{count:,} {what}' for what, count in told.most_common())}. New files outside the uploads: {len(new)}. Alive: "
+            f"{process.poll() is None}; afterwards it says of a photo: {answers[0]['label']}. "
+            f"MiB after each {A_PART}: {', '.join(f'{size:.0f}' for size in sizes)}.",
+        ]
     finally:
         process.terminate()
         process.wait()
@@ -207,7 +199,3 @@ def main() -> None:
 async def _once(root: str, photo: bytes) -> list[dict]:
     async with httpx.AsyncClient(timeout=60) as client:
         return await ask(client, root, [("a.jpg", photo)])
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ from pathlib import Path
 from common import TEST, TRAIN, section, side, spread, wordsight
 
 
-@section("Roofline: predict with everything drawn, beside what this machine could do", ("timm", "torch"))
+@section("*Roofline*: predict with everything drawn, beside what this machine could do", ("timm", "torch"))
 def roofline(work: Path) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     sizes = side("parts.py", work / "m", TEST, work / "flops.json", work=work)[1]["sizes"]

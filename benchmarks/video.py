@@ -1,24 +1,23 @@
 """A clip from file to labelled file, beside decoding alone and inference alone, against the sum of its parts over the cores; memory.
 
-    python benchmarks/video.py CLIP [--minutes 10]
-
 Parts are timed one after another in one process, by the processor time they take on all cores; the whole, several times, in the same process.
-Memory: a clip of that many minutes, made by repeating `CLIP`, beside `CLIP` itself, each in a process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROUNDS = 5
+from common import DATA, ROUNDS, environment, section, spread
+
+CLIP = DATA / "street" / "traffic-mini.mp4"
+
+MINUTES = 10
 PEAK = """
 import json, sys, time
 import wordsight
@@ -29,7 +28,7 @@ print(json.dumps({"frames": len(seen), "s": time.perf_counter() - start, "peak":
 """
 
 
-def parts(clip: Path, folder: Path) -> dict[str, float]:
+def _parts(clip: Path, folder: Path) -> dict[str, float]:
     """Return the core-seconds of each part, alone, and what each would give alone in frames a second."""
     import cv2
     import numpy as np
@@ -88,9 +87,16 @@ def parts(clip: Path, folder: Path) -> dict[str, float]:
     return {**{f"{name}_ms": 1000 * s / len(frames) for name, s in spent.items()}, "frames": len(frames), "bound_s": sum(spent.values()), "decode_s": decode_s}
 
 
-def measure(clip: Path) -> None:
-    """Print the whole beside its parts."""
+@section("a clip from file to labelled file, a group, every frame", ("opencv-python-headless",), usual=False)
+def video(work: Path) -> list[str]:
+    os.environ.update(WORDSIGHT_HOME=str(work / "home"))
+    return [*_shares(work), "", *_memory(work)]
+
+
+def _shares(work: Path) -> list[str]:
+    """Set the whole beside its parts."""
     import numpy as np
+    from PIL import Image
 
     import wordsight
     from wordsight.embed import input_pixels
@@ -99,74 +105,49 @@ def measure(clip: Path) -> None:
     from wordsight.runtime import callers, cores
     from wordsight.threads import parallel_map
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        wordsight.video(clip, folder / "warm.mp4", groups="vehicle")
-        recognizer = Recognizer("vehicle")
-        pixels = input_pixels(upright_noise(upright, np), recognizer.embedder.backbone.preprocessing)
-        rows = []
-        for number in range(ROUNDS):
-            split = parts(clip, folder / str(number))
-            start = time.perf_counter()
-            for _ in parallel_map(lambda _: recognizer.embedder.runtime.encode(pixels, True), range(split["frames"]), callers("openvino")):
-                pass
-            inference_s = time.perf_counter() - start
-            start = time.perf_counter()
-            wordsight.video(clip, folder / f"whole-{number}.mp4", groups="vehicle")
-            whole_s = time.perf_counter() - start
-            rows.append({**split, "inference_s": inference_s, "whole_s": whole_s, "share": split["bound_s"] / cores() / whole_s})
+    wordsight.video(CLIP, work / "warm.mp4", groups="vehicle")
+    recognizer = Recognizer("vehicle")
+    noise = upright(Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), dtype=np.uint8)))
+    pixels = input_pixels(noise, recognizer.embedder.backbone.preprocessing)
+    rows = []
+    for number in range(ROUNDS):
+        split = _parts(CLIP, work / str(number))
+        start = time.perf_counter()
+        for _ in parallel_map(lambda _: recognizer.embedder.runtime.encode(pixels, True), range(split["frames"]), callers("openvino")):
+            pass
+        inference_s = time.perf_counter() - start
+        start = time.perf_counter()
+        wordsight.video(CLIP, work / f"whole-{number}.mp4", groups="vehicle")
+        whole_s = time.perf_counter() - start
+        rows.append({**split, "inference_s": inference_s, "whole_s": whole_s, "share": split["bound_s"] / cores() / whole_s})
     middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    n = middle["frames"]
-    print("| a clip, file to labelled file and tables | value |\n|---|---|")
-    low, high = min(row["share"] for row in rows), max(row["share"] for row in rows)
-    print(f"| share of the bound (all parts' core-seconds, over the cores) | **{middle['share']:.2f} ({low:.2f}–{high:.2f})** |")
-    print(
-        f"| frames/s: whole / decoding alone / inference alone | {n / middle['whole_s']:.0f} / {n / middle['decode_s']:.0f} / {n / middle['inference_s']:.0f} |"
-    )
-    names = [key for key in middle if key.endswith("_ms")]
-    print(f"| core-ms a frame: {' / '.join(name[:-3] for name in names)} | {' / '.join(f'{middle[name]:.2f}' for name in names)} |")
+    n, names = middle["frames"], [key for key in middle if key.endswith("_ms")]
+    rates = " / ".join(f"{n / middle[key]:.0f}" for key in ("whole_s", "decode_s", "inference_s"))
+    return [
+        f"| {n:.0f} frames, file to labelled file and tables | value |",
+        "|---|---|",
+        f"| share of the bound (all parts' core-seconds, over the cores) | **{spread([row['share'] for row in rows], 2)}** |",
+        f"| frames/s: whole / decoding alone / inference alone | {rates} |",
+        f"| core-ms a frame: {' / '.join(name[:-3] for name in names)} | {' / '.join(f'{middle[name]:.2f}' for name in names)} |",
+    ]
 
 
-def upright_noise(upright, np):
-    """Return a noise picture of the size of a common clip."""
-    from PIL import Image
-
-    return upright(Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), dtype=np.uint8)))
-
-
-def memory(clip: Path, minutes: float) -> None:
-    """Print the peak memory of a clip, and of the same repeated for some minutes."""
+def _memory(work: Path) -> list[str]:
+    """Tell the peak memory of the clip, and of the same repeated for some minutes."""
     from wordsight.clips import Clip, ClipWriter, Frame
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        with Clip(clip) as source:
-            frames, fps = [frame.bgr for frame in source], source.fps
-        writer = ClipWriter(folder / "long.mp4", fps, frames[0].shape[:2], folder / "part.mp4")
-        for number in range(round(minutes * 60 * fps)):
-            bgr = frames[number % len(frames)]
-            writer.write(Frame(number, number / fps, number, bgr), bgr)
-        writer.complete()
-        writer.place()
-        print("\n| clip | frames | frames/s, whole process without start | peak memory |\n|---|---|---|---|")
-        peaks = []
-        for path in (clip, folder / "long.mp4"):
-            command = [sys.executable, "-c", PEAK, str(path), str(folder / f"{path.stem}-labelled.mp4")]
-            told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout)
-            peaks.append(told["peak"])
-            print(f"| {told['frames'] / fps / 60:.1f} minutes | {told['frames']:,} | {told['frames'] / told['s']:.0f} | {told['peak']:.0f} MiB |", flush=True)
-        print(f"\nRatio of the peaks: **{peaks[1] / peaks[0]:.2f}**.")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clip", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    given = parser.parse_args()
-    measure(given.clip)
-    if given.minutes:
-        memory(given.clip, given.minutes)
-
-
-if __name__ == "__main__":
-    main()
+    with Clip(CLIP) as source:
+        frames, fps = [frame.bgr for frame in source], source.fps
+    writer = ClipWriter(work / "long.mp4", fps, frames[0].shape[:2], work / "part.mp4")
+    for number in range(round(MINUTES * 60 * fps)):
+        bgr = frames[number % len(frames)]
+        writer.write(Frame(number, number / fps, number, bgr), bgr)
+    writer.complete()
+    writer.place()
+    lines, peaks = ["| clip | frames | frames/s, without start-up | peak memory |", "|---|---|---|---|"], []
+    for path in (CLIP, work / "long.mp4"):
+        command = [sys.executable, "-c", PEAK, str(path), str(work / f"{path.stem}-labelled.mp4")]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment(work)).stdout)
+        peaks.append(told["peak"])
+        lines.append(f"| {told['frames'] / fps / 60:.1f} minutes | {told['frames']:,} | {told['frames'] / told['s']:.0f} | {told['peak']:.0f} MiB |")
+    return [*lines, "", f"Ratio of the peaks: **{peaks[1] / peaks[0]:.2f}**."]

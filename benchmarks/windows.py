@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from common import DATA, ROUNDS, Side, in_turn, section, sides, spread, times
 from PIL import Image
+from scenes import model_of_boxes
 
 KERAS_WINDOWS = 40
 SLICER_STEP = 100
@@ -15,16 +15,11 @@ SLICER_STEP = 100
 
 @section("4,674 windows of 200 × 200 over 1008 × 756 pixels, every 10 pixels", ("tensorflow-cpu", "keras", "supervision", "timm", "torch"))
 def windows(work: Path) -> list[str]:
-    os.environ.update(WORDSIGHT_HOME=str(work / "home"))
+    model = model_of_boxes(work)
     import wordsight
-    from wordsight.dataset import LabelledSet
     from wordsight.detecting import detect_picture
     from wordsight.embed import Embedder
-    from wordsight.training import train_labelled
 
-    known = wordsight.read_boxes(DATA / "boxes" / "annotations-train.csv")
-    train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m")
-    model = wordsight.load(work / "m")
     photo = work / "photo.jpg"
     Image.open(sorted((DATA / "street" / "photos").iterdir())[0]).convert("RGB").resize((1008, 756)).save(photo, quality=90)
     embedder, every = Embedder(model.backbone), wordsight.Windows((200, 200), 10.0, 1)
@@ -64,7 +59,8 @@ def windows(work: Path) -> list[str]:
         f"| wordsight, one dense pass, decoding included | 1 | {spread(mine, 3)} |",
         "",
         f"{counts['ours']:,} windows take wordsight {spread([1000 * value for value in took['ours']], 0)} ms. "
-        f"The others were timed on {KERAS_WINDOWS} windows and on those of every {SLICER_STEP} pixels. Four levels of the pyramid, {counts['levels']:,} windows: "
+        f"The others were timed on {KERAS_WINDOWS} windows and on those of every {SLICER_STEP} pixels. "
+        f"Four levels of the pyramid, {counts['levels']:,} windows: "
         f"{spread([1000 * value for value in took['levels']], 0)} ms; as true crops, each through the same network, "
         f"{times(sorted(crops)[0] / sorted(took['levels'])[ROUNDS // 2])} times as long.",
     ]

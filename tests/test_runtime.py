@@ -7,13 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import wordsight
 from conftest import draw_shape, write_shapes
-from wordsight.backbones import embedded_backbones, find_prepared, list_backbones, load_backbone
+from wordsight.backbones import build_module, embedded_backbones, find_prepared, list_backbones, load_backbone
 from wordsight.dataset import find_pictures
 from wordsight.embed import Embedder
 from wordsight.errors import BackboneUnavailable, InvalidArgument
@@ -40,6 +41,31 @@ def test_engines_agree(backbone, pixels):
     a, b = open_runtime(backbone, "openvino").encode(pixels, True), TorchRuntime(backbone).encode(pixels, True)
     for ours, theirs in ((a.embedding, b.embedding), (a.feature_map, b.feature_map)):
         assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("size", [(320, 320), (96, 160), (32, 640)])
+def test_fixed_padding_changes_no_value(backbone, size):
+    import torch
+
+    from wordsight.fixed_padding import with_fixed_padding
+
+    given = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    plain, fixed = build_module(backbone), with_fixed_padding(build_module(backbone), backbone.preprocessing)
+    assert not any(type(layer).__name__ == "Conv2dSame" for layer in fixed.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(fixed.forward_features(given), plain.forward_features(given), rtol=0, atol=1e-5)
+
+
+def test_a_network_of_a_size_that_strides_do_not_divide_keeps_its_padding(backbone):
+    import torch
+
+    from wordsight.fixed_padding import with_fixed_padding
+
+    odd = replace(backbone.preprocessing, image_size=(300, 300), fit="squash")
+    given = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        kept = with_fixed_padding(build_module(backbone), odd).forward_features(given)
+        torch.testing.assert_close(kept, build_module(backbone).forward_features(given), rtol=0, atol=1e-5)
 
 
 def test_embedding_is_the_mean_of_the_feature_map(backbone, pixels):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
 import anyio
 import httpcore
+import httpx
 import pytest
 
-from wordsight.sources.transport import FetchError, is_public
+from wordsight.sources.transport import FetchError, GuardedTransport, is_public
 from wordsight.sources.web import Web, retry_after_s, site, user_agent
 
 
@@ -33,6 +35,30 @@ def test_private_addresses_are_not_public(address):
 @pytest.mark.parametrize("address", ["8.8.8.8", "151.101.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_addresses_are_public(address):
     assert is_public(address)
+
+
+def test_a_connection_that_the_other_side_has_closed_is_not_used_again():
+    """The pool learns of it from our own stream: were it not told, the second request would end in an error."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve():
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        threading.Thread(target=serve, daemon=True).start()
+
+        async def twice():
+            transport = GuardedTransport({f"127.0.0.1:{port}"}, 4)
+            async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+                for _ in range(2):
+                    assert (await client.get(f"http://127.0.0.1:{port}/")).text == "ok"
+                    await anyio.sleep(0.1)  # until the end of the connection has come
+
+        anyio.run(twice)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "0"])

@@ -10,9 +10,10 @@ made = learner(weights, train)
 pictures = sorted(get_image_files(photos))
 
 
-def job() -> None:
+def job() -> dict:
     with made.no_bar(), made.no_logging():
         made.get_preds(dl=made.dls.test_dl(pictures))
+    return {"photos": len(pictures)}
 
 
 turns.serve(job)

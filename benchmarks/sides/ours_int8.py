@@ -28,7 +28,7 @@ def look(file):
 
 
 def job() -> dict:
-    return {"maps": sum(heat.shape[0] > 0 for _, heat in parallel_map(look, files, cores() + 1))}
+    return {"photos": sum(heat.shape[0] > 0 for _, heat in parallel_map(look, files, cores() + 1))}
 
 
 turns.serve(job)

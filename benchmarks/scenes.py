@@ -1,0 +1,91 @@
+"""Composed scenes: what one dense pass finds beside true crops; and the memory that very large photos take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from common import DATA, ROOT, environment, section
+from PIL import Image
+
+SCENES = 24
+LARGE = """
+import re, sys, wordsight
+found = wordsight.detect(sys.argv[1], sys.argv[2], windows=wordsight.Windows((200, 200), 50.0, 1), output=sys.argv[3])
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]  # getrusage would count the process that started this one
+print(peak, list(found)[0].windows, list(found)[0].error)
+"""
+
+
+def model_of_boxes(work: Path):
+    """Train a model on the pictures of boxes/, and load it."""
+    os.environ.update(WORDSIGHT_HOME=str(work / "home"))
+    import wordsight
+    from wordsight.dataset import LabelledSet
+    from wordsight.training import train_labelled
+
+    known = wordsight.read_boxes(DATA / "boxes" / "annotations-train.csv")
+    train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m")
+    return wordsight.load(work / "m")
+
+
+@section(f"{SCENES} composed scenes, default windows: average precision of one pass beside true crops", usual=False)
+def scenes(work: Path) -> list[str]:
+    model = model_of_boxes(work)
+    sys.path.insert(0, str(ROOT / "tests"))
+    from composer import annotated_objects, compose
+    from wordsight import Windows
+    from wordsight.annotations import Annotated, Box
+    from wordsight.box_evaluation import average_precision
+    from wordsight.dataset import PictureFile
+    from wordsight.detecting import detect_picture
+    from wordsight.embed import Embedder
+    from wordsight.images import decode
+
+    streets = [decode(path.read_bytes()).image for path in sorted((DATA / "street" / "photos").iterdir())]
+    made = compose(annotated_objects(DATA / "boxes" / "annotations-test.csv"), streets, SCENES, seed=0)
+    embedder = Embedder(model.backbone)
+    found: dict[bool, list] = {False: [], True: []}
+    for number, scene in enumerate(made):
+        scene.image.save(work / "scene.png")
+        for exact, rows in found.items():
+            seen = detect_picture((work / "scene.png").read_bytes(), model, embedder, 0.05, Windows(step=None), exact)
+            truth = [Box(label, tuple(box)) for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)]
+            rows.append((Annotated(PictureFile(work, str(number)), seen.size, truth), [(d.label, d.probability, d.xyxy) for d in seen.detections]))
+    embedder.cache.close()
+    precisions = {exact: average_precision(rows, model.class_names) for exact, rows in found.items()}
+    names = list(precisions[False])
+    return [
+        f"| {SCENES} scenes, {sum(len(scene.labels) for scene in made)} objects | {' | '.join(f'AP at IoU {name}' for name in names)} |",
+        "|---|" + "---|" * len(names),
+        *[f"| {'true crops' if exact else 'one pass'} | {' | '.join(f'{precision[name]:.3f}' for name in names)} |" for exact, precision in precisions.items()],
+    ]
+
+
+@section("a photo of 50 megapixels through windows of 200: peak memory", usual=False)
+def large(work: Path) -> list[str]:
+    model_of_boxes(work)
+    rng = np.random.default_rng(0)
+    tile = Image.fromarray(rng.integers(0, 256, (512, 512, 3), dtype=np.uint8))
+    picture = Image.new("RGB", (8192, 6144))
+    for y in range(0, 6144, 512):
+        for x in range(0, 8192, 512):
+            picture.paste(tile, (x, y))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(work / "large.jpg", quality=85, exif=exif)
+    picture.save(work / "large.png", compress_level=1)
+    del picture
+    lines = ["| file | peak memory | windows | seconds | error |", "|---|---|---|---|---|"]
+    for name in ("large.jpg", "large.png"):
+        start = time.perf_counter()
+        command = [sys.executable, "-c", LARGE, str(work / name), str(work / "m"), str(work / "out")]
+        done = subprocess.run(command, env=environment(work), capture_output=True, text=True, check=True)
+        peak, count, error = done.stdout.split()
+        turned = ", turned by EXIF" if name.endswith("jpg") else ""
+        lines.append(f"| {name}{turned} | **{int(peak) / 1024**2:.2f} GiB** | {int(count):,} | {time.perf_counter() - start:.0f} | {error} |")
+    return lines
