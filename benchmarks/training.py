@@ -29,11 +29,14 @@ def train(work: Path) -> list[str]:
         forget(work)
         add("words", _words(work))
         forget(work)
-        add("ours", side("ours_train.py", TRAIN, TEST, work / "m", work=work))
+        add("ours", side("ours_train.py", TRAIN, TEST, work / "m", 320, work=work))
+        forget(work)
+        add("ours224", side("ours_train.py", TRAIN, TEST, work / "m224", 224, work=work))
         add("fastai", side("fastai_train.py", weights, TRAIN, TEST, 1, work=work))
     add("keras", side("keras_train.py", TRAIN, TEST, work=work))
     names = {
         "ours": "wordsight, one script",
+        "ours224": "the same at 224 pixels, as the others",
         "commands": "wordsight, two commands (`train`, then `predict` with tables)",
         "again": "the same two again: nothing is decoded",
         "words": "wordsight, words alone (`run -c cat,dog`), no training picture",
@@ -46,12 +49,13 @@ def train(work: Path) -> list[str]:
         split = " | ".join(f"{parts[part]:.1f}" if part in parts else "" for part in ("imports", "train", "predict"))
         right = "random weights" if name == "keras" else f"{statistics.median(found['right'] for found in inner[name]):.2%}"
         rows.append(f"| {said} | {spread(whole[name])} | {split} | {right} |")
-    loops = {name: [found["train"] + found["predict"] for found in inner[name]] for name in ("ours", "fastai")}
+    loops = {name: [found["train"] + found["predict"] for found in inner[name]] for name in ("ours", "ours224", "fastai")}
     keras = whole["keras"][0] / statistics.median(whole["ours"])
     return [
         f"fastai's `fine_tune(1)` takes {times(ratio(whole['fastai'], whole['ours']))} times as long as wordsight, process start included, and "
         f"{times(ratio(loops['fastai'], loops['ours']))} times in the inner loop; beside words alone {times(ratio(whole['fastai'], whole['words']))}. "
-        f"Keras takes {times(keras)} times as long.",
+        f"At 224 pixels on both sides {times(ratio(whole['fastai'], whole['ours224']))}, in the inner loop "
+        f"{times(ratio(loops['fastai'], loops['ours224']))}. Keras takes {times(keras)} times as long as wordsight.",
         "",
         "| | seconds, whole process | imports | train | answer | right of 300 |",
         "|---|---|---|---|---|---|",

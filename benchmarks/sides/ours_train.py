@@ -1,4 +1,4 @@
-"""wordsight: train on a folder a class, then answers for other photos, in one process.   python ours_train.py TRAIN TEST MODEL"""
+"""wordsight: train on a folder a class, then answers for other photos, in one process.   python ours_train.py TRAIN TEST MODEL PIXELS"""
 
 import sys
 import time
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import turns
 
-train, test, model = sys.argv[1:]
+train, test, model, pixels = sys.argv[1:]
 began = time.perf_counter()
 import wordsight  # noqa: E402
 
 ready = time.perf_counter()
-made = wordsight.train(train, model)
+made = wordsight.train(train, model, image_size=int(pixels))
 trained = time.perf_counter()
 answers = made.predict(test)
 done = time.perf_counter()
