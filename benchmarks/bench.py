@@ -33,15 +33,16 @@ import streets  # noqa: F401
 import training  # noqa: F401
 import video  # noqa: F401
 import windows  # noqa: F401
-from common import DATA, SECTIONS, Section, machine, side, versions
+from common import DATA, SECTIONS, TEST, Section, machine, side, versions
 
 ORDER = ("train", "first", "predict", "windows", "duplicates", "gather", "growth", "growth_large", "roofline", "start", "accuracy")  # others follow
+TEST_PHOTOS = 300
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Results
 
 Repeat all with `make bench`, one with `make bench ONLY=name`. Each section says where and with what it was measured. Sides of a comparison
-take turns in one run, each in a process of its own, on the same pictures; values are medians, with the smallest and the largest in
-brackets. Machines are shared and noisy: trust ratios, and compare seconds only within a section.
+take turns in one run, other tools each in a process of its own; values are medians, with the smallest and the largest in brackets, and
+those without brackets were measured once. Machines are shared and noisy: trust ratios, and compare seconds only within a section.
 """
 
 
@@ -65,9 +66,10 @@ def _in_order() -> list[str]:
 def measured(one: Section, work: Path) -> str:
     """Run a comparison; return its section."""
     began = time.perf_counter()
+    used = versions(one.uses)  # asked for before hours are spent
     lines = one.run(work)
     took = time.perf_counter() - began
-    foot = f"*{machine()}; {versions(one.uses)}; {datetime.date.today()}; `make bench ONLY={one.name}`, {took:.0f} s.*"
+    foot = f"*{machine()}; {used}; {datetime.date.today()}; `make bench ONLY={one.name}`, {took:.0f} s.*"
     return "\n".join([f"## {one.name}: {one.title}", "", *lines, "", foot, ""])
 
 
@@ -87,7 +89,10 @@ def main() -> None:
             side("prepare.py", work=Path(folder))
             text = measured(SECTIONS[name], Path(folder))
         print(text, file=sys.stderr, flush=True)
-        put(name, text)
+        if len(list(TEST.glob("*/*.*"))) == TEST_PHOTOS:
+            put(name, text)
+        else:
+            print(f"Not written to {RESULTS.name}: '{DATA}' is not the folder of pictures that its sections speak of.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -169,11 +169,6 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
 
 
-def peak_mib() -> float:
-    """Return the most memory this process ever held, in MiB."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
-
-
 def machine() -> str:
     """Describe the machine in one line."""
     from wordsight.runtime import cores

@@ -45,8 +45,8 @@ def gather(work: Path) -> list[str]:
     factors = {count: ratio([s for s, _ in took["img2dataset", count]], [s for s, _ in took["ours", count]]) for count in COUNTS}
     growth = took["ours", COUNTS[1]][0][1] / max(peak for _, peak in took["ours", COUNTS[0]])
     return [
-        f"img2dataset takes {times(factors[COUNTS[0]])} times as long for 1,000 pictures and {times(factors[COUNTS[1]])} for 10,000. It only fetches and "
-        "stores; wordsight also decodes, hashes, drops copies, and keeps maker and licence of each.",
+        f"img2dataset takes {times(factors[COUNTS[0]])} times as long for 1,000 pictures and {times(factors[COUNTS[1]])} for 10,000, once. It is "
+        "told to fetch and store only; wordsight also decodes, hashes, drops copies, and keeps maker and licence of each.",
         "",
         f"| gathering, {size / 1000:.0f} KB a picture | pictures | pictures/s, whole process | share of the bound | peak memory, with all its processes |",
         "|---|---|---|---|---|",

@@ -12,7 +12,7 @@ import numpy as np
 from common import DATA, ROOT, environment, section
 from PIL import Image
 
-SCENES = 24
+SCENES = 10
 LARGE = """
 import re, sys, wordsight
 found = wordsight.detect(sys.argv[1], sys.argv[2], windows=wordsight.Windows((200, 200), 50.0, 1), output=sys.argv[3])

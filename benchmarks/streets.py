@@ -15,7 +15,7 @@ GROUPS = ("vehicle", "building", "dog", "bird", "furniture", "food", "fish", "to
 THRESHOLDS = (0.5, 0.75, 0.9)
 
 
-@section("streets: the whole photo beside the closer look, the embedded network", usual=False)
+@section("the whole photo beside the closer look, the embedded network", usual=False)
 def streets(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     from wordsight.backbones import load_backbone

@@ -63,7 +63,8 @@ def train(work: Path) -> list[str]:
         "",
         "wordsight starts with a compiled backbone and no embedding cached; it looks at 320 × 320 pixels, the others at 224 × 224. fastai learns "
         "from all 600, with the defaults of its documentation, and is spared its validation passes. Keras as the recipe goes, with random weights "
-        "(none can be had offline): they cost the same time.",
+        "(none can be had offline): they cost the same time. The work differs, as the tools do: wordsight passes every picture once through a network that "
+        "stays as it is; `fine_tune(1)` is an epoch of the head and one of the whole network; the recipe's ResNet50 has ten times the arithmetic, twice.",
     ]
 
 

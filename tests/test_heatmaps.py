@@ -209,3 +209,12 @@ def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path
 def test_wrong_options_are_one_sentence(options, message, shapes_model, other_shapes, cli_here):
     done = cli_here("predict", other_shapes, "-m", shapes_model, "-t", 0, *options)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("value", "colour"), [(0.0, (48, 18, 59)), (0.5, (164, 252, 60)), (1.0, (122, 4, 3))])
+def test_heat_is_turbo_from_blue_to_red_at_four_tenths(value, colour):
+    """Colours of A. Mikhailov's table, red first."""
+    from wordsight.overlay import superimpose
+
+    drawn = superimpose(Image.new("RGB", (64, 48)), np.full((6, 8), value, dtype=np.float32))
+    assert drawn.shape == (48, 64, 3) and np.abs(drawn.astype(int) - 0.4 * np.array(colour)).max() <= 1

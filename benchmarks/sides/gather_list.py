@@ -30,6 +30,7 @@ def img2dataset() -> int:
         output_folder=target,
         output_format="files",
         resize_mode="no",
+        disable_all_reencoding=True,
         processes_count=2,
         thread_count=64,
         number_sample_per_shard=int(count) // 2,
@@ -44,7 +45,7 @@ def watch() -> None:
         held = 0
         for process in (me, *me.children(recursive=True)):
             try:
-                held += process.memory_info().rss
+                held += process.memory_full_info().pss  # what processes share counts once
             except psutil.Error:
                 continue
         peak[0] = max(peak[0], held / 2**20)

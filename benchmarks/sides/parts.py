@@ -158,7 +158,7 @@ flops = sum(flops_by_size[f"{pixels.shape[0]}x{pixels.shape[1]}"] for pixels in 
 runtime = Embedder(model.backbone).runtime
 rounds = []
 whole()
-for _ in range(3):
+for _ in range(5):
     own = threading.local()
     rounds.append(
         {

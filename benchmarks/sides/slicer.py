@@ -16,6 +16,7 @@ folder, source = sys.argv[1:]
 model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 picture = cv2.imread(source)
 seen = 0
+torch.set_num_threads(1)  # the slicer has a thread a core
 
 
 def look(window: np.ndarray) -> supervision.Detections:

@@ -14,12 +14,23 @@ _VALUES = {"Conv2dSame": 0.0, "MaxPool2dSame": float("-inf")}
 def with_fixed_padding(module: nn.Module, preprocessing: Preprocessing) -> nn.Module:
     """Replace timm's layers that work out their padding anew for every input, as TensorFlow does; nothing they compute changes.
 
-    Where all sides are multiples of 32, so are all layers' inputs of their strides, and one padding fits every size. A network of
-    another, single size is left as it is. The layers are told by name, because one module alone imports timm.
+    Where all sides are multiples of 32, and every layer divides them by its stride and no more, all layers' inputs are multiples of their
+    strides, and one padding fits every size. Other networks are left as they are. The layers are told by name, because one module alone
+    imports timm.
     """
-    if preprocessing.fit == "area" or not any(side % STRIDE for side in preprocessing.image_size):
+    if (preprocessing.fit == "area" or not any(side % STRIDE for side in preprocessing.image_size)) and all(map(_divides, module.modules())):
         _replace(module)
     return module
+
+
+def _divides(layer: nn.Module) -> bool:
+    """Tell whether a layer makes n sides of n times its stride: other than timm's own, some lose a border."""
+    if type(layer).__name__.endswith("Same") or not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) or isinstance(layer.padding, str):
+        return True
+    dilation = getattr(layer, "dilation", 1)
+    sides = zip(*map(_pair, (layer.kernel_size, layer.stride, layer.padding, dilation)), strict=True)
+    border = [(2 * padding - step * (kernel - 1) - 1, stride) for kernel, stride, padding, step in sides]
+    return all((-(-left // stride) if getattr(layer, "ceil_mode", False) else left // stride) == -1 for left, stride in border)
 
 
 def _replace(module: nn.Module) -> None:
