@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test browser check bench clean
+.PHONY: install demo test browser check fuzz bench clean
 
 install: $(INSTALLED)
 
@@ -27,6 +27,10 @@ check: install
 	$(BIN)/ruff check src tests scripts benchmarks
 	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/mypy
+
+# A hundred thousand mutated files; FUZZ="--cases 1000 --targets images" does less.
+fuzz: install
+	$(BIN)/python tests/fuzzing.py $(FUZZ)
 
 # Other tools to compare with get an environment of their own; ONLY="train predict" runs some of the comparisons.
 bench: $(VENV)-bench/.installed

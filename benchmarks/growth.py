@@ -20,16 +20,22 @@ def growth_large(work: Path) -> list[str]:
     return _grow(work, 96, (1_000, 10_000, 100_000))
 
 
+def many_photos(target: Path, count: int) -> list[Path]:
+    """Write real photos, each with bytes of its own after the end of its JPEG; return the real ones."""
+    sources = sorted(path for folder in ("catdog", "clothing", "imagenet_sample") for path in (DATA / folder).rglob("*.[jJ]*"))
+    for number in range(count):
+        photo = target / f"{number // 1000:03d}" / f"{number:06d}.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(sources[number * 7919 % len(sources)].read_bytes() + number.to_bytes(4, "big"))
+    return sources
+
+
 def _grow(work: Path, pixels: int, counts: tuple[int, ...]) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", "--image-size", pixels, work=work)
-    sources = sorted(path for folder in ("catdog", "clothing", "imagenet_sample") for path in (DATA / folder).rglob("*.[jJ]*"))
     found: dict[int, tuple[float, float]] = {}
     for count in counts:
         photos = work / "photos"
-        for number in range(count):
-            target = photos / f"{number // 1000:03d}" / f"{number:06d}.jpg"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(sources[number * 7919 % len(sources)].read_bytes() + number.to_bytes(4, "big"))  # bytes after the end of a JPEG
+        sources = many_photos(photos, count)
         forget(work)
         _, told = side("grow.py", work / "m", photos, work / "r", work=work)
         assert told["photos"] == count, told

@@ -160,12 +160,12 @@ TASK = {"data": {"image": "images/train/a.jpg"}, "annotations": [{"result": [{"t
     [
         ("data.yaml", BOMB + "names: [*j]\ntrain: images\n", "by YAML aliases"),
         ("data.yaml", "names: {1.0e+999: cat}\ntrain: images\n", "it needs names and train"),
-        ("data.yaml", "names: !!python/object/apply:os.system [id]\ntrain: images\n", "it needs names and train"),
+        ("data.yaml", "names: !!python/object/apply:os.system [id]\ntrain: images\n", "says by a YAML tag"),
         ("data.yaml", MERGE + "names: [cat]\ntrain: images\n", "by YAML aliases"),
         ("data.yaml", "names: [cat]\ntrain: /\n", "its folder lies outside"),
         ("data.yaml", "names: [cat]\ntrain: ../../..\n", "its folder lies outside"),
         ("data.yaml", "names: [cat]\npath: /etc\ntrain: .\n", "No box in"),
-        ("data.yaml", "names: [cat]\ntrain: " + "[" * 5000 + "\n", "is no YOLO data file"),
+        ("data.yaml", "names: [cat]\ntrain: " + "[" * 5000 + "\n", "holds lists in lists"),
         ("annotations.json", '{"images": [{"id": 1, "file_name": "../../../etc/passwd"}], "categories": [{"id": 1, "name": "cat"}], '
          '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]}', "there is no picture 'passwd'"),
         ("annotations.json", '{"images": [{"id": 1, "file_name": "images/train/a.jpg"}], "categories": [{"id": 1, "name": "cat"}], '

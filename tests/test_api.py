@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ LAYERS = [
         "overlay",
         "gallery",
     },
-    {"report", "annotations", "tables", "words_head", "training_set", "sources", "runtime", "checks"},
+    {"report", "annotations", "places", "tables", "words_head", "training_set", "sources", "runtime", "checks"},
     {"embed", "gradients", "model_folder", "ledger", "balance", "box_views", "results", "report_model"},
     {"heatmaps", "quadrants", "box_sheets", "views", "known_classes", "results_report", "cleaning_report"},
     {"classifier", "batches", "recognizer", "cleaning", "intake", "funnel", "plan"},
@@ -56,8 +57,8 @@ LAYERS = [
     },
     {"evaluation_report", "box_report", "finetuning", "evaluation_folder", "detecting", "box_recipe", "videos", "exporting"},
     {"training", "evaluation", "box_evaluation"},
-    {"routes", "doctor", "review"},
-    {"demo", "workshop"},
+    {"routes", "doctor", "review", "shards"},
+    {"demo", "workshop", "parallel"},
     {"page_parts", "page_guard"},
     {"page_try", "page_train", "page_compare"},
     {"page_review"},
@@ -99,6 +100,7 @@ def test_all_is_pinned():
         "list_models", "list_sources", "load", "load_backbone", "prelabel", "read_boxes", "read_labels", "recognize",
         "register_heatmap_method", "register_source", "resolve",
         "run", "senses", "split", "train", "undo", "video",
+            "Sharded", "clean_dataset", "embed_dataset", "predict_dataset",
     }  # fmt: skip
 
 
@@ -152,6 +154,13 @@ def test_one_package_touches_the_network():
             if any(name == module or name.startswith(module + ".") for name in names for module in network):
                 users.add(path.relative_to(SOURCE).parts[0])
     assert users == {"sources"}
+
+
+@pytest.mark.parametrize(("package", "module"), [("ray", "parallel"), ("fsspec", "places")])
+def test_one_module_touches_it(package, module):
+    lines = {path.stem: path.read_text().splitlines() for path in SOURCE.rglob("*.py")}
+    users = {name for name, text in lines.items() if any(re.match(rf"(import|from) {package}\b", line.strip()) for line in text)}
+    assert users == {module}
 
 
 def test_one_module_touches_timm():

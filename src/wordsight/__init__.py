@@ -48,6 +48,7 @@ _HOME = {
     "Recognitions": "recognition",
     "Results": "results",
     "Sense": "vocabulary",
+    "Sharded": "parallel",
     "Source": "sources",
     "SourceUnavailable": "errors",
     "Tuning": "tuning",
@@ -59,9 +60,11 @@ _HOME = {
     "WordsightError": "errors",
     "app": "page_server",
     "clean": "cleaning",
+    "clean_dataset": "parallel",
     "convert": "conversion",
     "detect": "detecting",
     "draw_network": "drawing",
+    "embed_dataset": "parallel",
     "evaluate": "evaluation",
     "evaluate_boxes": "box_evaluation",
     "export": "exporting",
@@ -75,6 +78,7 @@ _HOME = {
     "list_sources": "sources",
     "load": "classifier",
     "load_backbone": "backbones",
+    "predict_dataset": "parallel",
     "prelabel": "prelabelling",
     "read_boxes": "annotations",
     "read_labels": "annotations",
@@ -127,6 +131,7 @@ __all__ = [
     "Recognitions",
     "Results",
     "Sense",
+    "Sharded",
     "Source",
     "SourceUnavailable",
     "Tuning",
@@ -139,9 +144,11 @@ __all__ = [
     "__version__",
     "app",
     "clean",
+    "clean_dataset",
     "convert",
     "detect",
     "draw_network",
+    "embed_dataset",
     "evaluate",
     "evaluate_boxes",
     "export",
@@ -155,6 +162,7 @@ __all__ = [
     "list_sources",
     "load",
     "load_backbone",
+    "predict_dataset",
     "prelabel",
     "read_boxes",
     "read_labels",
@@ -216,6 +224,7 @@ if TYPE_CHECKING:
     from .heatmaps import Heatmap, Looking
     from .looking import heatmap
     from .page_server import app
+    from .parallel import Sharded, clean_dataset, embed_dataset, predict_dataset
     from .prelabelling import Prelabels, prelabel
     from .promise import Promise
     from .quadrants import Closer

@@ -49,7 +49,7 @@ class SafeCheckpoints(CheckpointIO):
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
                 return _unflatten(json.loads(file.metadata()[KEY]), tensors)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             raise InvalidModel(f"The checkpoint '{path}' can't be read ({error}). Delete its folder to start anew.") from error
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -15,7 +15,7 @@ from .backbones import Backbone
 from .box_head import BoxHead
 from .dataset import RESULT_FOLDERS, PictureFile, find_pictures
 from .embed import Embedder, open_photo, read
-from .errors import InvalidArgument, UnreadableImage
+from .errors import InvalidArgument, UnreadableImage, some_of
 from .head import LinearHead
 from .heatmaps import Heatmap, Looking, look
 from .home import expand
@@ -149,7 +149,7 @@ class Classifier:
             NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a precision.
             OutputError: the results can't be written.
         """
-        threshold, note = self._threshold(threshold, precision)
+        threshold, note = self.threshold_for(threshold, precision)
         looking = looking or Looking()
         looking.check(self.backbone)
         if closer is not None:
@@ -194,8 +194,28 @@ class Classifier:
         copied = None if writer is None else writer.copied_bytes
         return Results(self.class_names, threshold, counts, folder, copied, kept, note)
 
-    def _threshold(self, threshold: float | None, precision: float | None) -> tuple[float, str | None]:
-        """Return the threshold to decide by, infinite where nothing may be labelled, and what is to be said of it."""
+    def predict_file(self, file: PictureFile, embedder: Embedder, threshold: float) -> Prediction:
+        """Return what one file shows, with its box and without its map; `error` where it can't be read.
+
+        Args:
+            file: the picture.
+            embedder: of the model's backbone, kept open from call to call.
+            threshold: probability from which a label is given; infinite for none.
+        """
+        seen = self._predict_one(file, embedder, _Way(threshold, Looking(), None), None, None)
+        seen.map = None
+        return seen
+
+    def threshold_for(self, threshold: float | None, precision: float | None) -> tuple[float, str | None]:
+        """Return the threshold to decide by, infinite where nothing may be labelled, and what is to be said of it.
+
+        Args:
+            threshold: one asked for, 0–1, or None.
+            precision: one asked for instead, or None for neither: the model's own.
+
+        Raises:
+            InvalidArgument: both were asked for, or one out of range.
+        """
         if threshold is not None and precision is not None:
             raise InvalidArgument("Give either a threshold (-t) or a precision (--precision), not both.")
         if threshold is not None:
@@ -295,7 +315,7 @@ class Classifier:
             UnreadableImage, NotFound: the image can't be read.
         """
         if class_name is not None and class_name not in self.class_names:
-            raise InvalidArgument(f"The model has no class '{class_name}'; it knows: {', '.join(self.class_names)}.")
+            raise InvalidArgument(f"The model has no class '{class_name}'; it knows: {some_of(self.class_names)}.")
         looking = looking or Looking()
         looking.check(self.backbone)
         photo = open_photo(image)

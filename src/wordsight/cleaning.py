@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .backbones import DEFAULT_BACKBONE, load_backbone
+from .backbones import DEFAULT_BACKBONE, Backbone, load_backbone
 from .balance import redundant
 from .checks import Finding, Material, list_checks, run_checks
 from .cleaning_report import write_cleaning_report
@@ -42,16 +42,16 @@ class Cleaning:
     """What was found in a data set.
 
     Attributes:
-        data: the data set.
-        output: folder of the report, or None.
+        data: the data set; an address where it lies in an object store.
+        output: folder of the report, likewise, or None.
         findings: by reason and falling score.
         classes: class name -> pictures, before anything goes.
         moved: names of the files that were set aside or put back, if that was asked for.
         rejected: where files are set aside.
     """
 
-    data: Path
-    output: Path | None
+    data: Path | str
+    output: Path | str | None
     findings: list[Finding]
     classes: dict[str, int]
     moved: list[str] = field(default_factory=list)
@@ -90,6 +90,7 @@ def clean(
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
+    look: Callable[[LabelledSet, Path], list[LookedAt]] | None = None,
 ) -> Cleaning:
     """Look for pictures that should not be in a data set, and report them.
 
@@ -106,21 +107,24 @@ def clean(
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
         progress: called with (done, total, "pictures" or "findings").
+        look: looks at every picture of a set, in order, given the report's folder, too; by default this process does.
 
     Raises:
         NotFound, InvalidArgument: there is no such data set, or no such reason.
         OutputError: the report can't be written, or a file not be moved.
     """
-    wanted = _check_reasons(reasons)
+    wanted = check_reasons(reasons)
     labelled = read_labelled(data, min_classes=1)
     root = data_root(data)
     target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
     if target.resolve().is_relative_to(root):
         raise InvalidArgument(f"The report can't lie inside the data set, where it would be read as a class; got '{target}'. Choose another folder with -o.")
-    if not 1 <= min_size <= 10_000:
-        raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
+    check_min_size(min_size)
     check_report_target(target)
-    material = gather_material(labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress)
+    if look is None:
+        material = gather_material(labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress)
+    else:
+        material = material_of(labelled, look(labelled, target), min_size, load_backbone(backbone))
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
     if balance:
         findings += redundant(material, findings)
@@ -140,57 +144,76 @@ def data_root(data: str | os.PathLike) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def gather_material(labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None) -> Material:
-    """Read, measure and embed every picture, each decoded at most once and not at all where both are cached."""
-    width = 0
-    shas: list[str | None] = []
-    errors: list[str | None] = []
-    measures: list[Measures | None] = []
-    embeddings: list[np.ndarray | None] = []
+@dataclass(frozen=True)
+class LookedAt:
+    """What cleaning knows of one picture.
 
-    def look_at(file: PictureFile) -> tuple[str | None, str | None, Measures | None, np.ndarray | None]:
-        sha = None
-        try:
-            data, sha = read(file)
-            packed, embedding = embedder.cache.get_bytes(sha, KEY), embedder.cache.get(sha, embedder.key)
-            if packed is None or embedding is None:
-                photo = decode(data)
-                if packed is None:
-                    packed = measure(photo, frame_count(data)).pack()
-                    embedder.cache.put_bytes(sha, KEY, packed)
-                if embedding is None:
-                    embedding = embedder.encode(photo).embedding
-                    embedder.cache.put(sha, embedder.key, embedding)
-        except UnreadableImage as error:
-            return sha.hex() if sha else None, str(error), None, None
-        return sha.hex(), None, Measures.unpack(packed), embedding
+    Attributes:
+        sha256: of the file, 64 hex digits, or None where it could not be read.
+        error: why it could not be decoded, else None.
+        measures: what was measured, or None.
+        embedding: (C,) float32, or None.
+    """
 
+    sha256: str | None
+    error: str | None
+    measures: Measures | None
+    embedding: np.ndarray | None
+
+
+def look_at(file: PictureFile, embedder: Embedder) -> LookedAt:
+    """Read, measure and embed one picture, decoded at most once and not at all where both are cached."""
+    sha = None
     try:
-        for sha, error, measured, embedding in parallel_map(look_at, labelled.pictures, callers(embedder.engine)):
-            shas.append(sha)
-            errors.append(error)
-            measures.append(measured)
-            embeddings.append(embedding)
-            width = width if embedding is None else len(embedding)
+        data, sha = read(file)
+        packed, embedding = embedder.cache.get_bytes(sha, KEY), embedder.cache.get(sha, embedder.key)
+        if packed is None or embedding is None:
+            photo = decode(data)
+            if packed is None:
+                packed = measure(photo, frame_count(data)).pack()
+                embedder.cache.put_bytes(sha, KEY, packed)
+            if embedding is None:
+                embedding = embedder.encode(photo).embedding
+                embedder.cache.put(sha, embedder.key, embedding)
+    except UnreadableImage as error:
+        return LookedAt(sha.hex() if sha else None, str(error), None, None)
+    return LookedAt(sha.hex(), None, Measures.unpack(packed), embedding)
+
+
+def gather_material(labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None) -> Material:
+    """Look at every picture, in this process."""
+    seen = []
+    try:
+        for one in parallel_map(lambda file: look_at(file, embedder), labelled.pictures, callers(embedder.engine)):
+            seen.append(one)
             if progress:
-                progress(len(shas), len(labelled.pictures), "pictures")
+                progress(len(seen), len(labelled.pictures), "pictures")
     finally:
         embedder.cache.close()
+    return material_of(labelled, seen, min_size, embedder.backbone)
+
+
+def material_of(labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone) -> Material:
+    """Put together what checks look at; `seen` goes with the pictures."""
     try:
-        imagenet = embedder.backbone.imagenet_head()
+        imagenet = backbone.imagenet_head()
     except InvalidArgument:  # a backbone that knows no words
         imagenet = None
-    rows = np.zeros((len(shas), width), dtype=np.float32)
-    for row, embedding in zip(rows, embeddings, strict=True):
-        if embedding is not None:
-            row[:] = embedding
-    labels = np.array([labelled.class_names.index(str(picture.label)) for picture in labelled.pictures], dtype=int)
+    width = next((len(one.embedding) for one in seen if one.embedding is not None), 0)
+    rows = np.zeros((len(seen), width), dtype=np.float32)
+    for row, one in zip(rows, seen, strict=True):
+        if one.embedding is not None:
+            row[:] = one.embedding
+    place = {name: number for number, name in enumerate(labelled.class_names)}
+    labels = np.array([place[str(picture.label)] for picture in labelled.pictures], dtype=int)
+    shas, errors, measures = [one.sha256 for one in seen], [one.error for one in seen], [one.measures for one in seen]
     return Material(labelled.pictures, labelled.class_names, labels, shas, errors, measures, rows, imagenet, labelled.skipped, min_size)
 
 
 def set_aside(result: Cleaning) -> None:
     """Move the files of all findings to the folder beside the data set, noting each first, so that `undo` finds it."""
     root = result.data
+    assert isinstance(root, Path)
     rejected = root.with_name(f"{root.name}-rejected")
     names = sorted({finding.file_name for finding in result.findings if (root / finding.file_name).is_file()})
     with writing(rejected):
@@ -248,7 +271,22 @@ def undo(data: str | os.PathLike) -> list[str]:
     return names
 
 
-def _check_reasons(reasons: Iterable[str] | None) -> set[str]:
+def check_min_size(min_size: int) -> None:
+    """Refuse a smallest size that means nothing.
+
+    Raises:
+        InvalidArgument: it is out of range.
+    """
+    if not 1 <= min_size <= 10_000:
+        raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
+
+
+def check_reasons(reasons: Iterable[str] | None) -> set[str]:
+    """Return the reasons asked for; all where none are named.
+
+    Raises:
+        InvalidArgument: there is no such reason.
+    """
     known = list_checks()
     wanted = set(known) if reasons is None else {reason.strip() for reason in reasons}
     strange = sorted(wanted - set(known))
@@ -258,7 +296,7 @@ def _check_reasons(reasons: Iterable[str] | None) -> set[str]:
 
 
 def _write_report(result: Cleaning) -> None:
-    assert result.output is not None
+    assert isinstance(result.output, Path) and isinstance(result.data, Path)
     result.output.mkdir(parents=True, exist_ok=True)
     with atomic_text(result.output / "findings.csv") as file:
         writer = csv.writer(file)
@@ -280,7 +318,7 @@ def _read_manifest(rejected: Path) -> dict | None:
         manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
         names = [name for name in manifest["moved"] if not os.path.isabs(name) and ".." not in Path(name).parts]
         return {"moved": names, "metadata_sha": manifest["metadata_sha"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -12,8 +12,8 @@ from . import cli_data, cli_info, cli_see
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline, run_app
 from .errors import InvalidArgument
-from .options import BackboneName, Boxes, Dtype, Engine, Exact, Json, Mirror, NoPictures, Offline, Output, Precision, Scales, Threshold, numbers, sides
-from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_training, say
+from .options import BackboneName, Boxes, Dtype, Engine, Exact, Json, Mirror, NoPictures, Offline, Output, Precision, Ray, Scales, Threshold, numbers, sides
+from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_sharded, print_training, say
 from .progress import show_progress
 
 app = typer.Typer(
@@ -170,7 +170,7 @@ def predict_command(
     model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
     threshold: Threshold = None,
     precision: Precision = None,
-    output: Output = Path("results"),
+    output: Annotated[str, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")] = "results",
     no_pictures: NoPictures = False,
     quadrants: Annotated[bool, typer.Option("--quadrants", help="Look at the quarters of each photo, too; the surest answers (parts.csv).")] = False,
     grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how photos are cut.")] = "2x2",
@@ -185,6 +185,7 @@ def predict_command(
     mirror: Mirror = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
+    ray: Ray = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -196,6 +197,10 @@ def predict_command(
       wordsight predict 'photos/*.jpg' -m models/pets -t 0.9 -o results/ --json
       wordsight predict photos/ -m models/pets --precision 0.95
       wordsight predict street/ -m models/cars --quadrants --base-height 640
+      wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
+
+    \b
+    With --ray, tables only are written, as Parquet, a part for every 500 photos; interrupted, it goes on with the same command.
     """
     from .classifier import load
     from .heatmaps import Looking
@@ -206,6 +211,14 @@ def predict_command(
     closer = Closer(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
     if closer is None and (exact or base_height is not None or grid != "2x2"):
         raise InvalidArgument("--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or leave them out.")
+    if ray is not None:
+        if len(photos) != 1 or closer is not None or looking != Looking():
+            raise InvalidArgument("With --ray, one folder or address is predicted, without --quadrants or options of heat maps. Leave them out.")
+        from .parallel import predict_dataset
+
+        with show_progress() as progress:
+            sharded = predict_dataset(photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress)
+        print_sharded(sharded, as_json)
     with show_progress() as progress:
         results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress, precision, looking, closer)
     print_results(results, as_json)

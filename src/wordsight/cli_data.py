@@ -10,8 +10,8 @@ import typer
 
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
-from .errors import NothingGathered
-from .options import BackboneName, Dtype, Engine, Json, Offline
+from .errors import InvalidArgument, NothingGathered
+from .options import BackboneName, Dtype, Engine, Json, Offline, Ray
 from .printing import print_cleaning, print_converted, print_export, print_gathered, print_prelabels, print_table, print_undone, say
 from .progress import show_progress
 
@@ -67,7 +67,7 @@ def gather_command(
 
 def clean_command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]")] = None,  # noqa: UP045
+    output: Annotated[Optional[str], typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]")] = None,  # noqa: UP045
     apply: Annotated[bool, typer.Option("--apply", help="Move what was found to DATA-rejected beside DATA; nothing is deleted.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Put back everything that --apply moved.")] = False,
     reasons: Annotated[Optional[str], typer.Option("--reasons", help="Only these, with commas between. [default: all]")] = None,  # noqa: UP045
@@ -81,6 +81,7 @@ def clean_command(
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
+    ray: Ray = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -92,10 +93,13 @@ def clean_command(
       wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
       wordsight clean data/pets --undo
       wordsight clean data/pets --convert data/pets-320
+      wordsight clean s3://bucket/pets --ray auto -o s3://bucket/pets-report
     """
     from . import cleaning
 
     go_offline(offline)
+    if ray is not None and (undo or convert is not None):
+        raise InvalidArgument("--ray looks at pictures; --undo and --convert don't. Leave out one of them.")
     if convert is not None:
         from .conversion import convert as copy_converted
 
@@ -105,7 +109,12 @@ def clean_command(
         print_undone(cleaning.undo(data), as_json)
     with show_progress() as progress:
         chosen = reasons.split(",") if reasons is not None else None
-        result = cleaning.clean(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress)
+        if ray is None:
+            result = cleaning.clean(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress)
+        else:
+            from .parallel import clean_dataset
+
+            result = clean_dataset(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, ray, None, progress)
     print_cleaning(result, as_json)
 
 

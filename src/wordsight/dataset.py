@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import InvalidArgument, NotFound
-from .home import expand
+from .errors import InvalidArgument, NotFound, some_of
+from .home import expand, is_file, is_folder
 from .images import looks_like_picture
 from .vocabulary import fold
 
@@ -145,7 +145,7 @@ def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
     known = {fold(name) for name in labelled.class_names}
     missing = [word for word in words if fold(word) not in known]
     if missing:
-        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {', '.join(labelled.class_names)}.")
+        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {some_of(labelled.class_names)}.")
     return relabel(labelled, words) if len(words) > 1 else relabel(labelled, [words[0], f"not_{words[0]}"], f"not_{words[0]}")
 
 
@@ -195,7 +195,7 @@ def _read_class_folders(root: Path) -> LabelledSet:
 def _read_metadata(root: Path) -> LabelledSet:
     """Read a folder by its metadata.csv. Pictures deleted since, and those listed without a label, are passed over; those added to a class's folder count."""
     listed = _read_csv(root / "metadata.csv")
-    present = [picture for picture in listed if picture.path.is_file()]
+    present = [picture for picture in listed if is_file(picture.path)]
     names = _listed_names(root / "metadata.csv")
     if len(names) > len({picture.name for picture in listed}):
         log.info("Left out: %d pictures that 'metadata.csv' lists without a label.", len(names) - len({picture.name for picture in listed}))
@@ -203,7 +203,7 @@ def _read_metadata(root: Path) -> LabelledSet:
         return LabelledSet(listed, [])
     found = Found()
     for label in sorted({str(picture.label) for picture in listed}):
-        if label not in (".", "..") and "/" not in label and os.sep not in label and (root / label).is_dir():  # a folder of the set, no other
+        if label not in (".", "..") and "/" not in label and os.sep not in label and is_folder(root / label):  # a folder of the set, no other
             _walk(root / label, label + "/", found)
     added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
     there = {picture.name for picture in present}
@@ -239,7 +239,7 @@ def _read_csv(path: Path) -> list[PictureFile]:
     columns = _csv_columns(path)
     missing = {"file_name", "label"} - set(columns)
     if missing:
-        raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {', '.join(columns) or 'none'}.")
+        raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {some_of(columns)}.")
     root = path.parent.resolve()
     inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))  # asks the disk once a folder
     pictures = []
@@ -248,8 +248,12 @@ def _read_csv(path: Path) -> list[PictureFile]:
         name, label = row.get("file_name", ""), row.get("label", "")
         if number == 1 or not name or not label:
             continue  # the headings; or an unlabelled row, which is no training picture
-        if "\0" in name or not inside((root / name).parent) or not _stays_inside(root / name, root):
-            raise InvalidArgument(f"'{path}' line {number} names {name!r}, which is outside its folder.")
+        try:
+            stays = "\0" not in name and inside((root / name).parent) and _stays_inside(root / name, root)
+        except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
+            stays = False
+        if not stays:
+            raise InvalidArgument(f"'{path}' line {number} names {name[:200]!r}, which is outside its folder.")
         pictures.append(PictureFile(root / name, name, label, row.get("split") or None))
     if not pictures:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
@@ -258,7 +262,10 @@ def _read_csv(path: Path) -> list[PictureFile]:
 
 def _stays_inside(path: Path, root: Path) -> bool:
     """Tell whether a file is none of another place: neither `..` nor a link out of the root."""
-    return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
+    try:
+        return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
+    except OSError:  # a name no file can have, which is then not there
+        return True
 
 
 def _expand(source: str) -> list[Path]:

@@ -17,6 +17,8 @@ A message is one sentence or two: what, what is allowed, what came, the next ste
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class WordsightError(Exception):
     """Base of all errors wordsight raises on purpose."""
@@ -68,3 +70,9 @@ class UnreadableImage(WordsightError, ValueError):
 
 class UnreadableVideo(WordsightError, ValueError):
     """A file that should be a clip can't be decoded, or holds no frame."""
+
+
+def some_of(names: Iterable[object]) -> str:
+    """Return names for a message, the first of them where they are many or long."""
+    text = ", ".join(map(str, names)) or "none"
+    return text if len(text) <= 200 else f"{text[:200]}…"

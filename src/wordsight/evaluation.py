@@ -17,7 +17,7 @@ from .cleaning import data_root
 from .contact_sheet import contact_sheet
 from .dataset import LabelledSet, PictureFile, find_pictures, relabel
 from .embed import Embedded, Embedder
-from .errors import InvalidArgument
+from .errors import InvalidArgument, some_of
 from .evaluation_folder import check_target, predictions_table, write_files
 from .evaluation_report import EvaluationReport
 from .home import expand
@@ -279,7 +279,7 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile
     strange = [name for name in labelled.class_names if name in present and fold(name) not in known]
     rest = None if model.catch_all is None else model.class_names[model.catch_all]
     if strange and rest is None:
-        raise InvalidArgument(f"The model has no class '{strange[0]}'; it knows: {', '.join(model.class_names)}. Take it out of the data, or train with it.")
+        raise InvalidArgument(f"The model has no class '{strange[0]}'; it knows: {some_of(model.class_names)}. Take it out of the data, or train with it.")
     return relabel(tested, model.class_names, rest).pictures, {name: str(rest) for name in strange}
 
 

@@ -39,6 +39,8 @@ def expand(path: str | os.PathLike) -> Path:
     Raises:
         InvalidArgument: the home of an unknown user, or a path no system allows.
     """
+    if "://" in str(path):
+        raise InvalidArgument(f"'{str(path)[:80]}' is an address; here a folder or file on disk is needed. --ray reaches addresses.")
     try:
         expanded = Path(path).expanduser()
         expanded.exists()
@@ -46,6 +48,22 @@ def expand(path: str | os.PathLike) -> Path:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InvalidArgument(f"'{str(path)[:80]}' can't be a path here: {reason}. Give another.") from None
     return expanded
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a file is there; one whose name no file can have is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is there; one whose name none can have is not."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def is_offline() -> bool:

@@ -90,7 +90,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     try:
         record = json.loads((folder / "wordsight.json").read_text(encoding="utf-8"))
         version = record["format"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InvalidModel(f"'{path}' can't be loaded: wordsight.json is damaged ({type(error).__name__}). Train it again.") from error
     if version != FORMAT:
         raise InvalidModel(
@@ -102,7 +102,8 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     except (BackboneUnavailable, OutputError):
         raise
     except Exception as error:  # files from strangers may be wrong in any way; none of it is executed
-        raise InvalidModel(f"'{path}' can't be loaded: {' '.join(str(error).split())[:160]}. Train it again.") from error
+        said = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        raise InvalidModel(f"'{path}' can't be loaded: {said}. Train it again.") from error
 
 
 def check_threshold(threshold: float) -> float:

@@ -21,6 +21,10 @@ Precision = Annotated[
 Engine = Annotated[str, typer.Option("--engine", help="auto, openvino (CPU) or torch (GPU).")]
 Dtype = Annotated[str, typer.Option("--dtype", help="f32, or bf16: faster where the processor has it, slightly less exact.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")]
+Ray = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--ray", metavar="ADDRESS", help="Work on Ray: local (this machine), auto (the cluster that runs here) or a cluster's address."),
+]
 Boxes = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--boxes", metavar="ANNOTATIONS", help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml."),

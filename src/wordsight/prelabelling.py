@@ -186,7 +186,7 @@ def _read(table: Path, everything: bool) -> Iterator[_Row]:
                 if row["error"] is None:
                     yield readers[table.name](row, everything)
                 done += 1
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise InvalidArgument(f"'{table}' line {done + 1} is no row of results ({type(error).__name__}: {error}). Make the results anew.") from None
 
 
@@ -301,7 +301,7 @@ def _check_target(target: Path) -> None:
         return
     try:
         before = json.loads((target / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InvalidArgument(f"'{target}' was there before and is no export of wordsight. Choose another folder with -o.") from None
     if before != _state(target):
         raise InvalidArgument(f"'{target}' was changed since it was written. Choose another folder with -o, or remove it.")

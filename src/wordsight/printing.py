@@ -47,6 +47,20 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
     raise typer.Exit(1 if counts.unreadable or not math.isfinite(results.threshold) else 0)
 
 
+def print_sharded(result: Any, as_json: bool) -> NoReturn:
+    """Print what became of pictures predicted in shards, and exit with 1 where one could not be read."""
+    if as_json:
+        print(json.dumps({"output": result.output, "pictures": result.pictures, "shards": result.shards, "resumed": result.resumed, "counts": result.counts}))
+    else:
+        rows = [[name, f"{count:,}"] for name, count in sorted(result.counts["accepted"].items())]
+        rows += [[what, f"{result.counts[what]:,}"] for what in ("unsure", "strangers", "unreadable")]
+        print_table(["label", "photos"], [*rows, ["total", f"{result.pictures:,}"]], "")
+        if result.note:
+            print(result.note)
+        print(f"Results: {printable(result.output)}/part-*.parquet ({result.shards:,}, {result.resumed:,} of them made before), summary.json")
+    raise typer.Exit(1 if result.counts["unreadable"] or not math.isfinite(result.threshold) else 0)
+
+
 def _drawn(copied_bytes: int | None) -> str:
     if copied_bytes is None:
         return ""
@@ -371,6 +385,9 @@ def print_cleaning(result: Any, as_json: bool) -> None:
         + ", ".join(f"{printable(name)} {count}" for name, count in result.classes.items())
         + (f"; the largest is {largest / smallest:.1f} times the smallest (--balance evens them out)." if largest > 2 * smallest else ".")
     )
+    if isinstance(result.output, str):  # in an object store
+        print(f"Findings: {printable(result.output)}/findings.csv, summary.json")
+        return
     print(f"Report: {printable(result.output)}/report.html (open it in a browser), findings.csv and a contact sheet a reason")
     if result.rejected:
         print(f"Set aside: {len(result.moved)} files, in {printable(result.rejected)}; --undo puts them back.")

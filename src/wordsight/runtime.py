@@ -29,6 +29,7 @@ DTYPES = ("f32", "bf16")
 GPU_CALLERS = 64
 _open: dict[tuple[str, str, str], Runtime] = {}
 _opening = threading.Lock()
+_share: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,16 @@ class Runtime(Protocol):
         """Encode one picture (height, width, 3) uint8, RGB, already of the preprocessing's input size."""
 
 
+def share_cores(count: int) -> None:
+    """Let this process use so many cores from now on, whichever they are, because others like it use the rest."""
+    global _share
+    _share = count
+
+
 def cores() -> int:
     """Return how many CPU cores this process may use."""
+    if _share is not None:
+        return _share
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -143,6 +152,8 @@ class OpenVinoRuntime:
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(streams),
         }
+        if _share is not None:  # else every process would hold its threads to the first cores
+            options["ENABLE_CPU_PINNING"] = "NO"
         try:
             model = core.compile_model(network, "CPU", options)
         except RuntimeError:  # a cache that can't be read or written: compile without it

@@ -408,7 +408,7 @@ def list_models() -> list[tuple[Path, list[str], str]]:
             names = [str(name) for name in record["class_names"]]
             supervision = str(record["info"].get("supervision", ""))
             age = -(folder / "wordsight.json").stat().st_mtime
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue  # moved, deleted or damaged since
         if all((folder / name).is_file() for name in MODEL_FILES):
             found.append((age, folder, names, supervision))

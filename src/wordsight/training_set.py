@@ -134,7 +134,7 @@ def gathered(root: Path | None) -> dict | None:
     try:
         noted = json.loads((root / "funnel.json").read_text(encoding="utf-8", errors="surrogateescape"))["classes"]
         funnels = {str(name): {part: _counts(funnel[part]) for part in ("stages", "reasons")} for name, funnel in noted.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {"classes": funnels} if funnels else None
 

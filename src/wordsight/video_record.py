@@ -172,7 +172,7 @@ def _made(marker: Path) -> dict[str, str] | None:
     try:
         listed = json.loads(marker.read_text(encoding="utf-8"))
         return {str(name): str(source) for name, source in listed.items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, some_of
 from .base import Format, Labelled, Mark, numbers, read_text, whole_size
 
 NAMES = ("file_name", "image_id", "filename", "image")
@@ -40,7 +40,7 @@ class Table(Format):
         name, label = (next((c for c in choices if c in columns), None) for choices in (NAMES, LABELS))
         sides = next((s for s in SIDES if set(s) <= columns), None)
         if name is None or label is None or sides is None:
-            raise InvalidArgument(f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has {', '.join(map(str, columns)) or 'none'}.")
+            raise InvalidArgument(f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has {some_of(rows[0] if rows else ())}.")
         boxes = [numbers(*(row[side] for side in sides)) for row in rows]
         fractions = all(box is None or max(box) <= 1.0 for box in boxes)
         for line, (row, box) in enumerate(zip(rows, boxes, strict=True), start=2):

@@ -6,12 +6,15 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidArgument
+from ..home import is_file, is_folder
 from ..images import looks_like_picture
 from .base import Format, Labelled, Mark, lies_inside, numbers, read_text
 
-MAX_YAML = 1 << 22  # bytes
+MAX_YAML = 1 << 20  # bytes: twenty thousand names
+MAX_DEPTH, MAX_BRACKETS = 20, 1000  # PyYAML takes minutes for thousands of lists in one another, and libyaml ends the process
 SPLITS = ("train", "val", "test")
 
 
@@ -33,7 +36,7 @@ class Yolo(Format):
         file = _file(path)
         assert file is not None
         try:
-            content = yaml.safe_load(_plain(file))
+            content = _content(file)
             names = content["names"]
             names = {int(key): _scalar(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
             base = file.parent / _scalar(content.get("path") or "")
@@ -41,7 +44,7 @@ class Yolo(Format):
             if isinstance(error, InvalidArgument):
                 raise
             raise InvalidArgument(f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__}).") from None
-        if not _is_folder(base) or not lies_inside(base, root):
+        if not is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
         roots, seen, missing = (root, file.parent), set(), []
         for split in SPLITS:
@@ -49,7 +52,7 @@ class Yolo(Format):
             for name in [folders] if isinstance(folders, str) else folders if isinstance(folders, list) else []:
                 # Many write ../train/images for train/images beside them.
                 places = [base / name, base / name.removeprefix("../")] if isinstance(name, str) else []
-                there = [place for place in places if _is_folder(place)]
+                there = [place for place in places if is_folder(place)]
                 folder = next((place for place in there if any(lies_inside(place, root) for root in roots)), None)
                 if folder is None and there:
                     problem = f"its folder lies outside '{root}'; put {file.name} beside the pictures"
@@ -82,29 +85,36 @@ class Yolo(Format):
         (folder / "data.yaml").write_text(told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
-def _plain(file: Path) -> str:
-    """Return a data file's text, if building what it stands for can't take more than its own size."""
+def _content(file: Path) -> Any:
+    """Return what a data file holds, if building it can't take more than its own size and a few seconds.
+
+    Raises:
+        InvalidArgument: it can.
+    """
     import yaml
 
     if file.stat().st_size > MAX_YAML:
-        raise InvalidArgument(f"'{file}' has {file.stat().st_size >> 20} MiB; at most {MAX_YAML >> 20} MiB of names and folders are read.")
-    text = read_text(file)
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-        raise InvalidArgument(f"'{file}' repeats parts of itself by YAML aliases, by which a few lines can stand for gigabytes. Write them out.")
-    return text
+        raise InvalidArgument(f"'{file}' has {file.stat().st_size >> 10} KiB; at most {MAX_YAML >> 10} KiB of names and folders are read.")
+    text, loader, depth = read_text(file), getattr(yaml, "CBaseLoader", yaml.BaseLoader), 0
+    nested = text.count("[") + text.count("{") > MAX_BRACKETS
+    for event in () if nested else yaml.parse(text, loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise InvalidArgument(f"'{file}' repeats parts of itself by YAML aliases, by which a few lines can stand for gigabytes. Write them out.")
+        if getattr(event, "tag", None) is not None:
+            raise InvalidArgument(f"'{file}' says by a YAML tag ({event.tag[:40]}) what a part of it is. Take the tag away: names and folders need none.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            nested = True
+            break
+    if nested:
+        raise InvalidArgument(f"'{file}' holds lists in lists beyond what names and folders need. Write it as names and train, as YOLO does.")
+    return yaml.load(text, loader)  # a base loader: it makes texts, lists and dictionaries, and nothing else; a number of base 60 takes minutes
 
 
 def _scalar(value: object) -> str:
     if isinstance(value, list | dict | tuple | set):
         raise TypeError("a name is no text")
     return str(value)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # a name too long, or with a zero in it
-        return False
 
 
 def _read_folder(folder: Path, names: dict[int, str], split: str, roots: tuple[Path, ...]) -> Iterator[Mark]:
@@ -114,7 +124,7 @@ def _read_folder(folder: Path, names: dict[int, str], split: str, roots: tuple[P
     labels = Path(*parts)
     for picture in sorted(path for path in folder.rglob("*") if looks_like_picture(path.suffix)):
         text = (labels / picture.relative_to(folder)).with_suffix(".txt")
-        if not text.is_file():
+        if not is_file(text):
             continue  # a picture without objects
         if not any(lies_inside(text, root) for root in roots):
             yield Mark(text.name, (), "", None, True, split=split, problem="leads out of the folder")

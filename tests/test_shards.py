@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+import wordsight
+from conftest import write_shapes
+from wordsight import shards
+from wordsight.errors import InvalidArgument, NotFound, OutputError, WordsightError
+from wordsight.places import Place
+from wordsight.shards import Job, begin, do_shard, part_counts, read_parts, total, work_of
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Thirty photos and one that is none."""
+    folder = write_shapes(tmp_path_factory.mktemp("photos"), 15, seed=900)
+    (folder / "disc" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    return folder
+
+
+def rows_in(job, plan):
+    return [row for table in read_parts(job, plan) for row in table.to_pylist()]
+
+
+def carried_out(job, pictures, shard=7, model=None):
+    """Do a whole job in this process."""
+    plan = begin(job, pictures, shard)
+    work = work_of(job, model)
+    counts = [do_shard(job, number, work) for number in range(plan.shards)]
+    return plan, total(counts)
+
+
+PREDICT = {"threshold": 0.9, "engine": "auto", "dtype": "f32"}
+
+
+def test_shards_say_what_one_process_says(shapes_model, photos, tmp_path):
+    job = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
+    plan, counts = carried_out(job, Place(photos).pictures(), model=shapes_model)
+    assert (plan.pictures, plan.shards) == (31, 5)
+    expected = list(wordsight.load(shapes_model).predict(photos, threshold=0.9))
+    rows = rows_in(job, plan)
+    for row, one in zip(rows, expected, strict=True):
+        assert {name: getattr(one, name) for name in row} == row
+    assert counts == {"pictures": 31, "accepted": dict(wordsight.load(shapes_model).predict(photos, threshold=0.9).counts.accepted), "unreadable": 1} | {
+        name: counts[name] for name in ("unsure", "strangers")
+    }
+    assert sum(counts["accepted"].values()) + counts["unsure"] + counts["strangers"] + 1 == 31
+
+
+def test_an_object_store_gives_and_takes_the_same(shapes_model, photos, tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(photos), "/bucket/photos", recursive=True)
+    memory.pipe_file("/bucket/photos/.hidden.jpg", b"x")
+    memory.pipe_file("/bucket/photos/notes.txt", b"x")
+    job = Job("predict", "memory://bucket/photos", "memory://bucket/out", PREDICT)
+    plan, counts = carried_out(job, Place(job.source).pictures(), model=shapes_model)
+    other = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
+    plan_here, counts_here = carried_out(other, Place(photos).pictures(), model=shapes_model)
+    assert rows_in(job, plan) == rows_in(other, plan_here) and counts == counts_here
+    assert shards.MARKER in Place(job.output).names()
+    memory.rm("/bucket", recursive=True)
+
+
+def test_what_is_there_is_not_done_again(shapes_model, photos, tmp_path):
+    job = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
+    _, counts = carried_out(job, Place(photos).pictures(), model=shapes_model)
+    carried_out(Job("predict", str(photos), str(tmp_path / "other"), {**PREDICT, "threshold": 0.5}), Place(photos).pictures(), model=shapes_model)
+    parts = sorted((tmp_path / "out").glob("part-*.parquet"))
+    (tmp_path / "out" / ".0123456789ab.part").write_bytes(b"what sudden death left")
+    before = {path: path.stat().st_mtime_ns for path in parts}
+    parts[2].unlink()
+    assert set(begin(job, iter(()), 7).done) == {0, 1, 3, 4}  # the list is not asked for again
+    carried_out(job, iter(()), model=shapes_model)
+    assert [path for path in parts if path.stat().st_mtime_ns != before[path]] == [parts[2]]
+    assert total(part_counts(job, number) for number in range(5)) == counts
+    parts[1].write_bytes(b"")  # torn by a disk, or by another tool
+    parts[3].write_bytes((tmp_path / "other" / parts[3].name).read_bytes())  # of a worker that outlived another job
+    assert set(begin(job, iter(()), 7).done) == {0, 2, 4}
+    carried_out(job, iter(()), model=shapes_model)
+    assert total(part_counts(job, number) for number in range(5)) == counts
+    with pytest.raises(InvalidArgument, match="holds the shards of another run: predict of 31 pictures"):
+        begin(Job("predict", str(photos), job.output, {**PREDICT, "threshold": 0.5}), iter(()))
+    replaced = begin(Job("material", str(photos), job.output, {}), Place(photos).pictures(), 7, replace=True)
+    assert replaced.done == {} and not list((tmp_path / "out").glob("part-*"))
+
+
+def test_nothing_of_others_is_taken_for_shards(photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InvalidArgument, match="holds other files"):
+        begin(Job("embed", str(photos), str(tmp_path / "out")), Place(photos).pictures())
+    (tmp_path / "out" / shards.MARKER).write_text("{")
+    with pytest.raises(InvalidArgument, match="damaged"):
+        begin(Job("embed", str(photos), str(tmp_path / "out")), Place(photos).pictures())
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_store_that_fails_ends_the_run_and_loses_no_picture(shapes_model, photos, monkeypatch):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(photos), "/failing/photos", recursive=True)
+    job = Job("predict", "memory://failing/photos", "memory://failing/out", PREDICT)
+    plan = begin(job, Place(job.source).pictures(), 7)
+    work = work_of(job, shapes_model)
+
+    def busy(path, *arguments, **named):
+        raise OSError("SlowDown: please reduce your request rate")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(memory), "cat_file", lambda self, path, *a, **k: busy(path) if path.endswith("003.jpg") else memory.store[path].getvalue())
+        with pytest.raises(WordsightError, match=r"SlowDown.* Try the same again"):
+            do_shard(job, 0, work)
+        patched.setattr(type(memory), "ls", busy)
+        with pytest.raises(WordsightError, match="SlowDown"):
+            list(Place(job.source).pictures())
+    assert part_counts(job, 0) is None and do_shard(job, 0, work)["unreadable"] == 0
+    memory.rm_file("/failing/photos/disc/008.jpg")
+    assert do_shard(job, 1, work)["unreadable"] == 1 and plan.shards == 5
+    assert [row["error"] for row in rows_in(job, replace(plan, shards=2)) if row["error"]] == ["the file is gone"]
+    with pytest.raises(NotFound):
+        list(Place("memory://failing/nowhere").pictures())
+    memory.rm("/failing", recursive=True)
+
+
+def test_places_that_can_not_be_reached_are_one_sentence(monkeypatch, tmp_path):
+    with pytest.raises(InvalidArgument, match="--offline forbids"):
+        Place("s3://bucket/a")
+    monkeypatch.setenv("WORDSIGHT_OFFLINE", "")
+    with pytest.raises(InvalidArgument, match="can't be reached"):
+        Place("nonsense://a")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Can't write"):
+        Place(tmp_path / "file").write("a", b"")
+
+
+# --------------------------------------------------------------------------------------------------------------- on Ray
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough photos for several shards."""
+    return write_shapes(tmp_path_factory.mktemp("many"), 30, seed=2000)
+
+
+def on_ray(code, *arguments, shard=10):
+    """Start Python with Ray in a process of its own, and shards of a few pictures."""
+    program = f"import json, sys\nfrom wordsight import parallel\nparallel.SHARD = {shard}\n{code}"
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+PREDICT_CODE = """
+done = parallel.predict_dataset(sys.argv[1], sys.argv[2], sys.argv[3], 0.9, workers=2)
+print(json.dumps([done.pictures, done.shards, done.resumed, done.counts]))
+"""
+CLEAN_CODE = """
+import wordsight
+done = parallel.clean_dataset(sys.argv[1], sys.argv[2], workers=2)
+print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
+"""
+
+
+def rows_of(folder):
+    import pyarrow.parquet as pq
+
+    return [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(many, shapes_model, tmp_path):
+    pytest.importorskip("ray")
+    process = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
+    until, killed = time.monotonic() + 180, None
+    while killed is None and process.poll() is None and time.monotonic() < until:
+        if list((tmp_path / "out").glob("part-*.parquet")):
+            killed = _kill_a_worker(process.pid)
+        time.sleep(0.02)
+    said, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors[-3000:]
+    assert killed, "no worker was there to be killed"
+    expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
+    rows = rows_of(tmp_path / "out")
+    assert [{name: getattr(one, name) for name in row} for one, row in zip(expected, rows, strict=True)] == rows
+    assert json.loads(said.splitlines()[-1])[:3] == [60, 6, 0]
+    again = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
+    assert json.loads(again.communicate(timeout=120)[0].splitlines()[-1])[:3] == [60, 6, 6]
+    os.utime(next(many.rglob("*.jpg")), (1, 1))
+    other = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
+    assert "holds the shards of another run" in other.communicate(timeout=120)[1]
+
+
+def _kill_a_worker(parent: int) -> int | None:
+    """Kill a process below `parent` that has begun to work on shards."""
+    import psutil
+
+    for one in psutil.Process(parent).children(recursive=True):
+        try:
+            heard = [place for place in one.net_connections("inet") if place.status == psutil.CONN_LISTEN]
+            assert all(place.laddr.ip.removeprefix("::ffff:") == "127.0.0.1" for place in heard), heard  # nobody else can reach it
+            if "ray::" in " ".join(one.cmdline()) and "_Worker" in " ".join(one.cmdline()):
+                one.send_signal(signal.SIGKILL)
+                return one.pid
+        except psutil.Error:
+            continue
+    return None
+
+
+def test_cleaning_on_ray_finds_the_same(many, tmp_path):
+    pytest.importorskip("ray")
+    data = tmp_path / "data"
+    shutil.copytree(many, data)
+    shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
+    (data / "square" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    process = on_ray(CLEAN_CODE, data, tmp_path / "report")
+    said, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors[-3000:]
+    expected = wordsight.clean(data, tmp_path / "other")
+    assert json.loads(said.splitlines()[-1]) == [list(map(str, vars(one).values())) for one in expected.findings]
+    assert {one.reason for one in expected.findings} >= {"duplicate", "undecodable"}
+    assert (tmp_path / "report" / "report.html").is_file() and rows_of(tmp_path / "report" / "material")
+
+
+def test_requests_that_ray_can_not_carry_out_are_one_sentence(cli_here, shapes_model, many, monkeypatch):
+    done = cli_here("predict", "memory://a", "-m", shapes_model, "--ray", "local", "-o", "out")
+    assert done.returncode == 2 and "lives in one process" in done.stderr
+    done = cli_here("predict", many, "-m", shapes_model, "--ray", "local", "--quadrants")
+    assert done.returncode == 2 and "without --quadrants" in done.stderr
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = cli_here("predict", many, "-m", shapes_model, "--ray", "local", "-o", "out")
+    assert done.returncode == 2 and "pip install 'wordsight[ray]'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_from_s3_to_s3(many, shapes_model, tmp_path):
+    """A local imitation of S3 (moto) serves and keeps the files."""
+    pytest.importorskip("ray")
+    server = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    service = server.ThreadedMotoServer(port=0, verbose=False)
+    service.start()
+    root = f"http://127.0.0.1:{service._server.server_port}"
+    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": root, "FSSPEC_S3_ENDPOINT_URL": root, "WORDSIGHT_OFFLINE": ""}
+    program = f"""
+import sys, s3fs
+fs = s3fs.S3FileSystem(endpoint_url={root!r}, key="a", secret="b")
+fs.mkdir("bucket")
+fs.put(sys.argv[1], "bucket/photos", recursive=True)
+"""
+    try:
+        environment = {**os.environ, **env, "PYTHONWARNINGS": "ignore"}
+        subprocess.run([sys.executable, "-c", program, str(many)], env=environment, check=True, capture_output=True)
+        command = ["predict", "s3://bucket/photos", "-m", str(shapes_model), "--ray", "local", "-o", "s3://bucket/out", "-t", "0.9", "--json"]
+        done = subprocess.run([sys.executable, "-m", "wordsight", *command], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert json.loads(done.stdout)["pictures"] == 60
+        fs = s3fs.S3FileSystem(endpoint_url=root, key="a", secret="b")
+        fs.get("bucket/out/part-0000000.parquet", str(tmp_path / "part-0000000.parquet"))
+        expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
+        assert [{name: getattr(one, name) for name in row} for one, row in zip(expected, rows_of(tmp_path), strict=True)] == rows_of(tmp_path)
+    finally:
+        service.stop()
