@@ -242,6 +242,7 @@ def _carry_out(
     plan = begin(job, pictures, SHARD, replace)
     missing = [number for number in range(plan.shards) if number not in plan.done]
     counted = list(plan.done.values())
+    done = sum(counts["pictures"] for counts in counted)
     if not missing:
         return plan, total(counted)
     own = not ray.is_initialized()
@@ -261,8 +262,9 @@ def _carry_out(
             if row["error"]:
                 raise {"OutputError": OutputError, "InvalidArgument": InvalidArgument}.get(row["kind"], WordsightError)(row["error"])
             counted.append(json.loads(row["counts"]))
+            done += counted[-1]["pictures"]
             if progress:
-                progress(sum(counts["pictures"] for counts in counted), plan.pictures, what)
+                progress(done, plan.pictures, what)
     except ray.exceptions.RayError as error:
         said = str(getattr(error, "cause", None) or error).strip().splitlines()[-1][:200]
         raise WordsightError(f"Work on Ray stopped: {said}. What is done lies in '{job.output}'; the same command goes on from there.") from error
