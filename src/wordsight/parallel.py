@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
@@ -255,6 +256,8 @@ def _carry_out(
         each = max(1, cores // gpus) if gpus else 1  # a GPU's worker decodes on its share of the cores
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # wordsight tells how far it is
+        warnings.filterwarnings("ignore", message=".*ray_remote_args")  # of `max_task_retries`, which 2.64 will want elsewhere
         shards = ray.data.from_items([{"shard": number} for number in missing], override_num_blocks=min(len(missing), 10_000))
         pool = ray.data.ActorPoolStrategy(min_size=most, max_size=most)
         given = {"num_cpus": each, "num_gpus": 1 if gpus else None, "fn_constructor_args": (job, ray.put(files), each, is_offline())}
