@@ -170,7 +170,7 @@ class Annotations:
                 buffer, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0" if number == 3 else b""
             )
             pictures.append((f"{'ab'[number % 2]}/{number}.jpg", buffer.getvalue()))
-        for format in formats.FORMATS:
+        for format in formats.list_formats():
             tree = folder / format.key
             named = []
             for number, (name, data) in enumerate(pictures):

@@ -15,9 +15,10 @@ import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
-    {"errors", "boxes", "preprocessing", "networks", "progress", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head", "charts"},
-    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card", "fixed_padding"},
+    {"errors", "boxes", "preprocessing", "networks", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head", "charts"},
+    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card", "fixed_padding", "notebook", "extensions"},
     {
+        "progress",
         "dataset",
         "checkpoints",
         "formats",
@@ -93,12 +94,13 @@ def test_all_is_pinned():
     assert set(wordsight.__all__) == {
         "BackboneUnavailable", "Box", "BoxEvaluation", "BoxSet", "Candidate", "Classifier", "Cleaning", "Closer", "Counts", "Detected", "Detection",
         "Detections", "EmbeddingCache", "Evaluation", "ExportedModel", "Extraction", "FakeSource", "Finding", "Gathered",
-        "Heatmap", "InvalidArgument", "InvalidModel", "Looking", "NotFound", "NothingGathered", "OutputError", "Page", "Part", "Prediction", "Prelabels",
+        "Heatmap", "InvalidArgument", "InvalidModel", "Looking", "Material", "NotFound",
+        "NothingGathered", "OutputError", "Page", "Part", "Prediction", "Prelabels",
         "Promise", "Query", "Recognition", "Recognitions", "Results", "Sense", "Source", "SourceUnavailable", "Tuning",
         "UnknownWord", "UnreadableImage", "UnreadableVideo", "Video", "Windows", "WordsightError", "__version__", "app", "clean", "convert", "detect",
         "draw_network", "evaluate", "evaluate_boxes", "export", "extract", "gather", "heatmap", "list_backbones", "list_checks", "list_heatmap_methods",
         "list_models", "list_sources", "load", "load_backbone", "prelabel", "read_boxes", "read_labels", "recognize",
-        "register_heatmap_method", "register_source", "resolve",
+        "register_check", "register_format", "register_heatmap_method", "register_source", "resolve",
         "run", "senses", "split", "train", "undo", "video",
             "Sharded", "clean_dataset", "embed_dataset", "predict_dataset",
     }  # fmt: skip

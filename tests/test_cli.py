@@ -32,8 +32,7 @@ def refused(process, *parts):
 def test_every_command_has_help(cli_here, command):
     process = cli_here(command, "--help")
     assert (process.returncode == 0 and f"wordsight {command}" in process.stdout) or "Usage" in process.stdout
-    if command not in ("models", "doctor", "cache", "demo"):
-        assert "Examples:" in process.stdout
+    assert "Examples:" in process.stdout
 
 
 def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_path):
@@ -151,9 +150,15 @@ def test_cache_is_cleared_by_one_command(cli, shapes, fresh_home):
     assert "0 embeddings" in cli("cache").stdout
 
 
-def test_doctor_names_the_engine(cli):
+def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(cli, shapes, fresh_home):
+    cli("train", shapes, "-o", "m")
     report = json.loads(cli("doctor", "--json").stdout)
     assert report["engine"] in ("openvino", "torch") and report["timm"]
+    assert float(report["speed"].split(" pictures/s")[0]) > 0
+    assert report["extras"]["demo"] == "installed" and "dev" not in report["extras"]
+    assert report["cache"]["embeddings"].startswith("24 ") and "tf_efficientnet_lite0" in report["cache"]["backbones"]
+    table = cli("doctor").stdout
+    assert str(fresh_home) in table and "pictures/s" in table
 
 
 GUARD = """

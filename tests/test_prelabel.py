@@ -17,10 +17,10 @@ import wordsight
 from conftest import draw_shape
 from wordsight.annotations import read_labels
 from wordsight.errors import InvalidArgument, NotFound
-from wordsight.formats import FORMATS
+from wordsight.formats import list_formats
 from wordsight.tables import note_photos
 
-KEYS = [one.key for one in FORMATS]
+KEYS = [one.key for one in list_formats()]
 SIZES = [(240, 320), (320, 240), (101, 97)]
 
 

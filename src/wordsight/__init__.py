@@ -35,6 +35,7 @@ _HOME = {
     "InvalidArgument": "errors",
     "InvalidModel": "errors",
     "Looking": "heatmaps",
+    "Material": "checks",
     "NotFound": "errors",
     "NothingGathered": "errors",
     "OutputError": "errors",
@@ -83,6 +84,8 @@ _HOME = {
     "read_boxes": "annotations",
     "read_labels": "annotations",
     "recognize": "recognition",
+    "register_check": "checks",
+    "register_format": "formats",
     "register_heatmap_method": "gradients",
     "register_source": "sources",
     "resolve": "vocabulary",
@@ -118,6 +121,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidModel",
     "Looking",
+    "Material",
     "NotFound",
     "NothingGathered",
     "OutputError",
@@ -167,6 +171,8 @@ __all__ = [
     "read_boxes",
     "read_labels",
     "recognize",
+    "register_check",
+    "register_format",
     "register_heatmap_method",
     "register_source",
     "resolve",
@@ -196,7 +202,7 @@ if TYPE_CHECKING:
     from .backbones import list_backbones, load_backbone
     from .box_evaluation import BoxEvaluation, evaluate_boxes
     from .cache import EmbeddingCache
-    from .checks import Finding, list_checks
+    from .checks import Finding, Material, list_checks, register_check
     from .classifier import Classifier, load
     from .cleaning import Cleaning, clean, undo
     from .conversion import convert
@@ -218,6 +224,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .exporting import ExportedModel, export
     from .extraction import Extraction, extract
+    from .formats import register_format
     from .funnel import Gathered
     from .gathering import gather
     from .gradients import list_heatmap_methods, register_heatmap_method

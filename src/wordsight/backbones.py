@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import BackboneUnavailable, InvalidArgument
+from .extensions import load_extensions
 from .home import cache_folder, is_offline, write_atomic, writing
 from .preprocessing import STRIDE, Preprocessing
 
@@ -212,7 +213,10 @@ def with_image_size(preprocessing: Preprocessing, image_size: int | None, name: 
 
 
 def open_timm():
-    """Return timm, with our own networks among its models."""
+    """Return timm, with our own networks and those of extensions among its models.
+
+    A network of your own registers itself by timm's `@register_model`; its package names the module in the group `wordsight.backbones`.
+    """
     import timm
     from timm.models import build_model_with_cfg, register_model
 
@@ -230,6 +234,7 @@ def open_timm():
 
         enter.__name__ = name
         register_model(enter)
+    load_extensions("backbones")
     return timm
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,13 @@ from .embed import input_pixels, read
 from .errors import UnreadableImage
 from .images import decode
 from .preprocessing import Preprocessing
+from .progress import Progress
 from .runtime import cores
 from .threads import parallel_map
 
 KEPT_BYTES = 2 << 30  # decoded pictures kept in memory; those beyond are decoded anew each epoch
 SMALL_SIDE = 64  # pixels; of smaller pictures, GROUP are augmented alike, because a single one costs as much
 GROUP = 8
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from .annotations import Annotated, read_boxes
 from .box_metrics import IOUS, box_accuracy, max_box_acc, max_box_acc_v2, paired_iou
 from .box_report import BoxReport
 from .boxes import mask_to_boxes, scale_box
-from .classifier import Classifier, Progress, load
+from .classifier import Classifier, load
 from .detecting import Windows, detect_picture
 from .embed import Embedder, read
 from .errors import InvalidArgument, UnreadableImage
@@ -27,8 +28,14 @@ from .home import expand
 from .images import decode
 from .localize import fine_heatmap
 from .metrics import Estimate
+from .notebook import block, frame, line, table
+from .progress import Progress, or_notebook
 from .runtime import callers
 from .threads import parallel_map
+
+if TYPE_CHECKING:
+    import pandas
+
 
 CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the picture's area
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
@@ -90,6 +97,20 @@ class BoxEvaluation:
     unknown: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        rows = [[row["box"], *(f"{value:.3f}" for value in list(row.values())[1:])] for row in self._rows()]
+        report = line(f"Report: {self.output}" if self.output else "")
+        return block(f"Boxes of {self.pictures:,} pictures", table(["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7"], rows), report)
+
+    def _rows(self) -> Iterator[dict]:
+        for name, kind in self.kinds.items():
+            mean = kind.mean_iou
+            yield {"box": name, "mean_iou": mean.value, "low": mean.low, "high": mean.high, "box_accuracy": kind.box_accuracy.value}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with a row a kind of box: its mean IoU with the bounds of its 95 % interval, and its box accuracy."""
+        return frame(self._rows())
 
     def as_json(self) -> dict:
         """Return everything, ready for JSON."""
@@ -156,6 +177,7 @@ def evaluate_boxes(
         NotFound, InvalidArgument: no such annotations or model, nothing readable, a folder that can't take the report.
         OutputError: the report can't be written.
     """
+    progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
     found = read_boxes(annotations, pictures)
     target = None if output is None else expand(output)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +26,11 @@ from .embed import Embedder, input_pixels, read
 from .errors import InvalidArgument, UnreadableImage
 from .images import decode
 from .localize import MASK_THRESHOLD, class_heatmap, heatmap_box
+from .progress import Progress
 from .runtime import callers
 from .threads import parallel_map
 
 log = logging.getLogger("wordsight")
-Progress = Callable[[int, int, str], None]
 
 VIEWS, MOST_VIEWS = 12, 6000  # random views of each picture, besides itself; and in all
 DIRECTIONS, WIDTH = 128, 64  # of the feature map that are kept; channels within the head

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dataset import PictureFile
+from .extensions import load_extensions
 from .head import normalize, second_opinion, softmax
 from .measures import Measures
 from .near_duplicates import mirrored, resembles
@@ -95,8 +96,11 @@ CheckFunction = Callable[[Material, float], Iterator[Finding]]
 _registry: dict[str, tuple[CheckFunction, float]] = {}
 
 
-def check(threshold: float) -> Callable[[CheckFunction], CheckFunction]:
-    """Register a check under its function's name, with its threshold (a decorator)."""
+def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a check under its function's name, with its threshold (a decorator). The first line of its docstring is what people read.
+
+    A package of your own names its module in the entry-point group `wordsight.checks`, so that the command line knows it, too.
+    """
 
     def register(function: CheckFunction) -> CheckFunction:
         _registry[function.__name__] = (function, threshold)
@@ -107,18 +111,20 @@ def check(threshold: float) -> Callable[[CheckFunction], CheckFunction]:
 
 def list_checks() -> dict[str, str]:
     """Return every reason and what it means, in the order they are looked for."""
+    load_extensions("checks")
     found = {name: (function.__doc__ or "").partition("\n")[0] for name, (function, _) in _registry.items()}
     return {**found, "redundant": "Only with --balance: like another one, in a class larger than the smallest."}
 
 
 def run_checks(material: Material) -> list[Finding]:
     """Return every finding, by reason and falling score."""
+    load_extensions("checks")
     order = list(_registry)
     found = [finding for function, threshold in _registry.values() for finding in function(material, threshold)]
     return sorted(found, key=lambda finding: (order.index(finding.reason), -finding.score, finding.file_name))
 
 
-@check(0)
+@register_check(0)
 def not_a_picture(material: Material, threshold: float) -> Iterator[Finding]:
     """A file that is no picture at all, such as a list of addresses."""
     for name in material.others:
@@ -127,7 +133,7 @@ def not_a_picture(material: Material, threshold: float) -> Iterator[Finding]:
         yield Finding(name, name.rpartition("/")[0], "not_a_picture", 1.0)
 
 
-@check(0)
+@register_check(0)
 def undecodable(material: Material, threshold: float) -> Iterator[Finding]:
     """A picture that is broken, empty or of a kind that can't be read."""
     for i, error in enumerate(material.errors):
@@ -135,7 +141,7 @@ def undecodable(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "undecodable", 1.0, evidence=error)
 
 
-@check(0)
+@register_check(0)
 def too_small(material: Material, threshold: float) -> Iterator[Finding]:
     """The shorter side is under the smallest size (--min-size)."""
     for i, m in _measured(material):
@@ -143,7 +149,7 @@ def too_small(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "too_small", 1 - min(m.width, m.height) / material.min_size, evidence=f"{m.width}x{m.height} pixels")
 
 
-@check(1)
+@register_check(1)
 def animated(material: Material, threshold: float) -> Iterator[Finding]:
     """It moves, or has several pages."""
     for i, m in _measured(material):
@@ -151,7 +157,7 @@ def animated(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "animated", 1.0, evidence=f"{m.frames} frames")
 
 
-@check(6)
+@register_check(6)
 def single_colour(material: Material, threshold: float) -> Iterator[Finding]:
     """Nothing but one colour."""
     for i, m in _measured(material):
@@ -159,7 +165,7 @@ def single_colour(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "single_colour", 1 - m.spread / threshold / 2)
 
 
-@check(0.6)
+@register_check(0.6)
 def document(material: Material, threshold: float) -> Iterator[Finding]:
     """A page rather than a photo: one plain ground, something on it, hardly any colour."""
     for i, m in _measured(material):
@@ -167,7 +173,7 @@ def document(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "document", m.plain, evidence=f"{m.plain:.0%} of it is one colour")
 
 
-@check(48)
+@register_check(48)
 def too_dark(material: Material, threshold: float) -> Iterator[Finding]:
     """Even its bright parts are dark."""
     for i, m in _measured(material):
@@ -175,7 +181,7 @@ def too_dark(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "too_dark", 1 - m.brightest / threshold / 2, evidence=f"95 % of it is darker than {m.brightest:.0f} of 255")
 
 
-@check(215)
+@register_check(215)
 def too_bright(material: Material, threshold: float) -> Iterator[Finding]:
     """Even its dark parts are bright."""
     for i, m in _measured(material):
@@ -184,7 +190,7 @@ def too_bright(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "too_bright", score, evidence=f"95 % of it is brighter than {m.darkest:.0f} of 255")
 
 
-@check(0.22)
+@register_check(0.22)
 def blurry(material: Material, threshold: float) -> Iterator[Finding]:
     """No fine detail anywhere: out of focus, or blown up from something small."""
     for i, m in _measured(material):
@@ -192,7 +198,7 @@ def blurry(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "blurry", 1 - m.sharpness / threshold / 2, evidence=f"sharpness {m.sharpness:.2f}; photos have 0.26 and more")
 
 
-@check(3)
+@register_check(3)
 def extreme_aspect(material: Material, threshold: float) -> Iterator[Finding]:
     """One side is more than three times the other."""
     for i, m in _measured(material):
@@ -201,7 +207,7 @@ def extreme_aspect(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "extreme_aspect", 1 - threshold / ratio / 2, evidence=f"{m.width}x{m.height} pixels")
 
 
-@check(0)
+@register_check(0)
 def duplicate(material: Material, threshold: float) -> Iterator[Finding]:
     """The same file, byte for byte, as another of its class."""
     kept: dict[tuple[str, int], int] = {}
@@ -212,7 +218,7 @@ def duplicate(material: Material, threshold: float) -> Iterator[Finding]:
                 yield material.finding(i, "duplicate", 1.0, evidence=material.pictures[first].name)
 
 
-@check(0)
+@register_check(0)
 def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
     """The same picture as another of its class: smaller, compressed, cropped, framed, mirrored, grey or written on."""
     same_class = {pair: score for pair, score in material.copies.items() if material.labels[pair[0]] == material.labels[pair[1]]}
@@ -227,7 +233,7 @@ def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
                 yield material.finding(i, "near_duplicate", max(scores)[0], evidence=material.pictures[best].name)
 
 
-@check(0)
+@register_check(0)
 def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
     """The same picture lies in two classes; both are shown."""
     best: dict[int, tuple[float, int]] = {}
@@ -239,7 +245,7 @@ def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
         yield material.finding(i, "in_two_classes", score, material.pictures[other].label or "", material.pictures[other].name)
 
 
-@check(1.5)
+@register_check(1.5)
 def outlier(material: Material, threshold: float) -> Iterator[Finding]:
     """It looks like nothing else in its class."""
     for i, strangeness in zip(*_strangeness(material), strict=True):
@@ -247,7 +253,7 @@ def outlier(material: Material, threshold: float) -> Iterator[Finding]:
             yield material.finding(i, "outlier", strangeness / (strangeness + threshold), evidence=f"{strangeness:.1f} deviations from its class")
 
 
-@check(0.9)
+@register_check(0.9)
 def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
     """It probably belongs to another class, which is suggested.
 

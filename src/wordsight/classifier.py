@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -21,8 +22,10 @@ from .heatmaps import Heatmap, Looking, look
 from .home import expand
 from .images import Photo, decode
 from .localize import MASK_THRESHOLD, class_heatmap, heatmap_box
-from .model_folder import DEFAULT_THRESHOLD, check_threshold, read_model, write_model
+from .model_folder import DEFAULT_THRESHOLD, check_threshold, draw_history, read_model, write_model
 from .neighbourhood import Neighbourhood
+from .notebook import block, frame, line, table
+from .progress import Progress, or_notebook
 from .promise import HeldOut, Promise, keep_promise
 from .quadrants import Closer, part_embeddings
 from .report import check_report_target, remove_report
@@ -34,7 +37,9 @@ from .tables import refuse_photos_among_results
 from .threads import parallel_map
 from .words_head import Gate
 
-Progress = Callable[[int, int, str], None]  # done, total, what is counted
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -49,7 +54,7 @@ class Classifier:
         gate: for heads made from words, how much of the backbone's own probability the words hold, else None.
         catch_all: index of a class that means "anything else" (of a yes/no question), or None. Nothing is foreign to it.
         info: recipe, supervision, counts, metrics; kept in wordsight.json.
-        history: how it was trained, a row an epoch (or a candidate tried), ready for `pandas.DataFrame(model.history)`.
+        history: how it was trained, a row an epoch (or a candidate tried), a DataFrame by `to_pandas()`.
         held_out: what it said of labelled pictures it had not learned from, or None.
         box_head: what draws the box of the object, learned from annotated pictures; None: boxes come from heat maps.
     """
@@ -69,6 +74,25 @@ class Classifier:
     def mask_threshold(self) -> float:
         """Share of a heat map's peak (0–1) from which masks and boxes are cut: chosen on annotated pictures where it learned from any, else 0.2."""
         return float(self.info.get("mask_threshold") or MASK_THRESHOLD)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return how it was trained as a DataFrame, a row an epoch (or a candidate tried)."""
+        return frame(self.history)
+
+    def plots(self) -> dict[str, Figure]:
+        """Return matplotlib figures of its training: "loss" and "accuracy" over the epochs, "mean_iou" of boxes; empty where it had no epochs."""
+        return draw_history(self)
+
+    def _repr_html_(self) -> str:
+        known = [[name, (self.info.get("pictures") or {}).get(name, "")] for name in self.class_names]
+        told = [f"{key.replace('_', ' ')}: {value:.4g}" for key, value in (self.info.get("metrics") or {}).items() if isinstance(value, int | float)]
+        said = [
+            f"{self.info.get('recipe', 'words')} on {self.backbone.name}",
+            ", ".join(told),
+            (self.info.get("promise") or {}).get("sentence"),
+            self.info.get("path"),
+        ]
+        return block(f"A classifier of {len(self.class_names)} classes", table(["class", "pictures it learned from"], known), *map(line, said))
 
     def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
         """Tell for embeddings (n, C) whether each lies outside what the model learned from, (n,) bool."""
@@ -149,6 +173,7 @@ class Classifier:
             NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a precision.
             OutputError: the results can't be written.
         """
+        progress = or_notebook(progress)
         threshold, note = self.threshold_for(threshold, precision)
         looking = looking or Looking()
         looking.check(self.backbone)

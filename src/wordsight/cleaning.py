@@ -11,8 +11,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,11 +28,16 @@ from .errors import InvalidArgument, NotFound, UnreadableImage
 from .home import atomic_text, expand, lock_folder, write_atomic, writing
 from .images import decode, frame_count
 from .measures import KEY, Measures, measure
+from .notebook import block, frame, gallery, line, table
+from .progress import Progress, or_notebook
 from .report import check_report_target
 from .runtime import callers
 from .threads import parallel_map
 
-Progress = Callable[[int, int, str], None]
+if TYPE_CHECKING:
+    import pandas
+
+
 MIN_SIZE = 224
 MANIFEST = ".wordsight-clean.json"
 BEFORE = ".metadata-before.csv"
@@ -62,6 +68,16 @@ class Cleaning:
         """Return reason -> findings, in the order of the reasons."""
         counted = Counter(finding.reason for finding in self.findings)
         return {reason: counted[reason] for reason in list_checks() if counted[reason]}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with the columns of findings.csv, a row a finding."""
+        return frame((asdict(finding) for finding in self.findings), [field.name for field in fields(Finding)])
+
+    def _repr_html_(self) -> str:
+        files = len({finding.file_name for finding in self.findings})
+        shown = ((f"{f.reason}: {f.file_name}", self.data / f.file_name) for f in self.findings if isinstance(self.data, Path))
+        title = f"{files:,} of {sum(self.classes.values()):,} files named, {len(self.moved):,} moved"
+        return block(title, table(["reason", "findings"], self.counts.items(), len(self.counts)), gallery(shown), line(f"Report: {self.output}"))
 
     def as_json(self) -> dict:
         """Return everything but the findings themselves, ready for JSON."""
@@ -113,6 +129,7 @@ def clean(
         NotFound, InvalidArgument: there is no such data set, or no such reason.
         OutputError: the report can't be written, or a file not be moved.
     """
+    progress = or_notebook(progress)
     wanted = check_reasons(reasons)
     labelled = read_labelled(data, min_classes=1)
     root = data_root(data)

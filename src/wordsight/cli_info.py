@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,13 @@ def words_command(
 
 
 def models_command(as_json: Json = False) -> None:
-    """List the models made on this machine and the embedded backbones."""
+    """List the models made on this machine and the embedded backbones.
+
+    \b
+    Examples:
+      wordsight models
+      wordsight models --json
+    """
     from .backbones import embedded_backbones
     from .training import list_models
 
@@ -60,20 +67,43 @@ def models_command(as_json: Json = False) -> None:
 
 
 def doctor_command(as_json: Json = False) -> None:
-    """Say what is installed, which engine runs, and what is kept where."""
+    """Say what is installed, which engine runs, how fast this machine is, and what is kept where. Exit code 1 where something is broken.
+
+    \b
+    Examples:
+      wordsight doctor
+      wordsight doctor --json                             to put into a report of a fault
+    """
     from .doctor import examine
 
     report = examine()
     if as_json:
         print(json.dumps(report))
-        return
-    print_table(["", ""], [[key.replace("_", " "), str(value)] for key, value in report.items()], "")
+    else:
+        print_table(["", ""], list(_rows(report)), "")
+    raise typer.Exit(1 if report["problems"] else 0)
+
+
+def _rows(report: dict) -> Iterator[list[str]]:
+    """Yield a row for each thing said: one for plain values, one for each part of those that have parts."""
+    for key, value in report.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            yield from ([f"{name}: {part}", str(said)] for part, said in value.items())
+        else:
+            yield from ([name, str(said)] for said in (value or ["none"] if isinstance(value, list) else [value]))
 
 
 def cache_command(
     clear: Annotated[bool, typer.Option("--clear", help="Forget all embeddings; they are computed again when needed.")] = False,
 ) -> None:
-    """Show or clear the embeddings kept on this machine."""
+    """Show or clear the embeddings kept on this machine.
+
+    \b
+    Examples:
+      wordsight cache
+      wordsight cache --clear
+    """
     from .cache import EmbeddingCache
 
     cache = EmbeddingCache()
@@ -88,7 +118,13 @@ def demo_command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the photos and the results.")] = Path("wordsight-demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job on photos that are already on this machine: offline, in seconds."""
+    """Do the main job on photos that are already on this machine: offline, in seconds.
+
+    \b
+    Examples:
+      wordsight demo
+      wordsight demo -o /tmp/try
+    """
     from .demo import demo
 
     with show_progress() as progress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from .cleaning import data_root
@@ -12,8 +11,8 @@ from .dataset import PictureFile, read_labelled
 from .errors import InvalidArgument, UnreadableImage
 from .home import atomic_text, expand, write_atomic, writing
 from .images import MAX_BYTES, to_jpeg
+from .progress import Progress, or_notebook
 
-Progress = Callable[[int, int, str], None]
 MAX_SIDE = 320  # the input of the embedded backbone
 
 
@@ -33,6 +32,7 @@ def convert(data: str | os.PathLike, output: str | os.PathLike, max_side: int = 
         NotFound, InvalidArgument: there is no such data set, or the output is in use or inside it.
         OutputError: something can't be written.
     """
+    progress = or_notebook(progress)
     if not 16 <= max_side <= 20_000:
         raise InvalidArgument(f"The longest side must be 16 to 20000 pixels, got {max_side}.")
     labelled = read_labelled(data, min_classes=1)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from .classifier import Progress
 from .errors import InvalidArgument
 from .home import write_atomic, writing
+from .progress import Progress
 from .results import Results
 from .routes import run
 from .training import Embedding

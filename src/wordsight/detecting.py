@@ -10,23 +10,30 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from .classifier import Classifier, Progress, load
+from .classifier import Classifier, load
 from .dataset import PictureFile, find_pictures
 from .embed import Embedder, read
 from .errors import InvalidArgument, UnreadableImage
 from .home import expand
 from .images import LARGE_PIXELS, decode, header
 from .model_folder import DEFAULT_THRESHOLD, check_threshold
+from .notebook import block, frame, gallery, table
 from .overlay import COLOURS, rectangle, superimpose, to_jpeg
+from .progress import Progress, or_notebook
 from .scanning import scan
 from .tables import TableWriter, refuse_photos_among_results, safe_name
 from .threads import interrupted_with, parallel_map
 from .views import can_be_dense, network_scale
 from .windows import SMALLEST_STEP, Level, pyramid
+
+if TYPE_CHECKING:
+    import pandas
+
 
 FOLDERS = ("detections", "scores")
 MARKER = ".wordsight-detections"
@@ -138,6 +145,16 @@ class Detections:
     def __len__(self) -> int:
         return self.pictures
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with a row a detection: its picture, label, probability and box."""
+        columns = ("file_name", "label", "probability", "x_min", "y_min", "x_max", "y_max")
+        return frame(({**dict(zip(columns, (one.file_name, d.label, d.probability, *d.xyxy), strict=True))} for one in self for d in one.detections), columns)
+
+    def _repr_html_(self) -> str:
+        found = ((f"{one.file_name}: {len(one.detections)}", self.output / one.picture) for one in self if self.output and one.picture)
+        title = f"{self.pictures:,} photos, something found in {self.with_any:,}"
+        return block(title, table(["class", "found"], self.counts.items(), len(self.counts)), gallery(found))
+
     def add(self, found: Detected) -> None:
         """Count one picture."""
         self._kept.append(found)
@@ -241,6 +258,7 @@ def detect(
         NotFound, InvalidArgument: nothing to look at, no such model, or a setting out of range.
         OutputError: the results can't be written.
     """
+    progress = or_notebook(progress)
     windows = windows or Windows()
     windows.check()
     classifier = model if isinstance(model, Classifier) else load(model)

@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import __version__, metrics, plots
 from .annotations import read_labels
-from .classifier import Classifier, Progress, load
+from .classifier import Classifier, load
 from .cleaning import data_root
 from .contact_sheet import contact_sheet
 from .dataset import LabelledSet, PictureFile, find_pictures, relabel
@@ -24,7 +25,14 @@ from .home import expand
 from .judging import Judged, judge, positive_class
 from .metrics import Estimate, Ranking, Reliability, RiskCoverage, proportion
 from .model_folder import DEFAULT_THRESHOLD, check_threshold
+from .notebook import block, frame, line, table
+from .progress import Progress, or_notebook
 from .vocabulary import fold
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
 
 Embed = Callable[[PictureFile], Embedded]
 
@@ -162,6 +170,28 @@ class Evaluation:
             named |= {f"average precision of {self.positive}": self.positive_ranking.average_precision}
         return named
 
+    def plots(self) -> dict[str, Figure]:
+        """Return matplotlib figures: "confusion_matrix", "reliability", "risk_coverage", and for one class against the rest "roc"."""
+        point = (self.coverage.value or 0.0, self.wrong / self.accepted) if self.accepted else None
+        drawn = {
+            "confusion_matrix": plots.confusion_matrix(self.confusion, self.class_names),
+            "reliability": plots.reliability(self.calibration),
+            "risk_coverage": plots.risk_coverage(self.risk_coverage, point),
+        }
+        if self.positive_ranking is not None and len(self.positive_ranking.fpr):
+            drawn["roc"] = plots.roc(self.positive_ranking, str(self.positive))
+        return drawn
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with a row a figure of the whole: its value and the bounds of its 95 % interval."""
+        rows = ({"figure": name, "value": e.value, "low": e.low, "high": e.high} for name, e in self.figures().items())
+        return frame(rows, ["figure", "value", "low", "high"])
+
+    def _repr_html_(self) -> str:
+        rows = [[name, *("–" if v is None else f"{v:.4f}" for v in (e.value, e.low, e.high))] for name, e in self.figures().items()]
+        title = f"{self.total:,} pictures: {self.accepted:,} accepted, {self.right:,} of them right"
+        return block(title, table(["figure", "value", "at least", "at most"], rows, len(rows)), line(f"Report: {self.output}" if self.output else ""))
+
     def as_json(self) -> dict:
         """Return all figures with their intervals, ready for JSON; curves have at most 500 points."""
         plain = ("class_names", "threshold", "split", "set_aside", "counted_as", "total", "accepted", "rejected", "right", "wrong")
@@ -229,6 +259,7 @@ def evaluate(
         InvalidArgument: classes the model doesn't know, nothing readable, a threshold outside 0–1, a folder that can't take the report.
         OutputError: the report can't be written.
     """
+    progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
     path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
     sources = [] if others is None else [others] if isinstance(others, str | os.PathLike) else list(others)
@@ -365,14 +396,7 @@ def _measure_others(request: _Request, own: Judged, truth: np.ndarray, foreign: 
 
 def _files(request: _Request, result: Evaluation, own: Judged, truth: np.ndarray, foreign: Judged | None) -> dict[str, bytes]:
     """Return file name -> content of everything the report holds."""
-    point = (result.coverage.value or 0.0, result.wrong / result.accepted) if result.accepted else None
-    drawn = {
-        "confusion_matrix.png": plots.confusion_matrix(result.confusion, result.class_names),
-        "reliability.png": plots.reliability(result.calibration),
-        "risk_coverage.png": plots.risk_coverage(result.risk_coverage, point),
-    }
-    if result.positive_ranking is not None and len(result.positive_ranking.fpr):
-        drawn["roc.png"] = plots.roc(result.positive_ranking, str(result.positive))
+    drawn = {f"{name}.png": figure for name, figure in result.plots().items()}
     files = {"predictions.csv": predictions_table(own, result.class_names, truth)}
     if foreign is not None and result.others is not None:
         files["others.csv"] = predictions_table(foreign, result.class_names, None)

@@ -26,6 +26,7 @@ from .home import expand, writing
 from .localize import class_heatmap
 from .model_folder import DEFAULT_THRESHOLD
 from .preprocessing import STRIDE
+from .progress import Progress, or_notebook
 from .quantization import Price, Run, Trial, compare, quantize, trial_pictures
 from .runtime import Encoding, import_openvino, open_runtime
 from .threads import interrupted_with, uninterrupted
@@ -37,7 +38,6 @@ EXPORT_DTYPES = ("f32", "int8")
 TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
 ROOM = 4  # times the size of its weights: what an export may take while it is made
 MARK = b"wordsight_version"
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def export(
         OutputError: it can't be written.
         WordsightError: the exported model says something else than the original.
     """
+    progress = or_notebook(progress)
     if format not in EXPORT_FORMATS:
         raise InvalidArgument(f"Unknown format '{format}'. Choose one of: {', '.join(EXPORT_FORMATS)}.")
     if dtype not in EXPORT_DTYPES:

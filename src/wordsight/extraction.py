@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from .classifier import Progress
 from .clips import Clip, Frame, check_fps
 from .errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
 from .home import atomic_text, expand, lock_folder, write_atomic, writing
 from .images import decode, upright
 from .near_duplicates import NearDuplicates, look
+from .progress import Progress, or_notebook
 from .tables import short_stem
 from .threads import say_interrupted
 
@@ -73,6 +73,7 @@ def extract(
         UnreadableVideo: no clip can be read.
         OutputError: the frames can't be written.
     """
+    progress = or_notebook(progress)
     sources = [expand(clip) for clip in ([clips] if isinstance(clips, str | os.PathLike) else clips)]
     if not sources:
         raise InvalidArgument("Give at least one clip.")

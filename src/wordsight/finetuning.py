@@ -16,7 +16,7 @@ import numpy as np
 
 from .backbones import build_module, keep_module, untrained_module, with_image_size
 from .batches import Pictures, Sized, augmentation, load_pictures
-from .classifier import Classifier, Progress, load
+from .classifier import Classifier, load
 from .dataset import LabelledSet
 from .embed import Embedder
 from .errors import InvalidArgument, UnreadableImage
@@ -26,6 +26,7 @@ from .home import first_process, lock_folder, writing
 from .images import header
 from .neighbourhood import MAX_REFERENCES, fit_neighbourhood
 from .preprocessing import STRIDE, Preprocessing
+from .progress import Progress
 from .promise import HeldOut
 from .runtime import callers
 from .threads import parallel_map

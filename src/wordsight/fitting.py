@@ -9,7 +9,6 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,14 +25,13 @@ from .errors import InvalidArgument
 from .home import first_process, write_atomic
 from .model_folder import history_csv
 from .preprocessing import Preprocessing
+from .progress import Progress
 from .runtime import cores
 from .tuning import Tuning
 
 log = logging.getLogger("wordsight")
 
 VAL_PIXELS = 256 * 64 * 64  # of pictures judged at once
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass

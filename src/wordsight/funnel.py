@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .ledger import LICENSE, Ledger
+from .notebook import block, frame, gallery, line, table
 from .sources import REASONS
+
+if TYPE_CHECKING:
+    import pandas
+
 
 STAGES = ("found", "licence", "downloaded", "decodes", "large enough", "unique", "kept")
 UNTRIED = "not needed"
@@ -95,6 +101,17 @@ class Gathered:
     def kept(self) -> dict[str, int]:
         """Return class name -> how many pictures there are."""
         return {name: self.classes[name].stages["kept"] if name in self.classes else 0 for name in self.wanted}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with a row a class: how many pictures reached each stage."""
+        return frame(({"class": name, **funnel.stages} for name, funnel in self.classes.items()), ["class", *STAGES])
+
+    def _repr_html_(self) -> str:
+        rows = [[name, *funnel.stages.values()] for name, funnel in self.classes.items()]
+        first = (next(iter(sorted((self.output / name).glob("*.*"))[at : at + 1]), None) for at in range(3) for name in self.kept)
+        return block(
+            self.output, table(["class", *STAGES], rows, len(rows)), gallery((path.parent.name, path) for path in first if path), *map(line, self.causes)
+        )
 
     def as_json(self) -> dict:
         """Return everything, ready for JSON."""

@@ -29,10 +29,10 @@ from .ledger import LICENSE, Fetched, Ledger, Row
 from .licenses import LicenseFilter, parse_filter
 from .near_duplicates import Look, NearDuplicates
 from .plan import Want, check_folder, folder_name, open_sources, plan_classes
+from .progress import Progress, or_notebook
 from .sources import DEFAULT_SOURCES, REASONS, Candidate, FetchError, Query, Source, Web, open_source
 from .vocabulary import fold
 
-Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 AHEAD = 128  # candidates under way or waiting for their turn to be decided
 BARREN = 5  # pages in a row without anything new; then the query is left, whatever more the source promises
@@ -73,6 +73,7 @@ def gather(
         NothingGathered: not one picture came; the message says why.
         OutputError: the folder can't be written.
     """
+    progress = or_notebook(progress)
     wants = plan_classes(classes, limit, negatives)
     wanted_license = parse_filter(license)
     if not 1 <= min_size <= 10_000:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from .neighbourhood import Neighbourhood
 from .preprocessing import Preprocessing
 from .promise import HeldOut
 from .words_head import Gate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 FORMAT = 2
 DEFAULT_THRESHOLD = 0.99
@@ -310,18 +314,27 @@ def _read_held_out(path: Path) -> HeldOut | None:
 
 
 def _draw_history(model: Any, folder: Path) -> None:
-    """Draw the curves of a training in epochs, and of the boxes'; other recipes have none."""
-    epochs = any("epoch" in row for row in model.history)
-    boxes = (model.info.get("boxes") or {}).get("history")
-    if not epochs and not boxes:
+    """Write the curves of a training, if it has any."""
+    drawn = draw_history(model)
+    if not drawn:
         return
     from . import plots
 
     folder.mkdir()
-    for name in ("loss", "accuracy") if epochs else ():
-        (folder / f"{name}.png").write_bytes(plots.png(plots.history(model.history, name)))
-    if boxes:
-        (folder / "mean_iou.png").write_bytes(plots.png(plots.mean_iou(boxes, model.info["boxes"]["median_box_mean_iou"])))
+    for name, figure in drawn.items():
+        (folder / f"{name}.png").write_bytes(plots.png(figure))
+
+
+def draw_history(model: Any) -> dict[str, Figure]:
+    """Return the curves of a training in epochs ("loss", "accuracy") and of the boxes' ("mean_iou"); other recipes have none."""
+    epochs = any("epoch" in row for row in model.history)
+    boxes = (model.info.get("boxes") or {}).get("history")
+    if not epochs and not boxes:
+        return {}
+    from . import plots
+
+    drawn = {name: plots.history(model.history, name) for name in (("loss", "accuracy") if epochs else ())}
+    return drawn | ({"mean_iou": plots.mean_iou(boxes, model.info["boxes"]["median_box_mean_iou"])} if boxes else {})
 
 
 def _swap(building: Path, target: Path) -> None:

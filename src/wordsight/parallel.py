@@ -15,7 +15,7 @@ import os
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ from .errors import InvalidArgument, OutputError, WordsightError
 from .home import expand, is_offline
 from .measures import Measures
 from .places import Place
+from .progress import Progress, or_notebook
 from .runtime import choose_engine, convert, share_cores
 from .shards import MARKER, SHARD, Job, Plan, begin, do_shard, read_parts, total, work_of
 from .threads import say_interrupted
 
-Progress = Callable[[int, int, str], None]
 TRIES = 5  # of a shard whose worker dies: others' work goes on, but a picture that kills every worker ends the run
 ONLY_HERE = ("memory://",)  # addresses that mean something else in every process
 
@@ -87,6 +87,7 @@ def embed_dataset(
         NotFound, InvalidArgument: there is nothing to embed, or the folder holds something else, or Ray is not installed.
         OutputError: a part can't be written.
     """
+    progress = or_notebook(progress)
     _prepare(load_backbone(backbone), engine)
     settings = {"backbone": backbone, "engine": engine, "dtype": dtype}
     return _run(Job("embed", _address(photos), _address(output), settings), None, ray, workers, progress)
@@ -122,6 +123,7 @@ def predict_dataset(
         NotFound, InvalidModel, InvalidArgument: as `load` and `embed_dataset`.
         OutputError: a part can't be written.
     """
+    progress = or_notebook(progress)
     loaded = load(model)
     _prepare(loaded.backbone, engine)
     threshold, note = loaded.threshold_for(threshold, precision)
@@ -168,6 +170,7 @@ def clean_dataset(
     Raises:
         NotFound, InvalidArgument, OutputError: as `clean` and `embed_dataset`.
     """
+    progress = or_notebook(progress)
     settings = {"backbone": backbone, "engine": engine, "dtype": dtype}
 
     def look(labelled: LabelledSet, report: Place) -> list[LookedAt]:

@@ -284,10 +284,20 @@ def _histograms(axes: Axes, own: np.ndarray, foreign: np.ndarray) -> None:
 @contextmanager
 def _figure(size: tuple[float, float]) -> Iterator[Figure]:
     """Yield an empty figure of a size in inches, in our style."""
+    with _style():
+        yield _shown()(figsize=size, layout="constrained")
+
+
+@functools.cache
+def _shown() -> type[Figure]:
+    """Return the class of our figures, which show themselves in a notebook whether or not pyplot was imported."""
     from matplotlib.figure import Figure
 
-    with _style():
-        yield Figure(figsize=size, layout="constrained")
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            return png(self)
+
+    return Shown
 
 
 @contextmanager

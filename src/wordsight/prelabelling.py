@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import __version__
-from .classifier import Progress
 from .dataset import PictureFile, find_pictures
 from .embed import read
 from .errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
-from .formats import FORMATS, Labelled, Region
+from .formats import Labelled, Region, list_formats
 from .home import expand, lock_folder, write_atomic, writing
 from .images import USUAL_SUFFIXES, header, storable
+from .progress import Progress, or_notebook
 from .tables import noted_photos, safe_name
 from .threads import parallel_map
 
@@ -109,9 +109,10 @@ def prelabel(
         NotFound, InvalidArgument: no such results or format, nothing to write, or a folder of somebody else's.
         OutputError: it can't be written.
     """
-    chosen = next((one for one in FORMATS if one.key == format), None)
+    progress = or_notebook(progress)
+    chosen = next((one for one in list_formats() if one.key == format), None)
     if chosen is None:
-        raise InvalidArgument(f"Unknown format '{format}'. Choose one of: {', '.join(one.key for one in FORMATS)}.")
+        raise InvalidArgument(f"Unknown format '{format}'. Choose one of: {', '.join(one.key for one in list_formats())}.")
     table = _table(expand(results))
     target = table.parent / "prelabels" / format if output is None else expand(output)
     rows = list(_read(table, all))

@@ -1,19 +1,33 @@
-"""Progress on standard error: a bar with rate and time left at a terminal, a line every ten seconds elsewhere."""
+"""Progress: a bar with rate and time left at a terminal and in a notebook, a line on standard error every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+from .notebook import escape, in_notebook
+
+Progress = Callable[[int, int, str], None]  # done, total, what is counted
+
 LINE_EVERY_S = 10.0
+SHOWN_AFTER_S, SHOWN_EVERY_S = 1.0, 0.2  # in a notebook; shorter jobs show nothing
+
+
+def or_notebook(progress: Progress | None) -> Progress | None:
+    """Return who is told of progress: whoever was given; where nobody was, a bar below the cell of a notebook, and elsewhere nobody."""
+    return progress or (NotebookBar() if in_notebook() else None)
 
 
 @contextmanager
 def show_progress():
     """Yield a function (done, total, what) that shows how far a job has come; short jobs show nothing."""
-    if sys.stderr.isatty():
+    if in_notebook():
+        yield NotebookBar()
+    elif sys.stderr.isatty():
         with _bar() as update:
             yield update
     else:
@@ -53,3 +67,33 @@ def _lines():
             last = now
 
     return update
+
+
+class NotebookBar:
+    """A bar below the cell of a notebook for each thing that is counted; it goes when that is done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars: dict[str, tuple[Any, float, float]] = {}  # what -> its display, when it began, when it was last drawn
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Tell that so many of so many are done."""
+        from IPython.display import HTML, display
+
+        now = time.monotonic()
+        with self._lock:
+            shown, began, drawn = self._bars.get(what, (None, now, now))
+            if done >= total:
+                if shown is not None:
+                    shown.update(HTML(""))
+                self._bars.pop(what, None)
+                return
+            if now - began >= SHOWN_AFTER_S and now - drawn >= SHOWN_EVERY_S:
+                page = HTML(_as_html(done, total, what, done / (now - began)))
+                shown, drawn = (display(page, display_id=True) if shown is None else shown.update(page) or shown), now
+            self._bars[what] = (shown, began, drawn)
+
+
+def _as_html(done: int, total: int, what: str, rate: float) -> str:
+    left = (total - done) / max(rate, 1e-6)
+    return f'<progress value="{done}" max="{total}"></progress> {escape(what)}: {done:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left'

@@ -19,6 +19,7 @@ from .dataset import PictureFile, find_pictures, relabel
 from .embed import input_pixels, open_photo
 from .errors import InvalidArgument, UnreadableImage
 from .home import expand
+from .progress import Progress
 from .runtime import import_openvino, without_telemetry
 from .vocabulary import fold
 
@@ -27,7 +28,6 @@ CALIBRATED_ON = 300  # pictures
 TRIED_ON = 300
 FEWEST = 30  # pictures, of which two thirds calibrate
 MADE_SIZES = ((240, 320), (320, 240), (300, 300), (200, 500))  # (height, width) of pictures made up where none are given
-Progress = Callable[[int, int, str], None]
 Run = Callable[[np.ndarray], list[np.ndarray]]
 
 

@@ -6,22 +6,28 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from .backbones import DEFAULT_BACKBONE
-from .classifier import Progress
 from .dataset import PictureFile, find_pictures
 from .embed import read
 from .errors import InvalidArgument, UnreadableImage
 from .home import expand
 from .images import MAX_LONGEST, Photo
+from .notebook import block, frame, gallery, table
 from .overlay import COLOURS, caption, rectangle, superimpose, to_jpeg
+from .progress import Progress, or_notebook
 from .recognizer import THRESHOLD, Answer, Box, Guess, Recognizer, Seen
 from .runtime import callers
 from .tables import TableWriter, refuse_photos_among_results, safe_name
 from .threads import interrupted_with, parallel_map
+
+if TYPE_CHECKING:
+    import pandas
+
 
 LEAD = 0.01  # in probability, that a part must have over the whole to be the answer
 FOLDERS = ("recognized", "quadrants")
@@ -124,6 +130,16 @@ class Recognitions:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with a row a picture: the likeliest class, and for each group its probability and whether it was found."""
+        columns = ["file_name", "top", "probability", *(f"{name}{end}" for name in self.groups for end in ("", "_found")), "error"]
+        return frame((_flat(one) for one in self), columns)
+
+    def _repr_html_(self) -> str:
+        rows = [[one.file_name, _names(one), ", ".join(f"{g.name} {g.probability:.2f}" for g in one.groups if g.found)] for one in self]
+        drawn = ((f"{one.file_name}: {_names(one)}", self.output / one.picture) for one in self if self.output and one.picture)
+        return block(f"{len(self):,} photos", table(["photo", "shows", "found"], rows), gallery(drawn))
+
     def add(self, one: Recognition) -> None:
         """Count one picture."""
         self._kept.append(one)
@@ -141,6 +157,16 @@ class Recognitions:
             "skipped": self.skipped,
             "output": None if self.output is None else str(self.output),
         }
+
+
+def _flat(one: Recognition) -> dict:
+    groups = {key: value for g in one.groups for key, value in ((g.name, g.probability), (f"{g.name}_found", g.found))}
+    first = {"top": one.top[0].name, "probability": one.top[0].probability} if one.top else {}
+    return {"file_name": one.file_name, **first, **groups, "error": one.error}
+
+
+def _names(one: Recognition) -> str:
+    return one.error or ", ".join(f"{guess.name} {guess.probability:.2f}" for guess in one.top[:3])
 
 
 def recognize(
@@ -182,6 +208,7 @@ def recognize(
         UnknownWord: a group or class that the network knows nothing of.
         OutputError: the results can't be written.
     """
+    progress = or_notebook(progress)
     recognizer = Recognizer(groups, threshold, backbone, engine, dtype)
     if not 1 <= top <= len(recognizer.known):
         raise InvalidArgument(f"The network can name 1 to {len(recognizer.known)} classes, got --top {top}.")

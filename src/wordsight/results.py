@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -19,8 +20,13 @@ from PIL import Image
 from .dataset import RESULT_FOLDERS, PictureFile
 from .home import write_atomic, writing
 from .localize import MASK_THRESHOLD
+from .notebook import block, frame, gallery, line, table
 from .overlay import segmentation, superimpose, to_jpeg
 from .tables import TableWriter, safe_name
+
+if TYPE_CHECKING:
+    import pandas
+
 
 FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
 PART_FIELDS = ("file_name", "part", "x_min", "y_min", "x_max", "y_max", "label", "top_label", "probability", "answers")
@@ -161,6 +167,22 @@ class Results:
 
     def __len__(self) -> int:
         return self.counts.total
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with the columns of predictions.csv, a row a picture."""
+        return frame((prediction.record() for prediction in self), FIELDS)
+
+    def _repr_html_(self) -> str:
+        accepted = [[name, count] for name, count in self.counts.accepted.items()]
+        rest = [
+            ["rejected: not sure enough", self.counts.unsure],
+            ["rejected: resembles none", self.counts.strangers],
+            ["unreadable", len(self.counts.unreadable)],
+        ]
+        drawn = ((f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap) for p in self if self.output and p.heatmap)
+        where = f"All of them: {self.output / 'report.html'}" if self.copied_bytes is not None and self.output else ""
+        title = f"{self.counts.total:,} photos"
+        return block(title, table(["label", "photos"], [*accepted, *rest], len(accepted) + 3), gallery(drawn), line(self.note), line(where))
 
 
 class ResultsWriter:

@@ -10,7 +10,7 @@ import csv
 import os
 import posixpath
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from .dataset import LabelledSet, PictureFile, find_pictures
 from .embed import Embedder
 from .errors import InvalidArgument, OutputError
 from .home import atomic_text
+from .progress import Progress
 from .vocabulary import fold
 
-Progress = Callable[[int, int, str], None]
 SUSPICIOUS = ("in_two_classes", "mislabelled", "outlier", "near_duplicate", "duplicate", "document", "single_colour", "too_dark", "too_bright", "blurry")
 ACTIONS = ("accepted", "changed", "rejected")
 REVIEW = "wordsight_review"  # the column of decisions

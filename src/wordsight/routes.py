@@ -19,6 +19,8 @@ from .errors import InvalidArgument, NothingGathered, UnknownWord
 from .gathering import gather as gather_pictures
 from .home import expand, is_offline, pictures_folder
 from .model_folder import DEFAULT_THRESHOLD, check_threshold
+from .notebook import in_notebook
+from .progress import or_notebook
 from .results import Results
 from .training import WORDS, Embedding, default_model_path, find_model, train_labelled
 from .vocabulary import Sense, fold, parse_classes, resolve, synsets
@@ -71,7 +73,7 @@ def run(
         NothingGathered: too few pictures came.
     """
     words = parse_classes(classes)
-    how, say = how or Embedding(), say or (lambda _: None)
+    how, say = how or Embedding(progress=or_notebook(None)), say or (print if in_notebook() else lambda _: None)
     if threshold is not None:
         check_threshold(threshold)
     if data is not None and model is not None:

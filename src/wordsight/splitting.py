@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 
@@ -16,9 +15,9 @@ from .dataset import read_labelled
 from .embed import Embedder
 from .errors import InvalidArgument
 from .home import atomic_text, writing
+from .progress import Progress, or_notebook
 from .similar import groups
 
-Progress = Callable[[int, int, str], None]
 SPLITS = ("train", "val", "test")
 
 
@@ -52,6 +51,7 @@ def split(
         NotFound, InvalidArgument: there is no such data set, or the shares leave nothing to train on.
         OutputError: metadata.csv can't be written.
     """
+    progress = or_notebook(progress)
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise InvalidArgument(f"The shares for val and test must be 0 to 1 and leave some for training, got {val} and {test}.")
     labelled = read_labelled(data, min_classes=1)

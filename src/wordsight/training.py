@@ -17,7 +17,7 @@ import numpy as np
 
 from .annotations import BoxSet, read_boxes, read_labels
 from .backbones import DEFAULT_BACKBONE, load_backbone, with_image_size
-from .classifier import Classifier, Progress, load
+from .classifier import Classifier, load
 from .dataset import LabelledSet, PictureFile, check_class_names
 from .embed import Embedded, Embedder
 from .errors import InvalidArgument
@@ -25,6 +25,7 @@ from .head import FitReport, fit_head
 from .home import expand, first_process, models_folder, write_atomic, writing
 from .model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_model_target
 from .neighbourhood import fit_neighbourhood
+from .progress import Progress, or_notebook
 from .promise import HeldOut, check_precision, keep_promise
 from .runtime import gpu_likely
 from .training_set import catch_all, fingerprint, gathered, licences, one_against_rest, set_root, usable
@@ -90,7 +91,7 @@ def train(
     """
     if from_model is not None and boxes is None:
         raise InvalidArgument("--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training one, use --continue.")
-    how = Embedding(backbone, engine, dtype, progress, image_size)
+    how = Embedding(backbone, engine, dtype, or_notebook(progress), image_size)
     told = _Settings(recipe, seed, clean, positive, negatives, precision, tuning)
     if boxes is not None:
         return _train_with_boxes(read_boxes(boxes, data), output, from_model, how, told)

@@ -9,15 +9,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .clips import CODECS, Clip, ClipWriter, Frame, check_name
 from .errors import InvalidArgument, OutputError
 from .home import write_atomic, writing
+from .notebook import block, frame, line, table
 from .overlay import to_jpeg
 from .tables import TableWriter
 from .threads import uninterrupted
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
 
 log = logging.getLogger("wordsight")
 COLUMNS = ("frame", "time_s", "label", "top_label", "probability", "probabilities", "box_xyxy", "picture")
@@ -111,6 +118,18 @@ class Video:
 
     def __len__(self) -> int:
         return self.frames
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with the columns of frames.csv, a row a frame."""
+        return frame((one.record() for one in self), COLUMNS)
+
+    def plots(self) -> dict[str, Figure]:
+        """Return "timeline": the probabilities over time, of the classes that are likeliest in all, as a matplotlib figure."""
+        return {"timeline": _timeline(self)} if self.frames else {}
+
+    def _repr_html_(self) -> str:
+        rows = [[s.label, f"{s.start_s:.2f}", f"{s.end_s:.2f}"] for s in self.segments]
+        return block(f"{self.frames:,} frames, {self.seconds:.1f} s", table(["label", "from, s", "to, s"], rows), line(self.note), line(self.output))
 
     def add(self, one: FrameSeen) -> None:
         """Count one frame, the next in order."""
@@ -231,6 +250,14 @@ class Recorder:
 
 
 def _draw_timeline(result: Video, folder: Path) -> None:
+    """Write timeline.png."""
+    from . import plots
+
+    with writing(folder):
+        write_atomic(folder / "timeline.png", plots.png(_timeline(result)))
+
+
+def _timeline(result: Video) -> Figure:
     """Draw the probabilities over time, of the classes that are likeliest in all."""
     from . import plots
 
@@ -245,8 +272,7 @@ def _draw_timeline(result: Video, folder: Path) -> None:
         times.append(one.time_s)
         values.append([one.probabilities[name] for name in shown])
     segments = [(s.label, s.start_s, s.end_s) for s in result.segments]
-    with writing(folder):
-        write_atomic(folder / "timeline.png", plots.png(plots.timeline(np.array(times), np.array(values, dtype=np.float32), shown, result.threshold, segments)))
+    return plots.timeline(np.array(times), np.array(values, dtype=np.float32), shown, result.threshold, segments)
 
 
 def _drawn(row: dict) -> list[str]:

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .classifier import Classifier, Progress
+from .classifier import Classifier
 from .clips import Clip, Frame
 from .errors import InvalidArgument
 from .eyes import Eye, open_eye
 from .home import expand
 from .images import upright
 from .overlay import COLOURS, caption, rectangle, superimpose
+from .progress import Progress, or_notebook
 from .recognizer import Seen
 from .runtime import callers, cores
 from .threads import interrupted_with, parallel_map, uninterrupted
@@ -89,6 +90,7 @@ def video(
         OutputError: something can't be written.
         KeyboardInterrupt: by Ctrl-C; what is written by then is a whole clip that plays, with its tables.
     """
+    progress = or_notebook(progress)
     if not 0 <= smooth_s <= MOST_SMOOTH_S:
         raise InvalidArgument(f"The time of smoothing must lie between 0 and {MOST_SMOOTH_S:g} seconds, got {smooth_s:g}.")
     target = None if output is None else check_target(expand(output), expand(clip))

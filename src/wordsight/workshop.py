@@ -30,6 +30,7 @@ from .images import Photo, decode
 from .localize import class_heatmap
 from .model_folder import DEFAULT_THRESHOLD
 from .overlay import superimpose
+from .progress import Progress
 from .results import Prediction
 from .review import Doubt, ReviewBook, find_doubts
 from .routes import run
@@ -37,7 +38,6 @@ from .tables import short_stem
 from .training import Embedding, find_model, list_models, train
 from .vocabulary import fold, parse_classes
 
-Progress = Callable[[int, int, str], None]
 OPEN_MODELS = 4  # held in memory at once
 MOST_PICTURES = 5000  # of a folder that two models are compared on
 SHOWN_SIDE = 640  # pixels

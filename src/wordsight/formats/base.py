@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..extensions import load_extensions
 
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
 MAX_NODES = 30_000_000  # lists and objects in a JSON file, each of which takes twenty times the memory of its text
@@ -127,6 +128,24 @@ class Format(ABC):
             folder: where to.
             made_by: what the labels come from, such as "wordsight 0.1.0".
         """
+
+
+_registry: list[Format] = []
+
+
+def register_format(cls: type[Format]) -> type[Format]:
+    """Register a format (a decorator). One of the same key is replaced.
+
+    A package of your own names its module in the entry-point group `wordsight.formats`, so that the command line knows it, too.
+    """
+    _registry[:] = [*(format for format in _registry if format.key != cls.key), cls()]
+    return cls
+
+
+def list_formats() -> list[Format]:
+    """Return every format, in the order in which they are tried."""
+    load_extensions("formats")
+    return list(_registry)
 
 
 def read_text(path: Path, most: int | None = None) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .base import Format, Labelled, Mark, numbers, read_json, read_text, whole_size
+from .base import Format, Labelled, Mark, numbers, read_json, read_text, register_format, whole_size
 
 
+@register_format
 class Coco(Format):
     """One JSON file, or a folder that holds one."""
 

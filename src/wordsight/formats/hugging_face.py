@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Format, Labelled, Mark, bounded, numbers, read_text
+from .base import Format, Labelled, Mark, bounded, numbers, read_text, register_format
 
 
+@register_format
 class HuggingFace(Format):
     """A metadata.jsonl, or the folder that holds it."""
 

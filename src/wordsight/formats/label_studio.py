@@ -10,11 +10,12 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 from ..errors import InvalidArgument
-from .base import Format, Labelled, Mark, Region, numbers, read_json, read_text, whole_size
+from .base import Format, Labelled, Mark, Region, numbers, read_json, read_text, register_format, whole_size
 
 LOCAL = "/data/local-files/?d="  # what Label Studio serves files of this machine under
 
 
+@register_format
 class LabelStudio(Format):
     """A tasks.json, or a folder that holds one."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InvalidArgument, some_of
-from .base import Format, Labelled, Mark, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, numbers, read_text, register_format, whole_size
 
 NAMES = ("file_name", "image_id", "filename", "image")
 LABELS = ("label", "class_name", "class")
@@ -16,6 +16,7 @@ FILE = "annotations.csv"
 SIDES = (("x_min", "y_min", "x_max", "y_max"), ("xmin", "ymin", "xmax", "ymax"))
 
 
+@register_format
 class Table(Format):
     """Columns file_name or image_id, label or class_name, x_min, y_min, x_max, y_max; perhaps folder, width, height, split."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ..errors import InvalidArgument
-from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, whole_size
+from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, register_format, whole_size
 
 FOLDERS = ("Annotations", "annotations", "")
 MAX_XML = 1 << 23  # characters; as a tree they take a hundred times as much memory
@@ -15,6 +15,7 @@ CENTRE = 0.5  # VOC numbers pixels from 1, at their centres: what lies x pixels 
 OURS = "wordsight"  # files of others are taken as most tools write them, from 0
 
 
+@register_format
 class Voc(Format):
     """A folder of XML files, or one that holds them in Annotations/."""
 

@@ -11,13 +11,14 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..home import is_file, is_folder
 from ..images import looks_like_picture
-from .base import Format, Labelled, Mark, lies_inside, numbers, read_text
+from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, register_format
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
 MAX_DEPTH, MAX_BRACKETS = 20, 1000  # PyYAML takes minutes for thousands of lists in one another, and libyaml ends the process
 SPLITS = ("train", "val", "test")
 
 
+@register_format
 class Yolo(Format):
     """A data.yaml (or the folder that holds it) that names classes and folders of pictures; labels lie beside each images folder."""
 

@@ -1,0 +1,47 @@
+"""A format of labels: a text file with a line a box, `picture x_min y_min x_max y_max label`. One class that reads and writes."""
+
+from pathlib import Path
+
+import wordsight
+from wordsight.formats import Format, Mark
+
+FILE = "boxes.lines"
+
+
+@wordsight.register_format
+class Lines(Format):
+    """A line a box, in pixels of the upright picture."""
+
+    name = "lines"
+    key = "lines"
+    described = f"a file {FILE}, a line a box: picture x_min y_min x_max y_max label"
+
+    def knows(self, path):
+        """Tell whether a file or folder is in this format."""
+        return (path / FILE).is_file() or (path.suffix == ".lines" and path.is_file())
+
+    def read(self, path, root):
+        """Yield every box."""
+        file = path / FILE if path.is_dir() else path
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            parts = line.split(maxsplit=5)
+            try:
+                box, label = tuple(float(part) for part in parts[1:5]), parts[5]
+            except (ValueError, IndexError):
+                yield Mark(f"line {number}", (), "", None, False, problem="is not written as a box")
+                continue
+            yield Mark(f"line {number}", (file.parent / self.pictures / parts[0], root / parts[0]), label, box, False)
+
+    def write(self, pictures, class_names, folder, made_by):
+        """Write every box of every picture."""
+        lines = [
+            f"{Path(picture.file_name).as_posix()} {' '.join(f'{side:.1f}' for side in region.xyxy)} {region.label}"
+            for picture in pictures
+            for region in picture.regions
+        ]
+        (folder / FILE).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    written = wordsight.prelabel("results", "lines")
+    print(wordsight.read_boxes(written.output))

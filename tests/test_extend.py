@@ -1,0 +1,137 @@
+"""What docs/extend.md teaches: a source, a check, a format and a backbone of one's own, a file each, run as they stand."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.metadata
+import io
+import json
+import runpy
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import wordsight
+from conftest import write_shapes
+from wordsight import checks, extensions
+from wordsight.formats import base as formats_base
+from wordsight.sources import base as sources_base
+
+EXTENDING = Path(__file__).resolve().parents[1] / "docs" / "extending"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays(monkeypatch, tmp_path):
+    """What an example registers is gone after its test."""
+    monkeypatch.setattr(sources_base, "_registry", dict(sources_base._registry))
+    monkeypatch.setattr(checks, "_registry", dict(checks._registry))
+    monkeypatch.setattr(formats_base, "_registry", list(formats_base._registry))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(name):
+    """Run an example as `python NAME.py` would."""
+    return runpy.run_path(str(EXTENDING / f"{name}.py"), run_name="__main__")
+
+
+class _Museum(http.server.BaseHTTPRequestHandler):
+    """Two pages of three pictures each, for any word."""
+
+    def do_GET(self):
+        if self.path.startswith("/api"):
+            page, word = (2 if "page=2" in self.path else 1), self.path.split("q=")[1].split("&")[0]
+            root = f"http://127.0.0.1:{self.server.server_port}"
+            items = [{"image": f"{root}/{word}-{page}{n}.jpg", "maker": "A. Maker", "page": f"{root}/about"} for n in range(3)]
+            body, kind = json.dumps({"items": items, "next": "2" if page == 1 else None}).encode(), "application/json"
+        else:
+            out = io.BytesIO()
+            rng = np.random.default_rng(list(self.path.encode()))
+            Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((320, 240), Image.Resampling.NEAREST).save(out, "JPEG")
+            body, kind = out.getvalue(), "image/jpeg"
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_source_of_ones_own_is_gathered_from(monkeypatch, capsys):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Museum)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MUSEUM_API", f"http://{host}/api")
+    monkeypatch.setenv("WORDSIGHT_OFFLINE", "")
+    monkeypatch.setattr(wordsight.Source, "allowed_sites", lambda self: {host})  # the imitation is no public address
+    try:
+        run("museum")
+    finally:
+        server.shutdown()
+        server.server_close()
+    kept = eval(capsys.readouterr().out)
+    assert kept == {"vase": 6, "coin": 6}
+    assert "A. Maker" in Path("data/museum/ATTRIBUTION.md").read_text() and len(list(Path("data/museum/coin").iterdir())) == 6
+
+
+def test_a_check_of_ones_own_finds_what_it_is_for(capsys):
+    write_shapes(Path("data/pets"), 6)
+    Image.open("data/pets/disc/003.jpg").convert("L").convert("RGB").save("data/pets/disc/003.jpg")
+    run("washed_out")
+    assert capsys.readouterr().out.strip() == "['disc/003.jpg']"
+    assert wordsight.list_checks()["washed_out"] == "Hardly any colour, as old prints and scans have."
+    assert "washed_out" in Path("data/pets-clean-report/findings.csv").read_text()
+
+
+def test_a_format_of_ones_own_is_written_and_read(shapes_model, other_shapes):
+    results = wordsight.load(shapes_model).predict(other_shapes, threshold=0.5, output="results")
+    example = run("lines_format")
+    back = wordsight.read_boxes(example["written"].output)
+    boxes = {Path(picture.file.name).name: picture.boxes for picture in back.pictures}
+    assert sum(map(len, boxes.values())) == sum(one.box_xyxy is not None for one in results) > 6
+    (Path("results/prelabels/lines") / "boxes.lines").write_text("no box\n")
+    with pytest.raises(wordsight.InvalidArgument, match="is not written as a box"):
+        wordsight.read_boxes("results/prelabels/lines")
+
+
+def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
+    write_shapes(Path("data/pets"), 16)
+    run("tiny_net")
+    assert "accuracy" in capsys.readouterr().out
+    photo = next(Path("data/pets/disc").iterdir())
+    model = wordsight.load("models/tiny")
+    assert model.backbone.pooled and model.heatmap(photo, "disc").grid.shape == (6, 10)  # looked at with 96 × 160 pixels, the area of 128 × 128 or so
+    assert set(next(iter(model.predict(photo))).probabilities) == {"disc", "square"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "asks", "told"), [("checks", "washed_out", wordsight.list_checks, "washed_out"), ("formats", "lines_format", None, "lines")]
+)
+def test_the_command_line_knows_what_entry_points_name(kind, name, asks, told, monkeypatch):
+    entry = importlib.metadata.EntryPoint(name, name, f"wordsight.{kind}")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else [])
+    monkeypatch.syspath_prepend(EXTENDING)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    extensions.load_extensions.cache_clear()
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    assert told in (wordsight.list_checks() if kind == "checks" else [one.key for one in formats_base.list_formats()])
+    extensions.load_extensions.cache_clear()
+
+
+def test_a_broken_extension_is_named(monkeypatch):
+    entry = importlib.metadata.EntryPoint("x", "no_such_module_here", "wordsight.checks")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else [])
+    extensions.load_extensions.cache_clear()
+    with pytest.raises(wordsight.InvalidArgument, match=r"'no_such_module_here'.*can't be loaded"):
+        wordsight.list_checks()
+    extensions.load_extensions.cache_clear()
+
+
+def test_each_is_one_file():
+    for name in ("museum", "washed_out", "lines_format", "tiny_net"):
+        assert f'--8<-- "docs/extending/{name}.py"' in (EXTENDING.parent / "extend.md").read_text()
