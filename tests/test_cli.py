@@ -213,6 +213,56 @@ def test_readme_first_screen_shows_both_commands():
     assert any("make demo" in line for line in head) and any("make test" in line for line in head)
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("wordsight pre", {"predict", "prelabel"}),
+        ("wordsight train data --rec", {"--recipe"}),
+        ("wordsight train data --recipe ", {"probe", "finetune", "scratch", "auto"}),
+        ("wordsight train data --backbone small", {"small_resnet"}),
+        ("wordsight prelabel results --format ", {"coco", "yolo", "voc", "label-studio", "csv", "hf"}),
+        ("wordsight export m --format o", {"onnx", "openvino"}),
+        ("wordsight gather cat --source o", {"openverse"}),
+        ("wordsight predict p --engine ", {"auto", "openvino", "torch"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(words, offered):
+    environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_WORDSIGHT_COMPLETE": "complete_bash"}
+    code = "import sys; sys.argv = ['wordsight']; from wordsight.cli import app; app(prog_name='wordsight')"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
+def test_what_is_offered_is_what_is_accepted():
+    from click.testing import CliRunner  # typer's own command is click's  # noqa: F401
+    from typer.main import get_command
+
+    from wordsight.cli import app
+
+    for command in get_command(app).commands.values():
+        for parameter in command.params:
+            complete = getattr(parameter, "_custom_shell_complete", None)
+            if complete is not None and parameter.name != "heatmap":
+                offered = [item.value for item in complete(None, parameter, "")]
+                assert offered and all(choice.split(":")[0] in (parameter.help or "") or parameter.name == "backbone" for choice in offered if choice != "urls")
+
+
+ENDING = ["engine", "dtype", "ray", "offline", "as_json", "help"]
+
+
+def test_options_that_commands_share_stand_in_one_order():
+    from typer.main import get_command
+
+    from wordsight.cli import app
+
+    for name, command in get_command(app).commands.items():
+        own = [p.name for p in command.get_params(command.make_context(name, [], resilient_parsing=True))]
+        shared = [p for p in own if p in ENDING]
+        assert shared == sorted(shared, key=ENDING.index) and own[-1] == "help", (name, own)
+        arguments = [p.param_type_name == "argument" for p in command.params]
+        assert arguments == sorted(arguments, reverse=True), name
+
+
 def test_bare_command_prints_help_on_its_own_lines(cli):
     process = cli()
     assert process.returncode == 2 and "Commands:" in (process.stderr + process.stdout).splitlines()

@@ -12,7 +12,25 @@ from . import cli_data, cli_info, cli_see
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline, run_app
 from .errors import InvalidArgument
-from .options import BackboneName, Boxes, Dtype, Engine, Exact, Json, Mirror, NoPictures, Offline, Output, Precision, Ray, Scales, Threshold, numbers, sides
+from .options import (
+    BackboneName,
+    Boxes,
+    Dtype,
+    Engine,
+    Exact,
+    Json,
+    Mirror,
+    NoPictures,
+    Offline,
+    Output,
+    Precision,
+    Ray,
+    Scales,
+    Threshold,
+    numbers,
+    offer,
+    sides,
+)
 from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_sharded, print_training, say
 from .progress import show_progress
 
@@ -83,11 +101,20 @@ def train_command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class, or a CSV with file_name and label.")],
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Model folder. [default: named after the classes, where 'run' finds it]")] = None,  # noqa: UP045
     recipe: Annotated[
-        str, typer.Option("--recipe", help="probe: a head, in seconds; finetune: then the whole network; scratch: from random weights; auto.")
+        str,
+        typer.Option(
+            "--recipe",
+            help="probe: a head, in seconds; finetune: then the whole network; scratch: from random weights; auto.",
+            autocompletion=offer("training.RECIPES"),
+        ),
     ] = "probe",
     backbone: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--backbone", help=f"Network: embedded, timm's, hf-hub: or local-dir:. [default: {DEFAULT_BACKBONE}; for scratch small_resnet]"),
+        typer.Option(
+            "--backbone",
+            help=f"Network: embedded, timm's, hf-hub: or local-dir:. [default: {DEFAULT_BACKBONE}; for scratch small_resnet]",
+            autocompletion=offer("backbones.embedded_backbones", "backbones.SMALL"),
+        ),
     ] = None,
     positive: Annotated[Optional[str], typer.Option("--positive", help="This class against all others.")] = None,  # noqa: UP045
     negatives: Annotated[Optional[str], typer.Option("--negatives", help="With --positive: folder of pictures of anything else.")] = None,  # noqa: UP045
@@ -179,7 +206,15 @@ def predict_command(
         typer.Option("--base-height", metavar="PIXELS", help="With --quadrants: height that photos get before they are cut. [default: the network's own]"),
     ] = None,
     exact: Exact = False,
-    heatmap: Annotated[str, typer.Option("--heatmap", metavar="METHOD", help="auto (one pass where possible), gradcam, gradcam++ or layercam.")] = "auto",
+    heatmap: Annotated[
+        str,
+        typer.Option(
+            "--heatmap",
+            metavar="METHOD",
+            help="auto (one pass where possible), gradcam, gradcam++ or layercam.",
+            autocompletion=offer("gradients.list_heatmap_methods"),
+        ),
+    ] = "auto",
     layer: Annotated[Optional[str], typer.Option("--layer", help="Layer for heat maps by gradients. [default: found by itself]")] = None,  # noqa: UP045
     scales: Scales = "1",
     mirror: Mirror = False,

@@ -11,7 +11,7 @@ import typer
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
 from .errors import InvalidArgument, NothingGathered
-from .options import BackboneName, Dtype, Engine, Json, Offline, Ray
+from .options import BackboneName, Dtype, Engine, Json, Offline, Ray, offer
 from .printing import print_cleaning, print_converted, print_export, print_gathered, print_prelabels, print_table, print_undone, say
 from .progress import show_progress
 
@@ -31,7 +31,9 @@ def gather_command(
     source: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--source", help="openverse, commons, ddgs, icrawler, urls:FILE or folder:FOLDER; may be given several times. [default: openverse, commons]"
+            "--source",
+            help="openverse, commons, ddgs, icrawler, urls:FILE or folder:FOLDER; may be given several times. [default: openverse, commons]",
+            autocompletion=offer("sources.list_sources"),
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Unique usable pictures wanted for each class.")] = 600,
@@ -149,7 +151,9 @@ def split_command(
 
 def prelabel_command(
     results: Annotated[str, typer.Argument(metavar="RESULTS", help="Results folder, or a .jsonl table in one.")],
-    format: Annotated[str, typer.Option("--format", help="coco, yolo, voc, label-studio, csv or hf.")] = "coco",
+    format: Annotated[
+        str, typer.Option("--format", help="coco, yolo, voc, label-studio, csv or hf.", autocompletion=offer("formats.list_format_keys"))
+    ] = "coco",
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder to write. [default: RESULTS/prelabels/FORMAT]")] = None,  # noqa: UP045
     everything: Annotated[bool, typer.Option("--all", help="Rejected pictures, too, under their best guess; scores tell them apart.")] = False,
     photos: Annotated[
@@ -179,9 +183,12 @@ def prelabel_command(
 
 def export_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder made by 'wordsight train'.")],
-    format: Annotated[str, typer.Option("--format", help="onnx, openvino or torch.export.")] = "onnx",
+    format: Annotated[str, typer.Option("--format", help="onnx, openvino or torch.export.", autocompletion=offer("exporting.EXPORT_FORMATS"))] = "onnx",
     output: Annotated[Optional[Path], typer.Option("-o", "--output", help="File to write. [default: MODEL's name with the format's ending, here]")] = None,  # noqa: UP045
-    dtype: Annotated[str, typer.Option("--dtype", help="f32, or int8: smaller and faster, slightly less exact; needs --data.")] = "f32",
+    dtype: Annotated[
+        str,
+        typer.Option("--dtype", help="f32, or int8: smaller and faster, slightly less exact; needs --data.", autocompletion=offer("exporting.EXPORT_DTYPES")),
+    ] = "f32",
     data: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--data", metavar="DATA", help="Pictures to calibrate int8 on and to try the exported model on; labelled, its accuracy is told."),

@@ -9,7 +9,7 @@ import typer
 
 from .backbones import DEFAULT_BACKBONE
 from .console import go_offline
-from .options import BackboneName, Dtype, Engine, Groups, Json, NoPictures, Offline
+from .options import BackboneName, Backbones, Dtype, Engine, Groups, Json, NoPictures, Offline
 from .printing import print_extraction, print_recognitions, print_video, say
 from .progress import show_progress
 
@@ -80,7 +80,7 @@ def video_command(
     frames: Annotated[bool, typer.Option("--frames", help="Write each frame as JPEG, too.")] = False,
     backbone: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--backbone", help=f"With --group: network to look with. [default: {DEFAULT_BACKBONE}]"),
+        typer.Option("--backbone", help=f"With --group: network to look with. [default: {DEFAULT_BACKBONE}]", autocompletion=Backbones),
     ] = None,
     engine: Engine = "auto",
     dtype: Dtype = "f32",

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from .errors import InvalidArgument
 
+
+def offer(*places: str) -> Callable[[str], list[str]]:
+    """Return what completes an option in the shell: the choices that modules hold under a name, or give when called; loaded when asked for.
+
+    Args:
+        places: "module.NAME" within this package.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        found: list[str] = []
+        for place in places:
+            module, _, name = place.rpartition(".")
+            value: Any = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+            choices: Iterable[str] = value() if callable(value) else value
+            found += [choice for choice in choices if choice.startswith(incomplete)]
+        return found
+
+    return complete
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")]
 NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Write tables only.")]
 Threshold = Annotated[Optional[float], typer.Option("-t", "--threshold", help="Probability (0–1) from which a label is given. [default: the model's, 0.99]")]  # noqa: UP045
-BackboneName = Annotated[str, typer.Option("--backbone", help="Network to look with: embedded, timm's, hf-hub: or local-dir:.")]
+Backbones = offer("backbones.embedded_backbones")
+BackboneName = Annotated[str, typer.Option("--backbone", help="Network to look with: embedded, timm's, hf-hub: or local-dir:.", autocompletion=Backbones)]
 Precision = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--precision", help="Instead of a threshold: the share of labels that must be right, 0.5–0.9999, kept at 95 % confidence."),
 ]
-Engine = Annotated[str, typer.Option("--engine", help="auto, openvino (CPU) or torch (GPU).")]
-Dtype = Annotated[str, typer.Option("--dtype", help="f32, or bf16: faster where the processor has it, slightly less exact.")]
+Engine = Annotated[str, typer.Option("--engine", help="auto, openvino (CPU) or torch (GPU).", autocompletion=offer("runtime.ENGINES"))]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="f32, or bf16: faster where the processor has it, slightly less exact.", autocompletion=offer("runtime.DTYPES"))
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")]
 Ray = Annotated[
     Optional[str],  # noqa: UP045

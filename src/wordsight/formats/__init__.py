@@ -27,4 +27,9 @@ def choose_format(path: Path) -> Format:
     raise InvalidArgument(f"'{path}' holds no boxes in a known format. Known are {known}.")
 
 
-__all__ = ["Format", "Labelled", "Mark", "Region", "choose_format", "list_formats", "register_format"]
+def list_format_keys() -> list[str]:
+    """Return what the command line calls each format."""
+    return [format.key for format in list_formats()]
+
+
+__all__ = ["Format", "Labelled", "Mark", "Region", "choose_format", "list_format_keys", "list_formats", "register_format"]
