@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test browser check fuzz bench clean
+.PHONY: install demo test browser check docs fuzz bench clean
 
 install: $(INSTALLED)
 
@@ -28,6 +28,10 @@ check: install
 	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/mypy
 
+# The documentation, into site/; a warning is an error. The variable quietens what the theme prints of its own future (it says so itself).
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # A hundred thousand mutated files; FUZZ="--cases 1000 --targets images" does less.
 fuzz: install
 	$(BIN)/python tests/fuzzing.py $(FUZZ)
@@ -42,4 +46,4 @@ $(VENV)-bench/.installed: pyproject.toml benchmarks/requirements.txt
 	touch $(VENV)-bench/.installed
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench wordsight-demo build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-bench wordsight-demo build site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -50,9 +50,10 @@ def run(
 ) -> Results:
     """Recognise the words in the photos, with the first supervision that applies.
 
-    1. labelled pictures given with `data`; 2. a model already made for exactly these classes, or `model`;
-    3. the backbone's own vocabulary, adapted to the photos themselves; 4. pictures gathered for the words: with `gather`
-    instead of 3, or where a word is unknown and `consent` says yes.
+    1. labelled pictures given with `data`;
+    2. a model already made for exactly these classes, or `model`;
+    3. the backbone's own vocabulary, adapted to the photos themselves;
+    4. pictures gathered for the words: with `gather` instead of 3, or where a word is unknown and `consent` says yes.
 
     Args:
         classes: "cat,dog" or a list; one word alone is a yes/no question.
