@@ -219,6 +219,36 @@ def _kill_a_worker(parent: int) -> int | None:
     return None
 
 
+COMMAND_CODE = """
+from wordsight.cli import main
+sys.argv = ["wordsight", "predict", sys.argv[1], "-m", sys.argv[2], "-o", sys.argv[3], "-t", "0.9", "--ray", "local", "--json"]
+main()
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(sent, many, shapes_model, tmp_path):
+    pytest.importorskip("ray")
+    photos = shutil.copytree(many, tmp_path / "photos")
+    process = on_ray(COMMAND_CODE, photos, shapes_model, tmp_path / "out", shard=4)
+    until = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("part-*.parquet")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=120)
+    if sent == signal.SIGINT:
+        assert process.returncode == 130 and "Traceback" not in errors, errors[-3000:]
+        assert "goes on from there" in errors
+    assert not (tmp_path / "out" / "summary.json").exists()
+    again = on_ray(COMMAND_CODE, photos, shapes_model, tmp_path / "out", shard=4)
+    said, errors = again.communicate(timeout=180)
+    assert again.returncode == 0, errors[-3000:]
+    done = json.loads(said.splitlines()[-1])
+    assert done["pictures"] == 60 and done["resumed"] >= 1
+    expected = list(wordsight.load(shapes_model).predict(photos, threshold=0.9))
+    assert [{name: getattr(one, name) for name in row} for one, row in zip(expected, rows_of(tmp_path / "out"), strict=True)] == rows_of(tmp_path / "out")
+
+
 def test_cleaning_on_ray_finds_the_same(many, tmp_path):
     pytest.importorskip("ray")
     data = tmp_path / "data"
