@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test browser check docs fuzz bench clean
+.PHONY: install demo test audit browser check docs fuzz bench clean
 
 install: $(INSTALLED)
 
@@ -32,6 +32,13 @@ check: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# Known holes in what is installed, asked of the public advisories; needs a network.
+audit: install
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)-audit/installed.txt
+	$(VENV)-audit/bin/pip-audit --requirement $(VENV)-audit/installed.txt --no-deps --disable-pip
+
 # A hundred thousand mutated files; FUZZ="--cases 1000 --targets images" does less.
 fuzz: install
 	$(BIN)/python tests/fuzzing.py $(FUZZ)
@@ -46,4 +53,4 @@ $(VENV)-bench/.installed: pyproject.toml benchmarks/requirements.txt
 	touch $(VENV)-bench/.installed
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench wordsight-demo build site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-audit wordsight-demo build site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
