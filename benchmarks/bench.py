@@ -18,6 +18,7 @@ from pathlib import Path
 
 import accuracy  # noqa: F401  # each registers its comparisons
 import cifar  # noqa: F401
+import classics  # noqa: F401
 import cluster  # noqa: F401
 import copies  # noqa: F401
 import gathering  # noqa: F401

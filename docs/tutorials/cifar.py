@@ -1,0 +1,136 @@
+"""CIFAR-10 from scratch: ten classes, 32 × 32 pixels, and what the same time can buy.
+
+    python docs/tutorials/cifar.py [--data FOLDER] [-o OUTPUT]
+
+Without --data, ten shapes are drawn on pieces of photos. With it, FOLDER/cifar10.zip holds cifar10/train and cifar10/test, a folder a class.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from composing import arguments, photo, pieces, save_all, sheet
+from PIL import Image, ImageDraw
+
+import wordsight
+
+GROUNDS = ("grass", "gravel", "chelsea", "coffee", "astronaut")
+
+
+# --8<-- [start:pictures]
+# name -> how it is drawn: pen, middle, radius, colour
+SHAPES = {
+    "triangle": lambda pen, x, y, r, colour: pen.regular_polygon((x, y, r), 3, fill=colour),
+    "square": lambda pen, x, y, r, colour: pen.rectangle((x - r, y - r, x + r, y + r), fill=colour),
+    "frame": lambda pen, x, y, r, colour: pen.rectangle((x - r, y - r, x + r, y + r), outline=colour, width=r // 3),
+    "disc": lambda pen, x, y, r, colour: pen.circle((x, y), r, fill=colour),
+    "ring": lambda pen, x, y, r, colour: pen.circle((x, y), r, outline=colour, width=r // 3),
+    "half": lambda pen, x, y, r, colour: pen.pieslice((x - r, y - r, x + r, y + r), 180, 360, fill=colour),
+    "plus": lambda pen, x, y, r, colour: [pen.line(line, fill=colour, width=r // 2) for line in ((x - r, y, x + r, y), (x, y - r, x, y + r))],
+    "cross": lambda pen, x, y, r, colour: [pen.line((x - r, y - s * r, x + r, y + s * r), fill=colour, width=r // 2) for s in (-1, 1)],
+    "bars": lambda pen, x, y, r, colour: [pen.line((x - r, y + d, x + r, y + d), fill=colour, width=r // 3) for d in (-r, 0, r)],
+    "dots": lambda pen, x, y, r, colour: [pen.circle((x + a * r, y + b * r), r // 2, fill=colour) for a in (-1, 1) for b in (-1, 1)],
+}
+
+
+def draw(kind: str, ground: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Draw a shape of random size, place and colour on a dark piece of a photo; large first, then made 32 × 32."""
+    image, r = ground.resize((128, 128)).point(lambda level: level // 2), int(rng.integers(26, 44))
+    x, y = (int(at) for at in rng.integers(r, 128 - r, 2))
+    SHAPES[kind](ImageDraw.Draw(image), x, y, r, tuple(rng.integers(130, 256, 3).tolist()))
+    return image.resize((32, 32), Image.Resampling.BOX)
+
+
+def compose(folder: Path, count: int, seed: int) -> None:
+    """Draw `count` pictures of each of the ten, a folder a class."""
+    rng = np.random.default_rng(seed)
+    grounds = [piece for name in GROUNDS for piece in pieces(photo(name), 40, seed, (60, 200))]
+    for kind in SHAPES:
+        save_all([draw(kind, grounds[int(rng.integers(len(grounds)))], rng) for _ in range(count)], folder / kind, kind)
+
+
+# --8<-- [end:pictures]
+
+
+# --8<-- [start:train]
+def train(data: Path, model: Path, **how: object) -> float:
+    """Train, and say how it went; return the seconds it took."""
+    began = time.perf_counter()
+    trained = wordsight.train(data, model, clean=False, **how)
+    for row in trained.history[1:] if "recipe" in how else ():
+        print(f"  epoch {row['epoch']}: loss {row['loss']:.3f}, of held-out pictures {row['val_loss']:.3f}, right {row['val_accuracy']:.1%}")
+    return time.perf_counter() - began
+
+
+# --8<-- [end:train]
+
+
+# --8<-- [start:draw]
+def summarise(model: Path) -> None:
+    """Print the table of a model's layers, and draw them."""
+    print(wordsight.draw_network(model))
+
+
+# --8<-- [end:draw]
+
+
+# --8<-- [start:judge]
+def judge(name: str, data: Path, model: Path, seconds: float) -> None:
+    """Say how often a model is right on pictures it has not seen, whatever the probability."""
+    found = wordsight.evaluate(data, model, output=None)
+    right = found.total_accuracy
+    print(f"{name}: {right.value:.1%} of {found.total:,} right ({right.low:.1%}–{right.high:.1%}), trained in {seconds:.0f} s")
+
+
+# --8<-- [end:judge]
+
+
+def show(data: Path, path: Path) -> None:
+    """Write two pictures of each class on one sheet, enlarged."""
+    cells = []
+    for number in range(2):
+        for folder in sorted(folder for folder in data.iterdir() if folder.is_dir()):
+            image = Image.open(sorted(folder.iterdir())[number])
+            cells.append((image.resize((128, 128), Image.Resampling.NEAREST), folder.name))
+    print(f"See {sheet(cells, path, 10, 96)}")
+
+
+# --8<-- [start:compare]
+def compare(pictures: Path, models: Path, batch_size: int, epochs: int, probe_size: int) -> None:
+    """Train the tutorial's network for four epochs, a better one for about as long, and a head on one that has seen a million photos."""
+    recipes = {
+        "cifar_cnn": {"recipe": "scratch", "backbone": "cifar_cnn", "tuning": wordsight.Tuning(epochs=4, batch_size=batch_size)},
+        "small_resnet": {"recipe": "scratch", "tuning": wordsight.Tuning(epochs=epochs, augment=False)},
+        "probe": {"image_size": probe_size},
+    }
+    for name, how in recipes.items():
+        seconds = train(pictures / "train", models / name, **how)
+        judge(name, pictures / "test", models / name, seconds)
+
+
+# --8<-- [end:compare]
+
+
+def main() -> None:
+    """Run the tutorial."""
+    chosen = arguments(__doc__, "cifar")
+    pictures, models = chosen.output / "pictures", chosen.output / "models"
+    if chosen.data is None:
+        compose(pictures / "train", 100, seed=1)
+        compose(pictures / "test", 30, seed=2)
+        settings = {"batch_size": 8, "epochs": 5, "probe_size": 64}
+    else:
+        with zipfile.ZipFile(chosen.data / "cifar10.zip") as packed:
+            packed.extractall(pictures)
+        pictures, settings = pictures / "cifar10", {"batch_size": 32, "epochs": 5, "probe_size": 96}
+    show(pictures / "train", chosen.output / "cifar-pictures.png")
+    compare(pictures, models, **settings)
+    summarise(models / "cifar_cnn")
+    print(f"See {models / 'cifar_cnn' / 'plots'}: network.png, loss.png, accuracy.png")
+
+
+if __name__ == "__main__":
+    main()
