@@ -140,6 +140,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(deed, kills
         os.killpg(process.pid, signal.SIGKILL) if not ended else None
         process.wait()
         killed, late = killed + (not ended), late + ended
+        took *= 0.9 if ended else 1.02  # the machine has become quicker, or slower, since
         assert late < 5 * kills + 10, "it is over before it can be killed"
         sound(torn)
         if ended:

@@ -105,7 +105,7 @@ def test_page_runs_as_it_stands(page, world, imitation, capsys):
     if "wordsight gather" in (ROOT / page).read_text(encoding="utf-8"):
         imitation()
     for language, code, output in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
-        if page in ELSEWHERE and language == "python":
+        if (page in ELSEWHERE and language == "python") or code.startswith("--8<--"):  # a piece of a script that has a test of its own
             continue
         shown = _shell(code, capsys) if language == "sh" else _python(code)
         if output:
@@ -225,3 +225,8 @@ def test_nothing_is_hidden_from_being_run():
 def test_what_is_run_elsewhere_is_run_there():
     for page, test in ELSEWHERE.items():
         assert Path(page).name in (ROOT / "tests" / test).read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    pieces = {piece for page in PAGES for piece in re.findall(r'^--8<-- "(docs/[^":]+\.py)', (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)}
+    assert len(pieces) >= 9
+    for piece in pieces:
+        assert re.search(rf'"{Path(piece).stem}(\.py)?"', tests), f"nobody runs {piece}"
