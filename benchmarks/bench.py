@@ -33,6 +33,7 @@ import scenes  # noqa: F401
 import startup  # noqa: F401
 import streets  # noqa: F401
 import training  # noqa: F401
+import vehicles  # noqa: F401
 import video  # noqa: F401
 import windows  # noqa: F401
 from common import DATA, SECTIONS, TEST, Section, machine, side, versions
