@@ -257,3 +257,12 @@ def test_pictures_that_labels_leave_out_are_told(tmp_path, shapes, cli_here):
     assert "Not used: images/0.jpg: shows disc and square" in done.stderr and "its picture is not there" in done.stderr
     checked = cli_here("evaluate", "annotations.json", "-m", "model", "-o", "report", "--json")
     assert checked.returncode == 1 and len(json.loads(checked.stdout)["unused"]) == 2
+
+
+@pytest.mark.parametrize(("there", "read_as"), [("data.yaml annotations.csv", "yolo"), ("data.yaml metadata.jsonl", "yolo"), ("a.xml annotations.csv", "voc")])
+def test_a_folder_that_could_be_read_in_several_ways_is_read_in_one(there, read_as, tmp_path):
+    from wordsight.formats import choose_format
+
+    for name in there.split():
+        (tmp_path / name).write_text("<annotation/>" if name.endswith("xml") else "names: [a]")
+    assert choose_format(tmp_path).key == read_as

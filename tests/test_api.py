@@ -16,9 +16,9 @@ import wordsight
 SOURCE = Path(wordsight.__file__).parent
 LAYERS = [
     {"errors", "boxes", "preprocessing", "networks", "near_duplicates", "metrics", "threads", "box_metrics", "windows", "box_head", "charts"},
-    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card", "fixed_padding", "notebook", "extensions"},
+    {"home", "images", "licenses", "vocabulary", "localize", "head", "promise", "tuning", "plots", "model_card", "fixed_padding", "extensions"},
     {
-        "progress",
+        "notebook",
         "dataset",
         "checkpoints",
         "formats",
@@ -34,7 +34,7 @@ LAYERS = [
         "overlay",
         "gallery",
     },
-    {"report", "annotations", "places", "tables", "words_head", "training_set", "sources", "runtime", "checks"},
+    {"progress", "report", "annotations", "places", "tables", "words_head", "training_set", "sources", "runtime", "checks"},
     {"embed", "gradients", "model_folder", "ledger", "balance", "box_views", "results", "report_model"},
     {"heatmaps", "quadrants", "box_sheets", "views", "known_classes", "results_report", "cleaning_report"},
     {"classifier", "batches", "recognizer", "cleaning", "intake", "funnel", "plan"},

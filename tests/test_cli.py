@@ -162,6 +162,17 @@ def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(cli, shap
     assert str(fresh_home) in table and "pictures/s" in table
 
 
+def test_doctor_names_what_is_broken_and_how_to_mend_it(cli, tmp_path):
+    shim = tmp_path / "shim" / "torchvision"
+    shim.mkdir(parents=True)
+    (shim / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    path = os.pathsep.join(filter(None, [str(shim.parent), os.environ.get("PYTHONPATH")]))
+    process = cli("doctor", env={"PYTHONPATH": path, "WORDSIGHT_HOME": str(tmp_path / "home")})
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert "torchvision::nms does not exist" in process.stdout and "pip install --force-reinstall torch torchvision" in process.stdout
+    assert "not measured: see problems" in process.stdout
+
+
 GUARD = """
 import os, socket
 def refuse(*arguments, **options):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import importlib.metadata
 import io
 import json
+import os
 import runpy
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
-from wordsight import checks, extensions
+from wordsight import checks
 from wordsight.formats import base as formats_base
 from wordsight.sources import base as sources_base
 
@@ -109,27 +110,73 @@ def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
     assert set(next(iter(model.predict(photo))).probabilities) == {"disc", "square"}
 
 
+@pytest.fixture
+def installed(tmp_path):
+    """Packages as pip leaves them: `installed("checks", "washed_out")` puts an example into one; returns what makes processes see it."""
+    site = tmp_path / "site"
+
+    def install(kind, module, code=None):
+        info = site / f"own_{kind}-1.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        file = module.partition(":")[0]
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: own-{kind}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[wordsight.{kind}]\n{file} = {module}\n")
+        (site / f"{file}.py").write_text(code or (EXTENDING / f"{file}.py").read_text())
+        return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+
+    return install
+
+
+HEATMAP = """
+import numpy as np
+from wordsight import register_heatmap_method
+
+@register_heatmap_method("strength")
+def strength(activations, gradients):
+    return np.linalg.norm(activations, axis=0)
+"""
+
+
 @pytest.mark.parametrize(
-    ("kind", "name", "asks", "told"), [("checks", "washed_out", wordsight.list_checks, "washed_out"), ("formats", "lines_format", None, "lines")]
+    ("kind", "module", "code", "command", "told"),
+    [
+        ("checks", "washed_out", None, ["clean", "data/pets", "--reasons", "washed_out"], "washed_out"),
+        ("formats", "lines_format", None, ["prelabel", "data", "--format", "nothing"], "lines"),
+        ("backbones", "tiny_net", None, ["train", "data/pets", "-o", "m", "--recipe", "scratch", "--backbone", "tiny_net", "--epochs", "1"], "right"),
+        ("heatmaps", "own_map", HEATMAP, ["predict", "data/pets", "-m", "MODEL", "-t", "0.5", "--heatmap", "strength"], "disc"),
+        ("sources", "museum:Museum", None, ["gather", "cat", "-o", "x", "--source", "nothing"], "museum"),
+    ],
 )
-def test_the_command_line_knows_what_entry_points_name(kind, name, asks, told, monkeypatch):
-    entry = importlib.metadata.EntryPoint(name, name, f"wordsight.{kind}")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else [])
-    monkeypatch.syspath_prepend(EXTENDING)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    extensions.load_extensions.cache_clear()
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    assert told in (wordsight.list_checks() if kind == "checks" else [one.key for one in formats_base.list_formats()])
-    extensions.load_extensions.cache_clear()
+def test_the_command_line_knows_what_entry_points_name(kind, module, code, command, told, installed, cli, tmp_path, shapes_model):
+    write_shapes(tmp_path / "data" / "pets", 6)
+    Image.open(tmp_path / "data/pets/disc/003.jpg").convert("L").convert("RGB").save(tmp_path / "data/pets/disc/003.jpg")
+    done = cli(*(shapes_model if word == "MODEL" else word for word in command), env={**installed(kind, module, code), "WORDSIGHT_OFFLINE": ""})
+    assert told in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
-def test_a_broken_extension_is_named(monkeypatch):
-    entry = importlib.metadata.EntryPoint("x", "no_such_module_here", "wordsight.checks")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else [])
-    extensions.load_extensions.cache_clear()
-    with pytest.raises(wordsight.InvalidArgument, match=r"'no_such_module_here'.*can't be loaded"):
-        wordsight.list_checks()
-    extensions.load_extensions.cache_clear()
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import no_such_module_here", ["'broken', which adds to wordsight's checks", "uninstall 'own-checks'"]),
+        ("import wordsight\n@wordsight.register_check(1)\ndef blurry(m, t):\n    'x'\n", ["There is a check 'blurry' already, of 'wordsight.checks'"]),
+        (
+            "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    yield m.finding(0, 'other', 1)\n",
+            ["'mine' of 'broken' gives the reason 'other'"],
+        ),
+        ("import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    raise KeyError('x')\n    yield\n", ["'mine' of 'broken' failed: KeyError"]),
+    ],
+)
+def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli, tmp_path):
+    write_shapes(tmp_path / "data", 3)
+    done = cli("clean", "data", env=installed("checks", "broken", code))
+    assert done.returncode == 2 and "Traceback" not in done.stderr and all(part in done.stderr for part in told), done.stderr
+
+
+def test_a_model_on_a_network_of_ones_own_says_what_it_needs(cli):
+    write_shapes(Path("data/pets"), 8)
+    subprocess.run([sys.executable, EXTENDING / "tiny_net.py"], check=True)
+    done = cli("predict", "data/pets", "-m", "models/tiny", "--engine", "torch")
+    assert done.returncode == 2 and "Import the module that registers it first" in done.stderr
 
 
 def test_each_is_one_file():

@@ -255,7 +255,7 @@ def test_what_can_not_be_written_is_one_sentence(change, error, sentence, made, 
 
 
 def test_an_unknown_format_names_the_known(made):
-    with pytest.raises(InvalidArgument, match=r"Unknown format 'kitti'. Choose one of: coco, hf"):
+    with pytest.raises(InvalidArgument, match=r"Unknown format 'kitti'. Choose one of: coco, yolo, label-studio, hf, voc, csv"):
         wordsight.prelabel(made[0], "kitti")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BackboneUnavailable, InvalidArgument
+from .errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .extensions import load_extensions
 from .home import cache_folder, is_offline, write_atomic, writing
 from .preprocessing import STRIDE, Preprocessing
@@ -173,8 +173,15 @@ def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> 
 
 
 def build_module(backbone: Backbone):
-    """Return the network as a torch module in evaluation mode."""
-    return open_timm().create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
+    """Return the network as a torch module in evaluation mode.
+
+    Raises:
+        InvalidModel: it is a network of somebody's own, and the module that registers it was not imported.
+    """
+    timm = open_timm()
+    if not timm.is_model(backbone.architecture):
+        raise InvalidModel(f"The model's network '{backbone.architecture}' is none of timm's. Import the module that registers it first.")
+    return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
 
 
 def untrained_module(name: str, outputs: int, image_size: int | None = None):

@@ -100,8 +100,8 @@ class BoxEvaluation:
 
     def _repr_html_(self) -> str:
         rows = [[row["box"], *(f"{value:.3f}" for value in list(row.values())[1:])] for row in self._rows()]
-        report = line(f"Report: {self.output}" if self.output else "")
-        return block(f"Boxes of {self.pictures:,} pictures", table(["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7"], rows), report)
+        headings = ["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7, mean"]
+        return block(f"Boxes of {self.pictures:,} pictures", table(headings, rows), line(f"Report: {self.output}" if self.output else ""))
 
     def _rows(self) -> Iterator[dict]:
         for name, kind in self.kinds.items():

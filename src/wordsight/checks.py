@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dataset import PictureFile
+from .errors import InvalidArgument
 from .extensions import load_extensions
 from .head import normalize, second_opinion, softmax
 from .measures import Measures
@@ -103,6 +104,9 @@ def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]
     """
 
     def register(function: CheckFunction) -> CheckFunction:
+        there = _registry.get(function.__name__)
+        if there is not None and there[0].__module__ != function.__module__:
+            raise InvalidArgument(f"There is a check '{function.__name__}' already, of '{there[0].__module__}'. Give yours another name.")
         _registry[function.__name__] = (function, threshold)
         return function
 
@@ -120,8 +124,27 @@ def run_checks(material: Material) -> list[Finding]:
     """Return every finding, by reason and falling score."""
     load_extensions("checks")
     order = list(_registry)
-    found = [finding for function, threshold in _registry.values() for finding in function(material, threshold)]
+    found = [finding for name in order for finding in _run_check(name, material)]
     return sorted(found, key=lambda finding: (order.index(finding.reason), -finding.score, finding.file_name))
+
+
+def _run_check(name: str, material: Material) -> list[Finding]:
+    """Return what one check finds.
+
+    Raises:
+        InvalidArgument: it is somebody else's, and fails or gives another reason than its own.
+    """
+    function, threshold = _registry[name]
+    try:
+        found = list(function(material, threshold))
+    except Exception as error:
+        if function.__module__ == __name__:
+            raise
+        raise InvalidArgument(f"The check '{name}' of '{function.__module__}' failed: {type(error).__name__}: {error}. Leave it out, or mend it.") from error
+    strange = next((finding.reason for finding in found if finding.reason != name), None)
+    if strange is not None:
+        raise InvalidArgument(f"The check '{name}' of '{function.__module__}' gives the reason '{strange}'; a check's reason is its own name.")
+    return found
 
 
 @register_check(0)

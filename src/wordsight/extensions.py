@@ -9,6 +9,8 @@ import pkgutil
 
 from .errors import InvalidArgument
 
+KINDS = ("backbones", "checks", "formats", "heatmaps")  # sources are loaded one by one, when they are asked for
+
 
 @functools.cache
 def load_extensions(kind: str) -> None:
@@ -21,10 +23,12 @@ def load_extensions(kind: str) -> None:
         try:
             entry.load()
         except Exception as error:  # somebody else's code: whatever goes wrong in it is told with its name
-            raise InvalidArgument(f"'{entry.value}', an extension of wordsight's {kind}, can't be loaded: {error}. Mend or uninstall its package.") from error
+            package = f"'{entry.dist.name}'" if entry.dist else "its package"
+            raise InvalidArgument(f"'{entry.value}', which adds to wordsight's {kind}, can't be loaded: {error}. Mend or uninstall {package}.") from error
 
 
-def import_all(package: str, paths: list[str]) -> None:
-    """Import every module of a package, in order of name, so that adding a file is all it takes."""
-    for module in sorted(module.name for module in pkgutil.iter_modules(paths)):
+def import_all(package: str, paths: list[str], first: tuple[str, ...] = ()) -> None:
+    """Import every module of a package, so that adding a file is all it takes: those named first, then the others in order of name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(paths))
+    for module in sorted(names, key=lambda name: first.index(name) if name in first else len(first)):
         importlib.import_module(f"{package}.{module}")

@@ -116,7 +116,7 @@ def _take_all(source: Path, fps: float, album: _Album, result: Extraction, progr
                 album.take(source, frame, result)
                 result.looked_at += 1
                 if progress:
-                    progress(result.looked_at, max(result.looked_at, clip.count), "frames")
+                    progress(result.looked_at, clip.count and max(result.looked_at, clip.count), "frames")
             return clip.note()
     except (UnreadableVideo, InvalidArgument) as error:
         return str(error)

@@ -108,10 +108,9 @@ class Gathered:
 
     def _repr_html_(self) -> str:
         rows = [[name, *funnel.stages.values()] for name, funnel in self.classes.items()]
-        first = (next(iter(sorted((self.output / name).glob("*.*"))[at : at + 1]), None) for at in range(3) for name in self.kept)
-        return block(
-            self.output, table(["class", *STAGES], rows, len(rows)), gallery((path.parent.name, path) for path in first if path), *map(line, self.causes)
-        )
+        folders = sorted(path for path in self.output.iterdir() if path.is_dir()) if self.output.is_dir() else []
+        shown = ((path.parent.name, path) for folder in folders for path in sorted(folder.glob("[!.]*"))[:4])
+        return block(self.output, table(["class", *STAGES], rows, len(rows)), gallery(shown), *map(line, self.causes))
 
     def as_json(self) -> dict:
         """Return everything, ready for JSON."""

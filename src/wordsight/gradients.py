@@ -14,6 +14,7 @@ import numpy as np
 
 from .backbones import Backbone, build_module
 from .errors import InvalidArgument
+from .extensions import load_extensions
 from .runtime import pixels_to_input, torch_device
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -36,7 +37,8 @@ def register_heatmap_method(name: str) -> Callable[[Method], Method]:
 
 def list_heatmap_methods() -> dict[str, str]:
     """Return the methods by gradients, each with what it does."""
-    return {name: (method.__doc__ or "").strip().splitlines()[0] for name, method in sorted(_methods.items())}
+    load_extensions("heatmaps")
+    return {name: (method.__doc__ or "").strip().partition("\n")[0] for name, method in sorted(_methods.items())}
 
 
 def check_method(name: str) -> None:
@@ -45,7 +47,7 @@ def check_method(name: str) -> None:
     Raises:
         InvalidArgument: so it is.
     """
-    if name not in _methods:
+    if name not in _methods and name not in list_heatmap_methods():
         raise InvalidArgument(f"Unknown heat map method '{name}'. Choose one of: auto, {', '.join(sorted(_methods))}.")
 
 

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidArgument
+from .errors import InvalidArgument, UnreadableImage
 
 if TYPE_CHECKING:
     import pandas
     from PIL import Image
 
 SIDE = 200  # pixels on the longest side of a small picture
+MAX_BYTES = 64 << 20  # larger files are not opened for a small picture
 MOST_PICTURES = 12
 MOST_ROWS = 10
 CELL = "text-align:left;padding:2px 14px 2px 0"
@@ -70,16 +71,20 @@ def gallery(pictures: Iterable[tuple[str, Path | Image.Image]]) -> str:
 
 def thumbnail(picture: Path | Image.Image) -> bytes | None:
     """Return a small JPEG of a picture, or None where it can't be opened."""
-    from PIL import Image
+    from .images import decode
 
     try:
-        image = Image.open(picture) if isinstance(picture, Path) else picture.copy()
-        image.draft("RGB", (2 * SIDE, 2 * SIDE))
-        image.thumbnail((SIDE, SIDE))
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=80)
-    except OSError:  # gone, or no picture any more
+        if not isinstance(picture, Path):
+            image = picture.convert("RGB")
+        elif picture.stat().st_size > MAX_BYTES:
+            return None
+        else:
+            image = decode(picture.read_bytes(), (SIDE, SIDE)).image
+    except (OSError, UnreadableImage):  # gone, or no picture any more
         return None
+    image.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
     return out.getvalue()
 
 

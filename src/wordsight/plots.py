@@ -284,20 +284,12 @@ def _histograms(axes: Axes, own: np.ndarray, foreign: np.ndarray) -> None:
 @contextmanager
 def _figure(size: tuple[float, float]) -> Iterator[Figure]:
     """Yield an empty figure of a size in inches, in our style."""
-    with _style():
-        yield _shown()(figsize=size, layout="constrained")
-
-
-@functools.cache
-def _shown() -> type[Figure]:
-    """Return the class of our figures, which show themselves in a notebook whether or not pyplot was imported."""
     from matplotlib.figure import Figure
 
-    class Shown(Figure):
-        def _repr_png_(self) -> bytes:
-            return png(self)
-
-    return Shown
+    with _style():
+        figure = Figure(figsize=size, layout="constrained")
+        figure._repr_png_ = functools.partial(png, figure)  # type: ignore[attr-defined]  # shows itself in a notebook, whether or not pyplot was imported
+        yield figure
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from .notebook import escape, in_notebook
 
-Progress = Callable[[int, int, str], None]  # done, total, what is counted
+Progress = Callable[[int, int, str], None]  # done, total (0: not known), what is counted
 
 LINE_EVERY_S = 10.0
 SHOWN_AFTER_S, SHOWN_EVERY_S = 1.0, 0.2  # in a notebook; shorter jobs show nothing
@@ -45,10 +45,10 @@ def _bar():
 
         def update(done: int, total: int, what: str) -> None:
             if what not in tasks:
-                tasks[what] = (progress.add_task(what, total=total, rate=""), time.monotonic())
+                tasks[what] = (progress.add_task(what, total=total or None, rate=""), time.monotonic())
             task, start = tasks[what]
             rate = done / max(time.monotonic() - start, 1e-3)
-            progress.update(task, completed=done, total=total, rate=f"{rate:.0f}/s")
+            progress.update(task, completed=done, total=total or None, rate=f"{rate:.0f}/s")
 
         yield update
 
@@ -63,37 +63,67 @@ def _lines():
         start = starts.setdefault(what, now)
         if now - last >= LINE_EVERY_S and done > 1:
             rate = done / max(now - start, 1e-3)
-            print(f"{what}: {done} of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left", file=sys.stderr, flush=True)
+            ahead = f" of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left" if total else f", {rate:.0f}/s"
+            print(f"{what}: {done}{ahead}", file=sys.stderr, flush=True)
             last = now
 
     return update
 
 
 class NotebookBar:
-    """A bar below the cell of a notebook for each thing that is counted; it goes when that is done."""
+    """A bar below the cell of a notebook for each thing that is counted; it goes when that is done, and at the latest with the cell, however that ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bars: dict[str, tuple[Any, float, float]] = {}  # what -> its display, when it began, when it was last drawn
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Tell that so many of so many are done."""
+        """Tell that so many of so many are done; a total of 0 is not known."""
         from IPython.display import HTML, display
 
         now = time.monotonic()
         with self._lock:
             shown, began, drawn = self._bars.get(what, (None, now, now))
-            if done >= total:
+            if 0 < total <= done:
+                self._bars.pop(what, None)
                 if shown is not None:
                     shown.update(HTML(""))
-                self._bars.pop(what, None)
                 return
             if now - began >= SHOWN_AFTER_S and now - drawn >= SHOWN_EVERY_S:
-                page = HTML(_as_html(done, total, what, done / (now - began)))
-                shown, drawn = (display(page, display_id=True) if shown is None else shown.update(page) or shown), now
+                page, drawn = HTML(_as_html(done, total, what, done / (now - began))), now
+                if shown is None:
+                    shown = display(page, display_id=True)
+                    _when_the_cell_ends(self.clear)
+                else:
+                    shown.update(page)
             self._bars[what] = (shown, began, drawn)
+
+    def clear(self) -> None:
+        """Take away every bar."""
+        from IPython.display import HTML
+
+        with self._lock:
+            for shown, _, _ in self._bars.values():
+                if shown is not None:
+                    shown.update(HTML(""))
+            self._bars.clear()
+
+
+def _when_the_cell_ends(act: Callable[[], None]) -> None:
+    """Do something once, after the cell that runs now, whether it ends well, fails or is interrupted."""
+    from IPython import get_ipython
+
+    events = get_ipython().events
+
+    def once(*_: object) -> None:
+        events.unregister("post_run_cell", once)
+        act()
+
+    events.register("post_run_cell", once)
 
 
 def _as_html(done: int, total: int, what: str, rate: float) -> str:
+    if not total:
+        return f"<progress></progress> {escape(what)}: {done:,}, {rate:.0f}/s"
     left = (total - done) / max(rate, 1e-6)
     return f'<progress value="{done}" max="{total}"></progress> {escape(what)}: {done:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left'

@@ -132,7 +132,7 @@ class Recognitions:
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with a row a picture: the likeliest class, and for each group its probability and whether it was found."""
-        columns = ["file_name", "top", "probability", *(f"{name}{end}" for name in self.groups for end in ("", "_found")), "error"]
+        columns = ["file_name", "top", "probability", *(f"{name}_{end}" for name in self.groups for end in ("probability", "found")), "error"]
         return frame((_flat(one) for one in self), columns)
 
     def _repr_html_(self) -> str:
@@ -160,7 +160,7 @@ class Recognitions:
 
 
 def _flat(one: Recognition) -> dict:
-    groups = {key: value for g in one.groups for key, value in ((g.name, g.probability), (f"{g.name}_found", g.found))}
+    groups = {key: value for g in one.groups for key, value in ((f"{g.name}_probability", g.probability), (f"{g.name}_found", g.found))}
     first = {"top": one.top[0].name, "probability": one.top[0].probability} if one.top else {}
     return {"file_name": one.file_name, **first, **groups, "error": one.error}
 

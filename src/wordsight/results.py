@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from .dataset import RESULT_FOLDERS, PictureFile
+from .errors import NotFound
 from .home import write_atomic, writing
 from .localize import MASK_THRESHOLD
 from .notebook import block, frame, gallery, line, table
@@ -161,7 +162,10 @@ class Results:
         if self.output is None:
             yield from self._kept
             return
-        with open(self.output / "predictions.jsonl", encoding="utf-8") as lines:
+        path = self.output / "predictions.jsonl"
+        if not path.is_file():
+            raise NotFound(f"The results in '{self.output}' are no longer there. Predict again, or without an output, which keeps them in memory.")
+        with open(path, encoding="utf-8") as lines:
             for line in lines:
                 yield Prediction(**json.loads(line))
 
@@ -176,13 +180,14 @@ class Results:
         accepted = [[name, count] for name, count in self.counts.accepted.items()]
         rest = [
             ["rejected: not sure enough", self.counts.unsure],
-            ["rejected: resembles none", self.counts.strangers],
+            ["rejected: resembles none of them", self.counts.strangers],
             ["unreadable", len(self.counts.unreadable)],
         ]
-        drawn = ((f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap) for p in self if self.output and p.heatmap)
-        where = f"All of them: {self.output / 'report.html'}" if self.copied_bytes is not None and self.output else ""
+        drawn = self.copied_bytes is not None and self.output is not None and (self.output / "predictions.jsonl").is_file()
+        shown = ((f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap) for p in self if self.output and p.heatmap) if drawn else ()
+        where = f"All of them: {self.output / 'report.html'}" if drawn and self.output else ""
         title = f"{self.counts.total:,} photos"
-        return block(title, table(["label", "photos"], [*accepted, *rest], len(accepted) + 3), gallery(drawn), line(self.note), line(where))
+        return block(title, table(["label", "photos"], [*accepted, *rest], len(accepted) + 3), gallery(shown), line(self.note), line(where))
 
 
 class ResultsWriter:

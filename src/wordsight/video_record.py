@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .clips import CODECS, Clip, ClipWriter, Frame, check_name
-from .errors import InvalidArgument, OutputError
+from .errors import InvalidArgument, NotFound, OutputError
 from .home import write_atomic, writing
 from .notebook import block, frame, line, table
 from .overlay import to_jpeg
@@ -112,7 +112,10 @@ class Video:
         if self.tables is None:
             yield from self._kept
             return
-        with open(self.tables / "frames.jsonl", encoding="utf-8") as lines:
+        path = self.tables / "frames.jsonl"
+        if not path.is_file():
+            raise NotFound(f"The tables in '{self.tables}' are no longer there. Look at the clip again, or without an output, which keeps them in memory.")
+        with open(path, encoding="utf-8") as lines:
             for line in lines:
                 yield FrameSeen(**json.loads(line))
 

@@ -111,7 +111,7 @@ def video(
                             recorder.add(look.frame, look.result, drawn)
                         result.add(look.result)
                     if progress:
-                        progress(result.frames, max(result.frames, source.count), "frames")
+                        progress(result.frames, source.count and max(result.frames, source.count), "frames")
             except KeyboardInterrupt:
                 if recorder is None or not result.frames:
                     raise

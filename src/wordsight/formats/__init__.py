@@ -11,7 +11,8 @@ from ..errors import InvalidArgument
 from ..extensions import import_all
 from .base import Format, Labelled, Mark, Region, list_formats, register_format
 
-import_all(__name__, list(__path__))
+# The order in which they are tried, where a folder could be read in several ways; others follow.
+import_all(__name__, list(__path__), first=("base", "coco", "yolo", "label_studio", "hugging_face", "voc", "table"))
 
 
 def choose_format(path: Path) -> Format:
