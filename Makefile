@@ -24,8 +24,8 @@ browser:
 	command -v chromium || command -v google-chrome || apt-get install --yes chromium || (apt-get update && apt-get install --yes chromium)
 
 check: install
-	$(BIN)/ruff check src tests scripts benchmarks
-	$(BIN)/ruff format --check src tests scripts benchmarks
+	$(BIN)/ruff check src tests scripts benchmarks docs
+	$(BIN)/ruff format --check src tests scripts benchmarks docs
 	$(BIN)/mypy
 
 # The documentation, into site/; a warning is an error. The variable quietens what the theme prints of its own future (it says so itself).

@@ -40,7 +40,7 @@ def prepared(tmp_path_factory):
     (world / "photos").mkdir()
     for source in demo._sources():
         shutil.copyfile(source, world / "photos" / source.name)
-    sets = {"data/pets": "cat dog", "data/test": "cat dog", "data/walls": "brick grass", "labelled": "brick tile"}
+    sets = {"data/pets": "cat dog", "data/test": "cat dog", "data/walls": "brick grass", "labelled": "brick tile", "cifar10/train": "bird ship"}
     for seed, (folder, names) in enumerate(sets.items()):
         drawn = write_shapes(world / folder, 16, 100 * seed)  # enough to promise 0.9
         for kind, name in zip(("disc", "square"), names.split(), strict=True):

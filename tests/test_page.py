@@ -133,6 +133,7 @@ def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_sh
     found.click("#train-start")
     found.get_by_text("A name is 1 to 80").wait_for(timeout=30_000)  # <b>edgy
     found.click("#train-clear")
+    found.locator("#train-told").get_by_text("No class yet").wait_for(timeout=30_000)  # its answer would empty what is typed before
     for label, kind in (("round", "disc"), ("edgy", "square")):
         found.locator("#train-class textarea, #train-class input").fill(label)
         found.set_input_files("#train-files input[type=file]", [str(path) for path in (other_shapes / kind).iterdir()])

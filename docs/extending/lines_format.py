@@ -30,7 +30,13 @@ class Lines(Format):
             except (ValueError, IndexError):
                 yield Mark(f"line {number}", (), "", None, False, problem="is not written as a box")
                 continue
-            yield Mark(f"line {number}", (file.parent / self.pictures / parts[0], root / parts[0]), label, box, False)
+            yield Mark(
+                f"line {number}",
+                (file.parent / self.pictures / parts[0], root / parts[0]),
+                label,
+                box,
+                False,
+            )
 
     def write(self, pictures, class_names, folder, made_by):
         """Write every box of every picture."""

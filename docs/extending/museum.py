@@ -16,7 +16,12 @@ class Museum(wordsight.Source):
     async def search(self, query, cursor, web):
         """Return one page of what the museum has for the words of a query."""
         answer = await web.get_json(API, {"q": query.text, "page": cursor or "1"})
-        found = [wordsight.Candidate(url=item["image"], license="cc0", creator=item["maker"], page_url=item["page"]) for item in answer.content["items"]]
+        found = [
+            wordsight.Candidate(
+                url=item["image"], license="cc0", creator=item["maker"], page_url=item["page"]
+            )
+            for item in answer.content["items"]
+        ]
         return wordsight.Page(found, cursor=answer.content.get("next"))
 
 

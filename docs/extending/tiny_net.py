@@ -45,11 +45,31 @@ class TinyNet(nn.Module):
 @register_model
 def tiny_net(pretrained=False, **options):
     """64 channels, for 128 × 128 pixels."""
-    cfg = {"input_size": (3, 128, 128), "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "classifier": "head", "architecture": "tiny_net"}
+    cfg = {
+        "input_size": (3, 128, 128),
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "interpolation": "bilinear",
+        "classifier": "head",
+        "architecture": "tiny_net",
+    }
     cfg = options.pop("pretrained_cfg", None) or cfg
-    return build_model_with_cfg(TinyNet, "tiny_net", pretrained, pretrained_cfg=cfg, kwargs_filter=("in_chans", "img_size"), **options)
+    return build_model_with_cfg(
+        TinyNet,
+        "tiny_net",
+        pretrained,
+        pretrained_cfg=cfg,
+        kwargs_filter=("in_chans", "img_size"),
+        **options,
+    )
 
 
 if __name__ == "__main__":
-    model = wordsight.train("data/pets", "models/tiny", recipe="scratch", backbone="tiny_net", tuning=wordsight.Tuning(epochs=5))
+    model = wordsight.train(
+        "data/pets",
+        "models/tiny",
+        recipe="scratch",
+        backbone="tiny_net",
+        tuning=wordsight.Tuning(epochs=5),
+    )
     print(model.info["metrics"])

@@ -15,7 +15,9 @@ def washed_out(material, threshold):
             pixels = np.asarray(picture.convert("RGB").resize((32, 32)), dtype=np.float32)
         colour = float((pixels.max(axis=2) - pixels.min(axis=2)).mean())  # 0 (grey) to 255
         if colour < threshold:
-            yield material.finding(index, "washed_out", 1 - colour / threshold, evidence=f"colour {colour:.0f} of 255")
+            yield material.finding(
+                index, "washed_out", 1 - colour / threshold, evidence=f"colour {colour:.0f} of 255"
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ from PIL import Image, ImageDraw
 
 import wordsight
 
-OBJECTS = {"cat": ("chelsea", (60, 0, 360, 300)), "cup": ("coffee", (150, 40, 470, 330)), "face": ("astronaut", (150, 0, 310, 220))}
+OBJECTS = {
+    "cat": ("chelsea", (60, 0, 360, 300)),
+    "cup": ("coffee", (150, 40, 470, 330)),
+    "face": ("astronaut", (150, 0, 310, 220)),
+}
 GROUNDS = ("grass", "gravel", "brick")
 SIZE = (320, 240)  # (width, height) of a composed picture
 
@@ -38,10 +42,21 @@ def compose(folder: Path, count: int, seed: int) -> Path:
                 width, height = int(rng.integers(90, 200)), int(rng.integers(90, 180))
                 left, top = int(rng.integers(0, 512 - SIZE[0])), int(rng.integers(0, 512 - SIZE[1]))
                 x, y = int(rng.integers(0, SIZE[0] - width)), int(rng.integers(0, SIZE[1] - height))
-                picture = grounds[int(rng.integers(len(grounds)))].crop((left, top, left + SIZE[0], top + SIZE[1]))
+                picture = grounds[int(rng.integers(len(grounds)))].crop(
+                    (left, top, left + SIZE[0], top + SIZE[1])
+                )
                 picture.paste(thing.resize((width, height)), (x, y))
                 picture.save(folder / f"{label}{number:02d}.png")
-                rows.writerow((f"{label}{number:02d}.png", label, x / SIZE[0], (x + width) / SIZE[0], y / SIZE[1], (y + height) / SIZE[1]))
+                rows.writerow(
+                    (
+                        f"{label}{number:02d}.png",
+                        label,
+                        x / SIZE[0],
+                        (x + width) / SIZE[0],
+                        y / SIZE[1],
+                        (y + height) / SIZE[1],
+                    )
+                )
     return table
 
 
@@ -57,7 +72,9 @@ def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classif
     print(f"loss of a box: {told['loss_weights']}")
     epochs = told["history"]
     for row in (*epochs[: -1 : max(1, len(epochs) // 5)], epochs[-1]):
-        print(f"epoch {row['epoch']:3}: loss {row['loss']:.3f}, mean IoU of {told['held_out']} held-out pictures {row['mean_iou']:.3f}")
+        print(
+            f"epoch {row['epoch']:3}: loss {row['loss']:.3f}, mean IoU of {told['held_out']} held-out pictures {row['mean_iou']:.3f}"
+        )
     return trained
 
 
@@ -70,7 +87,9 @@ def judge(table: Path, model: wordsight.Classifier, report: Path) -> wordsight.B
     found = wordsight.evaluate_boxes(table, model, output=report, detections=False)
     for kind in ("box head", "heat map", "median box"):
         figures = found.kinds[kind]
-        print(f"{kind}: mean IoU {figures.mean_iou.value:.3f} ({figures.mean_iou.low:.3f}–{figures.mean_iou.high:.3f})")
+        print(
+            f"{kind}: mean IoU {figures.mean_iou.value:.3f} ({figures.mean_iou.low:.3f}–{figures.mean_iou.high:.3f})"
+        )
     return found
 
 
@@ -88,7 +107,9 @@ def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> No
         image = Image.open(file).convert("RGB")
         draw = ImageDraw.Draw(image)
         draw.rectangle(truth.xyxy, outline="#0072B2", width=4)
-        if said.box_xyxy is not None:  # what resembles nothing it has learned from gets no label and no box
+        if (
+            said.box_xyxy is not None
+        ):  # what resembles nothing it has learned from gets no label and no box
             draw.rectangle(tuple(said.box_xyxy), outline="#D55E00", width=4)
         cells.append((image, f"{said.top_label} {said.probability:.2f}"))
     print(f"classes: {right} of {len(files)} unseen pictures right")
@@ -103,9 +124,15 @@ def main() -> None:
     chosen = arguments(__doc__, "boxes")
     pictures, model = chosen.output / "pictures", chosen.output / "models" / "boxes"
     if chosen.data is None:
-        known, unseen, image_size = compose(pictures / "train", 10, seed=1), compose(pictures / "test", 8, seed=2), 192
+        known, unseen, image_size = (
+            compose(pictures / "train", 10, seed=1),
+            compose(pictures / "test", 8, seed=2),
+            192,
+        )
     else:
-        known, unseen = (chosen.data / "boxes" / f"annotations-{part}.csv" for part in ("train", "test"))
+        known, unseen = (
+            chosen.data / "boxes" / f"annotations-{part}.csv" for part in ("train", "test")
+        )
         image_size = None  # the network's own, 320
     trained = train(known, model, image_size)
     judge(unseen, trained, chosen.output / "results" / "report")

@@ -15,20 +15,33 @@ from composing import arguments, copy_split, photo, pieces, save_all, sheet
 
 import wordsight
 
-WALL = (330, 190, 540, 400)  # where the wall stands in the photo that is searched: x_min, y_min, x_max, y_max
-OTHERS, UNSEEN = ("grass", "gravel", "chelsea", "coffee", "astronaut"), ("flower", "rocket")  # to learn from, to be judged on
+WALL = (
+    330,
+    190,
+    540,
+    400,
+)  # where the wall stands in the photo that is searched: x_min, y_min, x_max, y_max
+OTHERS, UNSEEN = (
+    ("grass", "gravel", "chelsea", "coffee", "astronaut"),
+    ("flower", "rocket"),
+)  # to learn from, to be judged on
 SIDES = (110, 200)  # pixels of a piece
 
 # --8<-- [start:windows]
 ONE_SIZE = wordsight.Windows(window=(120, 120), step=20, levels=1)  # the original's loop
-PYRAMID = wordsight.Windows(window=(100, 100), factor=1.5)  # every level half as large again; steps of an eighth
+PYRAMID = wordsight.Windows(
+    window=(100, 100), factor=1.5
+)  # every level half as large again; steps of an eighth
 # --8<-- [end:windows]
 
 
 # --8<-- [start:pictures]
 def compose(folder: Path) -> Path:
     """Cut walls and other things out of photos; return a photo to search, with a piece of wall that nothing has learned from."""
-    grey = {name: photo(name).convert("L").convert("RGB") for name in ("brick", *OTHERS, *UNSEEN, "china")}
+    grey = {
+        name: photo(name).convert("L").convert("RGB")
+        for name in ("brick", *OTHERS, *UNSEEN, "china")
+    }
     known, unseen = grey["brick"].crop((0, 0, 300, 512)), grey["brick"].crop((300, 0, 512, 512))
     save_all(pieces(known, 40, 1, SIDES), folder / "train" / "brick", "wall")
     save_all(pieces(unseen, 20, 2, SIDES), folder / "test" / "brick", "wall")
@@ -49,9 +62,13 @@ def compose(folder: Path) -> Path:
 def train_scratch(data: Path, model: Path, word: str, epochs: int) -> None:
     """Train the original's network from random weights: 200 × 200 pixels, five convolutions, one sigmoid."""
     tuning = wordsight.Tuning(epochs=epochs, batch_size=8, patience=epochs)
-    trained = wordsight.train(data, model, recipe="scratch", backbone="brick_cnn", positive=word, tuning=tuning)
+    trained = wordsight.train(
+        data, model, recipe="scratch", backbone="brick_cnn", positive=word, tuning=tuning
+    )
     for row in trained.history[1:]:  # the first row is the network before it learned
-        print(f"epoch {row['epoch']}: loss {row['loss']:.3f}, of held-out pictures {row['val_loss']:.3f}, right {row['val_accuracy']:.1%}")
+        print(
+            f"epoch {row['epoch']}: loss {row['loss']:.3f}, of held-out pictures {row['val_loss']:.3f}, right {row['val_accuracy']:.1%}"
+        )
 
 
 # --8<-- [end:scratch]
@@ -71,19 +88,25 @@ def judge(name: str, data: Path, model: Path) -> None:
     """Say how often a model is right on pictures it has not seen."""
     found = wordsight.evaluate(data, model, output=None)
     right, ranking = found.total_accuracy, found.positive_ranking
-    print(f"{name}: {right.value:.1%} of {found.total} right ({right.low:.1%}–{right.high:.1%}), AUROC {ranking.auroc.value:.3f}")
+    print(
+        f"{name}: {right.value:.1%} of {found.total} right ({right.low:.1%}–{right.high:.1%}), AUROC {ranking.auroc.value:.3f}"
+    )
 
 
 # --8<-- [end:judge]
 
 
 # --8<-- [start:search]
-def search(name: str, scene: Path, model: Path, output: Path, windows: wordsight.Windows) -> list[wordsight.Detection]:
+def search(
+    name: str, scene: Path, model: Path, output: Path, windows: wordsight.Windows
+) -> list[wordsight.Detection]:
     """Slide a window over a photo; write it with rectangles, and its score map."""
     began = time.perf_counter()
     (seen,) = found = wordsight.detect(scene, model, output, threshold=0.9, windows=windows)
     how = "a crop and a pass each" if found.exact else "one pass a level"
-    print(f"{name}: {seen.windows:,} windows, {how}, {time.perf_counter() - began:.1f} s, {len(seen.detections)} rectangles")
+    print(
+        f"{name}: {seen.windows:,} windows, {how}, {time.perf_counter() - began:.1f} s, {len(seen.detections)} rectangles"
+    )
     return seen.detections
 
 
@@ -102,7 +125,9 @@ def compare_with_wall(name: str, detections: list[wordsight.Detection]) -> None:
         print(f"{name}: the wall is not found")
         return
     x_min, y_min, x_max, y_max = around(detections)
-    shared = max(0, min(x_max, WALL[2]) - max(x_min, WALL[0])) * max(0, min(y_max, WALL[3]) - max(y_min, WALL[1]))
+    shared = max(0, min(x_max, WALL[2]) - max(x_min, WALL[0])) * max(
+        0, min(y_max, WALL[3]) - max(y_min, WALL[1])
+    )
     whole = (x_max - x_min) * (y_max - y_min) + (WALL[2] - WALL[0]) * (WALL[3] - WALL[1]) - shared
     print(f"{name}: the box around its rectangles and the wall have an IoU of {shared / whole:.2f}")
 
@@ -127,7 +152,11 @@ def main() -> None:
         detections = search(name, scene, models / name.split(",")[0], output, windows)
         if chosen.data is None:
             compare_with_wall(name, detections)
-        cells += [(path, f"{name}: {folder}") for folder in ("scores", "detections") for path in (output / folder).iterdir()]
+        cells += [
+            (path, f"{name}: {folder}")
+            for folder in ("scores", "detections")
+            for path in (output / folder).iterdir()
+        ]
     print(f"See {sheet(cells[:2] + cells[4:], chosen.output / 'brick-search.jpg', 2, 440)}")
     print(f"See {models / 'scratch' / 'plots' / 'loss.png'}")
 

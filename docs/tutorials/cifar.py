@@ -25,14 +25,27 @@ GROUNDS = ("grass", "gravel", "chelsea", "coffee", "astronaut")
 SHAPES = {
     "triangle": lambda pen, x, y, r, colour: pen.regular_polygon((x, y, r), 3, fill=colour),
     "square": lambda pen, x, y, r, colour: pen.rectangle((x - r, y - r, x + r, y + r), fill=colour),
-    "frame": lambda pen, x, y, r, colour: pen.rectangle((x - r, y - r, x + r, y + r), outline=colour, width=r // 3),
+    "frame": lambda pen, x, y, r, colour: pen.rectangle(
+        (x - r, y - r, x + r, y + r), outline=colour, width=r // 3
+    ),
     "disc": lambda pen, x, y, r, colour: pen.circle((x, y), r, fill=colour),
     "ring": lambda pen, x, y, r, colour: pen.circle((x, y), r, outline=colour, width=r // 3),
-    "half": lambda pen, x, y, r, colour: pen.pieslice((x - r, y - r, x + r, y + r), 180, 360, fill=colour),
-    "plus": lambda pen, x, y, r, colour: [pen.line(line, fill=colour, width=r // 2) for line in ((x - r, y, x + r, y), (x, y - r, x, y + r))],
-    "cross": lambda pen, x, y, r, colour: [pen.line((x - r, y - s * r, x + r, y + s * r), fill=colour, width=r // 2) for s in (-1, 1)],
-    "bars": lambda pen, x, y, r, colour: [pen.line((x - r, y + d, x + r, y + d), fill=colour, width=r // 3) for d in (-r, 0, r)],
-    "dots": lambda pen, x, y, r, colour: [pen.circle((x + a * r, y + b * r), r // 2, fill=colour) for a in (-1, 1) for b in (-1, 1)],
+    "half": lambda pen, x, y, r, colour: pen.pieslice(
+        (x - r, y - r, x + r, y + r), 180, 360, fill=colour
+    ),
+    "plus": lambda pen, x, y, r, colour: [
+        pen.line(line, fill=colour, width=r // 2)
+        for line in ((x - r, y, x + r, y), (x, y - r, x, y + r))
+    ],
+    "cross": lambda pen, x, y, r, colour: [
+        pen.line((x - r, y - s * r, x + r, y + s * r), fill=colour, width=r // 2) for s in (-1, 1)
+    ],
+    "bars": lambda pen, x, y, r, colour: [
+        pen.line((x - r, y + d, x + r, y + d), fill=colour, width=r // 3) for d in (-r, 0, r)
+    ],
+    "dots": lambda pen, x, y, r, colour: [
+        pen.circle((x + a * r, y + b * r), r // 2, fill=colour) for a in (-1, 1) for b in (-1, 1)
+    ],
 }
 
 
@@ -49,7 +62,11 @@ def compose(folder: Path, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     grounds = [piece for name in GROUNDS for piece in pieces(photo(name), 40, seed, (60, 200))]
     for kind in SHAPES:
-        save_all([draw(kind, grounds[int(rng.integers(len(grounds)))], rng) for _ in range(count)], folder / kind, kind)
+        save_all(
+            [draw(kind, grounds[int(rng.integers(len(grounds)))], rng) for _ in range(count)],
+            folder / kind,
+            kind,
+        )
 
 
 # --8<-- [end:pictures]
@@ -61,7 +78,9 @@ def train(data: Path, model: Path, **how: object) -> float:
     began = time.perf_counter()
     trained = wordsight.train(data, model, clean=False, **how)
     for row in trained.history[1:] if "recipe" in how else ():
-        print(f"  epoch {row['epoch']}: loss {row['loss']:.3f}, of held-out pictures {row['val_loss']:.3f}, right {row['val_accuracy']:.1%}")
+        print(
+            f"  epoch {row['epoch']}: loss {row['loss']:.3f}, of held-out pictures {row['val_loss']:.3f}, right {row['val_accuracy']:.1%}"
+        )
     return time.perf_counter() - began
 
 
@@ -82,7 +101,9 @@ def judge(name: str, data: Path, model: Path, seconds: float) -> None:
     """Say how often a model is right on pictures it has not seen, whatever the probability."""
     found = wordsight.evaluate(data, model, output=None)
     right = found.total_accuracy
-    print(f"{name}: {right.value:.1%} of {found.total:,} right ({right.low:.1%}–{right.high:.1%}), trained in {seconds:.0f} s")
+    print(
+        f"{name}: {right.value:.1%} of {found.total:,} right ({right.low:.1%}–{right.high:.1%}), trained in {seconds:.0f} s"
+    )
 
 
 # --8<-- [end:judge]
@@ -102,8 +123,15 @@ def show(data: Path, path: Path) -> None:
 def compare(pictures: Path, models: Path, batch_size: int, epochs: int, probe_size: int) -> None:
     """Train the tutorial's network for four epochs, a better one for about as long, and a head on one that has seen a million photos."""
     recipes = {
-        "cifar_cnn": {"recipe": "scratch", "backbone": "cifar_cnn", "tuning": wordsight.Tuning(epochs=4, batch_size=batch_size)},
-        "small_resnet": {"recipe": "scratch", "tuning": wordsight.Tuning(epochs=epochs, augment=False)},
+        "cifar_cnn": {
+            "recipe": "scratch",
+            "backbone": "cifar_cnn",
+            "tuning": wordsight.Tuning(epochs=4, batch_size=batch_size),
+        },
+        "small_resnet": {
+            "recipe": "scratch",
+            "tuning": wordsight.Tuning(epochs=epochs, augment=False),
+        },
         "probe": {"image_size": probe_size},
     }
     for name, how in recipes.items():

@@ -10,19 +10,35 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-MARKER = ".wordsight-tutorial"  # an output folder that has it was made by a tutorial, and is made anew
+MARKER = (
+    ".wordsight-tutorial"  # an output folder that has it was made by a tutorial, and is made anew
+)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def arguments(doc: str, name: str) -> argparse.Namespace:
     """Read the two options that every tutorial has, and make the output folder anew; one that holds anything else is refused."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of real pictures; without it, pictures are composed")
-    parser.add_argument("-o", "--output", type=Path, default=Path(f"tutorial-{name}"), help="where pictures, models and results go")
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="a folder of real pictures; without it, pictures are composed"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(f"tutorial-{name}"),
+        help="where pictures, models and results go",
+    )
     chosen = parser.parse_args()
     if chosen.data is None:
         os.environ["WORDSIGHT_OFFLINE"] = "1"  # the small form asks for nothing
-    if chosen.output.exists() and any(chosen.output.iterdir()) and not (chosen.output / MARKER).exists():
+    if (
+        chosen.output.exists()
+        and any(chosen.output.iterdir())
+        and not (chosen.output / MARKER).exists()
+    ):
         parser.error(f"'{chosen.output}' holds files of yours. Give a new or empty folder with -o.")
     shutil.rmtree(chosen.output, ignore_errors=True)
     for part in ("pictures", "models", "results"):
@@ -47,9 +63,16 @@ def pieces(image: Image.Image, count: int, seed: int, sides: tuple[int, int]) ->
     rng = np.random.default_rng(seed)
     cut = []
     for side in rng.integers(*sides, count).tolist():
-        x, y = int(rng.integers(0, image.width - side + 1)), int(rng.integers(0, image.height - side + 1))
+        x, y = (
+            int(rng.integers(0, image.width - side + 1)),
+            int(rng.integers(0, image.height - side + 1)),
+        )
         gain = rng.uniform(0.7, 1.3)
-        cut.append(image.crop((x, y, x + side, y + side)).point(lambda level, gain=gain: min(255, int(level * gain))))
+        cut.append(
+            image.crop((x, y, x + side, y + side)).point(
+                lambda level, gain=gain: min(255, int(level * gain))
+            )
+        )
     return cut
 
 
@@ -76,7 +99,9 @@ def sheet(cells: list[tuple[Path | Image.Image, str]], path: Path, columns: int,
     drawn = []
     for picture, text in cells:
         image = (Image.open(picture) if isinstance(picture, Path) else picture).convert("RGB")
-        image = image.resize((side, round(image.height * side / image.width)), Image.Resampling.BICUBIC)
+        image = image.resize(
+            (side, round(image.height * side / image.width)), Image.Resampling.BICUBIC
+        )
         drawn.append((image, text))
     height = max(image.height for image, _ in drawn) + caption
     rows = -(-len(drawn) // columns)

@@ -18,7 +18,7 @@ import wordsight
 OUTLINE = (  # of the motorcycle, in pixels of its photo
     *((90, 205), (140, 145), (240, 165), (270, 185), (330, 190), (330, 115), (430, 120), (500, 60), (535, 70), (590, 120), (565, 190), (600, 240)),
     *((650, 300), (690, 380), (690, 450), (600, 450), (520, 400), (470, 360), (350, 440), (320, 440), (310, 390), (200, 405), (120, 340), (120, 270)),
-)
+)  # fmt: skip
 PLACE = (420, 290, 600, 407)  # of the motorcycle in the street, x_min, y_min, x_max, y_max
 
 
@@ -29,18 +29,30 @@ def compose(folder: Path) -> tuple[Path, Path]:
 
     photos, clip = folder / "photos", folder / "pan.mp4"
     photos.mkdir(parents=True, exist_ok=True)
-    tower, garage = Image.fromarray(load_sample_image("china.jpg")), Image.fromarray(stereo_motorcycle()[0])
+    tower, garage = (
+        Image.fromarray(load_sample_image("china.jpg")),
+        Image.fromarray(stereo_motorcycle()[0]),
+    )
     mask = Image.new("L", garage.size)
     ImageDraw.Draw(mask).polygon(OUTLINE, fill=255)
     size, cut = (PLACE[2] - PLACE[0], PLACE[3] - PLACE[1]), mask.getbbox()
     street = tower.copy()
-    street.paste(garage.crop(cut).resize(size), PLACE[:2], mask.crop(cut).resize(size).filter(ImageFilter.GaussianBlur(1)))
+    street.paste(
+        garage.crop(cut).resize(size),
+        PLACE[:2],
+        mask.crop(cut).resize(size).filter(ImageFilter.GaussianBlur(1)),
+    )
     for name, image in (("tower", tower), ("garage", garage), ("street", street)):
         image.save(photos / f"{name}.png")
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 428))
-    for share in [*np.linspace(0, 1, 30), *np.ones(15)]:  # from the tower to the motorcycle, where it stays for a while
+    for share in [
+        *np.linspace(0, 1, 30),
+        *np.ones(15),
+    ]:  # from the tower to the motorcycle, where it stays for a while
         view = np.array((0, 0, 320, 214)) * (1 - share) + np.array((385, 267, 625, 427)) * share
-        view = street.crop(tuple(np.rint(view).astype(int))).resize((640, 428), Image.Resampling.BICUBIC)
+        view = street.crop(tuple(np.rint(view).astype(int))).resize(
+            (640, 428), Image.Resampling.BICUBIC
+        )
         writer.write(cv2.cvtColor(np.asarray(view), cv2.COLOR_RGB2BGR))
     writer.release()
     return photos, clip
@@ -61,7 +73,9 @@ def see_where_it_looked(photo: Path, output: Path) -> None:
     answer = wordsight.heatmap(photo)  # of the likeliest class
     answer.overlay().save(output / "answer.jpg")
     box = answer.boxes()[0]
-    print(f"  '{answer.class_name}' is seen at x {box[0]:.0f}–{box[2]:.0f}, y {box[1]:.0f}–{box[3]:.0f}")
+    print(
+        f"  '{answer.class_name}' is seen at x {box[0]:.0f}–{box[2]:.0f}, y {box[1]:.0f}–{box[3]:.0f}"
+    )
     asked = wordsight.heatmap(photo, "vehicle")  # likely or not
     asked.overlay().save(output / "asked.jpg")
     y, x = np.unravel_index(asked.values.argmax(), asked.values.shape)
@@ -81,10 +95,16 @@ def add_up_a_group(photo: Path) -> None:
 # --8<-- [start:quarters]
 def cut_into_quarters(photo: Path, output: Path) -> None:
     """Look at each quarter by itself."""
-    (seen,) = wordsight.recognize(photo, groups=["vehicle", "building"], quadrants=True, output=output / "quarters")
-    for place, quarter in zip(("upper left", "upper right", "lower left", "lower right"), seen.quadrants, strict=True):
+    (seen,) = wordsight.recognize(
+        photo, groups=["vehicle", "building"], quadrants=True, output=output / "quarters"
+    )
+    for place, quarter in zip(
+        ("upper left", "upper right", "lower left", "lower right"), seen.quadrants, strict=True
+    ):
         best = quarter.top[0]
-        print(f"  {place:11}  {best.name} {best.probability:.2f}; vehicle {quarter.groups['vehicle']:.2f}, building {quarter.groups['building']:.2f}")
+        print(
+            f"  {place:11}  {best.name} {best.probability:.2f}; vehicle {quarter.groups['vehicle']:.2f}, building {quarter.groups['building']:.2f}"
+        )
     # --8<-- [end:quarters]
 
 
@@ -97,19 +117,27 @@ def look_closer(photos: Path, output: Path) -> None:
             print(f"  {seen.file_name}: no vehicle ({group.probability:.2f})")
             continue
         box = " ".join(f"{side:.0f}" for side in group.box_xyxy or ())
-        print(f"  {seen.file_name}: vehicle {group.probability:.2f} ({group.classes[0].name} …), box {box}; the whole photo says {group.whole_probability:.2f}")
+        print(
+            f"  {seen.file_name}: vehicle {group.probability:.2f} ({group.classes[0].name} …), box {box}; the whole photo says {group.whole_probability:.2f}"
+        )
     # --8<-- [end:closer]
 
 
 # --8<-- [start:clip]
 def follow_a_clip(clip: Path, output: Path) -> None:
     """Label every frame of a clip, and keep some to learn from."""
-    seen = wordsight.video(clip, output / "labelled.mp4", groups=["vehicle", "building"], smooth_s=0.3)
-    print(f"  {seen.frames} frames, labelled: {', '.join(f'{name} {count}' for name, count in sorted(seen.labelled.items()))}")
+    seen = wordsight.video(
+        clip, output / "labelled.mp4", groups=["vehicle", "building"], smooth_s=0.3
+    )
+    print(
+        f"  {seen.frames} frames, labelled: {', '.join(f'{name} {count}' for name, count in sorted(seen.labelled.items()))}"
+    )
     for part in seen.segments:
         print(f"  {part.start_s:.1f}–{part.end_s:.1f} s: {part.label}")
     taken = wordsight.extract(clip, output / "frames", fps=5)
-    print(f"  {taken.looked_at} frames looked at, {taken.written} kept to learn from, {taken.near_duplicates} too alike")
+    print(
+        f"  {taken.looked_at} frames looked at, {taken.written} kept to learn from, {taken.near_duplicates} too alike"
+    )
     # --8<-- [end:clip]
 
 
@@ -133,7 +161,11 @@ def tell(photos: Path, photo: Path, clip: Path, output: Path) -> None:
 
 def draw_steps(photo: Path, output: Path) -> None:
     """Put what the steps drew side by side, as vehicle.jpg."""
-    drawn = [output / "answer.jpg", output / "asked.jpg", *sorted((output / "recognized" / "recognized").glob(f"{photo.stem}*"))[:1]]
+    drawn = [
+        output / "answer.jpg",
+        output / "asked.jpg",
+        *sorted((output / "recognized" / "recognized").glob(f"{photo.stem}*"))[:1],
+    ]
     pictures = [Image.open(path).resize((420, 280)) for path in drawn]
     sheet = Image.new("RGB", (430 * len(pictures) - 10, 280), "white")
     for number, picture in enumerate(pictures):
@@ -144,18 +176,31 @@ def draw_steps(photo: Path, output: Path) -> None:
 def most_gained(photos: Path) -> Path:
     """Return the photo in which the closer look adds the most to what the whole says of vehicles."""
     every = wordsight.recognize(photos, groups=["vehicle"])
-    best = max((one for one in every if one.groups), key=lambda one: one.groups[0].probability - one.groups[0].whole_probability)
+    best = max(
+        (one for one in every if one.groups),
+        key=lambda one: one.groups[0].probability - one.groups[0].whole_probability,
+    )
     return photos / best.file_name
 
 
 def main() -> None:
     """Read the options, compose what is missing, tell the story."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", type=Path, help="a folder of real pictures, with street/photos and street/traffic-mini.mp4")
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--data",
+        type=Path,
+        help="a folder of real pictures, with street/photos and street/traffic-mini.mp4",
+    )
     arguments.add_argument("-o", "--output", type=Path, default=Path("vehicle-output"))
     told = arguments.parse_args()
     told.output.mkdir(parents=True, exist_ok=True)
-    photos, clip = compose(told.output) if told.data is None else (told.data / "street" / "photos", told.data / "street" / "traffic-mini.mp4")
+    photos, clip = (
+        compose(told.output)
+        if told.data is None
+        else (told.data / "street" / "photos", told.data / "street" / "traffic-mini.mp4")
+    )
     photo = photos / "street.png" if told.data is None else most_gained(photos)
     tell(photos, photo, clip, told.output)
     draw_steps(photo, told.output)

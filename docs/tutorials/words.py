@@ -51,10 +51,15 @@ def objects() -> dict[str, tuple[Image.Image, Image.Image]]:
     outline = Image.new("L", garage.size)
     ImageDraw.Draw(outline).polygon(OUTLINE, fill=255)
     found = {"cat": (cat, face), "motorcycle": (garage, outline)}
-    return {name: (photo.crop(mask.getbbox()), mask.crop(mask.getbbox())) for name, (photo, mask) in found.items()}
+    return {
+        name: (photo.crop(mask.getbbox()), mask.crop(mask.getbbox()))
+        for name, (photo, mask) in found.items()
+    }
 
 
-def compose(thing: tuple[Image.Image, Image.Image], grounds: list[Image.Image], chance: random.Random) -> bytes:
+def compose(
+    thing: tuple[Image.Image, Image.Image], grounds: list[Image.Image], chance: random.Random
+) -> bytes:
     """Return a JPEG of a thing, turned, mirrored, lighter or darker, somewhere on a cutting of a background."""
     ground = chance.choice(grounds)
     side = chance.randint(180, min(ground.size))
@@ -86,12 +91,23 @@ def compose_case(folder: Path) -> Case:
     chance = random.Random(0)
     grounds = [
         *map(Image.fromarray, load_sample_images().images),
-        *(Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("brick", "grass", "gravel")),
+        *(
+            Image.fromarray(getattr(data, name)()).convert("RGB")
+            for name in ("brick", "grass", "gravel")
+        ),
     ]
     things = objects()
-    found = {name: [compose(thing, grounds, chance) for _ in range(42)] for name, thing in things.items()}
+    found = {
+        name: [compose(thing, grounds, chance) for _ in range(42)] for name, thing in things.items()
+    }
     again = Image.open(io.BytesIO(found["cat"][0]))
-    junk = [b"<html>Too many requests</html>", found["cat"][1][:3000], as_jpeg(again.resize((90, 90))), found["cat"][2], as_jpeg(again, quality=40)]
+    junk = [
+        b"<html>Too many requests</html>",
+        found["cat"][1][:3000],
+        as_jpeg(again.resize((90, 90))),
+        found["cat"][2],
+        as_jpeg(again, quality=40),
+    ]
     wrong = [compose(things["motorcycle"], grounds, chance) for _ in range(2)]
     found["cat"] = [*found["cat"][:10], *junk, *wrong, *found["cat"][10:]]
     photos, strangers = folder / "photos", folder / "strangers"
@@ -103,27 +119,43 @@ def compose_case(folder: Path) -> Case:
     for name in STRANGERS:
         Image.fromarray(getattr(data, name)()).save(strangers / f"{name}.png")
     # All composed pictures show one cat or one motorcycle: the search for copies would set most of them aside, that for outliers some.
-    return Case("cat,motorcycle", wordsight.FakeSource(found), 40, photos, strangers, reasons=("mislabelled",))
+    return Case(
+        "cat,motorcycle",
+        wordsight.FakeSource(found),
+        40,
+        photos,
+        strangers,
+        reasons=("mislabelled",),
+    )
 
 
 def real_case(data: Path) -> Case:
     """Return the cats and dogs of a folder of real pictures."""
-    return Case("cat,dog", f"folder:{data / 'catdog' / 'train'}", 300, data / "catdog" / "test", data / "street" / "photos")
+    return Case(
+        "cat,dog",
+        f"folder:{data / 'catdog' / 'train'}",
+        300,
+        data / "catdog" / "test",
+        data / "street" / "photos",
+    )
 
 
 def told(results: wordsight.Results) -> str:
     """Say in a line how many photos fared how, and how many labels are what the file's name says."""
     labelled = [one for one in results if one.label is not None]
     right = sum(f"/{one.label}" in f"/{one.file_name}" for one in labelled)
-    return (
-        f"{len(results)} photos: {len(labelled)} labelled, {right} of them right; {results.counts.unsure} not sure enough, {results.counts.strangers} strangers"
-    )
+    return f"{len(results)} photos: {len(labelled)} labelled, {right} of them right; {results.counts.unsure} not sure enough, {results.counts.strangers} strangers"
 
 
 # --8<-- [start:alone]
 def words_alone(case: Case, output: Path) -> None:
     """Nothing but the words and the photos."""
-    results = wordsight.run(case.words, [case.photos, case.strangers], output / "words-alone", say=lambda line: print(" ", line))
+    results = wordsight.run(
+        case.words,
+        [case.photos, case.strangers],
+        output / "words-alone",
+        say=lambda line: print(" ", line),
+    )
     print(f"  {told(results)}")
     # --8<-- [end:alone]
 
@@ -131,10 +163,14 @@ def words_alone(case: Case, output: Path) -> None:
 # --8<-- [start:gather]
 def gather(case: Case, output: Path) -> Path:
     """Search pictures of the words, keep those that are usable and new."""
-    gathered = wordsight.gather(case.words, output / "gathered", sources=[case.source], limit=case.limit)
+    gathered = wordsight.gather(
+        case.words, output / "gathered", sources=[case.source], limit=case.limit
+    )
     for name, funnel in gathered.classes.items():
         lost = ", ".join(f"{count} {reason}" for reason, count in funnel.reasons.items())
-        print(f"  {name}: found {funnel.stages['found']}, kept {funnel.stages['kept']}; lost: {lost or 'none'}")
+        print(
+            f"  {name}: found {funnel.stages['found']}, kept {funnel.stages['kept']}; lost: {lost or 'none'}"
+        )
     return gathered.output
     # --8<-- [end:gather]
 
@@ -144,8 +180,13 @@ def clean(folder: Path, case: Case) -> None:
     """Set aside what should not be in the data set."""
     cleaned = wordsight.clean(folder, apply=True, reasons=case.reasons)
     for finding in cleaned.findings[:5]:
-        print(f"  in {finding.label}: {finding.reason} {finding.score:.2f}" + (f", rather {finding.suggested_label}" if finding.suggested_label else ""))
-    print(f"  {len(cleaned.findings)} findings in {sum(cleaned.classes.values())} pictures; {len(cleaned.moved)} set aside")
+        print(
+            f"  in {finding.label}: {finding.reason} {finding.score:.2f}"
+            + (f", rather {finding.suggested_label}" if finding.suggested_label else "")
+        )
+    print(
+        f"  {len(cleaned.findings)} findings in {sum(cleaned.classes.values())} pictures; {len(cleaned.moved)} set aside"
+    )
     # --8<-- [end:clean]
 
 
@@ -161,7 +202,9 @@ def train(folder: Path, output: Path) -> wordsight.Classifier:
 # --8<-- [start:predict]
 def predict(model: wordsight.Classifier, case: Case, output: Path) -> None:
     """Labels from a probability of 0.99, heat maps, boxes."""
-    print(f"  {told(model.predict([case.photos, case.strangers], threshold=0.99, output=output / 'results'))}")
+    print(
+        f"  {told(model.predict([case.photos, case.strangers], threshold=0.99, output=output / 'results'))}"
+    )
     # --8<-- [end:predict]
 
 
@@ -178,7 +221,9 @@ def promise(model: wordsight.Classifier, case: Case) -> None:
 def draw_some(output: Path) -> None:
     """Put some labelled photos side by side, two of each class, with heat map and box, as words.jpg."""
     pictures = [
-        Image.open(path).resize((280, 280)) for folder in sorted((output / "results" / "heatmaps").iterdir()) for path in sorted(folder.rglob("*.jpg"))[:2]
+        Image.open(path).resize((280, 280))
+        for folder in sorted((output / "results" / "heatmaps").iterdir())
+        for path in sorted(folder.rglob("*.jpg"))[:2]
     ]
     sheet = Image.new("RGB", (290 * len(pictures) - 10, 280), "white")
     for number, picture in enumerate(pictures):
@@ -188,8 +233,12 @@ def draw_some(output: Path) -> None:
 
 def main() -> None:
     """Read the options, compose what is missing, tell the story."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", type=Path, help="a folder of real pictures, with catdog and street/photos")
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--data", type=Path, help="a folder of real pictures, with catdog and street/photos"
+    )
     arguments.add_argument("-o", "--output", type=Path, default=Path("words-output"))
     options = arguments.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
