@@ -137,7 +137,7 @@ def _run_check(name: str, material: Material) -> list[Finding]:
     function, threshold = _registry[name]
     try:
         found = list(function(material, threshold))
-    except Exception as error:
+    except Exception as error:  # somebody else's code: whatever goes wrong in it is told with its name
         if function.__module__ == __name__:
             raise
         raise InvalidArgument(f"The check '{name}' of '{function.__module__}' failed: {type(error).__name__}: {error}. Leave it out, or mend it.") from error
