@@ -9,9 +9,11 @@ INSTALLED := $(VENV)/.installed
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
+	@echo "Installing into $(VENV): two to five minutes, most of it torch."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(INSTALLED)
+	@echo "Done. 'source $(BIN)/activate' makes the command wordsight known to this shell."
 
 demo: install
 	$(BIN)/wordsight demo

@@ -193,7 +193,7 @@ def main() -> None:
         type=Path,
         help="a folder of real pictures, with street/photos and street/traffic-mini.mp4",
     )
-    arguments.add_argument("-o", "--output", type=Path, default=Path("vehicle-output"))
+    arguments.add_argument("-o", "--output", type=Path, default=Path("tutorial-vehicle"))
     told = arguments.parse_args()
     told.output.mkdir(parents=True, exist_ok=True)
     photos, clip = (

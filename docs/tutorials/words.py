@@ -239,7 +239,7 @@ def main() -> None:
     arguments.add_argument(
         "--data", type=Path, help="a folder of real pictures, with catdog and street/photos"
     )
-    arguments.add_argument("-o", "--output", type=Path, default=Path("words-output"))
+    arguments.add_argument("-o", "--output", type=Path, default=Path("tutorial-words"))
     options = arguments.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     case = compose_case(options.output) if options.data is None else real_case(options.data)

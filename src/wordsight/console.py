@@ -53,7 +53,8 @@ def _run(app: typer.Typer) -> int:
             say(f"Error: {error.strerror or error}.")
             return 2
         if hasattr(error, "format_message"):  # click's own: a wrong option or argument
-            say(f"Error: {error.format_message()} See 'wordsight --help'.")
+            command = getattr(getattr(error, "ctx", None), "command_path", None) or "wordsight"
+            say(f"Error: {error.format_message().rstrip('.')}. See '{command} --help'.")
             return 2
         raise
 

@@ -84,7 +84,7 @@ def draw_overview(results: Results, photos: Path, output: Path, columns: int = 5
         with Image.open(output / prediction.heatmap if prediction.heatmap else photos / prediction.file_name) as image:
             tile = image.convert("RGB")
         tile.thumbnail((SIDE, SIDE))
-        sheet.paste(tile, (x + (SIDE - tile.width) // 2, y + (SIDE - tile.height) // 2))
+        sheet.paste(tile, (x + (SIDE - tile.width) // 2, y + SIDE - tile.height))
         text = f"{prediction.label}  {prediction.probability:.3f}" if prediction.label else "no label"
         draw.text((x + 4, y + SIDE + 4), text, fill="black" if prediction.label else "#888888", font=font)
     buffer = io.BytesIO()

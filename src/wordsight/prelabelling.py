@@ -120,7 +120,10 @@ def prelabel(
     result = Prelabels(format, target, left_out=len(rows) - len(kept))
     result.class_names = sorted({region.label for row in kept for region in row.regions} | {row.label for row in kept if row.label is not None})
     if not result.class_names:
-        raise InvalidArgument(f"No picture in '{table}' has an accepted label, so there is nothing to write. --all takes best guesses, too.")
+        raise InvalidArgument(
+            f"No picture in '{table}' has an accepted label, so there is nothing to write. --all takes best guesses, too; "
+            "another table is taken where it is named, such as 'results/detections.jsonl'."
+        )
     places = _places(table, photos)
     _check_target(target)
     building = target.with_name(f".{target.name}.wordsight-part")
