@@ -217,8 +217,10 @@ def test_pages_are_accessible(tab, served, page, dark):
 
 def test_search_finds_a_command(tab, served):
     page = tab(f"{served}/").page
-    page.locator("input[name=query]").fill("sliding windows pyramid")
-    page.locator(".md-search-result__item a[href*='reference/commands/#detect']").first.wait_for(state="attached")
+    page.wait_for_load_state("networkidle")  # what is typed before the theme's script listens is lost
+    page.locator("input[name=query]").click()
+    page.keyboard.type("sliding windows pyramid", delay=30)
+    page.locator(".md-search-result__item a[href*='reference/commands/#detect']").first.wait_for(state="attached", timeout=60_000)
 
 
 def test_hooks_lead_links_to_files_outside_to_their_pages():
