@@ -57,10 +57,10 @@ def _clothing(work: Path) -> float:
     os.environ["WORDSIGHT_HOME"] = str(work / "home")
     from sklearn.model_selection import RepeatedStratifiedKFold
 
-    from wordsight.backbones import load_backbone
-    from wordsight.dataset import find_pictures
-    from wordsight.embed import Embedder
-    from wordsight.head import fit_head
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.backbones.registry import load_backbone
+    from wordsight.datasets.files import find_pictures
+    from wordsight.heads.linear import fit_head
 
     embedder = Embedder(load_backbone())
     items = list(embedder.embed_all(find_pictures([DATA / "clothing"]).pictures))

@@ -14,7 +14,7 @@ COUNTS, ROUNDS = (1_000, 3_000), 3
 
 @section("predict with tables: Ray workers of one core each, beside one process with a thread a core", ("ray", "pyarrow"), usual=False)
 def cluster(work: Path) -> list[str]:
-    from wordsight.runtime import cores
+    from wordsight.backbones.runtime import cores
 
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     for count in COUNTS:

@@ -24,7 +24,7 @@ METHODS = {"ours": "wordsight", "hash": "PHash, 10 bits", "cnn": "CNN, cosine 0.
 
 @section("copies of 200 photos, beside imagededup", ("imagededup", "timm", "torch"))
 def duplicates(work: Path) -> list[str]:
-    from wordsight.similar import hash_pairs
+    from wordsight.images.copies import hash_pairs
 
     weights = side("prepare.py", work=work)[1]["folder"]
     paths = sorted(TRAIN.glob("*/*"))[::6] + sorted((DATA / "imagenet_sample").glob("*"))[::2]

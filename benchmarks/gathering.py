@@ -19,7 +19,7 @@ COUNTS, ROUNDS = (1_000, 10_000), 3
 
 @section("20 KB pictures from a list of addresses, a local server on the same cores, beside img2dataset", ("img2dataset", "httpx"))
 def gather(work: Path) -> list[str]:
-    from wordsight.runtime import cores
+    from wordsight.backbones.runtime import cores
 
     took: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with _server(work) as root:
@@ -70,7 +70,7 @@ def _server(work: Path) -> Iterator[str]:
 
 def _examine_ms(addresses: list[str]) -> tuple[float, float]:
     """Fetch every picture once, so that the server has drawn it; return the ms that examining one takes, and the mean size in bytes."""
-    from wordsight.intake import examine
+    from wordsight.gathering.screening import examine
 
     pictures = [urllib.request.urlopen(address).read() for address in addresses]
     start = time.perf_counter()

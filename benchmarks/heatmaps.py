@@ -78,12 +78,12 @@ def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
     import cv2
 
     import wordsight as ws
-    from wordsight.dataset import find_pictures
-    from wordsight.embed import Embedder
-    from wordsight.images import decode, resize
-    from wordsight.localize import class_heatmap
-    from wordsight.runtime import callers
-    from wordsight.threads import parallel_map
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.backbones.runtime import callers
+    from wordsight.core.threads import parallel_map
+    from wordsight.datasets.files import find_pictures
+    from wordsight.heatmaps.one_pass import class_heatmap
+    from wordsight.images.decoding import decode, resize
 
     lines = []
     for length, folder in models.items():

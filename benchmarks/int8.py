@@ -14,7 +14,7 @@ ROUNDS = 3
 
 def _throughput(files: list[Path], pixels: list[np.ndarray]) -> list[float]:
     """Pictures a second of each OpenVINO file with all cores busy, medians of rounds in turn."""
-    from wordsight.runtime import cores, import_openvino
+    from wordsight.backbones.runtime import cores, import_openvino
 
     ov = import_openvino()
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": str(cores()), "INFERENCE_NUM_THREADS": str(cores())}
@@ -34,8 +34,8 @@ def _throughput(files: list[Path], pixels: list[np.ndarray]) -> list[float]:
 def int8(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import wordsight
-    from wordsight.exporting import EXPORT_FORMATS, open_exported
-    from wordsight.quantization import Trial, compare, quantize, trial_pictures
+    from wordsight.exports.model import EXPORT_FORMATS, open_exported
+    from wordsight.exports.quantization import Trial, compare, quantize, trial_pictures
 
     lines = [
         "| data | format | accuracy f32 | int8 | same answer | mean difference | speed, one at a time | all cores f32, images/s | int8 | ratio | MiB |",

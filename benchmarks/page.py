@@ -152,7 +152,7 @@ def page(work: Path) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     from wordsight import load as load_model
-    from wordsight.cache import EmbeddingCache
+    from wordsight.backbones.cache import EmbeddingCache
 
     model = load_model(work / "m")
     rates = []

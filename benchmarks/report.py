@@ -18,8 +18,9 @@ def _no_report(*_: object) -> None:
 def report(work: Path) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
-    from wordsight import classifier, load
-    from wordsight.cache import EmbeddingCache
+    from wordsight import load
+    from wordsight.backbones.cache import EmbeddingCache
+    from wordsight.classification import classifier
 
     model, real = load(work / "m"), classifier.ResultsReport
     took: dict[tuple[str, str], list[float]] = {}

@@ -25,8 +25,8 @@ def model_of_boxes(work: Path):
     """Train a model on the pictures of boxes/, and load it."""
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import wordsight
-    from wordsight.dataset import LabelledSet
-    from wordsight.training import train_labelled
+    from wordsight.datasets.files import LabelledSet
+    from wordsight.training.recipes import train_labelled
 
     known = wordsight.read_boxes(DATA / "boxes" / "annotations-train.csv")
     train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m")
@@ -39,12 +39,12 @@ def scenes(work: Path) -> list[str]:
     sys.path.insert(0, str(ROOT / "tests"))
     from composer import annotated_objects, compose
     from wordsight import Windows
-    from wordsight.annotations import Annotated, Box
-    from wordsight.box_evaluation import average_precision
-    from wordsight.dataset import PictureFile
-    from wordsight.detecting import detect_picture
-    from wordsight.embed import Embedder
-    from wordsight.images import decode
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.datasets.annotations import Annotated, Box
+    from wordsight.datasets.files import PictureFile
+    from wordsight.detection.detector import detect_picture
+    from wordsight.evaluation.boxes import average_precision
+    from wordsight.images.decoding import decode
 
     streets = [decode(path.read_bytes()).image for path in sorted((DATA / "street" / "photos").iterdir())]
     made = compose(annotated_objects(DATA / "boxes" / "annotations-test.csv"), streets, SCENES, seed=0)

@@ -18,8 +18,8 @@ THRESHOLDS = (0.5, 0.75, 0.9)
 @section("the whole photo beside the closer look, the embedded network", usual=False)
 def streets(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
-    from wordsight.backbones import load_backbone
-    from wordsight.known_classes import known_classes
+    from wordsight.backbones.registry import load_backbone
+    from wordsight.recognition.imagenet_classes import known_classes
 
     known = known_classes(load_backbone())
     return [*_groups(known), "", *_claims(known)]

@@ -35,14 +35,14 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     from PIL import Image
     from threadpoolctl import threadpool_limits
 
-    from wordsight.clips import Clip
-    from wordsight.embed import input_pixels
-    from wordsight.eyes import GroupEye
-    from wordsight.images import upright
-    from wordsight.recognizer import Recognizer, Seen
-    from wordsight.runtime import import_openvino
-    from wordsight.video_record import Recorder
-    from wordsight.videos import _decide, _draw, _Look
+    from wordsight.backbones.embedder import input_pixels
+    from wordsight.backbones.runtime import import_openvino
+    from wordsight.images.clips import Clip
+    from wordsight.images.decoding import upright
+    from wordsight.recognition.recognizer import Recognizer, Seen
+    from wordsight.videos.frame_models import GroupEye
+    from wordsight.videos.labelling import _decide, _draw, _Look
+    from wordsight.videos.recorder import Recorder
 
     recognizer = Recognizer("vehicle")
     backbone, eye = recognizer.embedder.backbone, GroupEye(recognizer)
@@ -99,11 +99,11 @@ def _shares(work: Path) -> list[str]:
     from PIL import Image
 
     import wordsight
-    from wordsight.embed import input_pixels
-    from wordsight.images import upright
-    from wordsight.recognizer import Recognizer
-    from wordsight.runtime import callers, cores
-    from wordsight.threads import parallel_map
+    from wordsight.backbones.embedder import input_pixels
+    from wordsight.backbones.runtime import callers, cores
+    from wordsight.core.threads import parallel_map
+    from wordsight.images.decoding import upright
+    from wordsight.recognition.recognizer import Recognizer
 
     wordsight.video(CLIP, work / "warm.mp4", groups="vehicle")
     recognizer = Recognizer("vehicle")
@@ -134,7 +134,7 @@ def _shares(work: Path) -> list[str]:
 
 def _memory(work: Path) -> list[str]:
     """Tell the peak memory of the clip, and of the same repeated for some minutes."""
-    from wordsight.clips import Clip, ClipWriter, Frame
+    from wordsight.images.clips import Clip, ClipWriter, Frame
 
     with Clip(CLIP) as source:
         frames, fps = [frame.bgr for frame in source], source.fps

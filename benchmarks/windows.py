@@ -17,8 +17,8 @@ SLICER_STEP = 100
 def windows(work: Path) -> list[str]:
     model = model_of_boxes(work)
     import wordsight
-    from wordsight.detecting import detect_picture
-    from wordsight.embed import Embedder
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.detection.detector import detect_picture
 
     photo = work / "photo.jpg"
     Image.open(sorted((DATA / "street" / "photos").iterdir())[0]).convert("RGB").resize((1008, 756)).save(photo, quality=90)

@@ -7,7 +7,7 @@ import textwrap
 
 import typer
 
-from wordsight.cli import app
+from wordsight.cli.main import app
 
 MARK = "<!-- commands -->"
 PAGES = {"benchmarks/RESULTS.md": "results.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}

@@ -1,4 +1,4 @@
-"""Generate `src/wordsight/data/wordnet.tsv` and `hypernyms.txt.gz` from WordNet 3.0's noun files.
+"""Generate `src/wordsight/words/wordnet.tsv` and `hypernyms.txt.gz` from WordNet 3.0's noun files.
 
 Kept: every ImageNet-1k class, every synset above one, and every other noun sense of a word that names one of
 those (so that an ambiguous word can list what else it means). One line a synset:
@@ -19,7 +19,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[1] / "src" / "wordsight" / "data"
+DATA = Path(__file__).resolve().parents[1] / "src" / "wordsight" / "words"
 TARGET = DATA / "wordnet.tsv"
 ALSO = {"n04019101": ["n04524313"]}  # WordNet files buses and trains (public transport) beside vehicles; people look for them among those
 

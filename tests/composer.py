@@ -59,8 +59,8 @@ def compose(objects: Sequence[tuple[str, Image.Image]], backgrounds: Sequence[Im
 def annotated_objects(annotations: Path) -> list[tuple[str, Image.Image]]:
     """Return (class name, picture) of every annotated object, cut to its box."""
     import wordsight
-    from wordsight.embed import read
-    from wordsight.images import decode
+    from wordsight.backbones.embedder import read
+    from wordsight.images.decoding import decode
 
     objects = []
     for picture in wordsight.read_boxes(annotations).pictures:

@@ -33,7 +33,7 @@ def _home(tmp_path_factory):
 @pytest.fixture
 def fresh_home(tmp_path, monkeypatch):
     """An empty home, but for the prepared backbones, which take seconds to make."""
-    from wordsight.backbones import load_backbone
+    from wordsight.backbones.registry import load_backbone
 
     load_backbone()
     prepared = Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones"
@@ -170,8 +170,8 @@ def cli_here(tmp_path, monkeypatch, capsys):
     """Run the command line within this process, in an empty folder: quick, for requests that are refused before any work."""
 
     def run(*arguments):
-        from wordsight.cli import app
-        from wordsight.console import _run
+        from wordsight.cli.console import _run
+        from wordsight.cli.main import app
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["wordsight", *map(str, arguments)])

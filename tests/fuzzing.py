@@ -128,7 +128,7 @@ class Images:
     """Pictures: the odd files, photos, and small ones in every format Pillow writes; through everything that opens one."""
 
     def __init__(self, folder: Path) -> None:
-        from wordsight import images
+        from wordsight.images import decoding as images
 
         drawn = draw_shape("disc", 1, (48, 64))[0]
         self.seeds: list[bytes] = []
@@ -159,8 +159,8 @@ class Annotations:
     """Trees of annotated pictures in every format we read, some file of them mutated; boxes, labels and whole folders read."""
 
     def __init__(self, folder: Path) -> None:
-        from wordsight import formats
-        from wordsight.formats import Labelled, Region
+        from wordsight.datasets import formats
+        from wordsight.datasets.formats import Labelled, Region
 
         self.trees: list[dict[str, bytes]] = []
         pictures = []
@@ -258,7 +258,7 @@ class Clips:
                 self.seeds.append((name, (folder / name).read_bytes()))
 
     def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
-        from wordsight.clips import Clip
+        from wordsight.images.clips import Clip
 
         name, data = rng.choice(self.seeds)
         (folder / name).write_bytes(mutated(data, rng, rng.choice(self.seeds)[1]))

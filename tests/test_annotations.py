@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wordsight.annotations import mirrored, read_boxes
-from wordsight.box_metrics import box_accuracy, iou, max_box_acc, max_box_acc_v2, paired_iou
+from wordsight.datasets.annotations import mirrored, read_boxes
 from wordsight.errors import InvalidArgument
-from wordsight.images import decode
+from wordsight.images.decoding import decode
+from wordsight.metrics.boxes import box_accuracy, iou, max_box_acc, max_box_acc_v2, paired_iou
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_labels_that_lead_out_of_the_folder_are_not_read(name, folder, tmp_path_
 
 
 def test_too_many_brackets_cost_no_memory(folder, monkeypatch):
-    monkeypatch.setattr("wordsight.formats.base.MAX_NODES", 1000)
+    monkeypatch.setattr("wordsight.datasets.formats.base.MAX_NODES", 1000)
     (folder / "annotations.json").write_text('{"images": [' + "[]," * 1000 + "[]]}")
     with pytest.raises(InvalidArgument, match="more than 1,000 lists and objects"):
         read_boxes(folder / "annotations.json")
@@ -261,7 +261,7 @@ def test_pictures_that_labels_leave_out_are_told(tmp_path, shapes, cli_here):
 
 @pytest.mark.parametrize(("there", "read_as"), [("data.yaml annotations.csv", "yolo"), ("data.yaml metadata.jsonl", "yolo"), ("a.xml annotations.csv", "voc")])
 def test_a_folder_that_could_be_read_in_several_ways_is_read_in_one(there, read_as, tmp_path):
-    from wordsight.formats import choose_format
+    from wordsight.datasets.formats import choose_format
 
     for name in there.split():
         (tmp_path / name).write_text("<annotation/>" if name.endswith("xml") else "names: [a]")

@@ -7,11 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from wordsight.batches import Pictures, Sized, SizedBatches, augmentation, load_pictures  # noqa: E402
-from wordsight.checkpoints import SafeCheckpoints  # noqa: E402
-from wordsight.dataset import PictureFile, read_labelled  # noqa: E402
+from wordsight.backbones.preprocessing import Preprocessing  # noqa: E402
+from wordsight.datasets.files import PictureFile, read_labelled  # noqa: E402
 from wordsight.errors import InvalidModel  # noqa: E402
-from wordsight.preprocessing import Preprocessing  # noqa: E402
+from wordsight.training.batches import Pictures, Sized, SizedBatches, augmentation, load_pictures  # noqa: E402
+from wordsight.training.checkpoints import SafeCheckpoints  # noqa: E402
 
 SQUARE = Preprocessing((32, 32), (0.0,) * 3, (1.0,) * 3, "bilinear", "squash")
 SIZES = [(32, 32)] * 10 + [(32, 64)] * 5
@@ -62,7 +62,7 @@ def test_augmentation_leaves_the_global_generator_alone():
 def test_pictures_beyond_the_memory_are_decoded_anew(shapes, monkeypatch):
     files = read_labelled(shapes).pictures
     kept, _ = load_pictures(files, SQUARE)
-    monkeypatch.setattr("wordsight.batches.KEPT_BYTES", 5 * 32 * 32 * 3)
+    monkeypatch.setattr("wordsight.training.batches.KEPT_BYTES", 5 * 32 * 32 * 3)
     thin, bad = load_pictures(files, SQUARE)
     assert not bad and sum(item.pixels is not None for item in thin) == 5
     labels = np.zeros(len(files), int)

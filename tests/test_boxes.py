@@ -13,10 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import wordsight
-from wordsight.box_head import PLANES, BoxHead, centres
-from wordsight.box_metrics import iou, max_box_acc, max_box_acc_v2, paired_iou
-from wordsight.box_views import view
-from wordsight.preprocessing import Preprocessing
+from wordsight.backbones.preprocessing import Preprocessing
+from wordsight.heads.boxes import PLANES, BoxHead, centres
+from wordsight.metrics.boxes import iou, max_box_acc, max_box_acc_v2, paired_iou
+from wordsight.training.boxes.augment import view
 
 SMALL = Preprocessing((128, 128), (0.5,) * 3, (0.5,) * 3, "bilinear", "area")
 
@@ -59,8 +59,8 @@ def unseen(tmp_path_factory):
 @pytest.fixture(scope="module")
 def boxed(annotated, tmp_path_factory):
     """A model of classes and boxes, made by the command: its folder."""
-    from wordsight import box_training
-    from wordsight.cli import app
+    from wordsight.cli.main import app
+    from wordsight.training.boxes import fit as box_training
 
     path = tmp_path_factory.mktemp("boxed") / "model"
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def boxed(annotated, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """A box head that is trained too little to be right, where that is not the question."""
-    from wordsight import box_training
+    from wordsight.training.boxes import fit as box_training
 
     monkeypatch.setattr(box_training, "EPOCHS", 1)
     monkeypatch.setattr(box_training, "LEAST_STEPS", 5)
@@ -98,7 +98,7 @@ def test_views_move_the_box_along():
 
 def test_numpy_says_what_torch_says():
     torch = pytest.importorskip("torch")
-    from wordsight.box_training import _Network
+    from wordsight.training.boxes.fit import _Network
 
     torch.manual_seed(0)
     network = _Network(16).eval()
@@ -166,7 +166,7 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     assert before.box_head is None and saved.box_head is not None
     reasons = dict(saved.info["boxes"]["skipped"])
     assert len(reasons) == 3 and any("corners are swapped" in reason for reason in reasons.values()) and "line 24" in reasons
-    from wordsight.printing import print_training
+    from wordsight.cli.printing import print_training
 
     with pytest.raises(typer.Exit) as done:
         print_training(after, False)
@@ -200,7 +200,7 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
     assert set(plain.kinds) == {"predict", "heat map", "centre box", "median box"} and "flatters" in plain.median_of
     heat = plain.kinds["heat map"]
     assert heat.max_box_acc_v2 >= heat.box_accuracy.value and heat.mean_iou.low < heat.mean_iou.value < heat.mean_iou.high
-    from wordsight.printing import print_box_evaluation
+    from wordsight.cli.printing import print_box_evaluation
 
     with pytest.raises(typer.Exit) as ended:
         print_box_evaluation(plain, False)
@@ -238,8 +238,8 @@ def test_wrong_options_are_one_sentence(options, message, annotated, shapes_mode
 
 def test_real_boxes_from_heat_maps(data, tmp_path):
     """The one box that predict gives with no box in training: held to what was measured, with room for other machines."""
-    from wordsight.dataset import LabelledSet
-    from wordsight.training import train_labelled
+    from wordsight.datasets.files import LabelledSet
+    from wordsight.training.recipes import train_labelled
 
     known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
     model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), tmp_path / "model")

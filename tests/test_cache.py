@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from wordsight.cache import EmbeddingCache
+from wordsight.backbones.cache import EmbeddingCache
 
 
 def sha(i: int) -> bytes:
@@ -63,7 +63,7 @@ def test_two_processes_at_once(tmp_path):
 
 def test_kill_leaves_only_whole_entries(tmp_path):
     code = (
-        "import sys, itertools, numpy as np; from pathlib import Path; from wordsight.cache import EmbeddingCache\n"
+        "import sys, itertools, numpy as np; from pathlib import Path; from wordsight.backbones.cache import EmbeddingCache\n"
         "cache = EmbeddingCache(Path(sys.argv[1])); print('go', flush=True)\n"
         "for i in itertools.count():\n    cache.put(i.to_bytes(32, 'big'), 'k', np.full(1280, i, np.float32)); i % 7 or cache.flush()\n"
     )

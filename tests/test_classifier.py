@@ -14,8 +14,8 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape
+from wordsight.classification.predictions import FIELDS
 from wordsight.errors import InvalidArgument, InvalidModel, NotFound, UnreadableImage
-from wordsight.results import FIELDS
 
 
 def iou(a, b):
@@ -105,12 +105,12 @@ def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeyp
     def refuse(data):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("wordsight.embed.decode", refuse)
+    monkeypatch.setattr("wordsight.backbones.embedder.decode", refuse)
     wordsight.train(shapes, tmp_path / "m")
 
 
 def test_a_second_predict_decodes_only_what_it_draws(shapes_model, other_shapes, tmp_path, monkeypatch):
-    from wordsight import classifier
+    from wordsight.classification import classifier
 
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
     for i in range(3):  # nothing like a shape, so never accepted
@@ -129,9 +129,9 @@ def test_timm_loads_the_model_and_gives_the_same_logits(shapes_model, other_shap
     torch = pytest.importorskip("torch")
     import timm
 
-    from wordsight.dataset import find_pictures
-    from wordsight.embed import Embedder
-    from wordsight.images import decode, resize
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.datasets.files import find_pictures
+    from wordsight.images.decoding import decode, resize
 
     model = wordsight.load(shapes_model)
     network = timm.create_model(f"local-dir:{shapes_model}", pretrained=True).eval()
@@ -245,7 +245,7 @@ def test_a_model_loads_where_its_backbone_was_never_prepared(shapes_model, other
     expected = [p.record() for p in wordsight.load(shapes_model).predict(other_shapes)]
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("wordsight.model_folder.embedded_backbones", list)  # so the folder's own weights must do
+    monkeypatch.setattr("wordsight.classification.model_folder.embedded_backbones", list)  # so the folder's own weights must do
     again = [p.record() for p in wordsight.load(folder).predict(other_shapes)]
     assert [p["label"] for p in again] == [p["label"] for p in expected]
     assert all(abs(a["probability"] - b["probability"]) < 1e-4 for a, b in zip(again, expected, strict=True))
@@ -359,7 +359,7 @@ def test_pictures_named_alike_are_drawn_apart(shapes_model, other_shapes, tmp_pa
 
 
 def test_training_from_a_model_does_not_spoil_its_backbone(shapes, shapes_model, tmp_path, monkeypatch):
-    from wordsight.backbones import load_backbone
+    from wordsight.backbones.registry import load_backbone
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     wordsight.train(shapes, tmp_path / "m", backbone=f"local-dir:{shapes_model}")

@@ -17,10 +17,11 @@ from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageOps
 
 import wordsight
 from conftest import draw_shape, write_shapes
-from wordsight.checks import Material, run_checks
-from wordsight.head import second_opinion
-from wordsight.measures import Measures, measure, trim
-from wordsight.similar import groups, hash_pairs
+from wordsight.cleaning.checks import Material, run_checks
+from wordsight.heads.linear import second_opinion
+from wordsight.images.copies import groups, hash_pairs
+from wordsight.images.decoding import decode
+from wordsight.images.measures import Measures, measure, trim
 
 BEARS = {
     "teddys": [1, 4, 11, 14, 72, 78, 80, 113, 133, 134, 187, 129, 139, 140, 171, 190, 166, 193, 195],
@@ -123,8 +124,8 @@ def test_the_report_shows_a_sheet_a_reason(cleaned):
 
 def test_a_second_look_decodes_nothing(messy, tmp_path, monkeypatch):
     wordsight.clean(messy, tmp_path / "a")
-    monkeypatch.setattr("wordsight.cleaning.decode", lambda data: pytest.fail("decoded again") if len(data) != 2000 else wordsight.images.decode(data))
-    monkeypatch.setattr("wordsight.cleaning.contact_sheet", lambda *_: None)
+    monkeypatch.setattr("wordsight.cleaning.cleaner.decode", lambda data: pytest.fail("decoded again") if len(data) != 2000 else decode(data))
+    monkeypatch.setattr("wordsight.cleaning.cleaner.contact_sheet", lambda *_: None)
     wordsight.clean(messy, tmp_path / "b")
     assert (tmp_path / "a" / "findings.csv").read_bytes() == (tmp_path / "b" / "findings.csv").read_bytes()
 
@@ -176,7 +177,7 @@ def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_th
 
 @pytest.mark.parametrize("step", ["after the table", "after the first move", "before the moves"])
 def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch, step):
-    from wordsight import cleaning
+    from wordsight.cleaning import cleaner as cleaning
 
     root = shutil.copytree(messy, tmp_path / "set")
     (root / "metadata.csv").write_text("file_name,label\n" + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg"))))
@@ -307,7 +308,7 @@ def test_measures_survive_the_cache(tmp_path):
     image = cat()
     out = io.BytesIO()
     image.save(out, "PNG")
-    made = measure(wordsight.images.decode(out.getvalue()))
+    made = measure(decode(out.getvalue()))
     back = Measures.unpack(made.pack())
     assert all(np.array_equal(getattr(made, name), getattr(back, name)) for name in Measures.__dataclass_fields__)
     framed = ImageOps.expand(image, 30, "white")
@@ -349,8 +350,8 @@ def test_wrong_labels_are_found(data, name, recall, precision):
 
 
 def _embedded(folder):
-    from wordsight.dataset import read_labelled
-    from wordsight.training import Embedding
+    from wordsight.datasets.files import read_labelled
+    from wordsight.training.recipes import Embedding
 
     labelled = read_labelled(folder)
     how = Embedding()

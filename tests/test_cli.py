@@ -213,7 +213,7 @@ def test_demo_runs_with_sockets_blocked(cli, tmp_path):
 
 def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
     code = (
-        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom wordsight.cli import app\nfrom wordsight.console import _run\ncode = _run(app)\n"
+        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom wordsight.cli.main import app\nfrom wordsight.cli.console import _run\ncode = _run(app)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, code)"
     )
     command = [sys.executable, "-c", code, "predict", str(data / "odd_files"), "-m", str(shapes_model), "-o", str(tmp_path / "r"), "--json"]
@@ -247,7 +247,7 @@ def test_readme_first_screen_shows_both_commands():
 )
 def test_the_shell_completes_commands_options_and_choices(words, offered):
     environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_WORDSIGHT_COMPLETE": "complete_bash"}
-    code = "import sys; sys.argv = ['wordsight']; from wordsight.cli import app; app(prog_name='wordsight')"
+    code = "import sys; sys.argv = ['wordsight']; from wordsight.cli.main import app; app(prog_name='wordsight')"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert set(done.stdout.split()) == offered, done.stderr
 
@@ -255,7 +255,7 @@ def test_the_shell_completes_commands_options_and_choices(words, offered):
 def test_what_is_offered_is_what_help_names():
     from typer.main import get_command
 
-    from wordsight.cli import app
+    from wordsight.cli.main import app
 
     looked_at = 0
     for command in get_command(app).commands.values():
@@ -274,7 +274,7 @@ ENDING = ["engine", "dtype", "ray", "offline", "as_json", "help"]
 def test_options_that_commands_share_stand_in_one_order():
     from typer.main import get_command
 
-    from wordsight.cli import app
+    from wordsight.cli.main import app
 
     for name, command in get_command(app).commands.items():
         own = [p.name for p in command.get_params(command.make_context(name, [], resilient_parsing=True))]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from conftest import draw_shape, write_shapes
-from wordsight.dataset import find_pictures, read_labelled, select_classes
+from wordsight.datasets.files import find_pictures, read_labelled, select_classes
 from wordsight.errors import InvalidArgument, NotFound
 
 

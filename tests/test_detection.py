@@ -12,12 +12,12 @@ import wordsight
 from composer import annotated_objects, compose
 from conftest import draw_shape
 from wordsight import Windows
-from wordsight.annotations import Annotated, Box
-from wordsight.box_evaluation import average_precision
-from wordsight.box_metrics import iou
-from wordsight.dataset import PictureFile
+from wordsight.datasets.annotations import Annotated, Box
+from wordsight.datasets.files import PictureFile
 from wordsight.errors import InvalidArgument
-from wordsight.windows import Level, pyramid, representatives, shares, suppress, window_means
+from wordsight.evaluation.boxes import average_precision
+from wordsight.heatmaps.windows import Level, pyramid, representatives, shares, suppress, window_means
+from wordsight.metrics.boxes import iou
 
 
 def test_pyramid_covers_the_picture_to_its_edges():
@@ -119,10 +119,10 @@ def test_things_are_found_where_they_are(exact, yes_or_no, scene):
 
 
 def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
-    from wordsight.embed import Embedder
-    from wordsight.images import decode
-    from wordsight.scanning import _decide
-    from wordsight.views import look_through
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.detection.scanner import _decide
+    from wordsight.heatmaps.window_features import look_through
+    from wordsight.images.decoding import decode
 
     model = wordsight.load(yes_or_no)
     image = decode((scene[0] / "scene.png").read_bytes()).image
@@ -136,9 +136,9 @@ def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
 
 
 def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
-    from wordsight import views
-    from wordsight.embed import Embedder
-    from wordsight.images import decode
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.heatmaps import window_features as views
+    from wordsight.images.decoding import decode
 
     model = wordsight.load(yes_or_no)
     image = decode((scene[0] / "scene.png").read_bytes()).image
@@ -200,7 +200,7 @@ def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
 def test_interrupted_work_ends_the_work_within_it():
     import time
 
-    from wordsight.threads import parallel_map
+    from wordsight.core.threads import parallel_map
 
     done: list[int] = []
 
@@ -268,9 +268,9 @@ def test_average_precision_by_hand():
 
 def test_objects_on_streets(data, tmp_path):
     """Composed scenes: found where they were pasted, and well above windows left as they are."""
-    from wordsight.dataset import LabelledSet
-    from wordsight.images import decode
-    from wordsight.training import train_labelled
+    from wordsight.datasets.files import LabelledSet
+    from wordsight.images.decoding import decode
+    from wordsight.training.recipes import train_labelled
 
     known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
     model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), tmp_path / "model")

@@ -21,7 +21,7 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
-from wordsight import demo
+from wordsight.cli import demo
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -158,8 +158,8 @@ def _run_line(words: list[str], line: str) -> None:
 def _wordsight(arguments: list[str], line: str) -> None:
     from typer.main import get_command
 
-    from wordsight.cli import app
-    from wordsight.console import _run
+    from wordsight.cli.console import _run
+    from wordsight.cli.main import app
 
     command = get_command(app)
     if any(part in line for part in PARSED):
@@ -244,7 +244,7 @@ def _exists(arguments: list[str], where: str) -> None:
     from click.exceptions import UsageError
     from typer.main import get_command
 
-    from wordsight.cli import app
+    from wordsight.cli.main import app
 
     command = get_command(app)
     if arguments[0].startswith("-"):

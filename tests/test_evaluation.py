@@ -16,7 +16,7 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape, write_shapes
 from wordsight.errors import InvalidArgument, NotFound, OutputError
-from wordsight.metrics import clopper_pearson
+from wordsight.metrics.classification import clopper_pearson
 
 FIXED = {"report.html", "evaluation.json", "predictions.csv", "confusion_matrix.png", "reliability.png", "risk_coverage.png"}
 
@@ -216,7 +216,7 @@ def test_odd_names_pass_through(tmp_path, model):
 
 
 def test_many_classes_are_drawn(model, tmp_path):
-    from wordsight import plots
+    from wordsight.reports import figures as plots
 
     for classes in (45, 120):
         drawn = plots.png(plots.confusion_matrix(np.eye(classes, dtype=int), [f"class {k} of many" for k in range(classes)]))

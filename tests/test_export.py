@@ -15,12 +15,12 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
-from wordsight import exporting
-from wordsight.embed import Embedder, input_pixels, open_photo
+from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
 from wordsight.errors import InvalidArgument, WordsightError
-from wordsight.exporting import EXPORT_FORMATS, open_exported
-from wordsight.localize import class_heatmap
-from wordsight.quantization import Trial, compare, trial_pictures
+from wordsight.exports import model as exporting
+from wordsight.exports.model import EXPORT_FORMATS, open_exported
+from wordsight.exports.quantization import Trial, compare, trial_pictures
+from wordsight.heatmaps.one_pass import class_heatmap
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 PROGRAMS = dict(zip(("onnx", "openvino", "torch.export"), re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL), strict=True))
@@ -115,9 +115,9 @@ def small_model(name, boxes=False):
     """A classifier on a network of our own, with random weights."""
     import torch
 
-    from wordsight.backbones import keep_module, untrained_module
-    from wordsight.classifier import Classifier
-    from wordsight.head import LinearHead
+    from wordsight.backbones.registry import keep_module, untrained_module
+    from wordsight.classification.classifier import Classifier
+    from wordsight.heads.linear import LinearHead
 
     torch.manual_seed(0)
     module, preprocessing = untrained_module(name, 3)
@@ -126,7 +126,7 @@ def small_model(name, boxes=False):
     head = LinearHead(rng.standard_normal((3, backbone.num_features)).astype(np.float32), np.zeros(3, np.float32), 2.0)
     model = Classifier(["a", "b", "ç"], head, backbone)
     if boxes:
-        from wordsight.box_head import PLANES, BoxHead
+        from wordsight.heads.boxes import PLANES, BoxHead
 
         layers = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in
                   {"enter": (6, 5, 1, 1), "near": (6, 6, 3, 3), "far": (6, 6, 3, 3), "leave": (PLANES, 6, 1, 1)}.items()}  # fmt: skip
@@ -158,9 +158,9 @@ def test_strangers_are_the_same_for_torch(words, catch_all):
     """The whole sense of strangers, on embeddings that lie on both sides of every limit."""
     import torch
 
-    from wordsight.exported_network import ExportedNetwork
-    from wordsight.neighbourhood import fit_neighbourhood
-    from wordsight.words_head import Gate
+    from wordsight.exports.network import ExportedNetwork
+    from wordsight.heads.novelty import fit_neighbourhood
+    from wordsight.heads.zero_shot import Gate
 
     model = small_model("small_resnet")
     rng, width = np.random.default_rng(0), model.backbone.num_features
@@ -180,7 +180,7 @@ def test_strangers_are_the_same_for_torch(words, catch_all):
 
 @pytest.mark.parametrize("output", ["probabilities", "heatmap", "box"])
 def test_an_export_that_says_something_else_is_not_kept(output, tmp_path, monkeypatch):
-    from wordsight import exported_network
+    from wordsight.exports import network as exported_network
 
     right = exported_network.ExportedNetwork.forward
 

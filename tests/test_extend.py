@@ -18,9 +18,9 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
-from wordsight import checks
-from wordsight.formats import base as formats_base
-from wordsight.sources import base as sources_base
+from wordsight.cleaning import checks
+from wordsight.datasets.formats import base as formats_base
+from wordsight.gathering.sources import base as sources_base
 
 EXTENDING = Path(__file__).resolve().parents[1] / "docs" / "extending"
 
@@ -158,7 +158,7 @@ def test_the_command_line_knows_what_entry_points_name(kind, module, code, comma
     ("code", "told"),
     [
         ("import no_such_module_here", ["'broken', which adds to wordsight's checks", "uninstall 'own-checks'"]),
-        ("import wordsight\n@wordsight.register_check(1)\ndef blurry(m, t):\n    'x'\n", ["There is a check 'blurry' already, of 'wordsight.checks'"]),
+        ("import wordsight\n@wordsight.register_check(1)\ndef blurry(m, t):\n    'x'\n", ["There is a check 'blurry' already, of 'wordsight.cleaning.checks'"]),
         (
             "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    yield m.finding(0, 'other', 1)\n",
             ["'mine' of 'broken' gives the reason 'other'"],

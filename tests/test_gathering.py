@@ -19,11 +19,11 @@ from PIL import Image
 
 import wordsight
 from imitation import fault_of, picture
-from wordsight.credits import COLUMNS
-from wordsight.funnel import STAGES
-from wordsight.ledger import FILE
-from wordsight.plan import folder_name
-from wordsight.sources import Candidate, FakeSource, FetchError, Page
+from wordsight.gathering.credits import COLUMNS
+from wordsight.gathering.funnel import STAGES
+from wordsight.gathering.ledger import FILE
+from wordsight.gathering.request import folder_name
+from wordsight.gathering.sources import Candidate, FakeSource, FetchError, Page
 
 
 def pictures(label, numbers):

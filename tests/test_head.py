@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wordsight.errors import InvalidArgument
-from wordsight.head import LinearHead, fit_head, fit_temperature, log_loss, nearest_mean, softmax
+from wordsight.heads.linear import LinearHead, fit_head, fit_temperature, log_loss, nearest_mean, softmax
 
 
 def blobs(counts, width=64, spread=1.0, seed=0):
@@ -55,7 +55,7 @@ def test_fit_head_refuses_too_few(labels):
 
 def test_logistic_equals_scikit_learn():
     linear_model = pytest.importorskip("sklearn.linear_model")
-    from wordsight.head import _basis, _fit_logistic
+    from wordsight.heads.linear import _basis, _fit_logistic
 
     x, y = blobs((40, 60, 50), width=200, spread=3.0)
     z = (x - x.mean(axis=0)) @ _basis(x - x.mean(axis=0))
@@ -69,7 +69,7 @@ def test_logistic_equals_scikit_learn():
 
 def test_discriminant_equals_scikit_learn():
     discriminant = pytest.importorskip("sklearn.discriminant_analysis")
-    from wordsight.head import _fit_lda, _within_scatter
+    from wordsight.heads.linear import _fit_lda, _within_scatter
 
     x, y = blobs((50, 50, 50), width=20, spread=2.0)
     weight, bias = _fit_lda(_within_scatter(x.astype(float), y, 3), 0.5, 20)

@@ -9,8 +9,8 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape
 from wordsight import Closer, Looking
-from wordsight.box_metrics import iou
-from wordsight.gradients import open_gradcam
+from wordsight.heatmaps.gradients import open_gradcam
+from wordsight.metrics.boxes import iou
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_wrong_settings_are_one_sentence(looking, message, shapes_model, disc):
 
 
 def test_a_method_of_ones_own(shapes_model, disc):
-    from wordsight import gradients
+    from wordsight.heatmaps import gradients
 
     @wordsight.register_heatmap_method("norm")
     def norm(activations, gradients):
@@ -125,7 +125,7 @@ def test_layers_are_found_in_other_families(name, tmp_path, disc):
     """Random weights: where the network looks means nothing, that it tells places apart does."""
     import torch
 
-    from wordsight.backbones import keep_module, untrained_module
+    from wordsight.backbones.registry import keep_module, untrained_module
 
     torch.manual_seed(0)
     module, preprocessing = untrained_module(name, 5)
@@ -140,8 +140,8 @@ def test_layers_are_found_in_other_families(name, tmp_path, disc):
 
 
 def test_parts_of_a_feature_map_are_means_over_quarters(shapes_model, disc):
-    from wordsight.embed import Embedder, open_photo
-    from wordsight.quadrants import part_embeddings
+    from wordsight.backbones.embedder import Embedder, open_photo
+    from wordsight.heatmaps.grid import part_embeddings
 
     model = wordsight.load(shapes_model)
     embedder, photo = Embedder(model.backbone), open_photo(disc[0])
@@ -155,7 +155,7 @@ def test_parts_of_a_feature_map_are_means_over_quarters(shapes_model, disc):
 
 
 def test_no_base_height_makes_a_panorama_too_large():
-    from wordsight.quadrants import MOST_PIXELS, _input
+    from wordsight.heatmaps.grid import MOST_PIXELS, _input
 
     for size in ((128, 1280), (1280, 128), (1, 5000), (960, 1280)):
         height, width = _input(1280, size)
@@ -214,7 +214,7 @@ def test_wrong_options_are_one_sentence(options, message, shapes_model, other_sh
 @pytest.mark.parametrize(("value", "colour"), [(0.0, (48, 18, 59)), (0.5, (164, 252, 60)), (1.0, (122, 4, 3))])
 def test_heat_is_turbo_from_blue_to_red_at_four_tenths(value, colour):
     """Colours of A. Mikhailov's table, red first."""
-    from wordsight.overlay import superimpose
+    from wordsight.heatmaps.drawing import superimpose
 
     drawn = superimpose(Image.new("RGB", (64, 48)), np.full((6, 8), value, dtype=np.float32))
     assert drawn.shape == (48, 64, 3) and np.abs(drawn.astype(int) - 0.4 * np.array(colour)).max() <= 1

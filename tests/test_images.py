@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import pillow_reads
 from wordsight.errors import UnreadableImage
-from wordsight.images import MAX_LONGEST, decode, looks_like_picture, resize
+from wordsight.images.decoding import MAX_LONGEST, decode, looks_like_picture, resize
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -104,7 +104,7 @@ def test_resize_returns_the_size_asked_for():
 
 
 def test_decode_agrees_with_pillow_on_odd_files(data):
-    from wordsight.dataset import find_pictures
+    from wordsight.datasets.files import find_pictures
 
     verdict = {path.name: pillow_reads(path) for path in (data / "odd_files").iterdir()}
     assert sum(verdict.values()) > 150
@@ -130,7 +130,7 @@ def test_size_and_picture_agree_for_turned_files_of_every_kind(kind):
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
 def test_a_header_says_what_decoding_gives(kind, tmp_path):
-    from wordsight.images import header
+    from wordsight.images.decoding import header
 
     exif = Image.Exif()
     exif[0x0112] = 6

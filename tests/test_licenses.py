@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import wordsight
-from wordsight.licenses import CODES, COMMERCIAL, license_code, license_from_url, parse_filter
+from wordsight.datasets.licenses import CODES, COMMERCIAL, license_code, license_from_url, parse_filter
 
 
 @pytest.mark.parametrize(

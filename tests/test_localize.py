@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wordsight.boxes import mask_to_boxes, scale_box
-from wordsight.localize import class_heatmap, heatmap_box, upsample
+from wordsight.heatmaps.one_pass import class_heatmap, heatmap_box, upsample
+from wordsight.heatmaps.regions import mask_to_boxes, scale_box
 
 
 def test_mask_to_boxes_puts_the_heaviest_region_first():
@@ -41,10 +41,10 @@ def test_one_pass_heatmap_equals_autograd_gradcam(shapes_model, other_shapes):
     torch = pytest.importorskip("torch")
     import timm
 
-    from wordsight.classifier import load
-    from wordsight.dataset import find_pictures
-    from wordsight.embed import Embedder
-    from wordsight.images import decode, resize
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.classification.classifier import load
+    from wordsight.datasets.files import find_pictures
+    from wordsight.images.decoding import decode, resize
 
     model = load(shapes_model)
     network = timm.create_model(f"local-dir:{shapes_model}", pretrained=True).eval()

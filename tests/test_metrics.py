@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
-from wordsight import metrics
-from wordsight.metrics import Estimate, calibration, clopper_pearson, confusion, proportion, ranking, risk_coverage, thin
+from wordsight.metrics import classification as metrics
+from wordsight.metrics.classification import Estimate, calibration, clopper_pearson, confusion, proportion, ranking, risk_coverage, thin
 
 
 @pytest.mark.parametrize(("successes", "total"), [(0, 299), (299, 299), (1, 7), (63, 100), (0, 1), (1, 1)])

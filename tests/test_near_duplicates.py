@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from conftest import draw_shape
-from wordsight.images import decode
-from wordsight.near_duplicates import NearDuplicates, look
+from wordsight.images.decoding import decode
+from wordsight.images.fingerprints import NearDuplicates, look
 
 
 def compressed(image, quality=40):

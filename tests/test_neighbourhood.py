@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from test_head import blobs
-from wordsight.neighbourhood import fit_neighbourhood
+from wordsight.heads.novelty import fit_neighbourhood
 
 
 def test_neighbourhood_turns_away_strangers_and_few_of_its_own():

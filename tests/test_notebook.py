@@ -16,8 +16,9 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
-from wordsight.notebook import table, thumbnail
-from wordsight.progress import NotebookBar, or_notebook
+from wordsight.core.notebook import table
+from wordsight.core.progress import NotebookBar, or_notebook
+from wordsight.reports.notebook_gallery import thumbnail
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")

@@ -21,8 +21,8 @@ import pytest
 
 import wordsight
 from conftest import draw_shape, write_shapes
-from wordsight import page_guard
-from wordsight.page_guard import UPLOAD, Guard
+from wordsight.webapp import guard as page_guard
+from wordsight.webapp.guard import UPLOAD, Guard
 
 pytest.importorskip("gradio")
 NEVER = """
@@ -46,7 +46,7 @@ def free_port() -> int:
 def served(*arguments, **environment):
     """Run the command in its own process, which may connect to nobody but itself; yields its address."""
     port = free_port()
-    code = NEVER + "import sys\nfrom wordsight.cli import main\nsys.argv[0] = 'wordsight'\nmain()"
+    code = NEVER + "import sys\nfrom wordsight.cli.main import main\nsys.argv[0] = 'wordsight'\nmain()"
     command = [sys.executable, "-c", code, "app", "--port", str(port), *map(str, arguments)]
     env = {**os.environ, "CI": "", **environment}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
@@ -75,7 +75,7 @@ def served(*arguments, **environment):
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A home of its own, with the backbone prepared."""
-    from wordsight.backbones import load_backbone
+    from wordsight.backbones.registry import load_backbone
 
     load_backbone()
     folder = tmp_path_factory.mktemp("page-home")
@@ -376,20 +376,20 @@ def test_a_token_that_can_not_be_typed_is_refused(cli):
 def test_names_that_are_no_text_can_be_reviewed_and_compared(shapes_model, tmp_path, monkeypatch):
     import orjson
 
-    from wordsight import page_review
-    from wordsight.page_parts import readable
-    from wordsight.review import Doubt
+    from wordsight.webapp import tab_review as page_review
+    from wordsight.webapp.parts import readable
+    from wordsight.webapp.review import Doubt
 
     doubt = Doubt("dog/wr\udcff\udcfeong.jpg", "suspicious", "d\udcff", "cat", None, "duplicate: \udcff")
     orjson.dumps([page_review._described(doubt, ("d\udcff", None), 0, 1), readable(doubt.file_name)])
 
 
 def test_models_are_chosen_by_name_and_never_overwritten(home, shapes_model, shapes, other_shapes, tmp_path, monkeypatch):
-    from wordsight import workshop as module
-    from wordsight.workshop import Workshop
+    from wordsight.webapp import workspace as module
+    from wordsight.webapp.workspace import Workshop
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("wordsight.workshop.OPEN_MODELS", 1)
+    monkeypatch.setattr("wordsight.webapp.workspace.OPEN_MODELS", 1)
     shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
     shop = Workshop(shapes_model)
     dropped = {kind: sorted((other_shapes / kind).iterdir()) for kind in ("disc", "square")}
@@ -417,7 +417,7 @@ def test_models_are_chosen_by_name_and_never_overwritten(home, shapes_model, sha
 
 
 def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_path, monkeypatch):
-    from wordsight.workshop import Workshop
+    from wordsight.webapp.workspace import Workshop
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
@@ -434,7 +434,7 @@ def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_
 def test_only_what_was_uploaded_reaches_the_model(tmp_path, monkeypatch):
     import gradio as gr
 
-    from wordsight.page_parts import uploaded
+    from wordsight.webapp.parts import uploaded
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     assert uploaded([str(tmp_path / "uploads" / "a.jpg")]) and uploaded(None) == []
@@ -444,7 +444,7 @@ def test_only_what_was_uploaded_reaches_the_model(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_page_left_goes_with_the_next(tmp_path, monkeypatch):
-    from wordsight.page_server import uploads_folder
+    from wordsight.webapp.server import uploads_folder
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path))
     left = tmp_path / "cache" / "uploads" / "dead"

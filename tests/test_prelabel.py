@@ -15,10 +15,10 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape
-from wordsight.annotations import read_labels
+from wordsight.core.result_folder import note_photos
+from wordsight.datasets.annotations import read_labels
+from wordsight.datasets.formats import list_formats
 from wordsight.errors import InvalidArgument, NotFound
-from wordsight.formats import list_formats
-from wordsight.tables import note_photos
 
 KEYS = [one.key for one in list_formats()]
 SIZES = [(240, 320), (320, 240), (101, 97)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wordsight.errors import InvalidArgument
-from wordsight.promise import HeldOut, binomial_tail, check_precision, critical_sizes, keep_promise
+from wordsight.heads.guarantee import HeldOut, binomial_tail, check_precision, critical_sizes, keep_promise
 
 
 def held_out(scores, right, strangers=None):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import wordsight
-from wordsight.queries import MAX_TEXTS, search_texts, unrelated_texts
-from wordsight.vocabulary import resolve, senses
+from wordsight.gathering.queries import MAX_TEXTS, search_texts, unrelated_texts
+from wordsight.words.vocabulary import resolve, senses
 
 
 def test_search_texts_begin_with_the_word_then_synonyms_then_kinds():

@@ -12,9 +12,9 @@ from PIL import Image
 
 import wordsight
 from test_runtime import random_backbone
-from wordsight.backbones import imagenet_classes, load_backbone
+from wordsight.backbones.registry import imagenet_classes, load_backbone
 from wordsight.errors import InvalidArgument, UnknownWord
-from wordsight.known_classes import known_classes
+from wordsight.recognition.imagenet_classes import known_classes
 
 skimage_data = pytest.importorskip("skimage.data")
 # Of the photos named by their class in the street folder.

@@ -12,10 +12,10 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape, serious, write_shapes
-from wordsight.gallery import A_PAGE, Card, Gallery
-from wordsight.report import Link, Outcomes, Report, Section, check_report_target, fate, render, write_report
-from wordsight.results import Prediction
-from wordsight.results_report import prediction_card
+from wordsight.classification.predictions import Prediction
+from wordsight.classification.report import prediction_card
+from wordsight.reports.gallery import A_PAGE, Card, Gallery
+from wordsight.reports.page import Link, Outcomes, Report, Section, check_report_target, fate, render, write_report
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape, write_shapes
-from wordsight.dataset import read_labelled
-from wordsight.review import REVIEW, ReviewBook, find_doubts
+from wordsight.datasets.files import read_labelled
+from wordsight.webapp.review import REVIEW, ReviewBook, find_doubts
 
 
 def rows(root) -> dict[str, dict]:
@@ -120,7 +120,7 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wordsight.home.os.replace", full)
+    monkeypatch.setattr("wordsight.core.home.os.replace", full)
     with pytest.raises(wordsight.OutputError, match="No space left"):
         book.decide("disc/001.jpg", "changed", "square")
     monkeypatch.undo()
@@ -129,7 +129,7 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
     book.undo(first)
     first = book.decide("disc/000.jpg", "rejected")
     before = (labelled / "metadata.csv").read_bytes()
-    monkeypatch.setattr("wordsight.home.os.replace", full)
+    monkeypatch.setattr("wordsight.core.home.os.replace", full)
     with pytest.raises(wordsight.OutputError, match="No space left"):
         book.undo(first)
     monkeypatch.undo()

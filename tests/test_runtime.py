@@ -14,12 +14,12 @@ import pytest
 
 import wordsight
 from conftest import draw_shape, write_shapes
-from wordsight.backbones import build_module, embedded_backbones, find_prepared, list_backbones, load_backbone
-from wordsight.dataset import find_pictures
-from wordsight.embed import Embedder
+from wordsight.backbones.embedder import Embedder
+from wordsight.backbones.preprocessing import Preprocessing
+from wordsight.backbones.registry import build_module, embedded_backbones, find_prepared, list_backbones, load_backbone
+from wordsight.backbones.runtime import TorchRuntime, open_runtime
+from wordsight.datasets.files import find_pictures
 from wordsight.errors import BackboneUnavailable, InvalidArgument
-from wordsight.preprocessing import Preprocessing
-from wordsight.runtime import TorchRuntime, open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_engines_agree(backbone, pixels):
 def test_fixed_padding_changes_no_value(backbone, size):
     import torch
 
-    from wordsight.fixed_padding import with_fixed_padding
+    from wordsight.backbones.fixed_padding import with_fixed_padding
 
     given = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     plain, fixed = build_module(backbone), with_fixed_padding(build_module(backbone), backbone.preprocessing)
@@ -60,7 +60,7 @@ def test_fixed_padding_changes_no_value(backbone, size):
 def test_a_network_of_a_size_that_strides_do_not_divide_keeps_its_padding(backbone):
     import torch
 
-    from wordsight.fixed_padding import with_fixed_padding
+    from wordsight.backbones.fixed_padding import with_fixed_padding
 
     odd = replace(backbone.preprocessing, image_size=(300, 300), fit="squash")
     given = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,7 @@ def test_a_network_that_loses_borders_keeps_its_padding(name, backbone):
     import timm
     from torch import nn
 
-    from wordsight.fixed_padding import with_fixed_padding
+    from wordsight.backbones.fixed_padding import with_fixed_padding
 
     module = nn.Sequential(*list(timm.create_model(name, pretrained=False).children())[:3])
     kinds = [type(layer).__name__ for layer in with_fixed_padding(module, backbone.preprocessing).modules()]
@@ -163,8 +163,8 @@ def test_any_timm_network_trains_saves_loads_predicts_and_shows_where(name, tmp_
 
 
 def test_gradients_agree_with_the_one_pass_heat_map(shapes_model, backbone, pixels):
-    from wordsight.gradients import GradCam
-    from wordsight.localize import class_heatmap
+    from wordsight.heatmaps.gradients import GradCam
+    from wordsight.heatmaps.one_pass import class_heatmap
 
     weight = wordsight.load(shapes_model).head.weight[0]
     one_pass = class_heatmap(open_runtime(backbone).encode(pixels, feature_map=True).feature_map, weight)
@@ -172,7 +172,7 @@ def test_gradients_agree_with_the_one_pass_heat_map(shapes_model, backbone, pixe
 
 
 def test_default_recognises_imagenet_photos(data, tmp_path):
-    from wordsight.vocabulary import imagenet_synsets
+    from wordsight.words.vocabulary import imagenet_synsets
 
     embedder = Embedder(load_backbone())
     files = find_pictures([data / "imagenet_sample"]).pictures
@@ -199,7 +199,7 @@ def test_training_and_predicting_need_no_torch(shapes, other_shapes, tmp_path, b
 
 def test_openvino_is_imported_without_its_telemetry():
     code = (
-        "import sys; from wordsight.runtime import import_openvino; import_openvino()\n"
+        "import sys; from wordsight.backbones.runtime import import_openvino; import_openvino()\n"
         "print([m for m in sys.modules if 'telemetry' in m and 'stub' not in m and not m.startswith('openvino.tools')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -13,10 +13,10 @@ import pytest
 
 import wordsight
 from conftest import write_shapes
-from wordsight import shards
+from wordsight.datasets.remote import Place
+from wordsight.distributed import shards
+from wordsight.distributed.shards import Job, begin, do_shard, part_counts, read_parts, total, work_of
 from wordsight.errors import InvalidArgument, NotFound, OutputError, WordsightError
-from wordsight.places import Place
-from wordsight.shards import Job, begin, do_shard, part_counts, read_parts, total, work_of
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
@@ -220,7 +220,7 @@ def _kill_a_worker(parent: int) -> int | None:
 
 
 COMMAND_CODE = """
-from wordsight.cli import main
+from wordsight.cli.main import main
 sys.argv = ["wordsight", "predict", sys.argv[1], "-m", sys.argv[2], "-o", sys.argv[3], "-t", "0.9", "--ray", "local", "--json"]
 main()
 """

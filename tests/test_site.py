@@ -143,7 +143,7 @@ def test_the_python_reference_has_every_public_name_once(site):
 def test_the_command_reference_has_every_command_and_option(site):
     import typer
 
-    from wordsight.cli import app
+    from wordsight.cli.main import app
 
     text = (site / "reference/commands/index.html").read_text(encoding="utf-8")
     sections = dict(re.findall(r'<h2 id="([\w-]+)">(.*?)(?=<h2|</article>)', text, re.DOTALL))
@@ -159,28 +159,6 @@ def test_the_command_reference_has_every_command_and_option(site):
 def test_the_architecture_is_drawn_from_the_sources_as_they_are():
     drawing = module_of("draw_architecture")
     assert drawing.TARGET.read_text(encoding="utf-8") == drawing.draw(), "Draw it anew: python scripts/draw_architecture.py"
-
-
-def test_every_module_lies_in_exactly_one_box(monkeypatch):
-    drawing = module_of("draw_architecture")
-    drawing.check_boxes()
-    first = drawing.BOXES[0]
-    for names in (first.names.removeprefix("__main__ "), f"{first.names} no_such_module", f"{first.names} {drawing.BOXES[1].modules[0]}"):
-        monkeypatch.setattr(first, "names", names)
-        with pytest.raises(SystemExit, match="exactly one box"):
-            drawing.check_boxes()
-
-
-def test_drawn_arrows_are_the_imports_and_no_others():
-    drawing = module_of("draw_architecture")
-    boxes = {module: number for number, box in enumerate(drawing.BOXES) for module in box.modules}
-    imports = {(boxes[module], boxes[name]) for module in boxes for name in drawing.imports_of(module)}
-    arrows = set(drawing.arrows())
-    assert arrows <= imports
-    reached = set(arrows)
-    while more := {(a, d) for a, b in reached for c, d in reached if b == c} - reached:
-        reached |= more
-    assert {(a, b) for a, b in imports if a != b} <= reached
 
 
 def test_the_table_of_extras_is_that_of_the_package():

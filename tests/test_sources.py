@@ -15,11 +15,11 @@ import pytest
 
 import wordsight
 from imitation import picture
-from wordsight.licenses import CODES, UNKNOWN, parse_filter
-from wordsight.sources import Candidate, FakeSource, Page, Query, Source, Web, list_sources, open_source, register_source
-from wordsight.sources.commons import plain_text
-from wordsight.sources.openverse import Openverse, _wait_s
-from wordsight.sources.web import site
+from wordsight.datasets.licenses import CODES, UNKNOWN, parse_filter
+from wordsight.gathering.sources import Candidate, FakeSource, Page, Query, Source, Web, list_sources, open_source, register_source
+from wordsight.gathering.sources.commons import plain_text
+from wordsight.gathering.sources.openverse import Openverse, _wait_s
+from wordsight.gathering.sources.web import site
 
 
 def ask(source, text="cat", cursor=None, label=None, license="any", min_size=224):
@@ -54,7 +54,7 @@ def searching(monkeypatch):
             return [item, {"title": "no address"}] if page < 3 else []
 
     monkeypatch.setitem(sys.modules, "ddgs", types.SimpleNamespace(DDGS=DDGS))
-    monkeypatch.setattr("wordsight.sources.web_search._addresses_from_bing", lambda text: [] if text == "xyzzyq" else ["https://example.org/a.jpg"])
+    monkeypatch.setattr("wordsight.gathering.sources.web_search._addresses_from_bing", lambda text: [] if text == "xyzzyq" else ["https://example.org/a.jpg"])
     return asked
 
 
@@ -337,7 +337,7 @@ def test_a_source_of_ones_own_comes_by_entry_point(tmp_path):
 
 
 def test_register_source_makes_it_known(monkeypatch):
-    from wordsight.sources import base
+    from wordsight.gathering.sources import base
 
     monkeypatch.setattr(base, "_registry", dict(base._registry))
 

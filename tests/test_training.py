@@ -79,7 +79,7 @@ def test_finetuned_models_load_predict_and_show_where(finetuned, tilts, fresh_ho
 
 
 def test_an_epochs_weights_are_kept_on_request(finetuned):
-    from wordsight.checkpoints import SafeCheckpoints
+    from wordsight.training.checkpoints import SafeCheckpoints
 
     folder = finetuned[1].with_name("m-training")
     assert sorted(p.name for p in folder.glob("*.ckpt")) == ["epoch-001.ckpt", "epoch-002.ckpt", "epoch-003.ckpt"]
@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_sentence(size, shapes, tmp_path, cli):
 
 @pytest.mark.parametrize(("network", "parameters"), [("brick_cnn", 622_753), ("cifar_cnn", 122_570)])
 def test_classic_networks_have_the_original_number_of_parameters(network, parameters):
-    from wordsight import networks
+    from wordsight.backbones import small_networks as networks
 
     assert sum(p.numel() for p in getattr(networks, network)().parameters()) == parameters
 
@@ -302,7 +302,7 @@ def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
 
 
 def test_layers_are_listed_and_drawn(finetuned, tmp_path, monkeypatch):
-    from wordsight import plots
+    from wordsight.reports import figures as plots
 
     drawn = []
     original = plots.network

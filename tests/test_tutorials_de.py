@@ -191,7 +191,7 @@ def names_in_the_code() -> set[str]:
     """Return names, fields and parameters of the public interface, commands and their options, and what columns and files are called."""
     import typer
 
-    from wordsight.cli import app
+    from wordsight.cli.main import app
 
     found = set(wordsight.__all__)
     for name in wordsight.__all__:

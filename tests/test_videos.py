@@ -22,9 +22,9 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape
-from wordsight.clips import Clip, ClipWriter, Frame
 from wordsight.errors import InvalidArgument, UnreadableVideo
-from wordsight.video_record import Segment
+from wordsight.images.clips import Clip, ClipWriter, Frame
+from wordsight.videos.recorder import Segment
 
 FPS = 10.0
 SIZE = (240, 320)
@@ -430,7 +430,7 @@ def test_damage_in_the_middle_costs_only_itself(tmp_path):
 
 
 def test_stretches_last_until_the_next_frame():
-    from wordsight.video_record import FrameSeen, Video
+    from wordsight.videos.recorder import FrameSeen, Video
 
     seen = Video(["cat"], 0.5, 10.0)
     for number, (time_s, label) in enumerate([(0.0, "cat"), (0.7, "cat"), (2.0, None), (3.0, "cat"), (3.5, "cat")]):
@@ -471,7 +471,7 @@ def test_names_that_hide_or_are_too_long(clip, tmp_path):
 
 
 def test_memory_is_bounded_by_frames_under_way(monkeypatch, clip):
-    from wordsight import videos
+    from wordsight.videos import labelling as videos
 
     made = []
     original = videos.parallel_map

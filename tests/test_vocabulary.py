@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from wordsight.errors import UnknownWord
-from wordsight.vocabulary import close_words, explain, imagenet_synsets, resolve, senses
+from wordsight.words.vocabulary import close_words, explain, imagenet_synsets, resolve, senses
 
 
 def test_table_holds_all_of_imagenet_in_order():

@@ -11,8 +11,8 @@ import httpcore
 import httpx
 import pytest
 
-from wordsight.sources.transport import FetchError, GuardedTransport, is_public
-from wordsight.sources.web import Web, retry_after_s, site, user_agent
+from wordsight.gathering.sources.transport import FetchError, GuardedTransport, is_public
+from wordsight.gathering.sources.web import Web, retry_after_s, site, user_agent
 
 
 def fetch(url, path, allowed=()):
@@ -77,7 +77,7 @@ def test_a_name_that_points_inward_is_refused_after_resolution(imitation, tmp_pa
     async def rebound(host, port, **options):
         return [(2, 1, 6, "", ("127.0.0.1", port))]
 
-    monkeypatch.setattr("wordsight.sources.web.anyio.getaddrinfo", rebound)
+    monkeypatch.setattr("wordsight.gathering.sources.web.anyio.getaddrinfo", rebound)
     with pytest.raises(FetchError, match=r"private address: pictures.example.org"):
         fetch(f"http://pictures.example.org:{port}/pictures/cat/0.jpg", tmp_path / "x")
     assert not service.log.read_text()
@@ -93,7 +93,7 @@ def test_the_address_that_was_looked_at_is_the_one_connected_to(tmp_path, monkey
         connected.append(host)
         raise httpcore.ConnectError("not here")
 
-    monkeypatch.setattr("wordsight.sources.web.anyio.getaddrinfo", changing)
+    monkeypatch.setattr("wordsight.gathering.sources.web.anyio.getaddrinfo", changing)
     monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect)
     with pytest.raises(FetchError, match="private address"):  # the second try resolves anew, and is refused
         fetch("http://rebinding.example.org/a.jpg", tmp_path / "x")
@@ -182,7 +182,7 @@ def test_retry_after_is_obeyed(tmp_path):
 
 
 def test_requests_at_once_are_bounded_for_each_site_and_in_all(tmp_path):
-    from wordsight.sources.web import AT_ONCE_PER_SITE
+    from wordsight.gathering.sources.web import AT_ONCE_PER_SITE
 
     site = Site((200, {}))
     assert fetch_many([site], 60, tmp_path) == [] and len(site.asked) == 60 and 1 < site.most <= AT_ONCE_PER_SITE == 8

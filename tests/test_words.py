@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import wordsight
-from wordsight.backbones import load_backbone
-from wordsight.dataset import find_pictures
-from wordsight.embed import Embedder
-from wordsight.vocabulary import resolve
-from wordsight.words_head import Gate, fit_words_head
+from wordsight.backbones.embedder import Embedder
+from wordsight.backbones.registry import load_backbone
+from wordsight.datasets.files import find_pictures
+from wordsight.heads.zero_shot import Gate, fit_words_head
+from wordsight.words.vocabulary import resolve
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import turns
 
 
 def ours():
-    from wordsight.backbones import load_backbone
-    from wordsight.cleaning import gather_material
-    from wordsight.dataset import read_labelled
-    from wordsight.embed import Embedder
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.backbones.registry import load_backbone
+    from wordsight.cleaning.cleaner import gather_material
+    from wordsight.datasets.files import read_labelled
 
     embedder = Embedder(load_backbone())
     embedder.runtime  # noqa: B018  # opened before the clock starts, as the others import before it

@@ -8,10 +8,10 @@ import threading
 
 import turns
 
-from wordsight.dataset import find_pictures
-from wordsight.images import decode, resize
-from wordsight.runtime import cores, import_openvino
-from wordsight.threads import parallel_map
+from wordsight.backbones.runtime import cores, import_openvino
+from wordsight.core.threads import parallel_map
+from wordsight.datasets.files import find_pictures
+from wordsight.images.decoding import decode, resize
 
 network, photos, length = sys.argv[1], sys.argv[2], int(sys.argv[3])
 options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": str(cores()), "INFERENCE_NUM_THREADS": str(cores())}

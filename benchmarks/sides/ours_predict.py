@@ -11,7 +11,7 @@ import time
 import turns
 
 import wordsight
-from wordsight.cache import EmbeddingCache
+from wordsight.backbones.cache import EmbeddingCache
 
 model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
 model.neighbourhood = None  # a stranger would get no heat map, and the others here draw one of every photo

@@ -17,15 +17,15 @@ import turns
 from threadpoolctl import threadpool_limits
 
 import wordsight
-from wordsight import classifier
-from wordsight.cache import EmbeddingCache
-from wordsight.dataset import find_pictures
-from wordsight.embed import Embedder, input_pixels, read
-from wordsight.images import decode
-from wordsight.results import Counts, ResultsWriter
-from wordsight.results_report import ResultsReport
-from wordsight.runtime import Encoding, callers, cores, import_openvino
-from wordsight.threads import parallel_map
+from wordsight.backbones.cache import EmbeddingCache
+from wordsight.backbones.embedder import Embedder, input_pixels, read
+from wordsight.backbones.runtime import Encoding, callers, cores, import_openvino
+from wordsight.classification import classifier
+from wordsight.classification.predictions import Counts, ResultsWriter
+from wordsight.classification.report import ResultsReport
+from wordsight.core.threads import parallel_map
+from wordsight.datasets.files import find_pictures
+from wordsight.images.decoding import decode
 
 model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
 files = find_pictures([photos]).pictures

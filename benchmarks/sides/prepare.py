@@ -3,7 +3,7 @@
 import turns
 
 import wordsight
-from wordsight.embed import Embedder
+from wordsight.backbones.embedder import Embedder
 
 backbone = wordsight.load_backbone()
 embedder = Embedder(backbone)

@@ -9,13 +9,13 @@ import torch
 import turns
 
 import wordsight
-from wordsight.backbones import build_module, untrained_module
-from wordsight.cache import EmbeddingCache
-from wordsight.dataset import find_pictures
-from wordsight.embed import input_pixels, read
-from wordsight.images import decode
-from wordsight.runtime import GPU_CALLERS, TorchRuntime, cores, torch_device
-from wordsight.threads import parallel_map
+from wordsight.backbones.cache import EmbeddingCache
+from wordsight.backbones.embedder import input_pixels, read
+from wordsight.backbones.registry import build_module, untrained_module
+from wordsight.backbones.runtime import GPU_CALLERS, TorchRuntime, cores, torch_device
+from wordsight.core.threads import parallel_map
+from wordsight.datasets.files import find_pictures
+from wordsight.images.decoding import decode
 
 model_path, photos, train, tuned = sys.argv[1:]
 device, batch = torch_device(), 64

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import wordsight
-from wordsight.formats import Format, Mark
+from wordsight.datasets.formats import Format, Mark
 
 FILE = "boxes.lines"
 

@@ -13,88 +13,88 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BackboneUnavailable": "errors",
-    "Box": "annotations",
-    "BoxEvaluation": "box_evaluation",
-    "BoxSet": "annotations",
-    "Candidate": "sources",
-    "Classifier": "classifier",
-    "Cleaning": "cleaning",
-    "Closer": "quadrants",
-    "Counts": "results",
-    "Detected": "detecting",
-    "Detection": "detecting",
-    "Detections": "detecting",
-    "EmbeddingCache": "cache",
-    "Evaluation": "evaluation",
-    "ExportedModel": "exporting",
-    "Extraction": "extraction",
-    "FakeSource": "sources",
-    "Finding": "checks",
-    "Gathered": "funnel",
-    "Heatmap": "heatmaps",
+    "Box": "datasets.annotations",
+    "BoxEvaluation": "evaluation.boxes",
+    "BoxSet": "datasets.annotations",
+    "Candidate": "gathering.sources",
+    "Classifier": "classification.classifier",
+    "Cleaning": "cleaning.cleaner",
+    "Closer": "heatmaps.grid",
+    "Counts": "classification.predictions",
+    "Detected": "detection.detector",
+    "Detection": "detection.detector",
+    "Detections": "detection.detector",
+    "EmbeddingCache": "backbones.cache",
+    "Evaluation": "evaluation.classification",
+    "ExportedModel": "exports.model",
+    "Extraction": "videos.frames",
+    "FakeSource": "gathering.sources",
+    "Finding": "cleaning.checks",
+    "Gathered": "gathering.funnel",
+    "Heatmap": "heatmaps.heatmap",
     "InvalidArgument": "errors",
     "InvalidModel": "errors",
-    "Looking": "heatmaps",
-    "Material": "checks",
+    "Looking": "heatmaps.heatmap",
+    "Material": "cleaning.checks",
     "NotFound": "errors",
     "NothingGathered": "errors",
     "OutputError": "errors",
-    "Page": "sources",
-    "Part": "results",
-    "Prediction": "results",
-    "Prelabels": "prelabelling",
-    "Promise": "promise",
-    "Query": "sources",
-    "Recognition": "recognition",
-    "Recognitions": "recognition",
-    "Results": "results",
-    "Sense": "vocabulary",
-    "Sharded": "parallel",
-    "Source": "sources",
+    "Page": "gathering.sources",
+    "Part": "classification.predictions",
+    "Prediction": "classification.predictions",
+    "Prelabels": "exports.labels",
+    "Promise": "heads.guarantee",
+    "Query": "gathering.sources",
+    "Recognition": "recognition.photos",
+    "Recognitions": "recognition.photos",
+    "Results": "classification.predictions",
+    "Sense": "words.vocabulary",
+    "Sharded": "distributed.ray",
+    "Source": "gathering.sources",
     "SourceUnavailable": "errors",
-    "Tuning": "tuning",
+    "Tuning": "training.settings",
     "UnknownWord": "errors",
     "UnreadableImage": "errors",
     "UnreadableVideo": "errors",
-    "Video": "video_record",
-    "Windows": "detecting",
+    "Video": "videos.recorder",
+    "Windows": "detection.detector",
     "WordsightError": "errors",
-    "app": "page_server",
-    "clean": "cleaning",
-    "clean_dataset": "parallel",
-    "convert": "conversion",
-    "detect": "detecting",
-    "draw_network": "drawing",
-    "embed_dataset": "parallel",
-    "evaluate": "evaluation",
-    "evaluate_boxes": "box_evaluation",
-    "export": "exporting",
-    "extract": "extraction",
-    "gather": "gathering",
-    "heatmap": "looking",
-    "list_backbones": "backbones",
-    "list_checks": "checks",
-    "list_heatmap_methods": "gradients",
-    "list_models": "training",
-    "list_sources": "sources",
-    "load": "classifier",
-    "load_backbone": "backbones",
-    "predict_dataset": "parallel",
-    "prelabel": "prelabelling",
-    "read_boxes": "annotations",
-    "read_labels": "annotations",
-    "recognize": "recognition",
-    "register_check": "checks",
-    "register_format": "formats",
-    "register_heatmap_method": "gradients",
-    "register_source": "sources",
-    "resolve": "vocabulary",
-    "run": "routes",
-    "senses": "vocabulary",
-    "split": "splitting",
-    "train": "training",
-    "undo": "cleaning",
-    "video": "videos",
+    "app": "webapp.server",
+    "clean": "cleaning.cleaner",
+    "clean_dataset": "distributed.ray",
+    "convert": "datasets.conversion",
+    "detect": "detection.detector",
+    "draw_network": "training.network_summary",
+    "embed_dataset": "distributed.ray",
+    "evaluate": "evaluation.classification",
+    "evaluate_boxes": "evaluation.boxes",
+    "export": "exports.model",
+    "extract": "videos.frames",
+    "gather": "gathering.collector",
+    "heatmap": "recognition.class_heatmap",
+    "list_backbones": "backbones.registry",
+    "list_checks": "cleaning.checks",
+    "list_heatmap_methods": "heatmaps.gradients",
+    "list_models": "training.recipes",
+    "list_sources": "gathering.sources",
+    "load": "classification.classifier",
+    "load_backbone": "backbones.registry",
+    "predict_dataset": "distributed.ray",
+    "prelabel": "exports.labels",
+    "read_boxes": "datasets.annotations",
+    "read_labels": "datasets.annotations",
+    "recognize": "recognition.photos",
+    "register_check": "cleaning.checks",
+    "register_format": "datasets.formats",
+    "register_heatmap_method": "heatmaps.gradients",
+    "register_source": "gathering.sources",
+    "resolve": "words.vocabulary",
+    "run": "pipeline",
+    "senses": "words.vocabulary",
+    "split": "cleaning.splitting",
+    "train": "training.recipes",
+    "undo": "cleaning.cleaner",
+    "video": "videos.labelling",
 }
 
 __all__ = [
@@ -198,16 +198,18 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .annotations import Box, BoxSet, read_boxes, read_labels
-    from .backbones import list_backbones, load_backbone
-    from .box_evaluation import BoxEvaluation, evaluate_boxes
-    from .cache import EmbeddingCache
-    from .checks import Finding, Material, list_checks, register_check
-    from .classifier import Classifier, load
-    from .cleaning import Cleaning, clean, undo
-    from .conversion import convert
-    from .detecting import Detected, Detection, Detections, Windows, detect
-    from .drawing import draw_network
+    from .backbones.cache import EmbeddingCache
+    from .backbones.registry import list_backbones, load_backbone
+    from .classification.classifier import Classifier, load
+    from .classification.predictions import Counts, Part, Prediction, Results
+    from .cleaning.checks import Finding, Material, list_checks, register_check
+    from .cleaning.cleaner import Cleaning, clean, undo
+    from .cleaning.splitting import split
+    from .datasets.annotations import Box, BoxSet, read_boxes, read_labels
+    from .datasets.conversion import convert
+    from .datasets.formats import register_format
+    from .detection.detector import Detected, Detection, Detections, Windows, detect
+    from .distributed.ray import Sharded, clean_dataset, embed_dataset, predict_dataset
     from .errors import (
         BackboneUnavailable,
         InvalidArgument,
@@ -221,27 +223,25 @@ if TYPE_CHECKING:
         UnreadableVideo,
         WordsightError,
     )
-    from .evaluation import Evaluation, evaluate
-    from .exporting import ExportedModel, export
-    from .extraction import Extraction, extract
-    from .formats import register_format
-    from .funnel import Gathered
-    from .gathering import gather
-    from .gradients import list_heatmap_methods, register_heatmap_method
-    from .heatmaps import Heatmap, Looking
-    from .looking import heatmap
-    from .page_server import app
-    from .parallel import Sharded, clean_dataset, embed_dataset, predict_dataset
-    from .prelabelling import Prelabels, prelabel
-    from .promise import Promise
-    from .quadrants import Closer
-    from .recognition import Recognition, Recognitions, recognize
-    from .results import Counts, Part, Prediction, Results
-    from .routes import run
-    from .sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
-    from .splitting import split
-    from .training import list_models, train
-    from .tuning import Tuning
-    from .video_record import Video
-    from .videos import video
-    from .vocabulary import Sense, resolve, senses
+    from .evaluation.boxes import BoxEvaluation, evaluate_boxes
+    from .evaluation.classification import Evaluation, evaluate
+    from .exports.labels import Prelabels, prelabel
+    from .exports.model import ExportedModel, export
+    from .gathering.collector import gather
+    from .gathering.funnel import Gathered
+    from .gathering.sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
+    from .heads.guarantee import Promise
+    from .heatmaps.gradients import list_heatmap_methods, register_heatmap_method
+    from .heatmaps.grid import Closer
+    from .heatmaps.heatmap import Heatmap, Looking
+    from .pipeline import run
+    from .recognition.class_heatmap import heatmap
+    from .recognition.photos import Recognition, Recognitions, recognize
+    from .training.network_summary import draw_network
+    from .training.recipes import list_models, train
+    from .training.settings import Tuning
+    from .videos.frames import Extraction, extract
+    from .videos.labelling import video
+    from .videos.recorder import Video
+    from .webapp.server import app
+    from .words.vocabulary import Sense, resolve, senses

@@ -1,0 +1,1 @@
+"""Networks: weights, preprocessing, engines, embeddings and their cache. The only importer of timm."""

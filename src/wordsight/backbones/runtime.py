@@ -1,0 +1,306 @@
+"""Run a backbone: pixels in, embedding and feature map out, from one pass.
+
+Two engines behind one interface: OpenVINO on a CPU, torch on a GPU (or by choice). Both may be called from many
+threads at once. Nothing here knows of classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..core.home import writing
+from ..errors import InvalidArgument
+from .registry import Backbone, build_module
+
+ENGINES = ("auto", "openvino", "torch")
+DTYPES = ("f32", "bf16")
+GPU_CALLERS = 64
+_open: dict[tuple[str, str, str], Runtime] = {}
+_opening = threading.Lock()
+_share: int | None = None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What one pass gives.
+
+    Attributes:
+        embedding: (C,) float32.
+        feature_map: (C, h, w) float32, or None where it was not asked for or the backbone has none.
+    """
+
+    embedding: np.ndarray
+    feature_map: np.ndarray | None
+
+
+class Runtime(Protocol):
+    """An engine with a backbone loaded.
+
+    Attributes:
+        engine: "openvino" or "torch".
+        dtype: "f32" or "bf16", the type it computes in.
+    """
+
+    engine: str
+    dtype: str
+
+    def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
+        """Encode one picture (height, width, 3) uint8, RGB, already of the preprocessing's input size."""
+
+
+def share_cores(count: int) -> None:
+    """Let this process use so many cores from now on, whichever they are, because others like it use the rest."""
+    global _share
+    _share = count
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if _share is not None:
+        return _share
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -> Runtime:
+    """Load a backbone into an engine; it stays open for further calls of this process.
+
+    Args:
+        backbone: what to run.
+        engine: "openvino", "torch", or "auto": torch where a GPU is found, else OpenVINO.
+        dtype: "f32", or "bf16": faster where the machine has it, embeddings differ by about 1 %.
+
+    Raises:
+        InvalidArgument: no such engine or dtype.
+    """
+    if dtype not in DTYPES:
+        raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(DTYPES)}.")
+    chosen = choose_engine(engine)
+    key = (backbone.key, chosen, dtype)
+    with _opening:
+        if key not in _open:
+            _open[key] = (TorchRuntime if chosen == "torch" else OpenVinoRuntime)(backbone, dtype)
+        return _open[key]
+
+
+def choose_engine(engine: str = "auto") -> str:
+    """Return "openvino" or "torch": what was asked for, or what suits this machine.
+
+    Raises:
+        InvalidArgument: no such engine.
+    """
+    if engine not in ENGINES:
+        raise InvalidArgument(f"Unknown engine '{engine}'. Choose one of: {', '.join(ENGINES)}.")
+    if engine == "auto":
+        return "torch" if gpu_likely() and torch_device() != "cpu" else "openvino"
+    return engine
+
+
+def callers(engine: str) -> int:
+    """Return how many threads should call `encode` at once to keep an engine ("openvino" or "torch") busy."""
+    return GPU_CALLERS if engine == "torch" and torch_device() != "cpu" else cores() + 1
+
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keep what is imported meanwhile from OpenVINO's telemetry, which would look up an analytics host."""
+    blocked = "openvino_telemetry" not in sys.modules
+    if blocked:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it now fails, and a stub is used
+    try:
+        yield
+    finally:
+        if blocked:
+            del sys.modules["openvino_telemetry"]
+
+
+def import_openvino():
+    """Import OpenVINO without its telemetry."""
+    with without_telemetry():
+        import openvino
+        import openvino.tools.ovc
+
+        return openvino
+
+
+class OpenVinoRuntime:
+    """OpenVINO on the CPU: one stream a core, so that pictures of any size run side by side."""
+
+    engine = "openvino"
+
+    def __init__(self, backbone: Backbone, dtype: str = "f32") -> None:
+        convert(backbone)
+        ov = import_openvino()
+        network = _network_file(backbone)
+        self.dtype = dtype
+        streams = cores()
+        core = ov.Core()
+        options = {
+            "CACHE_DIR": str(backbone.folder / "compiled"),
+            "INFERENCE_PRECISION_HINT": dtype,
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(streams),
+        }
+        if _share is not None:  # else every process would hold its threads to the first cores
+            options["ENABLE_CPU_PINNING"] = "NO"
+        try:
+            model = core.compile_model(network, "CPU", options)
+        except RuntimeError:  # a cache that can't be read or written: compile without it
+            options.pop("CACHE_DIR")
+            model = core.compile_model(network, "CPU", options)
+        self._has_map = len(model.outputs) == 2
+        self._requests: queue.SimpleQueue = queue.SimpleQueue()
+        for _ in range(streams):
+            self._requests.put(model.create_infer_request())
+        # The first touch of a tensor's data initialises something in OpenVINO's bindings that two threads must not
+        # enter at once: they would wait for each other for ever. So it happens here, before any other thread calls.
+        height, width = backbone.preprocessing.image_size if backbone.preprocessing.fit == "squash" else (64, 64)
+        self.encode(np.zeros((height, width, 3), dtype=np.uint8), feature_map=True)
+
+    def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
+        """See `Runtime.encode`."""
+        request = self._requests.get()
+        try:
+            request.infer({0: pixels[None]})
+            embedding = request.get_output_tensor(0).data[0].astype(np.float32)
+            maps = request.get_output_tensor(1).data[0].astype(np.float32) if feature_map and self._has_map else None
+        finally:
+            self._requests.put(request)
+        return Encoding(embedding, maps)
+
+
+class TorchRuntime:
+    """torch on CUDA, MPS or the CPU: callers' pictures of one size are gathered into batches."""
+
+    engine = "torch"
+
+    def __init__(self, backbone: Backbone, dtype: str = "f32", device: str | None = None) -> None:
+        import torch
+
+        self.dtype = dtype
+        self.device = device or torch_device()
+        self._batch = GPU_CALLERS
+        self._torch = torch
+        self._module = one_pass_module(backbone).to(self.device, memory_format=torch.channels_last)
+        self._waiting: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True, name="wordsight-torch").start()
+
+    def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
+        """See `Runtime.encode`."""
+        answer: Future[Encoding] = Future()
+        self._waiting.put((pixels, feature_map, answer))
+        return answer.result()
+
+    def _work(self) -> None:
+        held: list = []
+        while True:
+            if not held:
+                held.append(self._waiting.get())
+            with contextlib.suppress(queue.Empty):
+                while len(held) < self._batch:
+                    held.append(self._waiting.get_nowait())
+            shape = held[0][0].shape
+            batch = [item for item in held if item[0].shape == shape]
+            held = [item for item in held if item[0].shape != shape]
+            try:
+                self._run(batch)
+            except Exception as error:  # handed to the callers, who are waiting
+                for _, _, answer in batch:
+                    answer.set_exception(error)
+
+    def _run(self, batch: list) -> None:
+        torch = self._torch
+        pixels = torch.from_numpy(np.stack([item[0] for item in batch])).to(self.device)
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "bf16"):
+            outputs = self._module(pixels)
+        embeddings = outputs[0].float().cpu().numpy()
+        any_map = len(outputs) == 2 and any(item[1] for item in batch)
+        maps = outputs[1].float().cpu().numpy() if any_map else None
+        for i, (_, wants_map, answer) in enumerate(batch):
+            answer.set_result(Encoding(embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None))
+
+
+def pixels_to_input(pixels, backbone: Backbone):
+    """Return pixels (n, height, width, 3) uint8 as the network's input (n, 3, height, width), scaled as it was trained with."""
+    import torch
+
+    mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) * 255.0 for values in (backbone.preprocessing.mean, backbone.preprocessing.std))
+    return (pixels.permute(0, 3, 1, 2).float() - mean) / std  # (n, h, w, 3) -> (n, 3, h, w)
+
+
+def one_pass_module(backbone: Backbone):
+    """Return a torch module: (n, height, width, 3) uint8 -> embedding (n, C) [, feature map (n, C, h, w)].
+
+    The feature map is there where the embedding is its spatial mean.
+    """
+    import torch
+
+    from .fixed_padding import with_fixed_padding
+
+    class OnePass(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
+
+        def forward(self, pixels):
+            features = self.network.forward_features(pixels_to_input(pixels, backbone))  # type: ignore[operator]  # timm's networks have it
+            embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
+            return (embedding, features) if backbone.pooled else (embedding,)
+
+    return OnePass().eval()
+
+
+def _network_file(backbone: Backbone) -> Path:
+    return backbone.folder / "network.xml"
+
+
+def convert(backbone: Backbone) -> None:
+    """Convert the torch module to OpenVINO's files, if that was not done before. Call it before starting threads."""
+    network = _network_file(backbone)
+    if network.is_file():
+        return
+    import warnings
+
+    import torch
+
+    ov = import_openvino()
+    height, width = backbone.preprocessing.image_size
+    sides = (height, width) if backbone.preprocessing.fit == "squash" else (-1, -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose
+        example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+        converted = ov.convert_model(one_pass_module(backbone), example_input=example, input=[ov.PartialShape([-1, *sides, 3])])
+    with writing(network):
+        building = network.parent / f".converting-{os.getpid()}"
+        building.mkdir(exist_ok=True)
+        try:
+            ov.save_model(converted, building / "network.xml", compress_to_fp16=False)
+            os.replace(building / "network.bin", network.with_suffix(".bin"))
+            os.replace(building / "network.xml", network)  # last: its presence says that both are whole
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def gpu_likely() -> bool:
+    """Guess without importing torch, which takes seconds, whether there may be a GPU."""
+    return os.path.exists("/dev/nvidia0") or shutil.which("nvidia-smi") is not None or sys.platform == "darwin"
+
+
+def torch_device() -> str:
+    """Return "cuda", "mps" or "cpu": the best that torch has here."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""The classifier: decide, predict, save, load."""

@@ -1,0 +1,311 @@
+"""What a prediction is, and the folder of results: tables, linked originals, heat maps and masks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..core.home import write_atomic, writing
+from ..core.notebook import block, frame, line, table
+from ..core.result_folder import TableWriter, safe_name
+from ..datasets.files import RESULT_FOLDERS, PictureFile
+from ..errors import NotFound
+from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
+from ..heatmaps.one_pass import MASK_THRESHOLD
+from ..reports.notebook_gallery import gallery
+
+if TYPE_CHECKING:
+    import pandas
+
+
+FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
+PART_FIELDS = ("file_name", "part", "x_min", "y_min", "x_max", "y_max", "label", "top_label", "probability", "answers")
+MARKER = ".wordsight-results"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of a picture shows.
+
+    Attributes:
+        xyxy: where the part lies, in pixels of the upright original.
+        label: class name, or None where the part is rejected.
+        top_label: the best guess, whether accepted or not.
+        probability: calibrated probability of `top_label`, 0–1.
+        stranger: whether it was rejected because it resembles nothing the model learned from.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    label: str | None
+    top_label: str
+    probability: float
+    stranger: bool
+
+
+@dataclass
+class Prediction:
+    """What one picture shows.
+
+    Attributes:
+        file_name: path relative to the folder given.
+        label: class name, or None where the picture is rejected or unreadable.
+        top_label: the best guess, whether accepted or not; None where unreadable.
+        probability: calibrated probability of `top_label`, 0–1.
+        probabilities: the same for every class.
+        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the upright original, or None.
+        heatmap: path of the superimposed heat map, relative to the results folder, or None.
+        mask: path of the segmentation mask, likewise.
+        error: None, or why the file could not be read.
+        stranger: whether it was rejected because it lies outside what the model learned from.
+        map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
+        parts: what parts of the picture show, where they were looked at; in parts.csv.
+        part: `xyxy` of the part whose answer this is, or None where it is the whole picture's.
+    """
+
+    file_name: str
+    label: str | None = None
+    top_label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    box_xyxy: list[float] | None = None
+    heatmap: str | None = None
+    mask: str | None = None
+    error: str | None = None
+    stranger: bool = False
+    map: np.ndarray | None = None
+    parts: list[Part] = field(default_factory=list)
+    part: tuple[float, float, float, float] | None = None
+
+    def record(self) -> dict:
+        """Return the fields of `predictions.jsonl`, in order."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+
+@dataclass
+class Counts:
+    """How many pictures fared how.
+
+    Attributes:
+        accepted: by class name.
+        unsure: rejected because the probability is below the threshold.
+        strangers: rejected because they resemble nothing the model learned from.
+        unreadable: (file name, reason) of each.
+        skipped: names of files that are no pictures.
+    """
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    unsure: int = 0
+    strangers: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one prediction."""
+        if prediction.error is not None:
+            self.unreadable.append((prediction.file_name, prediction.error))
+        elif prediction.label is not None:
+            self.accepted[prediction.label] += 1
+        elif prediction.stranger:
+            self.strangers += 1
+        else:
+            self.unsure += 1
+
+    @property
+    def rejected(self) -> int:
+        """Pictures that were read but got no label."""
+        return self.unsure + self.strangers
+
+    @property
+    def total(self) -> int:
+        """Pictures in all, unreadable ones included."""
+        return sum(self.accepted.values()) + self.rejected + len(self.unreadable)
+
+
+@dataclass
+class Results:
+    """The outcome of predicting many pictures.
+
+    Attributes:
+        class_names: in the model's order.
+        threshold: probability from which a label is given; infinite where none is.
+        counts: how many fared how.
+        output: folder of the results, or None.
+        copied_bytes: what the originals take there: 0 where they are linked, None where none are there.
+        note: what stands behind the threshold where it keeps a promise, or why none can; else None.
+    """
+
+    class_names: list[str]
+    threshold: float
+    counts: Counts
+    output: Path | None = None
+    copied_bytes: int | None = None
+    _kept: list[Prediction] = field(default_factory=list)
+    note: str | None = None
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """Every prediction, in order of file name; read back from disk where they were written there."""
+        return list(self)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        if self.output is None:
+            yield from self._kept
+            return
+        path = self.output / "predictions.jsonl"
+        if not path.is_file():
+            raise NotFound(f"The results in '{self.output}' are no longer there. Predict again, or without an output, which keeps them in memory.")
+        with open(path, encoding="utf-8") as lines:
+            for line in lines:
+                yield Prediction(**json.loads(line))
+
+    def __len__(self) -> int:
+        return self.counts.total
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with the columns of predictions.csv, a row a picture."""
+        return frame((prediction.record() for prediction in self), FIELDS)
+
+    def _repr_html_(self) -> str:
+        accepted = [[name, count] for name, count in self.counts.accepted.items()]
+        rest = [
+            ["rejected: not sure enough", self.counts.unsure],
+            ["rejected: resembles none of them", self.counts.strangers],
+            ["unreadable", len(self.counts.unreadable)],
+        ]
+        drawn = self.copied_bytes is not None and self.output is not None and (self.output / "predictions.jsonl").is_file()
+        shown = ((f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap) for p in self if self.output and p.heatmap) if drawn else ()
+        where = f"All of them: {self.output / 'report.html'}" if drawn and self.output else ""
+        title = f"{self.counts.total:,} photos"
+        return block(title, table(["label", "photos"], [*accepted, *rest], len(accepted) + 3), gallery(shown), line(self.note), line(where))
+
+
+class ResultsWriter:
+    """Writes a results folder. Tables appear under their names only when the run is complete.
+
+    Args:
+        output: the folder; made if need be. What an earlier run wrote there is replaced, other files are left alone.
+        class_names: names that become folders.
+        pictures: whether to write originals, heat maps and masks, or tables only.
+        parts: whether parts of pictures are looked at, which get a table of their own.
+        photos: folders, files and globs that are looked through.
+    """
+
+    def __init__(self, output: Path, class_names: list[str], pictures: bool = True, parts: bool = False, photos: Iterable[str | os.PathLike] = ()) -> None:
+        self.output, self.pictures = output, pictures
+        self._folders = _folder_names(class_names)
+        self._copied: list[int] = []
+        self._tables = TableWriter(output, "predictions", FIELDS, RESULT_FOLDERS if pictures else (), MARKER, _drawn, photos)
+        self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
+
+    def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int], mask_threshold: float = MASK_THRESHOLD) -> None:
+        """Write one accepted picture's original, heat map and mask, and note their paths. Safe from many threads.
+
+        Args:
+            prediction: with `label` and `map`; `heatmap` and `mask` are set.
+            file: the original.
+            image: upright RGB, possibly reduced.
+            size: (height, width) of the upright original.
+            mask_threshold: of the map's peak, from which the mask is cut.
+        """
+        if not self.pictures or prediction.label is None or prediction.map is None:
+            return
+        folder = self._folders[prediction.label]
+        name = safe_name(prediction.file_name)
+        original = f"images/{folder}/{name}"
+        heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
+        mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
+        self._tables.write(heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size)))
+        self._tables.write(mask, segmentation(prediction.map, size, mask_threshold))
+        self._copied.append(self._tables.link(original, file.path))
+        prediction.heatmap, prediction.mask = heatmap, mask
+
+    @property
+    def copied_bytes(self) -> int | None:
+        """What the originals take: 0 where they are linked, None where none are written."""
+        return sum(self._copied) if self.pictures else None
+
+    def add(self, prediction: Prediction) -> None:
+        """Write one row to both tables."""
+        record = prediction.record()
+        self._tables.add(record, [list(record.values())])
+        if self._parts is not None:
+            for number, part in enumerate(prediction.parts, start=1):
+                answers = "true" if prediction.part == part.xyxy else "false"
+                self._parts.append([prediction.file_name, number, *part.xyxy, part.label or "", part.top_label, round(part.probability, 6), answers])
+
+    def finish(self, counts: Counts) -> None:
+        """Put the tables in place and remove what an earlier run drew and this one did not."""
+        self._tables.finish()
+        skipped = [["file_name"], *[[name] for name in counts.skipped]] if counts.skipped else None
+        with writing(self.output):
+            for name, rows in (("skipped.csv", skipped), ("parts.csv", self._parts)):
+                if rows is not None:
+                    text = io.StringIO()
+                    csv.writer(text).writerows(rows)
+                    write_atomic(self.output / name, text.getvalue().encode("utf-8", "surrogateescape"))
+                elif _begins(self.output / name, "file_name" if name == "skipped.csv" else ",".join(PART_FIELDS)):  # an earlier run's, not a user's own
+                    (self.output / name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Drop what is unfinished, and let others write here; an earlier run's tables stay as they were."""
+        self._tables.close()
+
+
+def _begins(path: Path, line: str) -> bool:
+    """Tell whether a file's first line is this one."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline(len(line) + 2).strip() == line
+    except OSError:
+        return False
+
+
+def _folder_names(class_names: list[str]) -> dict[str, str]:
+    """Return a folder name for each class that stays inside the results folder and is unique."""
+    folders: dict[str, str] = {}
+    for name in class_names:
+        folder = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
+        folder = folder if len(os.fsencode(folder)) <= 200 else hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        while folder in folders.values():
+            folder += "_"
+        folders[name] = folder
+    return folders
+
+
+def _drawn(row: dict) -> list[str]:
+    """Return the paths, relative to the results folder, of what was drawn of a row of predictions.jsonl."""
+    if not (row.get("heatmap") and row.get("mask")):
+        return []
+    folder = row["heatmap"].split("/")[1]
+    return [row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"]
+
+
+def summary(results: Results) -> dict:
+    """Return the counts as one JSON-ready object."""
+    counts = asdict(results.counts)
+    return {
+        "classes": results.class_names,
+        "threshold": results.threshold if math.isfinite(results.threshold) else None,
+        "note": results.note,
+        "total": results.counts.total,
+        "accepted": {name: results.counts.accepted[name] for name in results.class_names},
+        "rejected": results.counts.rejected,
+        "rejected_unsure": counts["unsure"],
+        "rejected_strangers": counts["strangers"],
+        "unreadable": [{"file_name": name, "error": reason} for name, reason in results.counts.unreadable],
+        "skipped": results.counts.skipped,
+        "copied_bytes": results.copied_bytes,
+        "output": None if results.output is None else str(results.output),
+    }

@@ -1,0 +1,1 @@
+"""What should not be in a data set, and how to split it."""

@@ -1,0 +1,110 @@
+"""Divide a data set into train, val and test, so that no copy of what is learned is tested."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+
+import numpy as np
+
+from ..backbones.embedder import Embedder
+from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
+from ..core.home import atomic_text, writing
+from ..core.progress import Progress, or_notebook
+from ..datasets.files import data_root, read_labelled
+from ..errors import InvalidArgument
+from ..images.copies import groups
+from .checks import Material
+from .cleaner import gather_material
+
+SPLITS = ("train", "val", "test")
+
+
+def split(
+    data: str | os.PathLike,
+    val: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    backbone: str = DEFAULT_BACKBONE,
+    engine: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, dict[str, int]]:
+    """Divide a data set, and note it in the column `split` of its metadata.csv, which is made where there is none.
+
+    Every class is divided in the same proportions. Copies, also cropped or mirrored ones and those in another class, go to
+    the same side, so that what is tested was not learned. Pictures that can't be read get no split.
+
+    Args:
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        val: share for validation, 0–1.
+        test: share for testing, 0–1; the rest is for training.
+        seed: same seed and pictures, same split.
+        backbone: whose embeddings find copies.
+        engine: "auto", "openvino" or "torch".
+        progress: called with (done, total, "pictures").
+
+    Returns:
+        split -> class name -> pictures.
+
+    Raises:
+        NotFound, InvalidArgument: there is no such data set, or the shares leave nothing to train on.
+        OutputError: metadata.csv can't be written.
+    """
+    progress = or_notebook(progress)
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise InvalidArgument(f"The shares for val and test must be 0 to 1 and leave some for training, got {val} and {test}.")
+    labelled = read_labelled(data, min_classes=1)
+    material = gather_material(labelled, 1, Embedder(load_backbone(backbone), engine), progress)
+    assigned = _assign(material, val, test, seed)
+    root = data_root(data)
+    with writing(root):
+        _note(root, {material.pictures[i].name: (material.pictures[i].label or "", name) for i, name in assigned.items()})
+    counts: dict[str, dict[str, int]] = {name: dict.fromkeys(labelled.class_names, 0) for name in SPLITS}
+    for i, name in assigned.items():
+        counts[name][str(material.pictures[i].label)] += 1
+    return counts
+
+
+def _assign(material: Material, val: float, test: float, seed: int) -> dict[int, str]:
+    """Return the split of every readable picture."""
+    good = material.good.tolist()
+    pairs = np.array(list(material.copies) or np.empty((0, 2)), dtype=int).reshape(-1, 2)
+    same: dict[str, int] = {}
+    equal = [(same.setdefault(str(material.shas[i]), i), i) for i in good]
+    pairs = np.concatenate([pairs, np.array([pair for pair in equal if pair[0] != pair[1]], dtype=int).reshape(-1, 2)])
+    together = groups(len(material.pictures), pairs)
+    grouped = {i for group in together for i in group}
+    units = sorted([*together, *([i] for i in good if i not in grouped)])
+    rng = np.random.default_rng(seed)
+    wanted = {name: Counter(material.labels[good].tolist()) for name in ("test", "val")}
+    for name, share in (("test", test), ("val", val)):
+        wanted[name] = Counter({label: round(count * share) for label, count in wanted[name].items()})
+    assigned: dict[int, str] = {}
+    for position in rng.permutation(len(units)):
+        unit = units[position]
+        need = Counter(material.labels[unit].tolist())
+        name = next((name for name in ("test", "val") if all(wanted[name][label] >= count for label, count in need.items())), "train")
+        if name != "train":
+            wanted[name] -= need
+        assigned.update(dict.fromkeys(unit, name))
+    return assigned
+
+
+def _note(root, splits: dict[str, tuple[str, str]]) -> None:
+    """Write the column `split` into metadata.csv, leaving everything else as it is."""
+    table = root / "metadata.csv"
+    columns, rows = ["file_name", "label"], []
+    if table.is_file():
+        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            columns, rows = list(reader.fieldnames or []), list(reader)
+        if "file_name" not in columns:
+            raise InvalidArgument(f"'{table}' has no column file_name, so the split can't be noted in it. Move it away, or add the column.")
+    listed = {row["file_name"] for row in rows}
+    rows += [{"file_name": name, "label": label} for name, (label, _) in sorted(splits.items()) if name not in listed]
+    columns += [name for name in ("label", "split") if name not in columns]
+    with atomic_text(table) as text:
+        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({**row, "split": splits.get(row["file_name"], ("", ""))[1]} for row in rows)

@@ -1,0 +1,99 @@
+"""What surrounds a command: its messages, its exit code, quiet native libraries. Knows no command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+
+import typer
+
+from ..errors import NothingGathered, WordsightError
+from .printing import say
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run the command line and exit with the documented code: 0, 1, 2 or 130."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # started without one
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    log = logging.getLogger("wordsight")
+    log.setLevel(logging.INFO)
+    sayer = _Sayer()
+    log.addHandler(sayer)
+    with _quiet_native_libraries():
+        code = _run(app)
+        if code == 130 and not sayer.interrupted:
+            say("Interrupted. What was computed is kept: the same command goes on from there.")
+    sys.exit(code)
+
+
+def _run(app: typer.Typer) -> int:
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except typer.Exit as stop:
+        return stop.exit_code
+    except WordsightError as error:
+        say(f"Error: {error}")
+        return 1 if isinstance(error, NothingGathered) else 2
+    except BrokenPipeError:  # the reader of our output, such as `head`, is gone
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(str(error), file=sys.stderr)
+            return 2
+        if isinstance(error, OSError):  # such as a full disk behind our standard output
+            say(f"Error: {error.strerror or error}.")
+            return 2
+        if hasattr(error, "format_message"):  # click's own: a wrong option or argument
+            command = getattr(getattr(error, "ctx", None), "command_path", None) or "wordsight"
+            say(f"Error: {error.format_message().rstrip('.')}. See '{command} --help'.")
+            return 2
+        raise
+
+
+class _Sayer(logging.Handler):
+    """Prints what the library logs, such as that a first use takes longer.
+
+    Attributes:
+        interrupted: whether work that Ctrl-C ended has said what becomes of it.
+    """
+
+    interrupted = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.interrupted |= getattr(record, "interrupted", False)
+        say(record.getMessage())
+
+
+@contextlib.contextmanager
+def _quiet_native_libraries():
+    """Let only Python write to standard error: image libraries complain there of every broken file, in their own words."""
+    try:
+        own = os.dup(2)
+    except OSError:  # started without a standard error
+        yield
+        return
+    before = sys.stderr
+    with open(os.devnull, "wb") as nowhere, open(own, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream:
+        sys.stderr = stream
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            stream.flush()
+            os.dup2(own, 2)
+            sys.stderr = before
+
+
+def go_offline(offline: bool) -> None:
+    """Forbid every network access of this process, if asked to."""
+    if offline:
+        os.environ["WORDSIGHT_OFFLINE"] = "1"

@@ -1,0 +1,135 @@
+"""The commands that tell and show: words, models, doctor, cache, demo."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..core.progress import show_progress
+from .options import Json
+from .printing import print_results, print_senses, print_table, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands, in this order."""
+    app.command("words")(words_command)
+    app.command("models")(models_command)
+    app.command("doctor")(doctor_command)
+    app.command("cache")(cache_command)
+    app.command("demo")(demo_command)
+
+
+def words_command(
+    word: Annotated[str, typer.Argument(help="A word, such as cat, vehicle or crane#bird.")],
+    as_json: Json = False,
+) -> None:
+    """Show what the backbone knows under a word.
+
+    \b
+    Examples:
+      wordsight words dog
+      wordsight words crane                               several meanings, and how to choose
+    """
+    from ..words.vocabulary import explain
+
+    report = explain(word)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_senses(report)
+    if not any(sense["chosen"] for sense in report["senses"]):
+        print(f"Note: {report['message']}", file=sys.stderr)
+
+
+def models_command(as_json: Json = False) -> None:
+    """List the models made on this machine and the embedded backbones.
+
+    \b
+    Examples:
+      wordsight models
+      wordsight models --json
+    """
+    from ..backbones.registry import embedded_backbones
+    from ..training.recipes import list_models
+
+    models = [{"path": str(path), "classes": names, "supervision": supervision} for path, names, supervision in list_models()]
+    if as_json:
+        print(json.dumps({"models": models, "backbones": embedded_backbones()}))
+        return
+    rows = [[", ".join(names), supervision, str(path)] for path, names, supervision in list_models()]
+    print_table(["classes", "learned from", "folder"], rows, "No model yet. Make one with 'wordsight train DATA -o MODEL'.")
+    print(f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is downloaded when first used.")
+
+
+def doctor_command(as_json: Json = False) -> None:
+    """Say what is installed, which engine runs, how fast this machine is, and what is kept where. Exit code 1 where something is broken.
+
+    \b
+    Examples:
+      wordsight doctor
+      wordsight doctor --json                             to put into a report of a fault
+    """
+    from .doctor import examine
+
+    report = examine()
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print_table(["", ""], list(_rows(report)), "")
+    raise typer.Exit(1 if report["problems"] else 0)
+
+
+def _rows(report: dict) -> Iterator[list[str]]:
+    """Yield a row for each thing said: one for plain values, one for each part of those that have parts."""
+    for key, value in report.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict):
+            yield from ([f"{name}: {part}", str(said)] for part, said in value.items())
+        else:
+            yield from ([name, str(said)] for said in (value or ["none"] if isinstance(value, list) else [value]))
+
+
+def cache_command(
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all embeddings; they are computed again when needed.")] = False,
+) -> None:
+    """Show or clear the embeddings kept on this machine.
+
+    \b
+    Examples:
+      wordsight cache
+      wordsight cache --clear
+    """
+    from ..backbones.cache import EmbeddingCache
+
+    cache = EmbeddingCache()
+    if clear:
+        print(f"Cleared {cache.clear()} embeddings.")
+    else:
+        print(f"{len(cache)} embeddings in {cache.path}. Clear them with 'wordsight cache --clear'.")
+    cache.close()
+
+
+def demo_command(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the photos and the results.")] = Path("wordsight-demo"),
+    as_json: Json = False,
+) -> None:
+    """Do the main job on photos that are already on this machine: offline, in seconds.
+
+    \b
+    Examples:
+      wordsight demo
+      wordsight demo -o /tmp/try
+    """
+    from .demo import demo
+
+    with show_progress() as progress:
+        results = demo(output, progress, say)
+    if not as_json:
+        rows = [[p.file_name, p.label or "–", f"{p.probability:.3f}", "" if p.label else str(p.top_label)] for p in results]
+        print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
+    print_results(results, as_json)

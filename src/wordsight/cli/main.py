@@ -1,0 +1,373 @@
+"""The command line: parse, call, print. What commands do lives behind the public API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..backbones.registry import DEFAULT_BACKBONE
+from ..core.progress import show_progress
+from ..errors import InvalidArgument
+from . import data as cli_data
+from . import info as cli_info
+from . import see as cli_see
+from .console import go_offline, run_app
+from .options import (
+    BackboneName,
+    Boxes,
+    Dtype,
+    Engine,
+    Exact,
+    Json,
+    Mirror,
+    NoPictures,
+    Offline,
+    Output,
+    Precision,
+    Ray,
+    Scales,
+    Threshold,
+    numbers,
+    offer,
+    sides,
+)
+from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_sharded, print_training, say
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Words in, sight out: type what you want to recognise, point at photos, see what each shows and where.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        from .. import __version__
+
+        print(f"wordsight {__version__}")
+        raise typer.Exit
+
+
+@app.command("run")
+def run_command(
+    classes: Annotated[str, typer.Option("-c", "--classes", help="Words with commas between; one word alone is a yes/no question.")],
+    photos: Annotated[
+        list[str], typer.Option("-p", "--prediction-path", "--prediction_path", help="Folder, file or glob of photos; may be given several times.")
+    ],
+    threshold: Threshold = None,
+    output: Output = Path("results"),
+    data: Annotated[Optional[str], typer.Option("--data", help="Your labelled pictures: a folder with one subfolder a class, or a CSV.")] = None,  # noqa: UP045
+    model: Annotated[Optional[str], typer.Option("-m", "--model", help="A model folder made by 'wordsight train'.")] = None,  # noqa: UP045
+    no_pictures: NoPictures = False,
+    gather: Annotated[bool, typer.Option("--gather", help="Gather pictures for the words and learn from them; consents to the searching.")] = False,
+    backbone: BackboneName = DEFAULT_BACKBONE,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Recognise words in photos: the whole job in one command.
+
+    \b
+    Examples:
+      wordsight run -c "cat,dog" -p photos/
+      wordsight run -c cat -p photos/ -o cats/            is it a cat or not?
+      wordsight run -c "brick,tile" -p site/ --data labelled/
+
+    \b
+    What it learns from, the first that applies, and it says which:
+      1. labelled pictures given with --data
+      2. a model already made for exactly these classes, or -m
+      3. what the backbone knows of the words, adapted to your photos: no labelled picture needed
+      4. pictures gathered for the words from licensed image search: for words it doesn't know, asked first, or with --gather
+    """
+    from ..pipeline import run
+    from ..training.recipes import Embedding
+
+    go_offline(offline)
+    with show_progress() as progress:
+        how = Embedding(backbone, engine, dtype, progress)
+        results = run(classes, photos, output, threshold, data, model, not no_pictures, how, say, gather, _consent())
+    print_results(results, as_json)
+
+
+@app.command("train")
+def train_command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class, or a CSV with file_name and label.")],
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Model folder. [default: named after the classes, where 'run' finds it]")] = None,  # noqa: UP045
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="probe: a head, in seconds; finetune: then the whole network; scratch: from random weights; auto.",
+            autocompletion=offer("training.recipes.RECIPES"),
+        ),
+    ] = "probe",
+    backbone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--backbone",
+            help=f"Network: embedded, timm's, hf-hub: or local-dir:. [default: {DEFAULT_BACKBONE}; for scratch small_resnet]",
+            autocompletion=offer("backbones.registry.embedded_backbones", "backbones.registry.SMALL"),
+        ),
+    ] = None,
+    positive: Annotated[Optional[str], typer.Option("--positive", help="This class against all others.")] = None,  # noqa: UP045
+    negatives: Annotated[Optional[str], typer.Option("--negatives", help="With --positive: folder of pictures of anything else.")] = None,  # noqa: UP045
+    precision: Precision = None,
+    image_size: Annotated[Optional[int], typer.Option("--image-size", help="Side of a square picture's input in pixels. [default: the network's own]")] = None,  # noqa: UP045
+    epochs: Annotated[Optional[int], typer.Option("--epochs", help="Passes over the pictures, at most. [default: finetune 10, scratch 10 or 30]")] = None,  # noqa: UP045
+    lr: Annotated[Optional[float], typer.Option("--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1.6e-2]")] = None,  # noqa: UP045
+    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Pictures a step. [default: finetune 16, scratch 32 or 64]")] = None,  # noqa: UP045
+    augment: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--augment/--no-augment", help="Flip, turn, shift, shear, zoom the training pictures. [default: on, but for the classic networks]"),
+    ] = None,
+    patience: Annotated[Optional[int], typer.Option("--patience", help="Epochs without gain after which to stop. [default: 3]")] = None,  # noqa: UP045
+    budget: Annotated[Optional[str], typer.Option("--budget", metavar="TIME", help="Time for the epochs, such as 90s, 10m or 2h.")] = None,  # noqa: UP045
+    continue_from: Annotated[Optional[str], typer.Option("--continue", metavar="MODEL", help="Go on from this model, as a further stage.")] = None,  # noqa: UP045
+    boxes: Boxes = None,
+    from_model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="MODEL", help="With --boxes: add them to this model, whose class answers stay. [default of -o: the same folder]"),
+    ] = None,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's log there, too.")] = False,
+    plot_model: Annotated[bool, typer.Option("--plot-model", help="Print a table of the network's layers, and draw it into the model's plots/.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0,
+    no_clean: Annotated[bool, typer.Option("--no-clean", help="Learn from files given twice or in two classes, too.")] = False,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier from labelled pictures.
+
+    \b
+    Examples:
+      wordsight train data/pets -o models/pets            data/pets/cat, data/pets/dog
+      wordsight train data/pets -o models/pets --precision 0.99
+      wordsight train data/pets -o models/pets --recipe finetune --epochs 5
+      wordsight train data/pets -o models/pets2 --recipe finetune --continue models/pets --lr 1e-6
+      wordsight train data/walls -o models/brick --positive brick
+      wordsight train data/walls -o models/brick --recipe scratch --backbone brick_cnn --plot-model
+      wordsight train photos/ --boxes boxes.csv -o models/fruit           classes and boxes, from one table
+      wordsight train photos/ --boxes boxes.csv --from models/pets        boxes for a model that is there
+      torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets --recipe finetune
+
+    \b
+    Cut off, it goes on with the same command. Networks for scratch: small_resnet, brick_cnn, cifar_cnn, or any of timm's.
+    Fine-tuning keeps the statistics of batch normalisation as they are, and is kept only if the validation loss falls.
+    """
+    from ..training.recipes import train
+    from ..training.settings import Tuning, parse_duration
+
+    go_offline(offline)
+    budget_s = None if budget is None else parse_duration(budget)
+    tuning = Tuning(epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from)
+    with show_progress() as progress:
+        model = train(
+            *(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean),
+            positive=positive,
+            negatives=negatives,
+            precision=precision,
+            image_size=image_size,
+            tuning=tuning,
+            boxes=boxes,
+            from_model=from_model,
+        )
+    layers = None
+    if plot_model:
+        from ..training.network_summary import draw_network
+
+        layers = draw_network(model.info["path"])
+    print_training(model, as_json, layers)
+
+
+cli_data.register(app)
+
+
+@app.command("predict")
+def predict_command(
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    threshold: Threshold = None,
+    precision: Precision = None,
+    output: Annotated[str, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")] = "results",
+    no_pictures: NoPictures = False,
+    quadrants: Annotated[bool, typer.Option("--quadrants", help="Look at the quarters of each photo, too; the surest answers (parts.csv).")] = False,
+    grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how photos are cut.")] = "2x2",
+    base_height: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--base-height", metavar="PIXELS", help="With --quadrants: height that photos get before they are cut. [default: the network's own]"),
+    ] = None,
+    exact: Exact = False,
+    heatmap: Annotated[
+        str,
+        typer.Option(
+            "--heatmap",
+            metavar="METHOD",
+            help="auto (one pass where possible), gradcam, gradcam++ or layercam.",
+            autocompletion=offer("heatmaps.gradients.list_heatmap_methods"),
+        ),
+    ] = "auto",
+    layer: Annotated[Optional[str], typer.Option("--layer", help="Layer for heat maps by gradients. [default: found by itself]")] = None,  # noqa: UP045
+    scales: Scales = "1",
+    mirror: Mirror = False,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    ray: Ray = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Say what each photo shows, with a model you have.
+
+    \b
+    Examples:
+      wordsight predict photos/ -m models/pets
+      wordsight predict 'photos/*.jpg' -m models/pets -t 0.9 -o results/ --json
+      wordsight predict photos/ -m models/pets --precision 0.95
+      wordsight predict street/ -m models/cars --quadrants --base-height 640
+      wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
+
+    \b
+    With --ray, tables only are written, as Parquet, a part for every 500 photos; interrupted, it goes on with the same command.
+    """
+    from ..classification.classifier import load
+    from ..heatmaps.grid import Closer
+    from ..heatmaps.heatmap import Looking
+
+    go_offline(offline)
+    looking = Looking(heatmap, layer, numbers(scales, "--scales"), mirror)
+    closer = Closer(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
+    if closer is None and (exact or base_height is not None or grid != "2x2"):
+        raise InvalidArgument("--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or leave them out.")
+    if ray is not None:
+        if len(photos) != 1 or closer is not None or looking != Looking():
+            raise InvalidArgument("With --ray, one folder or address is predicted, without --quadrants or options of heat maps. Leave them out.")
+        from ..distributed.ray import predict_dataset
+
+        with show_progress() as progress:
+            sharded = predict_dataset(photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress)
+        print_sharded(sharded, as_json)
+    with show_progress() as progress:
+        results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress, precision, looking, closer)
+    print_results(results, as_json)
+
+
+@app.command("detect")
+def detect_command(
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    threshold: Threshold = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, photos with rectangles and score maps.")] = Path("results"),
+    window: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--window", metavar="WIDTHxHEIGHT", help="Smallest window in pixels; one number for a square. [default: a quarter of the shorter side]"),
+    ] = None,
+    step: Annotated[Optional[float], typer.Option("--step", help="Pixels from window to window, at the smallest. [default: an eighth of the window]")] = None,  # noqa: UP045
+    levels: Annotated[Optional[int], typer.Option("--levels", help="Levels of the pyramid; 1: one size of window. [default: as many as fit]")] = None,  # noqa: UP045
+    factor: Annotated[float, typer.Option("--factor", help="How much larger windows are from level to level.")] = 1.5,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share (0–1) of the smaller of two boxes of a class above which the less likely goes.")] = 0.5,
+    exact: Exact = False,
+    no_pictures: NoPictures = False,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of a level from one pass.
+
+    \b
+    Examples:
+      wordsight detect photos/ -m models/brick
+      wordsight detect site.jpg -m models/brick --window 200 --step 10 --levels 1 -t 0.9
+      wordsight detect photos/ -m models/fruit --no-pictures --json
+
+    \b
+    A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the heat map within their window.
+    """
+    from ..detection.detector import Windows, detect
+
+    go_offline(offline)
+    size = None if window is None else sides(window, "--window", "WIDTHxHEIGHT")[::-1]
+    with show_progress() as progress:
+        windows = Windows(size, step, levels, factor, overlap)
+        found = detect(photos, model, output, threshold, windows, exact, not no_pictures, engine, dtype, progress)
+    print_detections(found, as_json)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures: a folder with one subfolder a class or metadata.csv, or a CSV.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for figures, plots, predictions and the worst mistakes.")] = Path("report"),
+    threshold: Threshold = None,
+    others: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--others", metavar="DIR", help="Pictures that show none of the classes, which should get no label; may be given several times."),
+    ] = None,
+    boxes: Boxes = None,
+    scales: Scales = "1",
+    mirror: Mirror = False,
+    engine: Engine = "auto",
+    dtype: Dtype = "f32",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled pictures it has not seen; every figure with its 95 % interval.
+
+    \b
+    Examples:
+      wordsight evaluate data/test -m models/pets
+      wordsight evaluate data/pets -m models/pets -t 0.95          after 'split', only what is marked test
+      wordsight evaluate data/test -m models/pets --others street/ --others food/ -o report/
+      wordsight evaluate photos/ -m models/fruit --boxes boxes-test.csv    how right the boxes are, instead
+
+    \b
+    Where the model looks for one thing (brick, not_brick), every class but brick counts as not_brick.
+    """
+    from ..evaluation.classification import evaluate
+
+    go_offline(offline)
+    if boxes is not None:
+        from ..evaluation.boxes import evaluate_boxes
+        from ..heatmaps.heatmap import Looking
+
+        if others or threshold is not None:
+            raise InvalidArgument("--boxes measures boxes whatever the probability, so -t and --others don't go with it. Leave them out.")
+        looking = Looking(scales=numbers(scales, "--scales"), mirror=mirror)
+        with show_progress() as progress:
+            measured = evaluate_boxes(boxes, model, data, output, engine, dtype, progress, looking=looking)
+        print_box_evaluation(measured, as_json)
+    if mirror or scales != "1":
+        raise InvalidArgument("--scales and --mirror say how heat maps are made, which only --boxes measures. Add it, or leave them out.")
+    with show_progress() as progress:
+        result = evaluate(data, model, output, threshold, others, engine, dtype, progress)
+    print_evaluation(result, as_json)
+
+
+cli_see.register(app)
+cli_info.register(app)
+
+
+def _consent():
+    """Return what asks a person at a terminal, or None where nobody is there to ask."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda question: typer.confirm(question, err=True)
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code: 0, 1, 2 or 130."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Files, folders, threads, progress and plug-ins. Knows nothing of images."""

@@ -1,0 +1,72 @@
+"""How results show themselves in a notebook: HTML with small pictures, rows as a pandas DataFrame. Knows no result; each says what is its own.
+
+Everything is escaped, styles stand in the elements, pictures are embedded: a notebook may be mailed, and looks right in light and dark.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import pandas
+
+SIDE = 200  # pixels on the longest side of a small picture
+MAX_BYTES = 64 << 20  # larger files are not opened for a small picture
+MOST_PICTURES = 12
+MOST_ROWS = 10
+CELL = "text-align:left;padding:2px 14px 2px 0"
+
+
+def in_notebook() -> bool:
+    """Tell whether a person sees what cells show: in Jupyter and its like, not in a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def block(title: object, *parts: str) -> str:
+    """Return a titled piece of HTML; empty parts are left out."""
+    return f"<div><p><b>{escape(title)}</b></p>{''.join(part for part in parts if part)}</div>"
+
+
+def line(text: object) -> str:
+    """Return one line of text, or nothing where there is none."""
+    return f"<p>{escape(text)}</p>" if text else ""
+
+
+def table(headings: Sequence[object], rows: Iterable[Sequence[object]], most: int = MOST_ROWS) -> str:
+    """Return a table of at most so many rows, and how many are left out; nothing where there is no row."""
+    shown = list(rows)
+    if not shown:
+        return ""
+    head = "".join(f'<th style="{CELL}">{escape(heading)}</th>' for heading in headings)
+    body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in shown[:most])
+    more = f"<p>and {len(shown) - most:,} more</p>" if len(shown) > most else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def escape(text: object) -> str:
+    """Return text that HTML takes as text."""
+    return html.escape(str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pandas.DataFrame:
+    """Return rows as a DataFrame.
+
+    Args:
+        rows: what stands in each.
+        columns: their order; by default that of the first row. They are there even where no row is.
+
+    Raises:
+        InvalidArgument: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise InvalidArgument("A DataFrame needs pandas: pip install pandas. Without it, iterate over the result.") from None
+    return pandas.DataFrame(list(rows), columns=None if columns is None else list(columns))

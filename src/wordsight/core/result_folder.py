@@ -1,0 +1,206 @@
+"""The tables of a run and the pictures drawn beside them: whole or not at all, one run at a time, never over what is not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from ..errors import InvalidArgument
+from .home import cache_folder, lock_folder, write_atomic, writing
+
+
+class TableWriter:
+    """Writes NAME.jsonl and NAME.csv, which appear under their names only when the run is complete, and pictures.
+
+    Args:
+        output: the folder; made if need be. What an earlier run wrote there is replaced, other files are left alone.
+        name: of the tables.
+        columns: of the csv.
+        folders: folders in `output` that pictures are drawn into; none: tables only.
+        marker: name of the file there that lists the folders that are ours.
+        pictures_of: tells which pictures, by path relative to `output`, a row of the jsonl speaks of.
+        photos: folders, files and globs that are looked through, noted so that the photos are found again by their names.
+
+    Raises:
+        InvalidArgument: `output` is a file, holds folders of somebody else's by these names, or another run writes to it.
+        OutputError: it can't be written.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        name: str,
+        columns: Sequence[str],
+        folders: Sequence[str],
+        marker: str,
+        pictures_of: Callable[[dict], Iterable[str]],
+        photos: Iterable[str | os.PathLike] = (),
+    ) -> None:
+        self.output, self._name = output, name
+        self._photos = [os.path.abspath(os.path.expanduser(os.fspath(photo))) for photo in photos]
+        if output.exists() and not output.is_dir():
+            raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
+        ours = _made(output / marker, folders)
+        for folder in folders:
+            if folder not in ours and (output / folder).exists():
+                raise InvalidArgument(f"'{output / folder}' was there before and is no result of wordsight. Choose another folder with -o.")
+        self._old = _listed(output, name, pictures_of, ours)
+        self._new: set[str] = set()
+        self._naming = threading.Lock()
+        self._drawing = output / f".{name}-drawing"  # pictures wait here until the run is complete
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(output)
+            try:
+                shutil.rmtree(self._drawing, ignore_errors=True)  # of a run that was killed
+                if folders:
+                    write_atomic(output / marker, "".join(f"{folder}\n" for folder in sorted({*ours, *folders})).encode())
+                self._lines = open(self._unfinished("jsonl"), "w", encoding="utf-8")  # noqa: SIM115
+                self._table = open(self._unfinished("csv"), "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+                self._rows = csv.writer(self._table)
+                self._rows.writerow(columns)
+            except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run of this process
+                self._release()
+                raise
+
+    def add(self, record: dict, rows: Iterable[Sequence]) -> None:
+        """Add an object to the jsonl and rows to the csv; lists and dicts within a row become JSON."""
+        with writing(self.output):
+            self._lines.write(json.dumps(record) + "\n")
+            for row in rows:
+                self._rows.writerow([json.dumps(value) if isinstance(value, dict | list) else value for value in row])
+
+    def reserve(self, path: str, suffix: str) -> str:
+        """Return a path with the suffix that no other picture of this run has. Safe from many threads."""
+        with self._naming:
+            chosen = with_suffix(path, suffix)
+            while chosen in self._new:  # a.png and a.png.jpg side by side
+                path += "~"
+                chosen = with_suffix(path, suffix)
+            self._new.add(chosen)
+        return chosen
+
+    def link(self, path: str, source: Path) -> int:
+        """Link a path to a file, or copy that where links are not to be had; return the bytes that takes."""
+        source, target = source.resolve(), self._drawing / path
+        self._new.add(path)
+        with writing(self.output):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                target.symlink_to(source)
+            except OSError:  # file systems and accounts that allow no links
+                shutil.copyfile(source, target)
+                return target.stat().st_size
+        return 0
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a picture under a path that was reserved."""
+        with writing(self.output):
+            write_atomic(self._drawing / path, data)
+
+    def finish(self) -> None:
+        """Put pictures and tables in place, and remove what an earlier run drew and this one did not."""
+        with writing(self.output):
+            self._lines.close()
+            self._table.close()
+            for path in sorted(self._new):
+                (self.output / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self._drawing / path, self.output / path)
+            for kind in ("jsonl", "csv"):
+                os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
+            for stale in self._old - self._new:
+                (self.output / stale).unlink(missing_ok=True)
+        if self._photos:
+            note_photos(self.output, self._name, self._photos)
+
+    def close(self) -> None:
+        """Drop what is unfinished (what an earlier run wrote stays as it was), and let others write here."""
+        for file, kind in ((self._lines, "jsonl"), (self._table, "csv")):
+            with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
+                file.close()
+            self._unfinished(kind).unlink(missing_ok=True)
+        shutil.rmtree(self._drawing, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _unfinished(self, kind: str) -> Path:
+        return self.output / f".{self._name}.{kind}.part"
+
+
+def note_photos(output: Path, name: str, photos: list[str]) -> None:
+    """Note, among our own files, in which folders, files and globs the photos of a table of results were found."""
+    record = _record(output, name)
+    with writing(record):
+        write_atomic(record, json.dumps(photos).encode("utf-8", "surrogateescape"))
+
+
+def noted_photos(output: Path, name: str) -> list[str] | None:
+    """Return what `note_photos` noted of a table on this machine, or None."""
+    try:
+        return [str(photo) for photo in json.loads(_record(output, name).read_text(encoding="utf-8", errors="surrogateescape"))]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _record(output: Path, name: str) -> Path:
+    whole = os.fsencode(f"{os.path.realpath(output)}|{name}")
+    return cache_folder() / "photos" / f"{hashlib.sha256(whole).hexdigest()[:32]}.json"
+
+
+def safe_name(name: str) -> str:
+    """Return a relative path below which nothing can climb out."""
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def with_suffix(name: str, suffix: str) -> str:
+    """Return a file's relative path with a suffix added where it lacks it, its name shortened where it would be too long."""
+    if name.lower().endswith(suffix):
+        return name
+    folder, slash, last = name.rpartition("/")
+    if len(os.fsencode(last + suffix)) > 255:
+        last = hashlib.sha256(os.fsencode(last)).hexdigest()[:24]
+    return folder + slash + last + suffix
+
+
+def short_stem(stem: str, most: int = 150) -> str:
+    """Return a file name's stem of at most so many bytes, without what would hide it or make it an option."""
+    stem = stem.lstrip(".-") or "clip"
+    while len(os.fsencode(stem)) > most:
+        stem = stem[:-1]
+    return stem
+
+
+def _made(marker: Path, folders: Sequence[str]) -> set[str]:
+    """Return the folders that a marker lists as ours: all, where it is one of those that listed none."""
+    try:
+        return (set(marker.read_text(encoding="utf-8").split("\n")) - {""}) or set(folders)
+    except (OSError, ValueError):
+        return set()
+
+
+def _listed(output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]], ours: set[str]) -> set[str]:
+    """Return the pictures in folders of ours, by path relative to `output`, that an earlier run's table speaks of."""
+    drawn: set[str] = set()
+    root = output.resolve()
+    try:
+        with open(output / f"{name}.jsonl", encoding="utf-8") as lines:
+            for line in lines:
+                for path in pictures_of(json.loads(line)):
+                    inside = path.partition("/")[0] in ours and safe_name(path) == path
+                    if inside and (output / path).parent.resolve().is_relative_to(root) and not (output / path).is_dir():
+                        drawn.add(path)
+    except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):
+        return set()  # no table of ours: nothing here is ours to remove
+    return drawn

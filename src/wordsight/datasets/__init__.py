@@ -1,0 +1,1 @@
+"""Sets of images on disk: find them, read labels and boxes, convert formats, keep licences."""

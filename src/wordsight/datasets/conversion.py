@@ -1,0 +1,83 @@
+"""Copy a data set as upright sRGB JPEGs of a bounded size, which every tool reads alike."""
+
+from __future__ import annotations
+
+import csv
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from ..core.home import atomic_text, expand, write_atomic, writing
+from ..core.progress import Progress, or_notebook
+from ..errors import InvalidArgument, UnreadableImage
+from ..images.decoding import MAX_BYTES, to_jpeg
+from .files import PictureFile, data_root, read_labelled
+
+MAX_SIDE = 320  # the input of the embedded backbone
+
+
+def convert(data: str | os.PathLike, output: str | os.PathLike, max_side: int = MAX_SIDE, progress: Progress | None = None) -> list[tuple[str, str]]:
+    """Copy every picture as JPEG: upright, sRGB by its colour profile, transparency on white, first frame, no side over `max_side`.
+
+    Args:
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        output: a new or empty folder; gets one subfolder a class, and metadata.csv.
+        max_side: pixels; smaller pictures stay as large as they are.
+        progress: called with (done, total, "pictures").
+
+    Returns:
+        (file name, reason) of those that could not be read.
+
+    Raises:
+        NotFound, InvalidArgument: there is no such data set, or the output is in use or inside it.
+        OutputError: something can't be written.
+    """
+    progress = or_notebook(progress)
+    if not 16 <= max_side <= 20_000:
+        raise InvalidArgument(f"The longest side must be 16 to 20000 pixels, got {max_side}.")
+    labelled = read_labelled(data, min_classes=1)
+    target = expand(output)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidArgument(f"'{target}' is there already. Choose a new folder.")
+    if target.resolve().is_relative_to(data_root(data)):
+        raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
+    names = _names(labelled.pictures)
+
+    def one(file: PictureFile) -> str | None:
+        try:
+            if file.path.stat().st_size > MAX_BYTES:
+                return f"larger than {MAX_BYTES >> 20} MiB"
+            data = file.path.read_bytes()
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        try:
+            written = to_jpeg(data, max_side)
+        except UnreadableImage as error:
+            return str(error)
+        write_atomic(target / names[file.name], written)
+        return None
+
+    failed, rows = [], []
+    with writing(target), ThreadPoolExecutor(os.cpu_count() or 1) as workers:
+        for done, (file, reason) in enumerate(zip(labelled.pictures, workers.map(one, labelled.pictures), strict=True), start=1):
+            if reason is None:
+                rows.append((names[file.name], file.label))
+            else:
+                failed.append((file.name, reason))
+            if progress:
+                progress(done, len(labelled.pictures), "pictures")
+        target.mkdir(parents=True, exist_ok=True)
+        with atomic_text(target / "metadata.csv") as text:
+            csv.writer(text).writerows([("file_name", "label"), *sorted(rows)])
+    return failed
+
+
+def _names(pictures: list[PictureFile]) -> dict[str, str]:
+    """Return the new name of each picture: its class, its stem, .jpg; told apart by a number where two would be the same."""
+    taken: set[str] = set()
+    names = {}
+    for picture in pictures:
+        stem = f"{picture.label}/{picture.path.stem}"
+        name = next(name for number in range(len(pictures) + 1) if (name := f"{stem}{f'-{number}' if number else ''}.jpg").casefold() not in taken)
+        taken.add(name.casefold())
+        names[picture.name] = name
+    return names

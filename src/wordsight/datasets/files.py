@@ -1,0 +1,377 @@
+"""Find picture files, and read labelled sets of them. Looks at names and first bytes only; decodes nothing."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import glob
+import itertools
+import logging
+import os
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..core.home import expand, is_file, is_folder
+from ..errors import InvalidArgument, NotFound, some_of
+from ..images.decoding import looks_like_picture
+from ..words.vocabulary import fold
+
+log = logging.getLogger("wordsight")
+MARKERS = {".wordsight-results", ".wordsight-detections", ".wordsight-recognition", ".wordsight-frames"}  # list folders of drawings beside them
+RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """One picture file.
+
+    Attributes:
+        path: where it is.
+        name: path relative to the folder the caller gave, with `/` between parts.
+        label: class name, or None.
+        split: "train", "val" or "test" where a table says so, else None.
+    """
+
+    path: Path
+    name: str
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass
+class Found:
+    """Picture files in order of name, and the names of the files that are none."""
+
+    pictures: list[PictureFile] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Labelled picture files and their classes in order.
+
+    Attributes:
+        pictures: what to learn from.
+        class_names: the classes.
+        skipped: names of files that are no pictures.
+        unused: (name, reason) of each listed picture that can't be taken.
+    """
+
+    pictures: list[PictureFile]
+    class_names: list[str]
+    skipped: list[str] = field(default_factory=list)
+    unused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
+    """Find the pictures in folders (with all below them), files and globs.
+
+    Hidden files and folders are passed over, and so are drawings of earlier results; folders that link back to themselves are entered once.
+
+    Args:
+        sources: what to look through.
+        exclude: a folder to pass over, such as the one results go to.
+
+    Raises:
+        NotFound: a source does not exist, or a glob matches nothing.
+        InvalidArgument: no source holds a picture.
+    """
+    found = Found()
+    named = [os.fspath(source) for source in sources]
+    roots = [(root, root != Path(source).expanduser()) for source in named for root in _expand(source)]
+    several = len(roots) > 1
+    for root, by_pattern in roots:
+        if root.is_dir():
+            if not (by_pattern and exclude is not None and exclude.is_dir() and exclude.samefile(root)):
+                _walk(root, root.resolve().name + "/" if several else "", found, exclude)
+        elif by_pattern and not _is_picture(root):
+            found.skipped.append(root.name)
+        else:
+            found.pictures.append(PictureFile(root, root.name))  # named outright: always a row
+    found.pictures = _unique_names(found.pictures)
+    if not found.pictures:
+        what = "no file at all" if not found.skipped else f"{len(found.skipped)} files, none of them a picture"
+        raise InvalidArgument(f"No pictures in {_quoted(named)}: {what}. Give a folder of photos, such as 'photos/'.")
+    return found
+
+
+def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
+    """Read a labelled set: a folder with one subfolder a class, or a CSV with columns `file_name` and `label`.
+
+    A folder that holds `metadata.csv` with a `label` column is read by that file.
+
+    Raises:
+        NotFound: the source does not exist.
+        InvalidArgument: fewer than two classes, or class names that differ only by case or blanks.
+    """
+    path = expand(source)
+    if not path.exists():
+        raise NotFound(f"No such training data: '{source}'. Give a folder with one subfolder a class, such as data/cat and data/dog.")
+    if path.is_dir():
+        metadata = path / "metadata.csv"
+        found = _read_metadata(path) if metadata.is_file() and "label" in _csv_columns(metadata) else _read_class_folders(path)
+    elif path.suffix.lower() == ".csv":
+        found = LabelledSet(_read_csv(path), [])
+    else:
+        raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
+    return with_classes(found, path, min_classes)
+
+
+def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> LabelledSet:
+    """Return a set with its pictures' classes in order.
+
+    Raises:
+        InvalidArgument: fewer than `min_classes`, or class names that differ only by case or blanks.
+    """
+    class_names = sorted({picture.label for picture in labelled.pictures if picture.label is not None})
+    if len(class_names) < min_classes:
+        got = f"only '{class_names[0]}'" if class_names else "none"
+        raise InvalidArgument(
+            f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
+            "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
+        )
+    check_class_names(class_names)
+    return replace(labelled, class_names=class_names)
+
+
+def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
+    """Keep the pictures of the words asked for; for one word, all others become `not_<word>`.
+
+    Raises:
+        InvalidArgument: the data lacks a word.
+    """
+    known = {fold(name) for name in labelled.class_names}
+    missing = [word for word in words if fold(word) not in known]
+    if missing:
+        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {some_of(labelled.class_names)}.")
+    return relabel(labelled, words) if len(words) > 1 else relabel(labelled, [words[0], f"not_{words[0]}"], f"not_{words[0]}")
+
+
+def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = None) -> LabelledSet:
+    """Spell the pictures' classes as in `class_names`, whatever their case and blanks; other classes become `rest`, or go."""
+    spelling = {fold(name): name for name in class_names}
+    pictures = [replace(picture, label=spelling.get(fold(picture.label or ""), rest)) for picture in labelled.pictures]
+    return replace(labelled, pictures=[picture for picture in pictures if picture.label is not None], class_names=class_names)
+
+
+def check_class_names(class_names: list[str]) -> None:
+    """Refuse names that differ only by case or blanks.
+
+    Raises:
+        InvalidArgument: there are such.
+    """
+    by_folded: dict[str, str] = {}
+    for name in class_names:
+        twin = by_folded.setdefault(fold(name), name)
+        if twin != name:
+            raise InvalidArgument(f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. Merge the two.")
+
+
+def _read_class_folders(root: Path) -> LabelledSet:
+    pictures: list[PictureFile] = []
+    skipped: list[str] = []
+    empty: list[str] = []
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for name in names:
+        if not (root / name).is_dir():
+            skipped.append(name)
+            continue
+        found = Found()
+        _walk(root / name, name + "/", found)
+        pictures += [PictureFile(picture.path, picture.name, name) for picture in found.pictures]
+        skipped += found.skipped
+        if not found.pictures:
+            empty.append(name)
+    if pictures and empty:
+        raise InvalidArgument(f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away.")
+    if not pictures:
+        raise InvalidArgument(f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.")
+    return LabelledSet(pictures, [], skipped)
+
+
+def _read_metadata(root: Path) -> LabelledSet:
+    """Read a folder by its metadata.csv. Pictures deleted since, and those listed without a label, are passed over; those added to a class's folder count."""
+    listed = _read_csv(root / "metadata.csv")
+    present = [picture for picture in listed if is_file(picture.path)]
+    names = _listed_names(root / "metadata.csv")
+    if len(names) > len({picture.name for picture in listed}):
+        log.info("Left out: %d pictures that 'metadata.csv' lists without a label.", len(names) - len({picture.name for picture in listed}))
+    if not present:
+        return LabelledSet(listed, [])
+    found = Found()
+    for label in sorted({str(picture.label) for picture in listed}):
+        if label not in (".", "..") and "/" not in label and os.sep not in label and is_folder(root / label):  # a folder of the set, no other
+            _walk(root / label, label + "/", found)
+    added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
+    there = {picture.name for picture in present}
+    gone = [f"{picture.name} (gone)" for picture in listed if picture.name not in there]
+    return LabelledSet(sorted(present + added, key=lambda picture: picture.name), [], gone + found.skipped)
+
+
+def _listed_names(path: Path) -> set[str]:
+    """Return all names that a table lists, with a label or, as a person rejected them, without."""
+    at = _csv_columns(path).index("file_name")
+    rows = itertools.islice(_csv_rows(path), 1, None)
+    return {posixpath.normpath(cells[at]) for cells in rows if len(cells) > at and cells[at]}
+
+
+def _csv_columns(path: Path) -> list[str]:
+    return next(_csv_rows(path), [])
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file.
+
+    Raises:
+        InvalidArgument: it can't be read as one.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            yield from csv.reader(file)
+    except (csv.Error, ValueError, OSError) as error:
+        raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
+
+
+def _read_csv(path: Path) -> list[PictureFile]:
+    columns = _csv_columns(path)
+    missing = {"file_name", "label"} - set(columns)
+    if missing:
+        raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {some_of(columns)}.")
+    root = path.parent.resolve()
+    inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))  # asks the disk once a folder
+    pictures = []
+    for number, cells in enumerate(_csv_rows(path), start=1):
+        row = dict(zip(columns, cells, strict=False))
+        name, label = row.get("file_name", ""), row.get("label", "")
+        if number == 1 or not name or not label:
+            continue  # the headings; or an unlabelled row, which is no training picture
+        try:
+            stays = "\0" not in name and inside((root / name).parent) and _stays_inside(root / name, root)
+        except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
+            stays = False
+        if not stays:
+            raise InvalidArgument(f"'{path}' line {number} names {name[:200]!r}, which is outside its folder.")
+        pictures.append(PictureFile(root / name, name, label, row.get("split") or None))
+    if not pictures:
+        raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
+    return pictures
+
+
+def _stays_inside(path: Path, root: Path) -> bool:
+    """Tell whether a file is none of another place: neither `..` nor a link out of the root."""
+    try:
+        return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
+    except OSError:  # a name no file can have, which is then not there
+        return True
+
+
+def _expand(source: str) -> list[Path]:
+    path = expand(source)
+    if path.exists():
+        return [path]
+    if any(sign in source for sign in "*?["):
+        matches = [Path(match) for match in sorted(glob.glob(os.path.expanduser(source), recursive=True))]
+        if matches:
+            return matches
+        raise NotFound(f"Nothing matches '{source}'. Check the pattern, or give a folder.")
+    raise NotFound(f"No such file or folder: '{source}'.")
+
+
+def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) -> None:
+    """Add everything below `root`, in order of name."""
+    visited: set[tuple[int, int]] = set()
+    if exclude is not None and exclude.is_dir():
+        ours = [exclude / name for name in RESULT_FOLDERS] if exclude.samefile(root) else [exclude]
+        visited |= {(folder.stat().st_dev, folder.stat().st_ino) for folder in ours if folder.is_dir()}
+    stack = [(root, prefix)]
+    while stack:
+        folder, prefix = stack.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue  # a link back to a folder already read
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            found.skipped.append(f"{prefix.rstrip('/') or folder.name} ({error.strerror})")
+            continue
+        subfolders = []
+        drawn = {name for entry in ordered if entry.name in MARKERS for name in _listed_in(Path(entry.path))}
+        for entry in ordered:
+            if entry.name.startswith(".") or entry.name in drawn:
+                continue
+            if _is_dir(entry):
+                subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
+            elif _is_picture(Path(entry.path)):
+                found.pictures.append(PictureFile(Path(entry.path), prefix + entry.name))
+            else:
+                found.skipped.append(prefix + entry.name)
+        stack.extend(reversed(subfolders))
+
+
+def _listed_in(marker: Path) -> list[str]:
+    """Return the folders beside a marker that results of ours were drawn into."""
+    try:
+        return marker.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError):
+        return []
+
+
+def _is_dir(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that may not be entered
+        return False
+
+
+def _is_picture(path: Path) -> bool:
+    suffix = path.suffix
+    if looks_like_picture(suffix):
+        return True
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return looks_like_picture(suffix, file.read(1024))
+    except OSError:
+        return False
+
+
+def _unique_names(pictures: list[PictureFile]) -> list[PictureFile]:
+    """Make names unique where two sources hold the same one, by the shortest run of parent folders that tells them apart."""
+    by_path = {os.path.abspath(picture.path): picture for picture in pictures}
+    taken: dict[str, int] = {}
+    for picture in by_path.values():
+        taken[picture.name] = taken.get(picture.name, 0) + 1
+    if max(taken.values(), default=1) == 1:
+        return list(by_path.values())
+    return [
+        picture if taken[picture.name] == 1 else PictureFile(picture.path, os.path.abspath(picture.path).lstrip("/"), picture.label)
+        for picture in by_path.values()
+    ]
+
+
+def _quoted(sources: list[str]) -> str:
+    return ", ".join(f"'{source}'" for source in sources)
+
+
+def data_root(data: str | os.PathLike) -> Path:
+    """Return the folder that file names of a data set are relative to."""
+    path = expand(data).resolve()
+    return path if path.is_dir() else path.parent
+
+
+def refuse_photos_among_results(pictures: list[PictureFile], output: Path, names: Iterable[str]) -> None:
+    """Refuse to draw over the very photos that are read.
+
+    Raises:
+        InvalidArgument: a photo lies in one of the folders `names` of `output`, where results would be drawn.
+    """
+    ours = [(output / name).resolve() for name in names]
+    for folder in {picture.path.parent for picture in pictures}:
+        if any(folder.resolve().is_relative_to(path) for path in ours):
+            raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")

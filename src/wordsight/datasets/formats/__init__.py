@@ -1,0 +1,36 @@
+"""Formats in which people keep annotated boxes: one small file each. They parse and write; what a box means is decided in `annotations`.
+
+To add one, write a module here with a subclass of `Format` under `@register_format`; nothing else is to be touched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...core.plugins import import_all
+from ...errors import InvalidArgument
+from .base import Format, Labelled, Mark, Region, list_formats, register_format
+
+# The order in which they are tried, where a folder could be read in several ways; others follow.
+import_all(__name__, list(__path__), first=("base", "coco", "yolo", "label_studio", "hugging_face", "voc", "table"))
+
+
+def choose_format(path: Path) -> Format:
+    """Return the format that a file or folder of annotations is in.
+
+    Raises:
+        InvalidArgument: none knows it.
+    """
+    for format in list_formats():
+        if format.knows(path):
+            return format
+    known = "; ".join(f"{format.name}: {format.described}" for format in list_formats())
+    raise InvalidArgument(f"'{path}' holds no boxes in a known format. Known are {known}.")
+
+
+def list_format_keys() -> list[str]:
+    """Return what the command line calls each format."""
+    return [format.key for format in list_formats()]
+
+
+__all__ = ["Format", "Labelled", "Mark", "Region", "choose_format", "list_format_keys", "list_formats", "register_format"]

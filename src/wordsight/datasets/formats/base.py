@@ -1,0 +1,212 @@
+"""What every format of annotated boxes gives: marks as they are written, before anything is checked."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core.plugins import load_extensions
+from ...errors import InvalidArgument
+
+MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
+MAX_NODES = 30_000_000  # lists and objects in a JSON file, each of which takes twenty times the memory of its text
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box as it is written.
+
+    Attributes:
+        where: line or element, to name it by.
+        places: where its picture may lie, the likeliest first; without a suffix, any usual one is tried.
+        label: class name.
+        box: (x_min, y_min, x_max, y_max), or None where the numbers can't be read.
+        fractions: whether the box is in fractions of the picture's sides, else in pixels.
+        size: (height, width) of the picture as the annotation says, or None.
+        split: "train", "val" or "test", or None.
+        problem: why there is no box, where that is known already.
+    """
+
+    where: str
+    places: tuple[Path, ...]
+    label: str
+    box: tuple[float, float, float, float] | None
+    fractions: bool
+    size: tuple[int, int] | None = None
+    split: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """One box to be written.
+
+    Attributes:
+        label: class name.
+        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright picture, within it.
+        score: probability, 0–1, or None.
+    """
+
+    label: str
+    xyxy: tuple[float, float, float, float]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One picture to be written down, with what is on it.
+
+    Attributes:
+        file_name: path relative to the format's folder of pictures, its stem like no other's.
+        size: (height, width) in pixels; the picture is upright.
+        label: class name of the whole picture, or None.
+        score: its probability, 0–1, or None.
+        regions: boxes.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    label: str | None
+    score: float | None
+    regions: list[Region]
+
+
+class Format(ABC):
+    """One way to write boxes down.
+
+    Attributes:
+        name: what people call it.
+        key: what the command line calls it.
+        described: what it looks like on disk, for messages.
+        pictures: folder, within what is written, that its pictures lie in.
+    """
+
+    name: str
+    key: str
+    described: str
+    pictures = "images"
+
+    @abstractmethod
+    def knows(self, path: Path) -> bool:
+        """Tell whether a file or folder is in this format."""
+
+    @abstractmethod
+    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+        """Yield every box of a file or folder.
+
+        Args:
+            path: the annotations.
+            root: folder of the pictures.
+
+        Raises:
+            InvalidArgument: it can't be read at all.
+        """
+
+    def labels(self, path: Path, root: Path) -> Iterator[Mark]:
+        """Yield labels of whole pictures (marks without a box), where the format has them beside boxes; by default none.
+
+        Args:
+            path: the annotations.
+            root: folder of the pictures.
+
+        Raises:
+            InvalidArgument: it can't be read at all.
+        """
+        return iter(())
+
+    @abstractmethod
+    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+        """Write labels into a folder whose pictures are there already.
+
+        Args:
+            pictures: what is on them.
+            class_names: in the order of their ids.
+            folder: where to.
+            made_by: what the labels come from, such as "wordsight 0.1.0".
+        """
+
+
+_registry: list[Format] = []
+
+
+def register_format(cls: type[Format]) -> type[Format]:
+    """Register a format (a decorator). One of the same key is replaced.
+
+    A package of your own names its module in the entry-point group `wordsight.formats`, so that the command line knows it, too.
+    """
+    _registry[:] = [*(format for format in _registry if format.key != cls.key), cls()]
+    return cls
+
+
+def list_formats() -> list[Format]:
+    """Return every format, in the order in which they are tried."""
+    load_extensions("formats")
+    return list(_registry)
+
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """Return an annotation file's text, or its first bytes.
+
+    Raises:
+        InvalidArgument: too large, or it can't be read.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InvalidArgument(f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB of annotations are read.")
+        with open(path, "rb") as file:
+            return file.read(most).decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InvalidArgument(f"'{path}' can't be read: {error.strerror}.") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        InvalidArgument: it can't be read, is too large or is no JSON.
+    """
+    try:
+        return json.loads(bounded(read_text(path), path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"'{path}' is no JSON ({type(error).__name__}: {error}).") from None
+
+
+def bounded(text: str, path: Path) -> str:
+    """Return a file's JSON, if memory for it can be spared.
+
+    Raises:
+        InvalidArgument: it holds too many lists and objects.
+    """
+    if text.count("[") + text.count("{") > MAX_NODES:
+        raise InvalidArgument(f"'{path}' holds more than {MAX_NODES:,} lists and objects, which no memory is spent on.")
+    return text
+
+
+def lies_inside(path: Path, root: Path) -> bool:
+    """Tell whether a file or folder lies in a folder, wherever links lead."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that can't be one
+        return False
+
+
+def numbers(*texts: object) -> tuple[float, ...] | None:
+    """Return texts as numbers, or None where one is none."""
+    try:
+        return tuple(float(text) for text in texts)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def whole_size(height: object, width: object) -> tuple[int, int] | None:
+    """Return a picture's declared (height, width), or None where it says nothing sensible."""
+    values = numbers(height, width)
+    if values is None or not all(1 <= value < 1e7 for value in values):
+        return None
+    return int(values[0]), int(values[1])

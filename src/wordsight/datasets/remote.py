@@ -1,0 +1,196 @@
+"""Folders on disk and in object stores, read and written alike (only fsspec importer)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..core.home import expand, is_offline, write_atomic, writing
+from ..errors import InvalidArgument, NotFound, OutputError, WordsightError
+from ..images.decoding import looks_like_picture
+from .files import PictureFile, find_pictures
+
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # where a file that is written appears whole or not at all
+UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.part")  # what sudden death leaves of a file that was being written here
+
+
+class Place:
+    """A folder on disk, or anywhere fsspec reaches: `s3://bucket/photos`, `gs://…`, `memory://…`.
+
+    Attributes:
+        address: as given.
+        local: the folder on disk, or None.
+
+    Raises:
+        InvalidArgument: nothing here can reach such an address.
+    """
+
+    def __init__(self, address: str | os.PathLike) -> None:
+        self.address = os.fspath(address)
+        self.local: Path | None = None
+        kind = self.address.partition("://")[0] if "://" in self.address else ""
+        if kind in ("", "file", "local"):
+            self.local = expand(unquote(urlsplit(self.address).path) if kind else self.address)
+            return
+        if is_offline() and kind != "memory":
+            raise InvalidArgument(f"'{self.address}' lies on the network, which --offline forbids.")
+        self._keeps = kind in STORES
+        try:
+            import fsspec
+
+            self._fs, self._root = fsspec.core.url_to_fs(self.address)
+        except Exception as error:  # a package that is missing, a kind nobody knows, options that are needed: each library has its own
+            raise InvalidArgument(f"'{self.address}' can't be reached: {_said(error)}.") from None
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            WordsightError: it can't be read now.
+        """
+        with self._reaching():
+            return (self.local / name).read_bytes() if self.local is not None else self._fs.cat_file(self._path(name))
+
+    def open(self, name: str) -> Any:
+        """Open a file for reading here and there, so that not all of it is fetched.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            WordsightError: it can't be read now.
+        """
+        with self._reaching():
+            return open(self.local / name, "rb") if self.local is not None else self._fs.open(self._path(name), "rb")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file so that it is there whole or not at all.
+
+        Raises:
+            InvalidArgument: this kind of place can't keep that promise.
+            OutputError: it can't be written.
+        """
+        if self.local is not None:
+            with writing(self.local):
+                write_atomic(self.local / name, data)
+            return
+        if not self._keeps:
+            raise InvalidArgument(f"Results can't be written to '{self.address}': choose a folder on disk, or one of {', '.join(STORES[:-1])}.")
+        try:
+            self._fs.pipe_file(self._path(name), data)
+        except Exception as error:  # stores raise what their libraries do
+            raise OutputError(f"Can't write to '{self.address}': {_said(error)}.") from error
+
+    def exists(self, name: str) -> bool:
+        """Tell whether a file is there."""
+        if self.local is not None:
+            return (self.local / name).is_file()
+        with self._reaching():
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path(name)))
+
+    def remove(self, name: str) -> None:
+        """Remove a file of ours.
+
+        Raises:
+            OutputError: it can't be.
+        """
+        if self.local is not None:
+            with writing(self.local):
+                (self.local / name).unlink(missing_ok=True)
+            return
+        with self._reaching():
+            self._fs.rm_file(self._path(name))
+
+    def names(self) -> set[str]:
+        """Return the names of the files right below, without what sudden death left unfinished."""
+        if self.local is not None:
+            found = {path.name for path in self.local.iterdir()} if self.local.is_dir() else set()
+        else:
+            with self._reaching():
+                self._fs.invalidate_cache()
+                listed = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+            found = {posixpath.basename(path.rstrip("/")) for path in listed if path.rstrip("/") != self._root.rstrip("/")}  # a "folder" is a file, too
+        return {name for name in found if not UNFINISHED.fullmatch(name)}
+
+    def pictures(self, exclude: Path | None = None) -> Iterator[PictureFile]:
+        """Yield every picture below, in order of name; on disk as `find_pictures`, elsewhere by suffix.
+
+        Raises:
+            NotFound, InvalidArgument: there is no such place, or no picture.
+            WordsightError: a part of it can't be listed now.
+        """
+        if self.local is not None:
+            yield from find_pictures([self.local], exclude).pictures
+            return
+        some = False
+        try:
+            with self._reaching():
+                for folder, folders, files in self._fs.walk(self._root, detail=True, on_error="raise"):
+                    kept = {name: folders[name] for name in sorted(folders) if not name.startswith(".")}
+                    folders.clear()
+                    folders.update(kept)  # it goes on with these, in this order
+                    for name, about in sorted(files.items()):
+                        if name and not name.startswith(".") and looks_like_picture(posixpath.splitext(name)[1]):
+                            some = True
+                            relative = posixpath.relpath(posixpath.join(folder, name), self._root)
+                            yield PictureFile(RemoteFile(self, relative, int(about.get("size") or 0)), relative)  # type: ignore[arg-type]
+        except FileNotFoundError:
+            raise NotFound(f"No such folder: '{self.address}'.") from None
+        if not some:
+            raise InvalidArgument(f"No pictures below '{self.address}'. Give a folder of photos.")
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what the libraries of stores raise into one sentence; a file that is not there stays what it is."""
+        try:
+            yield
+        except (WordsightError, FileNotFoundError):
+            raise
+        except Exception as error:  # each store's library has errors of its own
+            raise WordsightError(f"'{self.address}' can't be read: {_said(error)}. Try the same again.") from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What is asked of a picture's path, for one in an object store: nothing is fetched but the file itself."""
+
+    place: Place
+    name: str
+    size: int
+
+    def is_file(self) -> bool:
+        """It was listed as one."""
+        return True
+
+    exists = is_file
+
+    def stat(self) -> Any:
+        """Return its size, as listed."""
+        return SimpleNamespace(st_size=self.size)
+
+    def read_bytes(self) -> bytes:
+        """Fetch it.
+
+        Raises:
+            OSError: it is not there any more.
+            WordsightError: it can't be had now.
+        """
+        try:
+            return self.place.read(self.name)
+        except FileNotFoundError:
+            raise OSError(0, "the file is gone") from None

@@ -1,0 +1,1 @@
+"""Models and boxes measured on labelled images."""

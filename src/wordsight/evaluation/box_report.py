@@ -1,0 +1,69 @@
+"""The report of boxes measured: each picture with its predicted box and the annotated one, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets.annotations import Annotated
+from ..images.decoding import Photo
+from ..metrics.boxes import paired_iou
+from ..reports.gallery import Card, Gallery
+from ..reports.model_sections import listed
+from ..reports.page import Report, Section, write_report
+
+
+class BoxReport:
+    """Gathers what a report shows while boxes are measured.
+
+    Args:
+        folder: where the report will lie, or where it will be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._gallery = Gallery(folder)
+        self._labels: set[str] = set()
+
+    def keep(self, picture: Annotated, top_label: str, predicted: Sequence[float], photo: Photo, heat: np.ndarray) -> None:
+        """Keep what is shown of one picture. Safe from many threads.
+
+        Args:
+            picture: with its annotated boxes, the largest of which counts.
+            top_label: the class the box was looked for.
+            predicted: `xyxy` in pixels of the upright original.
+            photo: the decoded picture.
+            heat: (h, w) heat map, 0–1.
+        """
+        truth = picture.boxes[0]
+        overlap = float(paired_iou(np.array([predicted]), np.array([truth.xyxy]))[0])
+        sides = np.array([picture.size[1], picture.size[0]] * 2, dtype=float)
+        box, true_box = (tuple(np.round(np.array(xyxy) / sides, 4).tolist()) for xyxy in (predicted, truth.xyxy))
+        note = "" if truth.label == top_label else f"annotated as {truth.label}"
+        card = Card(picture.file.name, truth.label, f"{top_label}, IoU {overlap:.2f}", note, box=box, true_box=true_box)
+        self._labels.add(truth.label)
+        self._gallery.add(card.with_picture(photo.image, heat), (round(overlap, 6),))
+
+    def write(self, result: Any) -> Path:
+        """Write the report of a `BoxEvaluation`.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        best = result.kinds["predict"]
+        told = [f"{result.pictures} annotated pictures; the mean IoU of the predicted box is {best.mean_iou.value:.3f}."]
+        told.append(f"Always the median box would reach {result.kinds['median box'].mean_iou.value:.3f}. White is predicted, green and dashed is annotated.")
+        rows = [[name, f"{kind.mean_iou.value:.3f}", f"{kind.box_accuracy.value:.3f}"] for name, kind in result.kinds.items()]
+        figures = Section("Kinds of boxes", (), ("box", "mean IoU", "mean share at IoU 0.3, 0.5, 0.7"), rows, first=True)
+        missing = listed("What can’t be read or used", [*result.unreadable, *result.skipped], ("what", "why"))
+        report = Report("How right the boxes are", told, "Made by wordsight.", [section for section in (figures, missing) if section is not None])
+        report.groups = [(f"group:{name}", f"annotated as {name}") for name in sorted(self._labels)]
+        report.pictures_heading = "The pictures, the worst boxes first"
+        return write_report(self.folder, report, self._gallery)
+
+    def close(self) -> None:
+        """Forget what was kept."""
+        self._gallery.close()

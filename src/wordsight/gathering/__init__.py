@@ -1,0 +1,1 @@
+"""Images for words: sources, ledger, credits. The only user of the network."""

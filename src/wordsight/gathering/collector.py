@@ -1,0 +1,449 @@
+"""Gather pictures for words: search, fetch, look at each, keep what is usable and new, until there are enough.
+
+Candidates are fetched many at once but decided one by one in the order they were found, so the same answers of the sources
+give the same set, whatever was slow and however often the run was killed. The ledger remembers every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sqlite3
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from anyio.from_thread import start_blocking_portal
+
+from ..core.home import expand, lock_folder, write_atomic, writing
+from ..core.progress import Progress, or_notebook
+from ..datasets.licenses import LicenseFilter, parse_filter
+from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
+from ..images.fingerprints import Look, NearDuplicates
+from ..words.vocabulary import fold
+from .credits import metadata_row, write_credits
+from .funnel import Funnel, Gathered, funnels
+from .ledger import LICENSE, Fetched, Ledger, Row
+from .request import Want, check_folder, folder_name, open_sources, plan_classes
+from .screening import Rejected, examine
+from .sources import DEFAULT_SOURCES, REASONS, Candidate, FetchError, Query, Source, Web, open_source
+
+Say = Callable[[str], None]
+AHEAD = 128  # candidates under way or waiting for their turn to be decided
+BARREN = 5  # pages in a row without anything new; then the query is left, whatever more the source promises
+FAILURES = 2  # of a source in a row; then it is left alone for this run
+DRY = 10  # queries in a row without anything new; then the source is left
+SAVE_EVERY_S = 15.0
+
+
+def gather(
+    classes: str | Iterable[str],
+    output: str | os.PathLike,
+    sources: Sequence[str | Source] = DEFAULT_SOURCES,
+    limit: int = 600,
+    license: str = "any",
+    min_size: int = 224,
+    negatives: int = 0,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Gathered:
+    """Gather pictures for words into a data set with one folder a class.
+
+    The same call goes on where an interrupted one stopped, and asks for nothing twice. Every picture is upright 8-bit RGB in
+    JPEG, PNG or WebP: the bytes of the original where it is that already, else a JPEG made of it.
+
+    Args:
+        classes: "cat,dog" or a list.
+        output: folder, new or gathered before.
+        sources: names (`list_sources()`; "urls:FILE" and "folder:FOLDER" too) or `Source` objects.
+        limit: unique usable pictures wanted for each class.
+        license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
+        min_size: shortest side in pixels.
+        negatives: pictures of a further class of anything else: `not_<word>` beside one word, `other` beside several.
+        progress: called with (done, total, what).
+        say: called with one line on what is worth knowing.
+
+    Raises:
+        InvalidArgument: the request can't be met, or `--offline` forbids it.
+        NothingGathered: not one picture came; the message says why.
+        OutputError: the folder can't be written.
+    """
+    progress = or_notebook(progress)
+    wants = plan_classes(classes, limit, negatives)
+    wanted_license = parse_filter(license)
+    if not 1 <= min_size <= 10_000:
+        raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
+    opened = open_sources(sources, [want.label for want in wants if want.per_text is None])
+    folder = expand(output)
+    with writing(folder), _ledger_errors(folder):
+        check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)
+        try:
+            work = _Gathering(folder, wants, opened, wanted_license, min_size, progress or (lambda *_: None), say or (lambda _: None))
+            try:
+                with start_blocking_portal() as portal:
+                    portal.call(work.run)
+            finally:
+                result = work.finish()
+        finally:
+            if lock is not None:
+                os.close(lock)
+    if not any(result.kept.values()):
+        raise NothingGathered(f"No picture came. {' '.join(result.causes)}", result)
+    return result
+
+
+@contextmanager
+def _ledger_errors(folder: Path) -> Iterator[None]:
+    """Tell of a ledger that can't be written as of any other file: the disk is full, or read-only."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(f"Can't write to '{folder}': {error}. Choose another folder with -o, or free some space.") from error
+
+
+class _Gathering:
+    """One run over one folder."""
+
+    def __init__(
+        self, folder: Path, wants: list[Want], sources: dict[str, Source], license: LicenseFilter, min_size: int, progress: Progress, say: Say
+    ) -> None:
+        self.folder, self.wants, self.sources, self.license, self.min_size = folder, wants, sources, license, min_size
+        self.progress, self.say = progress, say
+        self.ledger = Ledger(folder)
+        self.failures: Counter[str] = Counter()
+        self.problems: dict[str, dict[str, str]] = {}  # class -> source -> what it said last
+        self.saved_at = time.monotonic()
+        try:
+            self._check_settings()
+            self._take_stock()
+        except BaseException:  # Ctrl-C too: the ledger is let go
+            self.ledger.close()
+            raise
+
+    def _check_settings(self) -> None:
+        for name, value, option in (("license", self.license.text, "--license"), ("min_size", str(self.min_size), "--min-size")):
+            before = self.ledger.setting(name)
+            if before is not None and before != value:
+                if not any(True for _ in self.ledger.kept()):
+                    self.ledger.start_afresh()  # nothing came of it, so nothing hangs on it
+                    break
+                raise InvalidArgument(f"'{self.folder}' was gathered with {option} {before}, now it is {value}. Use the same, or another folder with -o.")
+        self.ledger.set("license", self.license.text)
+        self.ledger.set("min_size", str(self.min_size))
+        names = {fold(row[0]): row[0] for row in self.ledger.counts("label")}
+        for want in self.wants:
+            before = names.get(fold(want.label), want.label)
+            if before != want.label:
+                raise InvalidArgument(f"'{self.folder}' has the class '{before}'; write it so, not '{want.label}'.")
+
+    def _take_stock(self) -> None:
+        """Bring ledger and files into agreement after whatever ended the last run, and learn what is there."""
+        self.looks = NearDuplicates()
+        self.shas: dict[bytes, int] = {}  # of what came and of what is kept -> number
+        self.kept: Counter[str] = Counter()
+        for row in self.ledger.kept():
+            size = self._size(row["name"])
+            if size == 0:  # cut by a power failure: it is fetched anew
+                self.ledger.forget([row["id"]])
+                continue
+            self._remember(row["id"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"]))
+            self.kept[row["label"]] += size is not None
+        for want in self.wants:
+            if self.kept[want.label] >= want.limit:
+                self._let_go(want)
+        self._sweep()
+        if self.ledger.setting("finished") == "1":
+            for want in self.wants:
+                if self.kept[want.label] < want.limit:
+                    self.ledger.try_again(want.label, ["not read", *(reason for reason, may_change in REASONS.items() if may_change)])
+                    self.ledger.ask_again(want.label, [want.texts[0], want.label])
+        self.ledger.set("finished", "0")
+
+    def _sweep(self) -> None:
+        """Delete the files of fetches that were broken off."""
+        waiting = {self._part(number).name for number in self.ledger.waiting_files()}
+        for entry in os.scandir(self.folder):
+            if entry.name.startswith(".") and entry.name.endswith(".part") and entry.name not in waiting:
+                os.unlink(entry.path)
+
+    def _remember(self, number: int, downloaded_sha: str, sha: str, appearance: Look) -> None:
+        self.looks.add(number, appearance)
+        self.shas[bytes.fromhex(downloaded_sha)] = self.shas[bytes.fromhex(sha)] = number
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f".{number}.part"
+
+    async def run(self) -> None:
+        """Fill every class."""
+        named = [open_source(name) for name in DEFAULT_SOURCES]  # a server the user named is allowed to every source
+        allowed = set().union(*(source.allowed_sites() for source in [*named, *self.sources.values()]))
+        together = [group for source in self.sources.values() if (group := source.at_once())]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as self.decoders:  # leaving it waits for what is being written
+            await self._fill_all(Web(allowed, together, self.say))
+        self.ledger.set("finished", "1")
+
+    async def _fill_all(self, web: Web) -> None:
+        async with web as self.web:
+            for want in self.wants:
+                self.failures.clear()
+                self.progress(self.kept[want.label], want.limit, want.label)
+                if self.kept[want.label] < want.limit:
+                    await self._fill(want)
+
+    async def _fill(self, want: Want) -> None:
+        """Fetch ahead, decide in order, until the class is full or nothing more is to be had."""
+        under_way: deque[tuple[Row, asyncio.Task]] = deque()
+        moved = asyncio.Event()
+
+        async def room_for(ahead: int) -> None:
+            while len(under_way) >= min(AHEAD, ahead * (want.limit - self.kept[want.label])):
+                moved.clear()
+                await moved.wait()
+
+        async def feed() -> None:
+            try:
+                batches = self._batches(want)
+                while True:
+                    await room_for(1)  # no search before it is needed, should every candidate be good
+                    rows = await anext(batches, None)
+                    if rows is None:
+                        return
+                    for row in rows:
+                        await room_for(2)  # some will not be
+                        under_way.append((row, asyncio.ensure_future(self._fetch(row))))
+                        moved.set()
+            finally:
+                moved.set()
+
+        feeder = asyncio.ensure_future(feed())
+        try:
+            while self.kept[want.label] < want.limit:
+                if not under_way:
+                    if feeder.done():
+                        feeder.result()
+                        break
+                    moved.clear()
+                    await moved.wait()
+                    continue
+                row, task = under_way[0]
+                fetched = await task
+                under_way.popleft()
+                if fetched is not None:
+                    self._decide(row, fetched)
+                    self.progress(self.kept[want.label], want.limit, want.label)
+                moved.set()
+                self._save_now_and_then()
+        finally:
+            tasks = [feeder, *(task for _, task in under_way)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._let_go(want)
+
+    def _let_go(self, want: Want) -> None:
+        """Give up what was fetched ahead and is not needed."""
+        self.ledger.forget([row.number for row in self.ledger.waiting(want.label) if row.fetched])
+
+    def _size(self, name: str) -> int | None:
+        """Return the size of a file of the data set, None where it is gone."""
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError:
+            return None
+
+    # Searching
+
+    async def _batches(self, want: Want) -> AsyncIterator[list[Row]]:
+        """Yield the candidates of a class: those waiting since before, then page by page of every source in turn."""
+        yield [row for row in self.ledger.waiting(want.label) if row.source in self.sources]
+        streams = {name: self._pages(name, source, want) for name, source in self.sources.items()}
+        while streams:
+            name = min(streams, key=lambda name: self.ledger.page_count(want.label, name))  # the same turn after a restart
+            rows = await anext(streams[name], None)
+            if rows is None:
+                del streams[name]
+            else:
+                yield rows
+
+    async def _pages(self, name: str, source: Source, want: Want) -> AsyncIterator[list[Row]]:
+        """Yield the new candidates of each page a source has for a class, query after query."""
+        dry = 0
+        for text in want.texts if source.widens else [want.label]:
+            if dry >= DRY:
+                return
+            dry += 1
+            begun, cursor = self.ledger.cursor(want.label, name, text)
+            barren = 0
+            while (not begun or cursor is not None) and self.failures[name] < FAILURES and barren < BARREN:
+                try:
+                    page = await source.search(Query(text, want.label, self.license, self.min_size), cursor, self.web)
+                    offers = [(offer, self.license.allows(offer.license)) for offer in page.candidates[: want.per_text]]
+                except Exception as error:  # a source may be anybody's code, and meet any answer; the others go on
+                    self.failures[name] += 1
+                    self._note(want, name, str(error) if isinstance(error, SourceUnavailable) else f"failed with {type(error).__name__}: {error}")
+                    break
+                self.failures[name] = 0
+                begun, cursor = True, None if want.per_text else page.cursor
+                rows = self.ledger.add_page(want.label, name, text, cursor, offers)
+                barren = 0 if rows else barren + 1
+                dry = 0 if rows else dry
+                if page.note:
+                    self._note(want, name, page.note)
+                yield rows
+
+    def _note(self, want: Want, name: str, line: str) -> None:
+        """Tell what a source met, once for a class, and remember it for the reckoning."""
+        line = " ".join(line.split())[:300]
+        if self.problems.setdefault(want.label, {}).get(name) != line:
+            self.say(f"{name}: {line}")
+        self.problems[want.label][name] = line
+
+    # Fetching
+
+    async def _fetch(self, row: Row) -> Fetched | None:
+        """Bring one picture to its waiting place, and note how that went."""
+        part = self._part(row.number)
+        if row.fetched and (self._is_whole(part, row.fetched) or self._is_whole(self.folder / self._name(row, row.fetched), row.fetched)):
+            return row.fetched
+        source = self.sources[row.source]
+        try:
+            if type(source).read is Source.read:
+                await self.web.download(row.offer.url, part)
+            outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, source, row.offer)
+            if outcome is None:
+                await self.web.download(row.offer.url, part)
+                outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, None, row.offer)
+        except FetchError as error:
+            outcome = Rejected(error.reason if error.reason in REASONS else "not read", error.detail)
+        if isinstance(outcome, Rejected):
+            part.unlink(missing_ok=True)
+            self.ledger.fail(row.number, outcome.reason, outcome.detail)
+            return None
+        assert outcome is not None
+        self.ledger.fetch(row.number, outcome)
+        return outcome
+
+    def _examine(self, part: Path, source: Source | None, offer: Candidate) -> Fetched | Rejected | None:
+        """Judge a picture that was downloaded, or that its source reads; None where the source leaves it to us to download."""
+        data = None
+        if source is not None and type(source).read is not Source.read:
+            try:
+                data = source.read(offer)
+            except Exception as error:  # a source may be anybody's code; this picture is left out
+                return Rejected("not read", f"{type(error).__name__}: {error}")
+            if data is None:
+                return None
+        came = part.read_bytes() if data is None else data
+        outcome = examine(came, self.min_size)
+        if isinstance(outcome, Rejected):
+            return outcome
+        fetched, kept = outcome
+        if data is not None or kept is not came:
+            part.write_bytes(kept)
+        return fetched
+
+    @staticmethod
+    def _is_whole(path: Path, fetched: Fetched) -> bool:
+        try:
+            return path.stat().st_size == fetched.bytes
+        except OSError:
+            return False
+
+    # Deciding
+
+    def _name(self, row: Row, fetched: Fetched) -> str:
+        source = re.sub(r"[^\w-]+", "-", row.source.partition(":")[0])
+        return f"{folder_name(row.label)}/{source}-{fetched.sha[:16]}{fetched.suffix}"
+
+    def _decide(self, row: Row, fetched: Fetched) -> None:
+        """Keep a fetched picture, unless it is one we have."""
+        part = self._part(row.number)
+        same = self.shas.get(bytes.fromhex(fetched.downloaded_sha)) or self.shas.get(bytes.fromhex(fetched.sha))
+        number = same or self.looks.find(fetched.look)
+        if number is not None:
+            part.unlink(missing_ok=True)
+            self.ledger.fail(row.number, "duplicate" if same else "near duplicate", f"of {self.ledger.name_of(number)}")
+            return
+        name = self._name(row, fetched)
+        target = self.folder / name
+        if self._is_whole(part, fetched):  # else it was moved before the run was killed
+            target.parent.mkdir(exist_ok=True)
+            os.replace(part, target)
+        self.ledger.keep(row.number, name)
+        self._remember(row.number, fetched.downloaded_sha, fetched.sha, fetched.look)
+        self.kept[row.label] += 1
+
+    # Reporting
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self.saved_at > SAVE_EVERY_S:
+            self._write_credits()
+            self.saved_at = time.monotonic()
+
+    def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
+        """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by class and by site."""
+        removed: set[str] = set()
+        moved: dict[str, str] = {}  # into another class's folder, by a person
+        elsewhere: dict[str, str] | None = None
+        by_label: Counter[str] = Counter()
+        by_site: Counter[str] = Counter()
+        for kept in self.ledger.kept():
+            if self._size(kept["name"]) is None:
+                if elsewhere is None:
+                    elsewhere = {path.name: f"{path.parent.name}/{path.name}" for path in self.folder.glob("*/*")}
+                place = elsewhere.get(kept["name"].rpartition("/")[2])
+                if place:
+                    moved[kept["name"]] = place
+                removed.add(kept["name"])
+                by_label[kept["label"]] += 1
+                by_site[kept["site"]] += 1
+        if self.kept.total() or (self.folder / "metadata.csv").exists():
+
+            def rows() -> Iterator[dict[str, str]]:
+                for kept in self.ledger.kept():
+                    if kept["name"] in moved:
+                        yield metadata_row({**kept, "name": moved[kept["name"]], "label": moved[kept["name"]].partition("/")[0]})
+                    elif kept["name"] not in removed:
+                        yield metadata_row(kept)
+
+            write_credits(self.folder, rows, removed)
+        return by_label, by_site
+
+    def finish(self) -> Gathered:
+        """Write what there is to say about the set, and close the ledger."""
+        try:
+            self._sweep()
+            by_label, by_site = self._write_credits()
+            wanted = {want.label: want.limit for want in self.wants}
+            classes, sites = funnels(self.ledger, "label", by_label), funnels(self.ledger, "site", by_site)
+            result = Gathered(self.folder, wanted, classes, sites, self.ledger.queries(), self.ledger.sizes_that_differ())
+            result.causes = [self._cause(want, classes.get(want.label, Funnel()), result) for want in self.wants if result.kept[want.label] < want.limit]
+            write_atomic(self.folder / "funnel.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+            return result
+        finally:
+            self.ledger.close()
+
+    def _cause(self, want: Want, funnel: Funnel, result: Gathered) -> str:
+        """Say why a class is short."""
+        queries = sum(1 for label, *_ in result.queries if label == want.label)
+        found, kept = funnel.stages["found"], funnel.stages["kept"]
+        parts = [f"{want.label}: {kept} of {want.limit}."]
+        if found:
+            reasons = [(reason, count) for reason, count in funnel.reasons.most_common() if reason != "not needed"]
+            lost = ", ".join(f"{count} {reason}" for reason, count in reasons[:6])
+            parts.append(f"{queries} {'query' if queries == 1 else 'queries'} found {found}" + (f"; lost: {lost}." if lost else "."))
+            if funnel.reasons[LICENSE] > found / 2:
+                parts.append("Most have a licence you don't want: see --license.")
+        elif queries:
+            parts.append(
+                f"{' and '.join(self.sources)} found nothing for '{want.texts[0]}'" + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
+            )
+        parts += [f"{name}: {problem}" + ("" if problem.endswith(".") else ".") for name, problem in self.problems.get(want.label, {}).items()]
+        return " ".join(parts)

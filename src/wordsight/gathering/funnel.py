@@ -1,0 +1,132 @@
+"""What a gathering brought: how many pictures were found, how many were lost at each step, and why, per class and per site."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.notebook import block, frame, line, table
+from ..reports.notebook_gallery import gallery
+from .ledger import LICENSE, Ledger
+from .sources import REASONS
+
+if TYPE_CHECKING:
+    import pandas
+
+
+STAGES = ("found", "licence", "downloaded", "decodes", "large enough", "unique", "kept")
+UNTRIED = "not needed"
+_LOST_AT = {
+    LICENSE: "licence",
+    UNTRIED: "downloaded",
+    "not read": "downloaded",
+    **dict.fromkeys(REASONS, "downloaded"),
+    "empty": "decodes",
+    "web page": "decodes",
+    "not a picture": "decodes",
+    "broken picture": "decodes",
+    "too small": "large enough",
+    "duplicate": "unique",
+    "near duplicate": "unique",
+    "removed by you": "kept",
+}  # reason -> the first stage a candidate did not reach
+
+
+@dataclass
+class Funnel:
+    """What became of the candidates of one class, or of one site.
+
+    Attributes:
+        stages: stage -> how many reached it; each is at most the one before.
+        reasons: why the others did not -> how many.
+    """
+
+    stages: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STAGES, 0))
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reason: str | None, count: int) -> None:
+        """Add candidates lost for a reason, or kept (None)."""
+        lost_at = STAGES.index(_LOST_AT[reason]) if reason else len(STAGES)
+        for stage in STAGES[:lost_at]:
+            self.stages[stage] += count
+        if reason:
+            self.reasons[reason] += count
+
+
+def funnels(ledger: Ledger, by: str, removed: dict[str, int]) -> dict[str, Funnel]:
+    """Return the funnel of every class, site or source (`by`: "label", "site", "source").
+
+    Args:
+        ledger: what became of each candidate.
+        by: what to count by.
+        removed: pictures kept once and deleted by the user since, by the same.
+    """
+    found: dict[str, Funnel] = {}
+    for value, state, reason, count in ledger.counts(by):
+        funnel = found.setdefault(value, Funnel())
+        if state == "kept":
+            gone = removed.get(value, 0)
+            funnel.add(None, count - gone)
+            if gone:
+                funnel.add("removed by you", gone)
+        else:
+            funnel.add(reason if state == "failed" else UNTRIED, count)
+    return found
+
+
+@dataclass
+class Gathered:
+    """What a gathering brought.
+
+    Attributes:
+        output: the data set's folder.
+        wanted: class name -> how many pictures were asked for.
+        classes: class name -> its funnel; `classes["cat"].stages["kept"]` is how many there are.
+        sites: "host:port" of the pictures -> its funnel.
+        queries: (class, source, text, pages, pictures offered) of each query.
+        other_size: class name -> pictures kept whose size is not what their source claimed.
+        causes: why classes are short, one line each; empty if every class is full.
+    """
+
+    output: Path
+    wanted: dict[str, int]
+    classes: dict[str, Funnel]
+    sites: dict[str, Funnel]
+    queries: list[tuple[str, str, str, int, int]]
+    other_size: dict[str, int] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Return class name -> how many pictures there are."""
+        return {name: self.classes[name].stages["kept"] if name in self.classes else 0 for name in self.wanted}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with a row a class: how many pictures reached each stage."""
+        return frame(({"class": name, **funnel.stages} for name, funnel in self.classes.items()), ["class", *STAGES])
+
+    def _repr_html_(self) -> str:
+        rows = [[name, *funnel.stages.values()] for name, funnel in self.classes.items()]
+        folders = sorted(path for path in self.output.iterdir() if path.is_dir()) if self.output.is_dir() else []
+        shown = ((path.parent.name, path) for folder in folders for path in sorted(folder.glob("[!.]*"))[:4])
+        return block(self.output, table(["class", *STAGES], rows, len(rows)), gallery(shown), *map(line, self.causes))
+
+    def as_json(self) -> dict:
+        """Return everything, ready for JSON."""
+
+        def table(funnel: dict[str, Funnel]) -> dict:
+            return {name: {"stages": f.stages, "reasons": dict(f.reasons.most_common())} for name, f in funnel.items()}
+
+        names = ("class", "source", "query", "pages", "offered")
+        return {
+            "output": str(self.output),
+            "wanted": self.wanted,
+            "kept": self.kept,
+            "classes": table(self.classes),
+            "hosts": table(self.sites),
+            "queries": [dict(zip(names, query, strict=True)) for query in self.queries],
+            "other_size_than_claimed": self.other_size,
+            "causes": self.causes,
+        }

@@ -1,0 +1,52 @@
+"""A folder with one subfolder a class: pictures you already have, gathered beside those of the web."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from urllib.parse import quote, unquote_to_bytes
+
+from ...core.home import expand
+from ...datasets.files import find_pictures
+from ...errors import InvalidArgument, NotFound
+from ...images.decoding import MAX_BYTES
+from .base import Candidate, Page, Query, Source, register_source
+from .web import Web
+
+
+@register_source
+class Folder(Source):
+    """Pictures below `FOLDER/<class>/`; their licence is unknown."""
+
+    name = "folder"
+    argument = "FOLDER"
+    needs_network = False
+    widens = False
+
+    def __init__(self, folder: str) -> None:
+        self.folder = expand(folder)
+
+    def check(self, classes: Sequence[str]) -> None:
+        """Look whether the folder is there, and has a subfolder for one class at least."""
+        if not self.folder.is_dir():
+            raise NotFound(f"No such folder: '{self.folder}'. Give one with a subfolder a class.")
+        if not any((self.folder / name).is_dir() for name in classes):
+            raise InvalidArgument(f"'{self.folder}' has no subfolder '{classes[0]}'; it needs one a class.")
+
+    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+        """Return all pictures of the class, in order of name."""
+        place = self.folder / query.label
+        if not place.is_dir() or query.text != query.label:
+            return Page([])
+        try:
+            found = find_pictures([place])
+        except InvalidArgument:  # no picture in it
+            return Page([])
+        return Page([Candidate(url=f"folder:{quote(os.fsencode(f'{query.label}/{picture.name}'))}") for picture in found.pictures])
+
+    def read(self, candidate: Candidate) -> bytes | None:
+        """Return the file's bytes."""
+        path = self.folder / os.fsdecode(unquote_to_bytes(candidate.url.removeprefix("folder:")))
+        if path.stat().st_size > MAX_BYTES:
+            raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
+        return path.read_bytes()

@@ -1,0 +1,1 @@
+"""Where a network looked: maps, regions, windows, grids, and how they are drawn."""

@@ -1,0 +1,1 @@
+"""One image or clip file: decode, measure, compare. No network."""

@@ -1,0 +1,320 @@
+"""Read one picture file into an upright RGB array, safely and no larger than needed.
+
+What is a picture is decided by Pillow's own signatures; what is too large is refused before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UnreadableImage
+
+MAX_PIXELS = 120_000_000
+MAX_BYTES = 512 << 20  # larger files are refused unread
+MIN_LONGEST, MAX_LONGEST = 640, 1280  # pixels; a picture is decoded no smaller than the one and no larger than the other
+LARGE_PIXELS = 12_000_000  # pictures above this are decoded one at a time, so that memory stays bounded
+REFUSED_FORMATS = {"EPS": "PostScript is a program and is not run", "WMF": "Windows metafiles are drawing programs"}
+NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}  # films and weather data that Pillow knows by name only
+USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # photos all the same
+warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of odd metadata; what matters is raised
+_INTERPOLATION = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what makes it upright
+_large = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One decoded picture.
+
+    Attributes:
+        image: RGB, upright; it may be smaller than the file's picture.
+        size: (height, width) in pixels of the upright original.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
+@functools.cache
+def picture_formats() -> tuple[str, ...]:
+    """Return the names of the formats that may be opened (every one of Pillow's but those that run programs), usual ones first.
+
+    Pillow tries them in order, and some are known only by reading a header, which takes as long as decoding a small picture.
+    """
+    Image.init()
+    allowed = [name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES]
+    return tuple(sorted(allowed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "GIF")))
+
+
+def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
+    """Tell whether a file counts as a picture: its suffix (with dot) or its first bytes (1,024 will do) say so."""
+    suffix = suffix.lower()
+    if suffix in USUAL_SUFFIXES:  # spares loading all of Pillow's formats
+        return True
+    picture_formats()
+    if suffix in UNREADABLE_SUFFIXES or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_PICTURES:
+        return True
+    if len(first_bytes) < 16:
+        return False
+    for name in Image.OPEN.keys() - NOT_PICTURES:
+        accept = Image.OPEN[name][1]
+        if accept is not None and accept(first_bytes[:16]) is True:
+            return True
+    without_signature = [name for name in picture_formats() if Image.OPEN[name][1] is None and name != "TGA"]
+    try:  # the few formats that are known only by reading their header
+        Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
+    except Exception:  # whatever a header reader makes of foreign bytes, they are no picture of its kind
+        return False
+    return True
+
+
+def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
+    """Decode the bytes of a picture file: first frame, upright, RGB, transparency on white.
+
+    What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded at 1/2, 1/4 or 1/8
+    of its size as long as 640 pixels remain, which is several times faster.
+
+    Args:
+        data: of the file.
+        longest: pixels that the longest side is decoded to at least, if it has them, and at most.
+
+    Raises:
+        UnreadableImage: no picture, broken, or more than 120 megapixels.
+    """
+    try:
+        return _decode(data, *longest)
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError:
+        raise UnreadableImage(f"too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded") from None
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a broken file may raise anything out of a decoder; it is one listed row
+        raise UnreadableImage(_reason(error)) from None
+
+
+def upright(image: Image.Image) -> Photo:
+    """Return an open picture as `decode` returns one of a file: upright, RGB, no side longer than 1,280 pixels.
+
+    Raises:
+        UnreadableImage: it can't be read.
+    """
+    try:
+        turned_rgb, turned = _upright_rgb(image, MAX_LONGEST)
+    except Exception as error:  # what is not yet decoded may be broken in any way
+        raise UnreadableImage(_reason(error)) from None
+    return Photo(turned_rgb, (image.width, image.height) if turned else (image.height, image.width))
+
+
+def storable(data: bytes) -> tuple[bytes, str]:
+    """Return a picture as every tool reads it alike, and the suffix that tells its format.
+
+    JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (turned by EXIF, grey, CMYK,
+    transparent, animated, another format) becomes an upright RGB JPEG of full size, quality 95.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+            suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format or "")
+            several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+            deep = any(";16" in str(tile) for tile in image.tile)  # 16 bits a channel, which Pillow reads as 8
+            if suffix and image.mode == "RGB" and not several and not deep and not image.has_transparency_data and image.getexif().get(0x0112, 1) not in _TURNS:
+                return data, suffix
+            with _large:
+                upright, _ = _upright_rgb(image)
+                written = io.BytesIO()
+                upright.save(written, "JPEG", quality=95)
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+    return written.getvalue(), ".jpg"
+
+
+def to_jpeg(data: bytes, max_side: int) -> bytes:
+    """Return a picture as an upright sRGB JPEG: first frame, colours by its own profile, transparency on white.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+            with _large:
+                upright, _ = _upright_rgb(_to_srgb(image))
+        upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        written = io.BytesIO()
+        upright.save(written, "JPEG", quality=92)
+    except UnreadableImage:
+        raise
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+    return written.getvalue()
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Return the picture in sRGB, by the colour profile it carries; as it is where it carries none that can be used."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image
+    from PIL import ImageCms
+
+    exif = image.getexif()
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):  # a profile for other colours than the picture's, or a broken one
+        return image
+    if turned is None:
+        return image
+    turned.info.pop("icc_profile", None)
+    if 0x0112 in exif:
+        turned.getexif()[0x0112] = exif[0x0112]
+    return turned
+
+
+def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Return a picture file's (height, width) as stored and upright, and its EXIF orientation (1: upright). Decodes nothing.
+
+    Raises:
+        UnreadableImage: no picture.
+    """
+    try:
+        with _open(source) as image:
+            size, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
+            turned_already = image.format == "TIFF"  # Pillow gives the upright size of these, and of no others
+    except UnreadableImage:
+        raise
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+    if orientation not in _TURNS:
+        orientation = 1
+    other = size[::-1] if orientation in (5, 6, 7, 8) else size
+    return (other, size, orientation) if turned_already else (size, other, orientation)
+
+
+def frame_count(data: bytes) -> int:
+    """Return how many frames or pages a picture file has; 1 for photos with small copies inside.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+            return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    except Exception as error:  # a broken file may raise anything out of a decoder
+        raise UnreadableImage(_reason(error)) from None
+
+
+def _open(source: Path | bytes) -> Image.Image:
+    """Return a picture file, opened but not decoded.
+
+    Raises:
+        UnreadableImage: empty, no picture, or too large.
+    """
+    first = source[:4] if isinstance(source, bytes) else _first_bytes(source)
+    if not first:
+        raise UnreadableImage("empty file")
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats())
+    except Image.UnidentifiedImageError:
+        if first in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
+            raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None
+        raise UnreadableImage("not a picture, or of a kind that can't be read (convert it to JPEG)") from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+    return image
+
+
+def _first_bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(4)
+
+
+def _decode(data: bytes, least: int, most: int) -> Photo:
+    with _open(data) as image:
+        width, height = image.size
+        if image.format == "JPEG":
+            scale = min(1.0, least / max(image.size))
+            image.draft("RGB", (max(1, round(width * scale)), max(1, round(height * scale))))
+        if image.width * image.height > LARGE_PIXELS:
+            with _large:
+                upright, turned = _upright_rgb(image, most)
+        else:
+            upright, turned = _upright_rgb(image, most)
+    return Photo(upright, (width, height) if turned else (height, width))
+
+
+def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Image, bool]:
+    """Return the picture upright, no side longer than `most` pixels, and whether that exchanged its sides."""
+    image.load()  # of some formats this already turns the picture, and removes the mark
+    orientation = image.getexif().get(0x0112, 1)
+    image = _to_rgb(image)
+    if most is not None and max(image.size) > most:
+        scale = most / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    turn = _TURNS.get(orientation)
+    return (image if turn is None else image.transpose(turn)), orientation in (5, 6, 7, 8)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":  # 16- and 32-bit grey: bring its range to 8 bits
+        values = np.array(image, dtype=np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = float(values.min()), float(values.max())
+        if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and high <= 65535):
+            low, high = 0.0, 65535.0 if high > 255 else 255.0
+        values -= low
+        values *= 255.0 / max(high - low, 1e-12)
+        return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        flat = Image.new("RGB", rgba.size, "white")
+        flat.paste(rgba, mask=rgba.getchannel("A"))
+        return flat
+    return image.convert("RGB")
+
+
+def resize(image: Image.Image, size: tuple[int, int], interpolation: str, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """Return a picture, or its part in an `xyxy` box, resized to (height, width) `size`, as (height, width, 3) uint8."""
+    if box is not None:
+        box = (max(0.0, box[0]), max(0.0, box[1]), min(float(image.width), box[2]), min(float(image.height), box[3]))
+    if box is not None or image.size != size[::-1]:
+        image = image.resize(size[::-1], _INTERPOLATION[interpolation], box)
+    return np.asarray(image)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]

@@ -1,0 +1,1 @@
+"""A pretrained network, without a model of yours."""

@@ -1,0 +1,49 @@
+"""Small pictures for a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.notebook import MAX_BYTES, MOST_PICTURES, SIDE, escape
+from ..errors import UnreadableImage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def gallery(pictures: Iterable[tuple[str, Path | Image.Image]]) -> str:
+    """Return small pictures with a line below each, at most a dozen; those that can't be opened are left out."""
+    drawn: list[str] = []
+    for text, picture in pictures:
+        if len(drawn) == MOST_PICTURES:
+            break
+        data = thumbnail(picture)
+        if data:
+            source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+            caption = f'<figcaption style="font-size:85%;max-width:{SIDE}px;overflow-wrap:anywhere">{escape(text)}</figcaption>'
+            style = "display:inline-block;margin:4px;vertical-align:top"
+            drawn.append(f'<figure style="{style}"><img src="{source}" alt="{escape(text)}"/>{caption}</figure>')
+    return "".join(drawn)
+
+
+def thumbnail(picture: Path | Image.Image) -> bytes | None:
+    """Return a small JPEG of a picture, or None where it can't be opened."""
+    from ..images.decoding import decode
+
+    try:
+        if not isinstance(picture, Path):
+            image = picture.convert("RGB")
+        elif picture.stat().st_size > MAX_BYTES:
+            return None
+        else:
+            image = decode(picture.read_bytes(), (SIDE, SIDE)).image
+    except (OSError, UnreadableImage):  # gone, or no picture any more
+        return None
+    image.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return out.getvalue()

@@ -1,0 +1,1 @@
+"""Recipes, fine-tuning and box heads."""

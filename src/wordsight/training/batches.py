@@ -1,0 +1,168 @@
+"""Pictures into batches: read once, kept at the network's size, shuffled, and augmented for training. Torch data sets and samplers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from ..backbones.embedder import input_pixels, read
+from ..backbones.preprocessing import Preprocessing
+from ..backbones.runtime import cores
+from ..core.progress import Progress
+from ..core.threads import parallel_map
+from ..datasets.files import PictureFile
+from ..errors import UnreadableImage
+from ..images.decoding import decode
+
+KEPT_BYTES = 2 << 30  # decoded pictures kept in memory; those beyond are decoded anew each epoch
+SMALL_SIDE = 64  # pixels; of smaller pictures, GROUP are augmented alike, because a single one costs as much
+GROUP = 8
+
+
+@dataclass
+class Sized:
+    """One readable picture.
+
+    Attributes:
+        file: where it is, and its label.
+        sha256: hash of the file's bytes, 64 hex digits.
+        size: (height, width) of its input.
+        pixels: (height, width, 3) uint8, or None where memory didn't do.
+    """
+
+    file: PictureFile
+    sha256: str
+    size: tuple[int, int]
+    pixels: np.ndarray | None
+
+    def load(self, preprocessing: Preprocessing) -> np.ndarray:
+        """Return the pixels, decoded anew where memory didn't do.
+
+        Raises:
+            UnreadableImage: the file has changed since.
+        """
+        if self.pixels is not None:
+            return self.pixels
+        pixels = input_pixels(decode(read(self.file)[0]), preprocessing)
+        if pixels.shape[:2] != self.size:
+            raise UnreadableImage(f"'{self.file.name}' changed while it was learned from")
+        return pixels
+
+
+def load_pictures(files: Sequence[PictureFile], preprocessing: Preprocessing, progress: Progress | None = None) -> tuple[list[Sized], list[tuple[str, str]]]:
+    """Decode pictures to the network's size; return those that can be read, and (name, reason) of the others."""
+
+    def load(file: PictureFile) -> Sized | tuple[str, str]:
+        try:
+            data, sha = read(file)
+            pixels = input_pixels(decode(data), preprocessing)
+        except UnreadableImage as error:
+            return file.name, str(error)
+        return Sized(file, sha.hex(), pixels.shape[:2], pixels)
+
+    good, bad, held = [], [], 0
+    size = min(16, 1 + len(files) // 64)  # small pictures decode faster than they are handed from thread to thread
+    chunks = [files[i : i + size] for i in range(0, len(files), size)]
+    loaded = itertools.chain.from_iterable(parallel_map(lambda chunk: [load(file) for file in chunk], chunks, cores() + 1))
+    for number, item in enumerate(loaded, start=1):
+        if isinstance(item, Sized):
+            assert item.pixels is not None
+            held += item.pixels.nbytes
+            if held > KEPT_BYTES:
+                item.pixels = None
+            good.append(item)
+        else:
+            bad.append(item)
+        if progress:
+            progress(number, len(files), "pictures")
+    return good, bad
+
+
+class Pictures(Dataset):
+    """Batches by request (indices, seed): pixels (n, 3, h, w) uint8 and labels (n,) int64. One batch holds one size.
+
+    Args:
+        items: the pictures.
+        labels: (n,) class indices.
+        preprocessing: for pictures that are decoded anew.
+        augment: what changes a training picture, or None.
+    """
+
+    def __init__(self, items: list[Sized], labels: np.ndarray, preprocessing: Preprocessing, augment: v2.Transform | None = None) -> None:
+        self.items, self.labels, self.preprocessing, self.augment = items, torch.from_numpy(labels), preprocessing, augment
+
+    def __getitem__(self, request: tuple[list[int], int]) -> tuple[torch.Tensor, torch.Tensor]:
+        indices, seed = request
+        pixels = torch.from_numpy(np.stack([self.items[i].load(self.preprocessing) for i in indices])).permute(0, 3, 1, 2)  # (n, h, w, 3) -> (n, 3, h, w)
+        if self.augment is not None:
+            pixels = self._augment(pixels, seed)
+        return pixels, self.labels[indices]
+
+    def _augment(self, pixels: torch.Tensor, seed: int) -> torch.Tensor:
+        """Change pictures at random, in a way that the seed alone decides."""
+        assert self.augment is not None
+        step = GROUP if max(pixels.shape[2:]) <= SMALL_SIDE else 1
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the work on one picture is too small to be shared
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                return torch.cat([self.augment(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+        finally:
+            torch.set_num_threads(threads)
+
+
+class SizedBatches(Sampler):
+    """Requests for `Pictures`: batches of one size each, in an order that seed and epoch decide.
+
+    Args:
+        sizes: (height, width) of each picture.
+        batch_size: pictures a batch, at most.
+        seed: None keeps the order, for validation.
+        rank, ranks: this process among several; each gets as many batches as the others.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, seed: int | None = None, rank: int = 0, ranks: int = 1) -> None:
+        self.batch_size, self.seed, self.rank, self.ranks, self.epoch = batch_size, seed, rank, ranks, 0
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, size in enumerate(sizes):
+            by_size[size].append(index)
+        self._by_size = [by_size[size] for size in sorted(by_size)]
+        self._count = sum(-(-len(group) // batch_size) for group in self._by_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._count // self.ranks)
+
+    def __iter__(self) -> Iterator[tuple[list[int], int]]:
+        rng = np.random.default_rng([self.seed or 0, self.epoch])
+        batches = []
+        for group in self._by_size:
+            order = group if self.seed is None else rng.permutation(group).tolist()
+            batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        if self.seed is not None:
+            batches = [batches[i] for i in rng.permutation(len(batches))]
+        batches += batches[: -len(batches) % self.ranks]
+        for batch in batches[self.rank :: self.ranks]:
+            yield batch, int(rng.integers(2**31))
+
+
+def loader(dataset: Pictures, batches: SizedBatches, workers: int = 0) -> DataLoader:
+    """Return the loader that Lightning takes; `workers` processes decode and augment, or this one does."""
+    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+
+
+def augmentation() -> v2.Transform:
+    """Return what the classic works do to a training picture: flip, turn, shift, shear and zoom, all a little."""
+    affine = v2.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=10, interpolation=v2.InterpolationMode.BILINEAR, fill=127)
+    return v2.Compose([v2.RandomHorizontalFlip(), affine])

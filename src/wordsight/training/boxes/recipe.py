@@ -1,0 +1,73 @@
+"""Give a classifier a box head: show what it learns from, train it, note how well it does."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ...backbones.embedder import Embedder
+from ...classification.classifier import Classifier
+from ...core.home import first_process, write_atomic, writing
+from ...core.threads import interrupted_with
+from ...datasets.annotations import Annotated, BoxSet
+from ...errors import InvalidArgument
+from ...metrics.boxes import paired_iou
+from ...reports.box_sheets import batch_sheet, truth_sheet
+from .fit import FEWEST, check_backbone, one_batch, train_boxes
+
+log = logging.getLogger("wordsight")
+
+
+def add_boxes(
+    model: Classifier, annotated: BoxSet, target: Path, embedder: Embedder, seed: int, progress: Callable[[int, int, str], None] | None
+) -> dict[str, bytes]:
+    """Train a box head for a model, whose class answers stay as they are, and return sheets for its plots, PNG by name.
+
+    Before training, a batch as it is learned from is drawn beside the model's folder `target`, so that wrong boxes are seen.
+
+    Raises:
+        InvalidArgument: too few pictures, or a backbone that boxes can't be learned on.
+        OutputError: the sheet can't be written.
+    """
+    check_backbone(model.backbone)
+    pictures = check_pictures(annotated)
+    batch = batch_sheet(one_batch(pictures, model, seed))
+    before = _free_name(target)
+    if first_process():
+        with writing(before):
+            write_atomic(before, batch)
+        log.info("See whether the boxes are right: '%s' shows a batch as it is learned from.", before)
+    try:
+        with interrupted_with("Interrupted while learning boxes, of which nothing is kept: the same command learns them anew."):
+            trained = train_boxes(model, pictures, embedder, seed, progress)
+    finally:
+        if first_process():
+            before.unlink(missing_ok=True)
+    model.box_head = trained.head
+    model.info["boxes"] = {"skipped": annotated.skipped, **trained.record()}
+    if trained.mask_threshold is not None:
+        model.info["mask_threshold"] = trained.mask_threshold
+    overlaps = paired_iou(trained.found, trained.truth).tolist()
+    rows = [(p.file, t, f, o) for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)]
+    return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
+
+
+def check_pictures(annotated: BoxSet) -> list[Annotated]:
+    """Return the pictures to learn from: all that are not marked "test".
+
+    Raises:
+        InvalidArgument: they are too few.
+    """
+    pictures = [picture for picture in annotated.pictures if picture.file.split != "test"]
+    if len(pictures) < FEWEST:
+        raise InvalidArgument(f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}.")
+    return pictures
+
+
+def _free_name(target: Path) -> Path:
+    """Return where to draw the batch: beside the model's folder, over nothing that is there."""
+    names = itertools.chain([f"{target.name}-boxes.png"], (f"{target.name}-boxes-{number}.png" for number in itertools.count(2)))
+    return next(path for name in names if not os.path.lexists(path := target.with_name(name)))

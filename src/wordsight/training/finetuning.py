@@ -1,0 +1,309 @@
+"""The recipes that train a network's own weights: fine-tune a backbone after its head, or train a network from scratch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..backbones.embedder import Embedder
+from ..backbones.preprocessing import STRIDE, Preprocessing
+from ..backbones.registry import build_module, keep_module, untrained_module, with_image_size
+from ..backbones.runtime import callers
+from ..classification.classifier import Classifier, load
+from ..core.home import first_process, lock_folder, writing
+from ..core.progress import Progress
+from ..core.threads import parallel_map
+from ..datasets.files import LabelledSet
+from ..datasets.training_set import catch_all, fingerprint, hold_out, usable
+from ..errors import InvalidArgument, UnreadableImage
+from ..heads.guarantee import HeldOut
+from ..heads.linear import LinearHead, fit_head, fit_temperature, log_loss
+from ..heads.novelty import MAX_REFERENCES, fit_neighbourhood
+from ..images.decoding import header
+from .batches import Pictures, Sized, augmentation, load_pictures
+from .lightning_loop import Fitted, Job, fit
+from .settings import Tuning
+
+log = logging.getLogger("wordsight")
+
+
+@dataclass
+class Request:
+    """What is to be trained, and how.
+
+    Attributes:
+        data: labelled pictures.
+        target: the model's folder; the training's own lies beside it, named …-training.
+        recipe: "finetune" or "scratch".
+        network: backbone to start from, or network to train from scratch.
+        tuning: settings, filled in.
+        image_size: side of a square input, or None for the network's own.
+        seed, clean, engine, dtype, progress: as `train` has them.
+    """
+
+    data: LabelledSet
+    target: Path
+    recipe: str
+    network: str
+    tuning: Tuning
+    image_size: int | None = None
+    seed: int = 0
+    clean: bool = True
+    engine: str = "auto"
+    dtype: str = "f32"
+    progress: Progress | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints, logs and the history so far lie while training."""
+        return self.target.with_name(self.target.name + "-training")
+
+
+@dataclass
+class Outcome:
+    """A trained network as a classifier, or the news that the head alone was better.
+
+    Attributes:
+        model: the classifier, without what is noted of the pictures; None where fine-tuning did not lower the validation loss.
+        fitted: how training went.
+        unreadable: (name, reason) of pictures that could not be read.
+        left_out: (name, reason) of pictures that the cheap checks left out.
+        items: what was learned from, in order.
+        held: (n,) bool, which of them judged the network.
+        labels: (held,) class index of those.
+        probabilities: (held, classes) what the classifier says of those; empty without one.
+        strangers: (held,) bool, which of those it takes for strangers.
+    """
+
+    model: Classifier | None
+    fitted: Fitted
+    unreadable: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
+    items: list[Sized]
+    held: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    strangers: np.ndarray
+
+    @property
+    def held_out(self) -> HeldOut:
+        """What the classifier says of the held-out pictures."""
+        assert self.model is not None
+        names = self.model.class_names
+        files = [item.file.name for item, out in zip(self.items, self.held, strict=True) if out]
+        said = [names[index] for index in self.probabilities.argmax(axis=1)]
+        return HeldOut(files, [names[label] for label in self.labels], said, self.probabilities.max(axis=1), self.strangers)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Accuracy and log loss (nats) on the held-out pictures."""
+        right = self.probabilities.argmax(axis=1) == self.labels
+        logs = np.log(np.maximum(self.probabilities, 1e-30))
+        return {"accuracy": float(right.mean()), "log_loss": log_loss(logs, self.labels)}
+
+
+def train_network(request: Request, embedder: Embedder | None = None) -> Outcome:
+    """Train a network's weights on labelled pictures; the held-out ones choose the epoch and calibrate it.
+
+    Args:
+        request: what and how.
+        embedder: for fine-tuning, of the backbone to start from.
+
+    Raises:
+        InvalidArgument: too few pictures, a network that can't be had, other classes than those of the model to go on from.
+        KeyboardInterrupt: interrupted; the same request goes on after the last whole epoch.
+    """
+    earlier = _earlier(request)
+    network, preprocessing, outputs = _network(request, embedder, earlier)
+    files = [picture for picture in request.data.pictures if picture.split != "test"]
+    items, unreadable = load_pictures(files, preprocessing, request.progress)
+    items, left_out = usable(items, request.data.class_names, request.clean)
+    labels = np.array([request.data.class_names.index(str(item.file.label)) for item in items])
+    held = hold_out(items, request.data.class_names, request.seed)
+    if request.recipe == "finetune" and earlier is None:
+        assert embedder is not None
+        _set_head(network, _probe_head(embedder, items, labels, held, request))
+    counts = np.bincount(labels[~held], minlength=len(request.data.class_names))
+    lock = None
+    with writing(request.folder):
+        request.folder.mkdir(parents=True, exist_ok=True)
+        if first_process():
+            lock = lock_folder(request.folder)
+    try:
+        key = _identity(request, items)
+        train, val = ([item for item, out in zip(items, held, strict=True) if out == side] for side in (False, True))
+        job = Job(
+            network,
+            preprocessing,
+            Pictures(train, labels[~held], preprocessing, augmentation() if request.tuning.augment else None),
+            Pictures(val, labels[held], preprocessing),
+            counts.sum() / (len(counts) * counts),
+            request.tuning,
+            request.folder,
+            key,
+            positive=None if outputs > 1 else 1 - (catch_all(request.data.class_names) or 0),
+            freeze_statistics=request.recipe == "finetune",
+            history=earlier.history if earlier is not None else [],
+            seed=request.seed,
+            dtype=request.dtype,
+            progress=request.progress,
+        )
+        fitted = fit(job)
+    finally:
+        if lock is not None:
+            os.close(lock)
+    if request.recipe == "finetune" and fitted.best_loss >= fitted.start_loss:
+        none = np.zeros((0, len(counts)))
+        return Outcome(None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0)
+    model, embeddings = _classifier(request, job, items, labels, held)
+    probabilities = model.head.probabilities(embeddings)
+    strangers = model.is_stranger(embeddings) & (probabilities.argmax(axis=1) != (-1 if model.catch_all is None else model.catch_all))
+    return Outcome(model, fitted, unreadable, left_out, items, held, labels[held], probabilities, strangers)
+
+
+def finish(request: Request) -> None:
+    """Clear away the training's folder once the model is saved, unless something in it was asked for."""
+    if not (request.tuning.checkpoints or request.tuning.tensorboard) and first_process():
+        shutil.rmtree(request.folder, ignore_errors=True)
+    elif first_process():
+        for path in [*request.folder.glob("last-*.ckpt"), *request.folder.glob("best-*.ckpt")]:  # the same command trains anew
+            path.unlink()
+
+
+def _earlier(request: Request) -> Classifier | None:
+    """Return the model to go on from."""
+    if request.tuning.continue_from is None:
+        return None
+    earlier = load(request.tuning.continue_from)
+    if earlier.class_names != request.data.class_names:
+        raise InvalidArgument(f"The model to go on from knows {', '.join(earlier.class_names)}; the pictures show {', '.join(request.data.class_names)}.")
+    return earlier
+
+
+def _network(request: Request, embedder: Embedder | None, earlier: Classifier | None):
+    """Return the torch module to train, its preprocessing and how many logits it gives."""
+    classes = len(request.data.class_names)
+    if earlier is not None:
+        module = build_module(earlier.backbone)
+        module.reset_classifier(classes)
+        _set_head(module, earlier.head)
+        return module, earlier.backbone.preprocessing, classes
+    if request.recipe == "finetune":
+        assert embedder is not None
+        module = build_module(embedder.backbone)
+        module.reset_classifier(classes)
+        return module, embedder.backbone.preprocessing, classes
+    import torch
+
+    yes_or_no = classes == 2 and catch_all(request.data.class_names) is not None
+    outputs = 1 if request.network == "brick_cnn" and yes_or_no else classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        module, preprocessing = untrained_module(request.network, outputs, request.image_size)
+    if request.image_size is None and preprocessing.fit == "area":
+        preprocessing = _no_larger_than_the_pictures(preprocessing, request)
+    return module, preprocessing, outputs
+
+
+def _no_larger_than_the_pictures(preprocessing: Preprocessing, request: Request) -> Preprocessing:
+    """Return a preprocessing that does not enlarge pictures, which would cost time and add nothing: by the median of 100."""
+    sides = []
+    for picture in request.data.pictures[:: max(1, len(request.data.pictures) // 100)]:
+        with contextlib.suppress(UnreadableImage):
+            sides.append(math.sqrt(math.prod(header(picture.path)[0])))
+    side = min(preprocessing.image_size[0], max(1, round(float(np.median(sides or [1e9])) / STRIDE)) * STRIDE)
+    if side < preprocessing.image_size[0]:
+        log.info("The pictures are small, so the network takes %d × %d pixels.", side, side)
+    return with_image_size(preprocessing, side, request.network)
+
+
+def _set_head(module, head: LinearHead) -> None:
+    """Give a module's last layer the weights of a head, temperature included."""
+    import torch
+
+    layer = module.get_classifier()
+    if not isinstance(layer, torch.nn.Linear):
+        raise InvalidArgument(f"Backbone '{module.pretrained_cfg['architecture']}' has no linear classifier, so it can't be fine-tuned. Use --recipe probe.")
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weight / head.temperature))
+        layer.bias.copy_(torch.from_numpy(head.bias / head.temperature))
+
+
+def _probe_head(embedder: Embedder, items: list[Sized], labels: np.ndarray, held: np.ndarray, request: Request) -> LinearHead:
+    """Fit a head to the frozen backbone's embeddings of the training pictures."""
+    embeddings = _embed(embedder, items, request.progress)
+    head, _ = fit_head(embeddings[~held], labels[~held], len(request.data.class_names), request.seed)
+    return head
+
+
+def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) -> np.ndarray:
+    """Return the embeddings (n, C) of pictures, from the pixels that training holds in memory where it does."""
+
+    def embed(item: Sized) -> np.ndarray:
+        sha = bytes.fromhex(item.sha256)
+        embedding = embedder.cache.get(sha, embedder.key)
+        if embedding is None:
+            embedding = embedder.runtime.encode(item.load(embedder.backbone.preprocessing)).embedding
+            embedder.cache.put(sha, embedder.key, embedding)
+        return embedding
+
+    embeddings = []
+    try:
+        for embedding in parallel_map(embed, items, callers(embedder.engine)):
+            embeddings.append(embedding)
+            if progress:
+                progress(len(embeddings), len(items), "embeddings")
+    finally:
+        embedder.cache.flush()
+    return np.stack(embeddings)
+
+
+def _identity(request: Request, items: list[Sized]) -> str:
+    """Return a hash of all that decides the training, so that only the same one goes on from what another left."""
+    note = {
+        "classes": request.data.class_names,
+        "pictures": fingerprint(items),
+        "recipe": request.recipe,
+        "network": request.network,
+        "image_size": request.image_size,
+        "tuning": request.tuning.record(),
+        "continue_from": None if request.tuning.continue_from is None else str(request.tuning.continue_from),
+        "seed": request.seed,
+        "dtype": request.dtype,
+    }
+    return hashlib.sha256(json.dumps(note).encode()).hexdigest()[:8]
+
+
+def _classifier(request: Request, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray) -> tuple[Classifier, np.ndarray]:
+    """Make the trained network a classifier: its own head, calibrated on the held-out pictures. Return their embeddings, too."""
+    layer = job.network.get_classifier()  # type: ignore[operator]
+    weight, bias = layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
+    if job.positive is not None:  # one logit z is the softmax of (z, 0)
+        zero = np.zeros_like(weight)
+        order = (weight, zero) if job.positive == 0 else (zero, weight)
+        weight, bias = np.concatenate(order), np.array([bias[0], 0.0] if job.positive == 0 else [0.0, bias[0]], dtype=np.float32)
+    backbone = keep_module(job.network.requires_grad_(False), request.network, job.preprocessing)
+    other = catch_all(request.data.class_names)
+    near = np.ones(len(labels), dtype=bool) if other is None else labels != other
+    known = np.flatnonzero(near & ~held)
+    known = np.sort(np.random.default_rng(request.seed).permutation(known)[:MAX_REFERENCES])
+    chosen = np.concatenate([known, np.flatnonzero(held)])
+    embedder = Embedder(backbone, request.engine, request.dtype)
+    try:
+        embeddings = _embed(embedder, [items[row] for row in chosen], request.progress)
+    finally:
+        embedder.cache.close()
+    references, judged = embeddings[: len(known)], embeddings[len(known) :]
+    head = LinearHead(weight, bias)
+    head = LinearHead(weight, bias, fit_temperature(head.logits(judged), labels[held]))
+    neighbourhood = fit_neighbourhood(references, labels[known], request.seed, held_out=judged[near[held]])
+    return Classifier(request.data.class_names, head, backbone, neighbourhood, catch_all=other), judged

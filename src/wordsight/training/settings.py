@@ -1,0 +1,88 @@
+"""How a network's own weights are trained: what a person may choose, and what is taken where they choose nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+
+from ..errors import InvalidArgument
+
+SCRATCH_NETWORK = "small_resnet"  # what is trained from scratch unless another is asked for
+CLASSICS = ("brick_cnn", "cifar_cnn")  # trained as their tutorials do
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Settings of the recipes finetune, scratch and auto; None stands for the recipe's default.
+
+    Attributes:
+        epochs: passes over the training pictures, at most.
+        lr: learning rate; its peak where the schedule is "one-cycle".
+        batch_size: pictures a step (a process).
+        augment: flip, turn, shift, shear and zoom the training pictures at random.
+        patience: epochs without a lower validation loss after which training stops.
+        budget_s: stop after this many seconds of training, at the end of an epoch where possible.
+        checkpoints: keep the weights of every epoch, in MODEL-training beside the model.
+        tensorboard: write TensorBoard's log there, too.
+        continue_from: model folder to go on from, as a further stage with a joined history.
+        schedule: "constant" or "one-cycle" (Smith and Topin 2018).
+    """
+
+    epochs: int | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    augment: bool | None = None
+    patience: int | None = None
+    budget_s: float | None = None
+    checkpoints: bool = False
+    tensorboard: bool = False
+    continue_from: str | os.PathLike | None = None
+    schedule: str | None = None
+
+    def filled(self, recipe: str, network: str) -> Tuning:
+        """Return the settings with defaults in place of None.
+
+        Raises:
+            InvalidArgument: a setting is out of range.
+        """
+        defaults = _defaults(recipe, network)
+        tuning = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        if tuning.schedule == "one-cycle" and self.patience is None:
+            tuning = replace(tuning, patience=tuning.epochs)  # the loss falls most at the end of the cycle
+        for name, low, high in (("epochs", 1, 10_000), ("batch_size", 1, 65_536), ("lr", 1e-9, 10.0), ("patience", 1, 10_000), ("budget_s", 1e-3, 1e9)):
+            value = getattr(tuning, name)
+            if value is not None and not low <= value <= high:
+                raise InvalidArgument(f"{name} must lie between {low:g} and {high:g}, got {value:g}.")
+        if tuning.schedule not in ("constant", "one-cycle"):
+            raise InvalidArgument(f"Unknown schedule '{tuning.schedule}'. Choose constant or one-cycle.")
+        return tuning
+
+    def record(self) -> dict:
+        """Return what decides the outcome, for wordsight.json."""
+        left_out = ("checkpoints", "tensorboard", "continue_from", "budget_s")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+
+def _defaults(recipe: str, network: str) -> dict:
+    if recipe != "scratch":
+        return {"epochs": 10, "lr": 1e-5, "batch_size": 16, "augment": True, "patience": 3, "schedule": "constant"}
+    if network in CLASSICS:
+        return {"epochs": 10, "lr": 1e-3, "batch_size": 32, "augment": False, "patience": 3, "schedule": "constant"}
+    return {"epochs": 30, "lr": 1.6e-2 if network == SCRATCH_NETWORK else 1e-3, "batch_size": 64, "augment": True, "schedule": "one-cycle"}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of "90", "90s", "5m" or "2h".
+
+    Raises:
+        InvalidArgument: it is none of these.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidArgument(f"A time must look like 90s, 5m or 2h, got '{text}'.")
+    return seconds

@@ -1,0 +1,1 @@
+"""Clips, frame by frame, and frames to learn from."""

@@ -1,0 +1,103 @@
+"""Who looks at the frames of a clip: a trained model, or a known network for groups of its classes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
+from ..backbones.embedder import Embedder
+from ..backbones.registry import DEFAULT_BACKBONE
+from ..classification.classifier import Classifier, load
+from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
+from ..classification.predictions import Prediction
+from ..errors import InvalidArgument
+from ..images.decoding import Photo
+from ..recognition.recognizer import THRESHOLD, Recognizer, Seen
+
+
+class Eye(Protocol):
+    """Who looks at frames.
+
+    Attributes:
+        names: classes or groups.
+        threshold: probability from which a label is given.
+        embedder: the network.
+        silent: name that means "anything else", whose place is nowhere, or None.
+    """
+
+    names: list[str]
+    threshold: float
+    embedder: Embedder
+    silent: str | None
+
+    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
+        """Return the probabilities (names,) of a frame, whether it is a stranger, and the pass."""
+
+    def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
+        """Return the heat map (h, w) of a label, 0–1, and its box in pixels."""
+
+
+class ModelEye:
+    """A trained model looks."""
+
+    def __init__(self, model: Classifier, threshold: float | None, engine: str, dtype: str) -> None:
+        self.names, self._model = model.class_names, model
+        kept = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
+        self.threshold = math.inf if kept is None else check_threshold(kept)
+        self.embedder = Embedder(model.backbone, engine, dtype)
+        self.silent = None if model.catch_all is None else model.class_names[model.catch_all]
+
+    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
+        """See `Eye.look`."""
+        encoding = self.embedder.encode(photo, feature_map=True)
+        scores = self._model.head.probabilities(encoding.embedding[None])[0]
+        stranger = int(scores.argmax()) != self._model.catch_all and bool(self._model.is_stranger(encoding.embedding[None])[0])
+        return scores, stranger, Seen(photo, scores, encoding.feature_map)
+
+    def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
+        """See `Eye.locate`."""
+        where = Prediction("", label)
+        self._model.localize(where, seen.photo, self.embedder, feature_map=seen.feature_map)
+        assert where.map is not None
+        return where.map, where.box_xyxy
+
+
+class GroupEye:
+    """A known network looks for groups of its classes."""
+
+    silent: str | None = None
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.names, self.threshold, self.embedder = list(recognizer.groups), recognizer.threshold, recognizer.embedder
+        self._recognizer = recognizer
+
+    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
+        """See `Eye.look`."""
+        seen = self._recognizer.see(photo)
+        return np.array([self._recognizer.share(seen.probabilities, name) for name in self.names]), False, seen
+
+    def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
+        """See `Eye.locate`."""
+        grid, box = self._recognizer.locate(seen, label)
+        return grid, None if box is None else list(box)
+
+
+def open_eye(
+    model: str | os.PathLike | Classifier | None, groups: str | Iterable[str], threshold: float | None, backbone: str | None, engine: str, dtype: str
+) -> Eye:
+    """Return who looks: a model, or a known network for groups.
+
+    Raises:
+        InvalidArgument: neither or both are given, or a backbone for a model.
+    """
+    if (model is None) == (not groups):
+        raise InvalidArgument("Give either a model (-m) or a group of a known network's classes (--group vehicle).")
+    if model is None:
+        return GroupEye(Recognizer(groups, THRESHOLD if threshold is None else threshold, backbone or DEFAULT_BACKBONE, engine, dtype))
+    if backbone is not None:
+        raise InvalidArgument("A model brings its own backbone, so --backbone goes with --group only. Leave it out.")
+    return ModelEye(model if isinstance(model, Classifier) else load(model), threshold, engine, dtype)

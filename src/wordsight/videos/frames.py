@@ -1,0 +1,186 @@
+"""Frames of clips as pictures to learn from: taken evenly, those that look like one already there left out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+from PIL import Image
+
+from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
+from ..core.progress import Progress, or_notebook
+from ..core.result_folder import short_stem
+from ..core.threads import say_interrupted
+from ..errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
+from ..images.clips import Clip, Frame, check_fps
+from ..images.decoding import decode, upright
+from ..images.fingerprints import NearDuplicates, look
+
+FPS = 2.0
+JPEG_QUALITY = 95
+TABLE = "frames.csv"
+COLUMNS = ("file_name", "clip", "frame", "time_s")
+
+
+@dataclass
+class Extraction:
+    """What came of clips.
+
+    Attributes:
+        output: folder of the frames, with frames.csv.
+        looked_at: frames looked at.
+        written: files written by this run.
+        near_duplicates: frames left out because one like them is there.
+        unreadable: (clip, reason) of each that can't be read to its end.
+    """
+
+    output: Path
+    looked_at: int = 0
+    written: int = 0
+    near_duplicates: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict:
+        """Return the counts, ready for JSON."""
+        counts = {name: getattr(self, name) for name in ("looked_at", "written", "near_duplicates")}
+        return {**counts, "unreadable": [{"clip": name, "error": reason} for name, reason in self.unreadable], "output": str(self.output)}
+
+
+def extract(
+    clips: str | os.PathLike | Iterable[str | os.PathLike],
+    output: str | os.PathLike,
+    fps: float = FPS,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Write frames of clips as JPEG pictures into a folder, such as that of a class, ready for `train` or `clean`.
+
+    Of frames that look alike (as `clean` compares pictures: by perceptual hash and thumbnail) the first stays; what earlier runs
+    wrote into the folder counts, too, so the same call adds nothing twice. frames.csv there says which clip and time each came from.
+
+    Args:
+        clips: video files.
+        output: folder; made if need be. Files in it that are not ours stay as they are.
+        fps: frames to look at a second.
+        progress: called with (done, total, "frames"); the total is an estimate.
+
+    Raises:
+        NotFound, InvalidArgument: no such clip, or a rate that can't be.
+        UnreadableVideo: no clip can be read.
+        OutputError: the frames can't be written.
+    """
+    progress = or_notebook(progress)
+    sources = [expand(clip) for clip in ([clips] if isinstance(clips, str | os.PathLike) else clips)]
+    if not sources:
+        raise InvalidArgument("Give at least one clip.")
+    folder = expand(output)
+    if folder.exists() and not folder.is_dir():
+        raise InvalidArgument(f"'{folder}' is a file; frames need a folder. Choose another with -o.")
+    check_fps(fps)
+    for source in sources:
+        if not source.exists():
+            raise NotFound(f"No such clip: '{source}'.")
+    result = Extraction(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)
+    album = None
+    try:
+        album = _Album(folder)
+        for source in sources:
+            reason = _take_all(source, fps, album, result, progress)
+            if reason is not None:
+                result.unreadable.append((str(source), reason))
+    except KeyboardInterrupt:
+        say_interrupted(f"Interrupted: {result.written} new frames are in '{folder}'. The same command goes on from there.")
+        raise
+    finally:
+        if album is not None:
+            album.save()
+        if lock is not None:
+            os.close(lock)
+    if not result.looked_at:
+        raise UnreadableVideo(result.unreadable[0][1])
+    return result
+
+
+def _take_all(source: Path, fps: float, album: _Album, result: Extraction, progress: Progress | None) -> str | None:
+    """Take a clip's frames; return None, or why not all could be read."""
+    try:
+        with Clip(source, fps) as clip:
+            for frame in clip:
+                album.take(source, frame, result)
+                result.looked_at += 1
+                if progress:
+                    progress(result.looked_at, clip.count and max(result.looked_at, clip.count), "frames")
+            return clip.note()
+    except (UnreadableVideo, InvalidArgument) as error:
+        return str(error)
+
+
+class _Album:
+    """The frames in a folder: what its table lists, and what they look like."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: dict[str, tuple[str, str, str]] = {}  # file name -> clip, frame, time in seconds
+        self._looks = NearDuplicates()
+        for row in _read_table(folder / TABLE):
+            name = row["file_name"]
+            if "/" in name or not (folder / name).is_file():
+                continue  # taken away since: it is not missed
+            self._rows[name] = (row["clip"], row["frame"], row["time_s"])
+            with contextlib.suppress(UnreadableImage, OSError):
+                self._looks.add(len(self._looks), look(decode((folder / name).read_bytes()).image))
+
+    def take(self, source: Path, frame: Frame, result: Extraction) -> None:
+        """Write a frame, unless one like it is there."""
+        appearance = look(upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))).image)
+        if self._looks.find(appearance) is not None:
+            result.near_duplicates += 1
+            return
+        data = cv2.imencode(".jpg", frame.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        stem = f"{short_stem(source.stem)}-{frame.index:06d}"
+        while not self._free(f"{stem}.jpg", data):
+            stem += "~"
+        with writing(self._folder):
+            write_atomic(self._folder / f"{stem}.jpg", data)
+        self._looks.add(len(self._looks), appearance)
+        self._rows[f"{stem}.jpg"] = (str(source), str(frame.index), f"{frame.time_s:.6f}")
+        result.written += 1
+
+    def _free(self, name: str, data: bytes) -> bool:
+        """Tell whether a name may be written to: nothing is there, or the very same, left by a run that was killed."""
+        path = self._folder / name
+        return not os.path.lexists(path) or (name not in self._rows and path.is_file() and path.read_bytes() == data)
+
+    def save(self) -> None:
+        """Write the table, unless there is nothing to tell."""
+        if not self._rows and not (self._folder / TABLE).exists():
+            return
+        with writing(self._folder), atomic_text(self._folder / TABLE) as file:
+            table = csv.writer(file)
+            table.writerow(COLUMNS)
+            table.writerows([name, *row] for name, row in sorted(self._rows.items()))
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a frames.csv, or none where there is none.
+
+    Raises:
+        InvalidArgument: there is a file of that name that is no such table.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                raise InvalidArgument(f"'{path}' was there before and is no table of frames. Choose another folder with -o.")
+            return [row for row in rows if None not in row.values() and None not in row]
+    except FileNotFoundError:
+        return []
+    except (csv.Error, OSError):
+        raise InvalidArgument(f"'{path}' can't be read as a table. Choose another folder with -o.") from None

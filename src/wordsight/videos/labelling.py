@@ -1,0 +1,206 @@
+"""Follow what a clip shows, frame by frame, by a model or by a group of a known network's classes, and write it labelled."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ..backbones.runtime import callers, cores
+from ..classification.classifier import Classifier
+from ..core.home import expand
+from ..core.progress import Progress, or_notebook
+from ..core.threads import interrupted_with, parallel_map, uninterrupted
+from ..errors import InvalidArgument
+from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose
+from ..images.clips import Clip, Frame
+from ..images.decoding import upright
+from ..recognition.recognizer import Seen
+from .frame_models import Eye, open_eye
+from .recorder import FrameSeen, Recorder, Video, check_target
+
+MOST_SMOOTH_S = 3600.0
+HELD_BYTES = 512 << 20  # of frames under way at once
+COPIES = 3  # of a frame while it is looked at or drawn
+
+
+@dataclass
+class _Look:
+    """One frame after one pass.
+
+    Attributes:
+        frame: it.
+        scores: (names,) probabilities.
+        stranger: whether it lies outside what the model learned from.
+        seen: the pass, for finding where; None once that is found.
+        result: what is said of it, once that is decided.
+    """
+
+    frame: Frame
+    scores: np.ndarray
+    stranger: bool
+    seen: Seen | None
+    result: FrameSeen | None = None
+
+
+def video(
+    clip: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    model: str | os.PathLike | Classifier | None = None,
+    groups: str | Iterable[str] = (),
+    threshold: float | None = None,
+    fps: float | None = None,
+    smooth_s: float = 0.0,
+    heatmap: bool = False,
+    frames: bool = False,
+    backbone: str | None = None,
+    engine: str = "auto",
+    dtype: str = "f32",
+    progress: Progress | None = None,
+) -> Video:
+    """Say what each frame of a clip shows, and write the clip with its labels.
+
+    Probabilities may be smoothed over time: an exponential mean of time constant `smooth_s`, p += (1 - exp(-dt / smooth_s)) (q - p)
+    for a frame of probability q that comes dt after the last; a frame that is a stranger to the model counts as 0 for every class.
+    Labels then follow the smoothed ones, with a delay of about that time.
+
+    Args:
+        clip: a video file.
+        output: the labelled clip, .mp4 or .webm; its tables go into a folder of the same name without suffix. None writes nothing.
+        model: model folder or classifier; or
+        groups: words of WordNet, whose classes a known network looks for.
+        threshold: probability from which a label is given, 0–1; default: the model's, or 0.75 for groups.
+        fps: frames to look at (and write) a second; None looks at every one.
+        smooth_s: time constant in seconds; 0 smooths nothing.
+        heatmap: draw heat maps instead of boxes.
+        frames: write each frame as JPEG, too.
+        backbone: with groups, the network; None: the embedded one.
+        engine: "auto", "openvino" or "torch".
+        dtype: "f32" or "bf16".
+        progress: called with (done, total, "frames"); the total is an estimate.
+
+    Raises:
+        NotFound, InvalidArgument: no such clip or model, or a setting out of range.
+        UnreadableVideo: the clip can't be read, or holds no frame.
+        OutputError: something can't be written.
+        KeyboardInterrupt: by Ctrl-C; what is written by then is a whole clip that plays, with its tables.
+    """
+    progress = or_notebook(progress)
+    if not 0 <= smooth_s <= MOST_SMOOTH_S:
+        raise InvalidArgument(f"The time of smoothing must lie between 0 and {MOST_SMOOTH_S:g} seconds, got {smooth_s:g}.")
+    target = None if output is None else check_target(expand(output), expand(clip))
+    if frames and target is None:
+        raise InvalidArgument("Frames are written beside a labelled clip. Give its name with -o.")
+    with interrupted_with("Interrupted before anything was written: the same command begins anew."), Clip(clip, fps) as source:
+        eye = open_eye(model, groups, threshold, backbone, engine, dtype)
+        result = Video(eye.names, eye.threshold, source.fps, output=target)
+        recorder = None if target is None else Recorder(target, source, frames)
+        result.tables = None if recorder is None else recorder.folder
+        try:
+            try:
+                for look, drawn in _follow(source, eye, smooth_s, heatmap, recorder is not None):
+                    assert look.result is not None
+                    with uninterrupted():  # so that all tables have the same rows
+                        if recorder is not None:
+                            assert drawn is not None
+                            recorder.add(look.frame, look.result, drawn)
+                        result.add(look.result)
+                    if progress:
+                        progress(result.frames, source.count and max(result.frames, source.count), "frames")
+            except KeyboardInterrupt:
+                if recorder is None or not result.frames:
+                    raise
+                _finish(recorder, result)
+                raise KeyboardInterrupt(_interrupted(result)) from None
+            result.note = source.note()
+            if recorder is not None:
+                _finish(recorder, result)
+        finally:
+            eye.embedder.cache.close()
+            if recorder is not None:
+                recorder.close()
+    return result
+
+
+def _finish(recorder: Recorder, result: Video) -> None:
+    """Put everything in place; Ctrl-C meanwhile strikes after that, and says so."""
+    try:
+        recorder.finish(result)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_interrupted(result)) from None
+
+
+def _interrupted(result: Video) -> str:
+    return f"Interrupted after {result.frames} frames: '{result.output}' holds them and plays. The same command begins anew."
+
+
+def _follow(clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool) -> Iterator[tuple[_Look, np.ndarray | None]]:
+    """Yield each frame with what it shows, and drawn, in order."""
+
+    def look(frame: Frame) -> _Look:
+        photo = upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)))
+        return _Look(frame, *eye.look(photo))
+
+    def finish(seen: _Look) -> tuple[_Look, np.ndarray | None]:
+        assert seen.result is not None and seen.seen is not None
+        label, grid = seen.result.label, None
+        if label is not None and label != eye.silent:
+            grid, box = eye.locate(seen.seen, label)
+            seen.result.box_xyxy = box
+        drawn = _draw(seen, grid if heatmap else None, eye.names) if draw else None
+        seen.seen = None
+        return seen, drawn
+
+    first = iter(clip)
+    frame = next(first)
+    most = max(2, HELD_BYTES // (2 * COPIES * frame.bgr.nbytes))  # in each of the two stages
+    threads = min(callers(eye.embedder.engine), most)
+    looks = parallel_map(look, _chain(frame, first), threads, min(most, 2 * threads))
+    yield from parallel_map(finish, _decide(looks, eye, smooth_s), min(threads, cores()), min(most, 2 * threads))
+
+
+def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
+    yield first
+    yield from rest
+
+
+def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look]:
+    """Yield frames with what is said of them, smoothed over time."""
+    mean, before = None, 0.0
+    for look in looks:
+        scores, stranger = look.scores.astype(np.float64), look.stranger
+        if smooth_s > 0:
+            scores = scores * (not stranger)
+            stranger = False
+            share = 1.0 if mean is None else 1 - math.exp(-(look.frame.time_s - before) / smooth_s)
+            mean = scores if mean is None else mean + share * (scores - mean)
+            scores, before = mean, look.frame.time_s
+        top = int(scores.argmax())
+        sure = bool(scores[top] >= eye.threshold) and not stranger
+        rounded = {name: round(float(score), 6) for name, score in zip(eye.names, scores, strict=True)}
+        name = eye.names[top]
+        look.result = FrameSeen(look.frame.index, round(look.frame.time_s, 6), name if sure else None, name, rounded[name], rounded)
+        yield look
+
+
+def _draw(look: _Look, grid: np.ndarray | None, names: list[str]) -> np.ndarray:
+    """Return the frame (height, width, 3) uint8, blue first, with what it shows drawn in; as it is where nothing is sure."""
+    assert look.result is not None
+    if look.result.label is None:
+        return look.frame.bgr
+    rgb = cv2.cvtColor(look.frame.bgr, cv2.COLOR_BGR2RGB)
+    size = (rgb.shape[0], rgb.shape[1])
+    text = f"{look.result.label} {look.result.probability:.2f}"
+    colour = COLOURS[names.index(look.result.label) % len(COLOURS)]
+    if grid is not None:
+        rgb = caption(superimpose(Image.fromarray(rgb), grid), text, colour)
+    elif look.result.box_xyxy is not None:
+        rectangle(rgb, look.result.box_xyxy, size, text, colour)
+    else:
+        caption(rgb, text, colour)
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

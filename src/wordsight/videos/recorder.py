@@ -1,0 +1,283 @@
+"""What is said of a clip, frame by frame, and how that is written: the labelled clip, its tables, its timeline."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.home import write_atomic, writing
+from ..core.notebook import block, frame, line, table
+from ..core.result_folder import TableWriter
+from ..core.threads import uninterrupted
+from ..errors import InvalidArgument, NotFound, OutputError
+from ..heatmaps.drawing import to_jpeg
+from ..images.clips import CODECS, Clip, ClipWriter, Frame, check_name
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+log = logging.getLogger("wordsight")
+COLUMNS = ("frame", "time_s", "label", "top_label", "probability", "probabilities", "box_xyxy", "picture")
+MARKER = ".wordsight-video"  # lists the clips that were made, and from what
+FRAMES_MARKER = ".wordsight-frames"
+PICTURES = "frames"
+MOST_LINES = 6  # of the timeline
+
+
+@dataclass
+class FrameSeen:
+    """What one frame shows.
+
+    Attributes:
+        frame: its number in the clip, from 0.
+        time_s: when it is shown, in seconds from the first frame.
+        label: class or group, or None where none is sure enough.
+        top_label: the best guess, whether accepted or not.
+        probability: of `top_label`, 0–1, smoothed where that was asked for.
+        probabilities: the same for every class or group.
+        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the frame, or None where there is no label.
+        picture: path of the frame as JPEG, relative to the folder of tables, or None.
+    """
+
+    frame: int
+    time_s: float
+    label: str | None
+    top_label: str
+    probability: float
+    probabilities: dict[str, float]
+    box_xyxy: list[float] | None = None
+    picture: str | None = None
+
+    def record(self) -> dict:
+        """Return the fields of `frames.jsonl`, in order."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a clip with one label.
+
+    Attributes:
+        label: class or group.
+        start_s: when its first frame is shown.
+        end_s: when the frame after its last one is, or would be.
+    """
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+@dataclass
+class Video:
+    """What a clip shows; iterates over its frames.
+
+    Attributes:
+        class_names: classes or groups.
+        threshold: probability from which a label is given; infinite where none is.
+        fps: frames a second that were looked at.
+        frames: how many were.
+        seconds: how long they last together.
+        labelled: frames with each label.
+        segments: stretches with one label, in order.
+        output: the labelled clip, or None.
+        tables: folder of frames.csv, frames.jsonl and timeline.png, or None.
+        note: what is to be said of the clip, such as that it ends early, or None.
+    """
+
+    class_names: list[str]
+    threshold: float
+    fps: float
+    frames: int = 0
+    seconds: float = 0.0
+    labelled: dict[str, int] = field(default_factory=dict)
+    segments: list[Segment] = field(default_factory=list)
+    output: Path | None = None
+    tables: Path | None = None
+    note: str | None = None
+    _kept: list[FrameSeen] = field(default_factory=list)
+    _last_label: str | None = None
+
+    def __iter__(self) -> Iterator[FrameSeen]:
+        if self.tables is None:
+            yield from self._kept
+            return
+        path = self.tables / "frames.jsonl"
+        if not path.is_file():
+            raise NotFound(f"The tables in '{self.tables}' are no longer there. Look at the clip again, or without an output, which keeps them in memory.")
+        with open(path, encoding="utf-8") as lines:
+            for line in lines:
+                yield FrameSeen(**json.loads(line))
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a DataFrame with the columns of frames.csv, a row a frame."""
+        return frame((one.record() for one in self), COLUMNS)
+
+    def plots(self) -> dict[str, Figure]:
+        """Return "timeline": the probabilities over time, of the classes that are likeliest in all, as a matplotlib figure."""
+        return {"timeline": _timeline(self)} if self.frames else {}
+
+    def _repr_html_(self) -> str:
+        rows = [[s.label, f"{s.start_s:.2f}", f"{s.end_s:.2f}"] for s in self.segments]
+        return block(f"{self.frames:,} frames, {self.seconds:.1f} s", table(["label", "from, s", "to, s"], rows), line(self.note), line(self.output))
+
+    def add(self, one: FrameSeen) -> None:
+        """Count one frame, the next in order."""
+        self.frames += 1
+        if self.tables is None:
+            self._kept.append(one)
+        end = one.time_s + 1 / self.fps
+        self.seconds = end
+        if self._last_label is not None:
+            self.segments[-1] = Segment(self._last_label, self.segments[-1].start_s, one.time_s)
+        if one.label is not None:
+            self.labelled[one.label] = self.labelled.get(one.label, 0) + 1
+            if one.label == self._last_label:
+                self.segments[-1] = Segment(one.label, self.segments[-1].start_s, end)
+            else:
+                self.segments.append(Segment(one.label, one.time_s, end))
+        self._last_label = one.label
+
+    def seconds_of(self, label: str) -> float:
+        """Return how long the stretches with a label last together."""
+        return sum(segment.end_s - segment.start_s for segment in self.segments if segment.label == label)
+
+    def as_json(self) -> dict:
+        """Return the counts and segments, ready for JSON."""
+        return {
+            "classes": self.class_names,
+            "threshold": self.threshold if math.isfinite(self.threshold) else None,
+            "fps": round(self.fps, 4),
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "labelled": {name: self.labelled.get(name, 0) for name in self.class_names},
+            "segments": [{"label": s.label, "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3)} for s in self.segments],
+            "note": self.note,
+            "output": None if self.output is None else str(self.output),
+            "tables": None if self.tables is None else str(self.tables),
+        }
+
+
+def check_target(output: Path, clip: Path) -> Path:
+    """Return where the labelled clip goes, if it may go there.
+
+    Raises:
+        InvalidArgument: it may not.
+    """
+    if output.suffix.lower() not in CODECS:
+        raise InvalidArgument(f"-o names the labelled clip and must end in {' or '.join(CODECS)}, got '{output}'.")
+    if output.exists() and clip.exists() and output.samefile(clip):
+        raise InvalidArgument(f"'{output}' is the clip itself, which stays as it is. Choose another name with -o.")
+    folder, made = output.with_suffix(""), _made(output.with_suffix("") / MARKER)
+    if output.exists() and not (output.name in (made or {}) and output.is_file()):
+        raise InvalidArgument(f"'{output}' was there before and is no result of wordsight. Choose another name with -o.")
+    if folder.exists() and made is None and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidArgument(f"'{folder}', where the tables would go, was there before and is no result of wordsight. Choose another name with -o.")
+    return output
+
+
+def _made(marker: Path) -> dict[str, str] | None:
+    """Return the clips that a marker lists as ours, each with what it was made from, or None where there is no marker of ours."""
+    try:
+        listed = json.loads(marker.read_text(encoding="utf-8"))
+        return {str(name): str(source) for name, source in listed.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+
+
+class Recorder:
+    """Writes the labelled clip and its tables; all appear when they are finished, the clip last."""
+
+    def __init__(self, target: Path, source: Clip, pictures: bool) -> None:
+        check_name(target.absolute())
+        self.folder = target.with_suffix("")
+        self._target, self._fps, self._pictures = target, source.fps, pictures
+        self._new_folder, self._finished = not self.folder.exists(), False
+        self._made = _made(self.folder / MARKER) or {}
+        before = self._made.get(target.name)
+        if before is not None and before != str(source.path.absolute()):
+            log.info("'%s' is made anew; it was made from '%s'.", target, before)
+        self._made[target.name] = str(source.path.absolute())
+        self._tables = TableWriter(self.folder, "frames", COLUMNS, (PICTURES,) if pictures else (), FRAMES_MARKER, _drawn)
+        self._clip: ClipWriter | None = None
+        with writing(self.folder):
+            write_atomic(self.folder / MARKER, json.dumps(self._made).encode("utf-8", "backslashreplace"))
+
+    def add(self, frame: Frame, seen: FrameSeen, drawn: np.ndarray) -> None:
+        """Add the next frame."""
+        if self._clip is None:
+            unfinished = self.folder / f".clip.part{self._target.suffix.lower()}"
+            self._clip = ClipWriter(self._target, self._fps, (drawn.shape[0], drawn.shape[1]), unfinished)
+        self._clip.write(frame, drawn)
+        if self._pictures:
+            seen.picture = self._tables.reserve(f"{PICTURES}/{seen.frame:06d}", ".jpg")
+            self._tables.write(seen.picture, to_jpeg(drawn[:, :, ::-1]))
+        record = seen.record()
+        self._tables.add(record, [list(record.values())])
+
+    def finish(self, result: Video) -> None:
+        """Put the tables in place, draw the timeline, and put the clip in place."""
+        with uninterrupted():
+            if self._target.exists() and self._target.name not in (_made(self.folder / MARKER) or {}):
+                raise OutputError(f"'{self._target}' has come meanwhile and is no result of wordsight. Choose another name with -o.")
+            assert self._clip is not None
+            self._clip.complete()
+            self._tables.finish()
+            _draw_timeline(result, self.folder)
+            self._clip.place()
+            self._clip, self._finished = None, True
+
+    def close(self) -> None:
+        """Drop what is unfinished."""
+        if self._clip is not None:
+            self._clip.drop()
+        self._tables.close()
+        if self._new_folder and not self._finished:
+            with contextlib.suppress(OSError):  # somebody has put something there
+                (self.folder / MARKER).unlink(missing_ok=True)
+                (self.folder / FRAMES_MARKER).unlink(missing_ok=True)
+                self.folder.rmdir()
+
+
+def _draw_timeline(result: Video, folder: Path) -> None:
+    """Write timeline.png."""
+    from ..reports import figures as plots
+
+    with writing(folder):
+        write_atomic(folder / "timeline.png", plots.png(_timeline(result)))
+
+
+def _timeline(result: Video) -> Figure:
+    """Draw the probabilities over time, of the classes that are likeliest in all."""
+    from ..reports import figures as plots
+
+    totals = dict.fromkeys(result.class_names, 0.0)
+    for one in result:
+        for name, value in one.probabilities.items():
+            totals[name] += value
+    shown = sorted(totals, key=lambda name: -totals[name])[:MOST_LINES]
+    shown = [name for name in result.class_names if name in shown]
+    times, values = [], []
+    for one in result:
+        times.append(one.time_s)
+        values.append([one.probabilities[name] for name in shown])
+    segments = [(s.label, s.start_s, s.end_s) for s in result.segments]
+    return plots.timeline(np.array(times), np.array(values, dtype=np.float32), shown, result.threshold, segments)
+
+
+def _drawn(row: dict) -> list[str]:
+    """Return the path, relative to the folder of tables, of the picture of a row of frames.jsonl."""
+    return [row["picture"]] if row.get("picture") else []

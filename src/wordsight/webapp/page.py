@@ -1,0 +1,68 @@
+"""The page in the browser: Try, Train, Review and Compare. Needs the extra `app`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ..backbones.runtime import callers, choose_engine
+from .parts import offered
+from .tab_compare import add_compare
+from .tab_review import KEYS, add_review, describe_folder
+from .tab_train import add_train
+from .tab_try import add_calls, add_try
+from .workspace import Workshop
+
+FORGET_S = (300, 3600)  # how often uploads are looked through, and how old they may become
+SESSIONS = 256  # visitors whose state is remembered at once
+SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]  # fonts of the visitor's machine: none is fetched
+
+
+def build_page(workshop: Workshop) -> gr.Blocks:
+    """Return the page."""
+    with gr.Blocks(title="wordsight", analytics_enabled=False, delete_cache=FORGET_S) as page:
+        gr.Markdown("# wordsight\nWords in, sight out: what your pictures show, where, and how sure that is.")
+        with gr.Tabs():
+            with gr.Tab("Try", id="try"):
+                model = add_try(workshop)
+            with gr.Tab("Compare", id="compare", render=False) as compare:
+                others = add_compare(workshop)
+            models = [model, *others]
+            with gr.Tab("Train", id="train"):
+                add_train(workshop, models)
+            with gr.Tab("Review", id="review"):
+                folder = add_review(workshop, models)
+            compare.render()
+        add_calls(workshop, callers(choose_engine("auto")))
+
+        def fresh() -> tuple:  # what was trained or decided since the page was built
+            return (*offered(workshop.models(), None, len(models)), describe_folder(workshop))
+
+        page.load(fresh, [], [*models, folder], queue=False, api_visibility="private", show_progress="hidden")
+    return page
+
+
+def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: int) -> Any:
+    """Return the page as an ASGI application that makes no connection and serves no file but uploads."""
+    from fastapi import FastAPI
+
+    page.state_session_capacity = SESSIONS
+    theme = gr.themes.Default(font=SYSTEM, font_mono=["ui-monospace", "monospace"])
+    application = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page.queue(max_size=256),
+        path="",
+        allowed_paths=allowed,
+        blocked_paths=blocked,
+        max_file_size=max_file,
+        show_error=True,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        footer_links=[],
+        theme=theme,
+        head=KEYS,
+    )
+    page.has_launched = True  # Gradio refuses files that nobody uploaded only of pages it launched itself
+    return application

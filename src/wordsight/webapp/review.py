@@ -1,0 +1,295 @@
+"""Going through doubtful pictures one by one: which, in what order, and every decision on disk before the next picture is shown.
+
+Decisions stand in `metadata.csv` of the pictures' folder, where training reads labels: `label` (empty for a rejected picture) and
+`wordsight_review`: accepted, changed or rejected. Whatever else stands in that table stays; no picture is moved or changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import posixpath
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..backbones.embedder import Embedder
+from ..backbones.registry import load_backbone
+from ..classification.classifier import Classifier
+from ..cleaning.checks import run_checks
+from ..cleaning.cleaner import MIN_SIZE, gather_material
+from ..core.home import atomic_text
+from ..core.progress import Progress
+from ..datasets.files import LabelledSet, PictureFile, find_pictures
+from ..errors import InvalidArgument, OutputError
+from ..words.vocabulary import fold
+
+SUSPICIOUS = ("in_two_classes", "mislabelled", "outlier", "near_duplicate", "duplicate", "document", "single_colour", "too_dark", "too_bright", "blurry")
+ACTIONS = ("accepted", "changed", "rejected")
+REVIEW = "wordsight_review"  # the column of decisions
+MOST_LETTERS = 100  # of a label
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A picture that a person should look at.
+
+    Attributes:
+        file_name: relative to the folder.
+        kind: "suspicious": labelled, and something speaks against it; "rejected": no label was given; "pre-labelled": a model gave one.
+        label: its label now, or None.
+        suggestion: the label that a model or a check proposes, or None.
+        probability: of the suggestion, or None.
+        why: in a few words.
+    """
+
+    file_name: str
+    kind: str
+    label: str | None
+    suggestion: str | None
+    probability: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of a picture, and what stood there before.
+
+    Attributes:
+        file_name: relative to the folder.
+        before: (label, decision) before it, None where there was none.
+        after: the same after it.
+    """
+
+    file_name: str
+    before: tuple[str | None, str | None]
+    after: tuple[str | None, str | None]
+
+
+class ReviewBook:
+    """The labels of one folder and the decisions on them. Safe from many threads.
+
+    Args:
+        root: the folder.
+        class_names: classes of a model. Where there is no table of labels, subfolders are classes if one of them bears such a name;
+            without any class names they always are.
+
+    Raises:
+        InvalidArgument: there is no picture, or a metadata.csv in which decisions can't be kept.
+    """
+
+    def __init__(self, root: Path, class_names: Sequence[str] = ()) -> None:
+        self.root = root.resolve()
+        self.table = self.root / "metadata.csv"
+        if self.table.is_symlink():
+            self.table = self.table.resolve()
+            if not self.table.is_relative_to(self.root):
+                raise InvalidArgument(f"'{self.root / 'metadata.csv'}' leads to another folder, so nothing can be kept there. Put the table itself there.")
+        found = find_pictures([self.root]).pictures
+        self.pictures = {picture.name: picture for picture in found if picture.path.resolve().is_relative_to(self.root)}
+        known = {fold(name) for name in class_names}
+        folders = {name.partition("/")[0] for name in self.pictures if "/" in name}
+        self._folders = folders if not known or any(fold(name) in known for name in folders) else set()
+        self._model_names = list(class_names)
+        self._rows: list[list[str]] = []  # of the table as they stand there, the headings first
+        self._labels: set[str] = set()  # that the table gives
+        self._at: dict[str, int] = {}  # name of a picture -> its row
+        self._read_state: tuple[int, int] | None = None
+        self._lock = threading.RLock()
+        self._load()
+
+    def label(self, name: str) -> str | None:
+        """Return a picture's label, from the table or else from its folder."""
+        if self._has_labels and name in self._at:
+            return self._cell(name, "label") or None
+        folder = name.partition("/")[0] if "/" in name else None
+        return folder if folder in (self._labels if self._has_labels else self._folders) else None
+
+    def reviewed(self, name: str) -> str | None:
+        """Return what was decided of a picture, or None."""
+        return self._cell(name, REVIEW) or None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Labels in use and those of the model, sorted."""
+        return sorted({label for name in self.pictures if (label := self.label(name))} | set(self._model_names))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pictures were accepted, changed and rejected so far."""
+        said = [self.reviewed(name) for name in self._at]
+        return {action: said.count(action) for action in ACTIONS}
+
+    def state(self, name: str) -> tuple[str | None, str | None]:
+        """Return a picture's label and what was decided of it, as the table on disk says now."""
+        with self._lock:
+            self._refresh()
+            return self.label(name), self.reviewed(name)
+
+    def decide(self, name: str, action: str, label: str | None = None, seen: tuple[str | None, str | None] | None = None) -> Decision:
+        """Write one decision to the table, whole or not at all, before anything else happens.
+
+        Args:
+            name: a picture of the folder.
+            action: "accepted" or "changed", with the label; or "rejected".
+            label: the class.
+            seen: the picture's `state` on which the decision rests, or None for any.
+
+        Raises:
+            InvalidArgument: no such picture or action, a label that is none, or somebody has decided otherwise meanwhile.
+            OutputError: it can't be written.
+        """
+        if name not in self.pictures:
+            raise InvalidArgument(f"There is no picture '{name}' in '{self.root}'.")
+        if action not in ACTIONS or (action != "rejected" and not (label and label.strip())):
+            raise InvalidArgument(f"A decision is one of {', '.join(ACTIONS)}, with a label but for the last; got '{action}', '{label or ''}'.")
+        label = "" if action == "rejected" else str(label).strip()
+        if len(label) > MOST_LETTERS or label in (".", "..") or any(ord(c) < 32 or c in "/\\" for c in label):
+            raise InvalidArgument(f"A label is one line of at most {MOST_LETTERS} characters, without slashes, as it may name a folder; got '{label[:60]}'.")
+        with self._lock:
+            before = self.state(name)
+            if seen is not None and before != seen:
+                raise InvalidArgument("Somebody has decided on this picture meanwhile. Look at it again.")
+            self._write({name: (label, action)})
+            return Decision(name, before, (label or None, action))
+
+    def undo(self, decision: Decision) -> None:
+        """Take a decision back, on disk too.
+
+        Raises:
+            InvalidArgument: the table says something else by now.
+            OutputError: it can't be written.
+        """
+        with self._lock:
+            if self.state(decision.file_name) != decision.after:
+                raise InvalidArgument(f"'{decision.file_name}' was changed again since, so the decision can't be taken back.")
+            self._write({decision.file_name: (decision.before[0] or "", decision.before[1] or "")})
+
+    @property
+    def _has_labels(self) -> bool:
+        return bool(self._rows) and "label" in self._rows[0]
+
+    def _cell(self, name: str, column: str) -> str:
+        if name not in self._at or column not in self._rows[0]:
+            return ""
+        row, at = self._rows[self._at[name]], self._rows[0].index(column)
+        return row[at] if at < len(row) else ""
+
+    def _load(self) -> None:
+        self._rows, self._at, self._labels, self._read_state = [], {}, set(), self._state()
+        if self._read_state is None:
+            return
+        try:
+            with open(self.table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+                rows = list(csv.reader(file))
+        except (OSError, ValueError, csv.Error) as error:
+            raise InvalidArgument(f"'{self.table}' can't be read as CSV: {error}. Mend it, or move it away.") from None
+        columns = rows[0] if rows else []
+        ours = [column for column in ("file_name", "label", REVIEW) if columns.count(column) > 1]
+        if "file_name" not in columns or ours:
+            what = f"the column {ours[0]} twice" if ours else "no column file_name"
+            raise InvalidArgument(f"'{self.table}' has {what}, so decisions can't be kept there. Mend it, or move it away.")
+        names = columns.index("file_name")
+        at: dict[str, int] = {}
+        for number, row in enumerate(rows[1:], start=1):
+            if len(row) > len(columns):
+                raise InvalidArgument(f"Row {number} of '{self.table}' has more cells than headings, so nothing can be kept there. Mend it, or move it away.")
+            name = posixpath.normpath(row[names]) if names < len(row) and row[names] else ""
+            if name in at:
+                raise InvalidArgument(f"'{self.table}' lists '{name}' twice, so decisions can't be kept there. Mend it, or move it away.")
+            if name:
+                at[name] = number
+        self._keep(rows, at)
+
+    def _keep(self, rows: list[list[str]], at: dict[str, int]) -> None:
+        self._rows, self._at, self._read_state = rows, at, self._state()
+        column = rows[0].index("label") if "label" in rows[0] else None
+        self._labels = set() if column is None else {row[column] for row in rows[1:] if column < len(row) and row[column]}
+
+    def _refresh(self) -> None:
+        """Read the table again where somebody else has changed it since."""
+        if self._state() != self._read_state:
+            self._load()
+
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.table)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    def _write(self, decided: dict[str, tuple[str, str]]) -> None:
+        """Write the table with these labels and decisions; what is held in memory changes only with what is on disk."""
+        rows = [list(row) for row in self._rows] or [["file_name"]]
+        at, columns = dict(self._at), rows[0]
+        said: dict[str, dict[str, str]] = {name: {"label": label, REVIEW: review} for name, (label, review) in decided.items()}
+        if "label" not in columns:  # from now on the table says what is what, so it must say it of every picture
+            for name in self.pictures:
+                label = self.label(name)
+                if label:
+                    said.setdefault(name, {}).setdefault("label", label)
+        columns += [column for column in ("label", REVIEW) if column not in columns]
+        for name, cells in said.items():
+            if name not in at:
+                at[name] = len(rows)
+                rows.append([""] * len(columns))
+                rows[-1][columns.index("file_name")] = name
+            row = rows[at[name]]
+            row += [""] * (len(columns) - len(row))
+            for column, cell in cells.items():
+                row[columns.index(column)] = cell
+        mode = os.stat(self.table).st_mode & 0o777 if self.table.exists() else None
+        try:
+            with atomic_text(self.table) as file:
+                csv.writer(file).writerows(rows)
+            if mode is not None:
+                self.table.chmod(mode)
+        except OSError as error:
+            raise OutputError(f"The decision can't be kept in '{self.table}': {error.strerror or error}. Free some space, or allow writing there.") from error
+        self._keep(rows, at)
+
+
+def find_doubts(book: ReviewBook, model: Classifier | None, threshold: float, progress: Progress | None = None) -> list[Doubt]:
+    """Return what a person should look at, the most doubtful first: suspicious labels, then pictures without one.
+
+    Args:
+        book: the folder; what was reviewed before is passed over.
+        model: proposes labels for pictures that have none; None: only labelled ones are looked at.
+        threshold: probability from which a picture counts as pre-labelled.
+        progress: called with (done, total, what).
+    """
+    waiting = [picture for name, picture in book.pictures.items() if book.reviewed(name) is None]
+    labelled = [PictureFile(picture.path, picture.name, book.label(picture.name)) for picture in waiting if book.label(picture.name)]
+    every = [PictureFile(picture.path, name, book.label(name)) for name, picture in book.pictures.items() if book.label(name)]
+    doubts: list[Doubt] = []
+    names = sorted({str(picture.label) for picture in every})
+    if labelled and len(names) > 1:
+        open_ones = {picture.name for picture in labelled}
+        backbone = load_backbone() if model is None else model.backbone
+        material = gather_material(LabelledSet(every, names), MIN_SIZE, Embedder(backbone), progress)
+        seen: set[str] = set()
+        findings = [finding for finding in run_checks(material) if finding.reason in SUSPICIOUS and finding.file_name in open_ones]
+        for finding in sorted(findings, key=lambda finding: (SUSPICIOUS.index(finding.reason), -finding.score, finding.file_name)):
+            if finding.file_name not in seen:
+                seen.add(finding.file_name)
+                why = finding.reason.replace("_", " ") + (f": {finding.evidence}" if finding.evidence else "")
+                doubts.append(Doubt(finding.file_name, "suspicious", finding.label, finding.suggested_label or finding.label, None, why))
+    bare = [picture for picture in waiting if not book.label(picture.name)]
+    return doubts + (_unlabelled(bare, model, threshold, progress) if model is not None else [])
+
+
+def _unlabelled(pictures: list[PictureFile], model: Classifier, threshold: float, progress: Progress | None) -> list[Doubt]:
+    """Return the pictures without a label, rejected ones first, then those that the model would label, the least sure first."""
+    found = []
+    embedder = Embedder(model.backbone)
+    for done, item in enumerate(embedder.embed_all(pictures), start=1):
+        if item.embedding is not None:
+            said = model.decide(item.file.name, item.embedding, threshold)
+            kind = "rejected" if said.label is None else "pre-labelled"
+            why = "resembles nothing the model learned from" if said.stranger else "not sure enough" if said.label is None else "labelled by the model"
+            found.append(Doubt(said.file_name, kind, None, said.top_label, said.probability, why))
+        if progress:
+            progress(done, len(pictures), "pictures without a label")
+    embedder.cache.close()
+    return sorted(found, key=lambda doubt: (doubt.kind != "rejected", doubt.probability or 0.0, doubt.file_name))

@@ -1,0 +1,166 @@
+"""The page's tab Try, and the calls that programs use: pictures in, labels, probabilities, heat maps and boxes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from ..backbones.runtime import callers
+from ..classification.model_folder import check_threshold
+from ..classification.predictions import Prediction
+from ..classification.report import percent
+from ..core.threads import parallel_map
+from ..errors import UnreadableImage, WordsightError
+from .parts import MODEL_HINT, refused, uploaded
+from .workspace import Seen, Viewer, Workshop
+
+MOST = 64  # pictures at once
+FORGET_AFTER_S = 3600  # what a visitor who went away had looked at
+
+
+def add_try(workshop: Workshop) -> gr.Dropdown:
+    """Add the tab; return its list of models."""
+    names = workshop.models()
+    viewer = workshop.viewer(None) if names else None
+    threads = callers(viewer.embedder.engine) if viewer is not None else 3
+    with gr.Row():
+        with gr.Column(scale=1):
+            model = gr.Dropdown(names, value=names[0] if names else None, label="Model", info=MODEL_HINT, elem_id="try-model")
+            files = gr.File(label="Pictures", file_count="multiple", file_types=["image"], elem_id="try-files", height=160)
+            camera = gr.Image(label="Or take one", sources=["webcam"], type="filepath", elem_id="try-camera", height=220)
+            start = viewer.threshold if viewer is not None else 0.99
+            threshold = gr.Slider(0, 1, start, step=0.001, label="Threshold", info="From which probability a label is given", elem_id="try-threshold")
+        with gr.Column(scale=2):
+            told = gr.Markdown("Drop pictures, and see what they show and where.", elem_id="try-told")
+            gallery = gr.Gallery(
+                label="Where it looked", columns=4, object_fit="contain", height=420, elem_id="try-gallery", format="jpeg", buttons=["fullscreen"]
+            )
+            label = gr.Label(label="Probabilities", num_top_classes=5, elem_id="try-label")
+    seen = gr.State([], time_to_live=FORGET_AFTER_S)
+    chosen = gr.State(0)
+
+    def look(paths: Any, name: str | None, wanted: float) -> tuple:
+        found = _look(workshop, _paths(paths), name, wanted)
+        return (found, 0, *_shown(found, wanted, 0))
+
+    def again(found: list, wanted: float, at: int) -> tuple:
+        return _shown(found, wanted, at)
+
+    def choose(event: gr.SelectData, found: list) -> tuple:
+        at = int(event.index) if isinstance(event.index, int) else 0
+        return at, _probabilities(found, at)
+
+    shown = [told, gallery, label]
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+    files.change(look, [files, model, threshold], [seen, chosen, *shown], concurrency_limit=threads, concurrency_id="look", **quiet)
+    camera.change(look, [camera, model, threshold], [seen, chosen, *shown], concurrency_limit=threads, concurrency_id="look", **quiet)
+    model.input(look, [files, model, threshold], [seen, chosen, *shown], concurrency_limit=threads, concurrency_id="look", **quiet)
+    threshold.change(again, [seen, threshold, chosen], shown, queue=False, **quiet)
+    gallery.select(choose, [seen], [chosen, label], queue=False, **quiet)
+    return model
+
+
+def add_calls(workshop: Workshop, threads: int) -> None:
+    """Add what programs call: `/predict`, `/heatmap` and `/models`."""
+    files = gr.File(visible=False, file_count="multiple")
+    file = gr.File(visible=False)
+    threshold = gr.Number(-1, visible=False)  # the model's own
+    model = gr.Textbox("", visible=False)
+    class_name = gr.Textbox("", visible=False)
+    answer = gr.JSON(visible=False)
+    picture = gr.Image(visible=False, format="jpeg")
+
+    def predict(pictures: Any, wanted: float, name: str) -> list[dict]:
+        viewer = _viewer(workshop, name)
+        if not isinstance(wanted, int | float):
+            raise gr.Error("The threshold is a number from 0 to 1, or -1 for the model's own.", print_exception=False)
+        wanted = viewer.threshold if wanted < 0 else wanted
+        with refused():
+            check_threshold(wanted)
+
+        def decide(path: Path) -> Prediction:
+            return _decided(viewer, path, wanted)
+
+        paths = _paths(pictures)
+        # One alone is not worth a pool of threads; the requests of others keep the cores busy.
+        decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
+        return [prediction.record() for prediction in decided]
+
+    def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
+        paths = uploaded(path)
+        if len(paths) != 1:
+            raise gr.Error("A heat map is made of one picture; upload it first.", print_exception=False)
+        one = paths[0]
+        with refused():
+            return _viewer(workshop, name).heatmap(one, one.name, class_name or None)
+
+    def models() -> list[str]:
+        return workshop.models()
+
+    gr.Button(visible=False).click(predict, [files, threshold, model], answer, api_name="predict", concurrency_limit=threads, concurrency_id="look")
+    gr.Button(visible=False).click(heatmap, [file, class_name, model], picture, api_name="heatmap", concurrency_limit=threads, concurrency_id="look")
+    gr.Button(visible=False).click(models, [], answer, api_name="models", queue=False)
+
+
+def _paths(value: Any) -> list[Path]:
+    paths = uploaded(value)
+    if len(paths) > MOST:
+        raise gr.Error(f"At most {MOST} pictures at once; got {len(paths)}. For a folder, use 'wordsight predict'.", print_exception=False)
+    return paths
+
+
+def _viewer(workshop: Workshop, name: str | None) -> Viewer:
+    with refused():
+        return workshop.viewer(name)
+
+
+def _decided(viewer: Viewer, path: Path, threshold: float) -> Prediction:
+    try:
+        return viewer.decide(path, path.name, threshold)
+    except UnreadableImage as error:
+        return Prediction(path.name, error=str(error))
+
+
+def _look(workshop: Workshop, paths: list[Path], name: str | None, threshold: float) -> list[Seen | Prediction]:
+    if not paths:
+        return []
+    viewer = _viewer(workshop, name)
+
+    def one(path: Path) -> Seen | Prediction:
+        try:
+            return viewer.look(path, path.name, threshold)
+        except WordsightError as error:
+            return Prediction(path.name, error=str(error))
+
+    return list(parallel_map(one, paths, callers(viewer.embedder.engine)))
+
+
+def _shown(found: list[Seen | Prediction], threshold: float, at: int) -> tuple:
+    """Return sentence, gallery and probabilities at a threshold."""
+    seen = [item for item in found if isinstance(item, Seen)]
+    if not found:
+        return "Drop pictures, and see what they show and where.", [], None
+    pairs = [(item.drawn(threshold), _caption(item, threshold)) for item in seen]
+    labelled = sum(item.label_at(threshold) is not None for item in seen)
+    text = f"**{labelled} of {len(seen)}** pictures get a label from a probability of {threshold:g} on."
+    broken = [item for item in found if isinstance(item, Prediction)]
+    if broken:
+        text += f" {len(broken)} can’t be read: " + "; ".join(f"`{item.file_name[-60:]}`: {item.error}" for item in broken[:5])
+    return text, pairs, _probabilities(found, at)
+
+
+def _caption(item: Seen, threshold: float) -> str:
+    said, probability = item.prediction, float(item.prediction.probability or 0)
+    label = item.label_at(threshold)
+    if label is not None:
+        return f"{label} {percent(probability)}"
+    why = "resembles none" if said.stranger else "not sure"
+    return f"no label ({why}); best guess {said.top_label} {percent(probability)}"
+
+
+def _probabilities(found: list[Seen | Prediction], at: int) -> dict | None:
+    seen = [item for item in found if isinstance(item, Seen)]
+    return seen[at].prediction.probabilities if 0 <= at < len(seen) else None

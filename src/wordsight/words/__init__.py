@@ -1,0 +1,1 @@
+"""WordNet: from words to ImageNet classes, and the rules for class names."""

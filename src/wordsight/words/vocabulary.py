@@ -1,0 +1,307 @@
+"""Words to ImageNet classes, through WordNet.
+
+The table `wordnet.tsv` holds every ImageNet-1k class, all that stands above one in WordNet, and the other senses of
+the words that name those. `scripts/make_vocabulary.py` made it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+
+from ..errors import InvalidArgument, UnknownWord
+
+DOMINANT = 3  # a word's first sense is taken without asking when it is this many times as frequent as the next known one
+
+
+@dataclass(frozen=True)
+class Synset:
+    """One meaning.
+
+    Attributes:
+        wnid: WordNet 3.0 id, such as "n02084071".
+        index: position in ImageNet-1k's class order, or None.
+        words: names of this meaning, the most usual first.
+        ranks: for each name, which of its senses this is, from 1.
+        frequencies: for each name, how often WordNet's tagged texts use it in this sense.
+        parents: ids of the meanings directly above.
+        gloss: definition.
+    """
+
+    wnid: str
+    index: int | None
+    words: tuple[str, ...]
+    ranks: tuple[int, ...]
+    frequencies: tuple[int, ...]
+    parents: tuple[str, ...]
+    gloss: str
+
+
+@dataclass(frozen=True)
+class Sense:
+    """A meaning of a word the user typed, and what the backbone knows under it.
+
+    Attributes:
+        name: `word#hint`, which chooses this sense.
+        synset: the meaning.
+        classes: ImageNet-1k indices under it, in order; empty where the backbone knows nothing of it.
+    """
+
+    name: str
+    synset: Synset
+    classes: tuple[int, ...]
+
+
+@functools.cache
+def synsets() -> dict[str, Synset]:
+    """Return the table, by id."""
+    table = {}
+    text = resources.files("wordsight.words").joinpath("wordnet.tsv").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        wnid, index, ranks, frequencies, parents, words, gloss = line.split("\t")
+        table[wnid] = Synset(
+            wnid,
+            int(index) if index else None,
+            tuple(words.split("|")),
+            tuple(map(int, ranks.split(","))),
+            tuple(map(int, frequencies.split(","))),
+            tuple(parents.split(",")),
+            gloss,
+        )
+    return table
+
+
+def imagenet_synsets() -> list[Synset]:
+    """Return the 1,000 ImageNet classes in their order."""
+    return sorted((s for s in synsets().values() if s.index is not None), key=lambda s: s.index or 0)
+
+
+def senses(word: str) -> list[Sense]:
+    """Return every meaning of a word (singular or plural, any case), those the backbone knows first."""
+    base = _base_form(word)
+    if base is None:
+        return []
+    found = [synsets()[wnid] for wnid in _by_word()[base]]
+    with_classes = [(synset, _classes_under(synset.wnid)) for synset in found]
+    with_classes.sort(key=lambda pair: (not pair[1], _rank(pair[0], base)))
+    hints = _hints([synset for synset, _ in with_classes], base)
+    return [Sense(f"{base}#{hint}", synset, classes) for (synset, classes), hint in zip(with_classes, hints, strict=True)]
+
+
+def resolve(word: str) -> Sense:
+    """Return the one meaning of a word that the backbone knows.
+
+    `word#hint` chooses among several meanings: the hint is a word of the meaning, of something above it or of its
+    definition, or its WordNet id. Without a hint the first sense is taken if it is known and clearly the usual one.
+
+    Raises:
+        UnknownWord: nothing is known under the word (close words are named), or several things (they are listed).
+    """
+    plain, _, hint = word.partition("#")
+    every = senses(plain)
+    known = [sense for sense in every if sense.classes]
+    if not known:
+        raise UnknownWord(_unknown_message(plain, every))
+    if hint:
+        chosen = [sense for sense in every if _fits(sense, hint)]
+        exact = [sense for sense in chosen if sense.name.partition("#")[2].casefold() == hint.strip().casefold()]
+        chosen = exact or chosen
+        if len(chosen) == 1 and chosen[0].classes:
+            return chosen[0]
+        which = "no known sense" if not any(sense.classes for sense in chosen) else "several senses"
+        raise UnknownWord(f"'{word}' fits {which}. {_choices(known)}")
+    base = _base_form(plain)
+    assert base is not None
+    first = min(every, key=lambda sense: _rank(sense.synset, base))
+    if len(every) == 1:
+        return first
+    if first.classes:
+        frequency = _frequency(first.synset, base)
+        rivals = [_frequency(sense.synset, base) for sense in known if sense is not first]
+        if not rivals or frequency >= DOMINANT * max(1, *rivals):
+            return first
+    elif len(known) == 1 and all(_frequency(sense.synset, base) <= _frequency(known[0].synset, base) for sense in every):
+        return known[0]
+    others = [sense for sense in every if not sense.classes]
+    unknown = f" Not known to the backbone: {', '.join(repr(sense.name) for sense in others[:3])}." if others else ""
+    raise UnknownWord(f"'{plain}' has several meanings. {_choices(known)}{unknown}")
+
+
+def explain(word: str) -> dict:
+    """Return every meaning of a word, JSON-ready, and which of them the word alone chooses.
+
+    Raises:
+        UnknownWord: it is no word of the vocabulary at all.
+    """
+    every = senses(word.partition("#")[0])
+    if not any(sense.classes for sense in every):
+        raise UnknownWord(_unknown_message(word, every))
+    chosen, message = None, ""
+    try:
+        chosen = resolve(word).name
+    except UnknownWord as error:
+        message = str(error)
+    names = imagenet_synsets()
+    described = [
+        {
+            "name": sense.name,
+            "chosen": sense.name == chosen,
+            "wnid": sense.synset.wnid,
+            "words": list(sense.synset.words),
+            "gloss": sense.synset.gloss,
+            "classes": [[index, names[index].wnid, names[index].words[0]] for index in sense.classes],
+        }
+        for sense in every
+    ]
+    return {"word": word, "senses": described, "message": message}
+
+
+def children_of(wnid: str) -> list[str]:
+    """Return the ids of the meanings directly below one."""
+    return _children().get(wnid, [])
+
+
+def parse_classes(classes: str | Iterable[str]) -> list[str]:
+    """Return the class names of "cat, dog" or of a list, each once.
+
+    Raises:
+        InvalidArgument: none, an empty one, or one twice.
+    """
+    words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
+    if not words or not all(words):
+        raise InvalidArgument(f"Classes must be words with commas between, such as cat,dog; got '{classes}'.")
+    seen: set[str] = set()
+    for word in words:
+        if fold(word) in seen:
+            raise InvalidArgument(f"Class '{word}' is given twice. Name each class once.")
+        seen.add(fold(word))
+    return words
+
+
+def fold(name: str) -> str:
+    """Return a class name without the differences that do not matter: case and blanks."""
+    return " ".join(name.split()).casefold()
+
+
+def close_words(word: str, count: int = 4) -> list[str]:
+    """Return known words that look like this one."""
+    return difflib.get_close_matches(word.casefold().strip(), _known_words(), n=count, cutoff=0.7)
+
+
+def _choices(known: list[Sense]) -> str:
+    listed = "; ".join(f"'{sense.name}' ({', '.join(sense.synset.words[:2])}: {_shorten(sense.synset.gloss)})" for sense in known[:6])
+    return f"Choose with: {listed}."
+
+
+def _unknown_message(word: str, every: list[Sense]) -> str:
+    close = close_words(word)
+    hint = f" Close words: {', '.join(close)}." if close else ""
+    reason = "is a word, but names nothing the backbone was taught" if every else "is not in the backbone's vocabulary"
+    return f"'{word}' {reason}.{hint} See 'wordsight words WORD'; other words want labelled pictures to learn from."
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1].rsplit(" ", 1)[0] + " …"
+
+
+@functools.cache
+def _by_word() -> dict[str, list[str]]:
+    index: dict[str, list[str]] = {}
+    for wnid, synset in synsets().items():
+        for word in synset.words:
+            index.setdefault(word.casefold(), [])
+            if wnid not in index[word.casefold()]:
+                index[word.casefold()].append(wnid)
+    return index
+
+
+@functools.cache
+def _children() -> dict[str, list[str]]:
+    children: dict[str, list[str]] = {}
+    for wnid, synset in synsets().items():
+        for parent in synset.parents:
+            children.setdefault(parent, []).append(wnid)
+    return children
+
+
+@functools.cache
+def _classes_under(wnid: str) -> tuple[int, ...]:
+    found, seen, stack = set(), set(), [wnid]
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        index = synsets()[current].index
+        if index is not None:
+            found.add(index)
+        stack += _children().get(current, ())
+    return tuple(sorted(found))
+
+
+@functools.cache
+def _known_words() -> list[str]:
+    return sorted({word.casefold() for wnid, s in synsets().items() if _classes_under(wnid) for word in s.words})
+
+
+def _base_form(word: str) -> str | None:
+    """Return the table's form of a word: as it is, or its singular."""
+    word = " ".join(re.sub(r"[_\s]+", " ", word).split()).casefold()
+    candidates = [word, word.replace("-", " "), word.replace(" ", "-"), word.replace(" ", "")]
+    irregular = {"mice": "mouse", "geese": "goose", "people": "person", "men": "man", "women": "woman", "children": "child", "oxen": "ox", "teeth": "tooth"}
+    head, _, last = word.rpartition(" ")
+    prefix = head + " " if head else ""
+    endings = [("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("men", "man")]
+    if last in irregular:
+        candidates.append(prefix + irregular[last])
+    candidates += [prefix + last[: -len(old)] + new for old, new in endings if last.endswith(old) and len(last) > len(old) + 1]
+    return next((candidate for candidate in candidates if candidate in _by_word()), None)
+
+
+def _position(synset: Synset, base: str) -> int:
+    return [word.casefold() for word in synset.words].index(base)
+
+
+def _rank(synset: Synset, base: str) -> int:
+    return synset.ranks[_position(synset, base)]
+
+
+def _frequency(synset: Synset, base: str) -> int:
+    return synset.frequencies[_position(synset, base)]
+
+
+def _ancestors(synset: Synset) -> list[Synset]:
+    """Return what stands above a meaning, nearest first."""
+    found: list[Synset] = []
+    level = [synset]
+    while level:
+        above = [synsets()[parent] for current in level for parent in current.parents if parent in synsets()]
+        level = [item for item in dict.fromkeys(above) if item not in found]
+        found += level
+    return found
+
+
+def _hints(found: list[Synset], base: str) -> list[str]:
+    """Return for each meaning the nearest single word that belongs to it and to no other of them."""
+    names = [{word.casefold() for s in [synset, *_ancestors(synset)] for word in s.words} for synset in found]
+    hints = []
+    for i, synset in enumerate(found):
+        others = set().union(*(names[j] for j in range(len(found)) if j != i)) if len(found) > 1 else set()
+        candidates = [word.casefold() for s in [*_ancestors(synset), synset] for word in s.words]
+        own = [word for word in candidates if word not in others and word != base]
+        hints.append(next((word for word in own if word.isalpha()), own[0] if own else synset.wnid))
+    return hints
+
+
+def _fits(sense: Sense, hint: str) -> bool:
+    hint = hint.strip().casefold()
+    if hint in (sense.synset.wnid, sense.name.partition("#")[2].casefold()):
+        return True
+    words = {word.casefold() for s in [sense.synset, *_ancestors(sense.synset)] for word in s.words}
+    return hint in words or hint in re.findall(r"\w+", sense.synset.gloss.casefold())
