@@ -1,4 +1,6 @@
-"""What the comparisons share: the pictures, the clock, processes that take turns, and how figures are written."""
+"""What the comparisons share: the pictures, the clock, processes that take turns, and how
+figures are written.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def section(title: str, uses: Sequence[str] = (), usual: bool = True) -> Callabl
     """Register a comparison under its function's name."""
 
     def register(function: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-        SECTIONS[function.__name__] = Section(function.__name__, title, function, tuple(uses), usual)
+        SECTIONS[function.__name__] = Section(
+            function.__name__, title, function, tuple(uses), usual
+        )
         return function
 
     return register
@@ -58,14 +62,23 @@ def section(title: str, uses: Sequence[str] = (), usual: bool = True) -> Callabl
 
 def environment(work: Path) -> dict[str, str]:
     """Return the environment of a process that keeps what it makes in `work`."""
-    return {**os.environ, "WORDSIGHT_HOME": str(work / "home"), "WORDSIGHT_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    return {
+        **os.environ,
+        "WORDSIGHT_HOME": str(work / "home"),
+        "WORDSIGHT_OFFLINE": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
 
 
 def wordsight(*arguments: object, work: Path) -> tuple[float, dict]:
     """Run the command line; return the seconds of the whole process, and its JSON."""
     start = time.perf_counter()
     process = subprocess.run(
-        [sys.executable, "-m", "wordsight", *map(str, arguments), "--json"], env=environment(work), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "wordsight", *map(str, arguments), "--json"],
+        env=environment(work),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     seconds = time.perf_counter() - start
     if process.returncode > 1:
@@ -74,11 +87,23 @@ def wordsight(*arguments: object, work: Path) -> tuple[float, dict]:
 
 
 def side(name: str, *arguments: object, work: Path) -> tuple[float, dict]:
-    """Run a script of `sides` that works once; return the seconds of the whole process, and what it said."""
-    command, log = [sys.executable, str(HERE / "sides" / name), *map(str, arguments)], work / f"{name}.log"
+    """Run a script of `sides` that works once; return the seconds of the whole process, and
+    what it said.
+    """
+    command, log = (
+        [sys.executable, str(HERE / "sides" / name), *map(str, arguments)],
+        work / f"{name}.log",
+    )
     start = time.perf_counter()
     with open(log, "w") as errors:
-        process = subprocess.run(command, env=environment(work), stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+        process = subprocess.run(
+            command,
+            env=environment(work),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            check=False,
+        )
     seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{name} failed:\n{log.read_text()[-3000:]}")
@@ -134,8 +159,12 @@ def sides(**opened: Callable[[], Side]) -> Iterator[dict[str, Side]]:
             one.end()
 
 
-def in_turn(jobs: dict[str, Callable[[], float]], rounds: int = ROUNDS, warm_up: bool = True) -> dict[str, list[float]]:
-    """Let jobs take turns; return the seconds each said it took, a round a value, the warming up left out."""
+def in_turn(
+    jobs: dict[str, Callable[[], float]], rounds: int = ROUNDS, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Let jobs take turns; return the seconds each said it took, a round a value, the warming
+    up left out.
+    """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds + warm_up):
         for name, job in jobs.items():
@@ -159,14 +188,23 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
 
 def times(value: float) -> str:
     """Write a ratio."""
-    return f"**{value:,.0f}**" if value >= 30 else f"**{value:.1f}**" if value >= 3 else f"**{value:.2f}**"
+    return (
+        f"**{value:,.0f}**"
+        if value >= 30
+        else f"**{value:.1f}**"
+        if value >= 3
+        else f"**{value:.2f}**"
+    )
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Write a median with its range."""
     if len(values) == 1:
         return f"{values[0]:,.{digits}f}"
-    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+    return (
+        f"{statistics.median(values):,.{digits}f} "
+        f"({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+    )
 
 
 def machine() -> str:
@@ -177,9 +215,15 @@ def machine() -> str:
     names = re.findall(r"model name\s*: (.+)", said)
     known = {"amx_tile": "AMX", "avx512_vnni": "VNNI", "avx512f": "AVX-512", "avx2": "AVX2"}
     features = [name for flag, name in known.items() if re.search(rf"\b{flag}\b", said)]
-    return f"{names[0].strip() if names else platform.machine()}, {cores()} cores{', ' + features[0] if features else ''}, {platform.system()}"
+    return (
+        f"{names[0].strip() if names else platform.machine()}, {cores()} "
+        f"cores{', ' + features[0] if features else ''}, {platform.system()}"
+    )
 
 
 def versions(names: Sequence[str]) -> str:
     """Return packages with their versions."""
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in dict.fromkeys(("wordsight", "openvino", *names)))
+    return ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in dict.fromkeys(("wordsight", "openvino", *names))
+    )

@@ -1,4 +1,6 @@
-"""On a GPU: embedding and fine-tuning, beside plain loops over pictures that are on the GPU already."""
+"""On a GPU: embedding and fine-tuning, beside plain loops over pictures that are on the GPU
+already.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,11 @@ from pathlib import Path
 from common import TEST, TRAIN, section, side, times, wordsight
 
 
-@section("embedding and fine-tuning on a GPU, beside plain loops as timm's benchmark script has them", ("timm", "torch", "lightning"), usual=False)
+@section(
+    "embedding and fine-tuning on a GPU, beside plain loops as timm's benchmark script has them",
+    ("timm", "torch", "lightning"),
+    usual=False,
+)
 def gpu(work: Path) -> list[str]:
     import torch
 
@@ -23,11 +29,17 @@ def gpu(work: Path) -> list[str]:
         ("fine-tuning, second epoch, from files", told["finetune"], told["timm_train"]),
     ]
     return [
-        f"{torch.cuda.get_device_name()}. What binds from files: {'decoding' if told['decode'] < told['ours_bf16'] else 'the network'}.",
+        f"{torch.cuda.get_device_name()}. What binds from files: "
+        f"{'decoding' if told['decode'] < told['ours_bf16'] else 'the network'}.",
         "",
         "| | images/s | beside: plain loop, or decoding | ratio |",
         "|---|---|---|---|",
-        *[f"| {name} | {rate:,.0f} | {f'{other:,.0f}' if other else ''} | {times(rate / other) if other else ''} |" for name, rate, other in rows],
+        *[
+            f"| {name} | {rate:,.0f} | {f'{other:,.0f}' if other else ''} | "
+            f"{times(rate / other) if other else ''} |"
+            for name, rate, other in rows
+        ],
         "",
-        f"GPU memory at the most: embedding {told['memory_embedding']:.0f} MiB, fine-tuning {told['memory_training']:.0f} MiB.",
+        f"GPU memory at the most: embedding {told['memory_embedding']:.0f} MiB, fine-tuning "
+        f"{told['memory_training']:.0f} MiB.",
     ]

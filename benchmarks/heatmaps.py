@@ -7,23 +7,63 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import ROUNDS, TEST, TRAIN, Side, in_turn, ratio, section, sides, spread, times, wordsight
+from common import (
+    ROUNDS,
+    TEST,
+    TRAIN,
+    Side,
+    in_turn,
+    ratio,
+    section,
+    sides,
+    spread,
+    times,
+    wordsight,
+)
 from common import side as once
 
 
-@section("classes and heat maps of 300 photos, from files, inner loops", ("timm", "torch", "fastai", "grad-cam", "nncf"))
+@section(
+    "classes and heat maps of 300 photos, from files, inner loops",
+    ("timm", "torch", "fastai", "grad-cam", "nncf"),
+)
 def predict(work: Path) -> list[str]:
     weights = once("prepare.py", work=work)[1]["folder"]
     models = {320: work / "m320", 224: work / "m224"}
     for length, model in models.items():
         wordsight("train", TRAIN, "-o", model, "--image-size", length, work=work)
-        wordsight("export", model, "--format", "openvino", "--dtype", "int8", "--data", TRAIN, "-o", work / f"m{length}.xml", work=work)
+        wordsight(
+            "export",
+            model,
+            "--format",
+            "openvino",
+            "--dtype",
+            "int8",
+            "--data",
+            TRAIN,
+            "-o",
+            work / f"m{length}.xml",
+            work=work,
+        )
     opened = {
-        **{f"ours{length}": lambda model=model: Side("ours_predict.py", model, TEST, work=work) for length, model in models.items()},
-        **{f"int8_{length}": lambda length=length: Side("ours_int8.py", work / f"m{length}.xml", TEST, length, work=work) for length in models},
+        **{
+            f"ours{length}": lambda model=model: Side("ours_predict.py", model, TEST, work=work)
+            for length, model in models.items()
+        },
+        **{
+            f"int8_{length}": lambda length=length: Side(
+                "ours_int8.py", work / f"m{length}.xml", TEST, length, work=work
+            )
+            for length in models
+        },
         "fastai": lambda: Side("fastai_predict.py", weights, TRAIN, TEST, work=work),
         "timm": lambda: Side("timm_loop.py", weights, TEST, work=work),
-        **{f"gradcam{length}": lambda length=length: Side("gradcam.py", models[length], "files", TEST, length, work=work) for length in models},
+        **{
+            f"gradcam{length}": lambda length=length: Side(
+                "gradcam.py", models[length], "files", TEST, length, work=work
+            )
+            for length in models
+        },
     }
     with sides(**opened) as these:
 
@@ -57,12 +97,15 @@ def predict(work: Path) -> list[str]:
     there = ("fastai", "timm1", "timm32", "gradcam224", "gradcam320")
     table = [
         f"| {said} | {spread([1 / each for each in took[name]])} | "
-        + " | ".join("" if name in there else times(ratio(took[other], took[name])) for other in there)
+        + " | ".join(
+            "" if name in there else times(ratio(took[other], took[name])) for other in there
+        )
         + " |"
         for name, said in rows.items()
     ]
     return [
-        "| | images/s | × fastai | × timm, one at a time | × timm, batches | × grad-cam, 224 | × grad-cam, 320 |",
+        "| | images/s | × fastai | × timm, one at a time | × timm, batches | × grad-cam, "
+        "224 | × grad-cam, 320 |",
         "|---|---|---|---|---|---|---|",
         *table,
         "",
@@ -89,28 +132,45 @@ def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
     for length, folder in models.items():
         model = ws.load(folder)
         files = find_pictures([TEST]).pictures[::6][:48]
-        pixels = np.stack([resize(decode(file.path.read_bytes()).image, (length, length), "bicubic") for file in files])
+        pixels = np.stack(
+            [
+                resize(decode(file.path.read_bytes()).image, (length, length), "bicubic")
+                for file in files
+            ]
+        )
         np.save(work / "pixels.npy", pixels)
         runtime, made = Embedder(model.backbone).runtime, []
 
         def one(picture, runtime=runtime, model=model):
-            return class_heatmap(runtime.encode(picture, feature_map=True).feature_map, model.head.weight[1])
+            return class_heatmap(
+                runtime.encode(picture, feature_map=True).feature_map, model.head.weight[1]
+            )
 
         def ours(pixels=pixels, made=made, one=one) -> float:
             start = time.perf_counter()
             made[:] = parallel_map(one, pixels, callers("openvino"))
             return time.perf_counter() - start
 
-        with sides(theirs=lambda folder=folder: Side("gradcam.py", folder, "pixels", work / "pixels.npy", work / "maps.npy", work=work)) as these:
-            took = in_turn({"ours": ours, "theirs": lambda these=these: these["theirs"]()["seconds"]}, ROUNDS)
+        with sides(
+            theirs=lambda folder=folder: Side(
+                "gradcam.py", folder, "pixels", work / "pixels.npy", work / "maps.npy", work=work
+            )
+        ) as these:
+            took = in_turn(
+                {"ours": ours, "theirs": lambda these=these: these["theirs"]()["seconds"]}, ROUNDS
+            )
         furthest = 0.0
         for own, other in zip(made, np.load(work / "maps.npy"), strict=True):
             large = cv2.resize(own, (length, length))  # as pytorch-grad-cam enlarges its own
             low, high = large.min(), large.max()
-            furthest = max(furthest, float(np.abs((large - low) / max(high - low, 1e-7) - other).max()))
+            furthest = max(
+                furthest, float(np.abs((large - low) / max(high - low, 1e-7) - other).max())
+            )
         lines.append(
-            f"Map values alone, pixels given, {length}: pytorch-grad-cam takes {times(ratio(took['theirs'], took['ours']))} times as long "
-            f"({1000 * np.median(took['theirs']) / len(files):.0f} ms beside {1000 * np.median(took['ours']) / len(files):.1f} ms a picture); "
+            f"Map values alone, pixels given, {length}: pytorch-grad-cam takes "
+            f"{times(ratio(took['theirs'], took['ours']))} times as long "
+            f"({1000 * np.median(took['theirs']) / len(files):.0f} ms beside "
+            f"{1000 * np.median(took['ours']) / len(files):.1f} ms a picture); "
             f"largest difference of any value of {len(files)} maps: {furthest:.1e}.  "
         )
     return lines

@@ -1,4 +1,5 @@
-"""The page under many clients beside predict in one process, and under thousands of hostile uploads.
+"""The page under many clients beside predict in one process, and under thousands of hostile
+uploads.
 
 Clients run in another process on the same machine, so what they cost is taken from the page, too.
 """
@@ -20,16 +21,36 @@ from pathlib import Path
 import httpx
 from common import TEST, TRAIN, section, wordsight
 
-NAMES = ["a.jpg", "../../../etc/cron.d/x.jpg", "a\x00b.jpg", "<img src=x onerror=alert(1)>.png", "a" * 300 + ".jpg", ".htaccess", "CON.jpg", "é.jpg"]
-OTHERS = [b"#!/bin/sh\nrm -rf /\n", b"<html><script>alert(1)</script>", b"\x7fELF" + bytes(500), b"PK\x03\x04" + bytes(300), b"%!PS-Adobe\n(x) run"]
+NAMES = [
+    "a.jpg",
+    "../../../etc/cron.d/x.jpg",
+    "a\x00b.jpg",
+    "<img src=x onerror=alert(1)>.png",
+    "a" * 300 + ".jpg",
+    ".htaccess",
+    "CON.jpg",
+    "é.jpg",
+]
+OTHERS = [
+    b"#!/bin/sh\nrm -rf /\n",
+    b"<html><script>alert(1)</script>",
+    b"\x7fELF" + bytes(500),
+    b"PK\x03\x04" + bytes(300),
+    b"%!PS-Adobe\n(x) run",
+]
 A_PART = 500
 CLIENTS, SECONDS, HOSTILE, PORT = 16, 30, 5000, 7991
-SERVE = "import sys, wordsight; wordsight.app(sys.argv[1], port=int(sys.argv[2]), say=lambda line: print(line, flush=True))"
+SERVE = (
+    "import sys, wordsight; wordsight.app(sys.argv[1], port=int(sys.argv[2]), say=lambda line: "
+    "print(line, flush=True))"
+)
 
 
 def start(model: str, port: int) -> subprocess.Popen:
     """Start the page and wait until it answers."""
-    process = subprocess.Popen([sys.executable, "-c", SERVE, model, str(port)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, model, str(port)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     process.stdout.readline()
     for _ in range(600):
@@ -43,15 +64,31 @@ def start(model: str, port: int) -> subprocess.Popen:
 
 def memory(process: subprocess.Popen) -> float:
     """Return resident MiB."""
-    return next(int(line.split()[1]) for line in open(f"/proc/{process.pid}/status") if line.startswith("VmRSS")) / 1024
+    return (
+        next(
+            int(line.split()[1])
+            for line in open(f"/proc/{process.pid}/status")
+            if line.startswith("VmRSS")
+        )
+        / 1024
+    )
 
 
-async def ask(client: httpx.AsyncClient, root: str, photos: list[tuple[str, bytes]], session: str = "one") -> list[dict]:
-    """Upload pictures, have them predicted, return the answers: what gradio_client does, one session each, without its own costs."""
-    answer = await client.post(f"{root}/gradio_api/upload", files=[("files", (name, data, "image/jpeg")) for name, data in photos])
+async def ask(
+    client: httpx.AsyncClient, root: str, photos: list[tuple[str, bytes]], session: str = "one"
+) -> list[dict]:
+    """Upload pictures, have them predicted, return the answers: what gradio_client does, one
+    session each, without its own costs.
+    """
+    answer = await client.post(
+        f"{root}/gradio_api/upload",
+        files=[("files", (name, data, "image/jpeg")) for name, data in photos],
+    )
     answer.raise_for_status()
     files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in answer.json()]
-    call = await client.post(f"{root}/gradio_api/call/predict", json={"data": [files, 0.99, ""], "session_hash": session})
+    call = await client.post(
+        f"{root}/gradio_api/call/predict", json={"data": [files, 0.99, ""], "session_hash": session}
+    )
     call.raise_for_status()
     told = await client.get(f"{root}/gradio_api/call/predict/{call.json()['event_id']}")
     lines = told.text.splitlines()
@@ -73,9 +110,13 @@ def load(root: str, folder: str, clients: int, seconds: float, a_request: int, r
 
     async def all_of_them() -> tuple[list[float], float]:
         times: list[float] = []
-        async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=2 * clients)) as client:
+        async with httpx.AsyncClient(
+            timeout=60, limits=httpx.Limits(max_connections=2 * clients)
+        ) as client:
             began = time.perf_counter()
-            await asyncio.gather(*(one(client, seed, began + seconds, times) for seed in range(clients)))
+            await asyncio.gather(
+                *(one(client, seed, began + seconds, times) for seed in range(clients))
+            )
             return times, time.perf_counter() - began
 
     times, took = asyncio.run(all_of_them())
@@ -90,7 +131,9 @@ def hostile(kind: int, rng: random.Random, photo: bytes) -> tuple[str, bytes]:
     if kind == 1:  # of another type
         return name, rng.choice(OTHERS)
     if kind == 2:  # a header that promises billions of pixels
-        return name, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0" + bytes(200)
+        return name, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60000).to_bytes(
+            4, "big"
+        ) * 2 + b"\x08\x02\0\0\0" + bytes(200)
     if kind == 3:  # bytes turned over
         data = bytearray(photo)
         for _ in range(40):
@@ -102,7 +145,9 @@ def hostile(kind: int, rng: random.Random, photo: bytes) -> tuple[str, bytes]:
 
 
 async def attack(root: str, photo: bytes, count: int, first: int = 0) -> dict[str, int]:
-    """Send hostile uploads, some of them slowly or broken off, and have what is let in predicted."""
+    """Send hostile uploads, some of them slowly or broken off, and have what is let in
+    predicted.
+    """
     said: dict[str, int] = {}
     gate = asyncio.Semaphore(16)
 
@@ -113,7 +158,9 @@ async def attack(root: str, photo: bytes, count: int, first: int = 0) -> dict[st
                 said_now = await slow(root, rng)
             else:
                 try:
-                    answers = await ask(client, root, [hostile(number % 6, rng, photo)], f"hostile{number}")
+                    answers = await ask(
+                        client, root, [hostile(number % 6, rng, photo)], f"hostile{number}"
+                    )
                     said_now = "predicted" if answers[0]["error"] is None else "unreadable"
                 except httpx.HTTPStatusError as error:
                     said_now = str(error.response.status_code)
@@ -130,8 +177,14 @@ async def slow(root: str, rng: random.Random) -> str:
     """Begin an upload and go away, or fall silent until the page ends it."""
     port = int(root.rsplit(":", 1)[1])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8\xff'
-    request = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000000\r\n\r\n"
+    head = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n\xff\xd8\xff"
+    )
+    request = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: "
+        "multipart/form-data; boundary=x\r\nContent-Length: 1000000\r\n\r\n"
+    )
     writer.write(request.encode() + head + rng.randbytes(5000))
     await writer.drain()
     told = "went away"
@@ -147,7 +200,12 @@ def files_below(folder: Path) -> set[str]:
     return {str(path) for path in folder.rglob("*") if path.is_file()}
 
 
-@section(f"the page in the browser: {CLIENTS} clients on the same cores as the page; {HOSTILE:,} hostile uploads", ("gradio",), usual=False)
+@section(
+    f"the page in the browser: {CLIENTS} clients on the same cores as the page; {HOSTILE:,} "
+    "hostile uploads",
+    ("gradio",),
+    usual=False,
+)
 def page(work: Path) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
@@ -162,18 +220,26 @@ def page(work: Path) -> list[str]:
         results = model.predict(TEST)
         rates.append(len(results) / (time.perf_counter() - began))
     alone = statistics.median(rates[1:])
-    lines = ["| | images/s, share of predict in one process | median, s | p99, s |", "|---|---|---|---|"]
+    lines = [
+        "| | images/s, share of predict in one process | median, s | p99, s |",
+        "|---|---|---|---|",
+    ]
     process, root = start(str(work / "m"), PORT), f"http://127.0.0.1:{PORT}"
     try:
         for a_request in (1, 8):
             results_queue: multiprocessing.Queue = multiprocessing.Queue()
-            worker = multiprocessing.Process(target=load, args=(root, str(TEST), CLIENTS, SECONDS, a_request, results_queue))
+            worker = multiprocessing.Process(
+                target=load, args=(root, str(TEST), CLIENTS, SECONDS, a_request, results_queue)
+            )
             worker.start()
             pictures, took, waits = results_queue.get()
             worker.join()
             waits.sort()
             said = "a picture a request" if a_request == 1 else f"{a_request} a request"
-            lines.append(f"| {said} | **{pictures / took / alone:.2f}** | {waits[len(waits) // 2]:.2f} | {waits[int(0.99 * (len(waits) - 1))]:.2f} |")
+            lines.append(
+                f"| {said} | **{pictures / took / alone:.2f}** | {waits[len(waits) // 2]:.2f} | "
+                f"{waits[int(0.99 * (len(waits) - 1))]:.2f} |"
+            )
         home, photo = work / "home", next(TEST.rglob("*.jpg")).read_bytes()
         asyncio.run(attack(root, photo, 200))  # until memory is as it will be
         outside = files_below(home) - files_below(home / "cache" / "uploads")
@@ -187,7 +253,9 @@ def page(work: Path) -> list[str]:
         return [
             *lines,
             "",
-            f"Hostile uploads: {', '.join(f'{count:,} {what}' for what, count in told.most_common())}. New files outside the uploads: {len(new)}. Alive: "
+            "Hostile uploads: "
+            f"{', '.join(f'{count:,} {what}' for what, count in told.most_common())}. New "
+            f"files outside the uploads: {len(new)}. Alive: "
             f"{process.poll() is None}; afterwards it says of a photo: {answers[0]['label']}. "
             f"MiB after each {A_PART}: {', '.join(f'{size:.0f}' for size in sizes)}.",
         ]

@@ -51,9 +51,11 @@ def report(work: Path) -> list[str]:
         "| predict with heat maps | times as long | with, s | without, s |",
         "|---|---|---|---|",
         *[
-            f"| {cache} | {times(ratio(took[cache, 'with'], took[cache, 'without']))} | {spread(took[cache, 'with'])} | {spread(took[cache, 'without'])} |"
+            f"| {cache} | {times(ratio(took[cache, 'with'], took[cache, 'without']))} | "
+            f"{spread(took[cache, 'with'])} | {spread(took[cache, 'without'])} |"
             for cache in ("nothing cached", "embeddings cached")
         ],
         "",
-        f"{size / 1e6:.2f} MB, {size / len(results) / 1e3:.1f} kB a photo; written in {statistics.median(written):.2f} s.",
+        f"{size / 1e6:.2f} MB, {size / len(results) / 1e3:.1f} kB a photo; written in "
+        f"{statistics.median(written):.2f} s.",
     ]

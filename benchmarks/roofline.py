@@ -8,7 +8,10 @@ from pathlib import Path
 from common import TEST, TRAIN, section, side, spread, wordsight
 
 
-@section("*Roofline*: predict with everything drawn, beside what this machine could do", ("timm", "torch"))
+@section(
+    "*Roofline*: predict with everything drawn, beside what this machine could do",
+    ("timm", "torch"),
+)
 def roofline(work: Path) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     sizes = side("parts.py", work / "m", TEST, work / "flops.json", work=work)[1]["sizes"]
@@ -20,7 +23,8 @@ def roofline(work: Path) -> list[str]:
     bound = 1000 * cores / core_ms
     arithmetic = told["peak_all"] / told["flops"]
     limits = {
-        f"arithmetic: {told['peak_all'] / 1e9:.0f} GFLOP/s of a matrix product on {cores} cores, {told['flops'] / 1e9:.2f} GFLOP a photo": arithmetic,
+        f"arithmetic: {told['peak_all'] / 1e9:.0f} GFLOP/s of a matrix product on {cores} "
+        f"cores, {told['flops'] / 1e9:.2f} GFLOP a photo": arithmetic,
         "the network alone, all cores": told["network"],
         "decoding and resizing alone, all cores": told["decode"],
         f"core-seconds: all parts on one core, {core_ms:.1f} ms, over {cores} cores": bound,
@@ -28,7 +32,8 @@ def roofline(work: Path) -> list[str]:
     idle = cores * 1000 / rate * (1 - told["busy"])
     rows = sorted(parts.items(), key=lambda item: -item[1])
     return [
-        f"Share of the core-seconds bound: **{spread(told['shares'], 2)}**. The network alone reaches **{told['network'] / arithmetic:.2f}** "
+        f"Share of the core-seconds bound: **{spread(told['shares'], 2)}**. The network "
+        f"alone reaches **{told['network'] / arithmetic:.2f}** "
         "of the arithmetic.",
         "",
         "| limit | photos/s | predict reaches of it |",
@@ -40,6 +45,8 @@ def roofline(work: Path) -> list[str]:
         "|---|---|---|",
         *[f"| {name} | {value:.2f} | {value / core_ms:.1%} |" for name, value in rows],
         "",
-        f"The whole takes {cores * 1000 / rate:.1f} core-ms a photo where its parts take {core_ms:.1f}: {idle:.1f} of the rest the cores wait, the "
-        f"remaining {cores * 1000 / rate - core_ms - idle:.1f} the parts cost more when the cores share caches and memory.",
+        f"The whole takes {cores * 1000 / rate:.1f} core-ms a photo where its parts take "
+        f"{core_ms:.1f}: {idle:.1f} of the rest the cores wait, the "
+        f"remaining {cores * 1000 / rate - core_ms - idle:.1f} the parts cost more when the "
+        "cores share caches and memory.",
     ]

@@ -1,4 +1,6 @@
-"""Composed scenes: what one dense pass finds beside true crops; and the memory that very large photos take."""
+"""Composed scenes: what one dense pass finds beside true crops; and the memory that very large
+photos take.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,10 @@ from PIL import Image
 SCENES = 10
 LARGE = """
 import re, sys, wordsight
-found = wordsight.detect(sys.argv[1], sys.argv[2], windows=wordsight.Windows((200, 200), 50.0, 1), output=sys.argv[3])
-peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]  # getrusage would count the process that started this one
+windows = wordsight.Windows((200, 200), 50.0, 1)
+found = wordsight.detect(sys.argv[1], sys.argv[2], windows=windows, output=sys.argv[3])
+# getrusage would count the process that started this one
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
 print(peak, list(found)[0].windows, list(found)[0].error)
 """
 
@@ -29,11 +33,16 @@ def model_of_boxes(work: Path):
     from wordsight.training.recipes import train_labelled
 
     known = wordsight.read_boxes(DATA / "boxes" / "annotations-train.csv")
-    train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m")
+    train_labelled(
+        LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m"
+    )
     return wordsight.load(work / "m")
 
 
-@section(f"{SCENES} composed scenes, default windows: average precision of one pass beside true crops", usual=False)
+@section(
+    f"{SCENES} composed scenes, default windows: average precision of one pass beside true crops",
+    usual=False,
+)
 def scenes(work: Path) -> list[str]:
     model = model_of_boxes(work)
     sys.path.insert(0, str(ROOT / "tests"))
@@ -46,23 +55,44 @@ def scenes(work: Path) -> list[str]:
     from wordsight.evaluation.boxes import average_precision
     from wordsight.images.decoding import decode
 
-    streets = [decode(path.read_bytes()).image for path in sorted((DATA / "street" / "photos").iterdir())]
-    made = compose(annotated_objects(DATA / "boxes" / "annotations-test.csv"), streets, SCENES, seed=0)
+    streets = [
+        decode(path.read_bytes()).image for path in sorted((DATA / "street" / "photos").iterdir())
+    ]
+    made = compose(
+        annotated_objects(DATA / "boxes" / "annotations-test.csv"), streets, SCENES, seed=0
+    )
     embedder = Embedder(model.backbone)
     found: dict[bool, list] = {False: [], True: []}
     for number, scene in enumerate(made):
         scene.image.save(work / "scene.png")
         for exact, rows in found.items():
-            seen = detect_picture((work / "scene.png").read_bytes(), model, embedder, 0.05, Windows(step=None), exact)
-            truth = [Box(label, tuple(box)) for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)]
-            rows.append((Annotated(PictureFile(work, str(number)), seen.size, truth), [(d.label, d.probability, d.xyxy) for d in seen.detections]))
+            seen = detect_picture(
+                (work / "scene.png").read_bytes(), model, embedder, 0.05, Windows(step=None), exact
+            )
+            truth = [
+                Box(label, tuple(box))
+                for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)
+            ]
+            rows.append(
+                (
+                    Annotated(PictureFile(work, str(number)), seen.size, truth),
+                    [(d.label, d.probability, d.xyxy) for d in seen.detections],
+                )
+            )
     embedder.cache.close()
-    precisions = {exact: average_precision(rows, model.class_names) for exact, rows in found.items()}
+    precisions = {
+        exact: average_precision(rows, model.class_names) for exact, rows in found.items()
+    }
     names = list(precisions[False])
     return [
-        f"| {SCENES} scenes, {sum(len(scene.labels) for scene in made)} objects | {' | '.join(f'AP at IoU {name}' for name in names)} |",
+        f"| {SCENES} scenes, {sum(len(scene.labels) for scene in made)} objects | "
+        f"{' | '.join(f'AP at IoU {name}' for name in names)} |",
         "|---|" + "---|" * len(names),
-        *[f"| {'true crops' if exact else 'one pass'} | {' | '.join(f'{precision[name]:.3f}' for name in names)} |" for exact, precision in precisions.items()],
+        *[
+            f"| {'true crops' if exact else 'one pass'} | "
+            f"{' | '.join(f'{precision[name]:.3f}' for name in names)} |"
+            for exact, precision in precisions.items()
+        ],
     ]
 
 
@@ -83,9 +113,21 @@ def large(work: Path) -> list[str]:
     lines = ["| file | peak memory | windows | seconds | error |", "|---|---|---|---|---|"]
     for name in ("large.jpg", "large.png"):
         start = time.perf_counter()
-        command = [sys.executable, "-c", LARGE, str(work / name), str(work / "m"), str(work / "out")]
-        done = subprocess.run(command, env=environment(work), capture_output=True, text=True, check=True)
+        command = [
+            sys.executable,
+            "-c",
+            LARGE,
+            str(work / name),
+            str(work / "m"),
+            str(work / "out"),
+        ]
+        done = subprocess.run(
+            command, env=environment(work), capture_output=True, text=True, check=True
+        )
         peak, count, error = done.stdout.split()
         turned = ", turned by EXIF" if name.endswith("jpg") else ""
-        lines.append(f"| {name}{turned} | **{int(peak) / 1024**2:.2f} GiB** | {int(count):,} | {time.perf_counter() - start:.0f} | {error} |")
+        lines.append(
+            f"| {name}{turned} | **{int(peak) / 1024**2:.2f} GiB** | {int(count):,} | "
+            f"{time.perf_counter() - start:.0f} | {error} |"
+        )
     return lines

@@ -13,24 +13,43 @@ from common import TEST, TRAIN, environment, in_turn, section, spread, wordsight
 @section("start-up, and what a warm predict of one photo takes")
 def start(work: Path) -> list[str]:
     wordsight("train", TRAIN, "-o", work / "m", work=work)
-    one_photo = ["-m", "wordsight", "predict", str(sorted((TEST / "cat").iterdir())[0]), "-m", str(work / "m")]
+    one_photo = [
+        "-m",
+        "wordsight",
+        "predict",
+        str(sorted((TEST / "cat").iterdir())[0]),
+        "-m",
+        str(work / "m"),
+    ]
     commands = {
         "bare Python": ["-c", "pass"],
         "`import wordsight`": ["-c", "import wordsight"],
         "`wordsight --help`": ["-m", "wordsight", "--help"],
-        "`wordsight predict` of one photo, embedding cached": [*one_photo, "-o", str(work / "r"), "--no-pictures"],
+        "`wordsight predict` of one photo, embedding cached": [
+            *one_photo,
+            "-o",
+            str(work / "r"),
+            "--no-pictures",
+        ],
         "the same with all pictures and the report": [*one_photo, "-o", str(work / "r2")],
     }
 
     def once(command: list[str]) -> float:
         begin = time.perf_counter()
-        subprocess.run([sys.executable, *command], env=environment(work), capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, *command], env=environment(work), capture_output=True, check=True
+        )
         return time.perf_counter() - begin
 
-    took = in_turn({name: lambda command=command: once(command) for name, command in commands.items()}, 9)
+    took = in_turn(
+        {name: lambda command=command: once(command) for name, command in commands.items()}, 9
+    )
     bare = sorted(took["bare Python"])[4]
     return [
         "| whole process | seconds | × bare Python |",
         "|---|---|---|",
-        *[f"| {name} | {spread(values, 2)} | {sorted(values)[4] / bare:.1f} |" for name, values in took.items()],
+        *[
+            f"| {name} | {spread(values, 2)} | {sorted(values)[4] / bare:.1f} |"
+            for name, values in took.items()
+        ],
     ]

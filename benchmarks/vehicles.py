@@ -1,4 +1,6 @@
-"""Is there a vehicle? Photos of streets, their heat maps and quarters, beside Grad-CAM of VGG16 in Keras."""
+"""Is there a vehicle? Photos of streets, their heat maps and quarters, beside Grad-CAM of VGG16
+in Keras.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ ROWS = {
 }
 
 
-@section("28 photos of streets, classes and heat maps, beside Grad-CAM of VGG16 in Keras", ("tensorflow-cpu", "keras"), usual=False)
+@section(
+    "28 photos of streets, classes and heat maps, beside Grad-CAM of VGG16 in Keras",
+    ("tensorflow-cpu", "keras"),
+    usual=False,
+)
 def vehicles(work: Path) -> list[str]:
     photos = DATA / "street" / "photos"
     opened = {
@@ -40,14 +46,21 @@ def vehicles(work: Path) -> list[str]:
             rounds=3,
         )
     return [
-        f"Keras takes {times(ratio(took['keras_whole'], took['whole']))} times as long for the whole photo. Its four quarters alone take "
-        f"{times(ratio(took['keras_quarters'], took['closer']))} times as long as wordsight with some forty windows looked through.",
+        f"Keras takes {times(ratio(took['keras_whole'], took['whole']))} times as long for "
+        "the whole photo. Its four quarters alone take "
+        f"{times(ratio(took['keras_quarters'], took['closer']))} times as long as wordsight "
+        "with some forty windows looked through.",
         "",
         "| | ms a photo |",
         "|---|---|",
-        *(f"| {said} | {spread([1000 * each for each in took[name]], 0)} |" for name, said in ROWS.items()),
+        *(
+            f"| {said} | {spread([1000 * each for each in took[name]], 0)} |"
+            for name, said in ROWS.items()
+        ),
         "",
-        "From files to drawn files; opening wordsight's network is included, loading Keras's is not. VGG16 has random weights (none can be had offline): "
-        "they cost the same time, and its answers say nothing. It computes about twenty times as much at 224 × 224 pixels (31 GFLOP) as EfficientNet-Lite0 "
+        "From files to drawn files; opening wordsight's network is included, loading "
+        "Keras's is not. VGG16 has random weights (none can be had offline): "
+        "they cost the same time, and its answers say nothing. It computes about twenty "
+        "times as much at 224 × 224 pixels (31 GFLOP) as EfficientNet-Lite0 "
         "does at 320 × 320 (1.6), and Grad-CAM goes back through its dense layers.",
     ]

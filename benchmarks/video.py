@@ -1,6 +1,8 @@
-"""A clip from file to labelled file, beside decoding alone and inference alone, against the sum of its parts over the cores; memory.
+"""A clip from file to labelled file, beside decoding alone and inference alone, against the sum of
+its parts over the cores; memory.
 
-Parts are timed one after another in one process, by the processor time they take on all cores; the whole, several times, in the same process.
+Parts are timed one after another in one process, by the processor time they take on all cores; the
+whole, several times, in the same process.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ import json, sys, time
 import wordsight
 start = time.perf_counter()
 seen = wordsight.video(sys.argv[1], sys.argv[2], groups="vehicle")
-peak = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) / 1024
+lines = open("/proc/self/status")
+peak = int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 print(json.dumps({"frames": len(seen), "s": time.perf_counter() - start, "peak": peak}))
 """
 
 
 def _parts(clip: Path, folder: Path) -> dict[str, float]:
-    """Return the core-seconds of each part, alone, and what each would give alone in frames a second."""
+    """Return the core-seconds of each part, alone, and what each would give alone in frames a
+    second.
+    """
     import cv2
     import numpy as np
     from PIL import Image
@@ -47,7 +52,12 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     recognizer = Recognizer("vehicle")
     backbone, eye = recognizer.embedder.backbone, GroupEye(recognizer)
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
-    single = import_openvino().Core().compile_model(backbone.folder / "network.xml", "CPU", options).create_infer_request()
+    single = (
+        import_openvino()
+        .Core()
+        .compile_model(backbone.folder / "network.xml", "CPU", options)
+        .create_infer_request()
+    )
     spent = dict.fromkeys(("decode", "prepare", "infer", "decide and draw", "write"), 0.0)
     clock = time.process_time
     with threadpool_limits(1, user_api="blas"), Clip(clip) as source:
@@ -65,7 +75,9 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
             for pixels in inputs[: None if measured else 20]:
                 single.infer({0: pixels[None]})
                 if measured:
-                    encodings.append([single.get_output_tensor(i).data[0].astype(np.float32) for i in (0, 1)])
+                    encodings.append(
+                        [single.get_output_tensor(i).data[0].astype(np.float32) for i in (0, 1)]
+                    )
             spent["infer"] = clock() - start
         start, looks, drawn = clock(), [], []
         for frame, photo, (embedding, feature_map) in zip(frames, photos, encodings, strict=True):
@@ -84,10 +96,19 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
         recorder._clip.complete()
         spent["write"] = clock() - start
         recorder.close()
-    return {**{f"{name}_ms": 1000 * s / len(frames) for name, s in spent.items()}, "frames": len(frames), "bound_s": sum(spent.values()), "decode_s": decode_s}
+    return {
+        **{f"{name}_ms": 1000 * s / len(frames) for name, s in spent.items()},
+        "frames": len(frames),
+        "bound_s": sum(spent.values()),
+        "decode_s": decode_s,
+    }
 
 
-@section("a clip from file to labelled file, a group, every frame", ("opencv-python-headless",), usual=False)
+@section(
+    "a clip from file to labelled file, a group, every frame",
+    ("opencv-python-headless",),
+    usual=False,
+)
 def video(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     return [*_shares(work), "", *_memory(work)]
@@ -107,28 +128,43 @@ def _shares(work: Path) -> list[str]:
 
     wordsight.video(CLIP, work / "warm.mp4", groups="vehicle")
     recognizer = Recognizer("vehicle")
-    noise = upright(Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), dtype=np.uint8)))
+    noise = upright(
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), dtype=np.uint8))
+    )
     pixels = input_pixels(noise, recognizer.embedder.backbone.preprocessing)
     rows = []
     for number in range(ROUNDS):
         split = _parts(CLIP, work / str(number))
         start = time.perf_counter()
-        for _ in parallel_map(lambda _: recognizer.embedder.runtime.encode(pixels, True), range(split["frames"]), callers("openvino")):
+        for _ in parallel_map(
+            lambda _: recognizer.embedder.runtime.encode(pixels, True),
+            range(split["frames"]),
+            callers("openvino"),
+        ):
             pass
         inference_s = time.perf_counter() - start
         start = time.perf_counter()
         wordsight.video(CLIP, work / f"whole-{number}.mp4", groups="vehicle")
         whole_s = time.perf_counter() - start
-        rows.append({**split, "inference_s": inference_s, "whole_s": whole_s, "share": split["bound_s"] / cores() / whole_s})
+        rows.append(
+            {
+                **split,
+                "inference_s": inference_s,
+                "whole_s": whole_s,
+                "share": split["bound_s"] / cores() / whole_s,
+            }
+        )
     middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
     n, names = middle["frames"], [key for key in middle if key.endswith("_ms")]
     rates = " / ".join(f"{n / middle[key]:.0f}" for key in ("whole_s", "decode_s", "inference_s"))
     return [
         f"| {n:.0f} frames, file to labelled file and tables | value |",
         "|---|---|",
-        f"| share of the bound (all parts' core-seconds, over the cores) | **{spread([row['share'] for row in rows], 2)}** |",
+        "| share of the bound (all parts' core-seconds, over the cores) | "
+        f"**{spread([row['share'] for row in rows], 2)}** |",
         f"| frames/s: whole / decoding alone / inference alone | {rates} |",
-        f"| core-ms a frame: {' / '.join(name[:-3] for name in names)} | {' / '.join(f'{middle[name]:.2f}' for name in names)} |",
+        f"| core-ms a frame: {' / '.join(name[:-3] for name in names)} | "
+        f"{' / '.join(f'{middle[name]:.2f}' for name in names)} |",
     ]
 
 
@@ -144,10 +180,20 @@ def _memory(work: Path) -> list[str]:
         writer.write(Frame(number, number / fps, number, bgr), bgr)
     writer.complete()
     writer.place()
-    lines, peaks = ["| clip | frames | frames/s, without start-up | peak memory |", "|---|---|---|---|"], []
+    lines, peaks = (
+        ["| clip | frames | frames/s, without start-up | peak memory |", "|---|---|---|---|"],
+        [],
+    )
     for path in (CLIP, work / "long.mp4"):
         command = [sys.executable, "-c", PEAK, str(path), str(work / f"{path.stem}-labelled.mp4")]
-        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment(work)).stdout)
+        told = json.loads(
+            subprocess.run(
+                command, capture_output=True, text=True, check=True, env=environment(work)
+            ).stdout
+        )
         peaks.append(told["peak"])
-        lines.append(f"| {told['frames'] / fps / 60:.1f} minutes | {told['frames']:,} | {told['frames'] / told['s']:.0f} | {told['peak']:.0f} MiB |")
+        lines.append(
+            f"| {told['frames'] / fps / 60:.1f} minutes | {told['frames']:,} | "
+            f"{told['frames'] / told['s']:.0f} | {told['peak']:.0f} MiB |"
+        )
     return [*lines, "", f"Ratio of the peaks: **{peaks[1] / peaks[0]:.2f}**."]

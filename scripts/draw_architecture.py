@@ -2,7 +2,8 @@
 
     python scripts/draw_architecture.py
 
-The storeys are those of tests/test_layers.py, which holds every import to point down; the sentences are the folders' own.
+The storeys are those of tests/test_layers.py, which holds every import to point down; the sentences
+are the folders' own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ GROUPS = {  # colour -> folders; what is named nowhere is ground
     "#8a4a1c": "heads metrics words",
 }
 GROUND = "#4b5563"
+SANS = 'system-ui, -apple-system, "Segoe UI", sans-serif'
+MONO = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace'
 
 
 def storeys() -> list[list[str]]:
@@ -55,7 +58,10 @@ def row(names: list[str], y: float) -> tuple[list[str], float]:
     parts = []
     for number, (name, texts) in enumerate(zip(names, lines, strict=True)):
         x = EDGE + number * (width + GAP)
-        parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="6" fill="{colour(name)}"/>')
+        parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="6" '
+            f'fill="{colour(name)}"/>'
+        )
         title = f"{name}/" if (SOURCE / name).is_dir() else f"{name}.py"
         at = y + PADDING + 12
         parts.append(f'<text class="name" x="{x + PADDING:.1f}" y="{at:.1f}">{title}</text>')
@@ -73,11 +79,12 @@ def draw() -> str:
         parts += boxes
         y += height + GAP
     body = "\n".join(parts)
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y - GAP + EDGE:.0f}" role="img" aria-labelledby="title">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y - GAP + EDGE:.0f}"
+role="img" aria-labelledby="title">
 <title id="title">The folders of wordsight; a folder imports only from folders below it</title>
 <style>
-text {{ font: 12.5px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #fff; fill-opacity: 0.92 }}
-.name {{ font: 600 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill-opacity: 1 }}
+text {{ font: 12.5px {SANS}; fill: #fff; fill-opacity: 0.92 }}
+.name {{ font: 600 14px {MONO}; fill-opacity: 1 }}
 </style>
 {body}
 </svg>

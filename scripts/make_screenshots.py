@@ -1,4 +1,5 @@
-"""Draw the pictures of docs/app.md and docs/report.md from photos that other packages carry, in a real browser.
+"""Draw the pictures of docs/app.md and docs/report.md from photos that other packages carry, in a
+real browser.
 
     python scripts/make_screenshots.py [CHROMIUM]
 
@@ -19,7 +20,10 @@ from pathlib import Path
 from PIL import Image
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images"
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
 PORT = 7990
 TILE = 100  # pixels
 
@@ -30,19 +34,30 @@ def cut(folder: Path) -> None:
 
     for name in ("brick", "grass", "gravel"):
         whole = Image.open(Path(skimage.__file__).parent / "data" / f"{name}.png").convert("RGB")
-        tiles = [(x, y) for x in range(0, whole.width - TILE + 1, TILE) for y in range(0, whole.height - TILE + 1, TILE)]
+        tiles = [
+            (x, y)
+            for x in range(0, whole.width - TILE + 1, TILE)
+            for y in range(0, whole.height - TILE + 1, TILE)
+        ]
         for number, (x, y) in enumerate(tiles):
             target = folder / ("train" if number % 2 else "test") / name
             target.mkdir(parents=True, exist_ok=True)
-            whole.crop((x, y, x + TILE, y + TILE)).resize((320, 320)).save(target / f"{number:02d}.jpg", quality=92)
+            whole.crop((x, y, x + TILE, y + TILE)).resize((320, 320)).save(
+                target / f"{number:02d}.jpg", quality=92
+            )
     for number in (4, 8):  # mistakes of a person, to be found
-        shutil.move(folder / "test" / "grass" / f"{number:02d}.jpg", folder / "test" / "gravel" / f"grass-{number}.jpg")
+        shutil.move(
+            folder / "test" / "grass" / f"{number:02d}.jpg",
+            folder / "test" / "gravel" / f"grass-{number}.jpg",
+        )
 
 
 def save(shot: bytes, name: str) -> None:
     """Write a screenshot with few colours, so that it stays small."""
     image = Image.open(io.BytesIO(shot)).convert("RGB")
-    image.quantize(160, dither=Image.Dither.FLOYDSTEINBERG).save(TARGET / f"{name}.png", optimize=True)
+    image.quantize(160, dither=Image.Dither.FLOYDSTEINBERG).save(
+        TARGET / f"{name}.png", optimize=True
+    )
 
 
 def main(chromium: str) -> None:
@@ -58,8 +73,22 @@ def main(chromium: str) -> None:
     wordsight.train(folder / "train", folder / "home" / "models" / "brick or not", positive="brick")
     subprocess.run([sys.executable, "-m", "wordsight", "demo", "-o", folder / "demo"], check=True)
     wordsight.evaluate(folder / "test", model, folder / "report", threshold=0.9)
-    serve = [sys.executable, "-m", "wordsight", "app", "-m", folder / "home" / "models" / "walls", "--data", folder / "test", "--port", str(PORT)]
-    with sync_playwright() as playwright, subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as server:
+    serve = [
+        sys.executable,
+        "-m",
+        "wordsight",
+        "app",
+        "-m",
+        folder / "home" / "models" / "walls",
+        "--data",
+        folder / "test",
+        "--port",
+        str(PORT),
+    ]
+    with (
+        sync_playwright() as playwright,
+        subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as server,
+    ):
         while "Open" not in server.stderr.readline():
             pass
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
@@ -75,7 +104,17 @@ def main(chromium: str) -> None:
         page.set_viewport_size({"width": 1100, "height": 760})
         page.goto(f"http://127.0.0.1:{PORT}/")
         page.wait_for_selector("#try-files input[type=file]", state="attached")
-        photos = [folder / "demo" / "photos" / name for name in ("chelsea.png", "coffee.png", "motorcycle_left.png", "flower.jpg", "rocket.jpg", "china.jpg")]
+        photos = [
+            folder / "demo" / "photos" / name
+            for name in (
+                "chelsea.png",
+                "coffee.png",
+                "motorcycle_left.png",
+                "flower.jpg",
+                "rocket.jpg",
+                "china.jpg",
+            )
+        ]
         page.locator("#try-model input").click()
         page.get_by_role("option", name="coffee").first.click()
         page.set_input_files("#try-files input[type=file]", [str(photo) for photo in photos])
@@ -85,7 +124,10 @@ def main(chromium: str) -> None:
         page.get_by_role("tab", name="Train").click()
         for label in ("brick", "grass"):
             page.locator("#train-class textarea, #train-class input").fill(label)
-            page.set_input_files("#train-files input[type=file]", [str(path) for path in sorted((folder / "train" / label).iterdir())[:12]])
+            page.set_input_files(
+                "#train-files input[type=file]",
+                [str(path) for path in sorted((folder / "train" / label).iterdir())[:12]],
+            )
             page.locator("#train-files").get_by_text("23").first.wait_for()
             page.click("#train-add")
             page.locator("#train-told").get_by_text(label).wait_for()

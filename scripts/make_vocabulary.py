@@ -1,13 +1,16 @@
 """Generate `src/wordsight/words/wordnet.tsv` and `hypernyms.txt.gz` from WordNet 3.0's noun files.
 
-Kept: every ImageNet-1k class, every synset above one, and every other noun sense of a word that names one of
-those (so that an ambiguous word can list what else it means). One line a synset:
+Kept: every ImageNet-1k class, every synset above one, and every other noun sense of a word that
+names one of those (so that an ambiguous word can list what else it means). One line a synset:
 
-    id <tab> ImageNet index or "" <tab> frequency <tab> parents (ids) <tab> words (| between) <tab> gloss
+    id <tab> ImageNet index or "" <tab> frequency <tab> parents (ids) <tab> words (| between) <tab>
+    gloss
 
-`frequency` holds one tag count a word, in the order of the words (how often WordNet's tagged corpus uses the word in
-this sense). The second file holds, for networks of more classes than ImageNet-1k's, every synset of timm's ImageNet
-tables and every one above those: an id and the ids of its parents, a line each. Run with the folder of WordNet's `data.noun` (Debian: package wordnet-base):
+`frequency` holds one tag count a word, in the order of the words (how often WordNet's tagged corpus
+uses the word in this sense). The second file holds, for networks of more classes than
+ImageNet-1k's, every synset of timm's ImageNet tables and every one above those: an id and the ids
+of its parents, a line each. Run with the folder of WordNet's `data.noun` (Debian: package
+wordnet-base):
 
     python scripts/make_vocabulary.py /usr/share/wordnet
 """
@@ -21,7 +24,9 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[1] / "src" / "wordsight" / "words"
 TARGET = DATA / "wordnet.tsv"
-ALSO = {"n04019101": ["n04524313"]}  # WordNet files buses and trains (public transport) beside vehicles; people look for them among those
+# WordNet files buses and trains (public transport) beside vehicles; people look for them among
+# those
+ALSO = {"n04019101": ["n04524313"]}
 
 
 def read_synsets(path: Path) -> dict[str, tuple[list[str], list[str], str]]:
@@ -43,7 +48,9 @@ def read_synsets(path: Path) -> dict[str, tuple[list[str], list[str], str]]:
 
 
 def read_senses(folder: Path) -> tuple[dict[str, list[str]], dict[tuple[str, int], int]]:
-    """Read the senses of each noun in WordNet's order, and the tag count of (word, sense number)."""
+    """Read the senses of each noun in WordNet's order, and the tag count of (word, sense
+    number).
+    """
     senses = {}
     for line in (folder / "index.noun").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("  "):
@@ -80,25 +87,42 @@ def main(folder: Path) -> None:
     index = {wnid: i for i, wnid in enumerate(ImageNetInfo().label_names())}
     missing = sorted(set(index) - set(synsets))
     if missing:
-        raise SystemExit(f"This WordNet lacks {len(missing)} ImageNet synsets ({missing[:3]}, …); version 3.0 is needed.")
+        raise SystemExit(
+            f"This WordNet lacks {len(missing)} ImageNet synsets ({missing[:3]}, …); version "
+            "3.0 is needed."
+        )
 
     wanted = with_ancestors(index, synsets)
     words = {word.lower() for wnid in wanted for word in synsets[wnid][0]}
     also = {wnid for word in words for wnid in senses.get(word, ())} - wanted
 
-    lines = ["# Derived from WordNet 3.0, Copyright 2006 by Princeton University; licence: LICENSE-wordnet.txt"]
+    lines = [
+        "# Derived from WordNet 3.0, Copyright 2006 by Princeton University; licence: "
+        "LICENSE-wordnet.txt"
+    ]
     for wnid in sorted(wanted | also):
         names, parents, gloss = synsets[wnid]
         order = [senses.get(name.lower(), [wnid]).index(wnid) + 1 for name in names]
-        frequency = ",".join(str(counts[name.lower(), n]) for name, n in zip(names, order, strict=False))
+        frequency = ",".join(
+            str(counts[name.lower(), n]) for name, n in zip(names, order, strict=False)
+        )
         ranks = ",".join(map(str, order))
         kept = ",".join(p for p in parents) if wnid in wanted else ",".join(parents)
-        lines.append("\t".join([wnid, str(index.get(wnid, "")), ranks, frequency, kept, "|".join(names), gloss]))
+        lines.append(
+            "\t".join(
+                [wnid, str(index.get(wnid, "")), ranks, frequency, kept, "|".join(names), gloss]
+            )
+        )
     TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    every = with_ancestors({wnid for subset in _SUBSETS for wnid in ImageNetInfo(subset).label_names()}, synsets)
+    every = with_ancestors(
+        {wnid for subset in _SUBSETS for wnid in ImageNetInfo(subset).label_names()}, synsets
+    )
     text = "".join(f"{wnid} {','.join(synsets[wnid][1])}\n" for wnid in sorted(every))
     (DATA / "hypernyms.txt.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    print(f"{len(wanted)} synsets with ImageNet classes, {len(also)} other senses -> {TARGET.name}, {TARGET.stat().st_size} bytes")
+    print(
+        f"{len(wanted)} synsets with ImageNet classes, {len(also)} other senses -> "
+        f"{TARGET.name}, {TARGET.stat().st_size} bytes"
+    )
 
 
 if __name__ == "__main__":

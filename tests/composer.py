@@ -1,4 +1,6 @@
-"""Street scenes with objects whose boxes are known: annotated objects, cut out and pasted at random size and place."""
+"""Street scenes with objects whose boxes are known: annotated objects, cut out and pasted at
+random size and place.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,13 @@ class Scene:
     boxes: np.ndarray
 
 
-def compose(objects: Sequence[tuple[str, Image.Image]], backgrounds: Sequence[Image.Image], count: int, seed: int, most: int = 4) -> list[Scene]:
+def compose(
+    objects: Sequence[tuple[str, Image.Image]],
+    backgrounds: Sequence[Image.Image],
+    count: int,
+    seed: int,
+    most: int = 4,
+) -> list[Scene]:
     """Paste one to `most` objects on each of `count` backgrounds, none touching another.
 
     Args:
@@ -42,14 +50,23 @@ def compose(objects: Sequence[tuple[str, Image.Image]], backgrounds: Sequence[Im
     rng = np.random.default_rng(seed)
     scenes = []
     for _ in range(count):
-        image = backgrounds[int(rng.integers(len(backgrounds)))].convert("RGB").resize(SIZE[::-1], Image.Resampling.BICUBIC)
+        image = (
+            backgrounds[int(rng.integers(len(backgrounds)))]
+            .convert("RGB")
+            .resize(SIZE[::-1], Image.Resampling.BICUBIC)
+        )
         labels: list[str] = []
         boxes: list[tuple[int, int, int, int]] = []
         for _ in range(int(rng.integers(1, most + 1))):
             label, cut = objects[int(rng.integers(len(objects)))]
             placed = _place(cut.size, boxes, rng)
             if placed is not None:
-                image.paste(cut.convert("RGB").resize((placed[2] - placed[0], placed[3] - placed[1]), Image.Resampling.BICUBIC), placed[:2])
+                image.paste(
+                    cut.convert("RGB").resize(
+                        (placed[2] - placed[0], placed[3] - placed[1]), Image.Resampling.BICUBIC
+                    ),
+                    placed[:2],
+                )
                 labels.append(label)
                 boxes.append(placed)
         scenes.append(Scene(image, labels, np.array(boxes, dtype=np.float64).reshape(-1, 4)))
@@ -67,12 +84,18 @@ def annotated_objects(annotations: Path) -> list[tuple[str, Image.Image]]:
         photo = decode(read(picture.file)[0])
         scale = photo.image.width / photo.size[1]
         for box in picture.boxes:
-            objects.append((box.label, photo.image.crop(tuple(round(side * scale) for side in box.xyxy))))
+            objects.append(
+                (box.label, photo.image.crop(tuple(round(side * scale) for side in box.xyxy)))
+            )
     return objects
 
 
-def _place(size: tuple[int, int], taken: list[tuple[int, int, int, int]], rng: np.random.Generator) -> tuple[int, int, int, int] | None:
-    """Return an `xyxy` place for an object of (width, height) `size` that touches none of those taken, or None where none was found."""
+def _place(
+    size: tuple[int, int], taken: list[tuple[int, int, int, int]], rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
+    """Return an `xyxy` place for an object of (width, height) `size` that touches none of those
+    taken, or None where none was found.
+    """
     for _ in range(TRIES):
         scale = float(np.exp(rng.uniform(*np.log(SIDES)))) / max(size)
         width, height = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

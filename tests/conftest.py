@@ -1,4 +1,6 @@
-"""Shared fixtures: a private home, drawn pictures whose class and box are known, and real photos where there are any."""
+"""Shared fixtures: a private home, drawn pictures whose class and box are known, and real
+photos where there are any.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-DATA = Path(os.environ.get("WORDSIGHT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+DATA = Path(
+    os.environ.get("WORDSIGHT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
 
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a script: processes would never see a Ctrl-C
+# started in the background of a script: processes would never see a Ctrl-C
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -47,12 +52,16 @@ def fresh_home(tmp_path, monkeypatch):
 def data():
     """The folder of real pictures."""
     if not DATA.is_dir():
-        pytest.skip(f"needs the folder of real pictures (set WORDSIGHT_TEST_DATA); '{DATA}' is not there")
+        pytest.skip(
+            f"needs the folder of real pictures (set WORDSIGHT_TEST_DATA); '{DATA}' is not there"
+        )
     return DATA
 
 
 def pillow_reads(path: Path) -> bool:
-    """Tell whether this machine's Pillow, whose versions differ on broken files, reads a picture."""
+    """Tell whether this machine's Pillow, whose versions differ on broken files, reads a
+    picture.
+    """
     try:
         with Image.open(path) as image:
             image.load()
@@ -61,8 +70,12 @@ def pillow_reads(path: Path) -> bool:
     return image.format not in ("EPS", "WMF")
 
 
-def draw_shape(kind: str, seed: int, size: tuple[int, int] = (240, 320)) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Draw a red disc or a blue striped square on noise; return the picture and the shape's xyxy box."""
+def draw_shape(
+    kind: str, seed: int, size: tuple[int, int] = (240, 320)
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Draw a red disc or a blue striped square on noise; return the picture and the shape's
+    xyxy box.
+    """
     rng = np.random.default_rng(seed)
     height, width = size
     image = Image.fromarray(rng.integers(90, 150, (height, width, 3), dtype=np.uint8))
@@ -83,7 +96,9 @@ def write_shapes(folder: Path, count: int, seed: int = 0, kinds=("disc", "square
     for k, kind in enumerate(kinds):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            draw_shape(kind, seed + 1000 * k + i)[0].save(folder / kind / f"{i:03d}.jpg", quality=92)
+            draw_shape(kind, seed + 1000 * k + i)[0].save(
+                folder / kind / f"{i:03d}.jpg", quality=92
+            )
     return folder
 
 
@@ -125,18 +140,32 @@ class Service:
 
     def requests(self, part: str = "") -> list[str]:
         """Return the paths asked for so far that hold `part`."""
-        return [line.split(" ")[1] for line in self.log.read_text().splitlines() if " " in line and part in line]
+        return [
+            line.split(" ")[1]
+            for line in self.log.read_text().splitlines()
+            if " " in line and part in line
+        ]
 
 
 @pytest.fixture
 def imitation(tmp_path, monkeypatch):
-    """Start imitations of Openverse and Wikimedia Commons; `imitation("--faulty")` returns the running `Service`."""
+    """Start imitations of Openverse and Wikimedia Commons; `imitation("--faulty")` returns the
+    running `Service`.
+    """
     with contextlib.ExitStack() as stack:
 
         def start(*options, name="service"):
             log = tmp_path / f"{name}.log"
-            command = [sys.executable, str(Path(__file__).with_name("imitation.py")), "--log", str(log), *map(str, options)]
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            command = [
+                sys.executable,
+                str(Path(__file__).with_name("imitation.py")),
+                "--log",
+                str(log),
+                *map(str, options),
+            ]
+            process = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            )
             stack.callback(process.kill)
             root = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
             env = {
@@ -159,7 +188,13 @@ def cli(tmp_path):
     def run(*arguments, env=None, timeout=120, **options):
         command = [sys.executable, "-m", "wordsight", *map(str, arguments)]
         environment = {**os.environ, **(env or {})}
-        options = {"cwd": tmp_path, "capture_output": True, "text": True, "errors": "surrogateescape", **options}
+        options = {
+            "cwd": tmp_path,
+            "capture_output": True,
+            "text": True,
+            "errors": "surrogateescape",
+            **options,
+        }
         return subprocess.run(command, env=environment, timeout=timeout, check=False, **options)
 
     return run
@@ -167,7 +202,9 @@ def cli(tmp_path):
 
 @pytest.fixture
 def cli_here(tmp_path, monkeypatch, capsys):
-    """Run the command line within this process, in an empty folder: quick, for requests that are refused before any work."""
+    """Run the command line within this process, in an empty folder: quick, for requests that
+    are refused before any work.
+    """
 
     def run(*arguments):
         from wordsight.cli.console import _run
@@ -182,13 +219,21 @@ def cli_here(tmp_path, monkeypatch, capsys):
     return run
 
 
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage"
+)
 
 
-@pytest.fixture(scope="module")  # Playwright leaves an event loop running, which tests of other modules must not find
+# Playwright leaves an event loop running, which tests of other modules must not find
+@pytest.fixture(scope="module")
 def chromium():
     """A real browser; where the machine has none, tests that need it are skipped and say so."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if path is None:
         pytest.skip("needs the browser Chromium; install it with 'make browser'")
     from playwright.sync_api import sync_playwright
@@ -216,16 +261,29 @@ class Tab:
 
 @pytest.fixture
 def tab(chromium):
-    """Open a page: `tab(address, width=390, dark=True)`; afterwards nothing may have gone wrong, and nothing been asked of others."""
+    """Open a page: `tab(address, width=390, dark=True)`; afterwards nothing may have gone
+    wrong, and nothing been asked of others.
+    """
     opened = []
 
     def open_tab(address, width=1280, dark=False, **options):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options)
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            **options,
+        )
         found = Tab(context.new_page(), [], [])
         opened.append((context, found))
         host = str(address).split("/")[2]
         found.page.on("pageerror", lambda error: found.errors.append(str(error)))
-        found.page.on("console", lambda message: found.errors.append(f"{message.text} {message.location['url']}") if message.type == "error" else None)
+        found.page.on(
+            "console",
+            lambda message: (
+                found.errors.append(f"{message.text} {message.location['url']}")
+                if message.type == "error"
+                else None
+            ),
+        )
 
         def note(request):
             own = request.url.startswith(("data:", "blob:")) or request.url.split("/")[2] == host
@@ -246,4 +304,8 @@ def serious(page) -> list[str]:
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]
-    return [f"{v['id']}: {v['nodes'][0]['html'][:160]} ({len(v['nodes'])})" for v in found if v["impact"] in ("serious", "critical")]
+    return [
+        f"{v['id']}: {v['nodes'][0]['html'][:160]} ({len(v['nodes'])})"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]

@@ -1,11 +1,14 @@
-"""Files mutated at random, fed to whatever reads files of strangers: pictures, annotations, models, clips.
+"""Files mutated at random, fed to whatever reads files of strangers: pictures, annotations, models,
+clips.
 
-    make fuzz, or: python tests/fuzzing.py [--cases 100000] [--targets images annotations models clips] [--seed 0] [--only 17]
+    make fuzz, or: python tests/fuzzing.py [--cases 100000] [--targets images annotations models
+    clips] [--seed 0] [--only 17]
 
-Case `n` of a target is made from the seed and `n` alone, so `--only n` repeats it. Cases run in processes that may hold so much memory and
-no more, that may open files only below their own folder, the picture folder and Python's, and that are ended when one case takes ten seconds.
-A case is at fault when it ends the process, hangs, raises what is no error of ours, reaches outside, or leaves files behind elsewhere;
-a target is at fault when its process grows from case to case.
+Case `n` of a target is made from the seed and `n` alone, so `--only n` repeats it. Cases run in
+processes that may hold so much memory and no more, that may open files only below their own folder,
+the picture folder and Python's, and that are ended when one case takes ten seconds. A case is at
+fault when it ends the process, hangs, raises what is no error of ours, reaches outside, or leaves
+files behind elsewhere; a target is at fault when its process grows from case to case.
 """
 
 from __future__ import annotations
@@ -35,19 +38,59 @@ from pathlib import Path
 from conftest import DATA, draw_shape, write_shapes
 
 SECONDS = 10.0
-MEMORY = 4 << 30  # bytes of addresses beyond those of the loaded libraries; a picture of 120 megapixels of 32 bits takes 1.5 GiB on its way to RGB
+# bytes of addresses beyond those of the loaded libraries; a picture of 120 megapixels of 32 bits
+# takes 1.5 GiB on its way to RGB
+MEMORY = 4 << 30
 GROWTH = 128  # MiB a process may grow by once it has warmed up
 SHARES = {"images": 0.5, "annotations": 0.42, "models": 0.06, "clips": 0.02}  # of all cases
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "PCX", "ICO", "SGI", "DDS", "ICNS", "MPO", "IM", "SPIDER", "XBM")
-INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 60000, 1 << 24)
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "TGA",
+    "PCX",
+    "ICO",
+    "SGI",
+    "DDS",
+    "ICNS",
+    "MPO",
+    "IM",
+    "SPIDER",
+    "XBM",
+)
+INTERESTING = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    60000,
+    1 << 24,
+)
 WORDS = (
-    "NaN", "Infinity", "-1", "0", "1e999", "1e-320", "9" * 400, "null", "true", "{}", "[]", '""', '"\\u0000"', "../../../../etc/passwd", "/etc/passwd",
-    "~root", "..", "\0", "\ud800", "é" * 300, "x" * 5000, "[" * 3000, '{"a":' * 2000, "!!python/object/apply:os.system [id]", "&a [*a]", "<!ENTITY a 'b'>",
-    "%s%n", "=cmd()", "\x1b[2J", "\u202e", "-", "'", '"', ",", ";", "\n", "\r", "\t", "C:\\con", "file:///etc/passwd", "s3://bucket/x", "http://127.0.0.1/",
+    "NaN", "Infinity", "-1", "0", "1e999", "1e-320", "9" * 400, "null", "true", "{}", "[]", '""',
+    '"\\u0000"', "../../../../etc/passwd", "/etc/passwd",
+    "~root", "..", "\0", "\ud800", "é" * 300, "x" * 5000, "[" * 3000, '{"a":' * 2000,
+    "!!python/object/apply:os.system [id]", "&a [*a]", "<!ENTITY a 'b'>",
+    "%s%n", "=cmd()", "\x1b[2J", "\u202e", "-", "'", '"', ",", ";", "\n", "\r", "\t", "C:\\con",
+    "file:///etc/passwd", "s3://bucket/x", "http://127.0.0.1/",
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------------- mutation
+# --------------------------------------------------------------------------------------------------
+# -------------- mutation
 
 
 def mutated(data: bytes, rng: random.Random, other: bytes = b"") -> bytes:
@@ -93,10 +136,23 @@ def mutated_text(data: bytes, rng: random.Random) -> bytes:
         lines = text.splitlines(keepends=True)
         if kind in (0, 1) and tokens:
             one = rng.choice(tokens)
-            text = text[: one.start()] + rng.choice((rng.choice(WORDS), str(rng.choice(INTERESTING)), rng.choice(tokens)[0])) + text[one.end() :]
+            text = (
+                text[: one.start()]
+                + rng.choice(
+                    (rng.choice(WORDS), str(rng.choice(INTERESTING)), rng.choice(tokens)[0])
+                )
+                + text[one.end() :]
+            )
         elif kind == 2 and lines:
             one = rng.randrange(len(lines))
-            lines[one : one + 1] = rng.choice(([], [lines[one]] * 2, [rng.choice(lines)], [lines[one].rstrip("\n"), rng.choice(WORDS), "\n"]))
+            lines[one : one + 1] = rng.choice(
+                (
+                    [],
+                    [lines[one]] * 2,
+                    [rng.choice(lines)],
+                    [lines[one].rstrip("\n"), rng.choice(WORDS), "\n"],
+                )
+            )
             text = "".join(lines)
         elif kind == 3:
             at = rng.randrange(len(text) + 1)
@@ -108,7 +164,9 @@ def mutated_text(data: bytes, rng: random.Random) -> bytes:
 
 
 def _elsewhere(value: object, rng: random.Random) -> object:
-    """Return JSON with one value, at any depth, replaced by another kind of value, removed or repeated."""
+    """Return JSON with one value, at any depth, replaced by another kind of value, removed or
+    repeated.
+    """
     if isinstance(value, dict) and value and rng.random() < 0.85:
         key = rng.choice(list(value))
         if rng.random() < 0.1:
@@ -116,16 +174,44 @@ def _elsewhere(value: object, rng: random.Random) -> object:
         return {**value, key: _elsewhere(value[key], rng)}
     if isinstance(value, list) and value and rng.random() < 0.85:
         at = rng.randrange(len(value))
-        return [*value[:at], *([] if rng.random() < 0.1 else [_elsewhere(value[at], rng)] * rng.choice((1, 1, 1, 2))), *value[at + 1 :]]
-    odd: tuple = (None, True, -1, 0, 1e308, 10**30, float("nan"), "", "\0", "../..", "/", "x" * 3000, [], {}, [[]], {"": None})
+        return [
+            *value[:at],
+            *(
+                []
+                if rng.random() < 0.1
+                else [_elsewhere(value[at], rng)] * rng.choice((1, 1, 1, 2))
+            ),
+            *value[at + 1 :],
+        ]
+    odd: tuple = (
+        None,
+        True,
+        -1,
+        0,
+        1e308,
+        10**30,
+        float("nan"),
+        "",
+        "\0",
+        "../..",
+        "/",
+        "x" * 3000,
+        [],
+        {},
+        [[]],
+        {"": None},
+    )
     return rng.choice((*odd, value, [value], {"a": value}))
 
 
-# ----------------------------------------------------------------------------------------------------------------- targets
+# --------------------------------------------------------------------------------------------------
+# --------------- targets
 
 
 class Images:
-    """Pictures: the odd files, photos, and small ones in every format Pillow writes; through everything that opens one."""
+    """Pictures: the odd files, photos, and small ones in every format Pillow writes; through
+    everything that opens one.
+    """
 
     def __init__(self, folder: Path) -> None:
         from wordsight.images import decoding as images
@@ -139,9 +225,20 @@ class Images:
                     drawn.convert(mode).save(written, name)
                     self.seeds.append(written.getvalue())
         if DATA.is_dir():
-            self.seeds += [file.read_bytes() for file in sorted((DATA / "odd_files").iterdir()) if file.is_file() and file.stat().st_size < 1 << 20]
-            self.seeds += [file.read_bytes() for file in sorted((DATA / "imagenet_sample").glob("*"))[:20]]
-        self.readers: tuple[Callable[[bytes], object], ...] = (images.storable, images.frame_count, images.header, lambda data: images.to_jpeg(data, 512))
+            self.seeds += [
+                file.read_bytes()
+                for file in sorted((DATA / "odd_files").iterdir())
+                if file.is_file() and file.stat().st_size < 1 << 20
+            ]
+            self.seeds += [
+                file.read_bytes() for file in sorted((DATA / "imagenet_sample").glob("*"))[:20]
+            ]
+        self.readers: tuple[Callable[[bytes], object], ...] = (
+            images.storable,
+            images.frame_count,
+            images.header,
+            lambda data: images.to_jpeg(data, 512),
+        )
         self.images = images
 
     def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
@@ -156,7 +253,9 @@ class Images:
 
 
 class Annotations:
-    """Trees of annotated pictures in every format we read, some file of them mutated; boxes, labels and whole folders read."""
+    """Trees of annotated pictures in every format we read, some file of them mutated; boxes,
+    labels and whole folders read.
+    """
 
     def __init__(self, folder: Path) -> None:
         from wordsight.datasets import formats
@@ -167,7 +266,11 @@ class Annotations:
         for number in range(4):
             buffer = io.BytesIO()
             draw_shape("disc", number, (48, 64))[0].save(
-                buffer, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0" if number == 3 else b""
+                buffer,
+                "JPEG",
+                exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+                if number == 3
+                else b"",
             )
             pictures.append((f"{'ab'[number % 2]}/{number}.jpg", buffer.getvalue()))
         for format in formats.list_formats():
@@ -177,13 +280,29 @@ class Annotations:
                 target = tree / format.pictures / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
-                regions = [Region("ab"[number % 2], (4.0, 5.0, 30.0, 40.0), 0.9), Region("ab"[number % 2], (1.0, 1.0, 9.0, 9.0), 0.5)]
+                regions = [
+                    Region("ab"[number % 2], (4.0, 5.0, 30.0, 40.0), 0.9),
+                    Region("ab"[number % 2], (1.0, 1.0, 9.0, 9.0), 0.5),
+                ]
                 named.append(Labelled(name, (48, 64), "ab"[number % 2], 0.9, regions))
             (tree / "Annotations").mkdir(exist_ok=True) if format.key == "voc" else None
-            format.write(named, ["a", "b"], tree, "somebody" if format.key == "voc" else "wordsight 0.1.0")
-            self.trees.append({file.relative_to(tree).as_posix(): file.read_bytes() for file in sorted(tree.rglob("*")) if file.is_file()})
-        rows = "".join(f"{name},{name[0]},{('train', 'val', 'test')[number % 3]},by,BY-4.0,http://a/b\n" for number, (name, _) in enumerate(pictures))
-        folders = dict(pictures) | {"metadata.csv": f"file_name,label,split,creator,license,page_url\n{rows}".encode()}
+            format.write(
+                named, ["a", "b"], tree, "somebody" if format.key == "voc" else "wordsight 0.1.0"
+            )
+            self.trees.append(
+                {
+                    file.relative_to(tree).as_posix(): file.read_bytes()
+                    for file in sorted(tree.rglob("*"))
+                    if file.is_file()
+                }
+            )
+        rows = "".join(
+            f"{name},{name[0]},{('train', 'val', 'test')[number % 3]},by,BY-4.0,http://a/b\n"
+            for number, (name, _) in enumerate(pictures)
+        )
+        folders = dict(pictures) | {
+            "metadata.csv": f"file_name,label,split,creator,license,page_url\n{rows}".encode()
+        }
         self.trees += [folders, dict(pictures)]
 
     def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
@@ -192,14 +311,25 @@ class Annotations:
         tree = dict(rng.choice(self.trees))
         texts = [name for name in tree if not name.endswith(".jpg")] or list(tree)
         for name in rng.sample(texts, 1 if rng.random() < 0.8 else min(2, len(texts))):
-            tree[name] = mutated_text(tree[name], rng) if rng.random() < 0.7 else mutated(tree[name], rng, rng.choice(list(tree.values())))
+            tree[name] = (
+                mutated_text(tree[name], rng)
+                if rng.random() < 0.7
+                else mutated(tree[name], rng, rng.choice(list(tree.values())))
+            )
         for name, data in tree.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        if rng.random() < 0.1 and any(name.endswith((".xml", ".json", ".yaml", ".jsonl")) for name in tree):  # folders of classes follow links
+        # folders of classes follow links
+        if rng.random() < 0.1 and any(
+            name.endswith((".xml", ".json", ".yaml", ".jsonl")) for name in tree
+        ):
             with contextlib.suppress(OSError):
                 os.symlink(
-                    rng.choice(("/etc", "..", ".", "/etc/passwd")), folder / rng.choice(("a/link", "images", "labels/images", "link.xml", "images/a/9.jpg"))
+                    rng.choice(("/etc", "..", ".", "/etc/passwd")),
+                    folder
+                    / rng.choice(
+                        ("a/link", "images", "labels/images", "link.xml", "images/a/9.jpg")
+                    ),
                 )
         name = next((name for name in tree if not name.endswith(".jpg")), None)
         source = folder if name is None or rng.random() < 0.5 else folder / name
@@ -220,7 +350,9 @@ class Models:
         shapes = write_shapes(folder / "shapes", 8)
         wordsight.train(shapes, folder / "model")
         self.model = {file.name: file for file in (folder / "model").iterdir() if file.is_file()}
-        self.names = [name for name in self.model if name.endswith((".json", ".safetensors", ".csv"))]
+        self.names = [
+            name for name in self.model if name.endswith((".json", ".safetensors", ".csv"))
+        ]
         self.photo = next(shapes.rglob("*.jpg"))
 
     def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
@@ -231,12 +363,24 @@ class Models:
             if name != hit:
                 os.link(file, folder / name)
         data = self.model[hit].read_bytes()
-        if hit == "model.safetensors":  # 14 MB of weights, of which every one will do: what counts is the list before them
+        # 14 MB of weights, of which every one will do: what counts is the list before them
+        if hit == "model.safetensors":
             length = 8 + struct.unpack("<Q", data[:8])[0]
-            head = mutated(data[:length], rng) if rng.random() < 0.5 else data[:8] + mutated_text(data[8:length], rng)
-            data = head + data[length : len(data) - (rng.randrange(1, 10**6) if rng.random() < 0.2 else 0)]
+            head = (
+                mutated(data[:length], rng)
+                if rng.random() < 0.5
+                else data[:8] + mutated_text(data[8:length], rng)
+            )
+            data = (
+                head
+                + data[length : len(data) - (rng.randrange(1, 10**6) if rng.random() < 0.2 else 0)]
+            )
         else:
-            data = mutated_text(data, rng) if rng.random() < 0.7 and not hit.endswith(".safetensors") else mutated(data, rng)
+            data = (
+                mutated_text(data, rng)
+                if rng.random() < 0.7 and not hit.endswith(".safetensors")
+                else mutated(data, rng)
+            )
         (folder / hit).write_bytes(data)
         return lambda: wordsight.load(folder).predict(self.photo)
 
@@ -249,10 +393,22 @@ class Clips:
         import numpy as np
 
         self.seeds = []
-        for name, codec in (("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.avi", "XVID"), ("a.webm", "VP80"), ("a.mkv", "mp4v")):
-            writer = cv2.VideoWriter(str(folder / name), cv2.VideoWriter.fourcc(*codec), 10, (64, 48))
+        for name, codec in (
+            ("a.mp4", "mp4v"),
+            ("a.avi", "MJPG"),
+            ("a.avi", "XVID"),
+            ("a.webm", "VP80"),
+            ("a.mkv", "mp4v"),
+        ):
+            writer = cv2.VideoWriter(
+                str(folder / name), cv2.VideoWriter.fourcc(*codec), 10, (64, 48)
+            )
             for number in range(12):
-                writer.write(np.ascontiguousarray(np.asarray(draw_shape("disc", number, (48, 64))[0])[..., ::-1]))
+                writer.write(
+                    np.ascontiguousarray(
+                        np.asarray(draw_shape("disc", number, (48, 64))[0])[..., ::-1]
+                    )
+                )
             writer.release()
             if (folder / name).is_file():
                 self.seeds.append((name, (folder / name).read_bytes()))
@@ -271,7 +427,9 @@ class Clips:
 
 
 class Faulty:
-    """What no reader should do, to show that it would be noticed: seven cases in turn, the seventh of which does no harm."""
+    """What no reader should do, to show that it would be noticed: seven cases in turn, the
+    seventh of which does no harm.
+    """
 
     def __init__(self, folder: Path) -> None:
         pass
@@ -301,11 +459,14 @@ TARGETS: dict[str, Callable[[Path], Callable[[random.Random, Path], Callable[[],
 }
 
 
-# ------------------------------------------------------------------------------------------------------------------ worker
+# --------------------------------------------------------------------------------------------------
+# ---------------- worker
 
 
 class Watch:
-    """What Python does to the world outside for a case: files opened elsewhere, processes, connections, pickles. Libraries in C go unseen."""
+    """What Python does to the world outside for a case: files opened elsewhere, processes,
+    connections, pickles. Libraries in C go unseen.
+    """
 
     def __init__(self, roots: list[Path]) -> None:
         self.roots = tuple(str(root.resolve()) for root in roots)
@@ -316,7 +477,18 @@ class Watch:
     def _event(self, event: str, arguments: tuple) -> None:
         if self.case is None:
             return
-        if event in ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree"):
+        if event in (
+            "open",
+            "os.listdir",
+            "os.scandir",
+            "os.remove",
+            "os.rename",
+            "os.mkdir",
+            "os.rmdir",
+            "os.link",
+            "os.symlink",
+            "shutil.rmtree",
+        ):
             path = arguments[0]
             if isinstance(path, int) or path is None:
                 return
@@ -325,11 +497,24 @@ class Watch:
             except (ValueError, TypeError):
                 return
             changes = event != "open" and not event.startswith(("os.listdir", "os.scandir"))
-            changes |= event == "open" and len(arguments) > 2 and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            changes |= (
+                event == "open"
+                and len(arguments) > 2
+                and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            )
             allowed = (self.case, *self.roots[:1]) if changes else (self.case, *self.roots)
             if not f"{name}/".startswith(tuple(f"{root.rstrip('/')}/" for root in allowed)):
                 self.seen.append(f"{event} {name}")
-        elif event in ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "pickle.find_class", "os.fork"):
+        elif event in (
+            "os.system",
+            "os.exec",
+            "os.posix_spawn",
+            "subprocess.Popen",
+            "socket.connect",
+            "socket.getaddrinfo",
+            "pickle.find_class",
+            "os.fork",
+        ):
             self.seen.append(f"{event} {arguments!r:.100}")
 
 
@@ -341,8 +526,13 @@ def rss() -> float:
 def _fault(error: BaseException) -> str:
     """Tell an error and where it was raised: the innermost lines of ours and of all."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = next((frame for frame in reversed(frames) if "wordsight" in Path(frame.filename).parts), frames[-1])
-    places = dict.fromkeys(f"{Path(frame.filename).name}:{frame.lineno} {frame.line}" for frame in (ours, frames[-1]))
+    ours = next(
+        (frame for frame in reversed(frames) if "wordsight" in Path(frame.filename).parts),
+        frames[-1],
+    )
+    places = dict.fromkeys(
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.line}" for frame in (ours, frames[-1])
+    )
     return f"{type(error).__name__}: {str(error)[:100]!r} at {' < '.join(places)}"
 
 
@@ -370,7 +560,10 @@ def worker(target: str, seed: int, cases: Iterator[int], out: io.TextIOBase) -> 
                 *map(Path, filter(None, sys.path)),
             ]
         )
-        limit = MEMORY + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()  # libraries reserve more than they use
+        # libraries reserve more than they use
+        limit = (
+            MEMORY + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        )
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         say = lambda **what: print(json.dumps(what), file=out, flush=True)  # noqa: E731
         say(ready=True)
@@ -394,10 +587,17 @@ def worker(target: str, seed: int, cases: Iterator[int], out: io.TextIOBase) -> 
             shutil.rmtree(folder, ignore_errors=True)
             if watch.seen:
                 fault = f"reached outside: {watch.seen[:3]}"
-            say(done=number, came=came, fault=fault, seconds=round(time.perf_counter() - began, 3), rss=round(rss(), 1))
+            say(
+                done=number,
+                came=came,
+                fault=fault,
+                seconds=round(time.perf_counter() - began, 3),
+                rss=round(rss(), 1),
+            )
 
 
-# ------------------------------------------------------------------------------------------------------------------ parent
+# --------------------------------------------------------------------------------------------------
+# ---------------- parent
 
 
 @dataclass
@@ -412,7 +612,9 @@ class Found:
 
 
 def fuzz(target: str, numbers: list[int], seed: int = 0, a_process: int = 4000) -> Found:
-    """Run cases of one target in processes of their own; start another where one ends, and go on behind the case it ended at."""
+    """Run cases of one target in processes of their own; start another where one ends, and go
+    on behind the case it ended at.
+    """
     found, left = Found(), collections.deque(numbers)
     while left:
         some = [left.popleft() for _ in range(min(a_process, len(left)))]
@@ -431,7 +633,12 @@ def _each(stream: Iterable[str], lines: queue.SimpleQueue[str]) -> None:
 def _one_process(target: str, numbers: list[int], seed: int, found: Found) -> int:
     """Run cases in one process until they are done or it ends; return how many were begun."""
     command = [sys.executable, __file__, "--worker", target, "--seed", str(seed)]
-    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps(numbers) + "\n")
         process.stdin.close()
@@ -449,10 +656,19 @@ def _one_process(target: str, numbers: list[int], seed: int, found: Found) -> in
                 code = process.wait()
                 if current is not None:
                     errors.seek(0)
-                    found.faults.append((current, "hangs" if not ready else f"ends the process ({code}): {errors.read()[-800:]}"))
+                    found.faults.append(
+                        (
+                            current,
+                            "hangs"
+                            if not ready
+                            else f"ends the process ({code}): {errors.read()[-800:]}",
+                        )
+                    )
                 elif begun < len(numbers):
                     errors.seek(0)
-                    raise SystemExit(f"{target}: the process did not start: {errors.read()[-2000:]}")
+                    raise SystemExit(
+                        f"{target}: the process did not start: {errors.read()[-2000:]}"
+                    )
                 break
             said = json.loads(line)
             waited = SECONDS
@@ -473,12 +689,16 @@ def _one_process(target: str, numbers: list[int], seed: int, found: Found) -> in
             grown = min(sizes[-100:]) - min(sizes[middle - 100 : middle])
             found.growth = max(found.growth, grown)
             if grown > GROWTH:
-                found.faults.append((numbers[0], f"grows by {grown:.0f} MiB in {len(sizes) - middle} cases"))
+                found.faults.append(
+                    (numbers[0], f"grows by {grown:.0f} MiB in {len(sizes) - middle} cases")
+                )
     return begun
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--targets", nargs="+", choices=list(SHARES), default=list(SHARES))
     parser.add_argument("--seed", type=int, default=0)
@@ -495,12 +715,23 @@ def main() -> None:
         total = sum(SHARES[target] for target in asked.targets)
         faults = 0
         for target in asked.targets:
-            numbers = list(range(round(asked.cases * SHARES[target] / total))) if asked.only is None else [asked.only]
+            numbers = (
+                list(range(round(asked.cases * SHARES[target] / total)))
+                if asked.only is None
+                else [asked.only]
+            )
             began = time.perf_counter()
             found = fuzz(target, numbers, asked.seed)
             came = ", ".join(f"{count:,} {what}" for what, count in found.came.most_common())
-            rest = f"the slowest {found.slowest[0]:.1f} s (case {found.slowest[1]}); grown by {found.growth:.0f} MiB; {len(found.faults)} faults"
-            print(f"{target}: {found.cases:,} cases in {time.perf_counter() - began:.0f} s: {came}; {rest}", flush=True)
+            rest = (
+                f"the slowest {found.slowest[0]:.1f} s (case {found.slowest[1]}); grown by "
+                f"{found.growth:.0f} MiB; {len(found.faults)} faults"
+            )
+            print(
+                f"{target}: {found.cases:,} cases in {time.perf_counter() - began:.0f} s: "
+                f"{came}; {rest}",
+                flush=True,
+            )
             for number, fault in found.faults:
                 print(f"  {target} case {number}: {fault}", flush=True)
             faults += len(found.faults)

@@ -1,4 +1,6 @@
-"""Annotated boxes: read alike from every format, turned upright with their pictures, and listed where they can't be used."""
+"""Annotated boxes: read alike from every format, turned upright with their pictures, and listed
+where they can't be used.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,19 @@ def write_csv(folder, rows, columns="file_name,label,x_min,y_min,x_max,y_max"):
 def write_yolo(folder):
     (folder / "labels" / "train").mkdir(parents=True)
     (folder / "labels" / "train" / "a.txt").write_text("0 0.25 0.5 0.5 1\n1 0.5 0.5 0.1 0.2\n")
-    (folder / "labels" / "train" / "b.txt").write_text("1 0.1 0.1 0.8 0.1 0.8 0.9\n7 0.5 0.5 0.1 0.1\n")
+    (folder / "labels" / "train" / "b.txt").write_text(
+        "1 0.1 0.1 0.8 0.1 0.8 0.9\n7 0.5 0.5 0.1 0.1\n"
+    )
     (folder / "data.yaml").write_text("path: .\ntrain: images/train\nnames: {0: cat, 1: dog}\n")
     return folder / "data.yaml"
 
 
 def write_coco(folder):
     content = {
-        "images": [{"id": 7, "file_name": "train/a.jpg", "width": 200, "height": 100}, {"id": 8, "file_name": "train/b.jpg"}],
+        "images": [
+            {"id": 7, "file_name": "train/a.jpg", "width": 200, "height": 100},
+            {"id": 8, "file_name": "train/b.jpg"},
+        ],
         "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
         "annotations": [
             {"image_id": 7, "category_id": 1, "bbox": [0, 0, 100, 100]},
@@ -54,29 +61,47 @@ def write_coco(folder):
 
 def write_voc(folder):
     (folder / "Annotations").mkdir()
-    for stem, objects in (("a", [("cat", 0, 0, 100, 100), ("dog", 90, 40, 110, 60)]), ("b", [("dog", 20, 10, 160, 90), ("", 1, 1, 9, 9)])):
+    for stem, objects in (
+        ("a", [("cat", 0, 0, 100, 100), ("dog", 90, 40, 110, 60)]),
+        ("b", [("dog", 20, 10, 160, 90), ("", 1, 1, 9, 9)]),
+    ):
         inside = ""
         for name, *sides in objects:
-            written = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), sides, strict=True))
+            written = "".join(
+                f"<{side}>{value}</{side}>"
+                for side, value in zip(("xmin", "ymin", "xmax", "ymax"), sides, strict=True)
+            )
             inside += f"<object><name>{name}</name><bndbox>{written}</bndbox></object>"
         size = "<size><width>200</width><height>100</height></size>"
-        (folder / "Annotations" / f"{stem}.xml").write_text(f"<annotation><filename>train/{stem}.jpg</filename>{size}{inside}</annotation>")
+        (folder / "Annotations" / f"{stem}.xml").write_text(
+            f"<annotation><filename>train/{stem}.jpg</filename>{size}{inside}</annotation>"
+        )
     return folder
 
 
 def write_table(folder):
-    rows = ["a,cat,0,0,0.5,1,train", "a.jpg,dog,.45,.4,.55,.6,train", "b.jpg,dog,.1,.1,.8,.9,train", "b.jpg,,0,0,1,1,train"]
+    rows = [
+        "a,cat,0,0,0.5,1,train",
+        "a.jpg,dog,.45,.4,.55,.6,train",
+        "b.jpg,dog,.1,.1,.8,.9,train",
+        "b.jpg,,0,0,1,1,train",
+    ]
     return write_csv(folder, rows, "image_id,class_name,x_min,y_min,x_max,y_max,folder")
 
 
-@pytest.mark.parametrize(("write", "name"), [(write_table, "CSV"), (write_coco, "COCO"), (write_voc, "Pascal VOC"), (write_yolo, "YOLO")])
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(write_table, "CSV"), (write_coco, "COCO"), (write_voc, "Pascal VOC"), (write_yolo, "YOLO")],
+)
 def test_every_format_says_the_same(write, name, folder):
     found = read_boxes(write(folder), folder / "images")
     assert found.format == name and found.class_names == ["cat", "dog"] and len(found.skipped) == 1
     first, second = found.pictures
     assert [picture.file.path.name for picture in found.pictures] == ["a.jpg", "b.jpg"]
     assert first.file.label == "cat" and [box.label for box in first.boxes] == ["cat", "dog"]
-    assert first.boxes[0].xyxy == pytest.approx((0, 0, 100, 100)) and first.boxes[1].xyxy == pytest.approx((90, 40, 110, 60))
+    assert first.boxes[0].xyxy == pytest.approx((0, 0, 100, 100)) and first.boxes[
+        1
+    ].xyxy == pytest.approx((90, 40, 110, 60))
     assert second.boxes[0].xyxy == pytest.approx((20, 10, 160, 90)) and second.size == (100, 200)
 
 
@@ -97,7 +122,10 @@ def test_bad_boxes_are_listed_and_the_good_ones_kept(folder):
     assert len(found.pictures) == 1 and len(found.skipped) == len(bad)
     reasons = dict(found.skipped)
     for line, reason in enumerate(bad.values(), start=3):
-        assert any(where.split(" (")[0] == f"line {line}" and said.startswith(reason) for where, said in reasons.items()), (line, reason)
+        assert any(
+            where.split(" (")[0] == f"line {line}" and said.startswith(reason)
+            for where, said in reasons.items()
+        ), (line, reason)
 
 
 def test_a_picture_outside_the_folder_is_not_read(folder, tmp_path_factory):
@@ -115,22 +143,34 @@ def test_boxes_turn_with_their_picture(orientation, folder):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(folder / "turned.png", exif=exif)
-    source = write_csv(folder, ["turned.png,cat,20,10,120,40,200,100"], "file_name,label,x_min,y_min,x_max,y_max,width,height")
+    source = write_csv(
+        folder,
+        ["turned.png,cat,20,10,120,40,200,100"],
+        "file_name,label,x_min,y_min,x_max,y_max,width,height",
+    )
     picture = read_boxes(source).pictures[0]
     upright = np.asarray(decode((folder / "turned.png").read_bytes()).image)
     ys, xs = np.nonzero(upright[..., 0])
     assert picture.size == upright.shape[:2] == (200, 100)
     assert picture.boxes[0].xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
-    upright_source = write_csv(folder, ["turned.png,cat,5,10,60,90,100,200"], "file_name,label,x_min,y_min,x_max,y_max,width,height")
+    upright_source = write_csv(
+        folder,
+        ["turned.png,cat,5,10,60,90,100,200"],
+        "file_name,label,x_min,y_min,x_max,y_max,width,height",
+    )
     assert read_boxes(upright_source).pictures[0].boxes[0].xyxy == (5, 10, 60, 90)
-    with pytest.raises(InvalidArgument, match="nothing says whether the box was drawn before or after"):
+    with pytest.raises(
+        InvalidArgument, match="nothing says whether the box was drawn before or after"
+    ):
         read_boxes(write_csv(folder, ["turned.png,cat,5,10,60,90"]))
 
 
 def test_a_size_that_is_not_the_pictures_is_told(folder):
     (folder / "Annotations").mkdir()
-    box = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
-    text = f"<annotation><filename>train/a.jpg</filename><size><width>400</width><height>300</height></size>{box}</annotation>"
+    sides = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+    box = f"<object><name>cat</name><bndbox>{sides}</bndbox></object>"
+    size = "<size><width>400</width><height>300</height></size>"
+    text = f"<annotation><filename>train/a.jpg</filename>{size}{box}</annotation>"
     (folder / "Annotations" / "a.xml").write_text(text)
     with pytest.raises(InvalidArgument, match="says 400 × 300 pixels, the picture has 200 × 100"):
         read_boxes(folder, folder / "images")
@@ -138,7 +178,9 @@ def test_a_size_that_is_not_the_pictures_is_told(folder):
 
 def test_files_that_try_something_are_refused(folder):
     (folder / "Annotations").mkdir()
-    (folder / "Annotations" / "a.xml").write_text('<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>')
+    (folder / "Annotations" / "a.xml").write_text(
+        '<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation>&b;</annotation>'
+    )
     with pytest.raises(InvalidArgument, match="declares entities"):
         read_boxes(folder)
     for start in ("[", '{"images": '):
@@ -146,13 +188,26 @@ def test_files_that_try_something_are_refused(folder):
         with pytest.raises(InvalidArgument, match=r"is no JSON \(RecursionError"):
             read_boxes(folder / "deep.json")
     (folder / "x.txt").write_text("")
-    with pytest.raises(InvalidArgument, match=r"holds no boxes in a known format\. Known are COCO: "):
+    with pytest.raises(
+        InvalidArgument, match=r"holds no boxes in a known format\. Known are COCO: "
+    ):
         read_boxes(folder / "x.txt")
 
 
-BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
-MERGE = "a: &a {k: v}\n" + "".join(f"{b}: &{b}\n  <<: [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True))
-TASK = {"data": {"image": "images/train/a.jpg"}, "annotations": [{"result": [{"type": "rectanglelabels", "value": [1]}, {"type": "choices", "value": 5}]}]}
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
+    for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+)
+MERGE = "a: &a {k: v}\n" + "".join(
+    f"{b}: &{b}\n  <<: [{', '.join([f'*{a}'] * 9)}]\n"
+    for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+)
+TASK = {
+    "data": {"image": "images/train/a.jpg"},
+    "annotations": [
+        {"result": [{"type": "rectanglelabels", "value": [1]}, {"type": "choices", "value": 5}]}
+    ],
+}
 
 
 @pytest.mark.parametrize(
@@ -160,33 +215,45 @@ TASK = {"data": {"image": "images/train/a.jpg"}, "annotations": [{"result": [{"t
     [
         ("data.yaml", BOMB + "names: [*j]\ntrain: images\n", "by YAML aliases"),
         ("data.yaml", "names: {1.0e+999: cat}\ntrain: images\n", "it needs names and train"),
-        ("data.yaml", "names: !!python/object/apply:os.system [id]\ntrain: images\n", "says by a YAML tag"),
+        ("data.yaml", "names: !!python/object/apply:os.system [id]\ntrain: images\n",
+        "says by a YAML tag"),
         ("data.yaml", MERGE + "names: [cat]\ntrain: images\n", "by YAML aliases"),
         ("data.yaml", "names: [cat]\ntrain: /\n", "its folder lies outside"),
         ("data.yaml", "names: [cat]\ntrain: ../../..\n", "its folder lies outside"),
         ("data.yaml", "names: [cat]\npath: /etc\ntrain: .\n", "No box in"),
         ("data.yaml", "names: [cat]\ntrain: " + "[" * 5000 + "\n", "holds lists in lists"),
-        ("annotations.json", '{"images": [{"id": 1, "file_name": "../../../etc/passwd"}], "categories": [{"id": 1, "name": "cat"}], '
-         '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]}', "there is no picture 'passwd'"),
-        ("annotations.json", '{"images": [{"id": 1, "file_name": "images/train/a.jpg"}], "categories": [{"id": 1, "name": "cat"}], '
-         '"annotations": [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9]}, {"image_id": 1, "category_id": 1, "bbox": [NaN, 0, 9, ' + "1" * 400 + "]}]}",
+        ("annotations.json", '{"images": [{"id": 1, "file_name": "../../../etc/passwd"}], '
+         '"categories": [{"id": 1, "name": "cat"}], '
+         '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]}',
+         "there is no picture 'passwd'"),
+        ("annotations.json", '{"images": [{"id": 1, "file_name": "images/train/a.jpg"}], '
+         '"categories": [{"id": 1, "name": "cat"}], '
+         '"annotations": [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9]}, '
+             '{"image_id": 1, "category_id": 1, "bbox": [NaN, 0, 9, ' + "1" * 400 + "]}]}",
          "2 were skipped; the first: annotation 1: its category_id is not in the file"),
         ("tasks.json", json.dumps([TASK]), "names no class"),
         ("tasks.json", json.dumps([{"data": []}]), "is no file of Label Studio's tasks"),
-        ("metadata.jsonl", '{"file_name": "/etc/passwd", "objects": {"bbox": [[0, 0, 9, 9]], "category": ["cat"]}}\n', "there is no picture 'passwd'"),
-        ("metadata.jsonl", "[[[[\n{}\n", "2 were skipped; the first: line 1: is no row of pictures and objects"),
+        ("metadata.jsonl", '{"file_name": "/etc/passwd", "objects": {"bbox": [[0, 0, 9, 9]], '
+         '"category": ["cat"]}}\n', "there is no picture 'passwd'"),
+        ("metadata.jsonl", "[[[[\n{}\n",
+         "2 were skipped; the first: line 1: is no row of pictures and objects"),
         ("metadata.jsonl", '{"a": [' + "[]," * 31_000_000 + "[]]}", "more than 30,000,000 lists"),
         ("Annotations/a.xml", "<a>" * 200_000, "No box in"),
         ("Annotations/a.xml", "<a>" * 3_000_000, "has 8 MiB, too much for one picture's boxes"),
-        ("Annotations/a.xml", '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'.encode("utf-16"), "No box in"),
+        ("Annotations/a.xml", '<?xml version="1.0" encoding="utf-16"?>'
+         '<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>'.encode("utf-16"), "No box in"),
     ],
 )  # fmt: skip
 def test_hostile_files_are_one_sentence(name, text, sentence, folder, cli_here):
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    done = cli_here("train", folder, "--boxes", path if path.suffix != ".xml" else folder, "-o", "model")
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    done = cli_here(
+        "train", folder, "--boxes", path if path.suffix != ".xml" else folder, "-o", "model"
+    )
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
     labels = cli_here("train", path if path.suffix != ".xml" else folder, "-o", "model")
     assert labels.returncode == 2 and labels.stderr.count("\n") == 1, labels.stderr
     assert "has none" not in labels.stderr
@@ -217,10 +284,15 @@ def test_a_data_file_may_name_its_folders_as_seen_from_beside_it(folder):
     (folder / "labels" / "train").mkdir(parents=True)
     (folder / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (folder / "labels" / "train" / "b.txt").write_text("0.7 0.5 0.5 0.5 0.5\n")
-    (folder / "data.yaml").write_text("names: [2020-01-01]\ntrain: ../images/train\nval: ../images/val\n")
+    (folder / "data.yaml").write_text(
+        "names: [2020-01-01]\ntrain: ../images/train\nval: ../images/val\n"
+    )
     found = read_boxes(folder / "data.yaml")
-    assert found.pictures[0].boxes[0].xyxy == (50, 25, 150, 75) and found.class_names == ["2020-01-01"]
-    assert found.skipped == [("b.txt line 1", "class 0.7 is not in the data file")]  # that there is no val yet is no fault
+    assert found.pictures[0].boxes[0].xyxy == (50, 25, 150, 75) and found.class_names == [
+        "2020-01-01"
+    ]
+    # that there is no val yet is no fault
+    assert found.skipped == [("b.txt line 1", "class 0.7 is not in the data file")]
 
 
 def test_real_annotations_are_read_whole(data):
@@ -231,12 +303,20 @@ def test_real_annotations_are_read_whole(data):
 
 
 def test_overlap_and_accuracies():
-    assert iou(np.array([[0, 0, 10, 10]]), np.array([[5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]]))[0] == pytest.approx([1 / 3, 0, 1])
+    assert iou(
+        np.array([[0, 0, 10, 10]]), np.array([[5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]])
+    )[0] == pytest.approx([1 / 3, 0, 1])
     assert iou(np.array([[5, 5, 5, 5]]), np.array([[5, 5, 5, 5]]))[0, 0] == 0
-    overlaps = paired_iou(np.array([[0, 0, 10, 10], [0, 0, 10, 10]]), np.array([[0, 0, 10, 10], [0, 0, 10, 25]]))
-    assert overlaps == pytest.approx([1.0, 0.4]) and box_accuracy(overlaps) == pytest.approx((1 + 0.5 + 0.5) / 3)
+    overlaps = paired_iou(
+        np.array([[0, 0, 10, 10], [0, 0, 10, 10]]), np.array([[0, 0, 10, 10], [0, 0, 10, 25]])
+    )
+    assert overlaps == pytest.approx([1.0, 0.4]) and box_accuracy(overlaps) == pytest.approx(
+        (1 + 0.5 + 0.5) / 3
+    )
     curves = [np.array([0.6, 0.2]), np.array([0.4, 0.4])]
-    assert max_box_acc(curves) == (0.5, 0) and max_box_acc_v2(curves) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
+    assert max_box_acc(curves) == (0.5, 0) and max_box_acc_v2(curves) == pytest.approx(
+        (1.0 + 0.5 + 0.0) / 3
+    )
     assert mirrored((10, 0, 30, 5), 100) == (70, 0, 90, 5)
 
 
@@ -246,20 +326,41 @@ def test_pictures_that_labels_leave_out_are_told(tmp_path, shapes, cli_here):
         (tmp_path / "images").mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / "images" / f"{number}.jpg")
         images.append({"id": number, "file_name": f"images/{number}.jpg"})
-        boxes.append({"id": number, "image_id": number, "category_id": int(path.parent.name == "square"), "bbox": [1, 1, 20, 20]})
+        boxes.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": int(path.parent.name == "square"),
+                "bbox": [1, 1, 20, 20],
+            }
+        )
     boxes.append({**boxes[0], "id": 1000, "category_id": 1 - boxes[0]["category_id"]})
     images.append({"id": 1001, "file_name": "images/gone.jpg"})
     boxes.append({**boxes[0], "id": 1001, "image_id": 1001})
-    coco = {"images": images, "annotations": boxes, "categories": [{"id": 0, "name": "disc"}, {"id": 1, "name": "square"}]}
+    coco = {
+        "images": images,
+        "annotations": boxes,
+        "categories": [{"id": 0, "name": "disc"}, {"id": 1, "name": "square"}],
+    }
     (tmp_path / "annotations.json").write_text(json.dumps(coco))
     done = cli_here("train", "annotations.json", "-o", "model")
     assert done.returncode == 1, done.stderr
-    assert "Not used: images/0.jpg: shows disc and square" in done.stderr and "its picture is not there" in done.stderr
+    assert (
+        "Not used: images/0.jpg: shows disc and square" in done.stderr
+        and "its picture is not there" in done.stderr
+    )
     checked = cli_here("evaluate", "annotations.json", "-m", "model", "-o", "report", "--json")
     assert checked.returncode == 1 and len(json.loads(checked.stdout)["unused"]) == 2
 
 
-@pytest.mark.parametrize(("there", "read_as"), [("data.yaml annotations.csv", "yolo"), ("data.yaml metadata.jsonl", "yolo"), ("a.xml annotations.csv", "voc")])
+@pytest.mark.parametrize(
+    ("there", "read_as"),
+    [
+        ("data.yaml annotations.csv", "yolo"),
+        ("data.yaml metadata.jsonl", "yolo"),
+        ("a.xml annotations.csv", "voc"),
+    ],
+)
 def test_a_folder_that_could_be_read_in_several_ways_is_read_in_one(there, read_as, tmp_path):
     from wordsight.datasets.formats import choose_format
 

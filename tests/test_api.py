@@ -19,15 +19,22 @@ SOURCE = Path(wordsight.__file__).parent
 def test_all_is_pinned():
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) == {
-        "BackboneUnavailable", "Box", "BoxEvaluation", "BoxSet", "Candidate", "Classifier", "Cleaning", "Closer", "Counts", "Detected", "Detection",
-        "Detections", "EmbeddingCache", "Evaluation", "ExportedModel", "Extraction", "FakeSource", "Finding", "Gathered",
+        "BackboneUnavailable", "Box", "BoxEvaluation", "BoxSet", "Candidate", "Classifier",
+        "Cleaning", "Closer", "Counts", "Detected", "Detection",
+        "Detections", "EmbeddingCache", "Evaluation", "ExportedModel", "Extraction", "FakeSource",
+        "Finding", "Gathered",
         "Heatmap", "InvalidArgument", "InvalidModel", "Looking", "Material", "NotFound",
         "NothingGathered", "OutputError", "Page", "Part", "Prediction", "Prelabels",
-        "Promise", "Query", "Recognition", "Recognitions", "Results", "Sense", "Source", "SourceUnavailable", "Tuning",
-        "UnknownWord", "UnreadableImage", "UnreadableVideo", "Video", "Windows", "WordsightError", "__version__", "app", "clean", "convert", "detect",
-        "draw_network", "evaluate", "evaluate_boxes", "export", "extract", "gather", "heatmap", "list_backbones", "list_checks", "list_heatmap_methods",
-        "list_models", "list_sources", "load", "load_backbone", "prelabel", "read_boxes", "read_labels", "recognize",
-        "register_check", "register_format", "register_heatmap_method", "register_source", "resolve",
+        "Promise", "Query", "Recognition", "Recognitions", "Results", "Sense", "Source",
+        "SourceUnavailable", "Tuning",
+        "UnknownWord", "UnreadableImage", "UnreadableVideo", "Video", "Windows", "WordsightError",
+        "__version__", "app", "clean", "convert", "detect",
+        "draw_network", "evaluate", "evaluate_boxes", "export", "extract", "gather", "heatmap",
+        "list_backbones", "list_checks", "list_heatmap_methods",
+        "list_models", "list_sources", "load", "load_backbone", "prelabel", "read_boxes",
+        "read_labels", "recognize",
+        "register_check", "register_format", "register_heatmap_method", "register_source",
+        "resolve",
         "run", "senses", "split", "train", "undo", "video",
             "Sharded", "clean_dataset", "embed_dataset", "predict_dataset",
     }  # fmt: skip
@@ -47,19 +54,38 @@ def test_unknown_attribute_is_an_attribute_error():
 
 def test_import_loads_nothing_heavy():
     heavy = ("torch", "timm", "openvino", "cv2", "PIL", "sklearn", "scipy", "matplotlib", "ray")
-    code = f"import sys, wordsight, wordsight.cli.main; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        f"import sys, wordsight, wordsight.cli.main; print([m for m in {heavy} if m in "
+        "sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_predict_loads_what_it_needs_only(shapes_model, other_shapes):
     code = "import sys, wordsight; wordsight.load(sys.argv[1]).predict(sys.argv[2])\n"
     code += "print([m for m in ('torch', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
     command = [sys.executable, "-c", code, str(shapes_model), str(other_shapes)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_one_package_touches_the_network():
-    network = ("httpx", "httpcore", "socket", "urllib.request", "requests", "aiohttp", "ddgs", "icrawler")
+    network = (
+        "httpx",
+        "httpcore",
+        "socket",
+        "urllib.request",
+        "requests",
+        "aiohttp",
+        "ddgs",
+        "icrawler",
+    )
     users = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -70,20 +96,37 @@ def test_one_package_touches_the_network():
                 if isinstance(node, ast.Import)
                 else []
             )
-            if any(name == module or name.startswith(module + ".") for name in names for module in network):
+            if any(
+                name == module or name.startswith(module + ".")
+                for name in names
+                for module in network
+            ):
                 users.add(path.relative_to(SOURCE).parts[0])
     assert users == {"gathering"}
 
 
-@pytest.mark.parametrize(("package", "module"), [("ray", "distributed/ray"), ("fsspec", "datasets/remote")])
+@pytest.mark.parametrize(
+    ("package", "module"), [("ray", "distributed/ray"), ("fsspec", "datasets/remote")]
+)
 def test_one_module_touches_it(package, module):
-    lines = {path.relative_to(SOURCE).with_suffix("").as_posix(): path.read_text().splitlines() for path in SOURCE.rglob("*.py")}
-    users = {name for name, text in lines.items() if any(re.match(rf"(import|from) {package}\b", line.strip()) for line in text)}
+    lines = {
+        path.relative_to(SOURCE).with_suffix("").as_posix(): path.read_text().splitlines()
+        for path in SOURCE.rglob("*.py")
+    }
+    users = {
+        name
+        for name, text in lines.items()
+        if any(re.match(rf"(import|from) {package}\b", line.strip()) for line in text)
+    }
     assert users == {module}
 
 
 def test_one_module_touches_timm():
-    users = {path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py") if re.search(r"^\s*(import|from) timm\b", path.read_text(), re.M)}
+    users = {
+        path.relative_to(SOURCE).parts[0]
+        for path in SOURCE.rglob("*.py")
+        if re.search(r"^\s*(import|from) timm\b", path.read_text(), re.M)
+    }
     assert users == {"backbones"}
 
 

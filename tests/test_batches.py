@@ -1,4 +1,6 @@
-"""Batches: one size each, an order that the seed decides, shared fairly, and changed for training only."""
+"""Batches: one size each, an order that the seed decides, shared fairly, and changed for
+training only.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def test_seed_and_epoch_decide_the_order():
     assert list(first) == list(again)
     again.set_epoch(1)
     assert list(first) != list(again)
-    assert [i for batch, _ in SizedBatches(SIZES, 4) for i in batch] == list(range(15))  # for validation: as they come
+    # for validation: as they come
+    assert [i for batch, _ in SizedBatches(SIZES, 4) for i in batch] == list(range(15))
 
 
 def test_processes_share_the_batches_and_get_equally_many():
@@ -39,7 +42,15 @@ def test_processes_share_the_batches_and_get_equally_many():
 
 def pictures(augment=None):
     rng = np.random.default_rng(0)
-    items = [Sized(PictureFile(None, str(i)), "", (32, 32), rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for i in range(12)]
+    items = [
+        Sized(
+            PictureFile(None, str(i)),
+            "",
+            (32, 32),
+            rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+        )
+        for i in range(12)
+    ]
     return Pictures(items, np.arange(12), SQUARE, augment)
 
 
@@ -49,7 +60,9 @@ def test_augmentation_changes_training_pictures_by_seed_alone():
     one, labels = changed[indices, 5]
     assert labels.tolist() == indices and one.dtype == torch.uint8 and one.shape == (12, 3, 32, 32)
     assert torch.equal(one, changed[indices, 5][0]) and not torch.equal(one, changed[indices, 6][0])
-    assert not torch.equal(one, plain[indices, 5][0]) and torch.equal(plain[indices, 5][0], plain[indices, 6][0])
+    assert not torch.equal(one, plain[indices, 5][0]) and torch.equal(
+        plain[indices, 5][0], plain[indices, 6][0]
+    )
 
 
 def test_augmentation_leaves_the_global_generator_alone():
@@ -67,15 +80,26 @@ def test_pictures_beyond_the_memory_are_decoded_anew(shapes, monkeypatch):
     assert not bad and sum(item.pixels is not None for item in thin) == 5
     labels = np.zeros(len(files), int)
     everything = list(range(len(files)))
-    assert torch.equal(Pictures(thin, labels, SQUARE)[everything, 0][0], Pictures(kept, labels, SQUARE)[everything, 0][0])
+    assert torch.equal(
+        Pictures(thin, labels, SQUARE)[everything, 0][0],
+        Pictures(kept, labels, SQUARE)[everything, 0][0],
+    )
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     shared = torch.arange(6.0).reshape(2, 3)
-    state = {"a": shared, "b": shared[0], "n": {3: [1, 2.5, None, True, "x"], "t": (shared.to(torch.bfloat16), ())}}
+    state = {
+        "a": shared,
+        "b": shared[0],
+        "n": {3: [1, 2.5, None, True, "x"], "t": (shared.to(torch.bfloat16), ())},
+    }
     SafeCheckpoints().save_checkpoint(state, tmp_path / "sub" / "c.ckpt")
     back = SafeCheckpoints().load_checkpoint(tmp_path / "sub" / "c.ckpt")
-    assert torch.equal(back["a"], shared) and torch.equal(back["b"], shared[0]) and back["n"][3] == state["n"][3]
+    assert (
+        torch.equal(back["a"], shared)
+        and torch.equal(back["b"], shared[0])
+        and back["n"][3] == state["n"][3]
+    )
     assert isinstance(back["n"]["t"], tuple) and back["n"]["t"][0].dtype == torch.bfloat16
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["c.ckpt"]
 

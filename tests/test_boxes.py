@@ -22,25 +22,36 @@ SMALL = Preprocessing((128, 128), (0.5,) * 3, (0.5,) * 3, "bilinear", "area")
 
 
 def write_boxes(folder, count, seed=0):
-    """Pieces of wall and cats on lawns, in class folders, and the tutorials' table of their boxes in fractions."""
+    """Pieces of wall and cats on lawns, in class folders, and the tutorials' table of their
+    boxes in fractions.
+    """
     pytest.importorskip("skimage")
     import skimage.data
 
     lawn = Image.fromarray(skimage.data.grass()).convert("RGB")
-    things = {"cat": Image.fromarray(skimage.data.chelsea()).crop((60, 0, 360, 300)), "wall": Image.fromarray(skimage.data.brick()).convert("RGB")}
+    things = {
+        "cat": Image.fromarray(skimage.data.chelsea()).crop((60, 0, 360, 300)),
+        "wall": Image.fromarray(skimage.data.brick()).convert("RGB"),
+    }
     rows = []
     for number, (kind, thing) in enumerate(things.items()):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             rng = np.random.default_rng([seed, number, i])
-            left, top, width, height = (int(rng.integers(*span)) for span in ((0, 190), (0, 270), (90, 220), (90, 180)))
+            left, top, width, height = (
+                int(rng.integers(*span)) for span in ((0, 190), (0, 270), (90, 220), (90, 180))
+            )
             picture = lawn.crop((left, top, left + 320, top + 240))
             x, y = int(rng.integers(0, 320 - width)), int(rng.integers(0, 240 - height))
             picture.paste(thing.resize((width, height)), (x, y))
             picture.save(folder / kind / f"{kind}{i}.jpg", quality=92)
-            rows.append([f"{kind}{i}", x / 320, (x + width) / 320, y / 240, (y + height) / 240, kind, kind])
+            rows.append(
+                [f"{kind}{i}", x / 320, (x + width) / 320, y / 240, (y + height) / 240, kind, kind]
+            )
     with open(folder / "boxes.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["image_id", "x_min", "x_max", "y_min", "y_max", "class_name", "folder"], *rows])
+        csv.writer(file).writerows(
+            [["image_id", "x_min", "x_max", "y_min", "y_max", "class_name", "folder"], *rows]
+        )
     return folder / "boxes.csv"
 
 
@@ -65,7 +76,9 @@ def boxed(annotated, tmp_path_factory):
     path = tmp_path_factory.mktemp("boxed") / "model"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(box_training, "LEAST_STEPS", 300)  # half the time
-        done = CliRunner().invoke(app, ["train", str(annotated.parent), "--boxes", str(annotated), "-o", str(path)])
+        done = CliRunner().invoke(
+            app, ["train", str(annotated.parent), "--boxes", str(annotated), "-o", str(path)]
+        )
     assert done.exit_code == 0 and "mean IoU" in done.stdout, done.output
     return path
 
@@ -89,10 +102,22 @@ def test_views_move_the_box_along():
         pixels, moved = view(image, box, SMALL, np.random.default_rng(seed))
         bright = pixels.mean(axis=2) > (pixels.mean(axis=2).min() + pixels.mean(axis=2).max()) / 2
         ys, xs = np.nonzero(bright)
-        seen = np.array([xs.min() / pixels.shape[1], ys.min() / pixels.shape[0], (xs.max() + 1) / pixels.shape[1], (ys.max() + 1) / pixels.shape[0]])
+        seen = np.array(
+            [
+                xs.min() / pixels.shape[1],
+                ys.min() / pixels.shape[0],
+                (xs.max() + 1) / pixels.shape[1],
+                (ys.max() + 1) / pixels.shape[0],
+            ]
+        )
         overlaps.append(iou(seen, moved)[0, 0])
         mirrored += moved[0] + moved[2] > 1.2
-        assert moved.min() >= 0 and moved.max() <= 1 and pixels.dtype == np.uint8 and not any(side % 32 for side in pixels.shape[:2])
+        assert (
+            moved.min() >= 0
+            and moved.max() <= 1
+            and pixels.dtype == np.uint8
+            and not any(side % 32 for side in pixels.shape[:2])
+        )
     assert np.min(overlaps) > 0.75 and np.mean(overlaps) > 0.9 and 0 < mirrored < 40
 
 
@@ -111,7 +136,11 @@ def test_numpy_says_what_torch_says():
     assert np.allclose(head.box(features), np.clip(theirs, 0, 1), atol=1e-5)
     again = BoxHead.from_arrays(head.arrays())
     assert np.array_equal(again.box(features), head.box(features))
-    for name, wrong in (("leave.bias", np.zeros(PLANES + 1)), ("mean", np.zeros(41)), ("near.weight", np.full((64, 64, 3, 3), np.nan))):
+    for name, wrong in (
+        ("leave.bias", np.zeros(PLANES + 1)),
+        ("mean", np.zeros(41)),
+        ("near.weight", np.full((64, 64, 3, 3), np.nan)),
+    ):
         with pytest.raises((ValueError, KeyError)):
             BoxHead.from_arrays({**head.arrays(), name: wrong})
     assert centres(2, 4)[:, 1, 0].tolist() == [0.125, 0.75, 0.125, 0.75]
@@ -121,17 +150,36 @@ def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
     model = wordsight.load(boxed)
     assert model.class_names == ["cat", "wall"] and model.box_head is not None
     about = model.info["boxes"]
-    assert about["pictures"] == 20 and about["held_out"] == 4 and about["mean_iou"] > about["median_box_mean_iou"]
-    assert about["loss_weights"] == {"giou": 1.0, "edges": 2.0, "inside": 0.5, "edges_of_cells": 1.0}
-    assert [row["epoch"] for row in about["history"]] == list(range(1, len(about["history"]) + 1)) and "mean_iou" in about["history"][0]
+    assert (
+        about["pictures"] == 20
+        and about["held_out"] == 4
+        and about["mean_iou"] > about["median_box_mean_iou"]
+    )
+    assert about["loss_weights"] == {
+        "giou": 1.0,
+        "edges": 2.0,
+        "inside": 0.5,
+        "edges_of_cells": 1.0,
+    }
+    assert [row["epoch"] for row in about["history"]] == list(
+        range(1, len(about["history"]) + 1)
+    ) and "mean_iou" in about["history"][0]
     for name in ("boxes_batch.png", "boxes.png", "mean_iou.png"):
         with Image.open(boxed / "plots" / name) as image:
             assert image.size[0] > 300
-    assert not boxed.with_name("model-boxes.png").exists() and "Boxes: learned from 20" in (boxed / "README.md").read_text()
-    truth = {picture.file.name: picture.boxes[0].xyxy for picture in wordsight.read_boxes(unseen).pictures}
+    assert (
+        not boxed.with_name("model-boxes.png").exists()
+        and "Boxes: learned from 20" in (boxed / "README.md").read_text()
+    )
+    truth = {
+        picture.file.name: picture.boxes[0].xyxy
+        for picture in wordsight.read_boxes(unseen).pictures
+    }
     found = {p.file_name: p.box_xyxy for p in model.predict(unseen.parent, threshold=0)}
     names = sorted(name for name in truth if found[name] is not None)
-    overlaps = paired_iou(np.array([found[name] for name in names]), np.array([truth[name] for name in names]))
+    overlaps = paired_iou(
+        np.array([found[name] for name in names]), np.array([truth[name] for name in names])
+    )
     assert len(names) >= 8 and overlaps.mean() > 0.6
     assert overlaps.mean() > about["median_box_mean_iou"]
 
@@ -139,7 +187,8 @@ def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
 def test_predicting_boxes_needs_no_torch(boxed, unseen, tmp_path):
     code = f"""
 import sys, wordsight
-wordsight.load({str(boxed)!r}).predict({str(unseen.parent)!r}, threshold=0, output={str(tmp_path / "out")!r})
+model, photos = wordsight.load({str(boxed)!r}), {str(unseen.parent)!r}
+model.predict(photos, threshold=0, output={str(tmp_path / "out")!r})
 print([name for name in ("torch", "sklearn", "scipy", "matplotlib") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -150,56 +199,101 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     wordsight.train(annotated.parent, tmp_path / "before")
     with open(annotated) as file:
         rows = list(csv.reader(file))
-    wrong = [["cat0", 0.5, 0.5, 0.1, 0.9, "cat", "cat"], ["cat1", 0.9, 0.1, 0.1, 0.9, "cat", "cat"], ["gone", 0, 1, 0, 1, "cat", "cat"]]
+    wrong = [
+        ["cat0", 0.5, 0.5, 0.1, 0.9, "cat", "cat"],
+        ["cat1", 0.9, 0.1, 0.1, 0.9, "cat", "cat"],
+        ["gone", 0, 1, 0, 1, "cat", "cat"],
+    ]
     bad = annotated.with_name("some-bad.csv")
     with open(bad, "w", newline="") as file:
         csv.writer(file).writerows([*rows, *wrong])
-    after = wordsight.train(annotated.parent, tmp_path / "after", boxes=bad, from_model=tmp_path / "before")
+    after = wordsight.train(
+        annotated.parent, tmp_path / "after", boxes=bad, from_model=tmp_path / "before"
+    )
     before = wordsight.load(tmp_path / "before")
     for name in ("weight", "bias", "temperature"):
         assert np.array_equal(getattr(before.head, name), getattr(after.head, name))
     saved = wordsight.load(tmp_path / "after")
     features = np.random.default_rng(0).standard_normal((1280, 8, 10)).astype(np.float32)
-    assert np.array_equal(saved.box_head.box(features), after.box_head.box(features))  # what was trained is what was written
-    for one, other in zip(before.predict(unseen.parent, threshold=0), saved.predict(unseen.parent, threshold=0), strict=True):
-        assert (one.label, one.probabilities, one.stranger) == (other.label, other.probabilities, other.stranger)
+    # what was trained is what was written
+    assert np.array_equal(saved.box_head.box(features), after.box_head.box(features))
+    for one, other in zip(
+        before.predict(unseen.parent, threshold=0),
+        saved.predict(unseen.parent, threshold=0),
+        strict=True,
+    ):
+        assert (one.label, one.probabilities, one.stranger) == (
+            other.label,
+            other.probabilities,
+            other.stranger,
+        )
     assert before.box_head is None and saved.box_head is not None
     reasons = dict(saved.info["boxes"]["skipped"])
-    assert len(reasons) == 3 and any("corners are swapped" in reason for reason in reasons.values()) and "line 24" in reasons
+    assert (
+        len(reasons) == 3
+        and any("corners are swapped" in reason for reason in reasons.values())
+        and "line 24" in reasons
+    )
     from wordsight.cli.printing import print_training
 
     with pytest.raises(typer.Exit) as done:
         print_training(after, False)
     assert done.value.exit_code == 1 and "corners are swapped" in capsys.readouterr().err
     wordsight.train(annotated.parent, boxes=annotated, from_model=tmp_path / "before")
-    assert wordsight.load(tmp_path / "before").box_head is not None  # without another folder, it is where it was
+    # without another folder, it is where it was
+    assert wordsight.load(tmp_path / "before").box_head is not None
 
 
 def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
     done = cli("evaluate", unseen.parent, "-m", boxed, "--boxes", unseen, "-o", "report", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["pictures"] == found["objects"] == 12 and set(found["boxes"]) == {"predict", "box head", "heat map", "centre box", "median box"}
-    assert found["boxes"]["predict"]["mean_iou"]["value"] == pytest.approx(found["boxes"]["box head"]["mean_iou"]["value"], abs=1e-3)
+    assert found["pictures"] == found["objects"] == 12 and set(found["boxes"]) == {
+        "predict",
+        "box head",
+        "heat map",
+        "centre box",
+        "median box",
+    }
+    assert found["boxes"]["predict"]["mean_iou"]["value"] == pytest.approx(
+        found["boxes"]["box head"]["mean_iou"]["value"], abs=1e-3
+    )
     assert found["boxes"]["heat map"]["threshold"] > 0
-    assert found["boxes"]["box head"]["mean_iou"]["value"] > found["boxes"]["median box"]["mean_iou"]["value"]
-    assert found["median_of"] == "the boxes learned from" and set(found["average_precision"]) == {"0.3", "0.5", "0.5:0.95"}
+    assert (
+        found["boxes"]["box head"]["mean_iou"]["value"]
+        > found["boxes"]["median box"]["mean_iou"]["value"]
+    )
+    assert found["median_of"] == "the boxes learned from" and set(found["average_precision"]) == {
+        "0.3",
+        "0.5",
+        "0.5:0.95",
+    }
     assert (tmp_path / "report" / "boxes.json").exists()
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     worst = re.findall(r", IoU (\d\.\d\d)</bdi>", page)
-    assert len(worst) == 12 == page.count("data-true-box=") == page.count("data-box=") and worst == sorted(worst)
+    assert len(worst) == 12 == page.count("data-true-box=") == page.count(
+        "data-box="
+    ) and worst == sorted(worst)
     with Image.open(tmp_path / "report" / "boxes.png") as image:
         assert image.size[0] > 300
     with open(tmp_path / "report" / "boxes.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert np.mean([float(row["iou"]) for row in rows]) == pytest.approx(found["boxes"]["predict"]["mean_iou"]["value"], abs=1e-3)
+    assert np.mean([float(row["iou"]) for row in rows]) == pytest.approx(
+        found["boxes"]["predict"]["mean_iou"]["value"], abs=1e-3
+    )
     plain_model = wordsight.load(boxed)
     plain_model.box_head, plain_model.info["boxes"] = None, None
     plain = wordsight.evaluate_boxes(unseen, plain_model, output=None, detections=False)
     assert plain.ap == {}
-    assert set(plain.kinds) == {"predict", "heat map", "centre box", "median box"} and "flatters" in plain.median_of
+    assert (
+        set(plain.kinds) == {"predict", "heat map", "centre box", "median box"}
+        and "flatters" in plain.median_of
+    )
     heat = plain.kinds["heat map"]
-    assert heat.max_box_acc_v2 >= heat.box_accuracy.value and heat.mean_iou.low < heat.mean_iou.value < heat.mean_iou.high
+    assert (
+        heat.max_box_acc_v2 >= heat.box_accuracy.value
+        and heat.mean_iou.low < heat.mean_iou.value < heat.mean_iou.high
+    )
     from wordsight.cli.printing import print_box_evaluation
 
     with pytest.raises(typer.Exit) as ended:
@@ -208,7 +302,8 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
 
 
 def test_localisation_accuracies_by_hand():
-    overlaps = [np.array([0.6, 0.2, 0.8, 0.4]), np.array([0.55, 0.7, 0.1, 0.35])]  # two thresholds, four pictures
+    # two thresholds, four pictures
+    overlaps = [np.array([0.6, 0.2, 0.8, 0.4]), np.array([0.55, 0.7, 0.1, 0.35])]
     assert max_box_acc(overlaps) == (0.5, 0)
     assert max_box_acc_v2(overlaps) == pytest.approx((0.75 + 0.5 + 0.25) / 3)
 
@@ -224,33 +319,62 @@ def test_localisation_accuracies_by_hand():
         (["--boxes", "FEW", "--from", "MODEL"], "at least 5"),
     ],
 )
-def test_wrong_options_are_one_sentence(options, message, annotated, shapes_model, tmp_path, cli_here):
+def test_wrong_options_are_one_sentence(
+    options, message, annotated, shapes_model, tmp_path, cli_here
+):
     with open(annotated) as file:
         rows = list(csv.reader(file))
-    for name, kept in (("one", [row for row in rows[1:] if row[-1] == "cat"]), ("few", [*rows[1:3], *rows[-2:]])):
+    for name, kept in (
+        ("one", [row for row in rows[1:] if row[-1] == "cat"]),
+        ("few", [*rows[1:3], *rows[-2:]]),
+    ):
         with open(annotated.with_name(f"{name}.csv"), "w", newline="") as file:
             csv.writer(file).writerows([rows[0], *kept])
-    places = {"MODEL": shapes_model, "BOXES": annotated, "ONE": annotated.with_name("one.csv"), "FEW": annotated.with_name("few.csv")}
-    done = cli_here("train", annotated.parent, "-o", "out", *[places.get(option, option) for option in options])
+    places = {
+        "MODEL": shapes_model,
+        "BOXES": annotated,
+        "ONE": annotated.with_name("one.csv"),
+        "FEW": annotated.with_name("few.csv"),
+    }
+    done = cli_here(
+        "train", annotated.parent, "-o", "out", *[places.get(option, option) for option in options]
+    )
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_real_boxes_from_heat_maps(data, tmp_path):
-    """The one box that predict gives with no box in training: held to what was measured, with room for other machines."""
+    """The one box that predict gives with no box in training: held to what was measured, with
+    room for other machines.
+    """
     from wordsight.datasets.files import LabelledSet
     from wordsight.training.recipes import train_labelled
 
     known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
-    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), tmp_path / "model")
-    found = wordsight.evaluate_boxes(data / "boxes" / "annotations-test.csv", model, output=None, detections=False)
-    assert found.kinds["predict"].box_accuracy.value > 0.77 and found.kinds["predict"].mean_iou.value > 0.66
+    model = train_labelled(
+        LabelledSet([picture.file for picture in known.pictures], known.class_names),
+        tmp_path / "model",
+    )
+    found = wordsight.evaluate_boxes(
+        data / "boxes" / "annotations-test.csv", model, output=None, detections=False
+    )
+    assert (
+        found.kinds["predict"].box_accuracy.value > 0.77
+        and found.kinds["predict"].mean_iou.value > 0.66
+    )
     assert found.kinds["centre box"].mean_iou.value < 0.6
 
 
 @pytest.mark.slow
 def test_real_boxes_from_a_box_head(data, tmp_path):
     """Mean IoU of 0.81 was measured; minutes on two cores, so this runs at night."""
-    model = wordsight.train(data / "boxes", tmp_path / "model", boxes=data / "boxes" / "annotations-train.csv")
-    found = wordsight.evaluate_boxes(data / "boxes" / "annotations-test.csv", model, output=None, detections=False)
-    assert found.kinds["box head"].mean_iou.value > 0.77 and found.kinds["box head"].max_box_acc_v2 > 0.9
+    model = wordsight.train(
+        data / "boxes", tmp_path / "model", boxes=data / "boxes" / "annotations-train.csv"
+    )
+    found = wordsight.evaluate_boxes(
+        data / "boxes" / "annotations-test.csv", model, output=None, detections=False
+    )
+    assert (
+        found.kinds["box head"].mean_iou.value > 0.77
+        and found.kinds["box head"].max_box_acc_v2 > 0.9
+    )

@@ -49,7 +49,9 @@ def _fill(path, start):
 
 def test_two_processes_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_fill, args=(tmp_path / "c.sqlite", start)) for start in (0, 300)]
+    workers = [
+        context.Process(target=_fill, args=(tmp_path / "c.sqlite", start)) for start in (0, 300)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -63,9 +65,11 @@ def test_two_processes_at_once(tmp_path):
 
 def test_kill_leaves_only_whole_entries(tmp_path):
     code = (
-        "import sys, itertools, numpy as np; from pathlib import Path; from wordsight.backbones.cache import EmbeddingCache\n"
+        "import sys, itertools, numpy as np; from pathlib import Path; from "
+        "wordsight.backbones.cache import EmbeddingCache\n"
         "cache = EmbeddingCache(Path(sys.argv[1])); print('go', flush=True)\n"
-        "for i in itertools.count():\n    cache.put(i.to_bytes(32, 'big'), 'k', np.full(1280, i, np.float32)); i % 7 or cache.flush()\n"
+        "for i in itertools.count():\n    cache.put(i.to_bytes(32, 'big'), 'k', "
+        "np.full(1280, i, np.float32)); i % 7 or cache.flush()\n"
     )
     path = tmp_path / "c.sqlite"
     for delay in (0.05, 0.2, 0.4):

@@ -26,7 +26,9 @@ def iou(a, b):
 
 @pytest.fixture(scope="module")
 def results(shapes_model, other_shapes, tmp_path_factory):
-    return wordsight.load(shapes_model).predict(other_shapes, threshold=0.8, output=tmp_path_factory.mktemp("results") / "r")
+    return wordsight.load(shapes_model).predict(
+        other_shapes, threshold=0.8, output=tmp_path_factory.mktemp("results") / "r"
+    )
 
 
 def test_predict_is_right_on_new_pictures(results):
@@ -54,7 +56,10 @@ def test_accepted_pictures_are_drawn_and_rejected_are_not(results, other_shapes)
         if p.label:
             original = results.output / "images" / p.label / p.file_name
             assert original.resolve() == (other_shapes / p.file_name).resolve()
-            with Image.open(results.output / p.heatmap) as heatmap, Image.open(results.output / p.mask) as mask:
+            with (
+                Image.open(results.output / p.heatmap) as heatmap,
+                Image.open(results.output / p.mask) as mask,
+            ):
                 assert heatmap.size == mask.size == (320, 240)
                 assert set(np.unique(np.asarray(mask.convert("L")))) == {0, 255}
 
@@ -71,7 +76,10 @@ def test_boxes_find_the_drawn_shape(results):
 
 def test_boxes_are_in_pixels_of_the_upright_original(shapes_model, tmp_path):
     small, corners = draw_shape("disc", 502)
-    image, truth = small.resize((1280, 960), Image.Resampling.NEAREST), [4 * value for value in corners]
+    image, truth = (
+        small.resize((1280, 960), Image.Resampling.NEAREST),
+        [4 * value for value in corners],
+    )
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned by 90 degrees
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif)
@@ -109,7 +117,9 @@ def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeyp
     wordsight.train(shapes, tmp_path / "m")
 
 
-def test_a_second_predict_decodes_only_what_it_draws(shapes_model, other_shapes, tmp_path, monkeypatch):
+def test_a_second_predict_decodes_only_what_it_draws(
+    shapes_model, other_shapes, tmp_path, monkeypatch
+):
     from wordsight.classification import classifier
 
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
@@ -136,11 +146,16 @@ def test_timm_loads_the_model_and_gives_the_same_logits(shapes_model, other_shap
     model = wordsight.load(shapes_model)
     network = timm.create_model(f"local-dir:{shapes_model}", pretrained=True).eval()
     assert network.num_classes == 2
-    assert json.loads((shapes_model / "config.json").read_text())["label_names"] == ["disc", "square"]
+    assert json.loads((shapes_model / "config.json").read_text())["label_names"] == [
+        "disc",
+        "square",
+    ]
     photo = decode(find_pictures([other_shapes]).pictures[0].path.read_bytes())
     pixels = resize(photo.image, model.backbone.preprocessing.input_size(photo.size), "bicubic")
     with torch.inference_mode():
-        theirs = network((torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5)[0].numpy()
+        theirs = network(
+            (torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
+        )[0].numpy()
     ours = model.head.logits(Embedder(model.backbone).encode(photo).embedding[None])[0]
     assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
@@ -162,7 +177,15 @@ def test_bad_pictures_are_listed_and_stop_nothing(shapes_model, other_shapes, tm
 def test_strange_names_come_through(shapes_model, other_shapes, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
-    names = ["a b.jpg", "-dash.jpg", "new\nline.jpg", "emoji 🐱.jpg", "ü" * 120 + ".jpg", "'quote\".jpg", "no-suffix"]
+    names = [
+        "a b.jpg",
+        "-dash.jpg",
+        "new\nline.jpg",
+        "emoji 🐱.jpg",
+        "ü" * 120 + ".jpg",
+        "'quote\".jpg",
+        "no-suffix",
+    ]
     for name in names:
         shutil.copyfile(other_shapes / "disc" / "000.jpg", photos / name)
     results = wordsight.load(shapes_model).predict(photos, threshold=0, output=tmp_path / "r")
@@ -175,19 +198,29 @@ def test_strange_names_come_through(shapes_model, other_shapes, tmp_path):
 
 def test_photos_are_left_as_they_are(shapes_model, other_shapes, tmp_path):
     def state():
-        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(other_shapes.rglob("*.jpg"))}
+        return {
+            path: (path.stat().st_mtime_ns, path.read_bytes())
+            for path in sorted(other_shapes.rglob("*.jpg"))
+        }
 
     before = state()
     wordsight.load(shapes_model).predict(other_shapes, threshold=0, output=tmp_path / "r")
     assert state() == before
 
 
-def test_a_second_run_replaces_what_the_first_drew_and_nothing_else(shapes_model, other_shapes, tmp_path):
+def test_a_second_run_replaces_what_the_first_drew_and_nothing_else(
+    shapes_model, other_shapes, tmp_path
+):
     model = wordsight.load(shapes_model)
     model.predict(other_shapes, threshold=0.5, output=tmp_path)
     (tmp_path / "heatmaps" / "mine.jpg").write_text("a file of the user's")
     results = model.predict(other_shapes, threshold=1.0, output=tmp_path)
-    drawn = [path for kind in ("heatmaps", "masks", "images") for path in (tmp_path / kind).rglob("*.*") if path.is_file()]
+    drawn = [
+        path
+        for kind in ("heatmaps", "masks", "images")
+        for path in (tmp_path / kind).rglob("*.*")
+        if path.is_file()
+    ]
     assert len(drawn) == 3 * sum(results.counts.accepted.values()) + 1
     assert not list(tmp_path.glob(".*part"))
 
@@ -201,8 +234,13 @@ def test_results_inside_the_photos_are_not_read_as_photos(shapes_model, other_sh
 
 
 def test_no_pictures_writes_tables_only(shapes_model, other_shapes, tmp_path):
-    wordsight.load(shapes_model).predict(other_shapes, threshold=0, output=tmp_path / "r", pictures=False)
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["predictions.csv", "predictions.jsonl"]
+    wordsight.load(shapes_model).predict(
+        other_shapes, threshold=0, output=tmp_path / "r", pictures=False
+    )
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        "predictions.csv",
+        "predictions.jsonl",
+    ]
 
 
 @pytest.mark.parametrize("threshold", [40, -0.1, float("nan")])
@@ -227,7 +265,9 @@ def test_a_half_written_model_is_refused(shapes_model, tmp_path, missing):
 def test_a_model_of_another_version_is_refused(shapes_model, tmp_path):
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     record = json.loads((folder / "wordsight.json").read_text())
-    (folder / "wordsight.json").write_text(json.dumps({**record, "format": 99, "wordsight_version": "9.9"}))
+    (folder / "wordsight.json").write_text(
+        json.dumps({**record, "format": 99, "wordsight_version": "9.9"})
+    )
     with pytest.raises(InvalidModel, match=r"format 99 by wordsight 9.9"):
         wordsight.load(folder)
 
@@ -241,14 +281,20 @@ def test_damaged_model_files_are_refused(shapes_model, tmp_path, name):
         wordsight.load(folder)
 
 
-def test_a_model_loads_where_its_backbone_was_never_prepared(shapes_model, other_shapes, tmp_path, monkeypatch):
+def test_a_model_loads_where_its_backbone_was_never_prepared(
+    shapes_model, other_shapes, tmp_path, monkeypatch
+):
     expected = [p.record() for p in wordsight.load(shapes_model).predict(other_shapes)]
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("wordsight.classification.model_folder.embedded_backbones", list)  # so the folder's own weights must do
+    # so the folder's own weights must do
+    monkeypatch.setattr("wordsight.classification.model_folder.embedded_backbones", list)
     again = [p.record() for p in wordsight.load(folder).predict(other_shapes)]
     assert [p["label"] for p in again] == [p["label"] for p in expected]
-    assert all(abs(a["probability"] - b["probability"]) < 1e-4 for a, b in zip(again, expected, strict=True))
+    assert all(
+        abs(a["probability"] - b["probability"]) < 1e-4
+        for a, b in zip(again, expected, strict=True)
+    )
 
 
 def test_saving_never_overwrites_foreign_files(shapes, tmp_path):
@@ -311,12 +357,16 @@ def test_two_runs_do_not_write_into_one_folder(shapes_model, other_shapes, tmp_p
     assert len(wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")) == 12
 
 
-def test_originals_are_copied_where_links_are_not_to_be_had(shapes_model, other_shapes, tmp_path, monkeypatch):
+def test_originals_are_copied_where_links_are_not_to_be_had(
+    shapes_model, other_shapes, tmp_path, monkeypatch
+):
     def refuse(self, target):
         raise OSError("no links here")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    results = wordsight.load(shapes_model).predict(other_shapes, threshold=0.5, output=tmp_path / "r")
+    results = wordsight.load(shapes_model).predict(
+        other_shapes, threshold=0.5, output=tmp_path / "r"
+    )
     copies = list((tmp_path / "r" / "images").rglob("*.jpg"))
     assert copies and not any(path.is_symlink() for path in copies)
     assert results.copied_bytes == sum(path.stat().st_size for path in copies)
@@ -346,7 +396,11 @@ def test_a_model_never_replaces_the_photos_beside_it(shapes, tmp_path):
 def test_results_in_the_photo_folder_itself_do_not_grow(shapes_model, other_shapes, tmp_path):
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
     model = wordsight.load(shapes_model)
-    assert [len(model.predict(photos, threshold=0, output=photos)) for _ in range(3)] == [12, 12, 12]
+    assert [len(model.predict(photos, threshold=0, output=photos)) for _ in range(3)] == [
+        12,
+        12,
+        12,
+    ]
 
 
 def test_pictures_named_alike_are_drawn_apart(shapes_model, other_shapes, tmp_path):
@@ -358,7 +412,9 @@ def test_pictures_named_alike_are_drawn_apart(shapes_model, other_shapes, tmp_pa
     assert len({p.heatmap for p in results}) == len({p.mask for p in results}) == 4
 
 
-def test_training_from_a_model_does_not_spoil_its_backbone(shapes, shapes_model, tmp_path, monkeypatch):
+def test_training_from_a_model_does_not_spoil_its_backbone(
+    shapes, shapes_model, tmp_path, monkeypatch
+):
     from wordsight.backbones.registry import load_backbone
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
@@ -369,7 +425,12 @@ def test_training_from_a_model_does_not_spoil_its_backbone(shapes, shapes_model,
 
 @pytest.mark.parametrize(
     "change",
-    [{"neighbourhood": {"k": 0}}, {"neighbourhood": {"limit": float("nan")}}, {"neighbourhood": {"scales": [[0.0, 0.0], [0.0, 1.0]]}}, {"catch_all": 7}],
+    [
+        {"neighbourhood": {"k": 0}},
+        {"neighbourhood": {"limit": float("nan")}},
+        {"neighbourhood": {"scales": [[0.0, 0.0], [0.0, 1.0]]}},
+        {"catch_all": 7},
+    ],
 )
 def test_numbers_out_of_range_are_refused(shapes_model, tmp_path, change):
     folder = shutil.copytree(shapes_model, tmp_path / "m")

@@ -1,4 +1,6 @@
-"""Cleaning finds what should go, says why, throws nothing away; splits and conversions keep their promises."""
+"""Cleaning finds what should go, says why, throws nothing away; splits and conversions keep
+their promises.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,49 @@ from wordsight.images.decoding import decode
 from wordsight.images.measures import Measures, measure, trim
 
 BEARS = {
-    "teddys": [1, 4, 11, 14, 72, 78, 80, 113, 133, 134, 187, 129, 139, 140, 171, 190, 166, 193, 195],
+    "teddys": [
+        1,
+        4,
+        11,
+        14,
+        72,
+        78,
+        80,
+        113,
+        133,
+        134,
+        187,
+        129,
+        139,
+        140,
+        171,
+        190,
+        166,
+        193,
+        195,
+    ],
     "black": [36, 66, 144, 47, 57, 149, 167],
     "grizzly": [162, 113],
 }  # seen by eye
 
 
 def findings(folder) -> list[dict]:
-    with open(Path(folder) / "findings.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(
+        Path(folder) / "findings.csv", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
         return list(csv.DictReader(file))
 
 
 def tree(folder) -> dict[str, tuple[str, int]]:
     """Name -> (sha256, time of change) of every file."""
-    return {str(p.relative_to(folder)): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in Path(folder).rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): (
+            hashlib.sha256(p.read_bytes()).hexdigest(),
+            p.stat().st_mtime_ns,
+        )
+        for p in Path(folder).rglob("*")
+        if p.is_file()
+    }
 
 
 def cat():
@@ -59,8 +90,12 @@ def messy(tmp_path_factory):
     for y in range(40, 460, 20):
         ImageDraw.Draw(page).text((40, y), "the quick brown fox jumps over it", fill="black")
     page.save(disc / "page.png")
-    Image.fromarray(np.random.default_rng(0).integers(0, 30, (300, 300, 3), dtype=np.uint8)).save(disc / "night.png")
-    Image.fromarray(np.random.default_rng(0).integers(225, 256, (300, 300, 3), dtype=np.uint8)).save(disc / "fog.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 30, (300, 300, 3), dtype=np.uint8)).save(
+        disc / "night.png"
+    )
+    Image.fromarray(
+        np.random.default_rng(0).integers(225, 256, (300, 300, 3), dtype=np.uint8)
+    ).save(disc / "fog.png")
     cat().resize((600, 400)).filter(ImageFilter.GaussianBlur(9)).save(disc / "soft.jpg")
     draw_shape("disc", 77)[0].resize((1200, 300)).save(disc / "wide.jpg")
     shutil.copyfile(disc / "003.jpg", disc / "again.jpg")
@@ -83,34 +118,58 @@ def cleaned(messy, tmp_path_factory):
 
 
 EXPECTED = {
-    "not_a_picture": "disc/urls.txt", "undecodable": "disc/broken.jpg", "too_small": "disc/small.png", "animated": "disc/moves.gif",
-    "single_colour": "disc/plain.png", "document": "disc/page.png", "too_dark": "disc/night.png", "too_bright": "disc/fog.png", "blurry": "disc/soft.jpg",
-    "extreme_aspect": "disc/wide.jpg", "duplicate": "disc/again.jpg", "near_duplicate": "square/mirrored.jpg", "in_two_classes": "disc/both.jpg",
+    "not_a_picture": "disc/urls.txt", "undecodable": "disc/broken.jpg",
+    "too_small": "disc/small.png", "animated": "disc/moves.gif",
+    "single_colour": "disc/plain.png", "document": "disc/page.png", "too_dark": "disc/night.png",
+    "too_bright": "disc/fog.png", "blurry": "disc/soft.jpg",
+    "extreme_aspect": "disc/wide.jpg", "duplicate": "disc/again.jpg",
+    "near_duplicate": "square/mirrored.jpg", "in_two_classes": "disc/both.jpg",
     "outlier": "disc/soft.jpg", "mislabelled": "disc/wrong0.jpg",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("reason", [reason for reason in wordsight.list_checks() if reason != "redundant"])
+@pytest.mark.parametrize(
+    "reason", [reason for reason in wordsight.list_checks() if reason != "redundant"]
+)
 def test_every_check_finds_its_kind(cleaned, reason):
     result, _ = cleaned
     found = [finding for finding in result.findings if finding.reason == reason]
-    assert EXPECTED[reason] in {finding.file_name for finding in found} and wordsight.list_checks()[reason].endswith(".")
+    assert EXPECTED[reason] in {finding.file_name for finding in found} and wordsight.list_checks()[
+        reason
+    ].endswith(".")
     assert all(0 <= finding.score <= 1 and finding.label in ("disc", "square") for finding in found)
-    assert [finding.score for finding in found] == sorted((finding.score for finding in found), reverse=True)
+    assert [finding.score for finding in found] == sorted(
+        (finding.score for finding in found), reverse=True
+    )
 
 
 def test_findings_say_what_they_are_of(cleaned):
     result, report = cleaned
     rows = {(row["reason"], row["file_name"]): row for row in findings(report)}
-    assert list(findings(report)[0]) == ["file_name", "label", "reason", "score", "suggested_label", "evidence"]
+    assert list(findings(report)[0]) == [
+        "file_name",
+        "label",
+        "reason",
+        "score",
+        "suggested_label",
+        "evidence",
+    ]
     assert rows["duplicate", "disc/again.jpg"]["evidence"] == "disc/003.jpg"
-    assert rows["near_duplicate", "square/mirrored.jpg"]["evidence"] == "square/cup.jpg" and ("near_duplicate", "square/cup.jpg") not in rows
-    assert rows["in_two_classes", "disc/both.jpg"]["evidence"] == "square/005.jpg" and rows["in_two_classes", "square/005.jpg"]["score"] == "1.0"
+    assert (
+        rows["near_duplicate", "square/mirrored.jpg"]["evidence"] == "square/cup.jpg"
+        and ("near_duplicate", "square/cup.jpg") not in rows
+    )
+    assert (
+        rows["in_two_classes", "disc/both.jpg"]["evidence"] == "square/005.jpg"
+        and rows["in_two_classes", "square/005.jpg"]["score"] == "1.0"
+    )
     assert rows["mislabelled", "disc/wrong0.jpg"]["suggested_label"] == "square"
     order = [row["reason"] for row in findings(report)]
     assert order == sorted(order, key=list(wordsight.list_checks()).index)
     assert {row["reason"] for row in findings(report)} == set(result.counts)
-    sound = {f"{kind}/{i:03d}.jpg" for kind in ("disc", "square") for i in range(30)} - {"square/005.jpg"}
+    sound = {f"{kind}/{i:03d}.jpg" for kind in ("disc", "square") for i in range(30)} - {
+        "square/005.jpg"
+    }
     assert len(sound & {row["file_name"] for row in findings(report)}) <= 3  # of 59 good pictures
 
 
@@ -124,36 +183,62 @@ def test_the_report_shows_a_sheet_a_reason(cleaned):
 
 def test_a_second_look_decodes_nothing(messy, tmp_path, monkeypatch):
     wordsight.clean(messy, tmp_path / "a")
-    monkeypatch.setattr("wordsight.cleaning.cleaner.decode", lambda data: pytest.fail("decoded again") if len(data) != 2000 else decode(data))
+    monkeypatch.setattr(
+        "wordsight.cleaning.cleaner.decode",
+        lambda data: pytest.fail("decoded again") if len(data) != 2000 else decode(data),
+    )
     monkeypatch.setattr("wordsight.cleaning.cleaner.contact_sheet", lambda *_: None)
     wordsight.clean(messy, tmp_path / "b")
-    assert (tmp_path / "a" / "findings.csv").read_bytes() == (tmp_path / "b" / "findings.csv").read_bytes()
+    assert (tmp_path / "a" / "findings.csv").read_bytes() == (
+        tmp_path / "b" / "findings.csv"
+    ).read_bytes()
 
 
 def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli):
     root = shutil.copytree(messy, tmp_path / "set")
-    (root / "metadata.csv").write_text("file_name,label,note\n" + "".join(f"{p.relative_to(root)},{p.parent.name},n\n" for p in sorted(root.glob("*/*.*g*"))))
+    (root / "metadata.csv").write_text(
+        "file_name,label,note\n"
+        + "".join(
+            f"{p.relative_to(root)},{p.parent.name},n\n" for p in sorted(root.glob("*/*.*g*"))
+        )
+    )
     before = tree(root)
     chosen = cli("clean", root, "--apply", "--reasons", "duplicate,undecodable", "--json")
     assert chosen.returncode == 0 and json.loads(chosen.stdout)["moved"] == 2
-    assert {p.name for p in (tmp_path / "set-rejected").rglob("*.jpg")} == {"again.jpg", "broken.jpg"} and "again.jpg" not in (
-        root / "metadata.csv"
-    ).read_text()
+    assert {p.name for p in (tmp_path / "set-rejected").rglob("*.jpg")} == {
+        "again.jpg",
+        "broken.jpg",
+    } and "again.jpg" not in (root / "metadata.csv").read_text()
     every = cli("clean", root, "--apply")
-    assert every.returncode == 0 and "--undo" in every.stdout and not (root / "disc" / "plain.png").exists()
-    assert len(tree(tmp_path / "set-rejected")) + len(tree(root)) == len(before) + 2  # the note and the table as it was
+    assert (
+        every.returncode == 0
+        and "--undo" in every.stdout
+        and not (root / "disc" / "plain.png").exists()
+    )
+    # the note and the table as it was
+    assert len(tree(tmp_path / "set-rejected")) + len(tree(root)) == len(before) + 2
     assert cli("clean", root, "--undo").returncode == 0
-    assert tree(root).keys() == before.keys() and all(tree(root)[name][0] == before[name][0] for name in before)
-    assert all(tree(root)[name] == before[name] for name in before if name != "metadata.csv") and not (tmp_path / "set-rejected").exists()
+    assert tree(root).keys() == before.keys() and all(
+        tree(root)[name][0] == before[name][0] for name in before
+    )
+    assert (
+        all(tree(root)[name] == before[name] for name in before if name != "metadata.csv")
+        and not (tmp_path / "set-rejected").exists()
+    )
     again = cli("clean", root, "--undo")
     assert again.returncode == 2 and "Nothing was set aside" in again.stderr
 
 
 def test_undo_keeps_what_was_changed_meanwhile(messy, tmp_path):
     root = shutil.copytree(messy, tmp_path / "set")
-    (root / "metadata.csv").write_text("file_name,label\n" + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg"))))
+    (root / "metadata.csv").write_text(
+        "file_name,label\n"
+        + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg")))
+    )
     wordsight.clean(root, tmp_path / "r", apply=True, reasons=["duplicate"])
-    (root / "metadata.csv").write_text((root / "metadata.csv").read_text().replace("disc/000.jpg,disc", "disc/000.jpg,square"))
+    (root / "metadata.csv").write_text(
+        (root / "metadata.csv").read_text().replace("disc/000.jpg,disc", "disc/000.jpg,square")
+    )
     assert wordsight.undo(root) == ["disc/again.jpg"]
     text = (root / "metadata.csv").read_text()
     assert "disc/000.jpg,square" in text and "disc/again.jpg,disc" in text
@@ -163,10 +248,14 @@ def test_undo_keeps_what_was_changed_meanwhile(messy, tmp_path):
         wordsight.undo(root)
 
 
-def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_the_classes(messy, tmp_path):
+def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_the_classes(
+    messy, tmp_path
+):
     root = shutil.copytree(messy, tmp_path / "set")
     (root / "README.md").write_text("mine")
-    result = wordsight.clean(root, tmp_path / "r", apply=True, reasons=["not_a_picture", "undecodable"])
+    result = wordsight.clean(
+        root, tmp_path / "r", apply=True, reasons=["not_a_picture", "undecodable"]
+    )
     assert result.moved == ["disc/broken.jpg", "disc/urls.txt"] and (root / "README.md").exists()
     (root / "disc" / "urls.txt").write_text("again")
     before = tree(root)
@@ -180,7 +269,10 @@ def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch
     from wordsight.cleaning import cleaner as cleaning
 
     root = shutil.copytree(messy, tmp_path / "set")
-    (root / "metadata.csv").write_text("file_name,label\n" + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg"))))
+    (root / "metadata.csv").write_text(
+        "file_name,label\n"
+        + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg")))
+    )
     before = {name: value[0] for name, value in tree(root).items()}
     calls = []
 
@@ -202,16 +294,27 @@ def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch
         patch.setattr(cleaning.os, "rename", rename)
         patch.setattr(cleaning, "_write_manifest", write)
         with pytest.raises(Killed):
-            wordsight.clean(root, tmp_path / "r", apply=True, reasons=["duplicate", "near_duplicate", "blurry"])
+            wordsight.clean(
+                root, tmp_path / "r", apply=True, reasons=["duplicate", "near_duplicate", "blurry"]
+            )
     wordsight.undo(root)
     after = {name: value[0] for name, value in tree(root).items()}
-    assert after.keys() == before.keys() and all(after[name] == before[name] for name in before if name != "metadata.csv")
+    assert after.keys() == before.keys() and all(
+        after[name] == before[name] for name in before if name != "metadata.csv"
+    )
     rows = sorted((root / "metadata.csv").read_text().splitlines())
-    assert rows == sorted(["file_name,label", *(f"{p.relative_to(root)},{p.parent.name}" for p in root.glob("*/*.jpg"))])
+    assert rows == sorted(
+        [
+            "file_name,label",
+            *(f"{p.relative_to(root)},{p.parent.name}" for p in root.glob("*/*.jpg")),
+        ]
+    )
 
 
 def test_wrong_requests_are_refused(messy, tmp_path):
-    with pytest.raises(wordsight.InvalidArgument, match=r"Unknown reason 'ugly'. Choose of: not_a_picture"):
+    with pytest.raises(
+        wordsight.InvalidArgument, match=r"Unknown reason 'ugly'. Choose of: not_a_picture"
+    ):
         wordsight.clean(messy, tmp_path / "r", reasons=["ugly"])
     with pytest.raises(wordsight.NotFound):
         wordsight.clean(tmp_path / "nowhere")
@@ -235,7 +338,9 @@ def test_balance_drops_the_most_redundant_of_the_larger_classes(tmp_path):
     result = wordsight.clean(root, tmp_path / "r", balance=True)
     gone = {finding.file_name for finding in result.findings if finding.label == "disc"}
     left = {finding.file_name for finding in result.findings if finding.label == "square"}
-    assert 12 - len(gone) == 8 - len(left) and all(f.evidence for f in result.findings if f.reason == "redundant")
+    assert 12 - len(gone) == 8 - len(left) and all(
+        f.evidence for f in result.findings if f.reason == "redundant"
+    )
 
 
 def test_split_is_stratified_repeatable_and_keeps_copies_together(tmp_path, data):
@@ -245,29 +350,55 @@ def test_split_is_stratified_repeatable_and_keeps_copies_together(tmp_path, data
         for i, path in enumerate(sorted((data / "catdog" / "test" / kind).iterdir())[:30]):
             shutil.copyfile(path, root / kind / f"{i:03d}.jpg")
     for i in range(8):
-        ImageOps.mirror(Image.open(root / "cat" / f"{i:03d}.jpg")).save(root / "cat" / f"{i:03d}-mirrored.jpg")
+        ImageOps.mirror(Image.open(root / "cat" / f"{i:03d}.jpg")).save(
+            root / "cat" / f"{i:03d}-mirrored.jpg"
+        )
         shutil.copyfile(root / "dog" / f"{i:03d}.jpg", root / "dog" / f"{i:03d}-again.jpg")
     before = tree(root)
     counts = wordsight.split(root, val=0.1, test=0.2, seed=3)
-    assert counts["test"] == {"cat": 8, "dog": 8} and counts["val"] == {"cat": 4, "dog": 4} and sum(counts["train"].values()) == 52
-    rows = {row["file_name"]: row["split"] for row in csv.DictReader((root / "metadata.csv").read_text().splitlines())}
+    assert (
+        counts["test"] == {"cat": 8, "dog": 8}
+        and counts["val"] == {"cat": 4, "dog": 4}
+        and sum(counts["train"].values()) == 52
+    )
+    rows = {
+        row["file_name"]: row["split"]
+        for row in csv.DictReader((root / "metadata.csv").read_text().splitlines())
+    }
     for i in range(8):
-        assert rows[f"cat/{i:03d}.jpg"] == rows[f"cat/{i:03d}-mirrored.jpg"] and rows[f"dog/{i:03d}.jpg"] == rows[f"dog/{i:03d}-again.jpg"]
+        assert (
+            rows[f"cat/{i:03d}.jpg"] == rows[f"cat/{i:03d}-mirrored.jpg"]
+            and rows[f"dog/{i:03d}.jpg"] == rows[f"dog/{i:03d}-again.jpg"]
+        )
     first = (root / "metadata.csv").read_bytes()
-    assert wordsight.split(root, val=0.1, test=0.2, seed=3) == counts and (root / "metadata.csv").read_bytes() == first
+    assert (
+        wordsight.split(root, val=0.1, test=0.2, seed=3) == counts
+        and (root / "metadata.csv").read_bytes() == first
+    )
     wordsight.split(root, val=0.1, test=0.2, seed=4)
     assert (root / "metadata.csv").read_bytes() != first
     assert {name: value for name, value in tree(root).items() if name != "metadata.csv"} == before
     model = wordsight.train(root, tmp_path / "m")
-    assert model.info["kept_for_test"] == 16 and sum(model.info["pictures"].values()) + len(model.info["left_out"]) == 60
+    assert (
+        model.info["kept_for_test"] == 16
+        and sum(model.info["pictures"].values()) + len(model.info["left_out"]) == 60
+    )
 
 
 def test_train_leaves_out_what_the_cheap_checks_find(messy, tmp_path, cli):
     process = cli("train", messy, "-o", tmp_path / "m")
-    assert process.returncode == 1 and "Left out: disc/again.jpg: duplicate of disc/003.jpg" in process.stderr  # 1: broken.jpg is unreadable
+    # 1: broken.jpg is unreadable
+    assert (
+        process.returncode == 1
+        and "Left out: disc/again.jpg: duplicate of disc/003.jpg" in process.stderr
+    )
     assert "in_two_classes" in process.stderr
     everything = wordsight.train(messy, tmp_path / "n", clean=False)
-    assert not everything.info["left_out"] and sum(everything.info["pictures"].values()) == sum(wordsight.load(tmp_path / "m").info["pictures"].values()) + 3
+    assert (
+        not everything.info["left_out"]
+        and sum(everything.info["pictures"].values())
+        == sum(wordsight.load(tmp_path / "m").info["pictures"].values()) + 3
+    )
 
 
 def test_convert_makes_upright_srgb_jpegs(tmp_path, cli):
@@ -279,7 +410,9 @@ def test_convert_makes_upright_srgb_jpegs(tmp_path, cli):
     photo.save(root / "turned.jpg", exif=exif)
     Image.new("RGBA", (300, 300), (255, 0, 0, 0)).save(root / "clear.png")
     photo.convert("CMYK").save(root / "print.jpg")
-    Image.fromarray((np.linspace(0, 65535, 90_000).reshape(300, 300)).astype(np.uint16)).save(root / "deep.png")
+    Image.fromarray((np.linspace(0, 65535, 90_000).reshape(300, 300)).astype(np.uint16)).save(
+        root / "deep.png"
+    )
     photo.save(root / "moves.gif", save_all=True, append_images=[Image.new("RGB", (600, 400))])
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo.save(root / "turned.png", icc_profile=lab)
@@ -288,10 +421,22 @@ def test_convert_makes_upright_srgb_jpegs(tmp_path, cli):
     process = cli("clean", tmp_path / "set", "--convert", tmp_path / "out", "--max-side", 240)
     assert process.returncode == 1 and "a/broken.jpg" in process.stderr and tree(root) == before
     made = sorted((tmp_path / "out" / "a").iterdir())
-    assert [path.name for path in made] == ["clear.jpg", "deep.jpg", "moves.jpg", "print.jpg", "turned-1.jpg", "turned.jpg"]
+    assert [path.name for path in made] == [
+        "clear.jpg",
+        "deep.jpg",
+        "moves.jpg",
+        "print.jpg",
+        "turned-1.jpg",
+        "turned.jpg",
+    ]
     for path in made:
         with Image.open(path) as image:
-            assert image.mode == "RGB" and image.format == "JPEG" and max(image.size) == 240 and image.getexif().get(0x0112, 1) == 1
+            assert (
+                image.mode == "RGB"
+                and image.format == "JPEG"
+                and max(image.size) == 240
+                and image.getexif().get(0x0112, 1) == 1
+            )
     assert _pixels(tmp_path / "out" / "a" / "turned.jpg").shape == (240, 160, 3)
     assert _pixels(tmp_path / "out" / "a" / "clear.jpg").min() > 250  # on white
     first = _pixels(tmp_path / "out" / "a" / "moves.jpg")
@@ -310,7 +455,10 @@ def test_measures_survive_the_cache(tmp_path):
     image.save(out, "PNG")
     made = measure(decode(out.getvalue()))
     back = Measures.unpack(made.pack())
-    assert all(np.array_equal(getattr(made, name), getattr(back, name)) for name in Measures.__dataclass_fields__)
+    assert all(
+        np.array_equal(getattr(made, name), getattr(back, name))
+        for name in Measures.__dataclass_fields__
+    )
     framed = ImageOps.expand(image, 30, "white")
     assert abs(trim(framed).width - image.width) <= 12 and trim(image).size == image.size
 
@@ -331,10 +479,15 @@ def test_hash_pairs_finds_every_planted_pair_and_no_other():
 
 
 def test_groups_hang_together():
-    assert groups(9, np.array([[1, 2], [5, 7], [2, 4], [7, 5]])) == [[1, 2, 4], [5, 7]] and groups(3, np.empty((0, 2), int)) == []
+    assert (
+        groups(9, np.array([[1, 2], [5, 7], [2, 4], [7, 5]])) == [[1, 2, 4], [5, 7]]
+        and groups(3, np.empty((0, 2), int)) == []
+    )
 
 
-@pytest.mark.parametrize(("name", "recall", "precision"), [("catdog", 0.96, 0.90), ("clothing", 0.75, 0.60)])
+@pytest.mark.parametrize(
+    ("name", "recall", "precision"), [("catdog", 0.96, 0.90), ("clothing", 0.75, 0.60)]
+)
 def test_wrong_labels_are_found(data, name, recall, precision):
     embeddings, labels, classes = _embedded(data / name / "train")
     rng = np.random.default_rng(11)
@@ -358,19 +511,44 @@ def _embedded(folder):
     embedder = how.open()
     items = how.embed_all(embedder, labelled.pictures, "pictures")
     embedder.cache.close()
-    return np.stack([item.embedding for item in items]), np.array([labelled.class_names.index(p.label) for p in labelled.pictures]), len(labelled.class_names)
+    return (
+        np.stack([item.embedding for item in items]),
+        np.array([labelled.class_names.index(p.label) for p in labelled.pictures]),
+        len(labelled.class_names),
+    )
 
 
 def test_junk_of_an_image_search_is_found(data, tmp_path):
     result = wordsight.clean(data / "noisy_bears", tmp_path / "r")
-    by_reason = {reason: [f for f in result.findings if f.reason == reason] for reason in result.counts}
-    assert {f.file_name for f in by_reason["not_a_picture"]} == {f"{name}/urls_{name}.txt" for name in ("black", "grizzly", "teddys")}
-    number = {f: int(re.search(r"(\d+)\.", f.file_name.rpartition("/")[2]).group(1)) for f in by_reason["outlier"][:48]}
+    by_reason = {
+        reason: [f for f in result.findings if f.reason == reason] for reason in result.counts
+    }
+    assert {f.file_name for f in by_reason["not_a_picture"]} == {
+        f"{name}/urls_{name}.txt" for name in ("black", "grizzly", "teddys")
+    }
+    number = {
+        f: int(re.search(r"(\d+)\.", f.file_name.rpartition("/")[2]).group(1))
+        for f in by_reason["outlier"][:48]
+    }
     assert len(number) == 48 and sum(n in BEARS[f.label] for f, n in number.items()) >= 0.68 * 28
     pairs = {frozenset((f.file_name, f.evidence)) for f in by_reason["near_duplicate"]}
-    assert {frozenset(("teddys/00000001.jpg", "teddys/00000014.jpg")), frozenset(("teddys/00000004.jpg", "teddys/00000011.jpg"))} <= pairs
+    assert {
+        frozenset(("teddys/00000001.jpg", "teddys/00000014.jpg")),
+        frozenset(("teddys/00000004.jpg", "teddys/00000011.jpg")),
+    } <= pairs
 
 
 def test_checks_need_no_embedding_of_a_broken_set(tmp_path):
-    empty = Material([], ["a"], np.zeros(0, int), [], [], [], np.zeros((0, 0), np.float32), None, ["a/x.txt"], 224)
+    empty = Material(
+        [],
+        ["a"],
+        np.zeros(0, int),
+        [],
+        [],
+        [],
+        np.zeros((0, 0), np.float32),
+        None,
+        ["a/x.txt"],
+        224,
+    )
     assert [finding.reason for finding in run_checks(empty)] == ["not_a_picture"]

@@ -1,4 +1,6 @@
-"""The command line as others use it: options, exit codes, one sentence for what is wrong, no connection."""
+"""The command line as others use it: options, exit codes, one sentence for what is wrong, no
+connection.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,21 @@ import pytest
 from conftest import pillow_reads, write_shapes
 
 SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export", "app"]
-COMMANDS = ["run", "gather", "clean", "split", "train", "predict", "evaluate", *SEEING, "words", "models", "doctor", "cache", "demo"]
+COMMANDS = [
+    "run",
+    "gather",
+    "clean",
+    "split",
+    "train",
+    "predict",
+    "evaluate",
+    *SEEING,
+    "words",
+    "models",
+    "doctor",
+    "cache",
+    "demo",
+]
 
 
 def refused(process, *parts):
@@ -32,7 +48,9 @@ def refused(process, *parts):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(cli_here, command):
     process = cli_here(command, "--help")
-    assert (process.returncode == 0 and f"wordsight {command}" in process.stdout) or "Usage" in process.stdout
+    assert (
+        process.returncode == 0 and f"wordsight {command}" in process.stdout
+    ) or "Usage" in process.stdout
     assert "Examples:" in process.stdout
 
 
@@ -47,7 +65,14 @@ def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_pat
 
 def test_predict_ends_with_a_table(cli, shapes_model, other_shapes):
     process = cli("predict", other_shapes, "-m", shapes_model, "-t", "0.5")
-    for part in ("disc", "square", "rejected", "unreadable", "results/report.html", "predictions.csv"):
+    for part in (
+        "disc",
+        "square",
+        "rejected",
+        "unreadable",
+        "results/report.html",
+        "predictions.csv",
+    ):
         assert part in process.stdout
 
 
@@ -59,7 +84,16 @@ def test_train_then_run_finds_the_model_in_any_order(cli, shapes, other_shapes, 
 
 
 def test_run_learns_from_labelled_data(cli, shapes, other_shapes, fresh_home):
-    process = cli("run", "--classes", "disc,square", "--prediction_path", other_shapes, "--data", shapes, "--json")
+    process = cli(
+        "run",
+        "--classes",
+        "disc,square",
+        "--prediction_path",
+        other_shapes,
+        "--data",
+        shapes,
+        "--json",
+    )
     assert process.returncode == 0 and "your 24 labelled pictures" in process.stderr
     assert json.loads(process.stdout)["total"] == 12
     one = cli("run", "-c", "disc", "-p", other_shapes, "--data", shapes, "--json")
@@ -73,7 +107,9 @@ def test_unreadable_pictures_give_exit_code_1(cli, shapes_model, other_shapes, t
     assert process.returncode == 1 and "Unreadable: broken.jpg" in process.stderr
 
 
-def test_wrong_requests_are_refused_in_one_sentence(cli_here, shapes, shapes_model, other_shapes, tmp_path, fresh_home):
+def test_wrong_requests_are_refused_in_one_sentence(
+    cli_here, shapes, shapes_model, other_shapes, tmp_path, fresh_home
+):
     (tmp_path / "empty").mkdir()
     (tmp_path / "one" / "cat").mkdir(parents=True)
     shutil.copyfile(shapes / "disc" / "000.jpg", tmp_path / "one" / "cat" / "a.jpg")
@@ -85,38 +121,87 @@ def test_wrong_requests_are_refused_in_one_sentence(cli_here, shapes, shapes_mod
     refused(cli_here("run", "-c", "cat,dog", "-p", "missing"), "missing")
     refused(cli_here("run", "-c", "cat,dog", "-p", "empty"), "No pictures in 'empty'")
     refused(cli_here("run", "-c", "cat,dog", "-p", "broken"), "None of the 1 pictures can be read")
-    refused(cli_here("predict", "broken", "-m", shapes_model), "None of the 1 pictures can be read", "a.jpg")
+    refused(
+        cli_here("predict", "broken", "-m", shapes_model),
+        "None of the 1 pictures can be read",
+        "a.jpg",
+    )
     refused(cli_here("run", "-c", "cat,Cat", "-p", other_shapes), "'Cat' is given twice")
     refused(cli_here("run", "-c", "cat,,dog", "-p", other_shapes), "cat,,dog")
-    refused(cli_here("run", "-c", "cat,zebraa", "-p", other_shapes), "zebraa", "Close words", "zebra")
-    refused(cli_here("run", "-c", "mouse,dog", "-p", other_shapes), "several meanings", "mouse#device")
+    refused(
+        cli_here("run", "-c", "cat,zebraa", "-p", other_shapes), "zebraa", "Close words", "zebra"
+    )
+    refused(
+        cli_here("run", "-c", "mouse,dog", "-p", other_shapes), "several meanings", "mouse#device"
+    )
     refused(cli_here("run", "-c", "dog,poodle", "-p", other_shapes), "overlap")
-    refused(cli_here("run", "-c", "cat,dog", "-p", other_shapes, "-t", "40"), "between 0 and 1", "got 40", "write 0.4")
+    refused(
+        cli_here("run", "-c", "cat,dog", "-p", other_shapes, "-t", "40"),
+        "between 0 and 1",
+        "got 40",
+        "write 0.4",
+    )
     refused(cli_here("run", "-c", "cat,dog", "-p", other_shapes, "-t", "x"), "threshold")
-    refused(cli_here("run", "-c", "cat,dog", "-p", other_shapes, "-m", shapes_model), "knows disc, square, not cat, dog")
-    refused(cli_here("run", "-c", "cat,dog", "-p", other_shapes, "--data", shapes), "no class 'cat'", "disc, square")
-    refused(cli_here("run", "-c", "cat,dog", "-p", other_shapes, "--engine", "tpu"), "Unknown engine 'tpu'", "openvino")
+    refused(
+        cli_here("run", "-c", "cat,dog", "-p", other_shapes, "-m", shapes_model),
+        "knows disc, square, not cat, dog",
+    )
+    refused(
+        cli_here("run", "-c", "cat,dog", "-p", other_shapes, "--data", shapes),
+        "no class 'cat'",
+        "disc, square",
+    )
+    refused(
+        cli_here("run", "-c", "cat,dog", "-p", other_shapes, "--engine", "tpu"),
+        "Unknown engine 'tpu'",
+        "openvino",
+    )
     refused(cli_here("run", "-p", other_shapes), "classes")
     refused(cli_here("train", "one"), "at least 2 classes", "only 'cat'")
     refused(cli_here("train", shapes, "--recipe", "magic"), "Unknown recipe 'magic'", "probe")
     refused(cli_here("train", shapes, "-o", "file"), "'file' is a file")
-    refused(cli_here("predict", other_shapes, "-m", "half"), "config.json, model.safetensors is missing")
+    refused(
+        cli_here("predict", other_shapes, "-m", "half"), "config.json, model.safetensors is missing"
+    )
     refused(cli_here("predict", other_shapes, "-m", shapes_model, "-o", "file"), "'file' is a file")
-    refused(cli_here("evaluate", shapes, "-m", shapes_model, "-o", shapes / "report"), "can't lie inside")
+    refused(
+        cli_here("evaluate", shapes, "-m", shapes_model, "-o", shapes / "report"),
+        "can't lie inside",
+    )
     refused(cli_here("words", "brick"), "brick")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root"
+)
 def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_model, tmp_path):
     photos = write_shapes(tmp_path / "photos", 40)
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("this machine allows no mount")
     try:
-        assert cli("predict", photos / "disc" / "000.jpg", "-m", shapes_model, "-t", "0", "-o", disk / "r").returncode == 0
+        assert (
+            cli(
+                "predict",
+                photos / "disc" / "000.jpg",
+                "-m",
+                shapes_model,
+                "-t",
+                "0",
+                "-o",
+                disk / "r",
+            ).returncode
+            == 0
+        )
         before = (disk / "r" / "predictions.jsonl").read_text()
-        refused(cli("predict", photos, "-m", shapes_model, "-t", "0", "-o", disk / "r"), "Can't write to", "No space left")
+        refused(
+            cli("predict", photos, "-m", shapes_model, "-t", "0", "-o", disk / "r"),
+            "Can't write to",
+            "No space left",
+        )
         assert (disk / "r" / "predictions.jsonl").read_text() == before
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
@@ -124,10 +209,26 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_m
 
 def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path):
     photos = write_shapes(tmp_path / "photos", 120)
-    command = [sys.executable, "-m", "wordsight", "predict", str(photos), "-m", str(shapes_model), "-o", str(tmp_path / "r"), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    command = [
+        sys.executable,
+        "-m",
+        "wordsight",
+        "predict",
+        str(photos),
+        "-m",
+        str(shapes_model),
+        "-o",
+        str(tmp_path / "r"),
+        "--json",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "r").glob(".predictions-drawing/heatmaps/*/*/*.jpg")) and time.monotonic() < deadline:
+    while (
+        not list((tmp_path / "r").glob(".predictions-drawing/heatmaps/*/*/*.jpg"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -157,7 +258,10 @@ def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(cli, shap
     assert report["engine"] in ("openvino", "torch") and report["timm"]
     assert float(report["speed"].split(" pictures/s")[0]) > 0
     assert report["extras"]["demo"] == "installed" and "dev" not in report["extras"]
-    assert report["cache"]["embeddings"].startswith("24 ") and "tf_efficientnet_lite0" in report["cache"]["backbones"]
+    assert (
+        report["cache"]["embeddings"].startswith("24 ")
+        and "tf_efficientnet_lite0" in report["cache"]["backbones"]
+    )
     table = cli("doctor").stdout
     assert str(fresh_home) in table and "pictures/s" in table
 
@@ -165,11 +269,16 @@ def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(cli, shap
 def test_doctor_names_what_is_broken_and_how_to_mend_it(cli, tmp_path):
     shim = tmp_path / "shim" / "torchvision"
     shim.mkdir(parents=True)
-    (shim / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (shim / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
     path = os.pathsep.join(filter(None, [str(shim.parent), os.environ.get("PYTHONPATH")]))
     process = cli("doctor", env={"PYTHONPATH": path, "WORDSIGHT_HOME": str(tmp_path / "home")})
     assert process.returncode == 1 and "Traceback" not in process.stderr
-    assert "torchvision::nms does not exist" in process.stdout and "pip install --force-reinstall torch torchvision" in process.stdout
+    assert (
+        "torchvision::nms does not exist" in process.stdout
+        and "pip install --force-reinstall torch torchvision" in process.stdout
+    )
     assert "not measured: see problems" in process.stdout
 
 
@@ -177,7 +286,12 @@ def test_doctor_still_tells_the_rest_where_the_cache_can_not_be_written(cli, tmp
     (tmp_path / "home").write_text("a file")
     process = cli("doctor", "--json", env={"WORDSIGHT_HOME": str(tmp_path / "home")})
     report = json.loads(process.stdout)
-    assert process.returncode == 1 and "Can't write to" in report["problems"][0] and report["timm"] and report["speed"].startswith("not measured")
+    assert (
+        process.returncode == 1
+        and "Can't write to" in report["problems"][0]
+        and report["timm"]
+        and report["speed"].startswith("not measured")
+    )
 
 
 GUARD = """
@@ -197,33 +311,68 @@ def test_demo_runs_with_sockets_blocked(cli, tmp_path):
     guard.mkdir()
     (guard / "sitecustomize.py").write_text(GUARD)
     log = tmp_path / "connections"
-    env = {"PYTHONPATH": str(guard), "WORDSIGHT_TEST_CONNECTIONS": str(log), "WORDSIGHT_HOME": str(tmp_path / "home"), "CI": "", "WORDSIGHT_OFFLINE": ""}
-    probe = subprocess.run([sys.executable, "-c", "import socket; socket.create_connection(('localhost', 9))"], env={**os.environ, **env}, capture_output=True)
+    env = {
+        "PYTHONPATH": str(guard),
+        "WORDSIGHT_TEST_CONNECTIONS": str(log),
+        "WORDSIGHT_HOME": str(tmp_path / "home"),
+        "CI": "",
+        "WORDSIGHT_OFFLINE": "",
+    }
+    probe = subprocess.run(
+        [sys.executable, "-c", "import socket; socket.create_connection(('localhost', 9))"],
+        env={**os.environ, **env},
+        capture_output=True,
+    )
     assert probe.returncode and log.is_file()  # the guard itself works
     log.unlink()
     process = cli("demo", "-o", "d", env=env)
     assert process.returncode == 0, process.stderr
     assert not log.exists(), log.read_text()
-    rows = [json.loads(line) for line in (tmp_path / "d" / "results" / "predictions.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "d" / "results" / "predictions.jsonl").read_text().splitlines()
+    ]
     labels = {row["file_name"]: row["label"] for row in rows}
-    assert labels["chelsea.png"] == "cat" and labels["coffee.png"] == "coffee" and labels["motorcycle_left.png"] == "motorcycle"
+    assert (
+        labels["chelsea.png"] == "cat"
+        and labels["coffee.png"] == "coffee"
+        and labels["motorcycle_left.png"] == "motorcycle"
+    )
     assert labels["brick.png"] is None and labels["astronaut.png"] is None
     assert (tmp_path / "d" / "overview.png").stat().st_size > 50_000
 
 
 def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
     code = (
-        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom wordsight.cli.main import app\nfrom wordsight.cli.console import _run\ncode = _run(app)\n"
+        "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom "
+        "wordsight.cli.main import app\nfrom wordsight.cli.console import _run\ncode = "
+        "_run(app)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, code)"
     )
-    command = [sys.executable, "-c", code, "predict", str(data / "odd_files"), "-m", str(shapes_model), "-o", str(tmp_path / "r"), "--json"]
-    process = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120, check=True)
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "predict",
+        str(data / "odd_files"),
+        "-m",
+        str(shapes_model),
+        "-o",
+        str(tmp_path / "r"),
+        "--json",
+    ]
+    process = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ, timeout=120, check=True
+    )
     report, figures = process.stdout.strip().splitlines()
     peak_mib, code = map(int, figures.split())
     assert code == 1 and peak_mib < 2048
     report = json.loads(report)
     readable = sum(map(pillow_reads, (data / "odd_files").iterdir()))
-    assert report["total"] - len(report["unreadable"]) == readable > 150 and report["total"] + len(report["skipped"]) == 256
+    assert (
+        report["total"] - len(report["unreadable"]) == readable > 150
+        and report["total"] + len(report["skipped"]) == 256
+    )
     assert all(item["error"] for item in report["unreadable"])
 
 
@@ -239,16 +388,32 @@ def test_readme_first_screen_shows_both_commands():
         ("wordsight train data --rec", {"--recipe"}),
         ("wordsight train data --recipe ", {"probe", "finetune", "scratch", "auto"}),
         ("wordsight train data --backbone small", {"small_resnet"}),
-        ("wordsight prelabel results --format ", {"coco", "yolo", "voc", "label-studio", "csv", "hf"}),
+        (
+            "wordsight prelabel results --format ",
+            {"coco", "yolo", "voc", "label-studio", "csv", "hf"},
+        ),
         ("wordsight export m --format o", {"onnx", "openvino"}),
         ("wordsight gather cat --source o", {"openverse"}),
         ("wordsight predict p --engine ", {"auto", "openvino", "torch"}),
     ],
 )
 def test_the_shell_completes_commands_options_and_choices(words, offered):
-    environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_WORDSIGHT_COMPLETE": "complete_bash"}
-    code = "import sys; sys.argv = ['wordsight']; from wordsight.cli.main import app; app(prog_name='wordsight')"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    environment = {
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+        "_WORDSIGHT_COMPLETE": "complete_bash",
+    }
+    code = (
+        "import sys; sys.argv = ['wordsight']; from wordsight.cli.main import app; "
+        "app(prog_name='wordsight')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert set(done.stdout.split()) == offered, done.stderr
 
 
@@ -263,7 +428,9 @@ def test_what_is_offered_is_what_help_names():
             complete = getattr(parameter, "_custom_shell_complete", None)
             if complete is not None and parameter.name != "backbone":
                 offered = {item.value for item in complete(None, parameter, "")}
-                assert offered and all(re.search(rf"\b{re.escape(choice)}(?!\w)", parameter.help) for choice in offered), (parameter.help, offered)
+                assert offered and all(
+                    re.search(rf"\b{re.escape(choice)}(?!\w)", parameter.help) for choice in offered
+                ), (parameter.help, offered)
                 looked_at += 1
     assert looked_at > 15
 
@@ -277,7 +444,10 @@ def test_options_that_commands_share_stand_in_one_order():
     from wordsight.cli.main import app
 
     for name, command in get_command(app).commands.items():
-        own = [p.name for p in command.get_params(command.make_context(name, [], resilient_parsing=True))]
+        own = [
+            p.name
+            for p in command.get_params(command.make_context(name, [], resilient_parsing=True))
+        ]
         shared = [p for p in own if p in ENDING]
         assert shared == sorted(shared, key=ENDING.index) and own[-1] == "help", (name, own)
         arguments = [p.param_type_name == "argument" for p in command.params]
@@ -304,8 +474,13 @@ def test_a_damaged_record_among_the_models_spoils_nothing(cli, fresh_home):
 
 
 def test_a_closed_standard_error_changes_nothing(shapes_model, other_shapes, tmp_path):
-    command = f"{sys.executable} -m wordsight predict {other_shapes} -m {shapes_model} -o {tmp_path / 'r'} --json 2>&-"
-    process = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, env=os.environ)
+    command = (
+        f"{sys.executable} -m wordsight predict {other_shapes} -m {shapes_model} -o "
+        f"{tmp_path / 'r'} --json 2>&-"
+    )
+    process = subprocess.run(
+        ["sh", "-c", command], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
     assert process.returncode == 0 and json.loads(process.stdout)["total"] == 12
 
 

@@ -14,7 +14,14 @@ def photos(tmp_path):
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     image = draw_shape("disc", 1)[0]
-    for name in ("b.jpg", "a b.png", "sub/-dash.jpg", "sub/new\nline.jpg", "sub/emoji 🐱.jpg", ".hidden.jpg"):
+    for name in (
+        "b.jpg",
+        "a b.png",
+        "sub/-dash.jpg",
+        "sub/new\nline.jpg",
+        "sub/emoji 🐱.jpg",
+        ".hidden.jpg",
+    ):
         image.save(folder / name)
     image.save(folder / "photo.php", "JPEG")
     (folder / "notes.txt").write_text("no picture")
@@ -24,7 +31,15 @@ def photos(tmp_path):
 
 def test_find_pictures_finds_all_in_order_and_counts_the_rest(photos):
     found = find_pictures([photos])
-    assert [p.name for p in found.pictures] == ["a b.png", "b.jpg", "broken.jpg", "photo.php", "sub/-dash.jpg", "sub/emoji 🐱.jpg", "sub/new\nline.jpg"]
+    assert [p.name for p in found.pictures] == [
+        "a b.png",
+        "b.jpg",
+        "broken.jpg",
+        "photo.php",
+        "sub/-dash.jpg",
+        "sub/emoji 🐱.jpg",
+        "sub/new\nline.jpg",
+    ]
     assert found.skipped == ["notes.txt"]
 
 
@@ -54,7 +69,9 @@ def test_find_pictures_survives_links_in_a_circle(photos):
 
 
 def test_find_pictures_passes_over_the_results(photos):
-    assert not any(p.name.startswith("sub/") for p in find_pictures([photos], exclude=photos / "sub").pictures)
+    assert not any(
+        p.name.startswith("sub/") for p in find_pictures([photos], exclude=photos / "sub").pictures
+    )
 
 
 @pytest.mark.parametrize("missing", ["no/such/folder", "no/such/*.jpg"])
@@ -79,7 +96,10 @@ def test_read_labelled_reads_csv(shapes, tmp_path):
     table.write_text("file_name,label\ndisc/000.jpg,round\nsquare/000.jpg,square\ndisc/001.jpg,\n")
     labelled = read_labelled(table)
     table.unlink()
-    assert [(p.name, p.label) for p in labelled.pictures] == [("disc/000.jpg", "round"), ("square/000.jpg", "square")]
+    assert [(p.name, p.label) for p in labelled.pictures] == [
+        ("disc/000.jpg", "round"),
+        ("square/000.jpg", "square"),
+    ]
 
 
 def test_read_labelled_refuses_csv_that_climbs_out(tmp_path):
@@ -110,7 +130,12 @@ def test_find_pictures_survives_a_link_to_itself(photos):
 
 def test_find_pictures_skips_other_files_of_a_glob(photos):
     found = find_pictures([f"{photos}/*"], exclude=photos / "sub")
-    assert found.skipped == ["notes.txt"] and [p.name for p in found.pictures] == ["a b.png", "b.jpg", "broken.jpg", "photo.php"]
+    assert found.skipped == ["notes.txt"] and [p.name for p in found.pictures] == [
+        "a b.png",
+        "b.jpg",
+        "broken.jpg",
+        "photo.php",
+    ]
 
 
 def test_read_labelled_refuses_an_empty_class_folder(shapes, tmp_path):
@@ -122,7 +147,10 @@ def test_read_labelled_refuses_an_empty_class_folder(shapes, tmp_path):
         read_labelled(folder)
 
 
-@pytest.mark.parametrize("content", [b"file_name,label\na\0b.jpg,cat\n", b"file_name,label\n" + b"x" * 200_000 + b",cat\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"file_name,label\na\0b.jpg,cat\n", b"file_name,label\n" + b"x" * 200_000 + b",cat\n"],
+)
 def test_read_labelled_refuses_broken_csv(tmp_path, content):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(InvalidArgument):
@@ -131,10 +159,17 @@ def test_read_labelled_refuses_broken_csv(tmp_path, content):
 
 def test_select_classes_keeps_what_is_marked_test_apart(tmp_path):
     write_shapes(tmp_path, 2)
-    lines = ["file_name,label,split"] + [f"{k}/{i:03d}.jpg,{k},{'test' if i else 'train'}" for k in ("disc", "square") for i in range(2)]
+    lines = ["file_name,label,split"] + [
+        f"{k}/{i:03d}.jpg,{k},{'test' if i else 'train'}"
+        for k in ("disc", "square")
+        for i in range(2)
+    ]
     (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
     labelled = read_labelled(tmp_path)
-    for words, names in ((["Square", "disc"], {"Square", "disc"}), (["disc"], {"disc", "not_disc"})):
+    for words, names in (
+        (["Square", "disc"], {"Square", "disc"}),
+        (["disc"], {"disc", "not_disc"}),
+    ):
         chosen = select_classes(labelled, words)
         assert {p.label for p in chosen.pictures} == names == set(chosen.class_names)
         assert [p.split for p in chosen.pictures] == [p.split for p in labelled.pictures]

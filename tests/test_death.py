@@ -1,4 +1,6 @@
-"""Killed at random moments: what lies there is whole, and the same command goes on to the same result. `gather` has its own in test_gathering."""
+"""Killed at random moments: what lies there is whole, and the same command goes on to the same
+result. `gather` has its own in test_gathering.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,14 @@ class Deed:
 
 def predictions(folder: Path) -> object:
     """Return what a results folder says, and the bytes of what was drawn."""
-    rows = [json.loads(line) for line in (folder / "out" / "predictions.jsonl").read_text().splitlines()]
-    drawn = {path.relative_to(folder).as_posix(): digest(path) for kind in ("heatmaps", "masks") for path in sorted((folder / "out" / kind).rglob("*.*"))}
+    rows = [
+        json.loads(line) for line in (folder / "out" / "predictions.jsonl").read_text().splitlines()
+    ]
+    drawn = {
+        path.relative_to(folder).as_posix(): digest(path)
+        for kind in ("heatmaps", "masks")
+        for path in sorted((folder / "out" / kind).rglob("*.*"))
+    }
     assert len(rows) == 30 and len(drawn) > 20
     return rows, drawn
 
@@ -47,14 +55,22 @@ def predictions(folder: Path) -> object:
 def weights(folder: Path) -> object:
     """Return a model's weights and what it says of itself, but for times."""
     record = json.loads((folder / "m" / "wordsight.json").read_text())
-    kept = {name: record[name] for name in ("class_names", "temperature", "threshold", "neighbourhood", "backbone")}
+    kept = {
+        name: record[name]
+        for name in ("class_names", "temperature", "threshold", "neighbourhood", "backbone")
+    }
     return digest(folder / "m" / "model.safetensors"), json.dumps(kept, sort_keys=True)
 
 
 def tree(folder: Path) -> object:
     """Return every visible file's bytes of the data set and of what was set aside."""
     places = [folder / "data", folder / "data-rejected"]
-    return {path.relative_to(folder).as_posix(): digest(path) for place in places for path in sorted(place.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): digest(path)
+        for place in places
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+    }
 
 
 def digest(path: Path) -> str:
@@ -63,20 +79,77 @@ def digest(path: Path) -> str:
 
 SMALL = ("--image-size", 64, "--batch-size", 8, "--patience", 99)
 DEEDS = {
-    "run": Deed(lambda shapes, photos: ["run", "-c", "disc,square", "-p", photos, "--data", shapes, "-o", "out"], predictions),
-    "predict": Deed(lambda shapes, photos: ["predict", photos, "-m", "../model", "-o", "out"], predictions),
-    "clean": Deed(lambda shapes, photos: ["clean", "data", "--apply", "--reasons", "duplicate,near_duplicate,undecodable"], tree),
-    "probe": Deed(lambda shapes, photos: ["train", shapes, "-o", "m", "--recipe", "probe"], weights),
-    "scratch": Deed(lambda shapes, photos: ["train", shapes, "-o", "m", "--recipe", "scratch", "--epochs", 4, *SMALL], weights),
-    "finetune": Deed(lambda shapes, photos: ["train", shapes, "-o", "m", "--recipe", "finetune", "--epochs", 2, *SMALL], weights),
+    "run": Deed(
+        lambda shapes, photos: [
+            "run",
+            "-c",
+            "disc,square",
+            "-p",
+            photos,
+            "--data",
+            shapes,
+            "-o",
+            "out",
+        ],
+        predictions,
+    ),
+    "predict": Deed(
+        lambda shapes, photos: ["predict", photos, "-m", "../model", "-o", "out"], predictions
+    ),
+    "clean": Deed(
+        lambda shapes, photos: [
+            "clean",
+            "data",
+            "--apply",
+            "--reasons",
+            "duplicate,near_duplicate,undecodable",
+        ],
+        tree,
+    ),
+    "probe": Deed(
+        lambda shapes, photos: ["train", shapes, "-o", "m", "--recipe", "probe"], weights
+    ),
+    "scratch": Deed(
+        lambda shapes, photos: [
+            "train",
+            shapes,
+            "-o",
+            "m",
+            "--recipe",
+            "scratch",
+            "--epochs",
+            4,
+            *SMALL,
+        ],
+        weights,
+    ),
+    "finetune": Deed(
+        lambda shapes, photos: [
+            "train",
+            shapes,
+            "-o",
+            "m",
+            "--recipe",
+            "finetune",
+            "--epochs",
+            2,
+            *SMALL,
+        ],
+        weights,
+    ),
 }
-KILLS = {"run": 40, "predict": 40, "clean": 40, "probe": 30, "scratch": 20, "finetune": 10}  # and 20 of gather
+# and 20 of gather
+KILLS = {"run": 40, "predict": 40, "clean": 40, "probe": 30, "scratch": 20, "finetune": 10}
 
 
 def sound(folder: Path) -> None:
     """Assert that every visible file below is whole."""
     for path in folder.rglob("*"):
-        if not path.is_file() or path.name == "torn.jpg" or any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if (
+            not path.is_file()
+            or path.name == "torn.jpg"
+            or any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ):
             continue
         if path.suffix in (".jpg", ".png"):
             with Image.open(path) as image:
@@ -96,7 +169,9 @@ def begin(where: Path, deed: str, shapes: Path) -> Path:
         shutil.copytree(shapes, where / "data")
         for kind in ("disc", "square"):
             shutil.copy(where / "data" / kind / "000.jpg", where / "data" / kind / "copy.jpg")
-            (where / "data" / kind / "torn.jpg").write_bytes((where / "data" / kind / "001.jpg").read_bytes()[:900])
+            (where / "data" / kind / "torn.jpg").write_bytes(
+                (where / "data" / kind / "001.jpg").read_bytes()[:900]
+            )
     return where
 
 
@@ -109,13 +184,21 @@ def photos(tmp_path_factory):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("deed", "kills"),
-    [*((name, 2) for name in ("predict", "clean", "probe")), *(pytest.param(name, kills, marks=pytest.mark.slow) for name, kills in KILLS.items())],
+    [
+        *((name, 2) for name in ("predict", "clean", "probe")),
+        *(pytest.param(name, kills, marks=pytest.mark.slow) for name, kills in KILLS.items()),
+    ],
 )
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(deed, kills, shapes, photos, shapes_model, tmp_path):
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
+    deed, kills, shapes, photos, shapes_model, tmp_path
+):
     (tmp_path / "model").symlink_to(shapes_model)
     command = [sys.executable, "-m", "wordsight", *map(str, DEEDS[deed].arguments(shapes, photos))]
     env = {**os.environ, "WORDSIGHT_HOME": str(tmp_path / "home")}
-    shutil.copytree(Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
+    shutil.copytree(
+        Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones",
+        tmp_path / "home" / "cache" / "backbones",
+    )
 
     def forget():
         """Without it there would be nothing left to do but the first time."""
@@ -134,7 +217,14 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(deed, kills
     while killed < kills:
         if rng.random() < 0.3:
             forget()
-        process = subprocess.Popen(command, env=env, cwd=torn, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd=torn,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         time.sleep(rng.uniform(0.2, 1.0) * took)
         ended = process.poll() is not None
         os.killpg(process.pid, signal.SIGKILL) if not ended else None
@@ -150,7 +240,9 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(deed, kills
         if (torn / "out" / "predictions.jsonl").exists():
             assert predictions(torn)[0] == expected[0]
         if ended or rng.random() < 0.3:  # another start; the others go on with what lies there
-            again = subprocess.run(command, env=env, cwd=torn, capture_output=True, text=True, check=False)
+            again = subprocess.run(
+                command, env=env, cwd=torn, capture_output=True, text=True, check=False
+            )
             assert again.returncode == 0 and DEEDS[deed].result(torn) == expected, again.stderr
             torn = begin(tmp_path / f"torn{killed}-{late}", deed, shapes)
     end = subprocess.run(command, env=env, cwd=torn, capture_output=True, text=True, check=False)
@@ -176,7 +268,11 @@ def test_a_photo_that_goes_or_changes_while_it_is_read_is_one_row(shapes_model, 
     found = wordsight.load(shapes_model).predict(photos, output=tmp_path / "out", progress=meddle)
     rows = {row.file_name: row for row in found}
     assert len(rows) == 40 and rows["036.jpg"].error is None
-    assert "gone" in rows["037.jpg"].error and rows["038.jpg"].error and "regular" in rows["039.jpg"].error
+    assert (
+        "gone" in rows["037.jpg"].error
+        and rows["038.jpg"].error
+        and "regular" in rows["039.jpg"].error
+    )
 
 
 def test_names_no_one_expects(shapes_model, tmp_path, cli):
@@ -184,24 +280,59 @@ def test_names_no_one_expects(shapes_model, tmp_path, cli):
     photos.mkdir()
     drawn = tmp_path / "a.jpg"
     draw_shape("disc", 1)[0].save(drawn)
-    names = [b"\xff\xfe.jpg", b"a" * 251 + b".jpg", "é\u202e.jpg".encode(), b"new\nline.jpg", b'"quoted".jpg', b"-o.jpg", b" .jpg", b"=1+1.jpg", b"%s.jpg"]
+    names = [
+        b"\xff\xfe.jpg",
+        b"a" * 251 + b".jpg",
+        "é\u202e.jpg".encode(),
+        b"new\nline.jpg",
+        b'"quoted".jpg',
+        b"-o.jpg",
+        b" .jpg",
+        b"=1+1.jpg",
+        b"%s.jpg",
+    ]
     for name in names:
         shutil.copy(os.fsencode(drawn), os.fsencode(photos) + b"/" + name)
     os.symlink(photos, photos / "loop")
     os.symlink("nowhere", photos / "gone.jpg")
     done = cli("predict", photos, "-m", shapes_model, "-o", "out")
-    assert "Traceback" not in done.stderr and done.returncode == 1, done.stderr  # the link to nowhere
-    with open(tmp_path / "out" / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    # the link to nowhere
+    assert "Traceback" not in done.stderr and done.returncode == 1, done.stderr
+    with open(
+        tmp_path / "out" / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(names) + 1 and [row["file_name"] for row in rows if row["error"]] == ["gone.jpg"]
+    assert len(rows) == len(names) + 1 and [row["file_name"] for row in rows if row["error"]] == [
+        "gone.jpg"
+    ]
 
 
 def test_two_runs_into_one_folder_and_a_clock_that_jumps(shapes_model, photos, tmp_path):
-    command = [sys.executable, "-m", "wordsight", "predict", str(photos), "-m", str(shapes_model), "-o", str(tmp_path / "out"), "--json"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [
+        sys.executable,
+        "-m",
+        "wordsight",
+        "predict",
+        str(photos),
+        "-m",
+        str(shapes_model),
+        "-o",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=120) for process in both]
-    assert {0} <= {process.returncode for process in both} <= {0, 2} and not any("Traceback" in errors for _, errors in said)
-    assert all("Another run is writing" in errors for process, (_, errors) in zip(both, said, strict=True) if process.returncode == 2)
+    assert {0} <= {process.returncode for process in both} <= {0, 2} and not any(
+        "Traceback" in errors for _, errors in said
+    )
+    assert all(
+        "Another run is writing" in errors
+        for process, (_, errors) in zip(both, said, strict=True)
+        if process.returncode == 2
+    )
     for when in (0, 4_000_000_000):  # files from 1970, and from 2096
         for path in [*photos.rglob("*.jpg"), *shapes_model.iterdir()]:
             os.utime(path, (when, when))
@@ -219,7 +350,11 @@ def disk(tmp_path):
         folder = tmp_path / f"disk{len(mounted)}"
         folder.mkdir()
         options = f"size={size}" + ",ro" * read_only
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
+            capture_output=True,
+            check=False,
+        ).returncode:
             pytest.skip("this account may not mount a disk")
         mounted.append(folder)
         return folder
@@ -229,9 +364,14 @@ def disk(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize(("size", "read_only", "said"), [("200k", False, "No space left on device"), ("1m", True, "Read-only file system")])
+@pytest.mark.parametrize(
+    ("size", "read_only", "said"),
+    [("200k", False, "No space left on device"), ("1m", True, "Read-only file system")],
+)
 @pytest.mark.parametrize("deed", ["predict", "run", "clean", "gather", "train"])
-def test_a_disk_that_takes_nothing_is_one_sentence(deed, size, read_only, said, disk, shapes, photos, shapes_model, imitation, cli):
+def test_a_disk_that_takes_nothing_is_one_sentence(
+    deed, size, read_only, said, disk, shapes, photos, shapes_model, imitation, cli
+):
     target = disk("30k" if deed == "clean" and not read_only else size, read_only) / "out"
     env = {}
     if deed == "gather":
@@ -244,8 +384,14 @@ def test_a_disk_that_takes_nothing_is_one_sentence(deed, size, read_only, said, 
         "train": ["train", shapes],
     }[deed]
     done = cli(*arguments, "-o", target, env=env)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     assert len([line for line in done.stderr.splitlines() if line.startswith("Error")]) == 1
-    left = [path for path in target.rglob("*") if path.is_file() and path.suffix in (".jpg", ".png", ".json", ".jsonl", ".csv")]
+    left = [
+        path
+        for path in target.rglob("*")
+        if path.is_file() and path.suffix in (".jpg", ".png", ".json", ".jsonl", ".csv")
+    ]
     for path in left:
         sound(path.parent)

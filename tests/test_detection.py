@@ -16,25 +16,41 @@ from wordsight.datasets.annotations import Annotated, Box
 from wordsight.datasets.files import PictureFile
 from wordsight.errors import InvalidArgument
 from wordsight.evaluation.boxes import average_precision
-from wordsight.heatmaps.windows import Level, pyramid, representatives, shares, suppress, window_means
+from wordsight.heatmaps.windows import (
+    Level,
+    pyramid,
+    representatives,
+    shares,
+    suppress,
+    window_means,
+)
 from wordsight.metrics.boxes import iou
 
 
 def test_pyramid_covers_the_picture_to_its_edges():
     levels = pyramid((756, 1008), (200, 200), (10, 10), 1.5, None)
-    assert len(levels[0].ys) * len(levels[0].xs) == 57 * 82  # the last ones flush with the edges, so a few more than 4,400
+    # the last ones flush with the edges, so a few more than 4,400
+    assert len(levels[0].ys) * len(levels[0].xs) == 57 * 82
     assert [round(level.window[0]) for level in levels] == [200, 300, 450, 675]
     for level in levels:
-        assert level.boxes()[0].tolist()[:2] == [0, 0] and level.boxes()[-1].tolist()[2:] == [1008, 756]
-    assert len(pyramid((50, 60), (200, 200), (10, 10), 1.5, None)) == 1  # a picture smaller than the window is one window
-    assert pyramid((50, 60), (200, 200), (10, 10), 1.5, None)[0].boxes().tolist() == [[0, 0, 60, 50]]
+        assert level.boxes()[0].tolist()[:2] == [0, 0] and level.boxes()[-1].tolist()[2:] == [
+            1008,
+            756,
+        ]
+    # a picture smaller than the window is one window
+    assert len(pyramid((50, 60), (200, 200), (10, 10), 1.5, None)) == 1
+    assert pyramid((50, 60), (200, 200), (10, 10), 1.5, None)[0].boxes().tolist() == [
+        [0, 0, 60, 50]
+    ]
 
 
 def test_a_level_split_has_every_window_once():
     level = pyramid((756, 1008), (200, 150), (10, 20), 1.5, 1)[0]
     parts = list(level.split((400, 300), 50))
     assert len(parts) > 4
-    assert sorted(map(tuple, np.concatenate([part.boxes() for part in parts]).tolist())) == sorted(map(tuple, level.boxes().tolist()))
+    assert sorted(map(tuple, np.concatenate([part.boxes() for part in parts]).tolist())) == sorted(
+        map(tuple, level.boxes().tolist())
+    )
     for part in parts:
         left, top, right, bottom = part.span
         assert right - left <= 300 + 1e-6 and bottom - top <= 400 + 1e-6 and len(part.boxes()) <= 50
@@ -42,17 +58,29 @@ def test_a_level_split_has_every_window_once():
 
 def test_window_means_are_what_summing_cells_gives():
     values = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
-    level = Level((20, 30), np.array([0.0, 7.0, 40.0]), np.array([0.0, 12.0, 50.0]))  # on a picture of 60 × 80, cells of 10 × 10
+    # on a picture of 60 × 80, cells of 10 × 10
+    level = Level((20, 30), np.array([0.0, 7.0, 40.0]), np.array([0.0, 12.0, 50.0]))
     rows, columns = shares(level.ys, 20, 0, 10, 6), shares(level.xs, 30, 0, 10, 8)
     means = window_means(values, rows, columns)
     fine = values.repeat(10, axis=1).repeat(10, axis=2)
     for a, y in enumerate(level.ys.astype(int)):
         for b, x in enumerate(level.xs.astype(int)):
-            assert np.allclose(means[:, a, b], fine[:, y : y + 20, x : x + 30].mean(axis=(1, 2)), atol=1e-5)
+            assert np.allclose(
+                means[:, a, b], fine[:, y : y + 20, x : x + 30].mean(axis=(1, 2)), atol=1e-5
+            )
 
 
 def test_the_less_likely_of_two_boxes_over_one_thing_goes():
-    boxes = np.array([[0, 0, 100, 100], [10, 10, 60, 60], [0, 0, 100, 100], [200, 0, 300, 100], [90, 0, 190, 100]], dtype=float)
+    boxes = np.array(
+        [
+            [0, 0, 100, 100],
+            [10, 10, 60, 60],
+            [0, 0, 100, 100],
+            [200, 0, 300, 100],
+            [90, 0, 190, 100],
+        ],
+        dtype=float,
+    )
     labels, scores = np.array([0, 0, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.95, 0.5])
     assert suppress(boxes, labels, scores, 0.5).tolist() == [3, 0, 2, 4]
     assert suppress(boxes, labels, scores, 0.05).tolist() == [3, 0, 2]
@@ -72,7 +100,10 @@ def texture(name: str) -> Image.Image:
 def pieces(name: str, count: int, seed: int) -> list[Image.Image]:
     """Random squares of a texture."""
     rng, image = np.random.default_rng(seed), texture(name)
-    corners = [(int(rng.integers(0, 512 - side)), int(rng.integers(0, 512 - side)), side) for side in rng.integers(100, 300, count).tolist()]
+    corners = [
+        (int(rng.integers(0, 512 - side)), int(rng.integers(0, 512 - side)), side)
+        for side in rng.integers(100, 300, count).tolist()
+    ]
     return [image.crop((x, y, x + side, y + side)) for x, y, side in corners]
 
 
@@ -107,11 +138,19 @@ def scene(tmp_path_factory):
 @pytest.mark.parametrize("exact", [False, True])
 def test_things_are_found_where_they_are(exact, yes_or_no, scene):
     folder, boxes = scene
-    found = wordsight.detect(folder, yes_or_no, threshold=0.9, windows=Windows((140, 140), 35.0), exact=exact)
+    found = wordsight.detect(
+        folder, yes_or_no, threshold=0.9, windows=Windows((140, 140), 35.0), exact=exact
+    )
     (picture,) = found
-    assert {d.label for d in picture.detections} == {"brick"}  # what means anything else is no detection
+    # what means anything else is no detection
+    assert {d.label for d in picture.detections} == {"brick"}
     overlaps = iou(np.array([d.xyxy for d in picture.detections]), boxes)
-    assert (overlaps.max(axis=0) > 0.3).all() and (overlaps.max(axis=1) > 0.1).all() and len(picture.detections) <= 8  # a wall is many windows wide
+    # a wall is many windows wide
+    assert (
+        (overlaps.max(axis=0) > 0.3).all()
+        and (overlaps.max(axis=1) > 0.1).all()
+        and len(picture.detections) <= 8
+    )
     assert (np.diff([d.probability for d in picture.detections]) <= 0).all()
     assert picture.map.max() <= 1 and picture.map.shape == (96, 128) and found.exact == exact
     x, y = ((boxes[0, :2] + boxes[0, 2:]) / 2 / 5).astype(int)
@@ -131,7 +170,9 @@ def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
     maps = []
     for exact in (False, True):
         views = look_through(image, (480, 640), embedder, levels, 2, exact)
-        maps.append(np.concatenate([_decide(part, view, model, 0.5)[0].ravel() for _, part, view in views]))
+        maps.append(
+            np.concatenate([_decide(part, view, model, 0.5)[0].ravel() for _, part, view in views])
+        )
     assert np.corrcoef(*maps)[0, 1] > 0.7 and np.abs(maps[0] - maps[1]).mean() < 0.2
 
 
@@ -152,7 +193,8 @@ def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
         assert (len(tiles) > 1) == (cells == 300)
         features.append(look.join(part, map(look.piece, tiles)).features)
     whole, joined = features
-    assert whole.shape == joined.shape and np.corrcoef(whole.ravel(), joined.ravel())[0, 1] > 0.9  # tiles as small as none are in use
+    # tiles as small as none are in use
+    assert whole.shape == joined.shape and np.corrcoef(whole.ravel(), joined.ravel())[0, 1] > 0.9
 
 
 def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli):
@@ -165,10 +207,21 @@ def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli)
     done = cli("detect", "photos", "-m", yes_or_no, *options, "--json")
     assert done.returncode == 1 and "broken.jpg" in done.stderr
     summary = json.loads(done.stdout)
-    assert summary["pictures"] == 3 and summary["pictures_with_detections"] == 2 and list(summary["detections"]) == ["brick"]
-    rows = [json.loads(line) for line in (tmp_path / "out" / "detections.jsonl").read_text().splitlines()]
+    assert (
+        summary["pictures"] == 3
+        and summary["pictures_with_detections"] == 2
+        and list(summary["detections"]) == ["brick"]
+    )
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "detections.jsonl").read_text().splitlines()
+    ]
     assert [row["error"] is None for row in rows] == [True, True, False] and rows[0]["width"] == 640
-    assert rows[0]["detections"] == rows[1]["detections"] and set(rows[0]["detections"][0]) == {"label", "probability", "xyxy"}
+    assert rows[0]["detections"] == rows[1]["detections"] and set(rows[0]["detections"][0]) == {
+        "label",
+        "probability",
+        "xyxy",
+    }
     with open(tmp_path / "out" / "detections.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 2 * len(rows[0]["detections"]) + 1 and table[-1]["error"]
@@ -177,14 +230,19 @@ def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli)
             with Image.open(tmp_path / "out" / row[key]) as image:
                 assert image.size == (640, 480)
     assert not list((tmp_path / "out").rglob("*.part"))
-    again = cli("detect", "photos/a.png", "-m", yes_or_no, *options)  # fewer: what the first run drew of the others goes
+    # fewer: what the first run drew of the others goes
+    again = cli("detect", "photos/a.png", "-m", yes_or_no, *options)
     assert again.returncode == 0 and "brick" in again.stdout
-    assert [path.name for path in sorted((tmp_path / "out" / "detections").iterdir())] == ["a.png.jpg"]
+    assert [path.name for path in sorted((tmp_path / "out" / "detections").iterdir())] == [
+        "a.png.jpg"
+    ]
     taken = cli("detect", "out/detections", "-m", yes_or_no, *options)
     assert taken.returncode == 2 and "lie where results would be drawn" in taken.stderr
     foreign = tmp_path / "mine" / "scores"
     foreign.mkdir(parents=True)
-    assert "is no result of wordsight" in cli("detect", "photos", "-m", yes_or_no, "-o", "mine").stderr
+    assert (
+        "is no result of wordsight" in cli("detect", "photos", "-m", yes_or_no, "-o", "mine").stderr
+    )
     assert (tmp_path / "photos" / "a.png").read_bytes() == (scene[0] / "scene.png").read_bytes()
 
 
@@ -192,9 +250,17 @@ def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "a.png.jpg", "x" * 250 + ".png"):
         (tmp_path / "photos" / name).write_bytes((scene[0] / "scene.png").read_bytes())
-    found = list(wordsight.detect(tmp_path / "photos", yes_or_no, tmp_path / "out", windows=Windows((200, 200), 100.0, 1)))
+    found = list(
+        wordsight.detect(
+            tmp_path / "photos", yes_or_no, tmp_path / "out", windows=Windows((200, 200), 100.0, 1)
+        )
+    )
     assert len({picture.picture for picture in found}) == 3
-    assert all((tmp_path / "out" / path).is_file() for picture in found for path in (picture.picture, picture.heatmap))
+    assert all(
+        (tmp_path / "out" / path).is_file()
+        for picture in found
+        for path in (picture.picture, picture.heatmap)
+    )
 
 
 def test_interrupted_work_ends_the_work_within_it():
@@ -244,12 +310,24 @@ def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
     for kind in ("disc", "not_disc"):
         (tmp_path / "data" / kind).mkdir(parents=True)
         for i in range(6):
-            picture = draw_shape("disc", i)[0] if kind == "disc" else Image.fromarray(rng.integers(90, 150, (200, 200, 3), dtype=np.uint8))
+            picture = (
+                draw_shape("disc", i)[0]
+                if kind == "disc"
+                else Image.fromarray(rng.integers(90, 150, (200, 200, 3), dtype=np.uint8))
+            )
             picture.save(tmp_path / "data" / kind / f"{i}.png")
     tuning = wordsight.Tuning(epochs=1)
-    model = wordsight.train(tmp_path / "data", tmp_path / "model", "scratch", "brick_cnn", tuning=tuning, positive="disc")
+    model = wordsight.train(
+        tmp_path / "data",
+        tmp_path / "model",
+        "scratch",
+        "brick_cnn",
+        tuning=tuning,
+        positive="disc",
+    )
     found = wordsight.detect(scene[0], model, threshold=0.0, windows=Windows((200, 200), 100.0, 1))
-    assert found.exact and found.pictures == 1 and next(iter(found)).windows == 4 * 6  # rows 0, 100, 200, 280; columns 0 … 400, 440
+    # rows 0, 100, 200, 280; columns 0 … 400, 440
+    assert found.exact and found.pictures == 1 and next(iter(found)).windows == 4 * 6
 
 
 def test_average_precision_by_hand():
@@ -257,7 +335,10 @@ def test_average_precision_by_hand():
         return Annotated(PictureFile(name, name), (100, 100), [Box("a", box) for box in boxes])
 
     one, two = picture("1", (0, 0, 50, 50)), picture("2", (0, 0, 50, 50), (50, 50, 100, 100))
-    perfect = [(one, [("a", 0.9, (0, 0, 50, 50))]), (two, [("a", 0.8, (0, 0, 50, 50)), ("a", 0.7, (50, 50, 100, 100))])]
+    perfect = [
+        (one, [("a", 0.9, (0, 0, 50, 50))]),
+        (two, [("a", 0.8, (0, 0, 50, 50)), ("a", 0.7, (50, 50, 100, 100))]),
+    ]
     assert average_precision(perfect, ["a"]) == {"0.3": 1.0, "0.5": 1.0, "0.5:0.95": 1.0}
     half = [(one, [("a", 0.9, (0, 0, 50, 20))]), (two, [])]  # IoU 0.4 with one of three
     found = average_precision(half, ["a"])
@@ -273,16 +354,29 @@ def test_objects_on_streets(data, tmp_path):
     from wordsight.training.recipes import train_labelled
 
     known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
-    model = train_labelled(LabelledSet([picture.file for picture in known.pictures], known.class_names), tmp_path / "model")
-    streets = [decode(path.read_bytes()).image for path in sorted((data / "street" / "photos").iterdir())]
+    model = train_labelled(
+        LabelledSet([picture.file for picture in known.pictures], known.class_names),
+        tmp_path / "model",
+    )
+    streets = [
+        decode(path.read_bytes()).image for path in sorted((data / "street" / "photos").iterdir())
+    ]
     scenes = compose(annotated_objects(data / "boxes" / "annotations-test.csv"), streets, 8, seed=0)
     pictures = []
     for number, scene in enumerate(scenes):
         scene.image.save(tmp_path / f"{number}.png")
         (found,) = wordsight.detect(tmp_path / f"{number}.png", model, threshold=0.05)
-        truth = [Box(label, tuple(box)) for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)]
+        truth = [
+            Box(label, tuple(box))
+            for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)
+        ]
         detections = [(d.label, d.probability, d.xyxy) for d in found.detections]
-        pictures.append((Annotated(PictureFile(tmp_path / f"{number}.png", str(number)), found.size, truth), detections))
+        pictures.append(
+            (
+                Annotated(PictureFile(tmp_path / f"{number}.png", str(number)), found.size, truth),
+                detections,
+            )
+        )
     found = average_precision(pictures, known.class_names)
     assert found["0.3"] > 0.7 and found["0.5"] > 0.5
 
@@ -292,14 +386,23 @@ def test_nothing_of_the_users_is_removed_or_drawn_over(yes_or_no, scene, tmp_pat
     (out / "detections").mkdir(parents=True)
     (out / "only-copy.jpg").write_text("mine")
     (out / "detections" / "scene.png.jpg").write_text("mine")
-    (out / "detections.jsonl").write_text(json.dumps({"picture": "only-copy.jpg", "heatmap": 5}) + "\n")
+    (out / "detections.jsonl").write_text(
+        json.dumps({"picture": "only-copy.jpg", "heatmap": 5}) + "\n"
+    )
     with pytest.raises(InvalidArgument, match="was there before"):
         wordsight.detect(scene[0], yes_or_no, out)
-    wordsight.detect(scene[0], yes_or_no, out, pictures=False)  # tables only: the folders don't matter
-    assert (out / "only-copy.jpg").read_text() == (out / "detections" / "scene.png.jpg").read_text() == "mine"
+    # tables only: the folders don't matter
+    wordsight.detect(scene[0], yes_or_no, out, pictures=False)
+    assert (
+        (out / "only-copy.jpg").read_text()
+        == (out / "detections" / "scene.png.jpg").read_text()
+        == "mine"
+    )
 
 
-def test_a_run_that_is_cut_off_leaves_the_earlier_one_whole(yes_or_no, scene, tmp_path, monkeypatch):
+def test_a_run_that_is_cut_off_leaves_the_earlier_one_whole(
+    yes_or_no, scene, tmp_path, monkeypatch
+):
     out = tmp_path / "out"
     wordsight.detect(scene[0], yes_or_no, out)
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}

@@ -1,7 +1,9 @@
-"""Every command and snippet of README.md and docs/ is run, page by page and in order, in a folder that holds what they speak of.
+"""Every command and snippet of README.md and docs/ is run, page by page and in order, in a folder
+that holds what they speak of.
 
-Blocks marked `sh` and `python` are run; anything else (`text`, `toml`, output) is not. A command that would need another machine, a network or an
-hour is checked instead: `PARSED` says which, `INSTEAD` what is changed. Tutorials' scripts and the files of extend.md have tests of their own.
+Blocks marked `sh` and `python` are run; anything else (`text`, `toml`, output) is not. A command
+that would need another machine, a network or an hour is checked instead: `PARSED` says which,
+`INSTEAD` what is changed. Tutorials' scripts and the files of extend.md have tests of their own.
 """
 
 from __future__ import annotations
@@ -24,12 +26,22 @@ from conftest import write_shapes
 from wordsight.cli import demo
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$\n?(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)  # with the output that follows, if any
-PARSED = ("--ray", "s3://", "wordsight app", "torchrun", "--tensorboard")  # only looked at: do the command and its options exist?
-INSTEAD = {"gather": ["--limit", "4", "--negatives", "2"], "--recipe": ["--epochs", "1"]}  # added where the page says nothing of it, for speed
-FEW = ("chelsea", "coffee", "motorcycle_left", "flower", "china")  # of the photos that came along, enough for most pages
-ELSEWHERE = {"docs/export.md": "test_export.py", "docs/app.md": "test_page.py"}  # whose Python is run there, beside what it needs
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+)
+# with the output that follows, if any
+BLOCK = re.compile(
+    r"^```(sh|python)\n(.*?)^```$\n?(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
+# only looked at: do the command and its options exist?
+PARSED = ("--ray", "s3://", "wordsight app", "torchrun", "--tensorboard")
+# added where the page says nothing of it, for speed
+INSTEAD = {"gather": ["--limit", "4", "--negatives", "2"], "--recipe": ["--epochs", "1"]}
+# of the photos that came along, enough for most pages
+FEW = ("chelsea", "coffee", "motorcycle_left", "flower", "china")
+# whose Python is run there, beside what it needs
+ELSEWHERE = {"docs/export.md": "test_export.py", "docs/app.md": "test_page.py"}
 SECTIONS = [page for page in PAGES if BLOCK.search((ROOT / page).read_text(encoding="utf-8"))]
 
 
@@ -40,7 +52,13 @@ def prepared(tmp_path_factory):
     (world / "photos").mkdir()
     for source in demo._sources():
         shutil.copyfile(source, world / "photos" / source.name)
-    sets = {"data/pets": "cat dog", "data/test": "cat dog", "data/walls": "brick grass", "labelled": "brick tile", "cifar10/train": "bird ship"}
+    sets = {
+        "data/pets": "cat dog",
+        "data/test": "cat dog",
+        "data/walls": "brick grass",
+        "labelled": "brick tile",
+        "cifar10/train": "bird ship",
+    }
     for seed, (folder, names) in enumerate(sets.items()):
         drawn = write_shapes(world / folder, 16, 100 * seed)  # enough to promise 0.9
         for kind, name in zip(("disc", "square"), names.split(), strict=True):
@@ -52,7 +70,10 @@ def prepared(tmp_path_factory):
             shutil.copyfile(file, world / folder / f"{file.parent.name}-{file.name}")
     _boxes(world)
     street = Image.open(world / "photos" / "china.jpg").convert("RGB")
-    street.paste(Image.open(world / "photos" / "motorcycle_left.png").convert("RGB").resize((300, 200)), (20, 200))
+    street.paste(
+        Image.open(world / "photos" / "motorcycle_left.png").convert("RGB").resize((300, 200)),
+        (20, 200),
+    )
     for name in ("street.jpg", "site.jpg", "photo.jpg", "cat.jpg", "dog.jpg"):
         street.save(world / name)
     _clip(world / "traffic.mp4", street)
@@ -75,9 +96,13 @@ def _boxes(world):
         kind, name = (("disc", "apple"), ("square", "plum"))[seed % 2]
         image, box = draw_shape(kind, 2000 + seed)
         image.save(world / "fruit" / f"{seed}.jpg")
-        rows["boxes.csv" if seed < 20 else "boxes-test.csv"].append(f"{seed}.jpg,{name},{','.join(map(str, box))}")
+        rows["boxes.csv" if seed < 20 else "boxes-test.csv"].append(
+            f"{seed}.jpg,{name},{','.join(map(str, box))}"
+        )
     for name, lines in rows.items():
-        (world / name).write_text("file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n")
+        (world / name).write_text(
+            "file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n"
+        )
 
 
 def _clip(path, street):
@@ -102,12 +127,14 @@ def world(prepared, tmp_path, monkeypatch):
 def test_page_runs_as_it_stands(page, world, imitation, capsys):
     for photo in (world / "photos").iterdir():
         drawn = photo.name.startswith(("disc-", "square-"))
-        if drawn if page == "README.md" else not drawn and photo.stem not in FEW:  # README shows the output for all photos that came along
+        # README shows the output for all photos that came along
+        if drawn if page == "README.md" else not drawn and photo.stem not in FEW:
             photo.unlink()
     if "wordsight gather" in (ROOT / page).read_text(encoding="utf-8"):
         imitation()
     for language, code, output in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
-        if (page in ELSEWHERE and language == "python") or code.startswith("--8<--"):  # a piece of a script that has a test of its own
+        # a piece of a script that has a test of its own
+        if (page in ELSEWHERE and language == "python") or code.startswith("--8<--"):
             continue
         shown = _shell(code, capsys) if language == "sh" else _python(code)
         if output:
@@ -145,7 +172,9 @@ def _run_line(words: list[str], line: str) -> None:
         assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
     elif program == "export":
         name = rest[0].split("=")[0]
-        assert any(name in path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")), line
+        assert any(
+            name in path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")
+        ), line
     elif program == "python":
         assert (ROOT / rest[0]).is_file(), line
     elif program == "mkdir":
@@ -173,7 +202,11 @@ def _wordsight(arguments: list[str], line: str) -> None:
                     arguments[arguments.index(option) + 1] = value
                 elif option != "--negatives":
                     arguments += [option, value]
-    arguments = [part for argument in arguments for part in (sorted(map(str, Path().glob(argument))) if "*" in argument else [argument])]
+    arguments = [
+        part
+        for argument in arguments
+        for part in (sorted(map(str, Path().glob(argument))) if "*" in argument else [argument])
+    ]
     before, sys.argv = sys.argv, ["wordsight", *arguments]
     try:
         code = _run(app)
@@ -184,22 +217,43 @@ def _wordsight(arguments: list[str], line: str) -> None:
 
 def _installs(name: str) -> bool:
     extra = re.fullmatch(r"wordsight(?:\[([\w,]+)\])?", name)
-    known = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE)
+    known = re.findall(
+        r"^(\w+) = \[",
+        (ROOT / "pyproject.toml")
+        .read_text()
+        .split("[project.optional-dependencies]")[1]
+        .split("\n[")[0],
+        re.MULTILINE,
+    )
     return extra is not None and set((extra[1] or "app").split(",")) <= set(known)
 
 
 def _compare(shown: str, output: str) -> None:
-    """Hold what was printed against what the page says, to the letter; pixels, which stand in brackets, may differ by 3, for processors do."""
-    plain, real = ([" ".join(line.split()) for line in text.strip().splitlines()] for text in (output, shown))
+    """Hold what was printed against what the page says, to the letter; pixels, which stand in
+    brackets, may differ by 3, for processors do.
+    """
+    plain, real = (
+        [" ".join(line.split()) for line in text.strip().splitlines()] for text in (output, shown)
+    )
     pixels = re.compile(r"\[[\d, ]+\]")
     assert [pixels.sub("[]", line) for line in real] == [pixels.sub("[]", line) for line in plain]
-    for ours, theirs in zip(re.findall(pixels, "\n".join(real)), re.findall(pixels, "\n".join(plain)), strict=True):
-        assert np.abs(np.array(json.loads(ours)) - np.array(json.loads(theirs))).max() <= 3, (ours, theirs)
+    for ours, theirs in zip(
+        re.findall(pixels, "\n".join(real)), re.findall(pixels, "\n".join(plain)), strict=True
+    ):
+        assert np.abs(np.array(json.loads(ours)) - np.array(json.loads(theirs))).max() <= 3, (
+            ours,
+            theirs,
+        )
 
 
 def test_figures_of_the_readme_stand_in_the_results():
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Beside other tools")[1].split("\n## ")[0]
+    section = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .split("## Beside other tools")[1]
+        .split("\n## ")[0]
+    )
     figures = re.findall(r"\*\*([\d.,]+)\*\*", section)
     assert len(figures) >= 10 and all(f"**{figure}**" in results for figure in figures), figures
 
@@ -219,23 +273,47 @@ def test_links_lead_somewhere(page):
 
 
 def test_what_is_not_run_is_looked_at():
-    """Commands in the midst of sentences, tables and blocks that are not run exist with their options; Python is never in a block that is not run."""
+    """Commands in the midst of sentences, tables and blocks that are not run exist with their
+    options; Python is never in a block that is not run.
+    """
     looked_at = 0
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         fences = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
         for language, body in fences:
-            assert language in ("", "sh", "python", "py", "text", "toml"), f"{page}: a block marked {language}"
-            assert language in ("python", "py", "toml") or not re.search(r"^(import|from \w+ import) ", body, re.MULTILINE), f"{page}: {body[:80]}"
+            assert language in ("", "sh", "python", "py", "text", "toml"), (
+                f"{page}: a block marked {language}"
+            )
+            assert language in ("python", "py", "toml") or not re.search(
+                r"^(import|from \w+ import) ", body, re.MULTILINE
+            ), f"{page}: {body[:80]}"
             assert language != "py" or body.startswith("--8<--"), f"{page}: {body[:80]}"
-        others = [line for language, body in fences if language in ("", "text") for line in body.splitlines()]
-        spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL))
+        others = [
+            line
+            for language, body in fences
+            if language in ("", "text")
+            for line in body.splitlines()
+        ]
+        spans = re.findall(
+            r"(?<!`)`([^`\n]+)`(?!`)",
+            re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL),
+        )
         for line in [*others, *spans]:
             words = line.split()
-            if words[:1] == ["wordsight"] and "…" not in line and len(words) > 1 and "COMMAND" not in words:
+            if (
+                words[:1] == ["wordsight"]
+                and "…" not in line
+                and len(words) > 1
+                and "COMMAND" not in words
+            ):
                 _exists(shlex.split(line, comments=True)[1:], f"{page}: {line}")
                 looked_at += 1
-            elif words[:1] == ["python"] and len(words) > 1 and words[1].startswith(("docs/", "benchmarks/", "scripts/")) and "NAME" not in line:
+            elif (
+                words[:1] == ["python"]
+                and len(words) > 1
+                and words[1].startswith(("docs/", "benchmarks/", "scripts/"))
+                and "NAME" not in line
+            ):
                 assert (ROOT / words[1]).is_file(), f"{page}: {line}"
     assert looked_at > 20
 
@@ -248,7 +326,12 @@ def _exists(arguments: list[str], where: str) -> None:
 
     command = get_command(app)
     if arguments[0].startswith("-"):
-        assert any(arguments[0] in parameter.opts for parameter in command.get_params(command.make_context("wordsight", [], resilient_parsing=True))), where
+        assert any(
+            arguments[0] in parameter.opts
+            for parameter in command.get_params(
+                command.make_context("wordsight", [], resilient_parsing=True)
+            )
+        ), where
         return
     assert arguments[0].rstrip(",") in command.commands, where
     if len(arguments) == 1:
@@ -256,14 +339,25 @@ def _exists(arguments: list[str], where: str) -> None:
     try:
         command.commands[arguments[0]].make_context(arguments[0], arguments[1:])
     except UsageError as error:
-        assert "Missing" in str(error.format_message()), f"{where}: {error.format_message()}"  # a sentence may speak of an option alone
+        # a sentence may speak of an option alone
+        assert "Missing" in str(error.format_message()), f"{where}: {error.format_message()}"
 
 
 def test_what_is_run_elsewhere_is_run_there():
     for page, test in ELSEWHERE.items():
         assert Path(page).name in (ROOT / "tests" / test).read_text(encoding="utf-8")
-    tests = "".join(path.read_text(encoding="utf-8") for name in ("tutorials_*", "extend") for path in (ROOT / "tests").glob(f"test_{name}.py"))
-    pieces = {piece for page in PAGES for piece in re.findall(r'^--8<-- "(docs/[^":]+\.py)', (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)}
+    tests = "".join(
+        path.read_text(encoding="utf-8")
+        for name in ("tutorials_*", "extend")
+        for path in (ROOT / "tests").glob(f"test_{name}.py")
+    )
+    pieces = {
+        piece
+        for page in PAGES
+        for piece in re.findall(
+            r'^--8<-- "(docs/[^":]+\.py)', (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
     assert len(pieces) >= 9
     for piece in pieces:
         assert re.search(rf'"{Path(piece).stem}(\.py)?"', tests), f"nobody runs {piece}"

@@ -1,4 +1,6 @@
-"""Models that other tools run: the same answers in every format, the programs of docs/export.md, int8, and what is refused."""
+"""Models that other tools run: the same answers in every format, the programs of
+docs/export.md, int8, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,26 @@ from wordsight.exports.quantization import Trial, compare, trial_pictures
 from wordsight.heatmaps.one_pass import class_heatmap
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
-PROGRAMS = dict(zip(("onnx", "openvino", "torch.export"), re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL), strict=True))
+PROGRAMS = dict(
+    zip(
+        ("onnx", "openvino", "torch.export"),
+        re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL),
+        strict=True,
+    )
+)
 FORBID = "import sys\nsys.modules['wordsight'] = None  # the program must do without\n"
 
 
 def photos():
     """Real photos of several shapes: a wide one, a square one, a tall one."""
     data = pytest.importorskip("skimage.data")
-    arrays = [data.chelsea(), data.coffee(), np.stack([data.brick()] * 3, axis=2), data.astronaut()[:, 100:300], data.rocket()]
+    arrays = [
+        data.chelsea(),
+        data.coffee(),
+        np.stack([data.brick()] * 3, axis=2),
+        data.astronaut()[:, 100:300],
+        data.rocket(),
+    ]
     return [np.ascontiguousarray(array) for array in arrays]
 
 
@@ -40,20 +54,39 @@ def own_answers(model, image):
     probabilities = model.head.probabilities(encoding.embedding[None])[0]
     answers = {"probabilities": probabilities}
     if encoding.feature_map is not None:
-        answers["heatmap"] = np.stack([class_heatmap(encoding.feature_map, row) for row in model.head.weight])
+        answers["heatmap"] = np.stack(
+            [class_heatmap(encoding.feature_map, row) for row in model.head.weight]
+        )
     if model.neighbourhood is not None or model.gate is not None:
-        answers["stranger"] = model.is_stranger(encoding.embedding[None])[0] & (probabilities.argmax() != model.catch_all)
+        answers["stranger"] = model.is_stranger(encoding.embedding[None])[0] & (
+            probabilities.argmax() != model.catch_all
+        )
     if model.box_head is not None:
         answers["box"] = model.box_head.box(encoding.feature_map)
     return answers
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino", pytest.param("torch.export", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "format", ["onnx", "openvino", pytest.param("torch.export", marks=pytest.mark.slow)]
+)
 def test_every_format_says_the_same_and_runs_without_wordsight(format, shapes_model, tmp_path, cli):
-    done = cli("export", shapes_model, "--format", format, "-o", f"pets{EXPORT_FORMATS[format]}", "--json", timeout=250)
+    done = cli(
+        "export",
+        shapes_model,
+        "--format",
+        format,
+        "-o",
+        f"pets{EXPORT_FORMATS[format]}",
+        "--json",
+        timeout=250,
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["outputs"] == ["probabilities", "heatmap", "stranger"] and report["largest_difference"] < 1e-3 and report["price"] is None
+    assert (
+        report["outputs"] == ["probabilities", "heatmap", "stranger"]
+        and report["largest_difference"] < 1e-3
+        and report["price"] is None
+    )
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
     model = wordsight.load(shapes_model)
@@ -62,7 +95,10 @@ def test_every_format_says_the_same_and_runs_without_wordsight(format, shapes_mo
         pixels = input_pixels(open_photo(image), model.backbone.preprocessing)
         said = dict(zip(report["outputs"], run(pixels[None]), strict=True))
         for name, own in own_answers(model, image).items():
-            assert said[name].shape == (1, *own.shape) and np.abs(said[name][0].astype(float) - own).max() < 1e-3, name
+            assert (
+                said[name].shape == (1, *own.shape)
+                and np.abs(said[name][0].astype(float) - own).max() < 1e-3
+            ), name
         twice = run(np.stack([pixels, pixels[::-1]]))
         assert len(twice[0]) == 2 and np.abs(twice[0][0] - said["probabilities"][0]).max() < 1e-5
 
@@ -70,15 +106,30 @@ def test_every_format_says_the_same_and_runs_without_wordsight(format, shapes_mo
 
 
 def run_program(format, folder, model):
-    """Run the documentation's program on pets.* in a folder, without wordsight, on a photo that EXIF turns, and compare."""
-    Image.fromarray(photos()[3]).rotate(-90, expand=True).save(folder / "photo.jpg", exif=turned(8), quality=95)
+    """Run the documentation's program on pets.* in a folder, without wordsight, on a photo that
+    EXIF turns, and compare.
+    """
+    Image.fromarray(photos()[3]).rotate(-90, expand=True).save(
+        folder / "photo.jpg", exif=turned(8), quality=95
+    )
     program = PROGRAMS[format]
     assert len([line for line in program.splitlines() if line]) <= 20
-    done = subprocess.run([sys.executable, "-c", FORBID + program], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FORBID + program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    printed = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()}
+    printed = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()
+    }
     expected = next(iter(model.predict(folder / "photo.jpg", threshold=0.0))).probabilities
-    assert list(printed) == model.class_names and all(abs(printed[name] - expected[name]) < 1e-3 for name in printed)
+    assert list(printed) == model.class_names and all(
+        abs(printed[name] - expected[name]) < 1e-3 for name in printed
+    )
 
 
 def turned(orientation):
@@ -92,21 +143,59 @@ def test_metadata_says_what_is_needed(tmp_path):
 
     done = wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml")
     model = openvino.Core().read_model(done.path)
-    about = {key: json.loads(model.get_rt_info(["wordsight", key]).value) for key in ("class_names", "threshold", "preprocessing", "wordsight_version")}
-    assert about["class_names"] == ["a", "b", "ç"] and about["threshold"] == 0.99 and about["wordsight_version"] == wordsight.__version__
-    assert about["preprocessing"] == {"image_size": [128, 128], "fit": "area", "multiple_of": 32, "interpolation": "bilinear"}
-    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == ["pixels", "probabilities", "heatmap"]
-    assert wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml").path == done.path  # again
+    about = {
+        key: json.loads(model.get_rt_info(["wordsight", key]).value)
+        for key in ("class_names", "threshold", "preprocessing", "wordsight_version")
+    }
+    assert (
+        about["class_names"] == ["a", "b", "ç"]
+        and about["threshold"] == 0.99
+        and about["wordsight_version"] == wordsight.__version__
+    )
+    assert about["preprocessing"] == {
+        "image_size": [128, 128],
+        "fit": "area",
+        "multiple_of": 32,
+        "interpolation": "bilinear",
+    }
+    assert [port.get_any_name() for port in (*model.inputs, *model.outputs)] == [
+        "pixels",
+        "probabilities",
+        "heatmap",
+    ]
+    # again
+    assert (
+        wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml").path
+        == done.path
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
 
 
 @pytest.mark.parametrize("format", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli):
     write_shapes(tmp_path / "data", 24, seed=300)
-    done = cli("export", shapes_model, "--format", format, "-o", f"small{EXPORT_FORMATS[format]}", "--dtype", "int8", "--data", "data", "--json", timeout=250)
+    done = cli(
+        "export",
+        shapes_model,
+        "--format",
+        format,
+        "-o",
+        f"small{EXPORT_FORMATS[format]}",
+        "--dtype",
+        "int8",
+        "--data",
+        "data",
+        "--json",
+        timeout=250,
+    )
     assert done.returncode == 0, done.stderr
     report, answer = json.loads(done.stdout), json.loads(done.stdout)["price"]
-    assert answer["pictures"] == 16 and 0 <= answer["same_answer"] <= 1 and 0 <= answer["mean_difference"] < 0.1 and answer["speed"] > 0
+    assert (
+        answer["pictures"] == 16
+        and 0 <= answer["same_answer"] <= 1
+        and 0 <= answer["mean_difference"] < 0.1
+        and answer["speed"] > 0
+    )
     assert answer["accuracy_f32"] == 1 and answer["accuracy_int8"] >= 0.9
     assert report["size_bytes"] < 0.6 * (shapes_model / "model.safetensors").stat().st_size
 
@@ -123,25 +212,42 @@ def small_model(name, boxes=False):
     module, preprocessing = untrained_module(name, 3)
     backbone = keep_module(module.eval().requires_grad_(False), name, preprocessing)
     rng = np.random.default_rng(0)
-    head = LinearHead(rng.standard_normal((3, backbone.num_features)).astype(np.float32), np.zeros(3, np.float32), 2.0)
+    head = LinearHead(
+        rng.standard_normal((3, backbone.num_features)).astype(np.float32),
+        np.zeros(3, np.float32),
+        2.0,
+    )
     model = Classifier(["a", "b", "ç"], head, backbone)
     if boxes:
         from wordsight.heads.boxes import PLANES, BoxHead
 
         layers = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in
-                  {"enter": (6, 5, 1, 1), "near": (6, 6, 3, 3), "far": (6, 6, 3, 3), "leave": (PLANES, 6, 1, 1)}.items()}  # fmt: skip
-        random = {name: (weight, rng.standard_normal(len(weight)).astype(np.float32)) for name, weight in layers.items()}
+                  {"enter": (6, 5, 1, 1), "near": (6, 6, 3, 3), "far": (6, 6, 3, 3),
+                  "leave": (PLANES, 6, 1, 1)}.items()}  # fmt: skip
+        random = {
+            name: (weight, rng.standard_normal(len(weight)).astype(np.float32))
+            for name, weight in layers.items()
+        }
         model.box_head = BoxHead(
-            rng.standard_normal(backbone.num_features).astype(np.float32), rng.standard_normal((5, backbone.num_features)).astype(np.float32), random
+            rng.standard_normal(backbone.num_features).astype(np.float32),
+            rng.standard_normal((5, backbone.num_features)).astype(np.float32),
+            random,
         )
     return model
 
 
-@pytest.mark.parametrize(("name", "format"), [("brick_cnn", "onnx"), ("cifar_cnn", "openvino"), ("small_resnet", "torch.export")])
-def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(name, format, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("brick_cnn", "onnx"), ("cifar_cnn", "openvino"), ("small_resnet", "torch.export")],
+)
+def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(
+    name, format, tmp_path
+):
     model = small_model(name, boxes=name == "small_resnet")
     done = wordsight.export(model, format, tmp_path / f"pets{EXPORT_FORMATS[format]}")
-    assert done.outputs == (("probabilities", "heatmap", "box") if model.backbone.pooled else ("probabilities",))
+    assert done.outputs == (
+        ("probabilities", "heatmap", "box") if model.backbone.pooled else ("probabilities",)
+    )
     assert model.backbone.pooled == (name == "small_resnet")
     run = open_exported(done.path, format)
     for image in photos():
@@ -167,9 +273,19 @@ def test_strangers_are_the_same_for_torch(words, catch_all):
     known = np.abs(rng.standard_normal((60, width))).astype(np.float32)
     concepts = (rng.standard_normal((40, width)).astype(np.float32) / 4, np.zeros(40, np.float32))
     model.neighbourhood = fit_neighbourhood(known, np.arange(60) % 2, concept_head=concepts)
-    looked = np.concatenate([known + size * rng.standard_normal(known.shape).astype(np.float32) for size in (0, 0.1, 0.3)])
-    gate = Gate(*concepts, groups=(tuple(range(10)), tuple(range(10, 20))) if words == 2 else (tuple(range(20)),))
-    model.gate = Gate(*concepts, groups=gate.groups, limit=float(np.quantile(gate.share(looked), 0.2)))
+    looked = np.concatenate(
+        [
+            known + size * rng.standard_normal(known.shape).astype(np.float32)
+            for size in (0, 0.1, 0.3)
+        ]
+    )
+    gate = Gate(
+        *concepts,
+        groups=(tuple(range(10)), tuple(range(10, 20))) if words == 2 else (tuple(range(20)),),
+    )
+    model.gate = Gate(
+        *concepts, groups=gate.groups, limit=float(np.quantile(gate.share(looked), 0.2))
+    )
     model.catch_all = catch_all
     network = ExportedNetwork(model)
     probabilities = model.head.probabilities(looked)
@@ -185,7 +301,10 @@ def test_an_export_that_says_something_else_is_not_kept(output, tmp_path, monkey
     right = exported_network.ExportedNetwork.forward
 
     def wrong(self, pixels):
-        return tuple(answer * (0.5 if name == output else 1) for name, answer in zip(self.outputs, right(self, pixels), strict=True))
+        return tuple(
+            answer * (0.5 if name == output else 1)
+            for name, answer in zip(self.outputs, right(self, pixels), strict=True)
+        )
 
     monkeypatch.setattr(exported_network.ExportedNetwork, "forward", wrong)
     with pytest.raises(WordsightError, match=f"{output} differs from wordsight's by .*not kept"):
@@ -200,20 +319,30 @@ def test_pictures_to_try_are_the_labelled_ones_of_its_classes(shapes_model, tmp_
     shutil.copytree(tmp_path / "three" / "square", tmp_path / "three" / "unknown")
     (tmp_path / "three" / "square" / "broken.jpg").write_bytes(b"\xff\xd8 broken")
     trial = trial_pictures(model, tmp_path / "three", calibrate=True)
-    assert len(trial.pixels) + len(trial.calibration) == 40 and set(trial.labels) == {0, 1} and not trial.held_out
+    assert (
+        len(trial.pixels) + len(trial.calibration) == 40
+        and set(trial.labels) == {0, 1}
+        and not trial.held_out
+    )
     assert [name for name, _ in trial.unreadable] == ["square/broken.jpg"]
-    trial = trial_pictures(model, tmp_path / "three" / "unknown", calibrate=False)  # photos without labels
+    # photos without labels
+    trial = trial_pictures(model, tmp_path / "three" / "unknown", calibrate=False)
     assert trial.labels is None and len(trial.pixels) == 20
     rows = [
-        f"{path.relative_to(tmp_path)},{path.parent.name},{'test' if number % 2 else 'train'}" for number, path in enumerate(sorted(tmp_path.rglob("0*.jpg")))
+        f"{path.relative_to(tmp_path)},{path.parent.name},{'test' if number % 2 else 'train'}"
+        for number, path in enumerate(sorted(tmp_path.rglob("0*.jpg")))
     ]
     (tmp_path / "marked.csv").write_text("\n".join(["file_name,label,split", *rows]))
     trial = trial_pictures(model, tmp_path / "marked.csv", calibrate=True)
     assert trial.held_out and len(trial.pixels) == len(trial.calibration) == 20
-    (tmp_path / "all.csv").write_text("\n".join(["file_name,label,split", *(row.replace(",train", ",test") for row in rows)]))
+    (tmp_path / "all.csv").write_text(
+        "\n".join(["file_name,label,split", *(row.replace(",train", ",test") for row in rows)])
+    )
     with pytest.raises(InvalidArgument, match=r"not marked test, at least 15; .* has 0"):
         trial_pictures(model, tmp_path / "all.csv", calibrate=True)
-    (tmp_path / "foreign.csv").write_text("\n".join(["file_name,label", *(f"{row.split(',')[0]},car" for row in rows)]))
+    (tmp_path / "foreign.csv").write_text(
+        "\n".join(["file_name,label", *(f"{row.split(',')[0]},car" for row in rows)])
+    )
     with pytest.raises(InvalidArgument, match="knows no class of"):
         trial_pictures(model, tmp_path / "foreign.csv", calibrate=True)
     (tmp_path / "three" / "annotations.json").write_text('{"images": ')
@@ -236,26 +365,44 @@ def test_a_model_that_may_label_nothing_is_compared_as_silent():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--format", "tflite"), "Unknown format 'tflite'. Choose one of: onnx, openvino, torch.export."),
+        (
+            ("--format", "tflite"),
+            "Unknown format 'tflite'. Choose one of: onnx, openvino, torch.export.",
+        ),
         (("--dtype", "fp16"), "Choose one of: f32, int8"),
         (("--dtype", "int8"), "int8 needs pictures to be calibrated on"),
         (("--dtype", "int8", "--data", "few"), "at least 30 pictures"),
         (("--dtype", "int8", "--data", "nowhere"), "nowhere"),
-        (("--format", "torch.export", "--dtype", "int8", "--data", "few"), "int8 is made for onnx and openvino only"),
+        (
+            ("--format", "torch.export", "--dtype", "int8", "--data", "few"),
+            "int8 is made for onnx and openvino only",
+        ),
         (("-o", "a.xml"), "A model as onnx is a .onnx file, got 'a.xml'"),
         (("-o", "mine.onnx"), "was not exported by wordsight"),
         (("-o", "link.onnx"), "'link.onnx' is there already"),
-        (("--format", "openvino", "-o", "mine.xml"), "'mine.bin' is there already and was not exported by wordsight"),
+        (
+            ("--format", "openvino", "-o", "mine.xml"),
+            "'mine.bin' is there already and was not exported by wordsight",
+        ),
     ],
 )
-def test_what_cannot_be_exported_is_one_sentence(options, sentence, shapes_model, tmp_path, cli_here):
+def test_what_cannot_be_exported_is_one_sentence(
+    options, sentence, shapes_model, tmp_path, cli_here
+):
     (tmp_path / "link.onnx").symlink_to(tmp_path / "nowhere-at-all")
     for name in ("mine.bin", "mine.onnx"):
         (tmp_path / name).write_bytes(b"mine")
     write_shapes(tmp_path / "few", 4)
     done = cli_here("export", shapes_model, *options)
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "link.onnx", "mine.bin", "mine.onnx"]
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "few",
+        "link.onnx",
+        "mine.bin",
+        "mine.onnx",
+    ]
     assert (tmp_path / "mine.bin").read_bytes() == (tmp_path / "mine.onnx").read_bytes() == b"mine"
 
 
@@ -263,9 +410,15 @@ def test_missing_packages_are_named(shapes_model, tmp_path, cli_here, monkeypatc
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "onnxscript" else find(name, *rest),
+    )
     done = cli_here("export", shapes_model)
-    assert done.returncode == 2 and "needs onnxscript: pip install 'wordsight[export]'" in done.stderr
+    assert (
+        done.returncode == 2 and "needs onnxscript: pip install 'wordsight[export]'" in done.stderr
+    )
 
 
 def test_a_model_that_is_moved_is_exported_under_its_new_name(tmp_path, monkeypatch):
@@ -281,11 +434,19 @@ def test_a_model_that_is_moved_is_exported_under_its_new_name(tmp_path, monkeypa
 def test_a_full_disk_is_one_sentence(format, shapes_model, tmp_path, cli_here):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", disk], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
         pytest.skip("this account may not mount a small disk")
     try:
-        done = cli_here("export", shapes_model, "--format", format, "-o", disk / f"m{EXPORT_FORMATS[format]}")
-        assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        done = cli_here(
+            "export", shapes_model, "--format", format, "-o", disk / f"m{EXPORT_FORMATS[format]}"
+        )
+        assert (
+            done.returncode == 2
+            and "No space left on device" in done.stderr
+            and "Traceback" not in done.stderr
+        )
         assert not list(disk.iterdir())
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -296,6 +457,9 @@ def test_a_network_that_cannot_be_converted_is_one_sentence(tmp_path, monkeypatc
         raise RuntimeError("no such\noperator")
 
     monkeypatch.setitem(exporting._WRITERS, "onnx", refuse)
-    with pytest.raises(WordsightError, match=r"The network 'cifar_cnn' can't be written as onnx: no such operator\."):
+    with pytest.raises(
+        WordsightError,
+        match=r"The network 'cifar_cnn' can't be written as onnx: no such operator\.",
+    ):
         wordsight.export(small_model("cifar_cnn"), "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

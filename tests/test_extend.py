@@ -1,4 +1,6 @@
-"""What docs/extend.md teaches: a source, a check, a format and a backbone of one's own, a file each, run as they stand."""
+"""What docs/extend.md teaches: a source, a check, a format and a backbone of one's own, a file
+each, run as they stand.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,24 @@ class _Museum(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/api"):
             page, word = (2 if "page=2" in self.path else 1), self.path.split("q=")[1].split("&")[0]
             root = f"http://127.0.0.1:{self.server.server_port}"
-            items = [{"image": f"{root}/{word}-{page}{n}.jpg", "maker": "A. Maker", "page": f"{root}/about"} for n in range(3)]
-            body, kind = json.dumps({"items": items, "next": "2" if page == 1 else None}).encode(), "application/json"
+            items = [
+                {
+                    "image": f"{root}/{word}-{page}{n}.jpg",
+                    "maker": "A. Maker",
+                    "page": f"{root}/about",
+                }
+                for n in range(3)
+            ]
+            body, kind = (
+                json.dumps({"items": items, "next": "2" if page == 1 else None}).encode(),
+                "application/json",
+            )
         else:
             out = io.BytesIO()
             rng = np.random.default_rng(list(self.path.encode()))
-            Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((320, 240), Image.Resampling.NEAREST).save(out, "JPEG")
+            Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+                (320, 240), Image.Resampling.NEAREST
+            ).save(out, "JPEG")
             body, kind = out.getvalue(), "image/jpeg"
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -69,7 +83,8 @@ def test_a_source_of_ones_own_is_gathered_from(monkeypatch, capsys):
     host = f"127.0.0.1:{server.server_port}"
     monkeypatch.setenv("MUSEUM_API", f"http://{host}/api")
     monkeypatch.setenv("WORDSIGHT_OFFLINE", "")
-    monkeypatch.setattr(wordsight.Source, "allowed_sites", lambda self: {host})  # the imitation is no public address
+    # the imitation is no public address
+    monkeypatch.setattr(wordsight.Source, "allowed_sites", lambda self: {host})
     try:
         run("museum")
     finally:
@@ -77,7 +92,10 @@ def test_a_source_of_ones_own_is_gathered_from(monkeypatch, capsys):
         server.server_close()
     kept = eval(capsys.readouterr().out)
     assert kept == {"vase": 6, "coin": 6}
-    assert "A. Maker" in Path("data/museum/ATTRIBUTION.md").read_text() and len(list(Path("data/museum/coin").iterdir())) == 6
+    assert (
+        "A. Maker" in Path("data/museum/ATTRIBUTION.md").read_text()
+        and len(list(Path("data/museum/coin").iterdir())) == 6
+    )
 
 
 def test_a_check_of_ones_own_finds_what_it_is_for(capsys):
@@ -85,7 +103,9 @@ def test_a_check_of_ones_own_finds_what_it_is_for(capsys):
     Image.open("data/pets/disc/003.jpg").convert("L").convert("RGB").save("data/pets/disc/003.jpg")
     run("washed_out")
     assert capsys.readouterr().out.strip() == "['disc/003.jpg']"
-    assert wordsight.list_checks()["washed_out"] == "Hardly any colour, as old prints and scans have."
+    assert (
+        wordsight.list_checks()["washed_out"] == "Hardly any colour, as old prints and scans have."
+    )
     assert "washed_out" in Path("data/pets-clean-report/findings.csv").read_text()
 
 
@@ -106,13 +126,16 @@ def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
     assert "accuracy" in capsys.readouterr().out
     photo = next(Path("data/pets/disc").iterdir())
     model = wordsight.load("models/tiny")
-    assert model.backbone.pooled and model.heatmap(photo, "disc").grid.shape == (6, 10)  # looked at with 96 × 160 pixels, the area of 128 × 128 or so
+    # looked at with 96 × 160 pixels, the area of 128 × 128 or so
+    assert model.backbone.pooled and model.heatmap(photo, "disc").grid.shape == (6, 10)
     assert set(next(iter(model.predict(photo))).probabilities) == {"disc", "square"}
 
 
 @pytest.fixture
 def installed(tmp_path):
-    """Packages as pip leaves them: `installed("checks", "washed_out")` puts an example into one; returns what makes processes see it."""
+    """Packages as pip leaves them: `installed("checks", "washed_out")` puts an example into
+    one; returns what makes processes see it.
+    """
     site = tmp_path / "site"
 
     def install(kind, module, code=None):
@@ -122,7 +145,9 @@ def installed(tmp_path):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: own-{kind}\nVersion: 1\n")
         (info / "entry_points.txt").write_text(f"[wordsight.{kind}]\n{file} = {module}\n")
         (site / f"{file}.py").write_text(code or (EXTENDING / f"{file}.py").read_text())
-        return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+        return {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+        }
 
     return install
 
@@ -140,36 +165,93 @@ def strength(activations, gradients):
 @pytest.mark.parametrize(
     ("kind", "module", "code", "command", "told"),
     [
-        ("checks", "washed_out", None, ["clean", "data/pets", "--reasons", "washed_out"], "washed_out"),
+        (
+            "checks",
+            "washed_out",
+            None,
+            ["clean", "data/pets", "--reasons", "washed_out"],
+            "washed_out",
+        ),
         ("formats", "lines_format", None, ["prelabel", "data", "--format", "nothing"], "lines"),
-        ("backbones", "tiny_net", None, ["train", "data/pets", "-o", "m", "--recipe", "scratch", "--backbone", "tiny_net", "--epochs", "1"], "right"),
-        ("heatmaps", "own_map", HEATMAP, ["predict", "data/pets", "-m", "MODEL", "-t", "0.5", "--heatmap", "strength"], "disc"),
-        ("sources", "museum:Museum", None, ["gather", "cat", "-o", "x", "--source", "nothing"], "museum"),
+        (
+            "backbones",
+            "tiny_net",
+            None,
+            [
+                "train",
+                "data/pets",
+                "-o",
+                "m",
+                "--recipe",
+                "scratch",
+                "--backbone",
+                "tiny_net",
+                "--epochs",
+                "1",
+            ],
+            "right",
+        ),
+        (
+            "heatmaps",
+            "own_map",
+            HEATMAP,
+            ["predict", "data/pets", "-m", "MODEL", "-t", "0.5", "--heatmap", "strength"],
+            "disc",
+        ),
+        (
+            "sources",
+            "museum:Museum",
+            None,
+            ["gather", "cat", "-o", "x", "--source", "nothing"],
+            "museum",
+        ),
     ],
 )
-def test_the_command_line_knows_what_entry_points_name(kind, module, code, command, told, installed, cli, tmp_path, shapes_model):
+def test_the_command_line_knows_what_entry_points_name(
+    kind, module, code, command, told, installed, cli, tmp_path, shapes_model
+):
     write_shapes(tmp_path / "data" / "pets", 6)
-    Image.open(tmp_path / "data/pets/disc/003.jpg").convert("L").convert("RGB").save(tmp_path / "data/pets/disc/003.jpg")
-    done = cli(*(shapes_model if word == "MODEL" else word for word in command), env={**installed(kind, module, code), "WORDSIGHT_OFFLINE": ""})
+    Image.open(tmp_path / "data/pets/disc/003.jpg").convert("L").convert("RGB").save(
+        tmp_path / "data/pets/disc/003.jpg"
+    )
+    done = cli(
+        *(shapes_model if word == "MODEL" else word for word in command),
+        env={**installed(kind, module, code), "WORDSIGHT_OFFLINE": ""},
+    )
     assert told in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("import no_such_module_here", ["'broken', which adds to wordsight's checks", "uninstall 'own-checks'"]),
-        ("import wordsight\n@wordsight.register_check(1)\ndef blurry(m, t):\n    'x'\n", ["There is a check 'blurry' already, of 'wordsight.cleaning.checks'"]),
         (
-            "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    yield m.finding(0, 'other', 1)\n",
+            "import no_such_module_here",
+            ["'broken', which adds to wordsight's checks", "uninstall 'own-checks'"],
+        ),
+        (
+            "import wordsight\n@wordsight.register_check(1)\ndef blurry(m, t):\n    'x'\n",
+            ["There is a check 'blurry' already, of 'wordsight.cleaning.checks'"],
+        ),
+        (
+            "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    yield "
+            "m.finding(0, 'other', 1)\n",
             ["'mine' of 'broken' gives the reason 'other'"],
         ),
-        ("import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    raise KeyError('x')\n    yield\n", ["'mine' of 'broken' failed: KeyError"]),
+        (
+            "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    raise "
+            "KeyError('x')\n    yield\n",
+            ["'mine' of 'broken' failed: KeyError"],
+        ),
     ],
 )
 def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli, tmp_path):
     write_shapes(tmp_path / "data", 3)
     done = cli("clean", "data", env=installed("checks", "broken", code))
-    assert done.returncode == 2 and "Traceback" not in done.stderr and all(part in done.stderr for part in told), done.stderr
+    assert (
+        done.returncode == 2
+        and "Traceback" not in done.stderr
+        and all(part in done.stderr for part in told)
+    ), done.stderr
 
 
 def test_a_model_on_a_network_of_ones_own_says_what_it_needs(cli):

@@ -1,4 +1,6 @@
-"""Files of strangers, mutated: a few hundred each time, a hundred thousand by `make fuzz`; and what was found that way."""
+"""Files of strangers, mutated: a few hundred each time, a hundred thousand by `make fuzz`; and
+what was found that way.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ FEW = {"images": 300, "annotations": 300, "models": 40, "clips": 40}
 def test_mutated_files_are_read_or_refused(target):
     found = fuzzing.fuzz(target, list(range(1_000_000, 1_000_000 + FEW[target])))
     assert not found.faults, found.faults
-    assert found.cases == FEW[target] and min(found.came["read"], found.came["refused"]) > 0.1 * FEW[target]
+    assert (
+        found.cases == FEW[target]
+        and min(found.came["read"], found.came["refused"]) > 0.1 * FEW[target]
+    )
 
 
 def test_the_search_notices_every_kind_of_fault(monkeypatch):
@@ -29,7 +34,14 @@ def test_the_search_notices_every_kind_of_fault(monkeypatch):
     found = fuzzing.fuzz("faulty", list(range(7)))
     said = [fault for _, fault in sorted(found.faults)]
     for number, part in enumerate(
-        ["ZeroDivisionError", "ends the process (-11)", "hangs", "reached outside: ['open /etc/passwd'", "MemoryError", "reached outside"]
+        [
+            "ZeroDivisionError",
+            "ends the process (-11)",
+            "hangs",
+            "reached outside: ['open /etc/passwd'",
+            "MemoryError",
+            "reached outside",
+        ]
     ):
         assert part in said[number], said
     assert len(said) == 6
@@ -51,19 +63,35 @@ def test_json_nested_too_deeply_is_a_damaged_model(shapes_model, tmp_path):
 def test_names_no_file_can_have_are_rows_that_are_not_there(shapes, tmp_path):
     shutil.copytree(shapes, tmp_path / "d")
     rows = [f"{kind}/{number:03d}.jpg,{kind}" for kind in ("disc", "square") for number in range(4)]
-    (tmp_path / "d" / "metadata.csv").write_text("\n".join(["file_name,label", *rows, f"disc/{'x' * 400}.jpg,disc"]))
+    (tmp_path / "d" / "metadata.csv").write_text(
+        "\n".join(["file_name,label", *rows, f"disc/{'x' * 400}.jpg,disc"])
+    )
     found = wordsight.read_labels(tmp_path / "d")
     assert len(found.pictures) == 24 and found.skipped == [f"disc/{'x' * 400}.jpg (gone)"]
-    (tmp_path / "d" / "metadata.csv").write_text("\n".join(["file_name,label", *rows, f"disc/000.jpg,{'y' * 400}"]))  # no folder can have that name
+    # no folder can have that name
+    (tmp_path / "d" / "metadata.csv").write_text(
+        "\n".join(["file_name,label", *rows, f"disc/000.jpg,{'y' * 400}"])
+    )
     assert len(wordsight.read_labels(tmp_path / "d").class_names) == 3
-    (tmp_path / "d" / "metadata.csv").write_text("\n".join(["file_name,label", f"{'x' * 400}/a.jpg,disc"]))
+    (tmp_path / "d" / "metadata.csv").write_text(
+        "\n".join(["file_name,label", f"{'x' * 400}/a.jpg,disc"])
+    )
     with pytest.raises(InvalidArgument):
         wordsight.read_labels(tmp_path / "d")
 
 
 @pytest.mark.parametrize(
     "nested",
-    ["[" * 300_000, "- " * 300_000, "? " * 300_000, '{"a":' * 100_000, "x: [" + "a," * 400_000, "%" * 900_000, "y: " + "1:" * 400_000 + "1", "!!binary YQ=="],
+    [
+        "[" * 300_000,
+        "- " * 300_000,
+        "? " * 300_000,
+        '{"a":' * 100_000,
+        "x: [" + "a," * 400_000,
+        "%" * 900_000,
+        "y: " + "1:" * 400_000 + "1",
+        "!!binary YQ==",
+    ],
 )
 def test_yaml_nested_too_deeply_is_refused_at_once(nested, tmp_path):
     """PyYAML takes a time that grows with the square of such a depth; libyaml ends the process."""
@@ -75,7 +103,9 @@ def test_yaml_nested_too_deeply_is_refused_at_once(nested, tmp_path):
 
 
 def test_a_message_names_no_more_than_can_be_read(tmp_path):
-    (tmp_path / "a.csv").write_text(",".join(f"column{number}" for number in range(5000)) + "\n" + ",".join("1" * 5000))
+    (tmp_path / "a.csv").write_text(
+        ",".join(f"column{number}" for number in range(5000)) + "\n" + ",".join("1" * 5000)
+    )
     for read in (wordsight.read_boxes, wordsight.read_labels):
         with pytest.raises(InvalidArgument) as refused:
             read(tmp_path / "a.csv")

@@ -37,7 +37,10 @@ def metadata(folder) -> list[dict]:
 
 def files(folder) -> dict[str, str]:
     """Name -> sha256 of every picture."""
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).glob("*/*"))}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(Path(folder).glob("*/*"))
+    }
 
 
 @pytest.fixture
@@ -48,7 +51,9 @@ def cats_and_dogs():
 def test_gather_stops_at_the_target(tmp_path, cats_and_dogs):
     result = wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=12)
     assert result.kept == {"cat": 12, "dog": 12} and not result.causes
-    assert {p.parent.name for p in (tmp_path / "d").glob("*/*")} == {"cat", "dog"} and len(files(tmp_path / "d")) == 24
+    assert {p.parent.name for p in (tmp_path / "d").glob("*/*")} == {"cat", "dog"} and len(
+        files(tmp_path / "d")
+    ) == 24
     assert cats_and_dogs.queries == ["cat", "dog"]  # one page each was enough
     assert not [p for p in (tmp_path / "d").rglob(".*") if p.name.endswith(".part")]
 
@@ -56,21 +61,32 @@ def test_gather_stops_at_the_target(tmp_path, cats_and_dogs):
 def test_gather_again_asks_for_nothing(tmp_path, cats_and_dogs):
     wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=12)
     before, asked = files(tmp_path / "d"), list(cats_and_dogs.queries)
-    assert wordsight.gather("dog,cat", tmp_path / "d", [cats_and_dogs], limit=12).kept == {"dog": 12, "cat": 12}
+    assert wordsight.gather("dog,cat", tmp_path / "d", [cats_and_dogs], limit=12).kept == {
+        "dog": 12,
+        "cat": 12,
+    }
     assert files(tmp_path / "d") == before and cats_and_dogs.queries == asked
 
 
 def test_gather_goes_on_to_a_higher_target_and_to_new_classes(tmp_path, cats_and_dogs):
     wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5)
     first = files(tmp_path / "d")
-    assert wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=25).kept == {"cat": 25, "dog": 25}
+    assert wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=25).kept == {
+        "cat": 25,
+        "dog": 25,
+    }
     assert first.items() <= files(tmp_path / "d").items()
     assert {row["label"] for row in metadata(tmp_path / "d")} == {"cat", "dog"}
 
 
 def test_duplicates_do_not_count_within_and_across_classes(tmp_path):
     again = picture("cat", 3, 60)  # the same picture, compressed more
-    source = FakeSource({"cat": [*pictures("cat", range(5)), picture("cat", 0), again], "dog": [picture("cat", 1), again, *pictures("dog", range(3))]})
+    source = FakeSource(
+        {
+            "cat": [*pictures("cat", range(5)), picture("cat", 0), again],
+            "dog": [picture("cat", 1), again, *pictures("dog", range(3))],
+        }
+    )
     result = wordsight.gather("cat,dog", tmp_path / "d", [source], limit=20)
     assert result.kept == {"cat": 5, "dog": 3}
     assert result.classes["cat"].reasons == {"duplicate": 1, "near duplicate": 1}
@@ -81,11 +97,27 @@ def test_duplicates_do_not_count_within_and_across_classes(tmp_path):
 def test_every_loss_is_told_with_its_reason(tmp_path):
     small = Image.new("RGB", (400, 100))
     small.save(tmp_path / "small.png")
-    bad = [b"", b"<html>no</html>", b"nonsense", picture("cat", 1)[:2000], (tmp_path / "small.png").read_bytes()]
-    result = wordsight.gather("cat", tmp_path / "d", [FakeSource({"cat": bad + pictures("cat", range(2))})], limit=9)
-    assert result.classes["cat"].reasons == {"empty": 1, "web page": 1, "not a picture": 1, "broken picture": 1, "too small": 1}
+    bad = [
+        b"",
+        b"<html>no</html>",
+        b"nonsense",
+        picture("cat", 1)[:2000],
+        (tmp_path / "small.png").read_bytes(),
+    ]
+    result = wordsight.gather(
+        "cat", tmp_path / "d", [FakeSource({"cat": bad + pictures("cat", range(2))})], limit=9
+    )
+    assert result.classes["cat"].reasons == {
+        "empty": 1,
+        "web page": 1,
+        "not a picture": 1,
+        "broken picture": 1,
+        "too small": 1,
+    }
     assert list(result.classes["cat"].stages.values()) == [7, 7, 7, 3, 2, 2, 2]
-    assert json.loads((tmp_path / "d" / "funnel.json").read_text())["classes"]["cat"]["stages"] == dict(zip(STAGES, [7, 7, 7, 3, 2, 2, 2], strict=True))
+    assert json.loads((tmp_path / "d" / "funnel.json").read_text())["classes"]["cat"][
+        "stages"
+    ] == dict(zip(STAGES, [7, 7, 7, 3, 2, 2, 2], strict=True))
     assert "cat: 2 of 9" in result.causes[0] and "too small" in result.causes[0]
 
 
@@ -93,7 +125,13 @@ def test_nothing_found_raises_with_the_cause(tmp_path):
     with pytest.raises(wordsight.NothingGathered, match=r"fake found nothing for 'xyzzyq'"):
         wordsight.gather("xyzzyq", tmp_path / "d", [FakeSource({})], limit=3)
     with pytest.raises(wordsight.NothingGathered, match=r"3 licence not wanted.*--license"):
-        wordsight.gather("cat", tmp_path / "e", [FakeSource({"cat": pictures("cat", range(3))}, license="by-nc")], limit=3, license="commercial")
+        wordsight.gather(
+            "cat",
+            tmp_path / "e",
+            [FakeSource({"cat": pictures("cat", range(3))}, license="by-nc")],
+            limit=3,
+            license="commercial",
+        )
     with pytest.raises(wordsight.NothingGathered, match="out of order"):
         wordsight.gather("cat", tmp_path / "f", [FakeSource({}, fails_after=0)], limit=3)
     assert not [path for path in (tmp_path / "f").iterdir() if path.is_dir()]
@@ -104,10 +142,22 @@ def test_the_licence_filter_holds_though_the_source_ignores_it(tmp_path):
         async def search(self, query, cursor, web):
             page = await super().search(query, cursor, web)
             codes = ("by", "by-nc", "unknown", "cc0")
-            return Page([Candidate(c.url, codes[i % 4]) for i, c in enumerate(page.candidates)], page.cursor)
+            return Page(
+                [Candidate(c.url, codes[i % 4]) for i, c in enumerate(page.candidates)], page.cursor
+            )
 
-    for license, expected in (("commercial", {"by", "cc0"}), ("by-nc", {"by-nc"}), ("any", {"by", "by-nc", "unknown", "cc0"})):
-        wordsight.gather("cat", tmp_path / license, [Mixed({"cat": pictures("cat", range(8))})], limit=8, license=license)
+    for license, expected in (
+        ("commercial", {"by", "cc0"}),
+        ("by-nc", {"by-nc"}),
+        ("any", {"by", "by-nc", "unknown", "cc0"}),
+    ):
+        wordsight.gather(
+            "cat",
+            tmp_path / license,
+            [Mixed({"cat": pictures("cat", range(8))})],
+            limit=8,
+            license=license,
+        )
         assert {row["license"] for row in metadata(tmp_path / license)} == expected
 
 
@@ -115,11 +165,16 @@ def test_one_source_out_of_order_does_not_stop_the_other(tmp_path):
     broken, good = FakeSource({}, fails_after=0), FakeSource({"cat": pictures("cat", range(6))})
     broken.name, said = "broken", []
     result = wordsight.gather("cat", tmp_path / "d", [broken, good], limit=6, say=said.append)
-    assert result.kept == {"cat": 6} and any("broken" in line and "out of order" in line for line in said)
+    assert result.kept == {"cat": 6} and any(
+        "broken" in line and "out of order" in line for line in said
+    )
 
 
 def test_a_short_class_asks_again_another_day(tmp_path):
-    early, late = FakeSource({"cat": pictures("cat", range(3))}), FakeSource({"cat": pictures("cat", range(9))})
+    early, late = (
+        FakeSource({"cat": pictures("cat", range(3))}),
+        FakeSource({"cat": pictures("cat", range(9))}),
+    )
     assert wordsight.gather("cat", tmp_path / "d", [early], limit=9).kept == {"cat": 3}
     assert wordsight.gather("cat", tmp_path / "d", [late], limit=9).kept == {"cat": 9}
 
@@ -128,7 +183,10 @@ def test_a_picture_cut_by_a_power_failure_is_fetched_anew(tmp_path, cats_and_dog
     wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5)
     before = files(tmp_path / "d")
     sorted((tmp_path / "d" / "cat").iterdir())[2].write_bytes(b"")
-    assert wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5).kept == {"cat": 5} and files(tmp_path / "d") == before
+    assert (
+        wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5).kept == {"cat": 5}
+        and files(tmp_path / "d") == before
+    )
 
 
 def test_a_picture_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_dogs):
@@ -137,30 +195,59 @@ def test_a_picture_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_do
     moved.rename(tmp_path / "d" / "dog" / moved.name)
     wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
     rows = {row["file_name"]: row for row in metadata(tmp_path / "d")}
-    assert rows[f"dog/{moved.name}"]["label"] == "dog" and rows[f"dog/{moved.name}"]["creator"] == "nobody" and f"cat/{moved.name}" not in rows
+    assert (
+        rows[f"dog/{moved.name}"]["label"] == "dog"
+        and rows[f"dog/{moved.name}"]["creator"] == "nobody"
+        and f"cat/{moved.name}" not in rows
+    )
     assert f"dog/{moved.name}" in (tmp_path / "d" / "ATTRIBUTION.md").read_text()
 
 
-@pytest.mark.parametrize("content", [b'file_name,label\n"cat/a', b"file_name;label\ncat/a;dog\n", "file_name,label\n".encode("utf-16")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'file_name,label\n"cat/a',
+        b"file_name;label\ncat/a;dog\n",
+        "file_name,label\n".encode("utf-16"),
+    ],
+)
 def test_a_table_that_is_none_any_more_is_put_aside(tmp_path, cats_and_dogs, content):
     wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=2)
     (tmp_path / "d" / "metadata.csv").write_bytes(content)
     wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=3)
     assert len(metadata(tmp_path / "d")) == 3
-    assert [path.read_bytes() for path in (tmp_path / "d").glob("metadata.*.unread.csv")] == [content]
+    assert [path.read_bytes() for path in (tmp_path / "d").glob("metadata.*.unread.csv")] == [
+        content
+    ]
 
 
 def test_folders_are_never_named_like_splits(tmp_path):
-    names = {"freight train": "freight +train+", "test tube": "+test+ tube", "train": "+train+", "crane#bird": "crane+bird", "trainer": "trainer", "cat": "cat"}
+    names = {
+        "freight train": "freight +train+",
+        "test tube": "+test+ tube",
+        "train": "+train+",
+        "crane#bird": "crane+bird",
+        "trainer": "trainer",
+        "cat": "cat",
+    }
     for label, folder in names.items():
         assert folder_name(label) == folder
     text = {"crane#bird": "crane bird"}
     source = FakeSource({text.get(label, label): pictures(label, range(2)) for label in names})
     wordsight.gather(list(names), tmp_path / "d", [source], limit=2)
     load = f"d = load_dataset('imagefolder', data_dir={str(tmp_path / 'd')!r})"
-    code = f"from datasets import load_dataset; {load}; print(d.num_rows, sorted(set(d['train']['label'])))"
+    code = (
+        f"from datasets import load_dataset; {load}; print(d.num_rows, "
+        "sorted(set(d['train']['label'])))"
+    )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, check=False)
+    out = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
     assert out.stdout.strip() == f"{{'train': 12}} {sorted(names)}", out.stderr
     assert wordsight.train(tmp_path / "d", tmp_path / "m").class_names == sorted(names)
 
@@ -181,11 +268,18 @@ def test_memory_is_bounded_for_sources_that_read(tmp_path):
                 Counting.now -= 1
             return super().read(candidate)
 
-    wordsight.gather("cat", tmp_path / "d", [Counting({"cat": pictures("cat", range(40))}, page_size=40)], limit=40)
+    wordsight.gather(
+        "cat",
+        tmp_path / "d",
+        [Counting({"cat": pictures("cat", range(40))}, page_size=40)],
+        limit=40,
+    )
     assert 1 <= Counting.most <= (os.cpu_count() or 1)
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), OSError(5, "unplugged"), FetchError("no such reason")])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), OSError(5, "unplugged"), FetchError("no such reason")]
+)
 def test_a_picture_that_cannot_be_read_is_left_out_and_tried_another_day(tmp_path, error):
     class Unplugged(FakeSource):
         def read(self, candidate):
@@ -196,7 +290,9 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_tried_another_day(tmp_pat
     offered = {"cat": pictures("cat", range(4))}
     first = wordsight.gather("cat", tmp_path / "d", [Unplugged(offered)], limit=4)
     assert first.kept == {"cat": 3} and first.classes["cat"].reasons == {"not read": 1}
-    assert wordsight.gather("cat", tmp_path / "d", [FakeSource(offered)], limit=4).kept == {"cat": 4}
+    assert wordsight.gather("cat", tmp_path / "d", [FakeSource(offered)], limit=4).kept == {
+        "cat": 4
+    }
 
 
 class Sly(FakeSource):
@@ -215,7 +311,10 @@ class Sly(FakeSource):
 
 @pytest.mark.parametrize("manner", ["raises", "returns nonsense", "promises more for ever"])
 def test_a_source_of_somebody_else_cannot_stop_the_run(tmp_path, manner):
-    sly, good = Sly({"cat": pictures("cat", range(2))}), FakeSource({"cat": pictures("cat", range(6))})
+    sly, good = (
+        Sly({"cat": pictures("cat", range(2))}),
+        FakeSource({"cat": pictures("cat", range(6))}),
+    )
     sly.name, sly.manner, said = "sly", manner, []
     result = wordsight.gather("cat", tmp_path / "d", [sly, good], limit=9, say=said.append)
     assert result.kept == {"cat": 6} and len(sly.queries) < 200
@@ -235,12 +334,20 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation)
     service = imitation("--offered", 200)
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(small)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(small)],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
         process = cli("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
-        assert process.returncode == 2 and "Can't write" in process.stderr and "Traceback" not in process.stderr, process.stderr
+        assert (
+            process.returncode == 2
+            and "Can't write" in process.stderr
+            and "Traceback" not in process.stderr
+        ), process.stderr
         for path in (small / "d").glob("cat/*"):
             Image.open(path).load()
         subprocess.run(["mount", "-o", "remount,size=30m", str(small)], check=True)
@@ -251,11 +358,27 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation)
 
 
 def test_queries_widen_where_the_depth_ends_and_are_recorded(tmp_path):
-    source = FakeSource({"cat": pictures("cat", range(4)), "domestic cat": pictures("cat", range(2, 9)), "tabby cat": pictures("cat", range(20, 30))})
+    source = FakeSource(
+        {
+            "cat": pictures("cat", range(4)),
+            "domestic cat": pictures("cat", range(2, 9)),
+            "tabby cat": pictures("cat", range(20, 30)),
+        }
+    )
     result = wordsight.gather("cat", tmp_path / "d", [source], limit=15)
     assert result.kept == {"cat": 15}
-    assert ("cat", "fake", "domestic cat", 1, 7) in result.queries and ("cat", "fake", "tabby cat", 1, 10) in result.queries
-    assert {row["query"] for row in metadata(tmp_path / "d")} == {"cat", "domestic cat", "tabby cat"}
+    assert ("cat", "fake", "domestic cat", 1, 7) in result.queries and (
+        "cat",
+        "fake",
+        "tabby cat",
+        1,
+        10,
+    ) in result.queries
+    assert {row["query"] for row in metadata(tmp_path / "d")} == {
+        "cat",
+        "domestic cat",
+        "tabby cat",
+    }
 
 
 class Anything(FakeSource):
@@ -274,7 +397,11 @@ def test_negatives_are_a_class_of_unrelated_words(tmp_path):
     assert len(asked) >= 5 and not any("cat" in text or "lion" in text for text in asked)
     model = wordsight.train(tmp_path / "d", tmp_path / "m")
     assert model.class_names == ["cat", "not_cat"] and model.catch_all == 1
-    assert wordsight.gather("cat,dog", tmp_path / "e", [source], limit=5, negatives=5).kept == {"cat": 5, "dog": 5, "other": 5}
+    assert wordsight.gather("cat,dog", tmp_path / "e", [source], limit=5, negatives=5).kept == {
+        "cat": 5,
+        "dog": 5,
+        "other": 5,
+    }
 
 
 def test_a_picture_the_user_deleted_stays_away_and_is_made_up_for(tmp_path, cats_and_dogs):
@@ -282,7 +409,11 @@ def test_a_picture_the_user_deleted_stays_away_and_is_made_up_for(tmp_path, cats
     junk = sorted((tmp_path / "d" / "cat").iterdir())[0]
     junk.unlink()
     result = wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=10)
-    assert result.kept == {"cat": 10} and not junk.exists() and result.classes["cat"].reasons["removed by you"] == 1
+    assert (
+        result.kept == {"cat": 10}
+        and not junk.exists()
+        and result.classes["cat"].reasons["removed by you"] == 1
+    )
     assert f"cat/{junk.name}" not in {row["file_name"] for row in metadata(tmp_path / "d")}
 
 
@@ -297,7 +428,11 @@ def test_what_a_person_changed_in_the_metadata_stays(tmp_path, cats_and_dogs):
         writer.writerows([*rows, {"file_name": "dog/own.jpg", "label": "dog"}])
     wordsight.gather("cat,dog", folder, [cats_and_dogs], limit=6)
     after = {row["file_name"]: row for row in metadata(folder)}
-    assert len(after) == 13 and after[rows[0]["file_name"]]["label"] == "dog" and after[rows[0]["file_name"]]["note"] == "mine"
+    assert (
+        len(after) == 13
+        and after[rows[0]["file_name"]]["label"] == "dog"
+        and after[rows[0]["file_name"]]["note"] == "mine"
+    )
     assert after["dog/own.jpg"]["label"] == "dog"
 
 
@@ -310,16 +445,28 @@ def test_kept_pictures_are_upright_rgb_and_untouched_where_they_were_that_alread
     turned.save(tmp_path / "turned.jpg", exif=exif)
     Image.effect_noise((300, 300), 80).save(tmp_path / "grey.gif")
     Image.effect_noise((310, 300), 90).convert("RGB").save(tmp_path / "plain.png")
-    given = [plain, *((tmp_path / name).read_bytes() for name in ("turned.jpg", "grey.gif", "plain.png"))]
+    given = [
+        plain,
+        *((tmp_path / name).read_bytes() for name in ("turned.jpg", "grey.gif", "plain.png")),
+    ]
     wordsight.gather("cat", tmp_path / "d", [FakeSource({"cat": given})], limit=4)
     kept = [path.read_bytes() for path in sorted((tmp_path / "d" / "cat").iterdir())]
     assert plain in kept and given[3] in kept and given[1] not in kept
     for row in metadata(tmp_path / "d"):
         with Image.open(tmp_path / "d" / row["file_name"]) as image:
-            assert image.mode == "RGB" and image.format in ("JPEG", "PNG") and image.getexif().get(0x0112, 1) == 1
+            assert (
+                image.mode == "RGB"
+                and image.format in ("JPEG", "PNG")
+                and image.getexif().get(0x0112, 1) == 1
+            )
             assert (image.width, image.height) == (int(row["width"]), int(row["height"]))
-        assert hashlib.sha256((tmp_path / "d" / row["file_name"]).read_bytes()).hexdigest() == row["sha256"]
-    assert (400, 300) in {(int(row["width"]), int(row["height"])) for row in metadata(tmp_path / "d")}
+        assert (
+            hashlib.sha256((tmp_path / "d" / row["file_name"]).read_bytes()).hexdigest()
+            == row["sha256"]
+        )
+    assert (400, 300) in {
+        (int(row["width"]), int(row["height"])) for row in metadata(tmp_path / "d")
+    }
 
 
 def test_the_data_set_loads_in_datasets_and_in_torchvision(tmp_path, cats_and_dogs, monkeypatch):
@@ -334,7 +481,9 @@ def test_the_data_set_loads_in_datasets_and_in_torchvision(tmp_path, cats_and_do
         f"f = ImageFolder({str(tmp_path / 'd')!r}); print(f.classes, len(f))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert out.stdout.split("\n")[:2] == ["10 ['cat', 'dog'] RGB cc0", "['cat', 'dog'] 10"], out.stderr
+    assert out.stdout.split("\n")[:2] == ["10 ['cat', 'dog'] RGB cc0", "['cat', 'dog'] 10"], (
+        out.stderr
+    )
 
 
 def test_training_passes_over_deleted_pictures_and_takes_added_ones(tmp_path, cats_and_dogs):
@@ -350,12 +499,28 @@ def test_attribution_credits_every_picture_in_safe_markdown(tmp_path):
     class Sly(FakeSource):
         async def search(self, query, cursor, web):
             page = await super().search(query, cursor, web)
-            return Page([Candidate(c.url, "by", "javascript:alert(1)", "# <b>Eve</b>\n[x](y)", "T|t", "https://example.org/a b") for c in page.candidates])
+            return Page(
+                [
+                    Candidate(
+                        c.url,
+                        "by",
+                        "javascript:alert(1)",
+                        "# <b>Eve</b>\n[x](y)",
+                        "T|t",
+                        "https://example.org/a b",
+                    )
+                    for c in page.candidates
+                ]
+            )
 
     wordsight.gather("cat", tmp_path / "d", [Sly({"cat": pictures("cat", range(2))})], limit=2)
     text = (tmp_path / "d" / "ATTRIBUTION.md").read_text()
     assert text.count("- `cat/fake-") == 2 and "2 pictures: CC BY 2." in text
-    assert "<https://example.org/a%20b>" in text and "javascript" not in text and "\\# \\<b\\>Eve\\</b\\> \\[x\\]" in text
+    assert (
+        "<https://example.org/a%20b>" in text
+        and "javascript" not in text
+        and "\\# \\<b\\>Eve\\</b\\> \\[x\\]" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -381,7 +546,9 @@ def test_attribution_credits_every_picture_in_safe_markdown(tmp_path):
 def test_wrong_requests_are_refused(tmp_path, arguments, message):
     arguments = {"classes": "cat", "sources": [FakeSource({})], **arguments}
     with pytest.raises(wordsight.InvalidArgument, match=message.replace("(", r"\(")):
-        wordsight.gather(arguments.pop("classes"), tmp_path / "d", arguments.pop("sources"), **arguments)
+        wordsight.gather(
+            arguments.pop("classes"), tmp_path / "d", arguments.pop("sources"), **arguments
+        )
     assert not (tmp_path / "d").exists()
 
 
@@ -406,46 +573,106 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, cats_and_dogs):
 
 def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli, tmp_path):
     service = imitation("--faulty", "--offered", 240, "--burst", 15)
-    process = cli("gather", "cat,dog", "-o", "d", "--limit", 80, "--json", env=service.env, timeout=280)
+    process = cli(
+        "gather", "cat,dog", "-o", "d", "--limit", 80, "--json", env=service.env, timeout=280
+    )
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout)
     assert report["kept"] == {"cat": 80, "dog": 80}
     shas = set(files(tmp_path / "d").values())
-    assert len(shas) == 160 and shas <= {hashlib.sha256(picture(label, n)).hexdigest() for label in ("cat", "dog") for n in range(3000)}
+    assert len(shas) == 160 and shas <= {
+        hashlib.sha256(picture(label, n)).hexdigest()
+        for label in ("cat", "dog")
+        for n in range(3000)
+    }
     for label in ("cat", "dog"):
         stages, reasons = report["classes"][label]["stages"], report["classes"][label]["reasons"]
-        assert list(stages.values()) == sorted(stages.values(), reverse=True) and stages["found"] - stages["kept"] == sum(reasons.values())
-        assert {"server error", "broken picture", "web page", "duplicate", "private address", "timed out", "too large"} <= set(reasons)
+        assert list(stages.values()) == sorted(stages.values(), reverse=True) and stages[
+            "found"
+        ] - stages["kept"] == sum(reasons.values())
+        assert {
+            "server error",
+            "broken picture",
+            "web page",
+            "duplicate",
+            "private address",
+            "timed out",
+            "too large",
+        } <= set(reasons)
     assert "INSIDE" not in service.log.read_text()
-    assert all("wordsight/" in line and "(me@example.org) httpx/" in line for line in service.log.read_text().splitlines())
-    bad = {*("server error", "truncated", "web page", "redirect inside", "endless", "stalled", "robots", "refused")}
-    kept_numbers = [int(Path(row["source_url"].partition("?")[0]).stem) for row in metadata(tmp_path / "d")]
+    assert all(
+        "wordsight/" in line and "(me@example.org) httpx/" in line
+        for line in service.log.read_text().splitlines()
+    )
+    bad = {
+        *(
+            "server error",
+            "truncated",
+            "web page",
+            "redirect inside",
+            "endless",
+            "stalled",
+            "robots",
+            "refused",
+        )
+    }
+    kept_numbers = [
+        int(Path(row["source_url"].partition("?")[0]).stem) for row in metadata(tmp_path / "d")
+    ]
     assert not bad & {fault_of(number, True) for number in kept_numbers}
 
 
 def test_a_service_that_asks_to_wait_for_hours_is_left_alone(imitation, cli):
-    env = {**imitation("--offered", 60).env, "WORDSIGHT_OPENVERSE_URL": imitation("--closed", name="closed").root}
-    process = cli("gather", "cat", "-o", "d", "--limit", 20, "--source", "openverse", "--source", "commons", env=env)
+    env = {
+        **imitation("--offered", 60).env,
+        "WORDSIGHT_OPENVERSE_URL": imitation("--closed", name="closed").root,
+    }
+    process = cli(
+        "gather",
+        "cat",
+        "-o",
+        "d",
+        "--limit",
+        20,
+        "--source",
+        "openverse",
+        "--source",
+        "commons",
+        env=env,
+    )
     assert process.returncode == 0 and "asks to wait 11 hours" in process.stderr
     alone = cli("gather", "cat", "-o", "e", "--limit", 20, "--source", "openverse", env=env)
-    assert alone.returncode == 1 and "Error: No picture came." in alone.stderr and "11 hours" in alone.stderr and "Traceback" not in alone.stderr
+    assert (
+        alone.returncode == 1
+        and "Error: No picture came." in alone.stderr
+        and "11 hours" in alone.stderr
+        and "Traceback" not in alone.stderr
+    )
 
 
 def test_nothing_found_is_exit_code_1(imitation, cli):
     service = imitation("--empty", "xyzzyq")
     process = cli("gather", "xyzzyq", "-o", "d", env=service.env)
-    assert process.returncode == 1 and "openverse and commons found nothing for 'xyzzyq'" in process.stderr and "left out because" not in process.stderr
+    assert (
+        process.returncode == 1
+        and "openverse and commons found nothing for 'xyzzyq'" in process.stderr
+        and "left out because" not in process.stderr
+    )
     as_json = cli("gather", "xyzzyq", "-o", "d", "--json", env=service.env)
     assert as_json.returncode == 1 and json.loads(as_json.stdout)["kept"] == {"xyzzyq": 0}
     assert cli("gather", "cat", "-o", "d", "--offline", env=service.env).returncode == 2
 
 
 def kill_and_resume(cli_arguments, env, folder, service, kills, seed):
-    """Kill a gathering at random moments, then let it end; assert that nothing finished was asked for again."""
+    """Kill a gathering at random moments, then let it end; assert that nothing finished was
+    asked for again.
+    """
     command = [sys.executable, "-m", "wordsight", *cli_arguments]
     rng, done, killed = random.Random(seed), {}, 0
     while killed < kills:
-        process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(rng.uniform(0.3, 1.6))
         ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)
@@ -457,7 +684,9 @@ def kill_and_resume(cli_arguments, env, folder, service, kills, seed):
         if ended:
             break
         killed += 1
-    end = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    end = subprocess.run(
+        command, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
     assert end.returncode == 0, end.stderr
     asked = service.requests()
     for url, when in done.items():
@@ -479,22 +708,56 @@ def kept_rows(folder) -> list[str]:
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_set(imitation, cli, tmp_path, kills):
     service = imitation("--offered", 2000, "--delay", 0.03)
-    arguments = ["gather", "cat,dog", "--limit", str(40 * kills), "--negatives", "20", "--json", "-o"]
+    arguments = [
+        "gather",
+        "cat,dog",
+        "--limit",
+        str(40 * kills),
+        "--negatives",
+        "20",
+        "--json",
+        "-o",
+    ]
     assert cli(*arguments, "whole", env=service.env).returncode == 0
-    killed = kill_and_resume([*arguments, str(tmp_path / "torn")], service.env, tmp_path / "torn", service, kills, seed=kills)
+    killed = kill_and_resume(
+        [*arguments, str(tmp_path / "torn")],
+        service.env,
+        tmp_path / "torn",
+        service,
+        kills,
+        seed=kills,
+    )
     assert killed >= kills / 2
     assert files(tmp_path / "torn") == files(tmp_path / "whole")
 
     def said(name):
-        return [{k: v for k, v in row.items() if k != "fetched_at"} for row in metadata(tmp_path / name)]
+        return [
+            {k: v for k, v in row.items() if k != "fetched_at"} for row in metadata(tmp_path / name)
+        ]
 
     assert said("torn") == said("whole")
 
 
 def test_interrupted_by_ctrl_c_it_leaves_credits_and_goes_on(imitation, cli, tmp_path):
     service = imitation("--offered", 300, "--delay", 0.05)
-    command = [sys.executable, "-m", "wordsight", "gather", "cat", "-o", str(tmp_path / "d"), "--limit", "90"]
-    process = subprocess.Popen(command, env={**os.environ, **service.env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "wordsight",
+        "gather",
+        "cat",
+        "-o",
+        str(tmp_path / "d"),
+        "--limit",
+        "90",
+    ]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **service.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while len(list((tmp_path / "d").glob("cat/*.jpg"))) < 5:
         time.sleep(0.05)
         assert process.poll() is None
@@ -507,8 +770,23 @@ def test_interrupted_by_ctrl_c_it_leaves_credits_and_goes_on(imitation, cli, tmp
 
 def test_two_at_once_in_one_folder_are_kept_apart(imitation, cli, tmp_path):
     service = imitation("--delay", 0.3)
-    command = [sys.executable, "-m", "wordsight", "gather", "cat", "-o", str(tmp_path / "d"), "--limit", "500"]
-    with subprocess.Popen(command, env={**os.environ, **service.env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+    command = [
+        sys.executable,
+        "-m",
+        "wordsight",
+        "gather",
+        "cat",
+        "-o",
+        str(tmp_path / "d"),
+        "--limit",
+        "500",
+    ]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **service.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as first:
         while not (tmp_path / "d" / FILE).exists():
             time.sleep(0.05)
         time.sleep(0.2)
@@ -517,21 +795,48 @@ def test_two_at_once_in_one_folder_are_kept_apart(imitation, cli, tmp_path):
     assert second.returncode == 2 and "Another run is writing" in second.stderr
 
 
-def test_run_gathers_trains_and_predicts_and_then_reuses_the_model(imitation, cli, fresh_home, shapes, other_shapes):
+def test_run_gathers_trains_and_predicts_and_then_reuses_the_model(
+    imitation, cli, fresh_home, shapes, other_shapes
+):
     service = imitation("--folder", shapes)
     refused = cli("run", "-c", "blorp,zorg", "-p", other_shapes, env=service.env)
-    assert refused.returncode == 2 and "--gather" in refused.stderr and not service.requests("/v1/")  # nobody consented
-    first = cli("run", "-c", "disc,square", "-p", other_shapes, "--gather", "-t", "0.5", "--json", env=service.env)
-    assert first.returncode == 0 and "Gathered 12 of disc, 12 of square" in first.stderr, first.stderr
+    # nobody consented
+    assert refused.returncode == 2 and "--gather" in refused.stderr and not service.requests("/v1/")
+    first = cli(
+        "run",
+        "-c",
+        "disc,square",
+        "-p",
+        other_shapes,
+        "--gather",
+        "-t",
+        "0.5",
+        "--json",
+        env=service.env,
+    )
+    assert first.returncode == 0 and "Gathered 12 of disc, 12 of square" in first.stderr, (
+        first.stderr
+    )
     assert sum(json.loads(first.stdout)["accepted"].values()) >= 8
     count = len(service.requests())
     second = cli("run", "-c", "square,disc", "-p", other_shapes, "--gather", env=service.env)
-    assert second.returncode == 0 and "model made before" in second.stderr and len(service.requests()) == count
+    assert (
+        second.returncode == 0
+        and "model made before" in second.stderr
+        and len(service.requests()) == count
+    )
     model = json.loads(cli("models", "--json").stdout)["models"][0]
-    assert json.loads(Path(model["path"], "wordsight.json").read_text())["info"]["supervision"] == "gathered pictures"
+    assert (
+        json.loads(Path(model["path"], "wordsight.json").read_text())["info"]["supervision"]
+        == "gathered pictures"
+    )
 
 
 def test_run_with_too_few_pictures_says_why(imitation, cli, fresh_home, other_shapes):
     service = imitation("--empty", "blorp")
     process = cli("run", "-c", "blorp,disc", "-p", other_shapes, "--gather", env=service.env)
-    assert process.returncode == 1 and "Too few pictures" in process.stderr and "found nothing for 'blorp'" in process.stderr
+    assert (
+        process.returncode == 1
+        and "Too few pictures" in process.stderr
+        and "found nothing for 'blorp'" in process.stderr
+    )

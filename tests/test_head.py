@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from wordsight.errors import InvalidArgument
-from wordsight.heads.linear import LinearHead, fit_head, fit_temperature, log_loss, nearest_mean, softmax
+from wordsight.heads.linear import (
+    LinearHead,
+    fit_head,
+    fit_temperature,
+    log_loss,
+    nearest_mean,
+    softmax,
+)
 
 
 def blobs(counts, width=64, spread=1.0, seed=0):
@@ -12,7 +19,9 @@ def blobs(counts, width=64, spread=1.0, seed=0):
     rng = np.random.default_rng(seed)
     centres = rng.normal(0, 1, (len(counts), width))
     labels = np.repeat(np.arange(len(counts)), counts)
-    return (centres[labels] + rng.normal(0, spread, (len(labels), width))).astype(np.float32), labels
+    return (centres[labels] + rng.normal(0, spread, (len(labels), width))).astype(
+        np.float32
+    ), labels
 
 
 @pytest.mark.parametrize("counts", [(30, 30), (40, 30, 20), (200, 200)])
@@ -61,9 +70,17 @@ def test_logistic_equals_scikit_learn():
     z = (x - x.mean(axis=0)) @ _basis(x - x.mean(axis=0))
     z /= np.sqrt(z.var(axis=0).sum() / 200)
     weight, bias = _fit_logistic(z, y, 3, 0.3, (z**2).sum(axis=0))
-    reference = linear_model.LogisticRegression(C=0.3, class_weight="balanced", max_iter=3000, tol=1e-8).fit(z, y)
+    reference = linear_model.LogisticRegression(
+        C=0.3, class_weight="balanced", max_iter=3000, tol=1e-8
+    ).fit(z, y)
     ours, theirs = z @ weight.T + bias, reference.decision_function(z)
-    assert np.abs((ours - ours.mean(axis=1, keepdims=True)) - (theirs - theirs.mean(axis=1, keepdims=True))).max() < 0.1
+    assert (
+        np.abs(
+            (ours - ours.mean(axis=1, keepdims=True))
+            - (theirs - theirs.mean(axis=1, keepdims=True))
+        ).max()
+        < 0.1
+    )
     assert np.abs(softmax(ours) - softmax(theirs)).max() < 0.01
 
 

@@ -24,13 +24,34 @@ def disc(tmp_path):
 def test_a_heatmap_has_the_size_of_the_picture_and_covers_the_object(shapes_model, disc):
     path, box = disc
     found = wordsight.load(shapes_model).heatmap(path, "disc")
-    assert found.class_name == "disc" and found.values.shape == (240, 320) == found.size and found.threshold == 0.2
-    assert found.values.min() >= 0 and found.values.max() <= 1 and np.asarray(found).shape == (240, 320)
-    assert found.overlay().size == (320, 240) and found.mask().dtype == bool and found.mask().shape == (240, 320)
+    assert (
+        found.class_name == "disc"
+        and found.values.shape == (240, 320) == found.size
+        and found.threshold == 0.2
+    )
+    assert (
+        found.values.min() >= 0
+        and found.values.max() <= 1
+        and np.asarray(found).shape == (240, 320)
+    )
+    assert (
+        found.overlay().size == (320, 240)
+        and found.mask().dtype == bool
+        and found.mask().shape == (240, 320)
+    )
     assert found.mask(0.6).sum() < found.mask(0.1).sum()
     assert iou(np.array(found.boxes()[0]), np.array(box))[0, 0] > 0.35
     inside = found.values[box[1] : box[3], box[0] : box[2]].mean()
-    assert inside > 3 * np.delete(found.values.ravel(), np.ravel_multi_index(np.mgrid[box[1] : box[3], box[0] : box[2]].reshape(2, -1), (240, 320))).mean()
+    assert (
+        inside
+        > 3
+        * np.delete(
+            found.values.ravel(),
+            np.ravel_multi_index(
+                np.mgrid[box[1] : box[3], box[0] : box[2]].reshape(2, -1), (240, 320)
+            ),
+        ).mean()
+    )
 
 
 def test_any_class_may_be_asked_for_and_the_likeliest_is_the_default(shapes_model, disc):
@@ -83,8 +104,15 @@ def test_methods_by_gradients_agree_with_one_pass_where_theory_says_so(shapes_mo
 def test_scales_and_mirror_average(shapes_model, disc):
     model = wordsight.load(shapes_model)
     path, box = disc
-    plain, averaged = model.heatmap(path), model.heatmap(path, looking=Looking(scales=(1.0, 1.5), mirror=True))
-    assert averaged.grid.shape[0] > plain.grid.shape[0] and averaged.grid.min() >= 0 and averaged.grid.max() == 1
+    plain, averaged = (
+        model.heatmap(path),
+        model.heatmap(path, looking=Looking(scales=(1.0, 1.5), mirror=True)),
+    )
+    assert (
+        averaged.grid.shape[0] > plain.grid.shape[0]
+        and averaged.grid.min() >= 0
+        and averaged.grid.max() == 1
+    )
     overlap = iou(np.array(averaged.boxes()[0]), np.array(box))[0, 0]
     assert overlap > 0.35 and averaged.grid.shape[1] > plain.grid.shape[1]
 
@@ -115,7 +143,9 @@ def test_a_method_of_ones_own(shapes_model, disc):
 
     try:
         assert wordsight.list_heatmap_methods()["norm"] == "Where anything happens at all."
-        assert wordsight.load(shapes_model).heatmap(disc[0], looking=Looking("norm")).grid.max() == 1
+        assert (
+            wordsight.load(shapes_model).heatmap(disc[0], looking=Looking("norm")).grid.max() == 1
+        )
     finally:
         del gradients._methods["norm"]
 
@@ -134,7 +164,8 @@ def test_layers_are_found_in_other_families(name, tmp_path, disc):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (*preprocessing.image_size, 3), dtype=np.uint8)
     weight = rng.standard_normal(backbone.num_features).astype(np.float32)
-    grid = max((cam.heatmap(pixels, sign * weight) for sign in (1, -1)), key=np.max)  # at random, all places may speak against
+    # at random, all places may speak against
+    grid = max((cam.heatmap(pixels, sign * weight) for sign in (1, -1)), key=np.max)
     assert grid.ndim == 2 and min(grid.shape) >= 7 and grid.max() == 1 and len(np.unique(grid)) > 10
     assert cam.layer in dict(module.named_modules())
 
@@ -147,11 +178,19 @@ def test_parts_of_a_feature_map_are_means_over_quarters(shapes_model, disc):
     embedder, photo = Embedder(model.backbone), open_photo(disc[0])
     whole = embedder.encode(photo, feature_map=True)
     parts = part_embeddings(photo, embedder, Closer((2, 3)), whole.feature_map)
-    assert [box for box, _ in parts][:3] == [(0, 0, 106.7, 120), (106.7, 0, 213.3, 120), (213.3, 0, 320, 120)]
-    assert np.allclose(np.mean([embedding for _, embedding in parts], axis=0), whole.embedding, atol=1e-4)
+    assert [box for box, _ in parts][:3] == [
+        (0, 0, 106.7, 120),
+        (106.7, 0, 213.3, 120),
+        (213.3, 0, 320, 120),
+    ]
+    assert np.allclose(
+        np.mean([embedding for _, embedding in parts], axis=0), whole.embedding, atol=1e-4
+    )
     height = whole.feature_map.shape[1] // 2
     half = part_embeddings(photo, embedder, Closer((2, 1)), whole.feature_map)[0][1]
-    assert whole.feature_map.shape[1] % 2 or np.allclose(half, whole.feature_map[:, :height].mean(axis=(1, 2)), atol=1e-4)
+    assert whole.feature_map.shape[1] % 2 or np.allclose(
+        half, whole.feature_map[:, :height].mean(axis=(1, 2)), atol=1e-4
+    )
 
 
 def test_no_base_height_makes_a_panorama_too_large():
@@ -163,9 +202,13 @@ def test_no_base_height_makes_a_panorama_too_large():
 
 
 def small_in_a_corner(kind: str) -> tuple[Image.Image, tuple[int, int]]:
-    """A shape in the top left quarter of a large grey picture, so small that the whole picture shows little of it."""
+    """A shape in the top left quarter of a large grey picture, so small that the whole picture
+    shows little of it.
+    """
     shape, _ = draw_shape(kind, 77)
-    canvas = Image.fromarray(np.random.default_rng(0).integers(90, 150, (960, 1280, 3), dtype=np.uint8))
+    canvas = Image.fromarray(
+        np.random.default_rng(0).integers(90, 150, (960, 1280, 3), dtype=np.uint8)
+    )
     canvas.paste(shape, (60, 60))
     return canvas, (60, 60)
 
@@ -177,21 +220,32 @@ def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path
     small_in_a_corner("disc")[0].save(photos / "small.png")
     options = ["--quadrants", "--base-height", 960, "-t", 0.7, *(["--exact"] if exact else [])]
     model = wordsight.load(shapes_model)
-    model.neighbourhood = None  # drawn shapes on noise: whether they are familiar is not the question here
+    # drawn shapes on noise: whether they are familiar is not the question here
+    model.neighbourhood = None
     model.save(tmp_path / "model")
     done = cli("predict", photos, "-m", tmp_path / "model", "-o", tmp_path / "results", *options)
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "results" / "parts.csv").read_text().splitlines()
-    assert rows[0] == "file_name,part,x_min,y_min,x_max,y_max,label,top_label,probability,answers" and len(rows) == 5
+    assert (
+        rows[0] == "file_name,part,x_min,y_min,x_max,y_max,label,top_label,probability,answers"
+        and len(rows) == 5
+    )
     row = json.loads((tmp_path / "results" / "predictions.jsonl").read_text())
-    best = max((float(line.split(",")[8]), line.split(",")) for line in rows[1:] if line.split(",")[6])
+    best = max(
+        (float(line.split(",")[8]), line.split(",")) for line in rows[1:] if line.split(",")[6]
+    )
     whole = model.predict(photos, threshold=0.7).predictions[0]
     if best[0] > (whole.probability if whole.label else 0):
-        assert row["label"] == best[1][6] and row["probability"] == pytest.approx(best[0]) and best[1][9] == "true"
+        assert (
+            row["label"] == best[1][6]
+            and row["probability"] == pytest.approx(best[0])
+            and best[1][9] == "true"
+        )
         assert row["box_xyxy"] == [float(side) for side in best[1][2:6]]
     else:
         assert row["label"] == whole.label
-    assert float(rows[1].split(",")[8]) > 0.7 and rows[1].split(",")[7] == "disc"  # the quarter that holds it
+    # the quarter that holds it
+    assert float(rows[1].split(",")[8]) > 0.7 and rows[1].split(",")[7] == "disc"
 
 
 @pytest.mark.parametrize(
@@ -211,10 +265,14 @@ def test_wrong_options_are_one_sentence(options, message, shapes_model, other_sh
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("value", "colour"), [(0.0, (48, 18, 59)), (0.5, (164, 252, 60)), (1.0, (122, 4, 3))])
+@pytest.mark.parametrize(
+    ("value", "colour"), [(0.0, (48, 18, 59)), (0.5, (164, 252, 60)), (1.0, (122, 4, 3))]
+)
 def test_heat_is_turbo_from_blue_to_red_at_four_tenths(value, colour):
     """Colours of A. Mikhailov's table, red first."""
     from wordsight.heatmaps.drawing import superimpose
 
     drawn = superimpose(Image.new("RGB", (64, 48)), np.full((6, 8), value, dtype=np.float32))
-    assert drawn.shape == (48, 64, 3) and np.abs(drawn.astype(int) - 0.4 * np.array(colour)).max() <= 1
+    assert (
+        drawn.shape == (48, 64, 3) and np.abs(drawn.astype(int) - 0.4 * np.array(colour)).max() <= 1
+    )

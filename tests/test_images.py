@@ -28,8 +28,10 @@ def corners() -> Image.Image:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_decode_turns_every_orientation_upright(orientation):
     undo = {
-        2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180], 4: [Image.Transpose.FLIP_TOP_BOTTOM],
-        5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
     }  # fmt: skip
     stored = corners()
     for step in undo.get(orientation, []):
@@ -48,14 +50,20 @@ def test_decode_puts_transparency_on_white():
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_decode_reads_every_mode_as_rgb(mode):
-    image = Image.fromarray(np.full((6, 5), 40000, np.uint16)) if mode == "I;16" else Image.new("RGB", (5, 6), (200, 200, 200)).convert(mode)
+    image = (
+        Image.fromarray(np.full((6, 5), 40000, np.uint16))
+        if mode == "I;16"
+        else Image.new("RGB", (5, 6), (200, 200, 200)).convert(mode)
+    )
     pixels = np.asarray(decode(encoded(image)).image)
     assert pixels.shape == (6, 5, 3)
     assert 130 < pixels.mean() <= 255  # 40000 of 65535 is 156 of 255: scaled, not cut off
 
 
 def test_decode_reads_cmyk_jpeg():
-    pixels = np.asarray(decode(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")).image)
+    pixels = np.asarray(
+        decode(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")).image
+    )
     assert pixels[8, 8, 0] > 200 and pixels[8, 8, 2] < 60
 
 
@@ -79,7 +87,11 @@ def test_decode_refuses_bombs_by_their_size_alone():
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty file"), (b"hello, no picture here", "not a picture"), (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript is a program")],
+    [
+        (b"", "empty file"),
+        (b"hello, no picture here", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript is a program"),
+    ],
 )
 def test_decode_says_why_not(content, reason):
     with pytest.raises(UnreadableImage, match=reason):
@@ -87,15 +99,24 @@ def test_decode_says_why_not(content, reason):
 
 
 def test_decode_refuses_truncated_files():
-    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
+    whole = encoded(
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)),
+        "JPEG",
+    )
     with pytest.raises(UnreadableImage, match="truncated"):
         decode(whole[: len(whole) // 2])
 
 
 def test_looks_like_picture_by_suffix_or_first_bytes():
     jpeg = encoded(corners(), "JPEG")
-    assert looks_like_picture(".jpg") and looks_like_picture(".HEIC") and looks_like_picture(".php", jpeg[:1024])
-    assert not looks_like_picture(".txt", b"plain words, and enough of them to fill a header\n" * 10)
+    assert (
+        looks_like_picture(".jpg")
+        and looks_like_picture(".HEIC")
+        and looks_like_picture(".php", jpeg[:1024])
+    )
+    assert not looks_like_picture(
+        ".txt", b"plain words, and enough of them to fill a header\n" * 10
+    )
     assert not looks_like_picture(".mpg") and not looks_like_picture("", b"")
 
 

@@ -30,19 +30,33 @@ errors
 
 
 def test_folders_import_only_downwards():
-    floor = {name: -number for number, storey in enumerate(STOREYS.split("\n")) for name in storey.split()}
+    floor = {
+        name: -number
+        for number, storey in enumerate(STOREYS.split("\n"))
+        for name in storey.split()
+    }
     for path in SOURCE.rglob("*.py"):
         parts = path.relative_to(SOURCE).with_suffix("").parts
         if parts == ("__init__",):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == len(parts):
-                names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+                names = (
+                    [node.module.split(".")[0]]
+                    if node.module
+                    else [alias.name for alias in node.names]
+                )
                 for name in set(names) - {"__version__"}:
-                    assert name == parts[0] or floor[name] < floor[parts[0]], f"{'/'.join(parts)} imports {name}"
+                    assert name == parts[0] or floor[name] < floor[parts[0]], (
+                        f"{'/'.join(parts)} imports {name}"
+                    )
 
 
 def test_every_folder_says_what_lives_there_and_stays_small():
     for folder in [SOURCE, *(path.parent for path in SOURCE.rglob("__init__.py"))]:
-        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 12, folder
-        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 12, (
+            folder
+        )
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), (
+            folder
+        )

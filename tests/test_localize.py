@@ -52,11 +52,19 @@ def test_one_pass_heatmap_equals_autograd_gradcam(shapes_model, other_shapes):
     preprocessing = model.backbone.preprocessing
     for picture in find_pictures([other_shapes]).pictures[::4]:
         photo = decode(picture.path.read_bytes())
-        pixels = resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
+        pixels = resize(
+            photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation
+        )
         x = (torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
         features = network.forward_features(x).detach().requires_grad_()
         for label in range(2):
             (gradient,) = torch.autograd.grad(network.forward_head(features)[0, label], features)
-            cam = torch.relu((gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1))[0].detach().numpy()
-            ours = class_heatmap(embedder.encode(photo, feature_map=True).feature_map, model.head.weight[label])
+            cam = (
+                torch.relu((gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1))[0]
+                .detach()
+                .numpy()
+            )
+            ours = class_heatmap(
+                embedder.encode(photo, feature_map=True).feature_map, model.head.weight[label]
+            )
             assert np.abs(ours - cam / max(cam.max(), 1e-12)).max() < 1e-4

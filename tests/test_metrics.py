@@ -1,4 +1,6 @@
-"""The figures agree with scikit-learn, with scipy and with what one computes by hand; their intervals with theory."""
+"""The figures agree with scikit-learn, with scipy and with what one computes by hand; their
+intervals with theory.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,32 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from wordsight.metrics import classification as metrics
-from wordsight.metrics.classification import Estimate, calibration, clopper_pearson, confusion, proportion, ranking, risk_coverage, thin
+from wordsight.metrics.classification import (
+    Estimate,
+    calibration,
+    clopper_pearson,
+    confusion,
+    proportion,
+    ranking,
+    risk_coverage,
+    thin,
+)
 
 
-@pytest.mark.parametrize(("successes", "total"), [(0, 299), (299, 299), (1, 7), (63, 100), (0, 1), (1, 1)])
+@pytest.mark.parametrize(
+    ("successes", "total"), [(0, 299), (299, 299), (1, 7), (63, 100), (0, 1), (1, 1)]
+)
 def test_clopper_pearson_agrees_with_scipy(successes, total):
     theirs = binomtest(successes, total).proportion_ci(0.95, "exact")
     assert clopper_pearson(successes, total) == pytest.approx((theirs.low, theirs.high))
 
 
 def test_clopper_pearson_of_299_without_a_mistake_is_one_percent():
-    assert clopper_pearson(0, 299, tail=0.05)[1] == pytest.approx(1 - 0.05 ** (1 / 299)) == pytest.approx(0.01, abs=5e-5)
+    assert (
+        clopper_pearson(0, 299, tail=0.05)[1]
+        == pytest.approx(1 - 0.05 ** (1 / 299))
+        == pytest.approx(0.01, abs=5e-5)
+    )
     assert clopper_pearson(0, 299)[1] == pytest.approx(1 - 0.025 ** (1 / 299))  # two-sided
     assert clopper_pearson(0, 0) == (0.0, 1.0)
 
@@ -44,13 +61,16 @@ def test_calibration_of_known_bins():
     right = np.array([True] * 8 + [False] * 2 + [True] * 6 + [False] * 4)
     found = calibration(probability, right)
     assert found.ece.value == pytest.approx(0.5 * 0.1 + 0.5 * 0.0)
-    assert found.counts.sum() == 20 and found.counts[13] == found.counts[8] == 10  # (13/15, 14/15], (8/15, 9/15]
+    # (13/15, 14/15], (8/15, 9/15]
+    assert found.counts.sum() == 20 and found.counts[13] == found.counts[8] == 10
     assert found.probability[13] == pytest.approx(0.9) and found.accuracy[13].value == 0.8
     assert found.accuracy[0] == Estimate()
 
 
 def test_calibration_bins_hold_their_upper_edge_and_all_of_zero_to_one():
-    assert calibration(np.array([0.0, 1.0, 0.2, 0.5]), np.ones(4, bool), bins=5).counts.tolist() == [2, 0, 1, 0, 1]
+    assert calibration(
+        np.array([0.0, 1.0, 0.2, 0.5]), np.ones(4, bool), bins=5
+    ).counts.tolist() == [2, 0, 1, 0, 1]
     assert calibration(np.array([1.0]), np.array([True])).ece == Estimate(0.0, 0.0, 0.0)
     assert calibration(np.array([1.0]), np.array([False])).ece.value == 1.0
 
@@ -77,10 +97,14 @@ def test_risk_coverage_lets_equals_in_together_whatever_their_order():
     wrong = np.array([False, True, False, False, True, True])
     curve = risk_coverage(confidence, wrong)
     assert curve.confidence.tolist() == [0.9, 0.5, 0.0]
-    assert curve.coverage == pytest.approx([1 / 6, 4 / 6, 1]) and curve.risk == pytest.approx([0, 1 / 4, 1 / 2])
+    assert curve.coverage == pytest.approx([1 / 6, 4 / 6, 1]) and curve.risk == pytest.approx(
+        [0, 1 / 4, 1 / 2]
+    )
     assert curve.aurc.value == pytest.approx((1 * 0 + 3 * 0.25 + 2 * 0.5) / 6)
     order = np.array([5, 3, 4, 2, 1, 0])
-    assert risk_coverage(confidence[order], wrong[order]).aurc.value == pytest.approx(curve.aurc.value)
+    assert risk_coverage(confidence[order], wrong[order]).aurc.value == pytest.approx(
+        curve.aurc.value
+    )
 
 
 def test_coverage_at_risk_counts_the_very_limit():
@@ -98,7 +122,9 @@ def test_ranking_agrees_with_scikit_learn_and_its_resamples_with_itself():
     assert found.auroc.value == roc_auc_score(truth, scores)
     assert found.average_precision.value == average_precision_score(truth, scores)
     lines = -np.unique(-scores)
-    whole = metrics._separation(metrics._at_least(wanted, lines)[None], metrics._at_least(unwanted, lines)[None])
+    whole = metrics._separation(
+        metrics._at_least(wanted, lines)[None], metrics._at_least(unwanted, lines)[None]
+    )
     assert whole[:2, 0] == pytest.approx([found.auroc.value, found.average_precision.value])
     for estimate in (found.auroc, found.average_precision, found.fpr_at_95_tpr):
         assert 0 <= estimate.low < estimate.value < estimate.high <= 1
@@ -108,14 +134,19 @@ def test_fpr_at_95_tpr_by_hand():
     wanted = np.arange(100, 200)  # 95 % of them reach 105
     assert ranking(wanted, np.array([104.0, 105.0, 90.0, 300.0])).fpr_at_95_tpr.value == 0.5
     none = ranking(wanted, np.zeros(10))
-    assert none.fpr_at_95_tpr.low == 0 and none.fpr_at_95_tpr.high == pytest.approx(clopper_pearson(0, 10)[1])
+    assert none.fpr_at_95_tpr.low == 0 and none.fpr_at_95_tpr.high == pytest.approx(
+        clopper_pearson(0, 10)[1]
+    )
     assert none.auroc == Estimate(1.0, 1.0, 1.0)
     assert ranking(np.ones(5), np.ones(5)).auroc.value == 0.5
 
 
 def test_ranking_of_nothing_is_empty():
     found = ranking(np.zeros(0), np.ones(3))
-    assert found.auroc == found.fpr_at_95_tpr == Estimate() and found.as_json()["curve"] == {"fpr": [], "tpr": []}
+    assert found.auroc == found.fpr_at_95_tpr == Estimate() and found.as_json()["curve"] == {
+        "fpr": [],
+        "tpr": [],
+    }
 
 
 def test_bootstrap_interval_of_the_area_is_as_wide_as_theory_says():
@@ -130,7 +161,10 @@ def test_bootstrap_interval_of_the_area_is_as_wide_as_theory_says():
 def test_same_numbers_same_intervals():
     rng = np.random.default_rng(4)
     confidence, wrong = rng.random(50), rng.random(50) < 0.3
-    assert risk_coverage(confidence, wrong).as_json() == risk_coverage(confidence.copy(), wrong.copy()).as_json()
+    assert (
+        risk_coverage(confidence, wrong).as_json()
+        == risk_coverage(confidence.copy(), wrong.copy()).as_json()
+    )
     assert calibration(confidence, wrong).as_json() == calibration(confidence, wrong).as_json()
 
 

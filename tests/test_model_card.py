@@ -1,4 +1,6 @@
-"""A model's folder is what the Hugging Face Hub expects of a timm model, and its card says what it learned from."""
+"""A model's folder is what the Hugging Face Hub expects of a timm model, and its card says what
+it learned from.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,23 @@ from conftest import write_shapes
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of two classes, one of an awkward name, some of whose pictures have licences and some are for testing."""
+    """A model of two classes, one of an awkward name, some of whose pictures have licences and
+    some are for testing.
+    """
     root = tmp_path_factory.mktemp("card")
     data = write_shapes(root / "data", 8)
     (data / "square").rename(data / "a|b <img src=x> [x]`")
     rows = []
     for number, path in enumerate(sorted(data.rglob("*.jpg"))):
         licence = ("by", "cc0 | <b>", "")[number % 3]
-        rows.append((path.relative_to(data).as_posix(), path.parent.name, licence, "test" if number % 4 == 0 else "train"))
+        rows.append(
+            (
+                path.relative_to(data).as_posix(),
+                path.parent.name,
+                licence,
+                "test" if number % 4 == 0 else "train",
+            )
+        )
     with open(data / "metadata.csv", "w", newline="") as file:
         csv.writer(file).writerows([("file_name", "label", "license", "split"), *rows])
     wordsight.train(data, root / "model")
@@ -38,25 +49,45 @@ def test_the_card_is_the_hubs(folder):
     hub = pytest.importorskip("huggingface_hub")
     text = (folder / "README.md").read_text()
     card = hub.ModelCard(text, ignore_metadata_errors=False)
-    assert card.data.library_name == "timm" and card.data.pipeline_tag == "image-classification" and {"timm", "wordsight"} <= set(card.data.tags)
+    assert (
+        card.data.library_name == "timm"
+        and card.data.pipeline_tag == "image-classification"
+        and {"timm", "wordsight"} <= set(card.data.tags)
+    )
     assert card.data.license is None  # its maker's to choose
     info = wordsight.load(folder).info
     (result,) = [one for one in card.data.eval_results if one.metric_type == "accuracy"]
-    assert result.metric_value == pytest.approx(info["metrics"]["accuracy"], abs=1e-4) and result.dataset_name == info["judged_on"]
-    assert yaml.safe_load(text.split("---")[1])["model-index"][0]["name"] == "a|b <img src=x> [x]` or disc"
+    assert (
+        result.metric_value == pytest.approx(info["metrics"]["accuracy"], abs=1e-4)
+        and result.dataset_name == info["judged_on"]
+    )
+    assert (
+        yaml.safe_load(text.split("---")[1])["model-index"][0]["name"]
+        == "a|b <img src=x> [x]` or disc"
+    )
 
 
 def test_the_card_tells_classes_figures_and_licences_and_no_name_becomes_markup(folder):
     text, model = (folder / "README.md").read_text().split("---", 2)[2], wordsight.load(folder)
     assert "<img" not in text and "a\\|b &lt;img src=x&gt; \\[x]&#96;" in text
-    assert sum(model.info["licences"].values()) == sum(model.info["pictures"].values()) == 12  # those marked test are not learned from
-    assert f"| by | {model.info['licences']['by']} |" in text and "cc0 \\| &lt;b&gt;" in text and "| not recorded |" in text
-    assert f"| accuracy | {model.info['metrics']['accuracy']:.4f} |" in text and f"{model.head.temperature:.6g}" in text
+    # those marked test are not learned from
+    assert sum(model.info["licences"].values()) == sum(model.info["pictures"].values()) == 12
+    assert (
+        f"| by | {model.info['licences']['by']} |" in text
+        and "cc0 \\| &lt;b&gt;" in text
+        and "| not recorded |" in text
+    )
+    assert (
+        f"| accuracy | {model.info['metrics']['accuracy']:.4f} |" in text
+        and f"{model.head.temperature:.6g}" in text
+    )
 
 
 @pytest.fixture
 def hub(folder):
-    """An imitation of the Hub that serves one model's files as the real one does; yields its address and what was asked for."""
+    """An imitation of the Hub that serves one model's files as the real one does; yields its
+    address and what was asked for.
+    """
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -73,7 +104,11 @@ def hub(folder):
             found = self.path.startswith(prefix) and file.is_file()
             data = file.read_bytes() if found else b""
             self.send_response(200 if found else 404)
-            headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": "0" * 40} if found else {"X-Error-Code": "EntryNotFound"}
+            headers = (
+                {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": "0" * 40}
+                if found
+                else {"X-Error-Code": "EntryNotFound"}
+            )
             for name, value in {**headers, "Content-Length": str(len(data))}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -96,7 +131,8 @@ config = timm.data.resolve_model_data_config(model)
 torch.manual_seed(0)
 with torch.no_grad():
     logits = model(torch.rand(1, 3, 96, 96))[0]
-print(json.dumps({"names": model.pretrained_cfg["label_names"], "logits": logits.tolist(), "input": config["input_size"], "crop": config["crop_mode"]}))
+found = {"names": model.pretrained_cfg["label_names"], "logits": logits.tolist()}
+print(json.dumps({**found, "input": config["input_size"], "crop": config["crop_mode"]}))
 """
 
 
@@ -105,12 +141,32 @@ def test_timm_loads_it_from_a_hub(folder, hub, tmp_path):
     import torch
 
     address, asked = hub
-    env = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run([sys.executable, "-c", LOAD], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     answer = json.loads(done.stdout)
-    assert answer["names"] == wordsight.load(folder).class_names and answer["input"] == [3, 320, 320] and answer["crop"] == "squash"
-    assert any("config.json" in path for path in asked) and any("model.safetensors" in path for path in asked)
+    assert (
+        answer["names"] == wordsight.load(folder).class_names
+        and answer["input"] == [3, 320, 320]
+        and answer["crop"] == "squash"
+    )
+    assert any("config.json" in path for path in asked) and any(
+        "model.safetensors" in path for path in asked
+    )
     network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     torch.manual_seed(0)
     with torch.no_grad():

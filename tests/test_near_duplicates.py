@@ -32,7 +32,16 @@ CHANGES = {
 def photos():
     from skimage import data
 
-    return [Image.fromarray(np.asarray(picture)).convert("RGB") for picture in (data.chelsea(), data.coffee(), data.astronaut(), data.rocket(), data.brick())]
+    return [
+        Image.fromarray(np.asarray(picture)).convert("RGB")
+        for picture in (
+            data.chelsea(),
+            data.coffee(),
+            data.astronaut(),
+            data.rocket(),
+            data.brick(),
+        )
+    ]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -45,10 +54,16 @@ def test_find_finds_copies(photos, change):
 
 def test_find_tells_different_pictures_apart(photos):
     index, taken = NearDuplicates(), 0
-    for number, image in enumerate([*photos, *(draw_shape(kind, seed)[0] for kind in ("disc", "square") for seed in range(200))]):
+    for number, image in enumerate(
+        [
+            *photos,
+            *(draw_shape(kind, seed)[0] for kind in ("disc", "square") for seed in range(200)),
+        ]
+    ):
         taken += index.find(look(image)) is not None
         index.add(number, look(image))
-    assert len(index) == 405 and taken <= 12  # of two hundred discs on noise, a few lie in nearly the same place
+    # of two hundred discs on noise, a few lie in nearly the same place
+    assert len(index) == 405 and taken <= 12
 
 
 def test_flat_pictures_are_told_apart_by_colour():
@@ -60,7 +75,9 @@ def test_flat_pictures_are_told_apart_by_colour():
 
 def test_real_photos_are_rarely_taken_for_one_another(data):
     index, found = NearDuplicates(), []
-    paths = sorted((data / "catdog" / "train").glob("*/*")) + sorted((data / "imagenet_sample").glob("*"))
+    paths = sorted((data / "catdog" / "train").glob("*/*")) + sorted(
+        (data / "imagenet_sample").glob("*")
+    )
     for number, path in enumerate(paths):
         appearance = look(decode(path.read_bytes()).image)
         if index.find(appearance) is not None:

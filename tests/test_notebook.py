@@ -1,4 +1,6 @@
-"""Notebook manners: results show themselves, become DataFrames, draw figures, and long work shows a bar; tried in a real kernel."""
+"""Notebook manners: results show themselves, become DataFrames, draw figures, and long work
+shows a bar; tried in a real kernel.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ for n in range(1, 9):
     time.sleep(0.2)
 shown[-1]
 """,
-    "failing": "for n in range(1, 9):\n    tell(n, 0, 'frames')\n    time.sleep(0.2)\nraise SystemError('as if the disk were full')",
+    "failing": "for n in range(1, 9):\n    tell(n, 0, 'frames')\n    time.sleep(0.2)\nraise "
+    "SystemError('as if the disk were full')",
     "after": "shown[-1], get_ipython().events.callbacks['post_run_cell']",
 }
 
@@ -57,7 +60,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 book = nbformat.read(sys.argv[1], 4)
 manager = AsyncKernelManager()
-manager._kernel_spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python")
+kernel = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+manager._kernel_spec = KernelSpec(argv=kernel, language="python")
 NotebookClient(book, km=manager, timeout=200).execute()
 nbformat.write(book, sys.argv[1])
 """
@@ -67,29 +71,49 @@ nbformat.write(book, sys.argv[1])
 def outputs(tmp_path_factory, shapes, other_shapes):
     """What each cell shows, by name, as {MIME type: data}, run by Jupyter's own kernel."""
     folder = tmp_path_factory.mktemp("notebook")
-    given = f"shapes, other, photo = {str(shapes)!r}, {str(other_shapes)!r}, {str(other_shapes / 'disc' / '000.jpg')!r}"
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (given, *CELLS.values())])
+    given = (
+        f"shapes, other, photo = {str(shapes)!r}, {str(other_shapes)!r}, "
+        f"{str(other_shapes / 'disc' / '000.jpg')!r}"
+    )
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(code) for code in (given, *CELLS.values())]
+    )
     book.cells[1 + list(CELLS).index("failing")].metadata["tags"] = ["raises-exception"]
     nbformat.write(book, folder / "book.ipynb")
-    subprocess.run([sys.executable, "-c", EXECUTE, "book.ipynb"], cwd=folder, check=True, timeout=250)  # Jupyter's sockets stay in a process of their own
+    # Jupyter's sockets stay in a process of their own
+    subprocess.run(
+        [sys.executable, "-c", EXECUTE, "book.ipynb"], cwd=folder, check=True, timeout=250
+    )
     cells = nbformat.read(folder / "book.ipynb", 4).cells[1:]
-    return {name: [dict(o.data) for o in cell.outputs if "data" in o] for name, cell in zip(CELLS, cells, strict=True)}
+    return {
+        name: [dict(o.data) for o in cell.outputs if "data" in o]
+        for name, cell in zip(CELLS, cells, strict=True)
+    }
 
 
 def pictures(html: str) -> list[Image.Image]:
     """Decode the pictures embedded in HTML."""
-    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)]
+    return [
+        Image.open(io.BytesIO(base64.b64decode(data)))
+        for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    ]
 
 
 def test_models_and_results_show_themselves(outputs):
-    assert "disc" in outputs["train"][-1]["text/html"] and "accuracy" in outputs["train"][-1]["text/html"]
+    assert (
+        "disc" in outputs["train"][-1]["text/html"]
+        and "accuracy" in outputs["train"][-1]["text/html"]
+    )
     shown = outputs["predict"][-1]["text/html"]
     assert "12 photos" in shown and "report.html" in shown
     small = pictures(shown)
     assert 6 <= len(small) <= 12 and all(max(picture.size) <= 200 for picture in small)
     assert "selective accuracy" in outputs["evaluate"][-1]["text/html"]
     assert len(pictures(outputs["detect"][-1]["text/html"])) == 1
-    assert "shows" in outputs["recognize"][-1]["text/html"] and "files named" in outputs["clean"][-1]["text/html"]
+    assert (
+        "shows" in outputs["recognize"][-1]["text/html"]
+        and "files named" in outputs["clean"][-1]["text/html"]
+    )
 
 
 def test_heat_maps_and_plots_are_pictures(outputs):
@@ -102,10 +126,19 @@ def test_results_become_frames(outputs, shapes_model, other_shapes):
     assert "file_name" in outputs["frame"][-1]["text/html"]
     results = wordsight.load(shapes_model).predict(other_shapes, threshold=0.5)
     table = results.to_pandas()
-    assert list(table["file_name"]) == [one.file_name for one in results] and set(table["label"].dropna()) <= {"disc", "square"}
+    assert list(table["file_name"]) == [one.file_name for one in results] and set(
+        table["label"].dropna()
+    ) <= {"disc", "square"}
     evaluation = wordsight.evaluate(other_shapes, shapes_model, None)
-    assert evaluation.to_pandas().set_index("figure").loc["coverage", "value"] == evaluation.coverage.value
-    assert len(wordsight.load(shapes_model).to_pandas()) == len(wordsight.load(shapes_model).history) > 0
+    assert (
+        evaluation.to_pandas().set_index("figure").loc["coverage", "value"]
+        == evaluation.coverage.value
+    )
+    assert (
+        len(wordsight.load(shapes_model).to_pandas())
+        == len(wordsight.load(shapes_model).history)
+        > 0
+    )
 
 
 def test_long_work_shows_a_bar_that_goes_with_its_cell_and_short_work_none(outputs):
@@ -114,7 +147,8 @@ def test_long_work_shows_a_bar_that_goes_with_its_cell_and_short_work_none(outpu
     assert "photos &lt;b&gt;: " in said["text/plain"] and "s left" in said["text/plain"]  # escaped
     (left,) = outputs["failing"]
     assert left["text/html"] == ""  # gone, though nobody said that it was done, and the cell failed
-    assert "<progress></progress> frames: " in outputs["after"][-1]["text/plain"]  # how much there is was not known
+    # how much there is was not known
+    assert "<progress></progress> frames: " in outputs["after"][-1]["text/plain"]
     assert not any("<progress" in str(data) for data in outputs["predict"])
 
 
@@ -139,20 +173,31 @@ def odd(tmp_path_factory):
     """A data set whose pictures are broken, huge, turned, transparent or good."""
     folder = write_shapes(tmp_path_factory.mktemp("odd") / "data", 4, seed=300)
     (folder / "disc" / "torn.jpg").write_bytes((folder / "disc" / "000.jpg").read_bytes()[:700])
-    (folder / "disc" / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (30_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0" + b"\0" * 60)
+    (folder / "disc" / "huge.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+        + (30_000).to_bytes(4, "big") * 2
+        + b"\x08\x02\0\0\0"
+        + b"\0" * 60
+    )
     turned = Image.new("RGB", (60, 40), "red").getexif()
     turned[0x0112] = 6
     Image.new("RGB", (60, 40), "red").save(folder / "square" / "turned.jpg", exif=turned)
     Image.new("RGBA", (60, 60), (0, 0, 0, 0)).save(folder / "square" / "clear.png")
     (folder / "train").mkdir()
     for n in range(3):
-        Image.effect_noise((300, 300), 40 + 30 * n).convert("RGB").save(folder / "train" / f"{n}.jpg")
+        Image.effect_noise((300, 300), 40 + 30 * n).convert("RGB").save(
+            folder / "train" / f"{n}.jpg"
+        )
     return folder
 
 
 def test_small_pictures_are_upright_on_white_and_bounded(odd):
     assert Image.open(io.BytesIO(thumbnail(odd / "square" / "turned.jpg"))).size == (40, 60)
-    assert Image.open(io.BytesIO(thumbnail(odd / "square" / "clear.png"))).getpixel((30, 30)) == (255, 255, 255)
+    assert Image.open(io.BytesIO(thumbnail(odd / "square" / "clear.png"))).getpixel((30, 30)) == (
+        255,
+        255,
+        255,
+    )
     assert thumbnail(odd / "disc" / "huge.png") is None
 
 
@@ -163,7 +208,10 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("made")
     boxes, clip = folder / "boxes.csv", folder / "clip.mp4"
-    boxes.write_text("file_name,label,x_min,y_min,x_max,y_max\ndisc/000.jpg,disc,10,10,90,90\nsquare/000.jpg,square,10,10,90,90\n")
+    boxes.write_text(
+        "file_name,label,x_min,y_min,x_max,y_max\ndisc/000.jpg,disc,10,10,90,90\n"
+        "square/000.jpg,square,10,10,90,90\n"
+    )
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (320, 240))
     for n in range(12):
         writer.write(np.asarray(Image.open(odd / "disc" / f"00{n % 4}.jpg"))[:, :, ::-1].copy())
@@ -175,13 +223,25 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
         "cleaning": wordsight.clean(odd, folder / "c"),
         "evaluation": wordsight.evaluate(shapes, shapes_model, folder / "e"),
         "box evaluation": wordsight.evaluate_boxes(boxes, shapes_model, odd, folder / "b"),
-        "gathered": wordsight.gather("train,disc", folder / "s", sources=[f"folder:{odd}"], limit=3, min_size=30),
+        "gathered": wordsight.gather(
+            "train,disc", folder / "s", sources=[f"folder:{odd}"], limit=3, min_size=30
+        ),
         "video": wordsight.video(clip, folder / "labelled.mp4", shapes_model, threshold=0.5),
         "model": wordsight.load(shapes_model),
     }
 
 
-KINDS = ["results", "detections", "recognitions", "cleaning", "evaluation", "box evaluation", "gathered", "video", "model"]
+KINDS = [
+    "results",
+    "detections",
+    "recognitions",
+    "cleaning",
+    "evaluation",
+    "box evaluation",
+    "gathered",
+    "video",
+    "model",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

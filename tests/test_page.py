@@ -1,4 +1,6 @@
-"""The page in the browser: what a person does with it in a real one, what programs call, and who is kept out."""
+"""The page in the browser: what a person does with it in a real one, what programs call, and
+who is kept out.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(*arguments, **environment):
-    """Run the command in its own process, which may connect to nobody but itself; yields its address."""
+    """Run the command in its own process, which may connect to nobody but itself; yields its
+    address.
+    """
     port = free_port()
-    code = NEVER + "import sys\nfrom wordsight.cli.main import main\nsys.argv[0] = 'wordsight'\nmain()"
+    code = (
+        NEVER + "import sys\nfrom wordsight.cli.main import main\nsys.argv[0] = 'wordsight'\nmain()"
+    )
     command = [sys.executable, "-c", code, "app", "--port", str(port), *map(str, arguments)]
     env = {**os.environ, "CI": "", **environment}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
@@ -79,7 +85,9 @@ def home(tmp_path_factory):
 
     load_backbone()
     folder = tmp_path_factory.mktemp("page-home")
-    shutil.copytree(Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones", folder / "cache" / "backbones")
+    shutil.copytree(
+        Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones", folder / "cache" / "backbones"
+    )
     return folder
 
 
@@ -107,11 +115,17 @@ def test_a_person_tries_a_model_and_moves_the_slider(page, other_shapes, tmp_pat
     found = open_page(tab, page)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0" + bytes(30))
-    files = [*sorted((other_shapes / "disc").iterdir())[:2], *sorted((other_shapes / "square").iterdir())[:2]]
+    files = [
+        *sorted((other_shapes / "disc").iterdir())[:2],
+        *sorted((other_shapes / "square").iterdir())[:2],
+    ]
     found.fill("#try-threshold input[type=number]", "0.5")
     found.set_input_files("#try-files input[type=file]", [str(path) for path in [*files, broken]])
     found.get_by_text("4 of 4 pictures get a label").wait_for(timeout=30_000)
-    assert "1 can’t be read" in found.locator("#try-told").inner_text() and "broken.jpg" in found.locator("#try-told").inner_text()
+    assert (
+        "1 can’t be read" in found.locator("#try-told").inner_text()
+        and "broken.jpg" in found.locator("#try-told").inner_text()
+    )
     assert found.locator("#try-gallery img").count() == 4
     found.get_by_text("disc", exact=True).first.wait_for()
     found.fill("#try-threshold input[type=number]", "1")
@@ -125,7 +139,9 @@ def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_sh
     for label in ("round", "<b>edgy"):
         found.locator("#train-class textarea, #train-class input").fill(label)
         source = other_shapes / ("disc" if label == "round" else "square")
-        found.set_input_files("#train-files input[type=file]", [str(path) for path in source.iterdir()])
+        found.set_input_files(
+            "#train-files input[type=file]", [str(path) for path in source.iterdir()]
+        )
         found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
         found.click("#train-add")
         found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
@@ -133,10 +149,13 @@ def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_sh
     found.click("#train-start")
     found.get_by_text("A name is 1 to 80").wait_for(timeout=30_000)  # <b>edgy
     found.click("#train-clear")
-    found.locator("#train-told").get_by_text("No class yet").wait_for(timeout=30_000)  # its answer would empty what is typed before
+    # its answer would empty what is typed before
+    found.locator("#train-told").get_by_text("No class yet").wait_for(timeout=30_000)
     for label, kind in (("round", "disc"), ("edgy", "square")):
         found.locator("#train-class textarea, #train-class input").fill(label)
-        found.set_input_files("#train-files input[type=file]", [str(path) for path in (other_shapes / kind).iterdir()])
+        found.set_input_files(
+            "#train-files input[type=file]", [str(path) for path in (other_shapes / kind).iterdir()]
+        )
         found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
         found.click("#train-add")
         found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
@@ -151,7 +170,8 @@ def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_sh
     found.reload()
     found.wait_for_selector("#try-files input[type=file]", state="attached")
     found.locator("#try-model input").click()
-    found.get_by_role("option", name="my shapes").first.wait_for(timeout=30_000)  # a page that is opened anew offers it
+    # a page that is opened anew offers it
+    found.get_by_role("option", name="my shapes").first.wait_for(timeout=30_000)
 
 
 def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, tab):
@@ -167,7 +187,9 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
         if not (photos / "metadata.csv").exists():
             return None
         with open(photos / "metadata.csv", newline="") as file:
-            return {row["file_name"]: row["label"] for row in csv.DictReader(file)}.get("square/wrong.jpg")
+            return {row["file_name"]: row["label"] for row in csv.DictReader(file)}.get(
+                "square/wrong.jpg"
+            )
 
     assert label() == "disc"
     found.keyboard.press("u")
@@ -211,29 +233,59 @@ def test_programs_call_it_as_the_docs_say(page, other_shapes, tmp_path):
     for name, kind in (("cat.jpg", "disc"), ("dog.jpg", "square")):
         shutil.copy(other_shapes / kind / "000.jpg", tmp_path / name)
     code = code.replace("http://127.0.0.1:7860", page)
-    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     assert "cat.jpg disc" in process.stdout and "dog.jpg square" in process.stdout
 
 
 def call(root: str, name: str, data: list) -> tuple[str, object]:
-    answer = httpx.post(f"{root}gradio_api/call/{name}", json={"data": data, "session_hash": "test"}, timeout=60)
+    answer = httpx.post(
+        f"{root}gradio_api/call/{name}", json={"data": data, "session_hash": "test"}, timeout=60
+    )
     if answer.status_code != 200:
         return str(answer.status_code), answer.text
-    lines = httpx.get(f"{root}gradio_api/call/{name}/{answer.json()['event_id']}", timeout=60).text.splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith(("event: complete", "event: error")))
-    return lines[at].removeprefix("event: "), json.loads(lines[at + 1].removeprefix("data: ") or "null")
+    lines = httpx.get(
+        f"{root}gradio_api/call/{name}/{answer.json()['event_id']}", timeout=60
+    ).text.splitlines()
+    at = next(
+        i for i, line in enumerate(lines) if line.startswith(("event: complete", "event: error"))
+    )
+    return lines[at].removeprefix("event: "), json.loads(
+        lines[at + 1].removeprefix("data: ") or "null"
+    )
 
 
 def upload(root: str, name: str, data: bytes) -> httpx.Response:
-    return httpx.post(f"{root}gradio_api/upload", files=[("files", (name, data, "image/jpeg"))], timeout=60)
+    return httpx.post(
+        f"{root}gradio_api/upload", files=[("files", (name, data, "image/jpeg"))], timeout=60
+    )
 
 
 def test_no_file_but_uploads_can_be_read(page, photos, shapes_model, home):
     secret = home / "secret.txt"
     secret.write_text("secret")
-    for path in ("/etc/passwd", str(secret), str(photos / "disc" / "000.jpg"), str(shapes_model / "wordsight.json"), "../../../etc/passwd", "pyproject.toml"):
-        for address in (f"gradio_api/file={path}", f"gradio_api/file=%2e%2e/%2e%2e{path}", f"file={path}", f"gradio_api/file/{path}", f"static/{path}"):
+    for path in (
+        "/etc/passwd",
+        str(secret),
+        str(photos / "disc" / "000.jpg"),
+        str(shapes_model / "wordsight.json"),
+        "../../../etc/passwd",
+        "pyproject.toml",
+    ):
+        for address in (
+            f"gradio_api/file={path}",
+            f"gradio_api/file=%2e%2e/%2e%2e{path}",
+            f"file={path}",
+            f"gradio_api/file/{path}",
+            f"static/{path}",
+        ):
             assert httpx.get(page + address, timeout=30).status_code in (403, 404), address
         for file in (
             {"path": path, "meta": {"_type": "gradio.FileData"}},
@@ -241,15 +293,35 @@ def test_no_file_but_uploads_can_be_read(page, photos, shapes_model, home):
             {"url": f"file://{path}", "meta": {"_type": "gradio.FileData"}},
             path,
         ):
-            for name, data in (("predict", [[file], 0.5, ""]), ("predict", [file, 0.5, ""]), ("heatmap", [file, "", ""])):
+            for name, data in (
+                ("predict", [[file], 0.5, ""]),
+                ("predict", [file, 0.5, ""]),
+                ("heatmap", [file, "", ""]),
+            ):
                 kind, told = call(page, name, data)
                 assert kind in ("400", "error"), (file, told)
-    assert not [path for path in (home / "cache" / "uploads").rglob("*") if path.name in ("passwd", "secret.txt", "wordsight.json")]
+    assert not [
+        path
+        for path in (home / "cache" / "uploads").rglob("*")
+        if path.name in ("passwd", "secret.txt", "wordsight.json")
+    ]
 
 
 def test_pictures_are_uploaded_not_fetched(page):
-    for path in ("http://127.0.0.1:9/x.jpg", "https://example.org/x.jpg", "file:///etc/passwd", " HTTP://example.org/x.jpg", "a\0b", 7):
-        assert call(page, "predict", [[{"path": path, "meta": {"_type": "gradio.FileData"}}], 0.5, ""])[0] == "400"
+    for path in (
+        "http://127.0.0.1:9/x.jpg",
+        "https://example.org/x.jpg",
+        "file:///etc/passwd",
+        " HTTP://example.org/x.jpg",
+        "a\0b",
+        7,
+    ):
+        assert (
+            call(
+                page, "predict", [[{"path": path, "meta": {"_type": "gradio.FileData"}}], 0.5, ""]
+            )[0]
+            == "400"
+        )
 
 
 def test_what_the_page_does_not_use_is_not_there(page):
@@ -283,10 +355,19 @@ def test_only_the_documented_calls_have_names(page):
 
 def test_other_sites_are_turned_away(page):
     assert httpx.get(page, headers={"Host": "evil.example:80"}, timeout=30).status_code == 421
-    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert httpx.post(page + "gradio_api/upload", headers=headers, timeout=30).status_code == 403
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        assert (
+            httpx.post(page + "gradio_api/upload", headers=headers, timeout=30).status_code == 403
+        )
     answer = httpx.get(page, timeout=30)
-    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"] and answer.headers["x-content-type-options"] == "nosniff"
+    assert (
+        "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        and answer.headers["x-content-type-options"] == "nosniff"
+    )
 
 
 def test_only_pictures_are_kept(page, home, other_shapes):
@@ -294,46 +375,116 @@ def test_only_pictures_are_kept(page, home, other_shapes):
         return {path.name for path in (home / "cache" / "uploads").rglob("*") if path.is_file()}
 
     good = (other_shapes / "disc" / "000.jpg").read_bytes()
-    for name, data in (("a.jpg", b"#!/bin/sh"), ("b.jpg", b"<svg onload=alert(1)>"), ("c.html", b"<script>alert(1)</script>"), ("d.jpg", b"")):
+    for name, data in (
+        ("a.jpg", b"#!/bin/sh"),
+        ("b.jpg", b"<svg onload=alert(1)>"),
+        ("c.html", b"<script>alert(1)</script>"),
+        ("d.jpg", b""),
+    ):
         answer = upload(page, name, data)
         assert answer.status_code == 415 and "Only pictures" in answer.text and name not in kept()
     assert upload(page, "ok.jpg", good).status_code == 200
     both = [("files", ("ok.jpg", good)), ("files", ("bad.jpg", b"no picture"))]
     mixed = httpx.post(f"{page}gradio_api/upload", files=both, timeout=60)
-    assert mixed.status_code == 200 and [Path(path).stat().st_size for path in mixed.json()] == [len(good), 0]
+    assert mixed.status_code == 200 and [Path(path).stat().st_size for path in mixed.json()] == [
+        len(good),
+        0,
+    ]
     files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in mixed.json()]
     told = call(page, "predict", [files, 0.5, ""])[1][0]
-    assert [(answer["file_name"], answer["label"]) for answer in told] == [("ok.jpg", "disc"), ("bad.jpg", None)] and told[1]["error"]
-    assert upload(page, "large.jpg", good + bytes(page_guard.MAX_FILE)).status_code == 413 and "large.jpg" not in kept()
+    assert [(answer["file_name"], answer["label"]) for answer in told] == [
+        ("ok.jpg", "disc"),
+        ("bad.jpg", None),
+    ] and told[1]["error"]
+    assert (
+        upload(page, "large.jpg", good + bytes(page_guard.MAX_FILE)).status_code == 413
+        and "large.jpg" not in kept()
+    )
     assert httpx.post(f"{page}gradio_api/upload", content=b"x", timeout=30).status_code == 400
-    assert httpx.post(f"{page}gradio_api/call/predict", content=b"x" * (page_guard.MAX_REQUEST + 1), timeout=30).status_code == 413
+    assert (
+        httpx.post(
+            f"{page}gradio_api/call/predict",
+            content=b"x" * (page_guard.MAX_REQUEST + 1),
+            timeout=30,
+        ).status_code
+        == 413
+    )
     assert httpx.post(f"{page}gradio_api/call/predict", content=b"{", timeout=30).status_code == 400
-    assert httpx.post(f"{page}gradio_api/call/predict", content=b"[" * 100_000, timeout=30).status_code == 400
+    assert (
+        httpx.post(f"{page}gradio_api/call/predict", content=b"[" * 100_000, timeout=30).status_code
+        == 400
+    )
     up = upload(page, "../../up.jpg", good)
-    assert up.status_code == 200 and Path(up.json()[0]).resolve().is_relative_to(home / "cache" / "uploads")
+    assert up.status_code == 200 and Path(up.json()[0]).resolve().is_relative_to(
+        home / "cache" / "uploads"
+    )
 
 
 def test_what_is_uploaded_is_predicted_and_what_is_broken_is_said(page, other_shapes):
     good, bad = (other_shapes / "disc" / "000.jpg").read_bytes(), b"\xff\xd8\xff\xe0" + bytes(50)
-    paths = [upload(page, name, data).json()[0] for name, data in (("good.jpg", good), ("bad.jpg", bad))]
-    kind, told = call(page, "predict", [[{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths], 0.5, ""])
-    assert kind == "complete" and [answer["label"] for answer in told[0]] == ["disc", None] and told[0][1]["error"]
-    assert set(told[0][0]) == {"file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error"}
-    for data in ([[], 7, ""], [[{"path": paths[0], "meta": {"_type": "gradio.FileData"}}], 0.5, "../../etc"]):
+    paths = [
+        upload(page, name, data).json()[0] for name, data in (("good.jpg", good), ("bad.jpg", bad))
+    ]
+    kind, told = call(
+        page,
+        "predict",
+        [[{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths], 0.5, ""],
+    )
+    assert (
+        kind == "complete"
+        and [answer["label"] for answer in told[0]] == ["disc", None]
+        and told[0][1]["error"]
+    )
+    assert set(told[0][0]) == {
+        "file_name",
+        "label",
+        "top_label",
+        "probability",
+        "probabilities",
+        "box_xyxy",
+        "heatmap",
+        "mask",
+        "error",
+    }
+    for data in (
+        [[], 7, ""],
+        [[{"path": paths[0], "meta": {"_type": "gradio.FileData"}}], 0.5, "../../etc"],
+    ):
         assert call(page, "predict", data)[0] == "error" or data[1] != 7
 
 
 def test_elsewhere_a_token_is_demanded(home, shapes_model):
-    with served("-m", shapes_model, "--host", "0.0.0.0", WORDSIGHT_HOME=str(home), WORDSIGHT_TOKEN="ab+c/d=&x%41;q") as (address, _):
+    with served(
+        "-m",
+        shapes_model,
+        "--host",
+        "0.0.0.0",
+        WORDSIGHT_HOME=str(home),
+        WORDSIGHT_TOKEN="ab+c/d=&x%41;q",
+    ) as (address, _):
         root = address.partition("?")[0].replace("localhost", "127.0.0.1")
         assert address.endswith("/?token=ab%2Bc%2Fd%3D%26x%2541%3Bq")
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "wordsight-token=wrong"}, {"Cookie": 'a="'}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Cookie": "wordsight-token=wrong"},
+            {"Cookie": 'a="'},
+        ):
             for path in ("", "config", "gradio_api/info", "?token=wrong"):
                 assert httpx.get(root + path, headers=headers, timeout=30).status_code == 401
-        assert httpx.get(root + "config", headers={"Authorization": "Bearer ab+c/d=&x%41;q"}, timeout=30).status_code == 200
+        assert (
+            httpx.get(
+                root + "config", headers={"Authorization": "Bearer ab+c/d=&x%41;q"}, timeout=30
+            ).status_code
+            == 200
+        )
         with httpx.Client(timeout=30) as client:
             entered = client.get(root + "?" + address.partition("?")[2])
-            assert entered.status_code == 303 and "HttpOnly" in entered.headers["set-cookie"] and "SameSite=Strict" in entered.headers["set-cookie"]
+            assert (
+                entered.status_code == 303
+                and "HttpOnly" in entered.headers["set-cookie"]
+                and "SameSite=Strict" in entered.headers["set-cookie"]
+            )
             assert client.get(root).status_code == 200
 
 
@@ -352,7 +503,10 @@ def test_ctrl_c_ends_it_and_leaves_nothing(home, shapes_model, chromium):
 
 
 def test_connections_that_say_nothing_keep_nobody_out(home, shapes_model):
-    with served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (address, _), contextlib.ExitStack() as stack:
+    with (
+        served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (address, _),
+        contextlib.ExitStack() as stack,
+    ):
         port = int(address.rsplit(":", 1)[1].strip("/"))
         for _ in range(700):
             one = stack.enter_context(socket.socket())
@@ -380,11 +534,17 @@ def test_names_that_are_no_text_can_be_reviewed_and_compared(shapes_model, tmp_p
     from wordsight.webapp.parts import readable
     from wordsight.webapp.review import Doubt
 
-    doubt = Doubt("dog/wr\udcff\udcfeong.jpg", "suspicious", "d\udcff", "cat", None, "duplicate: \udcff")
-    orjson.dumps([page_review._described(doubt, ("d\udcff", None), 0, 1), readable(doubt.file_name)])
+    doubt = Doubt(
+        "dog/wr\udcff\udcfeong.jpg", "suspicious", "d\udcff", "cat", None, "duplicate: \udcff"
+    )
+    orjson.dumps(
+        [page_review._described(doubt, ("d\udcff", None), 0, 1), readable(doubt.file_name)]
+    )
 
 
-def test_models_are_chosen_by_name_and_never_overwritten(home, shapes_model, shapes, other_shapes, tmp_path, monkeypatch):
+def test_models_are_chosen_by_name_and_never_overwritten(
+    home, shapes_model, shapes, other_shapes, tmp_path, monkeypatch
+):
     from wordsight.webapp import workspace as module
     from wordsight.webapp.workspace import Workshop
 
@@ -400,7 +560,8 @@ def test_models_are_chosen_by_name_and_never_overwritten(home, shapes_model, sha
         shop.train_dropped("good", {"../up": dropped["disc"], "square": dropped["square"]})
     with pytest.raises(wordsight.InvalidArgument, match="at least 2"):
         shop.train_dropped("good", {"disc": dropped["disc"][:1], "square": dropped["square"]})
-    assert not (module.pictures_folder() / "page" / "good").exists()  # a refusal leaves the name free
+    # a refusal leaves the name free
+    assert not (module.pictures_folder() / "page" / "good").exists()
     made = shop.train_dropped("good", dropped)
     before = (module.models_folder() / "good" / "model.safetensors").read_bytes()
     with pytest.raises(wordsight.InvalidArgument, match="taken already"):
@@ -422,11 +583,25 @@ def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
     shop, said = Workshop(), []
-    name = shop.train_words("cat,dog", sorted((other_shapes / "disc").iterdir()), False, say=said.append)
-    assert shop.viewer(name).model.info["recipe"] == "words" and "what the backbone knows" in said[0]
-    trained = shop.train_dropped("mine", {"Cat": sorted((other_shapes / "disc").iterdir()), "dog": sorted((other_shapes / "square").iterdir())})
+    name = shop.train_words(
+        "cat,dog", sorted((other_shapes / "disc").iterdir()), False, say=said.append
+    )
+    assert (
+        shop.viewer(name).model.info["recipe"] == "words" and "what the backbone knows" in said[0]
+    )
+    trained = shop.train_dropped(
+        "mine",
+        {
+            "Cat": sorted((other_shapes / "disc").iterdir()),
+            "dog": sorted((other_shapes / "square").iterdir()),
+        },
+    )
     said.clear()
-    assert shop.train_words("dog,cat", [other_shapes / "disc" / "000.jpg"], False, say=said.append) == trained and "made before" in said[0]
+    assert (
+        shop.train_words("dog,cat", [other_shapes / "disc" / "000.jpg"], False, say=said.append)
+        == trained
+        and "made before" in said[0]
+    )
     with pytest.raises(wordsight.UnknownWord):
         shop.train_words("cat,xyzzyx", [other_shapes / "disc" / "000.jpg"], False)
 
@@ -455,7 +630,14 @@ def test_what_a_killed_page_left_goes_with_the_next(tmp_path, monkeypatch):
     assert not first.exists() and not second.exists()
 
 
-def through(guard: Guard, path: str, messages: list, method: str = "POST", headers: tuple = (), kind: str = "http") -> list[dict]:
+def through(
+    guard: Guard,
+    path: str,
+    messages: list,
+    method: str = "POST",
+    headers: tuple = (),
+    kind: str = "http",
+) -> list[dict]:
     """Send messages through a guard; None falls silent for good."""
     sent, waiting = [], list(messages)
 
@@ -467,7 +649,13 @@ def through(guard: Guard, path: str, messages: list, method: str = "POST", heade
     async def send(message):
         sent.append(message)
 
-    scope = {"type": kind, "method": method, "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1:1"), *headers]}
+    scope = {
+        "type": kind,
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1:1"), *headers],
+    }
     with ThreadPoolExecutor(1) as aside:  # Playwright leaves an event loop running in this thread
         aside.submit(lambda: asyncio.run(guard(scope, receive, send))).result()
     return sent
@@ -506,8 +694,19 @@ def test_sockets_of_other_kinds_are_closed_and_answers_to_uploads_are_plain(tmp_
         await reads_all(scope, receive, send)
 
     guard = Guard(application, {"127.0.0.1"}, None, tmp_path)
-    assert through(guard, "/", [], kind="websocket") == [{"type": "websocket.close", "code": 1008}] and not seen
-    assert through(guard, UPLOAD, [{"type": "http.request", "body": b"x"}], headers=((b"accept-encoding", b"br"),))[0]["status"] == 200
+    assert (
+        through(guard, "/", [], kind="websocket") == [{"type": "websocket.close", "code": 1008}]
+        and not seen
+    )
+    assert (
+        through(
+            guard,
+            UPLOAD,
+            [{"type": "http.request", "body": b"x"}],
+            headers=((b"accept-encoding", b"br"),),
+        )[0]["status"]
+        == 200
+    )
     assert b"accept-encoding" not in seen[0]
 
 
@@ -540,9 +739,15 @@ def test_parts_of_uploads_that_broke_off_are_forgotten(tmp_path):
 
 
 def test_wrong_requests_are_one_sentence(cli):
-    for arguments, part in ((("-m", "none"), "No such model"), (("--data", "none"), "No such folder"), (("--port", "99999"), "between 1 and 65535")):
+    for arguments, part in (
+        (("-m", "none"), "No such model"),
+        (("--data", "none"), "No such folder"),
+        (("--port", "99999"), "between 1 and 65535"),
+    ):
         process = cli("app", *arguments)
-        assert process.returncode == 2 and part in process.stderr and "Traceback" not in process.stderr
+        assert (
+            process.returncode == 2 and part in process.stderr and "Traceback" not in process.stderr
+        )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -554,6 +759,9 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(cli_here, monkeypatch
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "gradio" else real(name, *rest))
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name == "gradio" else real(name, *rest),
+    )
     process = cli_here("app")
     assert process.returncode == 2 and "pip install 'wordsight[app]'" in process.stderr

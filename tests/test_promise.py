@@ -1,4 +1,6 @@
-"""A promised precision: kept as often as it says, with as much coverage as the pictures allow, and honest where they don't."""
+"""A promised precision: kept as often as it says, with as much coverage as the pictures allow,
+and honest where they don't.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,33 @@ import numpy as np
 import pytest
 
 from wordsight.errors import InvalidArgument
-from wordsight.heads.guarantee import HeldOut, binomial_tail, check_precision, critical_sizes, keep_promise
+from wordsight.heads.guarantee import (
+    HeldOut,
+    binomial_tail,
+    check_precision,
+    critical_sizes,
+    keep_promise,
+)
 
 
 def held_out(scores, right, strangers=None):
     said = ["a" if ok else "b" for ok in right]
     strange = np.zeros(len(scores), bool) if strangers is None else strangers
-    return HeldOut([""] * len(scores), ["a"] * len(scores), said, np.asarray(scores, np.float32), strange)
+    return HeldOut(
+        [""] * len(scores), ["a"] * len(scores), said, np.asarray(scores, np.float32), strange
+    )
 
 
 def test_binomial_tail_equals_scipy():
     from scipy.stats import binom
 
-    for errors, n, risk in ((0, 299, 0.01), (3, 150, 0.05), (40, 1000, 0.05), (5, 5, 0.5), (0, 1, 0.3)):
+    for errors, n, risk in (
+        (0, 299, 0.01),
+        (3, 150, 0.05),
+        (40, 1000, 0.05),
+        (5, 5, 0.5),
+        (0, 1, 0.3),
+    ):
         assert binomial_tail(errors, n, risk) == pytest.approx(binom.cdf(errors, n, risk), rel=1e-9)
 
 
@@ -35,7 +51,8 @@ def test_a_precision_of_99_needs_299_without_an_error():
 def test_the_truth_keeps_the_promise_in_94_of_100_calibrations(precision, n):
     rng = np.random.default_rng(7)
 
-    def chance(score):  # right far more often than promised above 0.5, far less below: the hardest case for a threshold
+    # right far more often than promised above 0.5, far less below: the hardest case for a threshold
+    def chance(score):
         return np.where(score > 0.5, 0.995, 1 - 2 * (1 - precision))
 
     grid = np.sort(rng.random(200_000))[::-1]
@@ -43,8 +60,13 @@ def test_the_truth_keeps_the_promise_in_94_of_100_calibrations(precision, n):
     broken = 0
     for _ in range(500):
         scores = rng.random(n)
-        threshold = keep_promise(held_out(scores, rng.random(n) < chance(scores)), precision).threshold
-        broken += threshold is not None and risk[np.searchsorted(-grid, -threshold, side="right") - 1] > 1 - precision
+        threshold = keep_promise(
+            held_out(scores, rng.random(n) < chance(scores)), precision
+        ).threshold
+        broken += (
+            threshold is not None
+            and risk[np.searchsorted(-grid, -threshold, side="right") - 1] > 1 - precision
+        )
     assert broken <= 33
 
 
@@ -71,7 +93,11 @@ def test_strangers_are_never_accepted():
 
 def test_where_even_the_surest_are_wrong_more_pictures_would_not_help():
     promise = keep_promise(held_out(np.linspace(0, 1, 300), np.arange(300) % 5 > 0), 0.99)
-    assert promise.threshold is None and promise.needed is None and "would not help" in promise.sentence()
+    assert (
+        promise.threshold is None
+        and promise.needed is None
+        and "would not help" in promise.sentence()
+    )
 
 
 @pytest.mark.parametrize("precision", [0.3, 1.0, 99.0])

@@ -1,4 +1,6 @@
-"""report.html: what stands in it, what a person can do with it in a real browser, and that nothing in it can be anything but text."""
+"""report.html: what stands in it, what a person can do with it in a real browser, and that
+nothing in it can be anything but text.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,16 @@ from conftest import draw_shape, serious, write_shapes
 from wordsight.classification.predictions import Prediction
 from wordsight.classification.report import prediction_card
 from wordsight.reports.gallery import A_PAGE, Card, Gallery
-from wordsight.reports.page import Link, Outcomes, Report, Section, check_report_target, fate, render, write_report
+from wordsight.reports.page import (
+    Link,
+    Outcomes,
+    Report,
+    Section,
+    check_report_target,
+    fate,
+    render,
+    write_report,
+)
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
@@ -34,7 +45,9 @@ def predicted(shapes_model, other_shapes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(shapes_model, other_shapes, tmp_path_factory):
-    """An evaluation with two mistakes that were made on purpose, and pictures of none of the classes."""
+    """An evaluation with two mistakes that were made on purpose, and pictures of none of the
+    classes.
+    """
     root = tmp_path_factory.mktemp("evaluated")
     data = shutil.copytree(other_shapes, root / "data")
     for i in (0, 1):
@@ -51,30 +64,52 @@ def text_of(results) -> str:
 
 def numbers(text: str) -> dict:
     """The object that the page's script reads."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
+    )
 
 
 def test_it_needs_nothing_from_outside_and_runs_only_its_own_script(predicted):
     text = text_of(predicted)
     assert not re.findall(r'(?:src|href)="(?!data:|heatmaps/|https://creativecommons)', text)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
-    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "img-src data:;" in policy
-    assert "onerror=alert(1)>" not in text.replace("&gt;", "") and "&lt;img src=x onerror=alert(1)&gt;.jpg" in text
+    assert (
+        "default-src 'none'" in policy
+        and "script-src 'sha256-" in policy
+        and "img-src data:;" in policy
+    )
+    assert (
+        "onerror=alert(1)>" not in text.replace("&gt;", "")
+        and "&lt;img src=x onerror=alert(1)&gt;.jpg" in text
+    )
 
 
 def test_it_counts_what_the_tables_count(predicted):
     data = numbers(text_of(predicted))
     outcomes = data["outcomes"]
-    said = [p >= data["threshold"] and s == "0" for p, s in zip(outcomes["p"], outcomes["stranger"], strict=True)]
+    said = [
+        p >= data["threshold"] and s == "0"
+        for p, s in zip(outcomes["p"], outcomes["stranger"], strict=True)
+    ]
     assert sum(said) == sum(predicted.counts.accepted.values()) and len(said) == len(predicted) - 1
-    assert f"{sum(said)} pictures get a label" in text_of(predicted) and "What can’t be read" in text_of(predicted) and "note.txt" in text_of(predicted)
+    assert (
+        f"{sum(said)} pictures get a label" in text_of(predicted)
+        and "What can’t be read" in text_of(predicted)
+        and "note.txt" in text_of(predicted)
+    )
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 0.99, 0.999, 1.0])
-def test_every_picture_falls_on_its_side_of_any_threshold(shapes_model, other_shapes, tmp_path, threshold):
+def test_every_picture_falls_on_its_side_of_any_threshold(
+    shapes_model, other_shapes, tmp_path, threshold
+):
     results = wordsight.load(shapes_model).predict(other_shapes, threshold, tmp_path / "r")
-    cards = re.findall(r'<li data-group="[^"]*" data-name="([^"]*)".*?class="(\w+)">', text_of(results))
-    assert {name for name, kind in cards if kind == "labelled"} == {p.file_name for p in results if p.label is not None}
+    cards = re.findall(
+        r'<li data-group="[^"]*" data-name="([^"]*)".*?class="(\w+)">', text_of(results)
+    )
+    assert {name for name, kind in cards if kind == "labelled"} == {
+        p.file_name for p in results if p.label is not None
+    }
     assert len(cards) == len(results)
 
 
@@ -98,7 +133,10 @@ def test_a_file_of_the_users_own_is_never_written_over(shapes_model, other_shape
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / name).write_text("<html>mine</html>")
     model = wordsight.load(shapes_model)
-    for action in (lambda: model.predict(other_shapes, output=tmp_path / "r"), lambda: wordsight.evaluate(other_shapes, model, tmp_path / "r")):
+    for action in (
+        lambda: model.predict(other_shapes, output=tmp_path / "r"),
+        lambda: wordsight.evaluate(other_shapes, model, tmp_path / "r"),
+    ):
         with pytest.raises(wordsight.InvalidArgument, match="no report of wordsight"):
             action()
     with pytest.raises(wordsight.InvalidArgument, match="no report of wordsight"):
@@ -109,33 +147,62 @@ def test_a_file_of_the_users_own_is_never_written_over(shapes_model, other_shape
 def test_mistakes_come_first_and_others_are_counted_apart(evaluated):
     text = text_of(evaluated)
     cards = re.findall(r'<li data-group="([^"]*)" data-name="([^"]*)".*?class="(\w+)">', text)
-    assert [(name, kind) for _, name, kind in cards[:2]] == [(f"square/was-disc-{i}.jpg", "wrong") for i in (0, 1)]
+    assert [(name, kind) for _, name, kind in cards[:2]] == [
+        (f"square/was-disc-{i}.jpg", "wrong") for i in (0, 1)
+    ]
     assert sum(kind == "wrong" for _, _, kind in cards) == evaluated.wrong == 2
     assert sum(kind == "right" for _, _, kind in cards) == evaluated.right
-    assert sum(group == "none of the classes" for group, _, _ in cards) == 4 == numbers(text)["outcomes"]["others"]
-    for heading in ("Confusion matrix", "All figures", "What the model learned from", "Heads that were tried", "Pictures of none of the classes"):
+    assert (
+        sum(group == "none of the classes" for group, _, _ in cards)
+        == 4
+        == numbers(text)["outcomes"]["others"]
+    )
+    for heading in (
+        "Confusion matrix",
+        "All figures",
+        "What the model learned from",
+        "Heads that were tried",
+        "Pictures of none of the classes",
+    ):
         assert heading in text
     assert "truth: square" in text and "Risk and coverage" in text
 
 
-def test_of_one_class_against_the_rest_others_may_be_called_the_rest(shapes, other_shapes, tmp_path):
+def test_of_one_class_against_the_rest_others_may_be_called_the_rest(
+    shapes, other_shapes, tmp_path
+):
     model = wordsight.train(shapes, tmp_path / "m", positive="disc")
     (tmp_path / "none").mkdir()
     for i in range(4):
         draw_shape("square", 40 + i)[0].save(tmp_path / "none" / f"{i}.jpg")
-    result = wordsight.evaluate(other_shapes, model, tmp_path / "r", threshold=0.5, others=tmp_path / "none")
+    result = wordsight.evaluate(
+        other_shapes, model, tmp_path / "r", threshold=0.5, others=tmp_path / "none"
+    )
     outcomes = numbers(text_of(result))["outcomes"]
     assert outcomes["others"] == 4 and len(outcomes["p"]) == result.total + 4
-    labelled = [p >= 0.5 and s == "0" for p, s in zip(outcomes["p"], outcomes["stranger"], strict=True)]
-    own = [said for said, foreign in zip(labelled, outcomes["foreign"], strict=True) if foreign == "0"]
-    wrong = sum(said and f == "1" and r == "0" for said, f, r in zip(labelled, outcomes["foreign"], outcomes["right"], strict=True))
+    labelled = [
+        p >= 0.5 and s == "0" for p, s in zip(outcomes["p"], outcomes["stranger"], strict=True)
+    ]
+    own = [
+        said for said, foreign in zip(labelled, outcomes["foreign"], strict=True) if foreign == "0"
+    ]
+    wrong = sum(
+        said and f == "1" and r == "0"
+        for said, f, r in zip(labelled, outcomes["foreign"], outcomes["right"], strict=True)
+    )
     assert (sum(own), wrong) == (result.accepted, result.others.labelled)
 
 
 @pytest.mark.parametrize("exact", [0.9989080429077148, 0.5000004, 0.4999996, 0.99999994])
 def test_a_threshold_that_is_a_pictures_own_probability_lets_it_in(exact):
     for label, threshold in (("cat", exact), (None, float(np.nextafter(exact, 2)))):
-        said = Prediction("a.jpg", label, "cat", round(exact, 6), {"cat": round(exact, 6), "dog": round(1 - exact, 6)})
+        said = Prediction(
+            "a.jpg",
+            label,
+            "cat",
+            round(exact, 6),
+            {"cat": round(exact, 6), "dog": round(1 - exact, 6)},
+        )
         outcomes = Outcomes(["cat", "dog"], threshold)
         card = prediction_card(said, threshold, (10, 10))
         outcomes.add(card, 0)
@@ -143,7 +210,10 @@ def test_a_threshold_that_is_a_pictures_own_probability_lets_it_in(exact):
         data = numbers(page)
         shown = float(re.search(r'data-p="([^"]*)"', page)[1])
         assert (
-            (data["outcomes"]["p"][0] >= data["threshold"]) == (shown >= data["threshold"]) == (label is not None) == (fate(card, threshold)[0] == "labelled")
+            (data["outcomes"]["p"][0] >= data["threshold"])
+            == (shown >= data["threshold"])
+            == (label is not None)
+            == (fate(card, threshold)[0] == "labelled")
         )
 
 
@@ -152,16 +222,36 @@ def test_cleaning_shows_what_and_why(tmp_path):
     shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
     draw_shape("disc", 5, (90, 100))[0].save(data / "disc" / "small.jpg")
     (data / "square" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
-    (data / "funnel.json").write_text(json.dumps({"classes": {"disc": {"stages": {"found": 30, "kept": 8}, "reasons": {"too small": 22}}}}))
-    rows = "".join(f"disc/{i:03d}.jpg,disc,by-sa\nsquare/{i:03d}.jpg,square,cc0\n" for i in range(8))
+    (data / "funnel.json").write_text(
+        json.dumps(
+            {
+                "classes": {
+                    "disc": {"stages": {"found": 30, "kept": 8}, "reasons": {"too small": 22}}
+                }
+            }
+        )
+    )
+    rows = "".join(
+        f"disc/{i:03d}.jpg,disc,by-sa\nsquare/{i:03d}.jpg,square,cc0\n" for i in range(8)
+    )
     (data / "metadata.csv").write_text(f"file_name,label,license\n{rows}")
     before = {path: path.read_bytes() for path in data.rglob("*.jpg")}
     found = wordsight.clean(data, tmp_path / "r")
     text = (tmp_path / "r" / "report.html").read_text()
     names = {finding.file_name for finding in found.findings}
-    assert {"disc/copy.jpg", "disc/small.jpg", "square/broken.jpg"} <= names and all(f'data-name="{name}"' in text for name in names)
-    assert "too small (1)" in text and "no picture: square/broken.jpg" in text and "22 too small" in text
-    assert "CC BY-SA" in text and "https://creativecommons.org/publicdomain/zero/1.0/" in text and "Nothing was moved." in text
+    assert {"disc/copy.jpg", "disc/small.jpg", "square/broken.jpg"} <= names and all(
+        f'data-name="{name}"' in text for name in names
+    )
+    assert (
+        "too small (1)" in text
+        and "no picture: square/broken.jpg" in text
+        and "22 too small" in text
+    )
+    assert (
+        "CC BY-SA" in text
+        and "https://creativecommons.org/publicdomain/zero/1.0/" in text
+        and "Nothing was moved." in text
+    )
     assert {path: path.read_bytes() for path in data.rglob("*.jpg")} == before
     wordsight.clean(data, tmp_path / "r", apply=True)
     assert "set aside in &#39;set-rejected&#39;" in (tmp_path / "r" / "report.html").read_text()
@@ -169,25 +259,59 @@ def test_cleaning_shows_what_and_why(tmp_path):
 
 def test_a_model_of_gathered_pictures_tells_how_they_were_gathered(tmp_path, other_shapes):
     data = write_shapes(tmp_path / "set", 6)
-    (data / "funnel.json").write_text(json.dumps({"classes": {"disc": {"stages": {"found": 30, "kept": 6}, "reasons": {"too small": 24}}}}))
-    (data / "metadata.csv").write_text("file_name,label,license\n" + "".join(f"{k}/{i:03d}.jpg,{k},by\n" for k in ("disc", "square") for i in range(6)))
+    (data / "funnel.json").write_text(
+        json.dumps(
+            {
+                "classes": {
+                    "disc": {"stages": {"found": 30, "kept": 6}, "reasons": {"too small": 24}}
+                }
+            }
+        )
+    )
+    (data / "metadata.csv").write_text(
+        "file_name,label,license\n"
+        + "".join(f"{k}/{i:03d}.jpg,{k},by\n" for k in ("disc", "square") for i in range(6))
+    )
     wordsight.train(data, tmp_path / "m")
     text = text_of(wordsight.load(tmp_path / "m").predict(other_shapes, output=tmp_path / "r"))
-    assert "Where the pictures came from" in text and "24 too small" in text and "CC BY</bdi></a>" in text
+    assert (
+        "Where the pictures came from" in text
+        and "24 too small" in text
+        and "CC BY</bdi></a>" in text
+    )
 
 
 def test_curves_of_a_training_are_drawn(tmp_path, shapes, other_shapes):
-    wordsight.train(shapes, tmp_path / "m", "scratch", "brick_cnn", tuning=wordsight.Tuning(epochs=2))
-    text = text_of(wordsight.load(tmp_path / "m").predict(other_shapes, output=tmp_path / "r", threshold=0.5))
-    assert 'data-chart="loss"' in text and 'data-chart="accuracy"' in text and "validation</bdi>" in text
+    wordsight.train(
+        shapes, tmp_path / "m", "scratch", "brick_cnn", tuning=wordsight.Tuning(epochs=2)
+    )
+    text = text_of(
+        wordsight.load(tmp_path / "m").predict(other_shapes, output=tmp_path / "r", threshold=0.5)
+    )
+    assert (
+        'data-chart="loss"' in text
+        and 'data-chart="accuracy"' in text
+        and "validation</bdi>" in text
+    )
 
 
 def a_gallery(folder, count, noisy=False):
     rng, gallery = np.random.default_rng(0), Gallery(folder)
-    image = Image.fromarray(rng.integers(0, 255, (224, 224, 3), dtype=np.uint8)) if noisy else Image.new("RGB", (224, 168), "teal")
+    image = (
+        Image.fromarray(rng.integers(0, 255, (224, 224, 3), dtype=np.uint8))
+        if noisy
+        else Image.new("RGB", (224, 168), "teal")
+    )
     heat = rng.random((10, 8), dtype=np.float32)
     for i in range(count):
-        card = Card(f"{i}.jpg", "cat", "cat 99%", probability=1 - i / count, top="cat", likeliest=(("cat", 0.9), ("dog", 0.1))).with_picture(image, heat)
+        card = Card(
+            f"{i}.jpg",
+            "cat",
+            "cat 99%",
+            probability=1 - i / count,
+            top="cat",
+            likeliest=(("cat", 0.9), ("dog", 0.1)),
+        ).with_picture(image, heat)
         gallery.add(card, (0, i))
     return gallery
 
@@ -200,10 +324,17 @@ def test_a_page_holds_a_thousand_pictures_and_stays_below_15_mb(tmp_path, noisy)
     pages = sorted(tmp_path.glob("report*.html"))
     assert len(pages) > 1 and all(page.stat().st_size < 15e6 for page in pages)
     order = ["report.html", *(f"report-{number}.html" for number in range(2, len(pages) + 1))]
-    names = [name for page in order for name in re.findall(r'data-name="(\d+)\.jpg"', (tmp_path / page).read_text())]
+    names = [
+        name
+        for page in order
+        for name in re.findall(r'data-name="(\d+)\.jpg"', (tmp_path / page).read_text())
+    ]
     assert names == [str(i) for i in range(A_PAGE + 1)]
     if not noisy:
-        assert len(pages) == 2 and [path.name for path in tmp_path.iterdir() if path.suffix != ".html"] == []
+        assert (
+            len(pages) == 2
+            and [path.name for path in tmp_path.iterdir() if path.suffix != ".html"] == []
+        )
 
 
 def test_text_is_never_markup(tmp_path):
@@ -212,8 +343,14 @@ def test_text_is_never_markup(tmp_path):
     outcomes = Outcomes([bad], 0.5)
     card = Card(bad, bad, bad, bad, 0.9, bad, likeliest=((bad, 0.9),), link=bad, right=True)
     outcomes.add(card, 0)
-    page = render(Report(bad, [bad], bad, [section], [(f"group:{bad}", bad)], outcomes), [card]).decode()
-    assert page.count("<script") == 2 and "<b>" not in page.replace("<b aria", "") and "javascript:" not in page
+    page = render(
+        Report(bad, [bad], bad, [section], [(f"group:{bad}", bad)], outcomes), [card]
+    ).decode()
+    assert (
+        page.count("<script") == 2
+        and "<b>" not in page.replace("<b aria", "")
+        and "javascript:" not in page
+    )
     assert numbers(page)["outcomes"]["names"] == [bad]
 
 
@@ -224,9 +361,15 @@ def test_names_that_are_no_text_are_shown_all_the_same(tmp_path):
 
 def test_fate_agrees_with_what_was_decided():
     card = Card("a", "cat", "cat", probability=0.9, top="cat")
-    assert fate(card, 0.9) == ("labelled", "") and fate(card, 0.91)[0] == "silent" and fate(card, None)[0] == "silent"
+    assert (
+        fate(card, 0.9) == ("labelled", "")
+        and fate(card, 0.91)[0] == "silent"
+        and fate(card, None)[0] == "silent"
+    )
     assert fate(Card("a", "cat", "cat", probability=0.9, top="cat", right=False), 0.5)[0] == "wrong"
-    assert fate(Card("a", "cat", "cat", probability=0.9, top="cat", right=True, stranger=True), 0.5) == ("silent", "resembles none")
+    assert fate(
+        Card("a", "cat", "cat", probability=0.9, top="cat", right=True, stranger=True), 0.5
+    ) == ("silent", "resembles none")
 
 
 def test_a_folder_that_holds_no_report_is_fine(tmp_path):
@@ -240,13 +383,17 @@ def test_a_person_moves_the_slider_and_walks_through_the_pictures(evaluated, tab
     slider = page.locator("#threshold")
     slider.fill("0")
     everything = page.locator("#recount").inner_text()
-    labelled = sum(int(row.inner_text()) for row in page.locator("#by-class tbody td:nth-child(2)").all())
+    labelled = sum(
+        int(row.inner_text()) for row in page.locator("#by-class tbody td:nth-child(2)").all()
+    )
     assert f"{labelled} pictures get a label" in everything and labelled >= evaluated.accepted
     slider.fill("4")
     assert page.locator("#threshold-value").inner_text() == "0.9999"
     few = len(page.locator(".gallery li.right").all())
     page.locator("#threshold-reset").click()
-    assert page.locator("#recount").inner_text() == shown and few <= evaluated.right == len(page.locator(".gallery li.right").all())
+    assert page.locator("#recount").inner_text() == shown and few <= evaluated.right == len(
+        page.locator(".gallery li.right").all()
+    )
     page.select_option("#group", "fate:mistakes")
     assert page.locator(".gallery li:visible").count() == evaluated.wrong
     page.select_option("#group", "")
@@ -258,7 +405,10 @@ def test_a_person_moves_the_slider_and_walks_through_the_pictures(evaluated, tab
     assert page.locator(".gallery li").first.locator("canvas.heat").count() == 1
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    assert page.locator("dialog[open] h3").inner_text() == names[1] and page.locator("dialog canvas.heat").count() == 1
+    assert (
+        page.locator("dialog[open] h3").inner_text() == names[1]
+        and page.locator("dialog canvas.heat").count() == 1
+    )
     page.keyboard.press("ArrowRight")
     assert page.locator("dialog[open] h3").inner_text() == names[2]
     page.keyboard.press("h")
@@ -273,11 +423,15 @@ def test_it_reads_well_for_everyone(evaluated, predicted, tab, width, dark):
     for folder in (evaluated.output, predicted.output):
         page = tab((folder / "report.html").as_uri(), width=width, dark=dark).page
         assert serious(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing to scroll sideways on a phone
+        # nothing to scroll sideways on a phone
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.locator(".gallery img:not([alt])").count() == 0
 
 
 def test_it_can_be_read_without_a_script(evaluated, tab):
     page = tab((evaluated.output / "report.html").as_uri(), java_script_enabled=False).page
-    assert page.locator("#threshold").is_hidden() and page.locator(".gallery li").count() == evaluated.total + 4
+    assert (
+        page.locator("#threshold").is_hidden()
+        and page.locator(".gallery li").count() == evaluated.total + 4
+    )
     assert f"{evaluated.accepted} pictures get a label" in page.locator("#recount").inner_text()

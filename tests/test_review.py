@@ -1,4 +1,6 @@
-"""Going through doubtful pictures: what is doubtful, and that every decision is on disk at once, can be taken back and is learned from."""
+"""Going through doubtful pictures: what is doubtful, and that every decision is on disk at
+once, can be taken back and is learned from.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +35,40 @@ def test_a_wrong_label_is_found_corrected_on_disk_and_learned_from(labelled, tmp
     before = {path: path.read_bytes() for path in labelled.rglob("*.jpg")}
     doubts = find_doubts(book, None, 0.99)
     (wrong,) = [doubt for doubt in doubts if doubt.file_name == "square/wrong.jpg"]
-    assert (wrong.kind, wrong.label, wrong.suggestion) == ("suspicious", "square", "disc") and "mislabelled" in wrong.why
+    assert (wrong.kind, wrong.label, wrong.suggestion) == (
+        "suspicious",
+        "square",
+        "disc",
+    ) and "mislabelled" in wrong.why
     book.decide("square/wrong.jpg", "changed", "disc")
     table = rows(labelled)
-    assert table["square/wrong.jpg"] == {"file_name": "square/wrong.jpg", "label": "disc", REVIEW: "changed"}
-    assert len(table) == 17 and table["disc/000.jpg"]["label"] == "disc"  # from now on the table says it of every picture
-    assert {picture.name: picture.label for picture in read_labelled(labelled).pictures}["square/wrong.jpg"] == "disc"
+    assert table["square/wrong.jpg"] == {
+        "file_name": "square/wrong.jpg",
+        "label": "disc",
+        REVIEW: "changed",
+    }
+    # from now on the table says it of every picture
+    assert len(table) == 17 and table["disc/000.jpg"]["label"] == "disc"
+    assert {picture.name: picture.label for picture in read_labelled(labelled).pictures}[
+        "square/wrong.jpg"
+    ] == "disc"
     model = wordsight.train(labelled, tmp_path / "m")
     assert model.info["pictures"] == {"disc": 9, "square": 8}
     assert {path: path.read_bytes() for path in labelled.rglob("*.jpg")} == before
-    assert "square/wrong.jpg" not in [doubt.file_name for doubt in find_doubts(ReviewBook(labelled), None, 0.99)]  # reviewed, also after a restart
+    # reviewed, also after a restart
+    assert "square/wrong.jpg" not in [
+        doubt.file_name for doubt in find_doubts(ReviewBook(labelled), None, 0.99)
+    ]
 
 
-def test_a_rejected_picture_is_no_training_picture_though_it_lies_in_a_class_folder(labelled, tmp_path):
+def test_a_rejected_picture_is_no_training_picture_though_it_lies_in_a_class_folder(
+    labelled, tmp_path
+):
     book = ReviewBook(labelled)
     book.decide("square/wrong.jpg", "rejected")
-    assert rows(labelled)["square/wrong.jpg"]["label"] == "" and book.label("square/wrong.jpg") is None
+    assert (
+        rows(labelled)["square/wrong.jpg"]["label"] == "" and book.label("square/wrong.jpg") is None
+    )
     assert "square/wrong.jpg" not in {picture.name for picture in read_labelled(labelled).pictures}
     draw_shape("disc", 78)[0].save(labelled / "disc" / "new.jpg")  # one added later still counts
     assert "disc/new.jpg" in {picture.name for picture in read_labelled(labelled).pictures}
@@ -62,7 +82,11 @@ def test_undo_takes_decisions_back_one_by_one(labelled):
     book.undo(second)
     assert rows(labelled)["square/wrong.jpg"]["label"] == "disc"
     book.undo(first)
-    assert rows(labelled)["square/wrong.jpg"] == {"file_name": "square/wrong.jpg", "label": "square", REVIEW: ""}
+    assert rows(labelled)["square/wrong.jpg"] == {
+        "file_name": "square/wrong.jpg",
+        "label": "square",
+        REVIEW: "",
+    }
     assert book.counts == {"accepted": 0, "changed": 0, "rejected": 0}
     with pytest.raises(wordsight.InvalidArgument, match="changed again"):
         book.undo(first)
@@ -75,14 +99,20 @@ def test_two_people_never_decide_over_one_another(labelled):
     with pytest.raises(wordsight.InvalidArgument, match="Somebody has decided"):
         book.decide("disc/000.jpg", "accepted", "disc", seen)
     assert book.label("disc/000.jpg") == "square"
-    text = (labelled / "metadata.csv").read_text().replace("disc/000.jpg,square", "disc/000.jpg,triangle")
+    text = (
+        (labelled / "metadata.csv")
+        .read_text()
+        .replace("disc/000.jpg,square", "disc/000.jpg,triangle")
+    )
     (labelled / "metadata.csv").write_text(text)
     with pytest.raises(wordsight.InvalidArgument, match="changed again"):
         book.undo(theirs)
     assert rows(labelled)["disc/000.jpg"]["label"] == "triangle"
 
 
-def test_pictures_without_a_label_are_proposed_one_the_rejected_first(shapes_model, other_shapes, tmp_path):
+def test_pictures_without_a_label_are_proposed_one_the_rejected_first(
+    shapes_model, other_shapes, tmp_path
+):
     root = tmp_path / "photos"
     root.mkdir()
     for i in range(3):
@@ -92,8 +122,15 @@ def test_pictures_without_a_label_are_proposed_one_the_rejected_first(shapes_mod
     model = wordsight.load(shapes_model)
     book = ReviewBook(root, model.class_names)
     doubts = find_doubts(book, model, 0.5)
-    assert [doubt.kind for doubt in doubts] == ["rejected", "pre-labelled", "pre-labelled", "pre-labelled"] and doubts[0].file_name == "green.png"
-    assert [doubt.probability for doubt in doubts[1:]] == sorted(doubt.probability for doubt in doubts[1:])
+    assert [doubt.kind for doubt in doubts] == [
+        "rejected",
+        "pre-labelled",
+        "pre-labelled",
+        "pre-labelled",
+    ] and doubts[0].file_name == "green.png"
+    assert [doubt.probability for doubt in doubts[1:]] == sorted(
+        doubt.probability for doubt in doubts[1:]
+    )
     book.decide("d0.jpg", "accepted", "disc")
     assert rows(root) == {"d0.jpg": {"file_name": "d0.jpg", "label": "disc", REVIEW: "accepted"}}
     assert len(find_doubts(book, model, 0.5)) == 3
@@ -101,15 +138,28 @@ def test_pictures_without_a_label_are_proposed_one_the_rejected_first(shapes_mod
 
 def test_columns_of_a_gathered_set_stay_and_changes_by_others_are_not_lost(labelled):
     table = labelled / "metadata.csv"
-    lines = "".join(f'{k}/{i:03d}.jpg,{k},by,"a, b"\n' for k in ("disc", "square") for i in range(8))
+    lines = "".join(
+        f'{k}/{i:03d}.jpg,{k},by,"a, b"\n' for k in ("disc", "square") for i in range(8)
+    )
     table.write_text(f"file_name,label,license,creator\n{lines}", encoding="utf-8")
     book = ReviewBook(labelled)
     book.decide("disc/000.jpg", "changed", "square")
-    assert rows(labelled)["disc/000.jpg"] == {"file_name": "disc/000.jpg", "label": "square", "license": "by", "creator": "a, b", REVIEW: "changed"}
-    table.write_text(table.read_text().replace("disc/001.jpg,disc,by", "disc/001.jpg,disc,cc0"), encoding="utf-8")
+    assert rows(labelled)["disc/000.jpg"] == {
+        "file_name": "disc/000.jpg",
+        "label": "square",
+        "license": "by",
+        "creator": "a, b",
+        REVIEW: "changed",
+    }
+    table.write_text(
+        table.read_text().replace("disc/001.jpg,disc,by", "disc/001.jpg,disc,cc0"), encoding="utf-8"
+    )
     os.utime(table, ns=(1, 1))
     book.decide("disc/002.jpg", "accepted", "disc")
-    assert rows(labelled)["disc/001.jpg"]["license"] == "cc0" and rows(labelled)["disc/000.jpg"]["label"] == "square"
+    assert (
+        rows(labelled)["disc/001.jpg"]["license"] == "cc0"
+        and rows(labelled)["disc/000.jpg"]["label"] == "square"
+    )
 
 
 def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
@@ -124,7 +174,9 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
     with pytest.raises(wordsight.OutputError, match="No space left"):
         book.decide("disc/001.jpg", "changed", "square")
     monkeypatch.undo()
-    assert (labelled / "metadata.csv").read_bytes() == before and book.label("disc/001.jpg") == "disc"
+    assert (labelled / "metadata.csv").read_bytes() == before and book.label(
+        "disc/001.jpg"
+    ) == "disc"
     assert not [path for path in labelled.iterdir() if path.name.endswith(".part")]
     book.undo(first)
     first = book.decide("disc/000.jpg", "rejected")
@@ -140,9 +192,11 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "action", "label"),
-    [("../secret.jpg", "accepted", "disc"), ("/etc/passwd", "rejected", None), ("disc/000.jpg", "deleted", "disc"), ("disc/000.jpg", "changed", " "),
+    [("../secret.jpg", "accepted", "disc"), ("/etc/passwd", "rejected", None), ("disc/000.jpg",
+    "deleted", "disc"), ("disc/000.jpg", "changed", " "),
      ("disc/000.jpg", "changed", "a\nb"), ("disc/000.jpg", "changed", "x" * 101),
-     ("disc/000.jpg", "changed", "../secret"), ("disc/000.jpg", "changed", ".."), ("disc/000.jpg", "changed", "/etc")],
+     ("disc/000.jpg", "changed", "../secret"), ("disc/000.jpg", "changed", ".."), ("disc/000.jpg",
+     "changed", "/etc")],
 )  # fmt: skip
 def test_nothing_but_decisions_on_pictures_of_the_folder_is_written(labelled, name, action, label):
     with pytest.raises(wordsight.InvalidArgument):
@@ -163,7 +217,13 @@ def test_links_out_of_the_folder_are_neither_shown_nor_written(labelled, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "text", ["label\ndisc\n", "file_name,label\n" + "x" * 200_000 + "\n", "file_name,label,label\na,b,c\n", "file_name,label\na.jpg,x\n./a.jpg,y\n"]
+    "text",
+    [
+        "label\ndisc\n",
+        "file_name,label\n" + "x" * 200_000 + "\n",
+        "file_name,label,label\na,b,c\n",
+        "file_name,label\na.jpg,x\n./a.jpg,y\n",
+    ],
 )
 def test_a_table_that_is_none_is_refused_and_kept(labelled, text):
     (labelled / "metadata.csv").write_text(text)
@@ -180,53 +240,92 @@ def test_a_folder_of_photos_in_subfolders_is_no_set_of_classes_to_a_model(shapes
     known = wordsight.load(shapes_model).class_names
     assert ReviewBook(root, known).label("disc/000.jpg") == "disc"
     shutil.rmtree(root / "disc")
-    assert ReviewBook(root, known).label("2024/a.jpg") is None and ReviewBook(root).label("2024/a.jpg") == "2024"
+    assert (
+        ReviewBook(root, known).label("2024/a.jpg") is None
+        and ReviewBook(root).label("2024/a.jpg") == "2024"
+    )
 
 
 def test_everything_else_in_the_table_stays(labelled):
     table = labelled / "metadata.csv"
-    lines = ["file_name,license,note,note,review", "disc/000.jpg,by,a,b,lovely", "gone.jpg,by,,,", ",,,,no name", ",,,,neither"]
+    lines = [
+        "file_name,license,note,note,review",
+        "disc/000.jpg,by,a,b,lovely",
+        "gone.jpg,by,,,",
+        ",,,,no name",
+        ",,,,neither",
+    ]
     table.write_text("\n".join(lines) + "\n")
     table.chmod(0o600)
     book = ReviewBook(labelled)
-    assert book.reviewed("disc/000.jpg") is None and book.label("disc/000.jpg") == "disc"  # a column of the user's own; labels from folders
+    # a column of the user's own; labels from folders
+    assert book.reviewed("disc/000.jpg") is None and book.label("disc/000.jpg") == "disc"
     book.decide("disc/001.jpg", "changed", "square")
     with open(table, newline="") as file:
         found = list(csv.reader(file))
     assert found[0] == ["file_name", "license", "note", "note", "review", "label", REVIEW]
     assert (
-        found[1][:5] == ["disc/000.jpg", "by", "a", "b", "lovely"] and found[1][5] in ("disc", "more") and found[3][4] == "no name" and found[4][4] == "neither"
+        found[1][:5] == ["disc/000.jpg", "by", "a", "b", "lovely"]
+        and found[1][5] in ("disc", "more")
+        and found[3][4] == "no name"
+        and found[4][4] == "neither"
     )
     assert table.stat().st_mode & 0o777 == 0o600
     labels = {picture.name: picture.label for picture in read_labelled(labelled).pictures}
-    assert len(labels) == 17 and labels["disc/001.jpg"] == "square" and labels["square/000.jpg"] == "square"
+    assert (
+        len(labels) == 17
+        and labels["disc/001.jpg"] == "square"
+        and labels["square/000.jpg"] == "square"
+    )
 
 
 def test_a_table_by_a_link_within_the_folder_stays_one(labelled):
-    (labelled / "real.csv").write_text("file_name,label\ndisc/000.jpg,disc\nsquare/000.jpg,square\n")
+    (labelled / "real.csv").write_text(
+        "file_name,label\ndisc/000.jpg,disc\nsquare/000.jpg,square\n"
+    )
     (labelled / "metadata.csv").symlink_to("real.csv")
     ReviewBook(labelled).decide("disc/000.jpg", "rejected")
-    assert (labelled / "metadata.csv").is_symlink() and rows(labelled)["disc/000.jpg"]["label"] == ""
+    assert (labelled / "metadata.csv").is_symlink() and rows(labelled)["disc/000.jpg"][
+        "label"
+    ] == ""
 
 
 def test_classes_that_a_model_does_not_know_are_not_lost(labelled):
     book = ReviewBook(labelled, ["disc", "bird"])
     book.decide("disc/000.jpg", "accepted", "disc")
-    assert read_labelled(labelled).class_names == ["disc", "square"] and book.class_names == ["bird", "disc", "square"]
+    assert read_labelled(labelled).class_names == ["disc", "square"] and book.class_names == [
+        "bird",
+        "disc",
+        "square",
+    ]
 
 
 def test_names_are_the_same_however_they_are_written(labelled):
-    (labelled / "metadata.csv").write_text("file_name,label\n./disc/000.jpg,disc\n./square/000.jpg,square\n")
+    (labelled / "metadata.csv").write_text(
+        "file_name,label\n./disc/000.jpg,disc\n./square/000.jpg,square\n"
+    )
     ReviewBook(labelled).decide("disc/000.jpg", "changed", "square")
-    assert rows(labelled)["./disc/000.jpg"]["label"] == "square" and "disc/000.jpg" not in rows(labelled)
+    assert rows(labelled)["./disc/000.jpg"]["label"] == "square" and "disc/000.jpg" not in rows(
+        labelled
+    )
 
 
 def test_a_label_never_leads_out_of_the_folder(labelled, tmp_path):
     write_shapes(tmp_path / "secret", 3)
-    lines = ["file_name,label", "disc/000.jpg,..", "disc/001.jpg,../secret", "disc/002.jpg,.", "disc/003.jpg,disc", f"disc/004.jpg,{tmp_path / 'secret'}"]
+    lines = [
+        "file_name,label",
+        "disc/000.jpg,..",
+        "disc/001.jpg,../secret",
+        "disc/002.jpg,.",
+        "disc/003.jpg,disc",
+        f"disc/004.jpg,{tmp_path / 'secret'}",
+    ]
     (labelled / "metadata.csv").write_text("\n".join(lines) + "\n")
     inside = labelled.resolve()
-    assert all(picture.path.resolve().is_relative_to(inside) for picture in read_labelled(labelled).pictures)
+    assert all(
+        picture.path.resolve().is_relative_to(inside)
+        for picture in read_labelled(labelled).pictures
+    )
     assert len(read_labelled(labelled).pictures) == 5 + 3  # those listed, and the other discs
 
 

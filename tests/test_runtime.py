@@ -16,7 +16,13 @@ import wordsight
 from conftest import draw_shape, write_shapes
 from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.preprocessing import Preprocessing
-from wordsight.backbones.registry import build_module, embedded_backbones, find_prepared, list_backbones, load_backbone
+from wordsight.backbones.registry import (
+    build_module,
+    embedded_backbones,
+    find_prepared,
+    list_backbones,
+    load_backbone,
+)
 from wordsight.backbones.runtime import TorchRuntime, open_runtime
 from wordsight.datasets.files import find_pictures
 from wordsight.errors import BackboneUnavailable, InvalidArgument
@@ -34,11 +40,16 @@ def pixels(backbone):
 
 def test_list_backbones_puts_the_embedded_first():
     assert list_backbones("*lite*")[: len(embedded_backbones())] == embedded_backbones()
-    assert "tf_efficientnet_lite0" in embedded_backbones() and any(name.startswith("resnet50") for name in list_backbones("resnet50*"))
+    assert "tf_efficientnet_lite0" in embedded_backbones() and any(
+        name.startswith("resnet50") for name in list_backbones("resnet50*")
+    )
 
 
 def test_engines_agree(backbone, pixels):
-    a, b = open_runtime(backbone, "openvino").encode(pixels, True), TorchRuntime(backbone).encode(pixels, True)
+    a, b = (
+        open_runtime(backbone, "openvino").encode(pixels, True),
+        TorchRuntime(backbone).encode(pixels, True),
+    )
     for ours, theirs in ((a.embedding, b.embedding), (a.feature_map, b.feature_map)):
         assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
 
@@ -50,11 +61,16 @@ def test_fixed_padding_changes_no_value(backbone, size):
     from wordsight.backbones.fixed_padding import with_fixed_padding
 
     given = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    plain, fixed = build_module(backbone), with_fixed_padding(build_module(backbone), backbone.preprocessing)
+    plain, fixed = (
+        build_module(backbone),
+        with_fixed_padding(build_module(backbone), backbone.preprocessing),
+    )
     kinds = [type(layer).__name__ for layer in fixed.modules()]
     assert kinds.count("_FixedPadding") == kinds.count("Conv2dSame") > 0  # each wraps one
     with torch.inference_mode():
-        torch.testing.assert_close(fixed.forward_features(given), plain.forward_features(given), rtol=0, atol=0)
+        torch.testing.assert_close(
+            fixed.forward_features(given), plain.forward_features(given), rtol=0, atol=0
+        )
 
 
 def test_a_network_of_a_size_that_strides_do_not_divide_keeps_its_padding(backbone):
@@ -66,19 +82,26 @@ def test_a_network_of_a_size_that_strides_do_not_divide_keeps_its_padding(backbo
     given = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         kept = with_fixed_padding(build_module(backbone), odd).forward_features(given)
-        torch.testing.assert_close(kept, build_module(backbone).forward_features(given), rtol=0, atol=0)
+        torch.testing.assert_close(
+            kept, build_module(backbone).forward_features(given), rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize("name", ["nasnetalarge", "pnasnet5large"])
 def test_a_network_that_loses_borders_keeps_its_padding(name, backbone):
-    """In these a layer without padding comes first, so that no side further on is a multiple of its stride."""
+    """In these a layer without padding comes first, so that no side further on is a multiple of
+    its stride.
+    """
     import timm
     from torch import nn
 
     from wordsight.backbones.fixed_padding import with_fixed_padding
 
     module = nn.Sequential(*list(timm.create_model(name, pretrained=False).children())[:3])
-    kinds = [type(layer).__name__ for layer in with_fixed_padding(module, backbone.preprocessing).modules()]
+    kinds = [
+        type(layer).__name__
+        for layer in with_fixed_padding(module, backbone.preprocessing).modules()
+    ]
     assert "_FixedPadding" not in kinds and any(kind.endswith("Same") for kind in kinds)
 
 
@@ -90,7 +113,10 @@ def test_embedding_is_the_mean_of_the_feature_map(backbone, pixels):
 
 
 def test_bf16_stays_close(backbone, pixels):
-    exact, fast = open_runtime(backbone).encode(pixels).embedding, open_runtime(backbone, dtype="bf16").encode(pixels).embedding
+    exact, fast = (
+        open_runtime(backbone).encode(pixels).embedding,
+        open_runtime(backbone, dtype="bf16").encode(pixels).embedding,
+    )
     assert np.dot(exact, fast) / np.linalg.norm(exact) / np.linalg.norm(fast) > 0.995
 
 
@@ -99,23 +125,38 @@ def test_a_prepared_backbone_is_found_by_its_weights(backbone):
     assert find_prepared("0" * 64, "x", backbone.preprocessing) is None
 
 
-@pytest.mark.parametrize(("size", "expected"), [((500, 500), (320, 320)), ((300, 400), (288, 384)), ((3000, 100), (640, 160)), ((1, 5000), (160, 640))])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((500, 500), (320, 320)),
+        ((300, 400), (288, 384)),
+        ((3000, 100), (640, 160)),
+        ((1, 5000), (160, 640)),
+    ],
+)
 def test_area_keeps_the_aspect_ratio(backbone, size, expected):
     height, width = backbone.preprocessing.input_size(size)
     assert (height, width) == expected
 
 
 def test_squash_is_always_the_same_size():
-    assert Preprocessing((224, 224), (0,) * 3, (1,) * 3, "bicubic", "squash").input_size((1, 999)) == (224, 224)
+    assert Preprocessing((224, 224), (0,) * 3, (1,) * 3, "bicubic", "squash").input_size(
+        (1, 999)
+    ) == (224, 224)
 
 
 def test_unknown_backbone_names_close_ones():
-    with pytest.raises(InvalidArgument, match=r"Unknown backbone 'resnet5'. Close names: .*resnet50.*list_backbones"):
+    with pytest.raises(
+        InvalidArgument,
+        match=r"Unknown backbone 'resnet5'. Close names: .*resnet50.*list_backbones",
+    ):
         load_backbone("resnet5")
 
 
 def test_a_download_that_may_not_happen_names_the_embedded_choices():
-    with pytest.raises(BackboneUnavailable, match=r"--offline forbids it. Embedded choices: tf_efficientnet_lite0"):
+    with pytest.raises(
+        BackboneUnavailable, match=r"--offline forbids it. Embedded choices: tf_efficientnet_lite0"
+    ):
         load_backbone("resnet18.a1_in1k")
 
 
@@ -140,9 +181,25 @@ def random_backbone(name, folder, classes=10):
     module = timm.create_model(name, pretrained=False, num_classes=classes)
     folder.mkdir()
     save_file(module.state_dict(), folder / "model.safetensors")
-    kept = ("input_size", "mean", "std", "classifier", "fixed_input_size", "interpolation", "first_conv")
+    kept = (
+        "input_size",
+        "mean",
+        "std",
+        "classifier",
+        "fixed_input_size",
+        "interpolation",
+        "first_conv",
+    )
     cfg = {k: v for k, v in module.pretrained_cfg.items() if k in kept}
-    (folder / "config.json").write_text(json.dumps({"architecture": name, "num_classes": classes, "pretrained_cfg": {**cfg, "num_classes": classes}}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "architecture": name,
+                "num_classes": classes,
+                "pretrained_cfg": {**cfg, "num_classes": classes},
+            }
+        )
+    )
     return f"local-dir:{folder}"
 
 
@@ -150,16 +207,25 @@ def random_backbone(name, folder, classes=10):
 def test_any_timm_network_trains_saves_loads_predicts_and_shows_where(name, tmp_path, monkeypatch):
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     data = write_shapes(tmp_path / "data", 4)
-    model = wordsight.train(data, tmp_path / "m", backbone=random_backbone(name, tmp_path / "local"))
+    model = wordsight.train(
+        data, tmp_path / "m", backbone=random_backbone(name, tmp_path / "local")
+    )
     shutil.rmtree(tmp_path / "local")
     again = wordsight.load(tmp_path / "m")
     assert again.backbone.fingerprint == model.backbone.fingerprint
     assert again.backbone.pooled == (name in ("resnet18", "efficientnet_b0"))
     again.neighbourhood = None  # random weights find everything strange
-    predictions = list(again.predict([str(path) for path in sorted(data.rglob("*.jpg"))[::2]], threshold=0))  # heat maps by gradients take their time
+    # heat maps by gradients take their time
+    predictions = list(
+        again.predict([str(path) for path in sorted(data.rglob("*.jpg"))[::2]], threshold=0)
+    )
     assert len(predictions) == 4 and all(p.probability >= 0.5 for p in predictions)
-    assert all(p.map.ndim == 2 and p.map.min() >= 0 and p.map.max() <= 1 and p.map.size >= 48 for p in predictions)
-    assert sum(p.map.max() == 1 for p in predictions) >= 1  # an empty map says that nothing speaks for the class
+    assert all(
+        p.map.ndim == 2 and p.map.min() >= 0 and p.map.max() <= 1 and p.map.size >= 48
+        for p in predictions
+    )
+    # an empty map says that nothing speaks for the class
+    assert sum(p.map.max() == 1 for p in predictions) >= 1
 
 
 def test_gradients_agree_with_the_one_pass_heat_map(shapes_model, backbone, pixels):
@@ -167,7 +233,9 @@ def test_gradients_agree_with_the_one_pass_heat_map(shapes_model, backbone, pixe
     from wordsight.heatmaps.one_pass import class_heatmap
 
     weight = wordsight.load(shapes_model).head.weight[0]
-    one_pass = class_heatmap(open_runtime(backbone).encode(pixels, feature_map=True).feature_map, weight)
+    one_pass = class_heatmap(
+        open_runtime(backbone).encode(pixels, feature_map=True).feature_map, weight
+    )
     assert np.abs(GradCam(backbone).heatmap(pixels, weight) - one_pass).max() < 1e-3
 
 
@@ -188,11 +256,24 @@ def test_default_recognises_imagenet_photos(data, tmp_path):
 def test_training_and_predicting_need_no_torch(shapes, other_shapes, tmp_path, backbone):
     open_runtime(backbone)  # compiled and cached
     code = (
-        "import sys, wordsight; m = wordsight.train(sys.argv[1], sys.argv[3]); r = wordsight.load(sys.argv[3]).predict(sys.argv[2], output=sys.argv[4])\n"
-        "print(len(r), [m for m in ('torch', 'timm', 'torchvision', 'sklearn', 'scipy') if m in sys.modules])"
+        "import sys, wordsight; m = wordsight.train(sys.argv[1], sys.argv[3]); r = "
+        "wordsight.load(sys.argv[3]).predict(sys.argv[2], output=sys.argv[4])\n"
+        "print(len(r), [m for m in ('torch', 'timm', 'torchvision', 'sklearn', 'scipy') if "
+        "m in sys.modules])"
     )
-    command = [sys.executable, "-c", code, str(shapes), str(other_shapes), str(tmp_path / "m"), str(tmp_path / "r")]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "12 []"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(shapes),
+        str(other_shapes),
+        str(tmp_path / "m"),
+        str(tmp_path / "r"),
+    ]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        == "12 []"
+    )
     with open(tmp_path / "r" / "predictions.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 12
 
@@ -200,6 +281,12 @@ def test_training_and_predicting_need_no_torch(shapes, other_shapes, tmp_path, b
 def test_openvino_is_imported_without_its_telemetry():
     code = (
         "import sys; from wordsight.backbones.runtime import import_openvino; import_openvino()\n"
-        "print([m for m in sys.modules if 'telemetry' in m and 'stub' not in m and not m.startswith('openvino.tools')])"
+        "print([m for m in sys.modules if 'telemetry' in m and 'stub' not in m and not "
+        "m.startswith('openvino.tools')])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -15,7 +15,15 @@ import wordsight
 from conftest import write_shapes
 from wordsight.datasets.remote import Place
 from wordsight.distributed import shards
-from wordsight.distributed.shards import Job, begin, do_shard, part_counts, read_parts, total, work_of
+from wordsight.distributed.shards import (
+    Job,
+    begin,
+    do_shard,
+    part_counts,
+    read_parts,
+    total,
+    work_of,
+)
 from wordsight.errors import InvalidArgument, NotFound, OutputError, WordsightError
 
 pytest.importorskip("pyarrow")
@@ -53,9 +61,13 @@ def test_shards_say_what_one_process_says(shapes_model, photos, tmp_path):
     rows = rows_in(job, plan)
     for row, one in zip(rows, expected, strict=True):
         assert {name: getattr(one, name) for name in row} == row
-    assert counts == {"pictures": 31, "accepted": dict(wordsight.load(shapes_model).predict(photos, threshold=0.9).counts.accepted), "unreadable": 1} | {
-        name: counts[name] for name in ("unsure", "strangers")
-    }
+    assert counts == {
+        "pictures": 31,
+        "accepted": dict(
+            wordsight.load(shapes_model).predict(photos, threshold=0.9).counts.accepted
+        ),
+        "unreadable": 1,
+    } | {name: counts[name] for name in ("unsure", "strangers")}
     assert sum(counts["accepted"].values()) + counts["unsure"] + counts["strangers"] + 1 == 31
 
 
@@ -78,7 +90,11 @@ def test_an_object_store_gives_and_takes_the_same(shapes_model, photos, tmp_path
 def test_what_is_there_is_not_done_again(shapes_model, photos, tmp_path):
     job = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
     _, counts = carried_out(job, Place(photos).pictures(), model=shapes_model)
-    carried_out(Job("predict", str(photos), str(tmp_path / "other"), {**PREDICT, "threshold": 0.5}), Place(photos).pictures(), model=shapes_model)
+    carried_out(
+        Job("predict", str(photos), str(tmp_path / "other"), {**PREDICT, "threshold": 0.5}),
+        Place(photos).pictures(),
+        model=shapes_model,
+    )
     parts = sorted((tmp_path / "out").glob("part-*.parquet"))
     (tmp_path / "out" / ".0123456789ab.part").write_bytes(b"what sudden death left")
     before = {path: path.stat().st_mtime_ns for path in parts}
@@ -88,13 +104,18 @@ def test_what_is_there_is_not_done_again(shapes_model, photos, tmp_path):
     assert [path for path in parts if path.stat().st_mtime_ns != before[path]] == [parts[2]]
     assert total(part_counts(job, number) for number in range(5)) == counts
     parts[1].write_bytes(b"")  # torn by a disk, or by another tool
-    parts[3].write_bytes((tmp_path / "other" / parts[3].name).read_bytes())  # of a worker that outlived another job
+    # of a worker that outlived another job
+    parts[3].write_bytes((tmp_path / "other" / parts[3].name).read_bytes())
     assert set(begin(job, iter(()), 7).done) == {0, 2, 4}
     carried_out(job, iter(()), model=shapes_model)
     assert total(part_counts(job, number) for number in range(5)) == counts
-    with pytest.raises(InvalidArgument, match="holds the shards of another run: predict of 31 pictures"):
+    with pytest.raises(
+        InvalidArgument, match="holds the shards of another run: predict of 31 pictures"
+    ):
         begin(Job("predict", str(photos), job.output, {**PREDICT, "threshold": 0.5}), iter(()))
-    replaced = begin(Job("material", str(photos), job.output, {}), Place(photos).pictures(), 7, replace=True)
+    replaced = begin(
+        Job("material", str(photos), job.output, {}), Place(photos).pictures(), 7, replace=True
+    )
     assert replaced.done == {} and not list((tmp_path / "out").glob("part-*"))
 
 
@@ -122,7 +143,13 @@ def test_a_store_that_fails_ends_the_run_and_loses_no_picture(shapes_model, phot
         raise OSError("SlowDown: please reduce your request rate")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(memory), "cat_file", lambda self, path, *a, **k: busy(path) if path.endswith("003.jpg") else memory.store[path].getvalue())
+        patched.setattr(
+            type(memory),
+            "cat_file",
+            lambda self, path, *a, **k: (
+                busy(path) if path.endswith("003.jpg") else memory.store[path].getvalue()
+            ),
+        )
         with pytest.raises(WordsightError, match=r"SlowDown.* Try the same again"):
             do_shard(job, 0, work)
         patched.setattr(type(memory), "ls", busy)
@@ -131,7 +158,9 @@ def test_a_store_that_fails_ends_the_run_and_loses_no_picture(shapes_model, phot
     assert part_counts(job, 0) is None and do_shard(job, 0, work)["unreadable"] == 0
     memory.rm_file("/failing/photos/disc/008.jpg")
     assert do_shard(job, 1, work)["unreadable"] == 1 and plan.shards == 5
-    assert [row["error"] for row in rows_in(job, replace(plan, shards=2)) if row["error"]] == ["the file is gone"]
+    assert [row["error"] for row in rows_in(job, replace(plan, shards=2)) if row["error"]] == [
+        "the file is gone"
+    ]
     with pytest.raises(NotFound):
         list(Place("memory://failing/nowhere").pictures())
     memory.rm("/failing", recursive=True)
@@ -148,7 +177,8 @@ def test_places_that_can_not_be_reached_are_one_sentence(monkeypatch, tmp_path):
         Place(tmp_path / "file").write("a", b"")
 
 
-# --------------------------------------------------------------------------------------------------------------- on Ray
+# --------------------------------------------------------------------------------------------------
+# ------------- on Ray
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +191,13 @@ def on_ray(code, *arguments, shard=10):
     """Start Python with Ray in a process of its own, and shards of a few pictures."""
     program = f"import json, sys\nfrom wordsight import parallel\nparallel.SHARD = {shard}\n{code}"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 PREDICT_CODE = """
@@ -178,10 +214,16 @@ print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
 def rows_of(folder):
     import pyarrow.parquet as pq
 
-    return [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [
+        row
+        for path in sorted(folder.glob("part-*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
 
 
-def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(many, shapes_model, tmp_path):
+def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(
+    many, shapes_model, tmp_path
+):
     pytest.importorskip("ray")
     process = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
     until, killed = time.monotonic() + 180, None
@@ -194,7 +236,9 @@ def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_pro
     assert killed, "no worker was there to be killed"
     expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
     rows = rows_of(tmp_path / "out")
-    assert [{name: getattr(one, name) for name in row} for one, row in zip(expected, rows, strict=True)] == rows
+    assert [
+        {name: getattr(one, name) for name in row} for one, row in zip(expected, rows, strict=True)
+    ] == rows
     assert json.loads(said.splitlines()[-1])[:3] == [60, 6, 0]
     again = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
     assert json.loads(again.communicate(timeout=120)[0].splitlines()[-1])[:3] == [60, 6, 6]
@@ -209,8 +253,13 @@ def _kill_a_worker(parent: int) -> int | None:
 
     for one in psutil.Process(parent).children(recursive=True):
         try:
-            heard = [place for place in one.net_connections("inet") if place.status == psutil.CONN_LISTEN]
-            assert all(place.laddr.ip.removeprefix("::ffff:") == "127.0.0.1" for place in heard), heard  # nobody else can reach it
+            heard = [
+                place for place in one.net_connections("inet") if place.status == psutil.CONN_LISTEN
+            ]
+            # nobody else can reach it
+            assert all(place.laddr.ip.removeprefix("::ffff:") == "127.0.0.1" for place in heard), (
+                heard
+            )
             if "ray::" in " ".join(one.cmdline()) and "_Worker" in " ".join(one.cmdline()):
                 one.send_signal(signal.SIGKILL)
                 return one.pid
@@ -221,18 +270,28 @@ def _kill_a_worker(parent: int) -> int | None:
 
 COMMAND_CODE = """
 from wordsight.cli.main import main
-sys.argv = ["wordsight", "predict", sys.argv[1], "-m", sys.argv[2], "-o", sys.argv[3], "-t", "0.9", "--ray", "local", "--json"]
+photos, model, output = sys.argv[1:4]
+options = ["-t", "0.9", "--ray", "local", "--json"]
+sys.argv = ["wordsight", "predict", photos, "-m", model, "-o", output, *options]
 main()
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
-def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(sent, many, shapes_model, tmp_path):
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(
+    sent, many, shapes_model, tmp_path
+):
     pytest.importorskip("ray")
     photos = shutil.copytree(many, tmp_path / "photos")
     process = on_ray(COMMAND_CODE, photos, shapes_model, tmp_path / "out", shard=4)
     until = time.monotonic() + 120
-    while not list((tmp_path / "out").glob("part-*.parquet")) and process.poll() is None and time.monotonic() < until:
+    while (
+        not list((tmp_path / "out").glob("part-*.parquet"))
+        and process.poll() is None
+        and time.monotonic() < until
+    ):
         time.sleep(0.01)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=120)
@@ -246,7 +305,10 @@ def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(sent, ma
     done = json.loads(said.splitlines()[-1])
     assert done["pictures"] == 60 and done["resumed"] >= 1
     expected = list(wordsight.load(shapes_model).predict(photos, threshold=0.9))
-    assert [{name: getattr(one, name) for name in row} for one, row in zip(expected, rows_of(tmp_path / "out"), strict=True)] == rows_of(tmp_path / "out")
+    assert [
+        {name: getattr(one, name) for name in row}
+        for one, row in zip(expected, rows_of(tmp_path / "out"), strict=True)
+    ] == rows_of(tmp_path / "out")
 
 
 def test_cleaning_on_ray_finds_the_same(many, tmp_path):
@@ -259,19 +321,29 @@ def test_cleaning_on_ray_finds_the_same(many, tmp_path):
     said, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors[-3000:]
     expected = wordsight.clean(data, tmp_path / "other")
-    assert json.loads(said.splitlines()[-1]) == [list(map(str, vars(one).values())) for one in expected.findings]
+    assert json.loads(said.splitlines()[-1]) == [
+        list(map(str, vars(one).values())) for one in expected.findings
+    ]
     assert {one.reason for one in expected.findings} >= {"duplicate", "undecodable"}
-    assert (tmp_path / "report" / "report.html").is_file() and rows_of(tmp_path / "report" / "material")
+    assert (tmp_path / "report" / "report.html").is_file() and rows_of(
+        tmp_path / "report" / "material"
+    )
 
 
-def test_requests_that_ray_can_not_carry_out_are_one_sentence(cli_here, shapes_model, many, monkeypatch):
+def test_requests_that_ray_can_not_carry_out_are_one_sentence(
+    cli_here, shapes_model, many, monkeypatch
+):
     done = cli_here("predict", "memory://a", "-m", shapes_model, "--ray", "local", "-o", "out")
     assert done.returncode == 2 and "lives in one process" in done.stderr
     done = cli_here("predict", many, "-m", shapes_model, "--ray", "local", "--quadrants")
     assert done.returncode == 2 and "without --quadrants" in done.stderr
     monkeypatch.setitem(sys.modules, "ray", None)
     done = cli_here("predict", many, "-m", shapes_model, "--ray", "local", "-o", "out")
-    assert done.returncode == 2 and "pip install 'wordsight[ray]'" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "pip install 'wordsight[ray]'" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_from_s3_to_s3(many, shapes_model, tmp_path):
@@ -282,7 +354,13 @@ def test_from_s3_to_s3(many, shapes_model, tmp_path):
     service = server.ThreadedMotoServer(port=0, verbose=False)
     service.start()
     root = f"http://127.0.0.1:{service._server.server_port}"
-    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": root, "FSSPEC_S3_ENDPOINT_URL": root, "WORDSIGHT_OFFLINE": ""}
+    env = {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_ENDPOINT_URL": root,
+        "FSSPEC_S3_ENDPOINT_URL": root,
+        "WORDSIGHT_OFFLINE": "",
+    }
     program = f"""
 import sys, s3fs
 fs = s3fs.S3FileSystem(endpoint_url={root!r}, key="a", secret="b")
@@ -291,14 +369,40 @@ fs.put(sys.argv[1], "bucket/photos", recursive=True)
 """
     try:
         environment = {**os.environ, **env, "PYTHONWARNINGS": "ignore"}
-        subprocess.run([sys.executable, "-c", program, str(many)], env=environment, check=True, capture_output=True)
-        command = ["predict", "s3://bucket/photos", "-m", str(shapes_model), "--ray", "local", "-o", "s3://bucket/out", "-t", "0.9", "--json"]
-        done = subprocess.run([sys.executable, "-m", "wordsight", *command], env=environment, capture_output=True, text=True, check=False)
+        subprocess.run(
+            [sys.executable, "-c", program, str(many)],
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+        command = [
+            "predict",
+            "s3://bucket/photos",
+            "-m",
+            str(shapes_model),
+            "--ray",
+            "local",
+            "-o",
+            "s3://bucket/out",
+            "-t",
+            "0.9",
+            "--json",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "wordsight", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         assert json.loads(done.stdout)["pictures"] == 60
         fs = s3fs.S3FileSystem(endpoint_url=root, key="a", secret="b")
         fs.get("bucket/out/part-0000000.parquet", str(tmp_path / "part-0000000.parquet"))
         expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
-        assert [{name: getattr(one, name) for name in row} for one, row in zip(expected, rows_of(tmp_path), strict=True)] == rows_of(tmp_path)
+        assert [
+            {name: getattr(one, name) for name in row}
+            for one, row in zip(expected, rows_of(tmp_path), strict=True)
+        ] == rows_of(tmp_path)
     finally:
         service.stop()

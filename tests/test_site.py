@@ -1,4 +1,6 @@
-"""The documentation site: built without a warning, whole, asking nothing of other hosts, true to the code; looked at in a browser."""
+"""The documentation site: built without a warning, whole, asking nothing of other hosts, true
+to the code; looked at in a browser.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ import wordsight
 from conftest import serious
 
 ROOT = Path(__file__).resolve().parents[1]
-LOADED = {"script": ["src"], "img": ["src", "srcset"], "iframe": ["src"], "source": ["src", "srcset"], "video": ["src", "poster"], "object": ["data"]}
+LOADED = {
+    "script": ["src"],
+    "img": ["src", "srcset"],
+    "iframe": ["src"],
+    "source": ["src", "srcset"],
+    "video": ["src", "poster"],
+    "object": ["data"],
+}
 
 
 def module_of(name):
@@ -45,7 +54,11 @@ def nav_pages(nav):
 
 def address(page):
     """Where in the built site a page lies."""
-    return "index.html" if page == "index.md" else f"{page.removesuffix('.md').removesuffix('/index')}/index.html"
+    return (
+        "index.html"
+        if page == "index.md"
+        else f"{page.removesuffix('.md').removesuffix('/index')}/index.html"
+    )
 
 
 class Reading(HTMLParser):
@@ -74,13 +87,37 @@ class Reading(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of the built site. While it is built, nothing but information may be said: `--strict` counts only what is logged as a warning."""
+    """The folder of the built site. While it is built, nothing but information may be said:
+    `--strict` counts only what is logged as a warning.
+    """
     pytest.importorskip("mkdocs", reason="needs mkdocs: pip install 'wordsight[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        str(ROOT / "mkdocs.yml"),
+        "--site-dir",
+        str(folder),
+    ]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line and not line.startswith("INFO ")]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    said = [
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        if line and not line.startswith("INFO ")
+    ]
     assert (done.returncode, said) == (0, [])
     return folder
 
@@ -95,7 +132,9 @@ def pages(site):
 def served(site):
     """The address of the site, served on this machine."""
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(site)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(quiet, directory=str(site))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -103,7 +142,13 @@ def served(site):
 
 
 def test_every_page_of_the_navigation_is_built_and_says_something(site):
-    names = list(nav_pages(yaml.safe_load("nav:" + (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1])["nav"]))
+    names = list(
+        nav_pages(
+            yaml.safe_load(
+                "nav:" + (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1]
+            )["nav"]
+        )
+    )
     assert len(names) == len(set(names))
     for name in names:
         text = (site / address(name)).read_text(encoding="utf-8")
@@ -114,27 +159,48 @@ def test_no_link_within_the_site_is_broken(site, pages):
     broken = []
     for page, reading in pages.items():
         for link in [*reading.links, *reading.loads]:
-            if page == "404.html" or urlsplit(link).scheme:  # the former's addresses begin at the root of a host
+            # the former's addresses begin at the root of a host
+            if page == "404.html" or urlsplit(link).scheme:
                 continue
             target = urlsplit(urljoin(f"http://site/{page}", link))
             path = unquote(target.path).lstrip("/")
             path = path + "index.html" if path.endswith("/") or not path else path
             anchors = pages[path].anchors if path in pages else set()
-            if not (site / path).is_file() or (target.fragment and path in pages and unquote(target.fragment) not in anchors):
+            if not (site / path).is_file() or (
+                target.fragment and path in pages and unquote(target.fragment) not in anchors
+            ):
                 broken.append(f"{page}: {link}")
     assert not broken
 
 
 def test_built_pages_load_nothing_from_another_host(site, pages):
-    outside = [f"{page}: {load}" for page, reading in pages.items() for load in reading.loads if urlsplit(load).netloc]
-    outside += [f"{page}: a style" for page, reading in pages.items() if re.search(r"url\(['\"]?(https?:)?//", reading.styles)]
+    outside = [
+        f"{page}: {load}"
+        for page, reading in pages.items()
+        for load in reading.loads
+        if urlsplit(load).netloc
+    ]
+    outside += [
+        f"{page}: a style"
+        for page, reading in pages.items()
+        if re.search(r"url\(['\"]?(https?:)?//", reading.styles)
+    ]
     for path in site.rglob("*.css"):
-        outside += [f"{path.name}: {found}" for found in re.findall(r"(?:url\(|@import )['\"]?(?:https?:)?//[^'\")]*", path.read_text(encoding="utf-8"))]
+        outside += [
+            f"{path.name}: {found}"
+            for found in re.findall(
+                r"(?:url\(|@import )['\"]?(?:https?:)?//[^'\")]*", path.read_text(encoding="utf-8")
+            )
+        ]
     assert not outside
 
 
 def test_the_python_reference_has_every_public_name_once(site):
-    named = re.findall(r"^::: wordsight\.(\w+)$", (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(
+        r"^::: wordsight\.(\w+)$",
+        (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert sorted(named) == sorted(wordsight.__all__)
     built = (site / "reference/api/index.html").read_text(encoding="utf-8")
     assert [name for name in named if f'id="wordsight.{name}"' not in built] == []
@@ -158,18 +224,36 @@ def test_the_command_reference_has_every_command_and_option(site):
 
 def test_the_architecture_is_drawn_from_the_sources_as_they_are():
     drawing = module_of("draw_architecture")
-    assert drawing.TARGET.read_text(encoding="utf-8") == drawing.draw(), "Draw it anew: python scripts/draw_architecture.py"
+    assert drawing.TARGET.read_text(encoding="utf-8") == drawing.draw(), (
+        "Draw it anew: python scripts/draw_architecture.py"
+    )
 
 
 def test_the_table_of_extras_is_that_of_the_package():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]")[1].split("\n[")[0]
+    text = (
+        (ROOT / "pyproject.toml")
+        .read_text(encoding="utf-8")
+        .split("[project.optional-dependencies]")[1]
+        .split("\n[")[0]
+    )
     extras = {line.split(" = ")[0] for line in text.strip().splitlines()} - {"dev", "docs"}
-    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").split("## Extras")[1].split("\n## ")[0]
+    table = (
+        (ROOT / "docs" / "install.md")
+        .read_text(encoding="utf-8")
+        .split("## Extras")[1]
+        .split("\n## ")[0]
+    )
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == extras
 
 
 @pytest.mark.parametrize(
-    ("page", "heading"), [("", "wordsight"), ("tutorials/brick/", None), ("reference/api/", "Python"), ("reference/commands/", "The command line")]
+    ("page", "heading"),
+    [
+        ("", "wordsight"),
+        ("tutorials/brick/", None),
+        ("reference/api/", "Python"),
+        ("reference/commands/", "The command line"),
+    ],
 )
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_in_a_browser(tab, served, page, heading, width):
@@ -177,11 +261,16 @@ def test_pages_in_a_browser(tab, served, page, heading, width):
     title = shown.locator("article h1").first
     assert heading is None or title.inner_text().removesuffix("¶").strip() == heading
     assert title.is_visible()
-    assert shown.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out to the side
+    # nothing sticks out to the side
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
     pictures = shown.locator("article img")
     for k in range(pictures.count()):
         pictures.nth(k).scroll_into_view_if_needed()
-        shown.wait_for_function("k => { const i = document.querySelectorAll('article img')[k]; return i.complete && i.naturalWidth > 0 }", arg=k)
+        shown.wait_for_function(
+            "k => { const i = document.querySelectorAll('article img')[k]; return i.complete "
+            "&& i.naturalWidth > 0 }",
+            arg=k,
+        )
 
 
 @pytest.mark.parametrize("page", ["", "reference/api/", "reference/commands/"])
@@ -189,19 +278,26 @@ def test_pages_in_a_browser(tab, served, page, heading, width):
 def test_pages_are_accessible(tab, served, page, dark):
     shown = tab(f"{served}/{page}", dark=dark).page
     shown.wait_for_function("document.fonts.status === 'loaded'")
-    browsers_do = "scrollable-region-focusable"  # wide tables scroll in a box of the theme's, which browsers let one reach by keyboard
+    # wide tables scroll in a box of the theme's, which browsers let one reach by keyboard
+    browsers_do = "scrollable-region-focusable"
     assert [found for found in serious(shown) if not found.startswith(browsers_do)] == []
 
 
 def test_search_finds_a_command(tab, served):
     page = tab(f"{served}/").page
-    page.wait_for_load_state("networkidle")  # what is typed before the theme's script listens is lost
+    # what is typed before the theme's script listens is lost
+    page.wait_for_load_state("networkidle")
     page.locator("input[name=query]").click()
     page.keyboard.type("sliding windows pyramid", delay=30)
-    page.locator(".md-search-result__item a[href*='reference/commands/#detect']").first.wait_for(state="attached", timeout=60_000)
+    page.locator(".md-search-result__item a[href*='reference/commands/#detect']").first.wait_for(
+        state="attached", timeout=60_000
+    )
 
 
 def test_hooks_lead_links_to_files_outside_to_their_pages():
     hooks = module_of("docs_hooks")
     page = type("Page", (), {"file": type("File", (), {"src_uri": "how-to/label.md"})})
-    assert hooks.on_page_markdown("see [it](../../benchmarks/RESULTS.md#first).", page) == "see [it](../results.md#first)."
+    assert (
+        hooks.on_page_markdown("see [it](../../benchmarks/RESULTS.md#first).", page)
+        == "see [it](../results.md#first)."
+    )

@@ -1,4 +1,6 @@
-"""The recipes that train a network's own weights, one class against the rest, and promises: end to end on drawn pictures."""
+"""The recipes that train a network's own weights, one class against the rest, and promises: end
+to end on drawn pictures.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,15 @@ torch = pytest.importorskip("torch")
 SMALL = {"image_size": 64, "recipe": "finetune"}
 
 
-TUNING = Tuning(epochs=3, lr=2e-4, batch_size=8, augment=False)  # a mirrored picture would be of the other class
+# a mirrored picture would be of the other class
+TUNING = Tuning(epochs=3, lr=2e-4, batch_size=8, augment=False)
 
 
 @pytest.fixture(scope="module")
 def tilts(tmp_path_factory):
-    """Noisy stripes that lean left or right: hard for a head alone, easy for a network that may change."""
+    """Noisy stripes that lean left or right: hard for a head alone, easy for a network that may
+    change.
+    """
     folder = tmp_path_factory.mktemp("tilts")
     y, x = np.mgrid[:80, :80]
     for k, kind in enumerate(("left", "right")):
@@ -39,9 +44,16 @@ def tilts(tmp_path_factory):
         for i in range(20):
             rng = np.random.default_rng([k, i])
             angle = (1 if k else -1) * rng.uniform(0.15, 0.6)
-            wave = np.sin((x * np.sin(angle) + y * np.cos(angle)) * 2 * np.pi / rng.uniform(9, 14) + rng.uniform(0, 6))
-            pixels = 127 + 30 * wave[..., None] * rng.uniform(0.5, 1, 3) + rng.normal(0, 70, (80, 80, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / kind / f"{i:03d}.png")
+            wave = np.sin(
+                (x * np.sin(angle) + y * np.cos(angle)) * 2 * np.pi / rng.uniform(9, 14)
+                + rng.uniform(0, 6)
+            )
+            pixels = (
+                127 + 30 * wave[..., None] * rng.uniform(0.5, 1, 3) + rng.normal(0, 70, (80, 80, 3))
+            )
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+                folder / kind / f"{i:03d}.png"
+            )
     return folder
 
 
@@ -54,10 +66,22 @@ def finetuned(tilts, tmp_path_factory):
 
 def test_finetuning_lowers_the_loss_and_notes_how(finetuned):
     model, path = finetuned
-    assert model.info["recipe"] == "finetune" and model.info["validation_loss"]["after"] < model.info["validation_loss"]["before"]
+    assert (
+        model.info["recipe"] == "finetune"
+        and model.info["validation_loss"]["after"] < model.info["validation_loss"]["before"]
+    )
     rows = wordsight.load(path).history
     assert [(row["stage"], row["epoch"]) for row in rows] == [(1, 0), (1, 1), (1, 2), (1, 3)]
-    assert set(rows[1]) == {"stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"}
+    assert set(rows[1]) == {
+        "stage",
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "lr",
+        "seconds",
+    }
     best = min(rows[1:], key=lambda row: row["val_loss"])
     assert model.info["best_epoch"] == best["epoch"]
     for name in ("loss", "accuracy"):
@@ -82,7 +106,11 @@ def test_an_epochs_weights_are_kept_on_request(finetuned):
     from wordsight.training.checkpoints import SafeCheckpoints
 
     folder = finetuned[1].with_name("m-training")
-    assert sorted(p.name for p in folder.glob("*.ckpt")) == ["epoch-001.ckpt", "epoch-002.ckpt", "epoch-003.ckpt"]
+    assert sorted(p.name for p in folder.glob("*.ckpt")) == [
+        "epoch-001.ckpt",
+        "epoch-002.ckpt",
+        "epoch-003.ckpt",
+    ]
     state = SafeCheckpoints().load_checkpoint(folder / "epoch-002.ckpt")["state_dict"]
     assert any(name.startswith("network.conv_stem") for name in state)
 
@@ -94,8 +122,13 @@ def test_frozen_statistics_stay_as_they_were(finetuned):
 
 
 def test_finetuning_that_does_not_help_is_not_kept(shapes, tmp_path):
-    model = wordsight.train(shapes, tmp_path / "m", tuning=Tuning(epochs=1, lr=0.5, batch_size=8), **SMALL)
-    assert model.info["recipe"] == "probe" and model.info["validation_loss"]["after"] >= model.info["validation_loss"]["before"]
+    model = wordsight.train(
+        shapes, tmp_path / "m", tuning=Tuning(epochs=1, lr=0.5, batch_size=8), **SMALL
+    )
+    assert (
+        model.info["recipe"] == "probe"
+        and model.info["validation_loss"]["after"] >= model.info["validation_loss"]["before"]
+    )
     assert model.backbone.fingerprint == wordsight.load_backbone().fingerprint
     assert [row["epoch"] for row in model.history] == [0, 1]
     assert not (tmp_path / "m-training").exists()
@@ -103,15 +136,32 @@ def test_finetuning_that_does_not_help_is_not_kept(shapes, tmp_path):
 
 def test_training_goes_on_in_stages_with_one_history(finetuned, tilts, tmp_path):
     first, path = finetuned
-    model = wordsight.train(tilts, tmp_path / "m", tuning=replace(TUNING, epochs=2, lr=1e-4, continue_from=path), **SMALL)
-    assert [(row["stage"], row["epoch"]) for row in model.history] == [(1, 0), (1, 1), (1, 2), (1, 3), (2, 3), (2, 4), (2, 5)]
-    assert model.history[4]["val_loss"] == pytest.approx(first.info["validation_loss"]["after"], rel=0.2)
+    model = wordsight.train(
+        tilts,
+        tmp_path / "m",
+        tuning=replace(TUNING, epochs=2, lr=1e-4, continue_from=path),
+        **SMALL,
+    )
+    assert [(row["stage"], row["epoch"]) for row in model.history] == [
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 3),
+        (2, 4),
+        (2, 5),
+    ]
+    assert model.history[4]["val_loss"] == pytest.approx(
+        first.info["validation_loss"]["after"], rel=0.2
+    )
 
 
 def test_going_on_with_other_classes_is_refused(finetuned, tmp_path):
     data = write_shapes(tmp_path / "data", 4, kinds=("disc", "square"))
     (data / "square").rename(data / "box")
-    with pytest.raises(InvalidArgument, match="go on from knows left, right; the pictures show box, disc"):
+    with pytest.raises(
+        InvalidArgument, match="go on from knows left, right; the pictures show box, disc"
+    ):
         wordsight.train(data, tmp_path / "m", tuning=Tuning(continue_from=finetuned[1]), **SMALL)
 
 
@@ -121,48 +171,88 @@ def _command(shapes, model):
 
 
 def test_killed_training_goes_on_to_the_same_weights(shapes, tmp_path):
-    whole = subprocess.run(_command(shapes, tmp_path / "whole"), capture_output=True, text=True, check=True)
+    whole = subprocess.run(
+        _command(shapes, tmp_path / "whole"), capture_output=True, text=True, check=True
+    )
     assert "Going on" not in whole.stderr
-    process = subprocess.Popen(_command(shapes, tmp_path / "cut"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        _command(shapes, tmp_path / "cut"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     history = tmp_path / "cut-training" / "history.csv"
     until = time.monotonic() + 120
-    while process.poll() is None and not (history.is_file() and history.read_text().count("\n") >= 4):
+    while process.poll() is None and not (
+        history.is_file() and history.read_text().count("\n") >= 4
+    ):
         assert time.monotonic() < until
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = subprocess.run(_command(shapes, tmp_path / "cut"), capture_output=True, text=True, check=True)
-    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    again = subprocess.run(
+        _command(shapes, tmp_path / "cut"), capture_output=True, text=True, check=True
+    )
+    assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
     assert "Going on with the training that was cut off" in again.stderr
     assert not (tmp_path / "cut-training").exists()
 
 
 def test_ctrl_c_says_that_it_goes_on_and_exits_with_130(shapes, tmp_path):
-    process = subprocess.Popen([*_command(shapes, tmp_path / "m"), "--patience", "500", "--epochs", "500"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*_command(shapes, tmp_path / "m"), "--patience", "500", "--epochs", "500"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     until = time.monotonic() + 120
     while not (tmp_path / "m-training" / "history.csv").is_file():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from there" in messages and "Traceback" not in messages
+    assert (
+        process.returncode == 130
+        and "goes on from there" in messages
+        and "Traceback" not in messages
+    )
 
 
-@pytest.mark.parametrize("size", [pytest.param("300k", marks=pytest.mark.slow), "1900k"])  # no room for a checkpoint; room for those, and none for the model
+# no room for a checkpoint; room for those, and none for the model
+@pytest.mark.parametrize("size", [pytest.param("300k", marks=pytest.mark.slow), "1900k"])
 def test_a_full_disk_is_one_sentence(size, shapes, tmp_path, cli):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk],
+        capture_output=True,
+        check=False,
+    ).returncode:
         pytest.skip("this account may not mount a small disk")
     try:
-        done = cli("train", shapes, "-o", disk / "m", "--recipe", "scratch", "--backbone", "cifar_cnn", "--epochs", 1)
-        assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        done = cli(
+            "train",
+            shapes,
+            "-o",
+            disk / "m",
+            "--recipe",
+            "scratch",
+            "--backbone",
+            "cifar_cnn",
+            "--epochs",
+            1,
+        )
+        assert (
+            done.returncode == 2
+            and "No space left on device" in done.stderr
+            and "Traceback" not in done.stderr
+        )
         assert not (disk / "m").exists() and not list(disk.rglob("*.part"))
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize(("network", "parameters"), [("brick_cnn", 622_753), ("cifar_cnn", 122_570)])
+@pytest.mark.parametrize(
+    ("network", "parameters"), [("brick_cnn", 622_753), ("cifar_cnn", 122_570)]
+)
 def test_classic_networks_have_the_original_number_of_parameters(network, parameters):
     from wordsight.backbones import small_networks as networks
 
@@ -170,10 +260,14 @@ def test_classic_networks_have_the_original_number_of_parameters(network, parame
 
 
 @pytest.mark.parametrize("network", ["brick_cnn", "cifar_cnn", "small_resnet", "resnet18"])
-def test_networks_from_scratch_train_save_load_predict_and_show_where(network, shapes, other_shapes, tmp_path, fresh_home):
+def test_networks_from_scratch_train_save_load_predict_and_show_where(
+    network, shapes, other_shapes, tmp_path, fresh_home
+):
     size = {"small_resnet": 64, "resnet18": 64}.get(network)
     tuning = Tuning(epochs=1, batch_size=8)
-    model = wordsight.train(shapes, tmp_path / "m", "scratch", network, image_size=size, tuning=tuning)
+    model = wordsight.train(
+        shapes, tmp_path / "m", "scratch", network, image_size=size, tuning=tuning
+    )
     assert model.backbone.architecture == network and model.info["recipe"] == "scratch"
     before = [p.record() for p in model.predict(other_shapes, threshold=0)]
     shutil.rmtree(fresh_home / "cache")
@@ -184,25 +278,38 @@ def test_networks_from_scratch_train_save_load_predict_and_show_where(network, s
 
 
 def test_small_resnet_learns_shapes_from_scratch(tmp_path):
-    data, test = write_shapes(tmp_path / "data", 40, seed=50), write_shapes(tmp_path / "test", 10, seed=700)
-    wordsight.train(data, tmp_path / "m", "scratch", image_size=64, tuning=Tuning(epochs=8, batch_size=16))
+    data, test = (
+        write_shapes(tmp_path / "data", 40, seed=50),
+        write_shapes(tmp_path / "test", 10, seed=700),
+    )
+    wordsight.train(
+        data, tmp_path / "m", "scratch", image_size=64, tuning=Tuning(epochs=8, batch_size=16)
+    )
     result = wordsight.evaluate(test, tmp_path / "m", output=None)
     assert result.total_accuracy.value >= 0.9
 
 
 def test_a_yes_or_no_brick_network_has_one_logit_and_two_probabilities(tmp_path):
     data = write_shapes(tmp_path / "data", 6)
-    model = wordsight.train(data, tmp_path / "m", "scratch", "brick_cnn", positive="disc", tuning=Tuning(epochs=1))
+    model = wordsight.train(
+        data, tmp_path / "m", "scratch", "brick_cnn", positive="disc", tuning=Tuning(epochs=1)
+    )
     assert model.class_names == ["disc", "not_disc"] and model.catch_all == 1
-    assert not model.head.weight[1].any() and model.head.bias[1] == 0  # softmax beside zero is the sigmoid
+    # softmax beside zero is the sigmoid
+    assert not model.head.weight[1].any() and model.head.bias[1] == 0
     assert {"auroc", "average_precision"} <= set(model.info["metrics"])
 
 
 def test_one_against_the_rest_takes_negatives_from_a_folder(shapes, other_shapes, tmp_path):
     only = tmp_path / "data"
     shutil.copytree(shapes / "disc", only / "disc")
-    model = wordsight.train(only, tmp_path / "m", positive="disc", negatives=other_shapes / "square")
-    assert model.class_names == ["disc", "not_disc"] and model.info["pictures"] == {"disc": 12, "not_disc": 6}
+    model = wordsight.train(
+        only, tmp_path / "m", positive="disc", negatives=other_shapes / "square"
+    )
+    assert model.class_names == ["disc", "not_disc"] and model.info["pictures"] == {
+        "disc": 12,
+        "not_disc": 6,
+    }
     assert model.info["metrics"]["auroc"] >= 0.9
     with pytest.raises(InvalidArgument, match="Give others with --negatives FOLDER"):
         wordsight.train(only, tmp_path / "m2", positive="disc")
@@ -222,12 +329,32 @@ def test_auto_without_a_gpu_or_a_budget_trains_the_head_and_says_so(shapes, tmp_
     if shutil.which("nvidia-smi"):
         pytest.skip("this machine has a GPU")
     done = cli("train", shapes, "-o", tmp_path / "m", "--recipe", "auto")
-    assert done.returncode == 0 and "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m." in done.stderr
+    assert (
+        done.returncode == 0
+        and "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m."
+        in done.stderr
+    )
 
 
 @pytest.mark.slow
 def test_auto_with_a_budget_stops_in_time_and_shows_both(shapes, tmp_path, cli):
-    done = cli("train", shapes, "-o", tmp_path / "m", "--recipe", "auto", "--image-size", 64, "--budget", "1s", "--epochs", 500, "--patience", 500, timeout=200)
+    done = cli(
+        "train",
+        shapes,
+        "-o",
+        tmp_path / "m",
+        "--recipe",
+        "auto",
+        "--image-size",
+        64,
+        "--budget",
+        "1s",
+        "--epochs",
+        500,
+        "--patience",
+        500,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     assert "with the head alone" in done.stderr and "fine-tuned" in done.stderr
     with open(tmp_path / "m" / "history.csv") as file:
@@ -241,16 +368,27 @@ def test_a_promise_is_chosen_stored_and_used(shapes_model, shapes, other_shapes,
     assert record["threshold"] == record["info"]["promise"]["threshold"]
     used = cli("predict", other_shapes, "-m", tmp_path / "m", "--no-pictures", "--json")
     assert json.loads(used.stdout)["threshold"] == record["threshold"]
-    asked = cli("predict", other_shapes, "-m", shapes_model, "--no-pictures", "--precision", 0.8, "--json")
+    asked = cli(
+        "predict", other_shapes, "-m", shapes_model, "--no-pictures", "--precision", 0.8, "--json"
+    )
     assert json.loads(asked.stdout)["threshold"] == pytest.approx(record["threshold"])
 
 
 def test_where_nothing_can_be_promised_nothing_is_labelled(shapes, other_shapes, tmp_path, cli):
     done = cli("train", shapes, "-o", tmp_path / "m", "--precision", 0.99)
-    assert done.returncode == 1 and "takes 299 accepted without an error" in done.stdout and "more labelled pictures" in done.stdout
+    assert (
+        done.returncode == 1
+        and "takes 299 accepted without an error" in done.stdout
+        and "more labelled pictures" in done.stdout
+    )
     used = cli("predict", other_shapes, "-m", tmp_path / "m", "--json", "--no-pictures")
     summary = json.loads(used.stdout)
-    assert used.returncode == 1 and summary["threshold"] is None and sum(summary["accepted"].values()) == 0 and "299" in summary["note"]
+    assert (
+        used.returncode == 1
+        and summary["threshold"] is None
+        and sum(summary["accepted"].values()) == 0
+        and "299" in summary["note"]
+    )
     own = cli("predict", other_shapes, "-m", tmp_path / "m", "--json", "--no-pictures", "-t", 0.5)
     assert own.returncode == 0 and sum(json.loads(own.stdout)["accepted"].values()) > 0
     both = cli("predict", other_shapes, "-m", tmp_path / "m", "-t", 0.5, "--precision", 0.9)
@@ -260,15 +398,27 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(shapes, other_shapes,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": "magic"}, "Unknown recipe 'magic'. Choose one of: probe, finetune, scratch, auto."),
+        (
+            {"recipe": "magic"},
+            "Unknown recipe 'magic'. Choose one of: probe, finetune, scratch, auto.",
+        ),
         ({"tuning": Tuning(epochs=3)}, "a probe has none"),
-        ({"recipe": "scratch", "backbone": "resnet5x"}, "Unknown network 'resnet5x'. Close names: resnet5"),
+        (
+            {"recipe": "scratch", "backbone": "resnet5x"},
+            "Unknown network 'resnet5x'. Close names: resnet5",
+        ),
         ({"recipe": "finetune", "tuning": Tuning(lr=-1)}, "lr must lie between"),
-        ({"recipe": "scratch", "backbone": "cifar_cnn", "image_size": 64}, "'cifar_cnn' takes 32 × 32 pixels only"),
+        (
+            {"recipe": "scratch", "backbone": "cifar_cnn", "image_size": 64},
+            "'cifar_cnn' takes 32 × 32 pixels only",
+        ),
         ({"backbone": "cifar_cnn"}, "to be trained from scratch, with --recipe scratch"),
         ({"image_size": 100}, "multiple of 32 from 32 to 1024, got 100"),
         ({"precision": 99}, "between 0.5 and 0.9999"),
-        ({"recipe": "finetune", "tuning": Tuning(continue_from="nowhere")}, "No such model: 'nowhere'"),
+        (
+            {"recipe": "finetune", "tuning": Tuning(continue_from="nowhere")},
+            "No such model: 'nowhere'",
+        ),
     ],
 )
 def test_bad_settings_get_one_sentence(options, message, shapes, tmp_path):
@@ -279,7 +429,10 @@ def test_bad_settings_get_one_sentence(options, message, shapes, tmp_path):
 
 def test_a_bad_time_gets_one_sentence(shapes, cli, tmp_path):
     done = cli("train", shapes, "-o", tmp_path / "m", "--recipe", "finetune", "--budget", "soon")
-    assert done.returncode == 2 and done.stderr == "Error: A time must look like 90s, 5m or 2h, got 'soon'.\n"
+    assert (
+        done.returncode == 2
+        and done.stderr == "Error: A time must look like 90s, 5m or 2h, got 'soon'.\n"
+    )
 
 
 def test_too_few_pictures_to_hold_some_out(tmp_path):
@@ -295,10 +448,21 @@ def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
         rows.writerow(("file_name", "label", "split"))
         for kind in ("disc", "square"):
             for i in range(8):
-                rows.writerow((f"{kind}/{i:03d}.jpg", kind, ["train", "train", "train", "train", "val", "val", "test", "test"][i]))
+                rows.writerow(
+                    (
+                        f"{kind}/{i:03d}.jpg",
+                        kind,
+                        ["train", "train", "train", "train", "val", "val", "test", "test"][i],
+                    )
+                )
     model = wordsight.train(data, tmp_path / "m", "scratch", image_size=64, tuning=Tuning(epochs=1))
     assert model.info["pictures"] == {"disc": 4, "square": 4} and model.info["kept_for_test"] == 4
-    assert sorted(model.held_out.file_names) == ["disc/004.jpg", "disc/005.jpg", "square/004.jpg", "square/005.jpg"]
+    assert sorted(model.held_out.file_names) == [
+        "disc/004.jpg",
+        "disc/005.jpg",
+        "square/004.jpg",
+        "square/005.jpg",
+    ]
 
 
 def test_layers_are_listed_and_drawn(finetuned, tmp_path, monkeypatch):
@@ -306,12 +470,15 @@ def test_layers_are_listed_and_drawn(finetuned, tmp_path, monkeypatch):
 
     drawn = []
     original = plots.network
-    monkeypatch.setattr(plots, "network", lambda title, boxes: drawn.extend(boxes) or original(title, boxes))
+    monkeypatch.setattr(
+        plots, "network", lambda title, boxes: drawn.extend(boxes) or original(title, boxes)
+    )
     shutil.copytree(finetuned[1], tmp_path / "m")
     table = wordsight.draw_network(tmp_path / "m")
     assert "InvertedResidual" in table and "Total params: 3,373,570" in table
     assert (tmp_path / "m" / "plots" / "layers.txt").read_text() == table
-    assert sum(parameters for _, _, parameters in drawn) == 3_373_570  # each layer stands in one box
+    # each layer stands in one box
+    assert sum(parameters for _, _, parameters in drawn) == 3_373_570
     with Image.open(tmp_path / "m" / "plots" / "network.png") as image:
         assert min(image.size) > 300
 
@@ -333,7 +500,14 @@ def test_two_processes_train_together(shapes, tmp_path):
         str(tmp_path / "m"),
         *options,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Model:") == 1
     assert len(wordsight.load(tmp_path / "m").history) == 3

@@ -1,4 +1,6 @@
-"""The first three tutorials: their scripts do what their pages say, and their pages show what their scripts hold."""
+"""The first three tutorials: their scripts do what their pages say, and their pages show what
+their scripts hold.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ WALL = (330, 190, 540, 400)  # where brick.py pastes it
 def play(name: str, output: Path, *options: object, timeout_s: float = 280) -> str:
     """Run a tutorial's script; return what it printed."""
     command = [sys.executable, str(TUTORIALS / f"{name}.py"), "-o", str(output), *map(str, options)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -27,15 +36,24 @@ def play(name: str, output: Path, *options: object, timeout_s: float = 280) -> s
 def held_to(name: str, said: str) -> None:
     """Assert that every line of output on a page is one that its script says, figures aside."""
     page = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
-    blocks = [block for block in re.findall(r"^```text\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL) if not block.startswith("python ")]
-    shown, real = ({re.sub(r"\d[\d.,]*", "#", line).strip() for line in lines} for lines in ("".join(blocks).splitlines(), said.splitlines()))
+    blocks = [
+        block
+        for block in re.findall(r"^```text\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+        if not block.startswith("python ")
+    ]
+    shown, real = (
+        {re.sub(r"\d[\d.,]*", "#", line).strip() for line in lines}
+        for lines in ("".join(blocks).splitlines(), said.splitlines())
+    )
     assert len(blocks) >= 3 or name == "cifar"
     assert shown <= real, shown - real
 
 
 def figures(pattern: str, text: str) -> list[float]:
     """Return the numbers that a pattern's one group finds."""
-    return [float(found.replace(",", "")) for found in re.findall(pattern, text, flags=re.MULTILINE)]
+    return [
+        float(found.replace(",", "")) for found in re.findall(pattern, text, flags=re.MULTILINE)
+    ]
 
 
 def test_brick_is_found_where_it_was_pasted(tmp_path):
@@ -44,35 +62,52 @@ def test_brick_is_found_where_it_was_pasted(tmp_path):
     held_to("brick", said)
     losses = figures(r"^epoch \d+: loss ([\d.]+)", said)
     assert len(losses) == 8 and losses[-1] < losses[0] / 1.5
-    (scratch,), (probe,) = (figures(rf"^{name}: ([\d.]+)% of 40 right", said) for name in ("scratch", "probe"))
+    (scratch,), (probe,) = (
+        figures(rf"^{name}: ([\d.]+)% of 40 right", said) for name in ("scratch", "probe")
+    )
     assert scratch >= 75 and probe >= 95
     assert "scratch: 459 windows, a crop and a pass each" in said
-    assert "probe: 459 windows, one pass a level" in said and "probe, pyramid: 1,888 windows, one pass a level" in said
+    assert (
+        "probe: 459 windows, one pass a level" in said
+        and "probe, pyramid: 1,888 windows, one pass a level" in said
+    )
     overlaps = figures(r"the wall have an IoU of ([\d.]+)", said)
     assert len(overlaps) == 3 and min(overlaps) > 0.5
     for name in ("scratch", "probe", "probe-pyramid"):
-        (row,) = [json.loads(line) for line in (tmp_path / "results" / name / "detections.jsonl").read_text().splitlines()]
+        (row,) = [
+            json.loads(line)
+            for line in (tmp_path / "results" / name / "detections.jsonl").read_text().splitlines()
+        ]
         assert row["detections"]
         for one in row["detections"]:
             x, y = ((one["xyxy"][side] + one["xyxy"][side + 2]) / 2 for side in (0, 1))
             assert one["label"] == "brick" and one["probability"] >= 0.9
             assert WALL[0] < x < WALL[2] and WALL[1] - 20 < y < WALL[3], (name, one)
-    assert (tmp_path / "brick-search.jpg").is_file() and (tmp_path / "models" / "scratch" / "plots" / "loss.png").is_file()
+    assert (tmp_path / "brick-search.jpg").is_file() and (
+        tmp_path / "models" / "scratch" / "plots" / "loss.png"
+    ).is_file()
 
 
 def test_boxes_learned_from_a_table_are_better_than_boxes_that_look_at_nothing(tmp_path):
     pytest.importorskip("skimage")
     said = play("boxes", tmp_path)
     held_to("boxes", said)
-    assert "loss of a box: {'giou': 1.0, 'edges': 2.0, 'inside': 0.5, 'edges_of_cells': 1.0}" in said
+    assert (
+        "loss of a box: {'giou': 1.0, 'edges': 2.0, 'inside': 0.5, 'edges_of_cells': 1.0}" in said
+    )
     epochs = figures(r"^epoch +\d+: .* held-out pictures ([\d.]+)$", said)
     assert epochs[-1] > max(0.6, epochs[0] + 0.1)
-    (head,), (heat,), (median,) = (figures(rf"^{kind}: mean IoU ([\d.]+)", said) for kind in ("box head", "heat map", "median box"))
+    (head,), (heat,), (median,) = (
+        figures(rf"^{kind}: mean IoU ([\d.]+)", said)
+        for kind in ("box head", "heat map", "median box")
+    )
     assert head > 0.65 and head > heat > median
     (right,) = figures(r"^classes: (\d+) of 24 unseen pictures right", said)
     assert right >= 22
     plots = {path.name for path in (tmp_path / "models" / "boxes" / "plots").iterdir()}
-    assert {"boxes.png", "boxes_batch.png", "mean_iou.png"} <= plots and (tmp_path / "boxes-truth.jpg").is_file()
+    assert {"boxes.png", "boxes_batch.png", "mean_iou.png"} <= plots and (
+        tmp_path / "boxes-truth.jpg"
+    ).is_file()
     assert (tmp_path / "results" / "report" / "report.html").is_file()
 
 
@@ -82,9 +117,15 @@ def test_the_cifar_network_is_the_tutorials_and_others_beat_it(tmp_path):
     held_to("cifar", said)
     assert figures(r"^Total params: ([\d,]+)", said) == [122_570]
     assert len(figures(r"^  epoch \d+: loss ([\d.]+)", said)) == 4 + 5
-    (classic,), (resnet,), (probe,) = (figures(rf"^{name}: ([\d.]+)% of 300 right", said) for name in ("cifar_cnn", "small_resnet", "probe"))
-    assert classic > 45 and resnet > 80 and probe > 80 and max(resnet, probe) > classic  # 10 % would be chance
-    assert {"network.png", "loss.png", "accuracy.png"} <= {path.name for path in (tmp_path / "models" / "cifar_cnn" / "plots").iterdir()}
+    (classic,), (resnet,), (probe,) = (
+        figures(rf"^{name}: ([\d.]+)% of 300 right", said)
+        for name in ("cifar_cnn", "small_resnet", "probe")
+    )
+    # 10 % would be chance
+    assert classic > 45 and resnet > 80 and probe > 80 and max(resnet, probe) > classic
+    assert {"network.png", "loss.png", "accuracy.png"} <= {
+        path.name for path in (tmp_path / "models" / "cifar_cnn" / "plots").iterdir()
+    }
     assert (tmp_path / "cifar-pictures.png").is_file()
 
 
@@ -99,7 +140,10 @@ def test_an_output_folder_with_files_of_others_is_left_alone(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "pattern", "least"), [("brick", r"^probe: ([\d.]+)%", 80), ("boxes", r"^box head: mean IoU ([\d.]+)", 0.75)])
+@pytest.mark.parametrize(
+    ("name", "pattern", "least"),
+    [("brick", r"^probe: ([\d.]+)%", 80), ("boxes", r"^box head: mean IoU ([\d.]+)", 0.75)],
+)
 def test_the_full_form_works_on_real_pictures(name, pattern, least, data, tmp_path):
     (found,) = figures(pattern, play(name, tmp_path, "--data", data, timeout_s=1700))
     assert found >= least

@@ -1,4 +1,6 @@
-"""Clips: reading them, following what they show, writing them labelled, and taking their frames to learn from."""
+"""Clips: reading them, following what they show, writing them labelled, and taking their frames
+to learn from.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ SIZE = (240, 320)
 def write_clip(path, frames, fps=FPS, code="mp4v"):
     """Write RGB frames as a clip."""
     height, width = frames[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), fps, (width, height))
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), fps, (width, height)
+    )
     for frame in frames:
         writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
     writer.release()
@@ -53,7 +57,10 @@ def read_clip(path):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """Two seconds of discs, then two of squares."""
-    return write_clip(tmp_path_factory.mktemp("clip") / "shapes.mp4", [*frames_of("disc", 20), *frames_of("square", 20)])
+    return write_clip(
+        tmp_path_factory.mktemp("clip") / "shapes.mp4",
+        [*frames_of("disc", 20), *frames_of("square", 20)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,23 +91,36 @@ def turned(path, target):
     data = bytearray(path.read_bytes())
     ((at, _),) = boxes_of(data, "moov/trak/tkhd")
     matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    data[at + 48 : at + 84] = matrix  # of a version-0 box: 8 header, 4 version, 20 times and id, 8 reserved, 8 layer and volume
+    # of a version-0 box: 8 header, 4 version, 20 times and id, 8 reserved, 8 layer and volume
+    data[at + 48 : at + 84] = matrix
     target.write_bytes(data)
     return target
 
 
 def at_varying_rate(path, target, runs):
-    """Copy a clip whose frames last as long as `runs` of (count, multiple of the usual time) say."""
+    """Copy a clip whose frames last as long as `runs` of (count, multiple of the usual time)
+    say.
+    """
     data = bytearray(path.read_bytes())
     ((at, size),) = boxes_of(data, "moov/trak/mdia/minf/stbl/stts")
     entries, count, delta = struct.unpack(">III", data[at + 12 : at + 24])
     assert entries == 1 and sum(n for n, _ in runs) == count
     table = b"".join(struct.pack(">II", n, round(multiple * delta)) for n, multiple in runs)
     new = struct.pack(">I4sII", 16 + len(table), b"stts", 0, len(runs)) + table
-    parents = ("moov", "moov/trak", "moov/trak/mdia", "moov/trak/mdia/minf", "moov/trak/mdia/minf/stbl")
+    parents = (
+        "moov",
+        "moov/trak",
+        "moov/trak/mdia",
+        "moov/trak/mdia/minf",
+        "moov/trak/mdia/minf/stbl",
+    )
     places = [next(boxes_of(data, parent)) for parent in parents]
     longer = sum(n * multiple for n, multiple in runs) / count
-    for name, offset in (("moov/mvhd", 24), ("moov/trak/mdia/mdhd", 24), ("moov/trak/edts/elst", 16)):
+    for name, offset in (
+        ("moov/mvhd", 24),
+        ("moov/trak/mdia/mdhd", 24),
+        ("moov/trak/edts/elst", 16),
+    ):
         ((box, _),) = boxes_of(data, name)
         (duration,) = struct.unpack(">I", data[box + offset : box + offset + 4])
         data[box + offset : box + offset + 4] = struct.pack(">I", round(duration * longer))
@@ -116,26 +136,43 @@ def test_frames_come_with_their_times(counted):
     frames, fps = read_clip(counted)
     assert fps == FPS and [f.index for f in frames] == [f.tick for f in frames] == list(range(60))
     assert np.allclose([f.time_s for f in frames], np.arange(60) / FPS, atol=1e-3)
-    assert all(abs(f.bgr[200, 50, 1].astype(int) - 40 - 3 * f.index) <= 3 for f in frames) and not frames[-1].bgr.shape[2] - 3
+    assert (
+        all(abs(f.bgr[200, 50, 1].astype(int) - 40 - 3 * f.index) <= 3 for f in frames)
+        and not frames[-1].bgr.shape[2] - 3
+    )
 
 
-@pytest.mark.parametrize(("fps", "expected"), [(5, range(0, 60, 2)), (1, range(0, 60, 10)), (4, [0, 2, 5, 7, 10, 12]), (50, range(60))])
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [(5, range(0, 60, 2)), (1, range(0, 60, 10)), (4, [0, 2, 5, 7, 10, 12]), (50, range(60))],
+)
 def test_frames_are_taken_evenly(counted, fps, expected):
     with Clip(counted, fps) as clip:
         taken = [frame.index for frame in clip]
-        assert taken[: len(expected)] == list(expected) and clip.fps == min(fps, FPS) and abs(clip.count - len(taken)) <= 1
+        assert (
+            taken[: len(expected)] == list(expected)
+            and clip.fps == min(fps, FPS)
+            and abs(clip.count - len(taken)) <= 1
+        )
 
 
 def test_phone_clips_come_upright(counted, tmp_path):
     frames, _ = read_clip(turned(counted, tmp_path / "phone.mp4"))
     assert frames[0].bgr.shape == (SIZE[1], SIZE[0], 3)
-    assert frames[0].bgr[:, -20:].mean() > frames[0].bgr[:, :20].mean() + 10  # what was above is now on the right
+    # what was above is now on the right
+    assert frames[0].bgr[:, -20:].mean() > frames[0].bgr[:, :20].mean() + 10
 
 
 def test_frames_that_last_differently_keep_their_times(counted, tmp_path):
     path = at_varying_rate(counted, tmp_path / "vary.mp4", [(20, 1), (20, 3), (20, 0.5)])
     frames, fps = read_clip(path)
-    assert np.allclose([f.time_s for f in frames], np.concatenate([np.arange(21) / 10, 2 + np.arange(1, 21) * 0.3, 8 + np.arange(1, 20) * 0.05]), atol=2e-3)
+    assert np.allclose(
+        [f.time_s for f in frames],
+        np.concatenate(
+            [np.arange(21) / 10, 2 + np.arange(1, 21) * 0.3, 8 + np.arange(1, 20) * 0.05]
+        ),
+        atol=2e-3,
+    )
     writer = ClipWriter(tmp_path / "even.mp4", fps, SIZE, tmp_path / "part.mp4")
     for frame in frames:
         writer.write(frame, frame.bgr)
@@ -144,7 +181,8 @@ def test_frames_that_last_differently_keep_their_times(counted, tmp_path):
     even, rate = read_clip(tmp_path / "even.mp4")
     assert abs(len(even) / rate - 9) < 0.35
     shown = even[round(5.0 * rate)].bgr[200, 50, 1]
-    assert abs(int(shown) - 40 - 3 * 30) <= 6  # after five seconds frame 30, in the one as in the other
+    # after five seconds frame 30, in the one as in the other
+    assert abs(int(shown) - 40 - 3 * 30) <= 6
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
@@ -156,7 +194,12 @@ def test_written_clips_play_at_any_size(suffix, tmp_path):
     writer.complete()
     writer.place()
     read, fps = read_clip(tmp_path / f"odd{suffix}")
-    assert len(read) == 5 and abs(fps - 12.5) < 0.01 and read[0].bgr.shape == (50, 66, 3) and [path.name for path in tmp_path.iterdir()] == [f"odd{suffix}"]
+    assert (
+        len(read) == 5
+        and abs(fps - 12.5) < 0.01
+        and read[0].bgr.shape == (50, 66, 3)
+        and [path.name for path in tmp_path.iterdir()] == [f"odd{suffix}"]
+    )
 
 
 def test_a_model_follows_a_clip(clip, shapes_model, tmp_path):
@@ -166,25 +209,40 @@ def test_a_model_follows_a_clip(clip, shapes_model, tmp_path):
     assert len(seen) == 40 and seen.fps == FPS and seen.note is None
     truth = ["disc"] * 20 + ["square"] * 20
     labels = [one.label for one in seen]
-    assert sum(a == b for a, b in zip(labels, truth, strict=True)) >= 34 and {"disc": "square", "square": "disc"}[truth[0]] not in labels[:20]
+    assert (
+        sum(a == b for a, b in zip(labels, truth, strict=True)) >= 34
+        and {"disc": "square", "square": "disc"}[truth[0]] not in labels[:20]
+    )
     assert seen.labelled == {name: labels.count(name) for name in ("disc", "square")}
-    assert sum(s.end_s - s.start_s for s in seen.segments) == pytest.approx(len([x for x in labels if x]) / FPS, abs=0.01)
+    assert sum(s.end_s - s.start_s for s in seen.segments) == pytest.approx(
+        len([x for x in labels if x]) / FPS, abs=0.01
+    )
     for one in seen:
-        assert (one.box_xyxy is not None) == (one.label is not None) and one.time_s == pytest.approx(one.frame / FPS, abs=1e-3)
-        assert one.top_label == max(one.probabilities, key=one.probabilities.get) and one.probability == one.probabilities[one.top_label]
+        assert (one.box_xyxy is not None) == (
+            one.label is not None
+        ) and one.time_s == pytest.approx(one.frame / FPS, abs=1e-3)
+        assert (
+            one.top_label == max(one.probabilities, key=one.probabilities.get)
+            and one.probability == one.probabilities[one.top_label]
+        )
     frames, fps = read_clip(tmp_path / "out.mp4")
     assert len(frames) == 40 and fps == FPS and frames[0].bgr.shape == (*SIZE, 3)
     tables = tmp_path / "out"
     with open(tables / "frames.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = [json.loads(line) for line in (tables / "frames.jsonl").read_text().splitlines()]
-    assert [float(row["time_s"]) for row in rows] == [line["time_s"] for line in lines] and list(rows[0]) == list(lines[0])
-    assert [json.loads(row["probabilities"]) for row in rows] == [line["probabilities"] for line in lines]
+    assert [float(row["time_s"]) for row in rows] == [line["time_s"] for line in lines] and list(
+        rows[0]
+    ) == list(lines[0])
+    assert [json.loads(row["probabilities"]) for row in rows] == [
+        line["probabilities"] for line in lines
+    ]
     with Image.open(tables / "timeline.png") as image:
         assert image.width > 500
     drawn = np.asarray(Image.open(tables / lines[0]["picture"])).astype(int)
     plain = frames_of("disc", 1)[0].astype(int)
-    assert len(list((tables / "frames").iterdir())) == 40 and np.abs(drawn - plain).max() > 100  # a box is drawn
+    # a box is drawn
+    assert len(list((tables / "frames").iterdir())) == 40 and np.abs(drawn - plain).max() > 100
 
 
 def test_a_group_is_followed_without_a_model_and_nothing_written(tmp_path):
@@ -194,14 +252,25 @@ def test_a_group_is_followed_without_a_model_and_nothing_written(tmp_path):
     path = write_clip(tmp_path / "cat.mp4", [cat] * 10 + [coffee] * 10 + [cat] * 5)
     before = sorted(tmp_path.rglob("*"))
     seen = wordsight.video(path, groups="cat,vehicle")
-    assert seen.segments == [Segment("cat", 0.0, pytest.approx(1.0)), Segment("cat", pytest.approx(2.0), pytest.approx(2.5))]
-    assert seen.class_names == ["cat", "vehicle"] and max(one.probabilities["vehicle"] for one in seen) < 0.2 and sorted(tmp_path.rglob("*")) == before
+    assert seen.segments == [
+        Segment("cat", 0.0, pytest.approx(1.0)),
+        Segment("cat", pytest.approx(2.0), pytest.approx(2.5)),
+    ]
+    assert (
+        seen.class_names == ["cat", "vehicle"]
+        and max(one.probabilities["vehicle"] for one in seen) < 0.2
+        and sorted(tmp_path.rglob("*")) == before
+    )
     few = wordsight.video(path, groups="cat", fps=2, output=tmp_path / "few.webm", heatmap=True)
-    assert [one.frame for one in few] == [0, 5, 10, 15, 20] and len(read_clip(tmp_path / "few.webm")[0]) == 5
+    assert [one.frame for one in few] == [0, 5, 10, 15, 20] and len(
+        read_clip(tmp_path / "few.webm")[0]
+    ) == 5
 
 
 def test_smoothing_is_an_exponential_mean(clip, shapes_model):
-    plain = [one.probabilities["disc"] for one in wordsight.video(clip, model=shapes_model, threshold=0)]
+    plain = [
+        one.probabilities["disc"] for one in wordsight.video(clip, model=shapes_model, threshold=0)
+    ]
     model = wordsight.load(shapes_model)
     model.neighbourhood = None  # else a stranger counts as 0
     smooth = [one.probabilities["disc"] for one in wordsight.video(clip, model=model, smooth_s=0.5)]
@@ -222,7 +291,12 @@ def test_a_clip_that_ends_early_is_told(cli, tmp_path):
     _cut(whole, tmp_path / "cut.avi", 0.5)
     done = cli("video", "cut.avi", "--group", "vehicle", "-o", "out.mp4", "--json")
     answer = json.loads(done.stdout)
-    assert done.returncode == 1 and "ends early" in answer["note"] and answer["note"] in done.stderr and 10 < answer["frames"] < 30
+    assert (
+        done.returncode == 1
+        and "ends early" in answer["note"]
+        and answer["note"] in done.stderr
+        and 10 < answer["frames"] < 30
+    )
     assert len(read_clip(tmp_path / "out.mp4")[0]) == answer["frames"]
 
 
@@ -251,7 +325,12 @@ def test_what_is_no_clip_is_one_sentence(name, sentence, clip, tmp_path, cli_her
     sound[at + 16 : at + 20] = b"soun"
     (tmp_path / "sound.mp4").write_bytes(sound)
     done = cli_here("video", name, "--group", "vehicle", "-o", "out.mp4")
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and sentence in done.stderr
+        and done.stderr.count("\n") == 1
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "out.mp4").exists() and not (tmp_path / "out").exists()
 
 
@@ -270,7 +349,9 @@ def test_a_playlist_reaches_no_server(tmp_path):
         waiting = threading.Thread(target=serve)
         waiting.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}/part.ts"
-        (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{address}\n#EXT-X-ENDLIST\n")
+        (tmp_path / "list.m3u8").write_text(
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{address}\n#EXT-X-ENDLIST\n"
+        )
         (tmp_path / "ff.txt").write_text(f"ffconcat version 1.0\nfile {address}\n")
         for name in ("list.m3u8", "ff.txt"):
             with pytest.raises(UnreadableVideo):
@@ -301,30 +382,68 @@ def test_wrong_options_are_one_sentence(options, sentence, clip, tmp_path, cli_h
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "frames.csv").write_text("mine")
     done = cli_here("video", "clip.mp4", *options)
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") <= 2 and "Traceback" not in done.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "folder", "mine.mp4"] and (tmp_path / "folder" / "frames.csv").read_text() == "mine"
+    assert (
+        done.returncode == 2
+        and sentence in done.stderr
+        and done.stderr.count("\n") <= 2
+        and "Traceback" not in done.stderr
+    )
+    assert (
+        sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "folder", "mine.mp4"]
+        and (tmp_path / "folder" / "frames.csv").read_text() == "mine"
+    )
     assert (tmp_path / "clip.mp4").read_bytes() == clip.read_bytes()
 
 
 def test_the_same_command_writes_the_same_again(clip, shapes_model, tmp_path, cli):
     for pictures in (["--frames"], []):
         done = cli("video", clip, "-m", shapes_model, "-t", 0.6, "-o", "out.mp4", *pictures)
-        assert done.returncode == 0 and "0:00.0" in done.stdout and "sound is not copied" in done.stdout
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {".wordsight-frames", ".wordsight-video", "frames", "frames.csv", "frames.jsonl", "timeline.png"}
-    assert not any((tmp_path / "out" / "frames").iterdir()) and len(read_clip(tmp_path / "out.mp4")[0]) == 40
+        assert (
+            done.returncode == 0
+            and "0:00.0" in done.stdout
+            and "sound is not copied" in done.stdout
+        )
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        ".wordsight-frames",
+        ".wordsight-video",
+        "frames",
+        "frames.csv",
+        "frames.jsonl",
+        "timeline.png",
+    }
+    assert (
+        not any((tmp_path / "out" / "frames").iterdir())
+        and len(read_clip(tmp_path / "out.mp4")[0]) == 40
+    )
 
 
 def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
     path = write_clip(tmp_path / "long.mp4", frames_of("disc", 40) * 50)
-    command = [sys.executable, "-m", "wordsight", "video", str(path), "--group", "vehicle", "-o", str(tmp_path / "out.mp4")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "wordsight",
+        "video",
+        str(path),
+        "--group",
+        "vehicle",
+        "-o",
+        str(tmp_path / "out.mp4"),
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     until = time.monotonic() + 120
     while not any(p.stat().st_size > 20_000 for p in (tmp_path / "out").glob(".*.part.mp4")):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
-    assert process.returncode == 130 and "holds them and plays" in messages and "Traceback" not in messages
+    assert (
+        process.returncode == 130
+        and "holds them and plays" in messages
+        and "Traceback" not in messages
+    )
     frames, _ = read_clip(tmp_path / "out.mp4")
     lines = (tmp_path / "out" / "frames.jsonl").read_text().splitlines()
     assert 3 < len(frames) == len(lines) < 2000 and (tmp_path / "out" / "timeline.png").is_file()
@@ -334,34 +453,58 @@ def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
 def test_a_full_disk_is_one_sentence(clip, tmp_path, cli):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2200k", "tmpfs", disk], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2200k", "tmpfs", disk],
+        capture_output=True,
+        check=False,
+    ).returncode:
         pytest.skip("this account may not mount a small disk")
     try:
         done = cli("video", clip, "--group", "vehicle", "-o", disk / "out.mp4")
-        assert done.returncode == 2 and "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 2
+            and "No space left on device" in done.stderr
+            and "Traceback" not in done.stderr
+        )
         assert not (disk / "out.mp4").exists() and not list(disk.rglob("*.part*"))
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
 def test_a_real_street_shows_vehicles_throughout(data):
-    seen = wordsight.video(data / "street" / "traffic-mini.mp4", groups=["vehicle", "building"], fps=3)
+    seen = wordsight.video(
+        data / "street" / "traffic-mini.mp4", groups=["vehicle", "building"], fps=3
+    )
     assert len(seen) == 18 and seen.labelled == {"vehicle": 18} and len(seen.segments) == 1
 
 
 def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
-    pictures = [np.asarray(draw_shape(kind, seed)[0]) for seed, kind in enumerate(["disc", "square", "disc"])]
+    pictures = [
+        np.asarray(draw_shape(kind, seed)[0])
+        for seed, kind in enumerate(["disc", "square", "disc"])
+    ]
     noise = np.random.default_rng(0)
-    frames = [np.clip(p + noise.integers(-4, 5, p.shape), 0, 255).astype(np.uint8) for p in pictures for _ in range(10)]
+    frames = [
+        np.clip(p + noise.integers(-4, 5, p.shape), 0, 255).astype(np.uint8)
+        for p in pictures
+        for _ in range(10)
+    ]
     write_clip(tmp_path / "a.mp4", [*frames, *frames[:10]])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a-000010.jpg").write_text("mine")
     first = json.loads(cli("extract", "a.mp4", "-o", "out", "--fps", 10, "--json").stdout)
-    assert first == {"looked_at": 40, "written": 3, "near_duplicates": 37, "unreadable": [], "output": "out"}
+    assert first == {
+        "looked_at": 40,
+        "written": 3,
+        "near_duplicates": 37,
+        "unreadable": [],
+        "output": "out",
+    }
     with open(tmp_path / "out" / "frames.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file_name"], row["frame"], row["time_s"]) for row in rows] == [
-        ("a-000000.jpg", "0", "0.000000"), ("a-000010~.jpg", "10", "1.000000"), ("a-000020.jpg", "20", "2.000000"),
+        ("a-000000.jpg", "0", "0.000000"), ("a-000010~.jpg", "10", "1.000000"), ("a-000020.jpg",
+        "20", "2.000000"),
     ]  # fmt: skip
     assert (tmp_path / "out" / "a-000010.jpg").read_text() == "mine"
     with Image.open(tmp_path / "out" / "a-000020.jpg") as image:
@@ -370,20 +513,30 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
     _cut(tmp_path / "a.mp4", tmp_path / "cut.mp4", 0.6)
     again = cli("extract", "a.mp4", "b.mp4", "cut.mp4", "-o", "out", "--fps", 10, "--json")
     second = json.loads(again.stdout)
-    assert again.returncode == 1 and (second["written"], second["near_duplicates"], second["looked_at"]) == (0, 80, 80) and "cut.mp4" in again.stderr
+    assert (
+        again.returncode == 1
+        and (second["written"], second["near_duplicates"], second["looked_at"]) == (0, 80, 80)
+        and "cut.mp4" in again.stderr
+    )
     assert cli("extract", "cut.mp4", "-o", "other").returncode == 2
 
 
 def test_a_killed_extraction_goes_on(tmp_path):
-    path = write_clip(tmp_path / "a.mp4", [np.asarray(draw_shape(kind, seed)[0]) for seed in range(8) for kind in ("disc", "square")])
+    path = write_clip(
+        tmp_path / "a.mp4",
+        [np.asarray(draw_shape(kind, seed)[0]) for seed in range(8) for kind in ("disc", "square")],
+    )
     whole = wordsight.extract(path, tmp_path / "whole", fps=10)
     files = sorted(p.name for p in (tmp_path / "whole").glob("*.jpg"))
     assert whole.written == len(files) > 8
     (tmp_path / "cut").mkdir()
-    shutil.copyfile(tmp_path / "whole" / files[1], tmp_path / "cut" / files[1])  # written, and its row was not
+    # written, and its row was not
+    shutil.copyfile(tmp_path / "whole" / files[1], tmp_path / "cut" / files[1])
     wordsight.extract(path, tmp_path / "cut", fps=10)
     assert sorted(p.name for p in (tmp_path / "cut").glob("*.jpg")) == files
-    assert (tmp_path / "cut" / "frames.csv").read_text() == (tmp_path / "whole" / "frames.csv").read_text()
+    assert (tmp_path / "cut" / "frames.csv").read_text() == (
+        tmp_path / "whole" / "frames.csv"
+    ).read_text()
 
 
 def test_extracted_frames_are_a_class_to_learn_from(tmp_path):
@@ -391,7 +544,9 @@ def test_extracted_frames_are_a_class_to_learn_from(tmp_path):
         path = write_clip(tmp_path / f"{kind}.mp4", frames_of(kind, 12))
         wordsight.extract(path, tmp_path / "data" / kind, fps=10)
     model = wordsight.train(tmp_path / "data", tmp_path / "model")
-    assert model.class_names == ["disc", "square"] and all(count >= 4 for count in model.info["pictures"].values())
+    assert model.class_names == ["disc", "square"] and all(
+        count >= 4 for count in model.info["pictures"].values()
+    )
 
 
 def with_gap(path, target, at, seconds):
@@ -406,7 +561,9 @@ def test_a_jump_in_the_times_is_taken_out_and_told(counted, tmp_path):
         assert "jump by 3600 seconds" in clip.note() and "early" not in clip.note()
 
 
-@pytest.mark.parametrize(("fps", "written"), [(119.997, 120.0), (199.999, 200.0), (23.9766, 23.977)])
+@pytest.mark.parametrize(
+    ("fps", "written"), [(119.997, 120.0), (199.999, 200.0), (23.9766, 23.977)]
+)
 def test_any_rate_can_be_written(fps, written, tmp_path):
     path = write_clip(tmp_path / "source.avi", frames_of("disc", 6), fps, "MJPG")
     with Clip(path) as clip:
@@ -420,34 +577,53 @@ def test_any_rate_can_be_written(fps, written, tmp_path):
 
 
 def test_damage_in_the_middle_costs_only_itself(tmp_path):
-    data = bytearray(write_clip(tmp_path / "whole.avi", frames_of("disc", 40), code="MJPG").read_bytes())
+    data = bytearray(
+        write_clip(tmp_path / "whole.avi", frames_of("disc", 40), code="MJPG").read_bytes()
+    )
     places = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][15:17]
-    data[places[0] + 8 : places[1]] = bytes(places[1] - places[0] - 8)  # one frame, nothing but zeros
+    # one frame, nothing but zeros
+    data[places[0] + 8 : places[1]] = bytes(places[1] - places[0] - 8)
     (tmp_path / "hurt.avi").write_bytes(data)
     with Clip(tmp_path / "hurt.avi") as clip:
         frames = list(clip)
-        assert 36 <= len(frames) <= 39 and frames[-1].time_s == pytest.approx(3.9, abs=0.11) and "damaged in 1 places" in clip.note()
+        assert (
+            36 <= len(frames) <= 39
+            and frames[-1].time_s == pytest.approx(3.9, abs=0.11)
+            and "damaged in 1 places" in clip.note()
+        )
 
 
 def test_stretches_last_until_the_next_frame():
     from wordsight.videos.recorder import FrameSeen, Video
 
     seen = Video(["cat"], 0.5, 10.0)
-    for number, (time_s, label) in enumerate([(0.0, "cat"), (0.7, "cat"), (2.0, None), (3.0, "cat"), (3.5, "cat")]):
+    for number, (time_s, label) in enumerate(
+        [(0.0, "cat"), (0.7, "cat"), (2.0, None), (3.0, "cat"), (3.5, "cat")]
+    ):
         seen.add(FrameSeen(number, time_s, label, "cat", 0.9, {"cat": 0.9}))
     assert seen.segments == [Segment("cat", 0.0, 2.0), Segment("cat", 3.0, 3.6)]
-    assert seen.seconds_of("cat") == pytest.approx(2.6) and seen.seconds == 3.6 and seen.labelled == {"cat": 4}
+    assert (
+        seen.seconds_of("cat") == pytest.approx(2.6)
+        and seen.seconds == 3.6
+        and seen.labelled == {"cat": 4}
+    )
 
 
 def test_a_clip_of_the_users_own_is_never_replaced(clip, tmp_path, cli):
     assert cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm").returncode == 0
     (tmp_path / "talk.mp4").write_text("mine")
     done = cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.mp4")
-    assert done.returncode == 2 and "was there before" in done.stderr and (tmp_path / "talk.mp4").read_text() == "mine"
+    assert (
+        done.returncode == 2
+        and "was there before" in done.stderr
+        and (tmp_path / "talk.mp4").read_text() == "mine"
+    )
     (tmp_path / "talk" / "frames").mkdir()
     (tmp_path / "talk" / "frames" / "000000.jpg").write_text("mine")
     done = cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm", "--frames")
-    assert done.returncode == 2 and (tmp_path / "talk" / "frames" / "000000.jpg").read_text() == "mine"
+    assert (
+        done.returncode == 2 and (tmp_path / "talk" / "frames" / "000000.jpg").read_text() == "mine"
+    )
 
 
 def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli):
@@ -459,7 +635,11 @@ def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli):
         ["video", clip, "--group", "vehicle", "-o", os.fsdecode(b"d\xe9/o.mp4")],
     ):
         done = cli(*command)
-        assert done.returncode == 2 and "no valid UTF-8" in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 2
+            and "no valid UTF-8" in done.stderr
+            and "Traceback" not in done.stderr
+        )
     assert not list(tmp_path.rglob("*.part*"))
 
 
@@ -467,7 +647,9 @@ def test_names_that_hide_or_are_too_long(clip, tmp_path):
     for name in (".hidden.mp4", "字" * 80 + ".mp4"):
         shutil.copyfile(clip, tmp_path / name)
         result = wordsight.extract(tmp_path / name, tmp_path / "out" / name[:3], fps=1)
-        assert result.written >= 1 and all(not p.name.startswith(".") for p in result.output.glob("*.jpg"))
+        assert result.written >= 1 and all(
+            not p.name.startswith(".") for p in result.output.glob("*.jpg")
+        )
 
 
 def test_memory_is_bounded_by_frames_under_way(monkeypatch, clip):
@@ -475,7 +657,13 @@ def test_memory_is_bounded_by_frames_under_way(monkeypatch, clip):
 
     made = []
     original = videos.parallel_map
-    monkeypatch.setattr(videos, "parallel_map", lambda function, items, threads, most: made.append((threads, most)) or original(function, items, threads, most))
+    monkeypatch.setattr(
+        videos,
+        "parallel_map",
+        lambda function, items, threads, most: (
+            made.append((threads, most)) or original(function, items, threads, most)
+        ),
+    )
     monkeypatch.setattr(videos, "HELD_BYTES", 10 * np.prod((*SIZE, 3)))
     assert len(wordsight.video(clip, groups="vehicle", fps=2)) == 8
     assert made and all(most == 2 for _, most in made)
@@ -486,5 +674,7 @@ def test_a_foreign_table_is_left_alone(clip, tmp_path):
     (tmp_path / "out" / "frames.csv").write_text("mine\n1\n")
     with pytest.raises(InvalidArgument, match="is no table of frames"):
         wordsight.extract(clip, tmp_path / "out")
-    assert (tmp_path / "out" / "frames.csv").read_text() == "mine\n1\n" and [p.name for p in (tmp_path / "out").iterdir()] == ["frames.csv"]
+    assert (tmp_path / "out" / "frames.csv").read_text() == "mine\n1\n" and [
+        p.name for p in (tmp_path / "out").iterdir()
+    ] == ["frames.csv"]
     assert Path(clip).is_file()

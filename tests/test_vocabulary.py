@@ -15,8 +15,10 @@ def test_table_holds_all_of_imagenet_in_order():
 @pytest.mark.parametrize(
     ("word", "wnid", "count"),
     [
-        ("dog", "n02084071", 118), ("Dogs", "n02084071", 118), ("cat", "n02121620", 7), ("canis familiaris", "n02084071", 118),
-        ("wolves", "n02114100", 4), ("vehicle", "n04524313", 71), ("street_sign", "n06794110", 1), ("automobile", "n02958343", 10),
+        ("dog", "n02084071", 118), ("Dogs", "n02084071", 118), ("cat", "n02121620", 7),
+        ("canis familiaris", "n02084071", 118),
+        ("wolves", "n02114100", 4), ("vehicle", "n04524313", 71), ("street_sign", "n06794110", 1),
+        ("automobile", "n02958343", 10),
     ],
 )  # fmt: skip
 def test_resolve_finds_words_in_every_form(word, wnid, count):
@@ -37,7 +39,13 @@ def test_resolve_lists_the_senses_of_ambiguous_words(word):
 
 @pytest.mark.parametrize(
     ("word", "wnid"),
-    [("crane#bird", "n02012849"), ("crane#device", "n03126707"), ("mouse#computer", "n03793489"), ("bow#weapon", "n02879718"), ("bow#n02879718", "n02879718")],
+    [
+        ("crane#bird", "n02012849"),
+        ("crane#device", "n03126707"),
+        ("mouse#computer", "n03793489"),
+        ("bow#weapon", "n02879718"),
+        ("bow#n02879718", "n02879718"),
+    ],
 )
 def test_resolve_chooses_by_hint(word, wnid):
     assert resolve(word).synset.wnid == wnid

@@ -25,20 +25,26 @@ def fetch(url, path, allowed=()):
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", 
-     "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1", "240.0.0.1", "192.0.2.1"],
+    ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+    "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", 
+     "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
+     "2002:7f00:1::", "ff02::1", "240.0.0.1", "192.0.2.1"],
 )  # fmt: skip
 def test_private_addresses_are_not_public(address):
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "151.101.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "151.101.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
 def test_public_addresses_are_public(address):
     assert is_public(address)
 
 
 def test_a_connection_that_the_other_side_has_closed_is_not_used_again():
-    """The pool learns of it from our own stream: were it not told, the second request would end in an error."""
+    """The pool learns of it from our own stream: were it not told, the second request would end
+    in an error.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -61,13 +67,23 @@ def test_a_connection_that_the_other_side_has_closed_is_not_used_again():
         anyio.run(twice)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "0"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "0"],
+)
 def test_no_connection_is_made_inward_however_it_is_written(host, imitation, tmp_path):
     service = imitation("--offered", 3)
     port = service.root.rpartition(":")[2]
     with pytest.raises(FetchError) as caught:
-        fetch(f"http://{host}:{port}/pictures/cat/0.jpg", tmp_path / "x", allowed={f"other:{port}", f"127.0.0.1:{int(port) + 1}"})
-    assert caught.value.reason in ("private address", "host not found", "not http(s)") and not service.log.read_text()
+        fetch(
+            f"http://{host}:{port}/pictures/cat/0.jpg",
+            tmp_path / "x",
+            allowed={f"other:{port}", f"127.0.0.1:{int(port) + 1}"},
+        )
+    assert (
+        caught.value.reason in ("private address", "host not found", "not http(s)")
+        and not service.log.read_text()
+    )
 
 
 def test_a_name_that_points_inward_is_refused_after_resolution(imitation, tmp_path, monkeypatch):
@@ -95,7 +111,8 @@ def test_the_address_that_was_looked_at_is_the_one_connected_to(tmp_path, monkey
 
     monkeypatch.setattr("wordsight.gathering.sources.web.anyio.getaddrinfo", changing)
     monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect)
-    with pytest.raises(FetchError, match="private address"):  # the second try resolves anew, and is refused
+    # the second try resolves anew, and is refused
+    with pytest.raises(FetchError, match="private address"):
         fetch("http://rebinding.example.org/a.jpg", tmp_path / "x")
     assert connected == ["93.184.216.34"]
 
@@ -121,7 +138,9 @@ def test_only_http_is_spoken(url, tmp_path):
 
 
 class Site:
-    """A site that answers as it is told: a list of (status, headers), the last for ever; notes when it was asked, and with what."""
+    """A site that answers as it is told: a list of (status, headers), the last for ever; notes
+    when it was asked, and with what.
+    """
 
     def __init__(self, *answers):
         from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -185,7 +204,11 @@ def test_requests_at_once_are_bounded_for_each_site_and_in_all(tmp_path):
     from wordsight.gathering.sources.web import AT_ONCE_PER_SITE
 
     site = Site((200, {}))
-    assert fetch_many([site], 60, tmp_path) == [] and len(site.asked) == 60 and 1 < site.most <= AT_ONCE_PER_SITE == 8
+    assert (
+        fetch_many([site], 60, tmp_path) == []
+        and len(site.asked) == 60
+        and 1 < site.most <= AT_ONCE_PER_SITE == 8
+    )
 
 
 def test_a_site_that_refuses_again_and_again_is_left_alone(tmp_path):
@@ -194,14 +217,26 @@ def test_a_site_that_refuses_again_and_again_is_left_alone(tmp_path):
 
 
 def test_what_robots_may_not_have_is_not_taken(tmp_path):
-    for header, expected in (("noai, noimageai", ["refused by the site"]), ("googlebot: noindex", []), ("wordsight: noindex", ["refused by the site"])):
+    for header, expected in (
+        ("noai, noimageai", ["refused by the site"]),
+        ("googlebot: noindex", []),
+        ("wordsight: noindex", ["refused by the site"]),
+    ):
         assert fetch_many([Site((200, {"X-Robots-Tag": header}))], 1, tmp_path) == expected
 
 
 def test_retry_after_is_read_as_number_and_as_date():
-    assert retry_after_s("7") == 7 and retry_after_s("-3") == 0 and retry_after_s(None) is None and retry_after_s("soon") is None
+    assert (
+        retry_after_s("7") == 7
+        and retry_after_s("-3") == 0
+        and retry_after_s(None) is None
+        and retry_after_s("soon") is None
+    )
     assert retry_after_s("Mon, 01 Jan 2025 00:00:00 +99999999999999999999999") is None
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0 and retry_after_s("Fri, 01 Jan 2100 00:00:00 GMT") > 1e9
+    assert (
+        retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+        and retry_after_s("Fri, 01 Jan 2100 00:00:00 GMT") > 1e9
+    )
 
 
 def test_the_user_agent_is_honest(monkeypatch):
@@ -210,7 +245,10 @@ def test_the_user_agent_is_honest(monkeypatch):
     import wordsight
 
     monkeypatch.setenv("WORDSIGHT_CONTACT", "ann@example.org\r\nX-Evil: 1")
-    assert user_agent() == f"wordsight/{wordsight.__version__} (ann@example.orgX-Evil: 1) httpx/{httpx.__version__}"
+    assert (
+        user_agent()
+        == f"wordsight/{wordsight.__version__} (ann@example.orgX-Evil: 1) httpx/{httpx.__version__}"
+    )
     monkeypatch.delenv("WORDSIGHT_CONTACT")
     assert "no contact given" in user_agent()
 

@@ -19,11 +19,15 @@ def pets(data):
     embedder = Embedder(load_backbone())
 
     def embed(*folders):
-        return np.stack([item.embedding for item in embedder.embed_all(find_pictures(folders).pictures)])
+        return np.stack(
+            [item.embedding for item in embedder.embed_all(find_pictures(folders).pictures)]
+        )
 
     photos = {name: embed(data / "catdog" / "test" / name) for name in ("cat", "dog")}
     photos["other"] = embed(data / "clothing" / "test", data / "street" / "photos")
-    gate = Gate(*embedder.backbone.imagenet_head(), (resolve("cat").classes, resolve("dog").classes))
+    gate = Gate(
+        *embedder.backbone.imagenet_head(), (resolve("cat").classes, resolve("dog").classes)
+    )
     embedder.cache.close()
     return photos, gate
 
@@ -33,9 +37,15 @@ def answers(gate, embeddings, threshold=0.99):
     fitted = fit_words_head(embeddings, gate)
     catch_all = 1 if len(gate.groups) == 1 else None
     names = ["cat", "dog"] if catch_all is None else ["cat", "not_cat"]
-    model = wordsight.Classifier(names, fitted.head, load_backbone(), fitted.neighbourhood, fitted.gate, catch_all)
+    model = wordsight.Classifier(
+        names, fitted.head, load_backbone(), fitted.neighbourhood, fitted.gate, catch_all
+    )
     decisions = [model.decide("", e, threshold) for e in embeddings]
-    return np.array([d.top_label for d in decisions]), np.array([d.label is not None for d in decisions]), fitted
+    return (
+        np.array([d.top_label for d in decisions]),
+        np.array([d.label is not None for d in decisions]),
+        fitted,
+    )
 
 
 def test_two_words_on_300_photos(pets):
@@ -63,7 +73,9 @@ def test_only_dogs_stay_only_dogs(pets):
 def test_strangers_get_no_label(pets):
     photos, gate = pets
     truth = np.repeat(["cat", "dog", "other"], [150, 150, len(photos["other"])])
-    top, accepted, _ = answers(gate, np.concatenate([photos["cat"], photos["dog"], photos["other"]]))
+    top, accepted, _ = answers(
+        gate, np.concatenate([photos["cat"], photos["dog"], photos["other"]])
+    )
     assert (top == truth)[accepted].mean() >= 0.97 and accepted[:300].mean() > 0.8
 
 
@@ -77,8 +89,14 @@ def test_one_word_is_a_yes_no_question(pets):
     photos, gate = pets
     gate = Gate(gate.weight, gate.bias, gate.groups[:1])
     truth = np.repeat(["cat", "not_cat"], [150, 150 + len(photos["other"])])
-    top, accepted, _ = answers(gate, np.concatenate([photos["cat"], photos["dog"], photos["other"]]))
-    assert (top == truth).mean() > 0.95 and (top == truth)[accepted].mean() >= 0.98 and accepted.mean() > 0.8
+    top, accepted, _ = answers(
+        gate, np.concatenate([photos["cat"], photos["dog"], photos["other"]])
+    )
+    assert (
+        (top == truth).mean() > 0.95
+        and (top == truth)[accepted].mean() >= 0.98
+        and accepted.mean() > 0.8
+    )
     top, accepted, _ = answers(gate, photos["cat"])
     assert (top[accepted] == "cat").mean() >= 0.99 and accepted.mean() > 0.5
     top, accepted, _ = answers(gate, photos["dog"])
@@ -96,4 +114,6 @@ def test_a_handful_of_photos_works(pets, count):
 def test_words_head_is_deterministic(pets):
     photos, gate = pets
     embeddings = np.concatenate([photos["cat"][:40], photos["dog"][:40]])
-    assert np.array_equal(fit_words_head(embeddings, gate).head.weight, fit_words_head(embeddings, gate).head.weight)
+    assert np.array_equal(
+        fit_words_head(embeddings, gate).head.weight, fit_words_head(embeddings, gate).head.weight
+    )

@@ -1,4 +1,6 @@
-"""fastai: `get_preds` of the photos of a folder; classes only, no heat map.   python fastai_predict.py WEIGHTS TRAIN PHOTOS"""
+"""fastai: `get_preds` of the photos of a folder; classes only, no heat map.   python
+fastai_predict.py WEIGHTS TRAIN PHOTOS
+"""
 
 import sys
 

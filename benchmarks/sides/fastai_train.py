@@ -1,6 +1,8 @@
-"""fastai: `vision_learner(...).fine_tune(EPOCHS)` on a folder a class, the given weights loaded, then answers for other photos.
+"""fastai: `vision_learner(...).fine_tune(EPOCHS)` on a folder a class, the given weights loaded,
+then answers for other photos.
 
-python fastai_train.py WEIGHTS TRAIN TEST EPOCHS        WEIGHTS: a folder that timm loads as local-dir:
+python fastai_train.py WEIGHTS TRAIN TEST EPOCHS        WEIGHTS: a folder that timm loads as
+local-dir:
 """
 
 import os
@@ -27,14 +29,18 @@ from fastai.vision.all import (  # noqa: E402
 
 
 class NoValidation(Callback):
-    """Spare what the comparison does not need: fastai would look at the validation pictures after each epoch."""
+    """Spare what the comparison does not need: fastai would look at the validation pictures
+    after each epoch.
+    """
 
     def before_validate(self):
         raise CancelValidException
 
 
 def learner(weights: str, folder: str):
-    """Return a learner as the documentation builds it, with the backbone's weights put in by hand, since no hub can be reached."""
+    """Return a learner as the documentation builds it, with the backbone's weights put in by
+    hand, since no hub can be reached.
+    """
     pictures = [*get_image_files(folder)]
     loaders = ImageDataLoaders.from_path_func(
         Path(folder),
@@ -65,5 +71,13 @@ if __name__ == "__main__":
         pictures = sorted(get_image_files(test))
         answers = made.get_preds(dl=made.dls.test_dl(pictures))[0].argmax(dim=1)
     done = time.perf_counter()
-    right = sum(made.dls.vocab[int(answer)] == path.parent.name for answer, path in zip(answers, pictures, strict=True))
-    turns.report(imports=ready - began, train=trained - ready, predict=done - trained, right=right / len(pictures))
+    right = sum(
+        made.dls.vocab[int(answer)] == path.parent.name
+        for answer, path in zip(answers, pictures, strict=True)
+    )
+    turns.report(
+        imports=ready - began,
+        train=trained - ready,
+        predict=done - trained,
+        right=right / len(pictures),
+    )

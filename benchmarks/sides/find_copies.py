@@ -1,4 +1,6 @@
-"""Find copies among the pictures of a folder.   python find_copies.py ours|hash|cnn FOLDER WEIGHTS"""
+"""Find copies among the pictures of a folder.   python find_copies.py ours|hash|cnn FOLDER
+WEIGHTS
+"""
 
 import sys
 import time
@@ -17,7 +19,9 @@ def ours():
     embedder.runtime  # noqa: B018  # opened before the clock starts, as the others import before it
 
     def find():
-        material = gather_material(read_labelled(Path(folder).parent, min_classes=1), 1, embedder, None)
+        material = gather_material(
+            read_labelled(Path(folder).parent, min_classes=1), 1, embedder, None
+        )
         names = [picture.path.stem for picture in material.pictures]
         return {(names[a], names[b]) for a, b in material.copies}
 
@@ -28,7 +32,9 @@ def by_hash():
     from imagededup.methods import PHash
 
     hasher = PHash(verbose=False)
-    return lambda: _pairs(hasher.find_duplicates(encoding_map=hasher.encode_images(folder), max_distance_threshold=10))
+    return lambda: _pairs(
+        hasher.find_duplicates(encoding_map=hasher.encode_images(folder), max_distance_threshold=10)
+    )
 
 
 def by_network():
@@ -37,14 +43,26 @@ def by_network():
     from imagededup.utils.models import CustomModel
 
     network = timm.create_model(f"local-dir:{weights}", pretrained=True, num_classes=0).eval()
-    transform = timm.data.create_transform(input_size=(3, 224, 224), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0)
+    transform = timm.data.create_transform(
+        input_size=(3, 224, 224),
+        interpolation="bicubic",
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        crop_pct=1.0,
+    )
     network.name, network.transform = "lite0", transform
     finder = CNN(verbose=False, model_config=CustomModel("lite0", network, transform))
-    return lambda: _pairs(finder.find_duplicates(encoding_map=finder.encode_images(folder), min_similarity_threshold=0.9))
+    return lambda: _pairs(
+        finder.find_duplicates(
+            encoding_map=finder.encode_images(folder), min_similarity_threshold=0.9
+        )
+    )
 
 
 def _pairs(found):
-    return {tuple(sorted((Path(a).stem, Path(b).stem))) for a, others in found.items() for b in others}
+    return {
+        tuple(sorted((Path(a).stem, Path(b).stem))) for a, others in found.items() for b in others
+    }
 
 
 if __name__ == "__main__":

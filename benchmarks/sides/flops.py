@@ -1,4 +1,6 @@
-"""Count the floating-point operations of a model's network, multiply and add as two, by input size.   python flops.py MODEL 320x320 …"""
+"""Count the floating-point operations of a model's network, multiply and add as two, by input
+size.   python flops.py MODEL 320x320 …
+"""
 
 import sys
 

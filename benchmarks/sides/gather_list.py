@@ -1,4 +1,6 @@
-"""Fetch the pictures of a list.   python gather_list.py ours|img2dataset LIST.csv TARGET COUNT ROOT"""
+"""Fetch the pictures of a list.   python gather_list.py ours|img2dataset LIST.csv TARGET COUNT
+ROOT
+"""
 
 import os
 import sys
@@ -11,7 +13,8 @@ import turns
 
 
 def ours() -> int:
-    os.environ.update(WORDSIGHT_OFFLINE="", WORDSIGHT_OPENVERSE_URL=root)  # the one local address that may be asked
+    # the one local address that may be asked
+    os.environ.update(WORDSIGHT_OFFLINE="", WORDSIGHT_OPENVERSE_URL=root)
     import wordsight
 
     wordsight.gather(["cat"], target, limit=int(count), sources=[f"urls:{listed}"])

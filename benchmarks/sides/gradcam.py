@@ -1,7 +1,8 @@
 """pytorch-grad-cam on the same network: map values of the likeliest class.
 
 python gradcam.py MODEL files PHOTOS SIDE       from files, one at a time
-python gradcam.py MODEL pixels PIXELS.npy OUT.npy   from pixels (n, height, width, 3) uint8, class 1; keeps the maps
+python gradcam.py MODEL pixels PIXELS.npy OUT.npy   from pixels (n, height, width, 3) uint8, class
+1; keeps the maps
 """
 
 import sys
@@ -26,17 +27,29 @@ def as_input(pixels: np.ndarray) -> torch.Tensor:
 
 def from_files() -> dict:
     for path in pictures:
-        image = Image.open(path).convert("RGB").resize((int(last), int(last)), Image.Resampling.BICUBIC)
-        cam(input_tensor=as_input(np.asarray(image)[None].copy()), targets=None)  # the likeliest class
+        image = (
+            Image.open(path).convert("RGB").resize((int(last), int(last)), Image.Resampling.BICUBIC)
+        )
+        # the likeliest class
+        cam(input_tensor=as_input(np.asarray(image)[None].copy()), targets=None)
     return {"photos": len(pictures)}
 
 
 def from_pixels() -> None:
-    np.save(last, np.stack([cam(input_tensor=given[i : i + 1], targets=[ClassifierOutputTarget(1)])[0] for i in range(len(given))]))
+    np.save(
+        last,
+        np.stack(
+            [
+                cam(input_tensor=given[i : i + 1], targets=[ClassifierOutputTarget(1)])[0]
+                for i in range(len(given))
+            ]
+        ),
+    )
 
 
 if kind == "files":
-    pictures = sorted(path for path in Path(source).rglob("*") if path.is_file())[::3]  # it takes long, and counts by the picture
+    # it takes long, and counts by the picture
+    pictures = sorted(path for path in Path(source).rglob("*") if path.is_file())[::3]
     turns.serve(from_files)
 else:
     given = as_input(np.load(source))

@@ -1,4 +1,6 @@
-"""wordsight: predict a folder once with everything drawn, and say the peak memory.   python grow.py MODEL PHOTOS OUTPUT"""
+"""wordsight: predict a folder once with everything drawn, and say the peak memory.   python
+grow.py MODEL PHOTOS OUTPUT
+"""
 
 import re
 import sys

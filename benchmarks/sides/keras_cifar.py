@@ -1,4 +1,6 @@
-"""Keras: the CIFAR-10 tutorial's network on a folder with train/ and test/.   python keras_cifar.py DATA EPOCHS BATCH SEED"""
+"""Keras: the CIFAR-10 tutorial's network on a folder with train/ and test/.   python
+keras_cifar.py DATA EPOCHS BATCH SEED
+"""
 
 import os
 import sys
@@ -16,7 +18,9 @@ keras.utils.set_random_seed(seed)
 
 
 def load(part, shuffle):
-    return keras.utils.image_dataset_from_directory(f"{data}/{part}", image_size=(32, 32), batch_size=None, shuffle=shuffle, verbose=0)
+    return keras.utils.image_dataset_from_directory(
+        f"{data}/{part}", image_size=(32, 32), batch_size=None, shuffle=shuffle, verbose=0
+    )
 
 
 def scale(x, y):
@@ -42,7 +46,9 @@ model = keras.Sequential(
     ]
 )
 assert model.count_params() == 122570
-model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+model.compile(
+    "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+)
 start = time.perf_counter()
 history = model.fit(train, validation_data=test, epochs=epochs, verbose=0).history
 turns.report(epochs_s=time.perf_counter() - start, accuracy=history["val_accuracy"][-1])

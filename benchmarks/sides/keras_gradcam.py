@@ -1,6 +1,8 @@
-"""Grad-CAM as Keras's example tells it: VGG16, a GradientTape over the last convolution, the map laid over the photo; whole or quarter by quarter.
+"""Grad-CAM as Keras's example tells it: VGG16, a GradientTape over the last convolution, the map
+laid over the photo; whole or quarter by quarter.
 
-python keras_gradcam.py PHOTOS OUTPUT                   random weights: they cost the same time, and say nothing of what is seen
+python keras_gradcam.py PHOTOS OUTPUT                   random weights: they cost the same time, and
+say nothing of what is seen
 """
 
 import os
@@ -25,7 +27,9 @@ jet = matplotlib.colormaps["jet"](np.arange(256))[:, :3]
 def heatmap(pixels: np.ndarray) -> np.ndarray:
     """Return the map of the likeliest class, (14, 14), 0–1, of (224, 224, 3)."""
     with tf.GradientTape() as tape:
-        features, said = both(keras.applications.vgg16.preprocess_input(pixels[None].copy()), training=False)
+        features, said = both(
+            keras.applications.vgg16.preprocess_input(pixels[None].copy()), training=False
+        )
         likeliest = said[:, tf.argmax(said[0])]
     weights = tf.reduce_mean(tape.gradient(likeliest, features), axis=(0, 1, 2))
     found = tf.maximum(tf.squeeze(features[0] @ weights[..., tf.newaxis]), 0)
@@ -35,7 +39,9 @@ def heatmap(pixels: np.ndarray) -> np.ndarray:
 def draw(pixels: np.ndarray, name: str) -> None:
     """Look at one picture, (height, width, 3), and write it with its map laid over."""
     found = heatmap(keras.ops.image.resize(pixels, (224, 224)).numpy())
-    coloured = keras.utils.array_to_img(jet[np.uint8(255 * found)]).resize((pixels.shape[1], pixels.shape[0]))
+    coloured = keras.utils.array_to_img(jet[np.uint8(255 * found)]).resize(
+        (pixels.shape[1], pixels.shape[0])
+    )
     keras.utils.array_to_img(keras.utils.img_to_array(coloured) * 0.4 + pixels).save(output / name)
 
 

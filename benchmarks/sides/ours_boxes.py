@@ -1,4 +1,6 @@
-"""wordsight: classes and boxes from one table, then boxes for other pictures.   python ours_boxes.py TRAIN_CSV TEST_CSV MODEL"""
+"""wordsight: classes and boxes from one table, then boxes for other pictures.   python
+ours_boxes.py TRAIN_CSV TEST_CSV MODEL
+"""
 
 import sys
 import time

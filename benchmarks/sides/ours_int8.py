@@ -1,4 +1,5 @@
-"""wordsight's int8 export, run by OpenVINO alone: classes and heat maps of the photos of a folder, from files.
+"""wordsight's int8 export, run by OpenVINO alone: classes and heat maps of the photos of a folder,
+from files.
 
 python ours_int8.py NETWORK.xml PHOTOS SIDE
 """
@@ -14,16 +15,24 @@ from wordsight.datasets.files import find_pictures
 from wordsight.images.decoding import decode, resize
 
 network, photos, length = sys.argv[1], sys.argv[2], int(sys.argv[3])
-options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": str(cores()), "INFERENCE_NUM_THREADS": str(cores())}
+options = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "NUM_STREAMS": str(cores()),
+    "INFERENCE_NUM_THREADS": str(cores()),
+}
 compiled = import_openvino().Core().compile_model(network, "CPU", options)
 files, own = find_pictures([photos]).pictures, threading.local()
-compiled.create_infer_request().infer({0: resize(decode(files[0].path.read_bytes()).image, (length, length), "bicubic")[None]})
+compiled.create_infer_request().infer(
+    {0: resize(decode(files[0].path.read_bytes()).image, (length, length), "bicubic")[None]}
+)
 
 
 def look(file):
     if not hasattr(own, "request"):
         own.request = compiled.create_infer_request()
-    answers = own.request.infer({0: resize(decode(file.path.read_bytes()).image, (length, length), "bicubic")[None]})
+    answers = own.request.infer(
+        {0: resize(decode(file.path.read_bytes()).image, (length, length), "bicubic")[None]}
+    )
     return answers["probabilities"][0], answers["heatmap"][0]
 
 

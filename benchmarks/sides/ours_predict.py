@@ -1,6 +1,7 @@
 """wordsight: predict the photos of a folder, nothing cached.
 
-python ours_predict.py MODEL PHOTOS      each turn: {"dtype": "f32", "drawn": false}; drawn writes results with pictures and report
+python ours_predict.py MODEL PHOTOS      each turn: {"dtype": "f32", "drawn": false}; drawn writes
+results with pictures and report
 """
 
 import shutil
@@ -14,7 +15,8 @@ import wordsight
 from wordsight.backbones.cache import EmbeddingCache
 
 model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
-model.neighbourhood = None  # a stranger would get no heat map, and the others here draw one of every photo
+# a stranger would get no heat map, and the others here draw one of every photo
+model.neighbourhood = None
 
 
 def job(dtype: str = "f32", drawn: bool = False) -> dict:

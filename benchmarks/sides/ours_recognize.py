@@ -13,7 +13,9 @@ photos, output = sys.argv[1:]
 
 
 def job(groups: list[str], quarters: bool) -> dict:
-    return {"photos": len(wordsight.recognize(photos, groups=groups, quadrants=quarters, output=output))}
+    return {
+        "photos": len(wordsight.recognize(photos, groups=groups, quadrants=quarters, output=output))
+    }
 
 
 turns.serve(job)

@@ -1,4 +1,6 @@
-"""wordsight: train on a folder a class, then answers for other photos, in one process.   python ours_train.py TRAIN TEST MODEL PIXELS"""
+"""wordsight: train on a folder a class, then answers for other photos, in one process.   python
+ours_train.py TRAIN TEST MODEL PIXELS
+"""
 
 import sys
 import time
@@ -16,4 +18,6 @@ trained = time.perf_counter()
 answers = made.predict(test)
 done = time.perf_counter()
 right = sum(answer.top_label == Path(answer.file_name).parent.name for answer in answers)
-turns.report(imports=ready - began, train=trained - ready, predict=done - trained, right=right / len(answers))
+turns.report(
+    imports=ready - began, train=trained - ready, predict=done - trained, right=right / len(answers)
+)

@@ -1,4 +1,5 @@
-"""wordsight taken apart: what each part of predict costs on one core, what all cores can do, and what the whole does.
+"""wordsight taken apart: what each part of predict costs on one core, what all cores can do, and
+what the whole does.
 
 python parts.py MODEL PHOTOS SIZES.json       SIZES: FLOPs of the network by "height x width"
 """
@@ -39,12 +40,22 @@ class OneCore:
     engine, dtype = "openvino", "f32"
 
     def __init__(self) -> None:
-        options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
-        self.request = ov.Core().compile_model(model.backbone.folder / "network.xml", "CPU", options).create_infer_request()
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": "1",
+        }
+        self.request = (
+            ov.Core()
+            .compile_model(model.backbone.folder / "network.xml", "CPU", options)
+            .create_infer_request()
+        )
 
     def encode(self, pixels, feature_map=False):
         self.request.infer({0: pixels[None]})
-        return Encoding(*(self.request.get_output_tensor(i).data[0].astype(np.float32) for i in (0, 1)))
+        return Encoding(
+            *(self.request.get_output_tensor(i).data[0].astype(np.float32) for i in (0, 1))
+        )
 
 
 def peak_flops(threads: int) -> float:
@@ -61,7 +72,9 @@ def peak_flops(threads: int) -> float:
 
 
 def on_one_core() -> dict[str, float]:
-    """Return core-ms a photo of each part, by doing all of predict's work in one thread; `other` is what no part covers."""
+    """Return core-ms a photo of each part, by doing all of predict's work in one thread;
+    `other` is what no part covers.
+    """
     spent: dict[str, float] = {}
     depth = [0.0]
 
@@ -89,11 +102,16 @@ def on_one_core() -> dict[str, float]:
     cache.clear()
     embedder = Embedder(model.backbone, cache=cache)
     one = OneCore()
-    embedder.encode = lambda photo, feature_map=False: run(pixels(photo, preprocessing), feature_map)
+    embedder.encode = lambda photo, feature_map=False: run(
+        pixels(photo, preprocessing), feature_map
+    )
     run, pixels = timed("inference", one.encode), timed("resize", input_pixels)
     cache.get, cache.put = timed("cache", cache.get), timed("cache", cache.put)
     folder = Path(tempfile.mkdtemp())
-    writer, report = ResultsWriter(folder, model.class_names), ResultsReport(folder, model.class_names, 0.99)
+    writer, report = (
+        ResultsWriter(folder, model.class_names),
+        ResultsReport(folder, model.class_names, 0.99),
+    )
     writer.draw, writer.add = timed("overlay, mask, link", writer.draw), timed("tables", writer.add)
     report.keep = timed("report", report.keep)
     decide, model.decide = model.decide, timed("decide", model.decide)
@@ -133,7 +151,9 @@ def alone(function, items, threads) -> float:
 
 
 def whole() -> dict[str, float]:
-    """Return what predict does with nothing cached: photos a second, and the share of the cores' time it used."""
+    """Return what predict does with nothing cached: photos a second, and the share of the
+    cores' time it used.
+    """
     cache = EmbeddingCache()
     cache.clear()
     cache.close()
@@ -164,13 +184,23 @@ for _ in range(5):
         {
             "peak_one": peak_flops(1),
             "peak_all": peak_flops(cores()),
-            "network": alone(lambda pixels: runtime.encode(pixels, True), given, callers("openvino")),
-            "decode": alone(lambda file: input_pixels(decode(read(file)[0]), preprocessing), files, cores()),
+            "network": alone(
+                lambda pixels: runtime.encode(pixels, True), given, callers("openvino")
+            ),
+            "decode": alone(
+                lambda file: input_pixels(decode(read(file)[0]), preprocessing), files, cores()
+            ),
             "parts": on_one_core(),
             **whole(),
         }
     )
-middle = {name: statistics.median(found[name] for found in rounds) for name in rounds[0] if name != "parts"}
-parts = {name: statistics.median(found["parts"][name] for found in rounds) for name in rounds[0]["parts"]}
+middle = {
+    name: statistics.median(found[name] for found in rounds)
+    for name in rounds[0]
+    if name != "parts"
+}
+parts = {
+    name: statistics.median(found["parts"][name] for found in rounds) for name in rounds[0]["parts"]
+}
 shares = [found["rate"] * sum(found["parts"].values()) / 1000 / cores() for found in rounds]
 turns.report(**middle, parts=parts, flops=flops, shares=shares, cores=cores(), photos=len(files))

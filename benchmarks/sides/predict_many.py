@@ -1,4 +1,6 @@
-"""wordsight: predict a folder with tables only, in this process or on Ray.   python predict_many.py one|ray MODEL PHOTOS OUTPUT WORKERS"""
+"""wordsight: predict a folder with tables only, in this process or on Ray.   python
+predict_many.py one|ray MODEL PHOTOS OUTPUT WORKERS
+"""
 
 import sys
 import time
@@ -12,5 +14,7 @@ start = time.perf_counter()
 if name == "one":
     done = len(wordsight.load(model).predict(photos, output=output, pictures=False))
 else:
-    done = wordsight.predict_dataset(photos, model, output, ray="local", workers=int(workers)).pictures
+    done = wordsight.predict_dataset(
+        photos, model, output, ray="local", workers=int(workers)
+    ).pictures
 turns.report(seconds=time.perf_counter() - start, photos=done)

@@ -1,4 +1,5 @@
-"""supervision's InferenceSlicer over one picture, as SAHI slices: the same network looks at windows of 200 × 200 in turn.
+"""supervision's InferenceSlicer over one picture, as SAHI slices: the same network looks at windows
+of 200 × 200 in turn.
 
 python slicer.py MODEL PICTURE
 """
@@ -29,13 +30,19 @@ def look(window: np.ndarray) -> supervision.Detections:
     if probability < 0.99:
         return supervision.Detections.empty()
     height, width = window.shape[:2]
-    return supervision.Detections(np.array([[0.0, 0.0, width, height]]), confidence=np.array([float(probability)]), class_id=np.array([int(label)]))
+    return supervision.Detections(
+        np.array([[0.0, 0.0, width, height]]),
+        confidence=np.array([float(probability)]),
+        class_id=np.array([int(label)]),
+    )
 
 
 def job(step: int) -> dict:
     global seen
     seen = 0
-    supervision.InferenceSlicer(look, slice_wh=(200, 200), overlap_wh=(200 - step, 200 - step), thread_workers=2)(picture)
+    supervision.InferenceSlicer(
+        look, slice_wh=(200, 200), overlap_wh=(200 - step, 200 - step), thread_workers=2
+    )(picture)
     return {"windows": seen}
 
 

@@ -1,4 +1,6 @@
-"""wordsight's torch engine and fine-tuning, and plain loops beside them.   python torch_speed.py MODEL PHOTOS TRAIN TUNED"""
+"""wordsight's torch engine and fine-tuning, and plain loops beside them.   python
+torch_speed.py MODEL PHOTOS TRAIN TUNED
+"""
 
 import csv
 import sys
@@ -47,10 +49,15 @@ def memory() -> float:
 def plain(dtype: str) -> float:
     """A loop over one batch that is on the device already."""
     module = build_module(model.backbone).to(device, memory_format=torch.channels_last)
-    given = torch.rand(batch, 3, 320, 320, device=device).contiguous(memory_format=torch.channels_last)
+    given = torch.rand(batch, 3, 320, 320, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
 
     def job() -> None:
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=dtype == "bf16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device, torch.bfloat16, enabled=dtype == "bf16"),
+        ):
             for _ in range(repeats):
                 module(given)
         wait()
@@ -60,7 +67,11 @@ def plain(dtype: str) -> float:
 
 def plain_training() -> float:
     """Steps of AdamW on one batch that is on the device already."""
-    module = untrained_module("tf_efficientnet_lite0", 2, 320)[0].to(device, memory_format=torch.channels_last).train()
+    module = (
+        untrained_module("tf_efficientnet_lite0", 2, 320)[0]
+        .to(device, memory_format=torch.channels_last)
+        .train()
+    )
     given, truth = (
         torch.rand(batch, 3, 320, 320, device=device).contiguous(memory_format=torch.channels_last),
         torch.zeros(batch, dtype=torch.long, device=device),
@@ -87,10 +98,24 @@ def from_files() -> None:
 
 
 pictures = [input_pixels(decode(read(file)[0]), preprocessing) for file in files]
-found = {"decode": rate(len(files), lambda: list(parallel_map(lambda file: input_pixels(decode(read(file)[0]), preprocessing), files, cores())))}
+found = {
+    "decode": rate(
+        len(files),
+        lambda: list(
+            parallel_map(
+                lambda file: input_pixels(decode(read(file)[0]), preprocessing), files, cores()
+            )
+        ),
+    )
+}
 for dtype in ("f32", "bf16"):
     runtime = TorchRuntime(model.backbone, dtype)
-    found[f"ours_{dtype}"] = rate(len(files), lambda runtime=runtime: list(parallel_map(lambda pixels: runtime.encode(pixels, True), pictures, GPU_CALLERS)))
+    found[f"ours_{dtype}"] = rate(
+        len(files),
+        lambda runtime=runtime: list(
+            parallel_map(lambda pixels: runtime.encode(pixels, True), pictures, GPU_CALLERS)
+        ),
+    )
 found["memory_embedding"] = memory()
 for dtype in ("f32", "bf16"):
     found[f"timm_{dtype}"] = plain(dtype)

@@ -1,6 +1,7 @@
 """A side of a comparison: a process of its own that works when told to.
 
-It writes one line of JSON when it is ready, and one for each line it reads; whatever the library prints goes to stderr.
+It writes one line of JSON when it is ready, and one for each line it reads; whatever the library
+prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ os.dup2(2, 1)
 
 
 def serve(job: Callable[..., dict | None]) -> None:
-    """Say that it is ready; then, for each line of JSON read, call `job` with its values and say what it returned and the seconds it took."""
+    """Say that it is ready; then, for each line of JSON read, call `job` with its values and
+    say what it returned and the seconds it took.
+    """
     print(json.dumps({"ready": True}), file=_answers)
     for line in sys.stdin:
         start = time.perf_counter()

@@ -229,7 +229,15 @@ if TYPE_CHECKING:
     from .exports.model import ExportedModel, export
     from .gathering.collector import gather
     from .gathering.funnel import Gathered
-    from .gathering.sources import Candidate, FakeSource, Page, Query, Source, list_sources, register_source
+    from .gathering.sources import (
+        Candidate,
+        FakeSource,
+        Page,
+        Query,
+        Source,
+        list_sources,
+        register_source,
+    )
     from .heads.guarantee import Promise
     from .heatmaps.gradients import list_heatmap_methods, register_heatmap_method
     from .heatmaps.grid import Closer

@@ -2,15 +2,15 @@
 
     WordsightError
     ├── InvalidArgument      (ValueError)         the request is wrong: exit code 2
-    │   └── UnknownWord                           a word the vocabulary does not know, or knows in several senses
-    ├── NotFound             (FileNotFoundError)  a path that should exist does not
-    ├── InvalidModel         (ValueError)         a model folder is half written, foreign or from another version
-    ├── BackboneUnavailable  (RuntimeError)       weights can't be had here and now
-    ├── OutputError          (OSError)            results can't be written: disk full, read-only, no permission
-    ├── NothingGathered      (RuntimeError)       pictures were searched and none came: exit code 1
-    ├── SourceUnavailable    (RuntimeError)       a source of pictures can't go on; others may
-    ├── UnreadableVideo      (ValueError)         a clip can't be decoded
-    └── UnreadableImage      (ValueError)         one picture can't be decoded; never ends a run
+    │   └── UnknownWord                           a word the vocabulary does not know, or knows in
+    several senses ├── NotFound             (FileNotFoundError)  a path that should exist does not
+    ├── InvalidModel         (ValueError)         a model folder is half written, foreign or from
+    another version ├── BackboneUnavailable  (RuntimeError)       weights can't be had here and now
+    ├── OutputError          (OSError)            results can't be written: disk full, read-only, no
+    permission ├── NothingGathered      (RuntimeError)       pictures were searched and none came:
+    exit code 1 ├── SourceUnavailable    (RuntimeError)       a source of pictures can't go on;
+    others may ├── UnreadableVideo      (ValueError)         a clip can't be decoded └──
+    UnreadableImage      (ValueError)         one picture can't be decoded; never ends a run
 
 A message is one sentence or two: what, what is allowed, what came, the next step.
 """

@@ -1,4 +1,6 @@
-"""Run: words and photos in, answers out. Finds or makes the classifier, and says which way it took."""
+"""Run: words and photos in, answers out. Finds or makes the classifier, and says which way it
+took.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,8 @@ def run(
     1. labelled pictures given with `data`;
     2. a model already made for exactly these classes, or `model`;
     3. the backbone's own vocabulary, adapted to the photos themselves;
-    4. pictures gathered for the words: with `gather` instead of 3, or where a word is unknown and `consent` says yes.
+    4. pictures gathered for the words: with `gather` instead of 3, or where a word is unknown and
+       `consent` says yes.
 
     Args:
         classes: "cat,dog" or a list; one word alone is a yes/no question.
@@ -66,30 +69,50 @@ def run(
         how: backbone, engine, dtype and progress.
         say: called with one line on which way was taken.
         gather: gather pictures for the words, unless data or a model for them is there.
-        consent: asked before pictures are gathered for words the backbone doesn't know; None stands for no.
+        consent: asked before pictures are gathered for words the backbone doesn't know; None stands
+            for no.
 
     Raises:
-        InvalidArgument: a class twice, a word nobody knows (`UnknownWord`), a model for other classes, …
+        InvalidArgument: a class twice, a word nobody knows (`UnknownWord`), a model for other
+            classes, …
         NotFound: photos, data or model do not exist.
         NothingGathered: too few pictures came.
     """
     words = parse_classes(classes)
-    how, say = how or Embedding(progress=or_notebook(None)), say or (print if in_notebook() else lambda _: None)
+    how, say = (
+        how or Embedding(progress=or_notebook(None)),
+        say or (print if in_notebook() else lambda _: None),
+    )
     if threshold is not None:
         check_threshold(threshold)
     if data is not None and model is not None:
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-    found = find_pictures(sources, exclude=None if output is None else expand(output))  # before any work: is there something to do?
-    classifier = _given(words, data, model, how, say) or _made(words, found.pictures, gather, consent, how, say)
-    return classifier.predict(sources, threshold, output, pictures, how.engine, how.dtype, how.progress)
+    # before any work: is there something to do?
+    found = find_pictures(sources, exclude=None if output is None else expand(output))
+    classifier = _given(words, data, model, how, say) or _made(
+        words, found.pictures, gather, consent, how, say
+    )
+    return classifier.predict(
+        sources, threshold, output, pictures, how.engine, how.dtype, how.progress
+    )
 
 
-def _given(words: list[str], data: str | os.PathLike | None, model: str | os.PathLike | None, how: Embedding, say: Say) -> Classifier | None:
+def _given(
+    words: list[str],
+    data: str | os.PathLike | None,
+    model: str | os.PathLike | None,
+    how: Embedding,
+    say: Say,
+) -> Classifier | None:
     """Return the classifier of the user's own pictures or of a model that is there."""
     if data is not None:
         labelled = select_classes(read_labels(data), words)
-        say(f"Learning from your {sum(picture.split != 'test' for picture in labelled.pictures)} labelled pictures in '{data}'.")
+        say(
+            "Learning from your "
+            f"{sum(picture.split != 'test' for picture in labelled.pictures)} labelled pictures "
+            f"in '{data}'."
+        )
         classifier = train_labelled(labelled, None, "probe", how)
         for name, reason in classifier.info["unreadable"]:
             say(f"Left out, unreadable: {name}: {reason}")
@@ -106,12 +129,24 @@ def _given(words: list[str], data: str | os.PathLike | None, model: str | os.Pat
     return None
 
 
-def _made(words: list[str], photos: list[PictureFile], gather: bool, consent: Consent | None, how: Embedding, say: Say) -> Classifier:
+def _made(
+    words: list[str],
+    photos: list[PictureFile],
+    gather: bool,
+    consent: Consent | None,
+    how: Embedding,
+    say: Say,
+) -> Classifier:
     """Make a classifier from the words alone, or from pictures gathered for them."""
-    unknown = [word for word in words if not any(sense.classes for sense in senses_of(word.partition("#")[0]))]
+    unknown = [
+        word
+        for word in words
+        if not any(sense.classes for sense in senses_of(word.partition("#")[0]))
+    ]
     if unknown and not gather and consent is not None and not is_offline():
         gather = consent(
-            f"The backbone doesn't know '{unknown[0]}'. Search Openverse and Wikimedia Commons for pictures of {', '.join(words)}, "
+            f"The backbone doesn't know '{unknown[0]}'. Search Openverse and Wikimedia "
+            f"Commons for pictures of {', '.join(words)}, "
             f"up to {GATHER_LIMIT} each, and learn from them? This takes minutes."
         )
     if gather:
@@ -121,25 +156,50 @@ def _made(words: list[str], photos: list[PictureFile], gather: bool, consent: Co
 
 def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
     """Gather pictures, and train on them."""
-    wanted = [fold(word) for word in words]  # as the folder is named, whatever the case they are typed in
+    # as the folder is named, whatever the case they are typed in
+    wanted = [fold(word) for word in words]
     names = wanted if len(words) > 1 else [wanted[0], f"not_{wanted[0]}"]
     folder = pictures_folder() / default_model_path(names).name
     say(f"Gathering pictures of {', '.join(words)} into '{folder}'.")
-    gathered = gather_pictures(wanted, folder, limit=GATHER_LIMIT, negatives=0 if len(words) > 1 else GATHER_LIMIT, progress=how.progress, say=say)
+    gathered = gather_pictures(
+        wanted,
+        folder,
+        limit=GATHER_LIMIT,
+        negatives=0 if len(words) > 1 else GATHER_LIMIT,
+        progress=how.progress,
+        say=say,
+    )
     for name in names:
         if gathered.kept[name] < TOO_FEW:
             cause = next(cause for cause in gathered.causes if cause.startswith(f"{name}:"))
             raise NothingGathered(f"Too few pictures came to learn from. {cause}")
-    say("Gathered " + ", ".join(f"{count} of {name}" for name, count in gathered.kept.items()) + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'.")
+    say(
+        "Gathered "
+        + ", ".join(f"{count} of {name}" for name, count in gathered.kept.items())
+        + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'."
+    )
     labelled, cleaned = _without_junk(folder, names, how, say)
-    return train_labelled(select_classes(labelled, words), None, "probe", how, supervision=GATHERED, cleaned=cleaned)
+    return train_labelled(
+        select_classes(labelled, words), None, "probe", how, supervision=GATHERED, cleaned=cleaned
+    )
 
 
-def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> tuple[LabelledSet, dict[str, int]]:
-    """Return what was gathered without what cleaning finds, and that by reason; nothing is moved, and a report says what and why."""
-    cleaned = clean(folder, backbone=how.name, engine=how.engine, dtype=how.dtype, progress=how.progress)
-    anything = {name for name in names if name.startswith("not_")}  # a class of anything has no outliers
-    found = [finding for finding in cleaned.findings if not (finding.label in anything and finding.reason == "outlier")]
+def _without_junk(
+    folder: Path, names: list[str], how: Embedding, say: Say
+) -> tuple[LabelledSet, dict[str, int]]:
+    """Return what was gathered without what cleaning finds, and that by reason; nothing is
+    moved, and a report says what and why.
+    """
+    cleaned = clean(
+        folder, backbone=how.name, engine=how.engine, dtype=how.dtype, progress=how.progress
+    )
+    # a class of anything has no outliers
+    anything = {name for name in names if name.startswith("not_")}
+    found = [
+        finding
+        for finding in cleaned.findings
+        if not (finding.label in anything and finding.reason == "outlier")
+    ]
     junk = {finding.file_name for finding in found}
     labelled = read_labelled(folder)
     left = [picture for picture in labelled.pictures if picture.name not in junk]
@@ -147,15 +207,25 @@ def _without_junk(folder: Path, names: list[str], how: Embedding, say: Say) -> t
     if min(counts[name] for name in names) < TOO_FEW:
         return labelled, {}  # so little is better learned from as it is
     if junk:
-        say(f"Left out {len(labelled.pictures) - len(left)} that look like junk; see '{cleaned.output}'.")
-    return replace(labelled, pictures=left), dict(Counter(finding.reason for finding in found if finding.reason != "not_a_picture"))
+        say(
+            f"Left out {len(labelled.pictures) - len(left)} that look like junk; see "
+            f"'{cleaned.output}'."
+        )
+    return replace(labelled, pictures=left), dict(
+        Counter(finding.reason for finding in found if finding.reason != "not_a_picture")
+    )
 
 
-def _check_model_classes(classifier: Classifier, words: list[str], model: str | os.PathLike) -> None:
+def _check_model_classes(
+    classifier: Classifier, words: list[str], model: str | os.PathLike
+) -> None:
     known = {fold(name) for name in classifier.class_names}
     asked = {fold(word) for word in words}
     if asked != known and not (len(words) == 1 and known == asked | {f"not_{fold(words[0])}"}):
-        raise InvalidArgument(f"The model '{model}' knows {', '.join(classifier.class_names)}, not {', '.join(words)}. Ask for its classes, or leave -m out.")
+        raise InvalidArgument(
+            f"The model '{model}' knows {', '.join(classifier.class_names)}, not "
+            f"{', '.join(words)}. Ask for its classes, or leave -m out."
+        )
 
 
 def _resolve_all(words: list[str]) -> list[Sense]:
@@ -165,21 +235,30 @@ def _resolve_all(words: list[str]) -> list[Sense]:
             senses.append(resolve(word))
         except UnknownWord as error:
             known = any(sense.classes for sense in senses_of(word.partition("#")[0]))
-            raise UnknownWord(f"{error}{'' if known else ' Or have pictures gathered for it: --gather.'}") from None
+            raise UnknownWord(
+                f"{error}{'' if known else ' Or have pictures gathered for it: --gather.'}"
+            ) from None
     for i, first in enumerate(senses):
         for j in range(i + 1, len(senses)):
             shared = set(first.classes) & set(senses[j].classes)
             if shared:
                 index = min(shared)
                 example = next(s.words[0] for s in synsets().values() if s.index == index)
-                raise InvalidArgument(f"'{words[i]}' and '{words[j]}' overlap: {example} is both. Choose words that exclude each other.")
+                raise InvalidArgument(
+                    f"'{words[i]}' and '{words[j]}' overlap: {example} is both. Choose words "
+                    "that exclude each other."
+                )
     return senses
 
 
-def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile], how: Embedding, say: Say) -> Classifier:
+def _from_words(
+    words: list[str], senses: list[Sense], photos: list[PictureFile], how: Embedding, say: Say
+) -> Classifier:
     """Make a head from the words and adapt it to the photos."""
     meaning = ", ".join(
-        f"{word} ({len(sense.classes)} ImageNet {'class' if len(sense.classes) == 1 else 'classes'})" for word, sense in zip(words, senses, strict=True)
+        f"{word} ({len(sense.classes)} ImageNet "
+        f"{'class' if len(sense.classes) == 1 else 'classes'})"
+        for word, sense in zip(words, senses, strict=True)
     )
     say(f"Using what the backbone knows: {meaning}. No training picture is needed.")
     embedder = how.open()
@@ -191,16 +270,25 @@ def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile]
         embedder.cache.close()
     embeddings = [item.embedding for item in items if item.embedding is not None]
     if not embeddings:
-        raise InvalidArgument(f"None of the {len(items)} pictures can be read; the first: '{items[0].file.name}': {items[0].error}.")
+        raise InvalidArgument(
+            f"None of the {len(items)} pictures can be read; the first: '{items[0].file.name}': "
+            f"{items[0].error}."
+        )
     fitted = fit_words_head(np.stack(embeddings), gate)
     names = words if len(words) > 1 else [words[0], f"not_{words[0]}"]
     learned = dict(zip(names, fitted.learned_from, strict=True))
     if any(fitted.learned_from):
-        say("Adapted to your photos: " + ", ".join(f"{count} as {name}" for name, count in learned.items()) + ".")
+        say(
+            "Adapted to your photos: "
+            + ", ".join(f"{count} as {name}" for name, count in learned.items())
+            + "."
+        )
     else:
         say(
-            "Not every word is shown by enough photos to adapt to them; using the words as they are, which leaves more photos without a label. "
-            "Labelled pictures (--data) or gathered ones (--gather) do better, and so does 'wordsight recognize --group' where few photos show a word."
+            "Not every word is shown by enough photos to adapt to them; using the words as "
+            "they are, which leaves more photos without a label. "
+            "Labelled pictures (--data) or gathered ones (--gather) do better, and so does "
+            "'wordsight recognize --group' where few photos show a word."
         )
     info = {
         "recipe": "words",
@@ -210,7 +298,15 @@ def _from_words(words: list[str], senses: list[Sense], photos: list[PictureFile]
         "senses": [s.name for s in senses],
         "dtype": how.dtype,
     }
-    classifier = Classifier(names, fitted.head, embedder.backbone, fitted.neighbourhood, fitted.gate, 1 if len(words) == 1 else None, info)
+    classifier = Classifier(
+        names,
+        fitted.head,
+        embedder.backbone,
+        fitted.neighbourhood,
+        fitted.gate,
+        1 if len(words) == 1 else None,
+        info,
+    )
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")
     classifier.save(path)

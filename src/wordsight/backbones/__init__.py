@@ -1,1 +1,3 @@
-"""Networks: weights, preprocessing, engines, embeddings and their cache. The only importer of timm."""
+"""Networks: weights, preprocessing, engines, embeddings and their cache. The only importer of
+timm.
+"""

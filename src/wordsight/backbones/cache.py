@@ -1,7 +1,9 @@
-"""Embeddings on disk, by content of the picture and key of the backbone: one SQLite file for all projects.
+"""Embeddings on disk, by content of the picture and key of the backbone: one SQLite file for all
+projects.
 
-Safe with several processes and threads at once and against sudden death (SQLite's write-ahead log); the oldest entries
-make room when it grows beyond its limit. If the file can't be used, embeddings are computed anew: a cache never fails a run.
+Safe with several processes and threads at once and against sudden death (SQLite's write-ahead log);
+the oldest entries make room when it grows beyond its limit. If the file can't be used, embeddings
+are computed anew: a cache never fails a run.
 """
 
 from __future__ import annotations
@@ -42,17 +44,25 @@ class EmbeddingCache:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+        database = sqlite3.connect(
+            self.path, timeout=30, check_same_thread=False, isolation_level=None
+        )
         database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")  # after a power cut the newest entries may be gone, never wrong
+        # after a power cut the newest entries may be gone, never wrong
+        database.execute("PRAGMA synchronous=NORMAL")
         database.execute(
-            "CREATE TABLE IF NOT EXISTS embeddings (id INTEGER PRIMARY KEY, key TEXT NOT NULL, sha BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (key, sha))"
+            "CREATE TABLE IF NOT EXISTS embeddings (id INTEGER PRIMARY KEY, key TEXT NOT "
+            "NULL, sha BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (key, sha))"
         )
         return database
 
     def _start_afresh(self, error: sqlite3.Error) -> None:
-        """Replace a damaged file by an empty one: it is only a cache. One that is locked or read-only is left alone."""
-        if isinstance(error, sqlite3.OperationalError) or not isinstance(error, sqlite3.DatabaseError):
+        """Replace a damaged file by an empty one: it is only a cache. One that is locked or
+        read-only is left alone.
+        """
+        if isinstance(error, sqlite3.OperationalError) or not isinstance(
+            error, sqlite3.DatabaseError
+        ):
             return
         if self._database is not None:
             self._database.close()
@@ -77,7 +87,9 @@ class EmbeddingCache:
             value = self._pending.get((sha, key))
             if value is None and self._database is not None:
                 try:
-                    row = self._database.execute("SELECT value FROM embeddings WHERE key = ? AND sha = ?", (key, sha)).fetchone()
+                    row = self._database.execute(
+                        "SELECT value FROM embeddings WHERE key = ? AND sha = ?", (key, sha)
+                    ).fetchone()
                     value = row[0] if row else None
                 except sqlite3.Error as error:
                     self._start_afresh(error)
@@ -103,9 +115,14 @@ class EmbeddingCache:
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.executemany("INSERT OR IGNORE INTO embeddings (key, sha, value) VALUES (?, ?, ?)", rows)
+                self._database.executemany(
+                    "INSERT OR IGNORE INTO embeddings (key, sha, value) VALUES (?, ?, ?)", rows
+                )
                 while self._used_bytes() > self.max_bytes and len(self) > 0:
-                    self._database.execute("DELETE FROM embeddings WHERE id IN (SELECT id FROM embeddings ORDER BY id LIMIT 512)")
+                    self._database.execute(
+                        "DELETE FROM embeddings WHERE id IN (SELECT id FROM embeddings ORDER "
+                        "BY id LIMIT 512)"
+                    )
                 self._database.execute("COMMIT")
             except sqlite3.Error:
                 with contextlib.suppress(sqlite3.Error):
@@ -116,7 +133,10 @@ class EmbeddingCache:
 
     def _used_bytes(self) -> int:
         assert self._database is not None
-        pages, free, size = (self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+        pages, free, size = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
         return (pages - free) * size
 
     def __len__(self) -> int:
@@ -147,7 +167,9 @@ class EmbeddingCache:
                 self._database.execute("DELETE FROM embeddings")
                 self._database.execute("VACUUM")
             except sqlite3.OperationalError as error:
-                raise OutputError(f"Can't clear '{self.path}': {error}. Try again when no other run uses it.") from None
+                raise OutputError(
+                    f"Can't clear '{self.path}': {error}. Try again when no other run uses it."
+                ) from None
             except sqlite3.DatabaseError as error:
                 self._start_afresh(error)
             return count

@@ -1,4 +1,6 @@
-"""Pictures to embeddings: read, hash, look up, decode and encode, many at once, in order and at bounded memory."""
+"""Pictures to embeddings: read, hash, look up, decode and encode, many at once, in order and at
+bounded memory.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,17 @@ class Embedded:
 
 
 class Embedder:
-    """A backbone in an engine, with the cache before it. The engine starts only when a picture is not cached."""
+    """A backbone in an engine, with the cache before it. The engine starts only when a picture
+    is not cached.
+    """
 
-    def __init__(self, backbone: Backbone, engine: str = "auto", dtype: str = "f32", cache: EmbeddingCache | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        engine: str = "auto",
+        dtype: str = "f32",
+        cache: EmbeddingCache | None = None,
+    ) -> None:
         self.backbone = backbone
         self.cache = cache if cache is not None else EmbeddingCache()
         self.dtype = dtype
@@ -76,8 +86,12 @@ class Embedder:
             return Embedded(file, sha.hex() if sha else None, None, str(error))
         return Embedded(file, sha.hex(), embedding)
 
-    def embed_all(self, files: Iterable[PictureFile], embed: Callable[[PictureFile], Embedded] | None = None) -> Iterator[Embedded]:
-        """Embed many pictures, by `embed` where something more is to be done with each; yields them in order as they are done."""
+    def embed_all(
+        self, files: Iterable[PictureFile], embed: Callable[[PictureFile], Embedded] | None = None
+    ) -> Iterator[Embedded]:
+        """Embed many pictures, by `embed` where something more is to be done with each; yields
+        them in order as they are done.
+        """
         try:
             yield from parallel_map(embed or self.embed, files, callers(self.engine))
         finally:
@@ -104,7 +118,10 @@ def open_photo(image: str | os.PathLike | Image.Image | np.ndarray) -> Photo:
         return decode(read(PictureFile(path, path.name))[0])
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise InvalidArgument(f"A picture as an array must be (height, width, 3) uint8, RGB; got {image.shape} {image.dtype}.")
+            raise InvalidArgument(
+                "A picture as an array must be (height, width, 3) uint8, RGB; got "
+                f"{image.shape} {image.dtype}."
+            )
         image = Image.fromarray(image)
     return upright(image)
 
@@ -117,7 +134,9 @@ def read(file: PictureFile) -> tuple[bytes, bytes]:
     """
     try:
         if not file.path.is_file():
-            raise UnreadableImage("not a regular file" if file.path.exists() else "the file is gone")
+            raise UnreadableImage(
+                "not a regular file" if file.path.exists() else "the file is gone"
+            )
         size = file.path.stat().st_size
         if size > MAX_BYTES:
             raise UnreadableImage(f"{size >> 20} MiB; at most {MAX_BYTES >> 20} MiB is read")

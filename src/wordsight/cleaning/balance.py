@@ -11,7 +11,8 @@ from .checks import Finding, Material
 
 
 def redundant(material: Material, findings: list[Finding]) -> list[Finding]:
-    """Return the pictures that must go so that all classes are as small as the smallest: those most like another one first.
+    """Return the pictures that must go so that all classes are as small as the smallest: those most
+    like another one first.
 
     Pictures that something else was found about count as gone already.
     """
@@ -24,12 +25,17 @@ def redundant(material: Material, findings: list[Finding]) -> list[Finding]:
     found = []
     for label in sorted(counts):
         members = [i for i in left if material.labels[i] == label]
-        found += [material.finding(i, "redundant", score, evidence=material.pictures[twin].name) for i, score, twin in _most_alike(material, members, smallest)]
+        found += [
+            material.finding(i, "redundant", score, evidence=material.pictures[twin].name)
+            for i, score, twin in _most_alike(material, members, smallest)
+        ]
     return found
 
 
 def _most_alike(material: Material, members: list[int], keep: int) -> list[tuple[int, float, int]]:
-    """Return (picture, cosine to the one it is most like, that one) of those to drop, one after the other."""
+    """Return (picture, cosine to the one it is most like, that one) of those to drop, one after
+    the other.
+    """
     unit = normalize(np.sqrt(np.maximum(material.embeddings[members], 0))).astype(np.float32)
     alike = unit @ unit.T
     np.fill_diagonal(alike, -1)

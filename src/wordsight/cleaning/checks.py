@@ -1,7 +1,9 @@
-"""What may be wrong with a picture in a data set: one small registered function a reason. They find; nothing here moves a file.
+"""What may be wrong with a picture in a data set: one small registered function a reason. They
+find; nothing here moves a file.
 
-A check gets all the pictures at once (`Material`) and yields a `Finding` for each that should go. Thresholds stand in its
-decorator. `list_checks()` names all reasons; the order below is the order in which they are looked for.
+A check gets all the pictures at once (`Material`) and yields a `Finding` for each that should go.
+Thresholds stand in its decorator. `list_checks()` names all reasons; the order below is the order
+in which they are looked for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from ..core.plugins import load_extensions
 from ..datasets.files import PictureFile
 from ..errors import InvalidArgument
 from ..heads.linear import normalize, second_opinion, softmax
-from ..images.copies import MIN_CORNERS, PERHAPS_COSINE, groups, hash_pairs, matching_corners, neighbours
+from ..images.copies import (
+    MIN_CORNERS,
+    PERHAPS_COSINE,
+    groups,
+    hash_pairs,
+    matching_corners,
+    neighbours,
+)
 from ..images.fingerprints import mirrored, resembles
 from ..images.measures import Measures
 
@@ -56,7 +65,8 @@ class Material:
         errors: why a picture could not be decoded, else None.
         measures: what was measured, None where it could not be decoded.
         embeddings: (n, C) float32, zero where there is none.
-        imagenet: weight (1000, C) and bias (1000,) of the backbone's own head, None where it has none.
+        imagenet: weight (1000, C) and bias (1000,) of the backbone's own head, None where it has
+            none.
         others: names of files that are no pictures.
         min_size: shortest side wanted, pixels.
     """
@@ -75,21 +85,39 @@ class Material:
     @property
     def good(self) -> np.ndarray:
         """Indices of the pictures that could be decoded."""
-        return np.array([i for i, measures in enumerate(self.measures) if measures is not None], dtype=int)
+        return np.array(
+            [i for i, measures in enumerate(self.measures) if measures is not None], dtype=int
+        )
 
     @functools.cached_property
     def copies(self) -> dict[tuple[int, int], float]:
-        """Pairs of pictures that show the same, with how alike they are, 0–1; looked for once, whoever asks."""
+        """Pairs of pictures that show the same, with how alike they are, 0–1; looked for once,
+        whoever asks.
+        """
         return _copies(self)
 
-    def finding(self, index: int, reason: str, score: float, suggested_label: str = "", evidence: str = "") -> Finding:
+    def finding(
+        self, index: int, reason: str, score: float, suggested_label: str = "", evidence: str = ""
+    ) -> Finding:
         """Return a finding about one picture."""
         file = self.pictures[index]
-        return Finding(file.name, file.label or "", reason, round(min(1.0, max(0.0, float(score))), 4), suggested_label, evidence)
+        return Finding(
+            file.name,
+            file.label or "",
+            reason,
+            round(min(1.0, max(0.0, float(score))), 4),
+            suggested_label,
+            evidence,
+        )
 
     def better(self, a: int, b: int) -> bool:
-        """Tell whether of two copies `a` is the one to keep: the larger; of equals the first by name."""
-        sizes = [(-m.width * m.height if m else 0, self.pictures[i].name) for i, m in ((a, self.measures[a]), (b, self.measures[b]))]
+        """Tell whether of two copies `a` is the one to keep: the larger; of equals the first by
+        name.
+        """
+        sizes = [
+            (-m.width * m.height if m else 0, self.pictures[i].name)
+            for i, m in ((a, self.measures[a]), (b, self.measures[b]))
+        ]
         return sizes[0] <= sizes[1]
 
 
@@ -98,15 +126,20 @@ _registry: dict[str, tuple[CheckFunction, float]] = {}
 
 
 def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]:
-    """Register a check under its function's name, with its threshold (a decorator). The first line of its docstring is what people read.
+    """Register a check under its function's name, with its threshold (a decorator). The first line
+    of its docstring is what people read.
 
-    A package of your own names its module in the entry-point group `wordsight.checks`, so that the command line knows it, too.
+    A package of your own names its module in the entry-point group `wordsight.checks`, so that the
+    command line knows it, too.
     """
 
     def register(function: CheckFunction) -> CheckFunction:
         there = _registry.get(function.__name__)
         if there is not None and there[0].__module__ != function.__module__:
-            raise InvalidArgument(f"There is a check '{function.__name__}' already, of '{there[0].__module__}'. Give yours another name.")
+            raise InvalidArgument(
+                f"There is a check '{function.__name__}' already, of '{there[0].__module__}'. "
+                "Give yours another name."
+            )
         _registry[function.__name__] = (function, threshold)
         return function
 
@@ -116,8 +149,14 @@ def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]
 def list_checks() -> dict[str, str]:
     """Return every reason and what it means, in the order they are looked for."""
     load_extensions("checks")
-    found = {name: (function.__doc__ or "").partition("\n")[0] for name, (function, _) in _registry.items()}
-    return {**found, "redundant": "Only with --balance: like another one, in a class larger than the smallest."}
+    found = {
+        name: (function.__doc__ or "").partition("\n")[0]
+        for name, (function, _) in _registry.items()
+    }
+    return {
+        **found,
+        "redundant": "Only with --balance: like another one, in a class larger than the smallest.",
+    }
 
 
 def run_checks(material: Material) -> list[Finding]:
@@ -125,7 +164,9 @@ def run_checks(material: Material) -> list[Finding]:
     load_extensions("checks")
     order = list(_registry)
     found = [finding for name in order for finding in _run_check(name, material)]
-    return sorted(found, key=lambda finding: (order.index(finding.reason), -finding.score, finding.file_name))
+    return sorted(
+        found, key=lambda finding: (order.index(finding.reason), -finding.score, finding.file_name)
+    )
 
 
 def _run_check(name: str, material: Material) -> list[Finding]:
@@ -137,13 +178,20 @@ def _run_check(name: str, material: Material) -> list[Finding]:
     function, threshold = _registry[name]
     try:
         found = list(function(material, threshold))
-    except Exception as error:  # somebody else's code: whatever goes wrong in it is told with its name
+    except Exception as error:
+        # somebody else's code: whatever goes wrong in it is told with its name
         if function.__module__ == __name__:
             raise
-        raise InvalidArgument(f"The check '{name}' of '{function.__module__}' failed: {type(error).__name__}: {error}. Leave it out, or mend it.") from error
+        raise InvalidArgument(
+            f"The check '{name}' of '{function.__module__}' failed: {type(error).__name__}: "
+            f"{error}. Leave it out, or mend it."
+        ) from error
     strange = next((finding.reason for finding in found if finding.reason != name), None)
     if strange is not None:
-        raise InvalidArgument(f"The check '{name}' of '{function.__module__}' gives the reason '{strange}'; a check's reason is its own name.")
+        raise InvalidArgument(
+            f"The check '{name}' of '{function.__module__}' gives the reason '{strange}'; a "
+            "check's reason is its own name."
+        )
     return found
 
 
@@ -169,7 +217,12 @@ def too_small(material: Material, threshold: float) -> Iterator[Finding]:
     """The shorter side is under the smallest size (--min-size)."""
     for i, m in _measured(material):
         if min(m.width, m.height) < material.min_size:
-            yield material.finding(i, "too_small", 1 - min(m.width, m.height) / material.min_size, evidence=f"{m.width}x{m.height} pixels")
+            yield material.finding(
+                i,
+                "too_small",
+                1 - min(m.width, m.height) / material.min_size,
+                evidence=f"{m.width}x{m.height} pixels",
+            )
 
 
 @register_check(1)
@@ -193,7 +246,9 @@ def document(material: Material, threshold: float) -> Iterator[Finding]:
     """A page rather than a photo: one plain ground, something on it, hardly any colour."""
     for i, m in _measured(material):
         if m.plain >= threshold and m.coloured < 0.02 and m.spread >= 6:
-            yield material.finding(i, "document", m.plain, evidence=f"{m.plain:.0%} of it is one colour")
+            yield material.finding(
+                i, "document", m.plain, evidence=f"{m.plain:.0%} of it is one colour"
+            )
 
 
 @register_check(48)
@@ -201,7 +256,12 @@ def too_dark(material: Material, threshold: float) -> Iterator[Finding]:
     """Even its bright parts are dark."""
     for i, m in _measured(material):
         if m.brightest < threshold and m.spread >= 6:
-            yield material.finding(i, "too_dark", 1 - m.brightest / threshold / 2, evidence=f"95 % of it is darker than {m.brightest:.0f} of 255")
+            yield material.finding(
+                i,
+                "too_dark",
+                1 - m.brightest / threshold / 2,
+                evidence=f"95 % of it is darker than {m.brightest:.0f} of 255",
+            )
 
 
 @register_check(215)
@@ -210,7 +270,12 @@ def too_bright(material: Material, threshold: float) -> Iterator[Finding]:
     for i, m in _measured(material):
         if m.darkest > threshold and m.spread >= 6:
             score = 0.5 + (m.darkest - threshold) / (255 - threshold) / 2
-            yield material.finding(i, "too_bright", score, evidence=f"95 % of it is brighter than {m.darkest:.0f} of 255")
+            yield material.finding(
+                i,
+                "too_bright",
+                score,
+                evidence=f"95 % of it is brighter than {m.darkest:.0f} of 255",
+            )
 
 
 @register_check(0.22)
@@ -218,7 +283,12 @@ def blurry(material: Material, threshold: float) -> Iterator[Finding]:
     """No fine detail anywhere: out of focus, or blown up from something small."""
     for i, m in _measured(material):
         if m.sharpness < threshold and m.spread >= 6:
-            yield material.finding(i, "blurry", 1 - m.sharpness / threshold / 2, evidence=f"sharpness {m.sharpness:.2f}; photos have 0.26 and more")
+            yield material.finding(
+                i,
+                "blurry",
+                1 - m.sharpness / threshold / 2,
+                evidence=f"sharpness {m.sharpness:.2f}; photos have 0.26 and more",
+            )
 
 
 @register_check(3)
@@ -227,7 +297,12 @@ def extreme_aspect(material: Material, threshold: float) -> Iterator[Finding]:
     for i, m in _measured(material):
         ratio = max(m.width, m.height) / max(1, min(m.width, m.height))
         if ratio > threshold:
-            yield material.finding(i, "extreme_aspect", 1 - threshold / ratio / 2, evidence=f"{m.width}x{m.height} pixels")
+            yield material.finding(
+                i,
+                "extreme_aspect",
+                1 - threshold / ratio / 2,
+                evidence=f"{m.width}x{m.height} pixels",
+            )
 
 
 @register_check(0)
@@ -243,17 +318,31 @@ def duplicate(material: Material, threshold: float) -> Iterator[Finding]:
 
 @register_check(0)
 def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
-    """The same picture as another of its class: smaller, compressed, cropped, framed, mirrored, grey or written on."""
-    same_class = {pair: score for pair, score in material.copies.items() if material.labels[pair[0]] == material.labels[pair[1]]}
-    within = {(a, b): score for (a, b), score in same_class.items() if material.shas[a] != material.shas[b]}
+    """The same picture as another of its class: smaller, compressed, cropped, framed, mirrored,
+    grey or written on.
+    """
+    same_class = {
+        pair: score
+        for pair, score in material.copies.items()
+        if material.labels[pair[0]] == material.labels[pair[1]]
+    }
+    within = {
+        (a, b): score
+        for (a, b), score in same_class.items()
+        if material.shas[a] != material.shas[b]
+    }
     for group in groups(len(material.pictures), np.array(list(within), dtype=int).reshape(-1, 2)):
         best = group[0]
         for i in group[1:]:
             best = best if material.better(best, i) else i
         for i in group:
-            scores = [(score, pair) for pair, score in within.items() if i in pair] if i != best else []
+            scores = (
+                [(score, pair) for pair, score in within.items() if i in pair] if i != best else []
+            )
             if scores and material.shas[i] != material.shas[best]:
-                yield material.finding(i, "near_duplicate", max(scores)[0], evidence=material.pictures[best].name)
+                yield material.finding(
+                    i, "near_duplicate", max(scores)[0], evidence=material.pictures[best].name
+                )
 
 
 @register_check(0)
@@ -265,7 +354,13 @@ def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
             for i, other in ((a, b), (b, a)):
                 best[i] = max(best.get(i, (-1.0, -1)), (score, other))
     for i, (score, other) in sorted(best.items()):
-        yield material.finding(i, "in_two_classes", score, material.pictures[other].label or "", material.pictures[other].name)
+        yield material.finding(
+            i,
+            "in_two_classes",
+            score,
+            material.pictures[other].label or "",
+            material.pictures[other].name,
+        )
 
 
 @register_check(1.5)
@@ -273,14 +368,20 @@ def outlier(material: Material, threshold: float) -> Iterator[Finding]:
     """It looks like nothing else in its class."""
     for i, strangeness in zip(*_strangeness(material), strict=True):
         if strangeness >= threshold:
-            yield material.finding(i, "outlier", strangeness / (strangeness + threshold), evidence=f"{strangeness:.1f} deviations from its class")
+            yield material.finding(
+                i,
+                "outlier",
+                strangeness / (strangeness + threshold),
+                evidence=f"{strangeness:.1f} deviations from its class",
+            )
 
 
 @register_check(0.9)
 def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
     """It probably belongs to another class, which is suggested.
 
-    The more classes there are, the surer the others must be of it: 0.95 against its own class with two, 0.99 with ten.
+    The more classes there are, the surer the others must be of it: 0.95 against its own class with
+    two, 0.99 with ten.
     """
     good = material.good
     labels = material.labels[good]
@@ -289,14 +390,22 @@ def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
     if len(large) < 2:
         return
     rows = good[np.isin(labels, large)]
-    probabilities = second_opinion(material.embeddings[rows], np.searchsorted(large, material.labels[rows]), len(large))
+    probabilities = second_opinion(
+        material.embeddings[rows], np.searchsorted(large, material.labels[rows]), len(large)
+    )
     for i, row in zip(rows, probabilities, strict=True):
         own = int(np.searchsorted(large, material.labels[i]))
         other = int(np.argmax(np.where(np.arange(len(large)) == own, -1, row)))
         score = row[other] / max(row[other] + row[own], 1e-12)
         if score >= 1 - (1 - threshold) / len(large):
             name = material.class_names[large[other]]
-            yield material.finding(i, "mislabelled", score, name, f"{name} {row[other]:.1%}, {material.pictures[i].label} {row[own]:.1%}")
+            yield material.finding(
+                i,
+                "mislabelled",
+                score,
+                name,
+                f"{name} {row[other]:.1%}, {material.pictures[i].label} {row[own]:.1%}",
+            )
 
 
 def _measured(material: Material) -> Iterator[tuple[int, Measures]]:
@@ -306,18 +415,28 @@ def _measured(material: Material) -> Iterator[tuple[int, Measures]]:
 
 
 def _copies(material: Material) -> dict[tuple[int, int], float]:
-    """Return pairs of pictures that show the same, with how alike they are, 0–1; those of equal bytes in two classes too.
+    """Return pairs of pictures that show the same, with how alike they are, 0–1; those of equal
+    bytes in two classes too.
 
-    Found by hash and by nearness of embeddings, and in both cases only where the pictures themselves agree. Of files with
-    equal bytes in one class only the first is looked at.
+    Found by hash and by nearness of embeddings, and in both cases only where the pictures
+    themselves agree. Of files with equal bytes in one class only the first is looked at.
     """
     first: dict[tuple[str | None, int], int] = {}
-    rows = np.array([i for i in material.good if first.setdefault((material.shas[i], int(material.labels[i])), i) == i], dtype=int)
+    rows = np.array(
+        [
+            i
+            for i in material.good
+            if first.setdefault((material.shas[i], int(material.labels[i])), i) == i
+        ],
+        dtype=int,
+    )
     if len(rows) < 2:
         return {}
     measured = [m for i in rows if (m := material.measures[i]) is not None]
     found: dict[tuple[int, int], float] = {}
-    for a, b in hash_pairs(np.stack([np.frombuffer(m.look.bits, dtype=np.uint8) for m in measured])).tolist():
+    for a, b in hash_pairs(
+        np.stack([np.frombuffer(m.look.bits, dtype=np.uint8) for m in measured])
+    ).tolist():
         if resembles(measured[a].look, measured[b].look):
             found[a, b] = 0.99
     pairs, cosines = neighbours(material.embeddings[rows])
@@ -327,18 +446,25 @@ def _copies(material: Material) -> dict[tuple[int, int], float]:
         if resembles(measured[a].look, mirrored(measured[b].look)):
             found[a, b] = 0.98
             continue
-        corners = matching_corners(measured[a].points, measured[a].descriptors, measured[b].points, measured[b].descriptors)
+        corners = matching_corners(
+            measured[a].points, measured[a].descriptors, measured[b].points, measured[b].descriptors
+        )
         if corners >= MIN_CORNERS:
             found[a, b] = corners / (corners + MIN_CORNERS)
     shas = [material.shas[i] for i in rows]
-    return {(int(rows[a]), int(rows[b])): 1.0 if shas[a] == shas[b] else score for (a, b), score in found.items()}
+    return {
+        (int(rows[a]), int(rows[b])): 1.0 if shas[a] == shas[b] else score
+        for (a, b), score in found.items()
+    }
 
 
 def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures of classes large enough, and how far each lies from the middle of its class, in deviations.
+    """Return the pictures of classes large enough, and how far each lies from the middle of its
+    class, in deviations.
 
-    Two distances are averaged: of the embedding's square root, and of what the backbone's own head takes the picture for.
-    A class's middle is found from its inner 70 %, so that junk does not move it.
+    Two distances are averaged: of the embedding's square root, and of what the backbone's own head
+    takes the picture for. A class's middle is found from its inner 70 %, so that junk does not move
+    it.
     """
     good = material.good
     counts = np.bincount(material.labels[good], minlength=len(material.class_names))

@@ -1,4 +1,5 @@
-"""Clean a data set: look at every picture once, say what should go and why, and on request set it aside or put it back.
+"""Clean a data set: look at every picture once, say what should go and why, and on request set it
+aside or put it back.
 
 The data set itself is only touched by `apply` and `undo`, which move files and delete none.
 """
@@ -72,17 +73,35 @@ class Cleaning:
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with the columns of findings.csv, a row a finding."""
-        return frame((asdict(finding) for finding in self.findings), [field.name for field in fields(Finding)])
+        return frame(
+            (asdict(finding) for finding in self.findings),
+            [field.name for field in fields(Finding)],
+        )
 
     def _repr_html_(self) -> str:
         files = len({finding.file_name for finding in self.findings})
-        shown = ((f"{f.reason}: {f.file_name}", self.data / f.file_name) for f in self.findings if isinstance(self.data, Path))
-        title = f"{files:,} of {sum(self.classes.values()):,} files named, {len(self.moved):,} moved"
-        return block(title, table(["reason", "findings"], self.counts.items(), len(self.counts)), gallery(shown), line(f"Report: {self.output}"))
+        shown = (
+            (f"{f.reason}: {f.file_name}", self.data / f.file_name)
+            for f in self.findings
+            if isinstance(self.data, Path)
+        )
+        title = (
+            f"{files:,} of {sum(self.classes.values()):,} files named, {len(self.moved):,} moved"
+        )
+        return block(
+            title,
+            table(["reason", "findings"], self.counts.items(), len(self.counts)),
+            gallery(shown),
+            line(f"Report: {self.output}"),
+        )
 
     def as_json(self) -> dict:
         """Return everything but the findings themselves, ready for JSON."""
-        flagged = {(finding.file_name, finding.label) for finding in self.findings if finding.reason != "not_a_picture"}
+        flagged = {
+            (finding.file_name, finding.label)
+            for finding in self.findings
+            if finding.reason != "not_a_picture"
+        }
         gone = Counter(label for _, label in flagged)
         return {
             "data": str(self.data),
@@ -90,7 +109,9 @@ class Cleaning:
             "findings": self.counts,
             "files": len({finding.file_name for finding in self.findings}),
             "classes": self.classes,
-            "classes_without_findings": {name: count - gone[name] for name, count in self.classes.items()},
+            "classes_without_findings": {
+                name: count - gone[name] for name, count in self.classes.items()
+            },
             "moved": len(self.moved),
             "rejected": str(self.rejected) if self.rejected else None,
         }
@@ -111,20 +132,24 @@ def clean(
 ) -> Cleaning:
     """Look for pictures that should not be in a data set, and report them.
 
-    Writes `report.html`, `findings.csv` (one row a file and reason), a contact sheet a reason with the clearest first, and `summary.json`.
+    Writes `report.html`, `findings.csv` (one row a file and reason), a contact sheet a reason with
+    the clearest first, and `summary.json`.
 
     Args:
-        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
+            and label.
         output: folder of the report; by default beside the data, `<data>-clean-report`.
         apply: move what was found to `<data>-rejected` beside the data; `undo` puts it back.
         reasons: only these (`list_checks()`); by default all.
         min_size: shortest side in pixels under which a picture is too small.
-        balance: bring all classes down to the smallest, the most redundant pictures first (reason `redundant`).
+        balance: bring all classes down to the smallest, the most redundant pictures first (reason
+            `redundant`).
         backbone: whose embeddings are used.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
         progress: called with (done, total, "pictures" or "findings").
-        look: looks at every picture of a set, in order, given the report's folder, too; by default this process does.
+        look: looks at every picture of a set, in order, given the report's folder, too; by default
+            this process does.
 
     Raises:
         NotFound, InvalidArgument: there is no such data set, or no such reason.
@@ -136,11 +161,16 @@ def clean(
     root = data_root(data)
     target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
     if target.resolve().is_relative_to(root):
-        raise InvalidArgument(f"The report can't lie inside the data set, where it would be read as a class; got '{target}'. Choose another folder with -o.")
+        raise InvalidArgument(
+            "The report can't lie inside the data set, where it would be read as a class; got "
+            f"'{target}'. Choose another folder with -o."
+        )
     check_min_size(min_size)
     check_report_target(target)
     if look is None:
-        material = gather_material(labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress)
+        material = gather_material(
+            labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress
+        )
     else:
         material = material_of(labelled, look(labelled, target), min_size, load_backbone(backbone))
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
@@ -174,11 +204,16 @@ class LookedAt:
 
 
 def look_at(file: PictureFile, embedder: Embedder) -> LookedAt:
-    """Read, measure and embed one picture, decoded at most once and not at all where both are cached."""
+    """Read, measure and embed one picture, decoded at most once and not at all where both are
+    cached.
+    """
     sha = None
     try:
         data, sha = read(file)
-        packed, embedding = embedder.cache.get_bytes(sha, KEY), embedder.cache.get(sha, embedder.key)
+        packed, embedding = (
+            embedder.cache.get_bytes(sha, KEY),
+            embedder.cache.get(sha, embedder.key),
+        )
         if packed is None or embedding is None:
             photo = decode(data)
             if packed is None:
@@ -192,11 +227,15 @@ def look_at(file: PictureFile, embedder: Embedder) -> LookedAt:
     return LookedAt(sha.hex(), None, Measures.unpack(packed), embedding)
 
 
-def gather_material(labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None) -> Material:
+def gather_material(
+    labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None
+) -> Material:
     """Look at every picture, in this process."""
     seen = []
     try:
-        for one in parallel_map(lambda file: look_at(file, embedder), labelled.pictures, callers(embedder.engine)):
+        for one in parallel_map(
+            lambda file: look_at(file, embedder), labelled.pictures, callers(embedder.engine)
+        ):
             seen.append(one)
             if progress:
                 progress(len(seen), len(labelled.pictures), "pictures")
@@ -205,7 +244,9 @@ def gather_material(labelled: LabelledSet, min_size: int, embedder: Embedder, pr
     return material_of(labelled, seen, min_size, embedder.backbone)
 
 
-def material_of(labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone) -> Material:
+def material_of(
+    labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone
+) -> Material:
     """Put together what checks look at; `seen` goes with the pictures."""
     try:
         imagenet = backbone.imagenet_head()
@@ -218,25 +259,50 @@ def material_of(labelled: LabelledSet, seen: list[LookedAt], min_size: int, back
             row[:] = one.embedding
     place = {name: number for number, name in enumerate(labelled.class_names)}
     labels = np.array([place[str(picture.label)] for picture in labelled.pictures], dtype=int)
-    shas, errors, measures = [one.sha256 for one in seen], [one.error for one in seen], [one.measures for one in seen]
-    return Material(labelled.pictures, labelled.class_names, labels, shas, errors, measures, rows, imagenet, labelled.skipped, min_size)
+    shas, errors, measures = (
+        [one.sha256 for one in seen],
+        [one.error for one in seen],
+        [one.measures for one in seen],
+    )
+    return Material(
+        labelled.pictures,
+        labelled.class_names,
+        labels,
+        shas,
+        errors,
+        measures,
+        rows,
+        imagenet,
+        labelled.skipped,
+        min_size,
+    )
 
 
 def set_aside(result: Cleaning) -> None:
-    """Move the files of all findings to the folder beside the data set, noting each first, so that `undo` finds it."""
+    """Move the files of all findings to the folder beside the data set, noting each first, so
+    that `undo` finds it.
+    """
     root = result.data
     assert isinstance(root, Path)
     rejected = root.with_name(f"{root.name}-rejected")
-    names = sorted({finding.file_name for finding in result.findings if (root / finding.file_name).is_file()})
+    names = sorted(
+        {finding.file_name for finding in result.findings if (root / finding.file_name).is_file()}
+    )
     with writing(rejected):
         if rejected.exists() and not (rejected / MANIFEST).exists() and any(rejected.iterdir()):
-            raise InvalidArgument(f"'{rejected}' holds files that were not set aside by wordsight. Move it away first.")
+            raise InvalidArgument(
+                f"'{rejected}' holds files that were not set aside by wordsight. Move it away "
+                "first."
+            )
         rejected.mkdir(exist_ok=True)
         lock = lock_folder(rejected)
         try:
             taken = [name for name in names if (rejected / name).exists()]
             if taken:
-                raise InvalidArgument(f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back what was set aside (--undo) first.")
+                raise InvalidArgument(
+                    f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back "
+                    "what was set aside (--undo) first."
+                )
             manifest = _read_manifest(rejected) or {"moved": [], "metadata_sha": None}
             manifest["moved"] = sorted({*manifest["moved"], *names})
             _rewrite_metadata(root, rejected, set(names), manifest)
@@ -250,7 +316,8 @@ def set_aside(result: Cleaning) -> None:
 
 
 def undo(data: str | os.PathLike) -> list[str]:
-    """Put everything back that `clean(apply=True)` set aside, exactly where it was; return the names.
+    """Put everything back that `clean(apply=True)` set aside, exactly where it was; return the
+    names.
 
     Raises:
         NotFound: nothing was set aside.
@@ -260,11 +327,15 @@ def undo(data: str | os.PathLike) -> list[str]:
     rejected = root.with_name(f"{root.name}-rejected")
     manifest = _read_manifest(rejected)
     if manifest is None:
-        raise NotFound(f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's.")
+        raise NotFound(
+            f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's."
+        )
     names = [name for name in manifest["moved"] if (rejected / name).is_file()]
     taken = [name for name in names if (root / name).exists()]
     if taken:
-        raise InvalidArgument(f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first.")
+        raise InvalidArgument(
+            f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first."
+        )
     with writing(root):
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -274,10 +345,22 @@ def undo(data: str | os.PathLike) -> list[str]:
             if _sha(root / "metadata.csv") == manifest["metadata_sha"]:
                 os.replace(before, root / "metadata.csv")
             else:
-                _return_rows(root / "metadata.csv", before, {name for name in manifest["moved"] if (root / name).exists()})
+                _return_rows(
+                    root / "metadata.csv",
+                    before,
+                    {name for name in manifest["moved"] if (root / name).exists()},
+                )
                 before.unlink()
         (rejected / MANIFEST).unlink()
-        for folder in sorted({path for name in names for path in (rejected / name).parents if path.is_relative_to(rejected)}, reverse=True):
+        for folder in sorted(
+            {
+                path
+                for name in names
+                for path in (rejected / name).parents
+                if path.is_relative_to(rejected)
+            },
+            reverse=True,
+        ):
             if not any(folder.iterdir()):
                 folder.rmdir()
     return names
@@ -303,7 +386,9 @@ def check_reasons(reasons: Iterable[str] | None) -> set[str]:
     wanted = set(known) if reasons is None else {reason.strip() for reason in reasons}
     strange = sorted(wanted - set(known))
     if strange or not wanted:
-        raise InvalidArgument(f"Unknown reason '{strange[0] if strange else ''}'. Choose of: {', '.join(known)}.")
+        raise InvalidArgument(
+            f"Unknown reason '{strange[0] if strange else ''}'. Choose of: {', '.join(known)}."
+        )
     return wanted
 
 
@@ -317,25 +402,43 @@ def _write_report(result: Cleaning) -> None:
     for reason in list_checks():
         sheet = result.output / f"{reason}.png"
         found = [finding for finding in result.findings if finding.reason == reason]
-        drawn = contact_sheet(result.data, [(f.file_name, f"{f.score:.3f} {f.suggested_label or ''}".strip(), f.evidence) for f in found], reason)
+        drawn = contact_sheet(
+            result.data,
+            [
+                (f.file_name, f"{f.score:.3f} {f.suggested_label or ''}".strip(), f.evidence)
+                for f in found
+            ],
+            reason,
+        )
         if drawn:
             write_atomic(sheet, drawn)
         else:
             sheet.unlink(missing_ok=True)
-    write_atomic(result.output / "summary.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    write_atomic(
+        result.output / "summary.json",
+        json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
+            "utf-8", "surrogateescape"
+        ),
+    )
 
 
 def _read_manifest(rejected: Path) -> dict | None:
     try:
         manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
-        names = [name for name in manifest["moved"] if not os.path.isabs(name) and ".." not in Path(name).parts]
+        names = [
+            name
+            for name in manifest["moved"]
+            if not os.path.isabs(name) and ".." not in Path(name).parts
+        ]
         return {"moved": names, "metadata_sha": manifest["metadata_sha"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dict) -> None:
-    """Take the rows of files that go out of metadata.csv, keep the table as it was beside them, and write the manifest first."""
+    """Take the rows of files that go out of metadata.csv, keep the table as it was beside them,
+    and write the manifest first.
+    """
     table = root / "metadata.csv"
     lines: list[list[str]] = []
     if table.is_file():
@@ -355,11 +458,16 @@ def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dic
 
 
 def _write_manifest(rejected: Path, manifest: dict) -> None:
-    write_atomic(rejected / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    write_atomic(
+        rejected / MANIFEST,
+        json.dumps(manifest, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"),
+    )
 
 
 def _return_rows(table: Path, before: Path, names: set[str]) -> None:
-    """Add the rows of files that are there again to a table that was changed since, or whose change sudden death cut short."""
+    """Add the rows of files that are there again to a table that was changed since, or whose
+    change sudden death cut short.
+    """
     with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         columns, now = list(reader.fieldnames or []), list(reader)

@@ -1,4 +1,6 @@
-"""The report of a cleaning: what should go, seen, with the reason; and where the pictures came from."""
+"""The report of a cleaning: what should go, seen, with the reason; and where the pictures came
+from.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ from .checks import Finding, list_checks
 THREADS = 4
 
 
-def write_cleaning_report(result: Any, apply: bool, progress: Callable[[int, int, str], None] | None = None) -> Path:
-    """Write report.html of a `Cleaning` beside its tables; the pictures are read where they lie, so before any is moved.
+def write_cleaning_report(
+    result: Any, apply: bool, progress: Callable[[int, int, str], None] | None = None
+) -> Path:
+    """Write report.html of a `Cleaning` beside its tables; the pictures are read where they lie, so
+    before any is moved.
 
     Args:
         result: what was found.
@@ -43,8 +48,16 @@ def write_cleaning_report(result: Any, apply: bool, progress: Callable[[int, int
             gallery.add(card, (order[finding.reason], -finding.score))
             if progress:
                 progress(done, len(result.findings), "findings")
-        report = Report(f"{result.data.name}: what should not be in it", _summary(result, apply), "Made by wordsight.", _sections(result))
-        report.groups = [(f"group:{reason}", f"{reason.replace('_', ' ')} ({count})") for reason, count in result.counts.items()]
+        report = Report(
+            f"{result.data.name}: what should not be in it",
+            _summary(result, apply),
+            "Made by wordsight.",
+            _sections(result),
+        )
+        report.groups = [
+            (f"group:{reason}", f"{reason.replace('_', ' ')} ({count})")
+            for reason, count in result.counts.items()
+        ]
         report.pictures_heading = "What was found, the clearest first"
         return write_report(result.output, report, gallery)
     finally:
@@ -52,8 +65,18 @@ def write_cleaning_report(result: Any, apply: bool, progress: Callable[[int, int
 
 
 def _card(finding: Finding, root: Path) -> Card:
-    said = finding.reason.replace("_", " ") + (f": {finding.label} or {finding.suggested_label}?" if finding.suggested_label else "")
-    note = " · ".join(part for part in (f"in {finding.label}" if finding.label else "", f"{finding.score:.3f}", finding.evidence) if part)
+    said = finding.reason.replace("_", " ") + (
+        f": {finding.label} or {finding.suggested_label}?" if finding.suggested_label else ""
+    )
+    note = " · ".join(
+        part
+        for part in (
+            f"in {finding.label}" if finding.label else "",
+            f"{finding.score:.3f}",
+            finding.evidence,
+        )
+        if part
+    )
     image: Image.Image | None = None
     if finding.reason != "not_a_picture":
         try:
@@ -64,20 +87,39 @@ def _card(finding: Finding, root: Path) -> Card:
 
 
 def _summary(result: Any, apply: bool) -> list[str]:
-    pictures, files = sum(result.classes.values()), len({finding.file_name for finding in result.findings})
+    pictures, files = (
+        sum(result.classes.values()),
+        len({finding.file_name for finding in result.findings}),
+    )
     told = [f"{pictures} pictures looked at, in {len(result.classes)} classes."]
     if not result.findings:
         return [*told, "Nothing was found that should not be there."]
-    found = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in result.counts.items())
-    aside = f"They are set aside in '{result.data.name}-rejected' beside the data; 'wordsight clean DATA --undo' puts them back."
-    left = "Nothing was moved. 'wordsight clean DATA --apply' sets them aside beside the data, '--undo' puts them back."
-    return [*told, f"{files} files should {'' if apply else 'perhaps '}go: {found}.", aside if apply else left]
+    found = ", ".join(
+        f"{count} {reason.replace('_', ' ')}" for reason, count in result.counts.items()
+    )
+    aside = (
+        f"They are set aside in '{result.data.name}-rejected' beside the data; 'wordsight clean "
+        "DATA --undo' puts them back."
+    )
+    left = (
+        "Nothing was moved. 'wordsight clean DATA --apply' sets them aside beside the data, "
+        "'--undo' puts them back."
+    )
+    return [
+        *told,
+        f"{files} files should {'' if apply else 'perhaps '}go: {found}.",
+        aside if apply else left,
+    ]
 
 
 def _sections(result: Any) -> list[Section]:
-    gone = Counter(label for _, label in {(finding.file_name, finding.label) for finding in result.findings})
+    gone = Counter(
+        label for _, label in {(finding.file_name, finding.label) for finding in result.findings}
+    )
     rows = [[name, count, gone[name], count - gone[name]] for name, count in result.classes.items()]
-    found = [Section("By class", (), ("class", "pictures", "with findings", "without"), rows, first=True)]
+    found = [
+        Section("By class", (), ("class", "pictures", "with findings", "without"), rows, first=True)
+    ]
     funnels = gathered(result.data)
     if funnels:
         found.append(funnel_section(funnels))
@@ -88,8 +130,14 @@ def _sections(result: Any) -> list[Section]:
 def _licences(root: Path) -> dict[str, int]:
     """Count the licences in a set's metadata.csv; nothing where it records none."""
     try:
-        with open(root / "metadata.csv", newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open(
+            root / "metadata.csv", newline="", encoding="utf-8-sig", errors="surrogateescape"
+        ) as file:
             rows = csv.DictReader(file)
-            return dict(Counter(row["license"] or "not recorded" for row in rows)) if "license" in (rows.fieldnames or []) else {}
+            return (
+                dict(Counter(row["license"] or "not recorded" for row in rows))
+                if "license" in (rows.fieldnames or [])
+                else {}
+            )
     except (OSError, ValueError, csv.Error):
         return {}

@@ -30,13 +30,16 @@ def split(
     engine: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Divide a data set, and note it in the column `split` of its metadata.csv, which is made where there is none.
+    """Divide a data set, and note it in the column `split` of its metadata.csv, which is made where
+    there is none.
 
-    Every class is divided in the same proportions. Copies, also cropped or mirrored ones and those in another class, go to
-    the same side, so that what is tested was not learned. Pictures that can't be read get no split.
+    Every class is divided in the same proportions. Copies, also cropped or mirrored ones and those
+    in another class, go to the same side, so that what is tested was not learned. Pictures that
+    can't be read get no split.
 
     Args:
-        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
+            and label.
         val: share for validation, 0–1.
         test: share for testing, 0–1; the rest is for training.
         seed: same seed and pictures, same split.
@@ -48,19 +51,31 @@ def split(
         split -> class name -> pictures.
 
     Raises:
-        NotFound, InvalidArgument: there is no such data set, or the shares leave nothing to train on.
+        NotFound, InvalidArgument: there is no such data set, or the shares leave nothing to train
+            on.
         OutputError: metadata.csv can't be written.
     """
     progress = or_notebook(progress)
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
-        raise InvalidArgument(f"The shares for val and test must be 0 to 1 and leave some for training, got {val} and {test}.")
+        raise InvalidArgument(
+            f"The shares for val and test must be 0 to 1 and leave some for training, got {val} "
+            f"and {test}."
+        )
     labelled = read_labelled(data, min_classes=1)
     material = gather_material(labelled, 1, Embedder(load_backbone(backbone), engine), progress)
     assigned = _assign(material, val, test, seed)
     root = data_root(data)
     with writing(root):
-        _note(root, {material.pictures[i].name: (material.pictures[i].label or "", name) for i, name in assigned.items()})
-    counts: dict[str, dict[str, int]] = {name: dict.fromkeys(labelled.class_names, 0) for name in SPLITS}
+        _note(
+            root,
+            {
+                material.pictures[i].name: (material.pictures[i].label or "", name)
+                for i, name in assigned.items()
+            },
+        )
+    counts: dict[str, dict[str, int]] = {
+        name: dict.fromkeys(labelled.class_names, 0) for name in SPLITS
+    }
     for i, name in assigned.items():
         counts[name][str(material.pictures[i].label)] += 1
     return counts
@@ -72,19 +87,30 @@ def _assign(material: Material, val: float, test: float, seed: int) -> dict[int,
     pairs = np.array(list(material.copies) or np.empty((0, 2)), dtype=int).reshape(-1, 2)
     same: dict[str, int] = {}
     equal = [(same.setdefault(str(material.shas[i]), i), i) for i in good]
-    pairs = np.concatenate([pairs, np.array([pair for pair in equal if pair[0] != pair[1]], dtype=int).reshape(-1, 2)])
+    pairs = np.concatenate(
+        [pairs, np.array([pair for pair in equal if pair[0] != pair[1]], dtype=int).reshape(-1, 2)]
+    )
     together = groups(len(material.pictures), pairs)
     grouped = {i for group in together for i in group}
     units = sorted([*together, *([i] for i in good if i not in grouped)])
     rng = np.random.default_rng(seed)
     wanted = {name: Counter(material.labels[good].tolist()) for name in ("test", "val")}
     for name, share in (("test", test), ("val", val)):
-        wanted[name] = Counter({label: round(count * share) for label, count in wanted[name].items()})
+        wanted[name] = Counter(
+            {label: round(count * share) for label, count in wanted[name].items()}
+        )
     assigned: dict[int, str] = {}
     for position in rng.permutation(len(units)):
         unit = units[position]
         need = Counter(material.labels[unit].tolist())
-        name = next((name for name in ("test", "val") if all(wanted[name][label] >= count for label, count in need.items())), "train")
+        name = next(
+            (
+                name
+                for name in ("test", "val")
+                if all(wanted[name][label] >= count for label, count in need.items())
+            ),
+            "train",
+        )
         if name != "train":
             wanted[name] -= need
         assigned.update(dict.fromkeys(unit, name))
@@ -100,11 +126,20 @@ def _note(root, splits: dict[str, tuple[str, str]]) -> None:
             reader = csv.DictReader(file)
             columns, rows = list(reader.fieldnames or []), list(reader)
         if "file_name" not in columns:
-            raise InvalidArgument(f"'{table}' has no column file_name, so the split can't be noted in it. Move it away, or add the column.")
+            raise InvalidArgument(
+                f"'{table}' has no column file_name, so the split can't be noted in it. Move it "
+                "away, or add the column."
+            )
     listed = {row["file_name"] for row in rows}
-    rows += [{"file_name": name, "label": label} for name, (label, _) in sorted(splits.items()) if name not in listed]
+    rows += [
+        {"file_name": name, "label": label}
+        for name, (label, _) in sorted(splits.items())
+        if name not in listed
+    ]
     columns += [name for name in ("label", "split") if name not in columns]
     with atomic_text(table) as text:
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({**row, "split": splits.get(row["file_name"], ("", ""))[1]} for row in rows)
+        writer.writerows(
+            {**row, "split": splits.get(row["file_name"], ("", ""))[1]} for row in rows
+        )

@@ -1,4 +1,6 @@
-"""What surrounds a command: its messages, its exit code, quiet native libraries. Knows no command."""
+"""What surrounds a command: its messages, its exit code, quiet native libraries. Knows no
+command.
+"""
 
 from __future__ import annotations
 
@@ -75,14 +77,19 @@ class _Sayer(logging.Handler):
 
 @contextlib.contextmanager
 def _quiet_native_libraries():
-    """Let only Python write to standard error: image libraries complain there of every broken file, in their own words."""
+    """Let only Python write to standard error: image libraries complain there of every broken
+    file, in their own words.
+    """
     try:
         own = os.dup(2)
     except OSError:  # started without a standard error
         yield
         return
     before = sys.stderr
-    with open(os.devnull, "wb") as nowhere, open(own, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream:
+    with (
+        open(os.devnull, "wb") as nowhere,
+        open(own, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
+    ):
         sys.stderr = stream
         os.dup2(nowhere.fileno(), 2)
         try:

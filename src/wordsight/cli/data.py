@@ -1,4 +1,6 @@
-"""The commands that make and mend data sets, and give labels and models to other tools: gather, clean, split, prelabel, export."""
+"""The commands that make and mend data sets, and give labels and models to other tools: gather,
+clean, split, prelabel, export.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from ..core.progress import show_progress
 from ..errors import InvalidArgument, NothingGathered
 from .console import go_offline
 from .options import BackboneName, Dtype, Engine, Json, Offline, Ray, offer
-from .printing import print_cleaning, print_converted, print_export, print_gathered, print_prelabels, print_table, print_undone, say
+from .printing import (
+    print_cleaning,
+    print_converted,
+    print_export,
+    print_gathered,
+    print_prelabels,
+    print_table,
+    print_undone,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,20 +37,39 @@ def register(app: typer.Typer) -> None:
 
 
 def gather_command(
-    classes: Annotated[str, typer.Argument(metavar="WORDS", help="Words with commas between; each becomes a class.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the data set, one subfolder a class.")],
+    classes: Annotated[
+        str,
+        typer.Argument(metavar="WORDS", help="Words with commas between; each becomes a class."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the data set, one subfolder a class.")
+    ],
     source: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],
         typer.Option(
             "--source",
-            help="openverse, commons, ddgs, icrawler, urls:FILE or folder:FOLDER; may be given several times. [default: openverse, commons]",
+            help="openverse, commons, ddgs, icrawler, urls:FILE or folder:FOLDER; may be given "
+            "several times. [default: openverse, commons]",
             autocompletion=offer("gathering.sources.list_sources"),
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="Unique usable pictures wanted for each class.")] = 600,
-    license: Annotated[str, typer.Option("--license", help="any, commercial, or codes with commas between, such as by,cc0.")] = "any",
+    limit: Annotated[
+        int, typer.Option("--limit", help="Unique usable pictures wanted for each class.")
+    ] = 600,
+    license: Annotated[
+        str,
+        typer.Option(
+            "--license", help="any, commercial, or codes with commas between, such as by,cc0."
+        ),
+    ] = "any",
     min_size: Annotated[int, typer.Option("--min-size", help="Shortest side, in pixels.")] = 224,
-    negatives: Annotated[int, typer.Option("--negatives", help="Pictures of anything else, as a further class: for 'brick or not brick'.")] = 0,
+    negatives: Annotated[
+        int,
+        typer.Option(
+            "--negatives",
+            help="Pictures of anything else, as a further class: for 'brick or not brick'.",
+        ),
+    ] = 0,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -52,8 +82,9 @@ def gather_command(
       wordsight gather "cat,dog" -o data/pets --source urls:list.csv
 
     \b
-    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each picture.
-    Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are better.
+    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each
+    picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are
+    better.
     """
     from ..gathering.collector import gather
     from ..gathering.sources import DEFAULT_SOURCES
@@ -61,25 +92,67 @@ def gather_command(
     go_offline(offline)
     with show_progress() as progress:
         try:
-            result = gather(classes, output, source or DEFAULT_SOURCES, limit, license, min_size, negatives, progress, say)
+            result = gather(
+                classes,
+                output,
+                source or DEFAULT_SOURCES,
+                limit,
+                license,
+                min_size,
+                negatives,
+                progress,
+                say,
+            )
         except NothingGathered as error:
             print_gathered(error.gathered, as_json, str(error))
     print_gathered(result, as_json)
 
 
 def clean_command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
-    output: Annotated[Optional[str], typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]")] = None,  # noqa: UP045
-    apply: Annotated[bool, typer.Option("--apply", help="Move what was found to DATA-rejected beside DATA; nothing is deleted.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put back everything that --apply moved.")] = False,
-    reasons: Annotated[Optional[str], typer.Option("--reasons", help="Only these, with commas between. [default: all]")] = None,  # noqa: UP045
-    min_size: Annotated[int, typer.Option("--min-size", help="Shortest side in pixels.")] = 224,
-    balance: Annotated[bool, typer.Option("--balance", help="Bring all classes down to the smallest, the most redundant pictures first.")] = False,
-    convert: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--convert", metavar="FOLDER", help="Copy DATA as upright sRGB JPEGs to a new folder, and do nothing else."),
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name "
+            "and label.",
+        ),
+    ],
+    output: Annotated[
+        Optional[str],
+        typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]"),
     ] = None,
-    max_side: Annotated[int, typer.Option("--max-side", help="Longest side of converted pictures, in pixels.")] = 320,
+    apply: Annotated[
+        bool,
+        typer.Option(
+            "--apply", help="Move what was found to DATA-rejected beside DATA; nothing is deleted."
+        ),
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Put back everything that --apply moved.")
+    ] = False,
+    reasons: Annotated[
+        Optional[str],
+        typer.Option("--reasons", help="Only these, with commas between. [default: all]"),
+    ] = None,
+    min_size: Annotated[int, typer.Option("--min-size", help="Shortest side in pixels.")] = 224,
+    balance: Annotated[
+        bool,
+        typer.Option(
+            "--balance",
+            help="Bring all classes down to the smallest, the most redundant pictures first.",
+        ),
+    ] = False,
+    convert: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--convert",
+            metavar="FOLDER",
+            help="Copy DATA as upright sRGB JPEGs to a new folder, and do nothing else.",
+        ),
+    ] = None,
+    max_side: Annotated[
+        int, typer.Option("--max-side", help="Longest side of converted pictures, in pixels.")
+    ] = 320,
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
@@ -91,17 +164,19 @@ def clean_command(
 
     \b
     Examples:
-      wordsight clean data/pets                           report.html and findings.csv, in data/pets-clean-report
-      wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
-      wordsight clean data/pets --undo
-      wordsight clean data/pets --convert data/pets-320
-      wordsight clean s3://bucket/pets --ray auto -o s3://bucket/pets-report
+      wordsight clean data/pets                           report.html and findings.csv, in
+      data/pets-clean-report wordsight clean data/pets --apply --reasons
+      duplicate,near_duplicate,undecodable wordsight clean data/pets --undo wordsight clean
+      data/pets --convert data/pets-320 wordsight clean s3://bucket/pets --ray auto -o
+      s3://bucket/pets-report
     """
     from ..cleaning import cleaner as cleaning
 
     go_offline(offline)
     if ray is not None and (undo or convert is not None):
-        raise InvalidArgument("--ray looks at pictures; --undo and --convert don't. Leave out one of them.")
+        raise InvalidArgument(
+            "--ray looks at pictures; --undo and --convert don't. Leave out one of them."
+        )
     if convert is not None:
         from ..datasets.conversion import convert as copy_converted
 
@@ -112,18 +187,42 @@ def clean_command(
     with show_progress() as progress:
         chosen = reasons.split(",") if reasons is not None else None
         if ray is None:
-            result = cleaning.clean(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress)
+            result = cleaning.clean(
+                data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress
+            )
         else:
             from ..distributed.ray import clean_dataset
 
-            result = clean_dataset(data, output, apply, chosen, min_size, balance, backbone, engine, dtype, ray, None, progress)
+            result = clean_dataset(
+                data,
+                output,
+                apply,
+                chosen,
+                min_size,
+                balance,
+                backbone,
+                engine,
+                dtype,
+                ray,
+                None,
+                progress,
+            )
     print_cleaning(result, as_json)
 
 
 def split_command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name and label.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name "
+            "and label.",
+        ),
+    ],
     val: Annotated[float, typer.Option("--val", help="Share for validation, 0–1.")] = 0.1,
-    test: Annotated[float, typer.Option("--test", help="Share for testing, 0–1; 'train' leaves it out.")] = 0.2,
+    test: Annotated[
+        float, typer.Option("--test", help="Share for testing, 0–1; 'train' leaves it out.")
+    ] = 0.2,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same split.")] = 0,
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
@@ -146,19 +245,45 @@ def split_command(
         print(json.dumps(counts))
         return
     names = list(counts["train"])
-    print_table(["split", *names, "all"], [[part, *(str(row[n]) for n in names), str(sum(row.values()))] for part, row in counts.items()], "")
+    print_table(
+        ["split", *names, "all"],
+        [
+            [part, *(str(row[n]) for n in names), str(sum(row.values()))]
+            for part, row in counts.items()
+        ],
+        "",
+    )
 
 
 def prelabel_command(
-    results: Annotated[str, typer.Argument(metavar="RESULTS", help="Results folder, or a .jsonl table in one.")],
+    results: Annotated[
+        str, typer.Argument(metavar="RESULTS", help="Results folder, or a .jsonl table in one.")
+    ],
     format: Annotated[
-        str, typer.Option("--format", help="coco, yolo, voc, label-studio, csv or hf.", autocompletion=offer("datasets.formats.list_format_keys"))
+        str,
+        typer.Option(
+            "--format",
+            help="coco, yolo, voc, label-studio, csv or hf.",
+            autocompletion=offer("datasets.formats.list_format_keys"),
+        ),
     ] = "coco",
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Folder to write. [default: RESULTS/prelabels/FORMAT]")] = None,  # noqa: UP045
-    everything: Annotated[bool, typer.Option("--all", help="Rejected pictures, too, under their best guess; scores tell them apart.")] = False,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("-o", "--output", help="Folder to write. [default: RESULTS/prelabels/FORMAT]"),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Rejected pictures, too, under their best guess; scores tell them apart."
+        ),
+    ] = False,
     photos: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--photos", metavar="DIR", help="Where the photos are, if they were moved since; may be given several times."),
+        Optional[list[str]],
+        typer.Option(
+            "--photos",
+            metavar="DIR",
+            help="Where the photos are, if they were moved since; may be given several times.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -172,7 +297,8 @@ def prelabel_command(
       wordsight train to-review/ -o models/corrected                every format is read again, too
 
     \b
-    Only accepted labels are written, unless --all asks for more. Pictures are copied, those that EXIF turns upright.
+    Only accepted labels are written, unless --all asks for more. Pictures are copied, those that
+    EXIF turns upright.
     """
     from ..exports.labels import prelabel
 
@@ -182,18 +308,41 @@ def prelabel_command(
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder made by 'wordsight train'.")],
-    format: Annotated[str, typer.Option("--format", help="onnx, openvino or torch.export.", autocompletion=offer("exports.model.EXPORT_FORMATS"))] = "onnx",
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="File to write. [default: MODEL's name with the format's ending, here]")] = None,  # noqa: UP045
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model folder made by 'wordsight train'.")
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="onnx, openvino or torch.export.",
+            autocompletion=offer("exports.model.EXPORT_FORMATS"),
+        ),
+    ] = "onnx",
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write. [default: MODEL's name with the format's ending, here]",
+        ),
+    ] = None,
     dtype: Annotated[
         str,
         typer.Option(
-            "--dtype", help="f32, or int8: smaller and faster, slightly less exact; needs --data.", autocompletion=offer("exports.model.EXPORT_DTYPES")
+            "--dtype",
+            help="f32, or int8: smaller and faster, slightly less exact; needs --data.",
+            autocompletion=offer("exports.model.EXPORT_DTYPES"),
         ),
     ] = "f32",
     data: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--data", metavar="DATA", help="Pictures to calibrate int8 on and to try the exported model on; labelled, its accuracy is told."),
+        Optional[str],
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Pictures to calibrate int8 on and to try the exported model on; labelled, its "
+            "accuracy is told.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -206,8 +355,9 @@ def export_command(
       wordsight export models/pets --format openvino --dtype int8 --data data/pets
 
     \b
-    Scaling, class names, calibration, heat maps and the sense of strangers are inside. docs/export.md has programs that run it.
-    What is written is tried beside the original, and kept only if it says the same.
+    Scaling, class names, calibration, heat maps and the sense of strangers are inside.
+    docs/export.md has programs that run it. What is written is tried beside the original, and kept
+    only if it says the same.
     """
     from ..exports.model import export
 

@@ -29,7 +29,11 @@ PHOTOS = {
 SIDE = 320
 
 
-def demo(output: str | os.PathLike, progress: Progress | None = None, say: Callable[[str], None] | None = None) -> Results:
+def demo(
+    output: str | os.PathLike,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Results:
     """Copy photos out of installed packages, run the main job on them and draw an overview.
 
     Args:
@@ -63,13 +67,18 @@ def _sources() -> list[Path]:
         spec = importlib.util.find_spec(package)
         root = Path(spec.origin).parent / folder if spec and spec.origin else None
         if root is None or not all((root / name).is_file() for name in names):
-            raise InvalidArgument("The demo's photos come with scikit-image and scikit-learn. Install them: pip install 'wordsight[demo]'.")
+            raise InvalidArgument(
+                "The demo's photos come with scikit-image and scikit-learn. Install them: pip "
+                "install 'wordsight[demo]'."
+            )
         found += [root / name for name in names]
     return found
 
 
 def draw_overview(results: Results, photos: Path, output: Path, columns: int = 5) -> bytes:
-    """Return a PNG contact sheet: accepted photos with heat map, box and label first, then the rejected."""
+    """Return a PNG contact sheet: accepted photos with heat map, box and label first, then the
+    rejected.
+    """
     import io
 
     from PIL import ImageDraw, ImageFont
@@ -77,16 +86,26 @@ def draw_overview(results: Results, photos: Path, output: Path, columns: int = 5
     rows = sorted(results, key=lambda p: (p.label is None, p.label or "", p.file_name))
     font = ImageFont.load_default(size=18)
     caption, gap = 30, 8
-    sheet = Image.new("RGB", (columns * (SIDE + gap) + gap, -(-len(rows) // columns) * (SIDE + caption + gap) + gap), "white")
+    sheet = Image.new(
+        "RGB",
+        (columns * (SIDE + gap) + gap, -(-len(rows) // columns) * (SIDE + caption + gap) + gap),
+        "white",
+    )
     draw = ImageDraw.Draw(sheet)
     for i, prediction in enumerate(rows):
         x, y = gap + i % columns * (SIDE + gap), gap + i // columns * (SIDE + caption + gap)
-        with Image.open(output / prediction.heatmap if prediction.heatmap else photos / prediction.file_name) as image:
+        with Image.open(
+            output / prediction.heatmap if prediction.heatmap else photos / prediction.file_name
+        ) as image:
             tile = image.convert("RGB")
         tile.thumbnail((SIDE, SIDE))
         sheet.paste(tile, (x + (SIDE - tile.width) // 2, y + SIDE - tile.height))
-        text = f"{prediction.label}  {prediction.probability:.3f}" if prediction.label else "no label"
-        draw.text((x + 4, y + SIDE + 4), text, fill="black" if prediction.label else "#888888", font=font)
+        text = (
+            f"{prediction.label}  {prediction.probability:.3f}" if prediction.label else "no label"
+        )
+        draw.text(
+            (x + 4, y + SIDE + 4), text, fill="black" if prediction.label else "#888888", font=font
+        )
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

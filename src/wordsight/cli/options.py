@@ -13,7 +13,8 @@ from ..errors import InvalidArgument
 
 
 def offer(*places: str) -> Callable[[str], list[str]]:
-    """Return what completes an option in the shell: the choices that modules hold under a name, or give when called; loaded when asked for.
+    """Return what completes an option in the shell: the choices that modules hold under a name, or
+    give when called; loaded when asked for.
 
     Args:
         places: "module.NAME" within this package.
@@ -32,35 +33,94 @@ def offer(*places: str) -> Callable[[str], list[str]]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")
+]
 NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Write tables only.")]
-Threshold = Annotated[Optional[float], typer.Option("-t", "--threshold", help="Probability (0–1) from which a label is given. [default: the model's, 0.99]")]  # noqa: UP045
+Threshold = Annotated[
+    Optional[float],
+    typer.Option(
+        "-t",
+        "--threshold",
+        help="Probability (0–1) from which a label is given. [default: the model's, 0.99]",
+    ),
+]
 Backbones = offer("backbones.registry.embedded_backbones")
-BackboneName = Annotated[str, typer.Option("--backbone", help="Network to look with: embedded, timm's, hf-hub: or local-dir:.", autocompletion=Backbones)]
+BackboneName = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        help="Network to look with: embedded, timm's, hf-hub: or local-dir:.",
+        autocompletion=Backbones,
+    ),
+]
 Precision = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--precision", help="Instead of a threshold: the share of labels that must be right, 0.5–0.9999, kept at 95 % confidence."),
+    Optional[float],
+    typer.Option(
+        "--precision",
+        help="Instead of a threshold: the share of labels that must be right, 0.5–0.9999, kept at "
+        "95 % confidence.",
+    ),
 ]
-Engine = Annotated[str, typer.Option("--engine", help="auto, openvino (CPU) or torch (GPU).", autocompletion=offer("backbones.runtime.ENGINES"))]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="auto, openvino (CPU) or torch (GPU).",
+        autocompletion=offer("backbones.runtime.ENGINES"),
+    ),
+]
 Dtype = Annotated[
-    str, typer.Option("--dtype", help="f32, or bf16: faster where the processor has it, slightly less exact.", autocompletion=offer("backbones.runtime.DTYPES"))
+    str,
+    typer.Option(
+        "--dtype",
+        help="f32, or bf16: faster where the processor has it, slightly less exact.",
+        autocompletion=offer("backbones.runtime.DTYPES"),
+    ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")
+]
 Ray = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--ray", metavar="ADDRESS", help="Work on Ray: local (this machine), auto (the cluster that runs here) or a cluster's address."),
+    Optional[str],
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on Ray: local (this machine), auto (the cluster that runs here) or a cluster's "
+        "address.",
+    ),
 ]
 Boxes = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--boxes", metavar="ANNOTATIONS", help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml."),
+    Optional[str],
+    typer.Option(
+        "--boxes",
+        metavar="ANNOTATIONS",
+        help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml.",
+    ),
 ]
-Exact = Annotated[bool, typer.Option("--exact", help="A true crop and a pass of its own for every part, for comparison; far slower.")]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="A true crop and a pass of its own for every part, for comparison; far slower.",
+    ),
+]
 Groups = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--group", metavar="WORD", help="Is anything of this kind there? A WordNet word, such as vehicle; may be given several times."),
+    Optional[list[str]],
+    typer.Option(
+        "--group",
+        metavar="WORD",
+        help="Is anything of this kind there? A WordNet word, such as vehicle; may be given "
+        "several "
+        "times.",
+    ),
 ]
-Scales = Annotated[str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")]
-Mirror = Annotated[bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")]
+Scales = Annotated[
+    str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")
+]
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")
+]
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:
@@ -72,7 +132,9 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InvalidArgument(f"{option} takes numbers with commas between, such as 1,1.5; got '{text}'.") from None
+        raise InvalidArgument(
+            f"{option} takes numbers with commas between, such as 1,1.5; got '{text}'."
+        ) from None
 
 
 def sides(text: str, option: str, shape: str) -> tuple[int, int]:
@@ -82,6 +144,10 @@ def sides(text: str, option: str, shape: str) -> tuple[int, int]:
         InvalidArgument: it is something else.
     """
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        raise InvalidArgument(f"{option} takes {shape} in whole numbers, such as 3x2, or one number; got '{text}'.")
+    if len(parts) > 2 or not all(
+        part.strip().isascii() and part.strip().isdigit() for part in parts
+    ):
+        raise InvalidArgument(
+            f"{option} takes {shape} in whole numbers, such as 3x2, or one number; got '{text}'."
+        )
     return int(parts[0]), int(parts[-1])

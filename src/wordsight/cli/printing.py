@@ -1,4 +1,6 @@
-"""What the command line prints: closing tables on standard output, messages on standard error. Decides only the exit code."""
+"""What the command line prints: closing tables on standard output, messages on standard error.
+Decides only the exit code.
+"""
 
 from __future__ import annotations
 
@@ -28,73 +30,142 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
     counts = results.counts
     if counts.unreadable and len(counts.unreadable) == counts.total:
         name, reason = counts.unreadable[0]
-        raise InvalidArgument(f"None of the {counts.total} pictures can be read; the first: '{name}': {reason}. All are listed in {results.output}.")
+        raise InvalidArgument(
+            f"None of the {counts.total} pictures can be read; the first: '{name}': {reason}. "
+            f"All are listed in {results.output}."
+        )
     if as_json:
         print(json.dumps(summary(results)))
     else:
         rows = [[name, str(counts.accepted[name])] for name in results.class_names]
-        rows += [["rejected: not sure enough", str(counts.unsure)], ["rejected: resembles none of them", str(counts.strangers)]]
+        rows += [
+            ["rejected: not sure enough", str(counts.unsure)],
+            ["rejected: resembles none of them", str(counts.strangers)],
+        ]
         rows += [["unreadable", str(len(counts.unreadable))], ["total", str(counts.total)]]
-        heading = f"label (probability ≥ {results.threshold:.4g})" if math.isfinite(results.threshold) else "label"
+        heading = (
+            f"label (probability ≥ {results.threshold:.4g})"
+            if math.isfinite(results.threshold)
+            else "label"
+        )
         print_table([heading, "photos"], rows, "")
         if results.note:
             print(results.note)
         if counts.skipped:
-            print(f"{len(counts.skipped)} other files are no pictures" + (" (listed in skipped.csv)." if results.output else "."))
+            print(
+                f"{len(counts.skipped)} other files are no pictures"
+                + (" (listed in skipped.csv)." if results.output else ".")
+            )
         look = "" if results.copied_bytes is None else "report.html (open it in a browser), "
-        print(f"Results: {printable(results.output)}/{look}predictions.csv, predictions.jsonl{_drawn(results.copied_bytes)}")
+        print(
+            f"Results: {printable(results.output)}/{look}predictions.csv, "
+            f"predictions.jsonl{_drawn(results.copied_bytes)}"
+        )
     _say_some("Unreadable", counts.unreadable, "the error column of predictions.csv")
     raise typer.Exit(1 if counts.unreadable or not math.isfinite(results.threshold) else 0)
 
 
 def print_sharded(result: Any, as_json: bool) -> NoReturn:
-    """Print what became of pictures predicted in shards, and exit with 1 where one could not be read."""
+    """Print what became of pictures predicted in shards, and exit with 1 where one could not be
+    read.
+    """
     if as_json:
-        print(json.dumps({"output": result.output, "pictures": result.pictures, "shards": result.shards, "resumed": result.resumed, "counts": result.counts}))
+        print(
+            json.dumps(
+                {
+                    "output": result.output,
+                    "pictures": result.pictures,
+                    "shards": result.shards,
+                    "resumed": result.resumed,
+                    "counts": result.counts,
+                }
+            )
+        )
     else:
         rows = [[name, f"{count:,}"] for name, count in sorted(result.counts["accepted"].items())]
-        rows += [[what, f"{result.counts[what]:,}"] for what in ("unsure", "strangers", "unreadable")]
+        rows += [
+            [what, f"{result.counts[what]:,}"] for what in ("unsure", "strangers", "unreadable")
+        ]
         print_table(["label", "photos"], [*rows, ["total", f"{result.pictures:,}"]], "")
         if result.note:
             print(result.note)
-        print(f"Results: {printable(result.output)}/part-*.parquet ({result.shards:,}, {result.resumed:,} of them made before), summary.json")
+        print(
+            f"Results: {printable(result.output)}/part-*.parquet ({result.shards:,}, "
+            f"{result.resumed:,} of them made before), summary.json"
+        )
     raise typer.Exit(1 if result.counts["unreadable"] or not math.isfinite(result.threshold) else 0)
 
 
 def _drawn(copied_bytes: int | None) -> str:
     if copied_bytes is None:
         return ""
-    cost = f"copies of your photos, {copied_bytes / 2**20:.0f} MiB" if copied_bytes else "links to your photos, no space used"
+    cost = (
+        f"copies of your photos, {copied_bytes / 2**20:.0f} MiB"
+        if copied_bytes
+        else "links to your photos, no space used"
+    )
     return f", images/ ({cost}), heatmaps/, masks/"
 
 
 def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoReturn:
-    """Print what was learned from and how well, and exit with 1 where a picture could not be read or a promise not be made."""
+    """Print what was learned from and how well, and exit with 1 where a picture could not be
+    read or a promise not be made.
+    """
     info = model.info
     promise = info.get("promise")
     boxes = info.get("boxes") or {}
-    missing = info.get("unreadable") or info.get("unused") or boxes.get("skipped") or boxes.get("unreadable")
+    missing = (
+        info.get("unreadable")
+        or info.get("unused")
+        or boxes.get("skipped")
+        or boxes.get("unreadable")
+    )
     code = 1 if missing or (promise and promise["threshold"] is None) else 0
     if not first_process():  # of several that train together, one speaks
         raise typer.Exit(code)
     if as_json:
-        fields = ("path", "recipe", "pictures", "unreadable", "unused", "left_out", "metrics", "threshold", "promise", "validation_loss", "boxes")
-        print(json.dumps({"classes": model.class_names, **{k: info[k] for k in fields if k in info}}))
+        fields = (
+            "path",
+            "recipe",
+            "pictures",
+            "unreadable",
+            "unused",
+            "left_out",
+            "metrics",
+            "threshold",
+            "promise",
+            "validation_loss",
+            "boxes",
+        )
+        print(
+            json.dumps({"classes": model.class_names, **{k: info[k] for k in fields if k in info}})
+        )
         raise typer.Exit(code)
     if layers is not None:
         print(layers)
-    print_table(["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], "")
+    print_table(
+        ["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], ""
+    )
     _print_metrics(info)
     if "validation_loss" in info and info["recipe"] == "probe":
         before, after = info["validation_loss"].values()
-        print(f"Fine-tuning did not lower the validation loss, so the head alone is kept: {before:.4f} before, {after:.4f} after.")
+        print(
+            "Fine-tuning did not lower the validation loss, so the head alone is kept: "
+            f"{before:.4f} before, {after:.4f} after."
+        )
     elif "validation_loss" in info and info["recipe"] == "finetune":
-        print("Validation loss: {before:.4f} with the head alone, {after:.4f} fine-tuned.".format(**info["validation_loss"]))
+        print(
+            "Validation loss: {before:.4f} with the head alone, {after:.4f} fine-tuned.".format(
+                **info["validation_loss"]
+            )
+        )
     if info.get("boxes"):
         _print_boxes(info["boxes"])
     if info.get("kept_for_test"):
         print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
-    _say_some("Left out", info.get("left_out") or [], "the model's wordsight.json (--no-clean keeps them)")
+    _say_some(
+        "Left out", info.get("left_out") or [], "the model's wordsight.json (--no-clean keeps them)"
+    )
     _say_some("Left out, unreadable", info.get("unreadable") or [], "the model's wordsight.json")
     _say_some("Not used", info.get("unused") or [], "the model's wordsight.json")
     print(f"Model: {printable(info['path'])}")
@@ -103,8 +174,18 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
 
 def _print_boxes(boxes: dict) -> None:
     mean, simple = boxes["mean_iou"], boxes["median_box_mean_iou"]
-    worth = "" if mean > simple else " They are no better than that and not to be trusted: more annotated pictures are needed."
-    judged = f"on {boxes['held_out']} that a head had not seen: mean IoU {mean:.3f}, always the median box {simple:.3f}."
+    worth = (
+        ""
+        if mean > simple
+        else (
+            " They are no better than that and not to be trusted: more annotated pictures are "
+            "needed."
+        )
+    )
+    judged = (
+        f"on {boxes['held_out']} that a head had not seen: mean IoU {mean:.3f}, always the "
+        f"median box {simple:.3f}."
+    )
     print(f"Boxes, learned from {boxes['pictures']} pictures; {judged}{worth}")
     _say_some("Not used", [*boxes["skipped"], *boxes["unreadable"]], "the model's wordsight.json")
 
@@ -113,10 +194,15 @@ def _print_metrics(info: dict) -> None:
     metrics = info["metrics"]
     print(f"On {info['judged_on']}: {metrics['accuracy']:.1%} right.")
     if "auroc" in metrics:
-        print(f"AUROC {metrics['auroc']:.4f}, average precision {metrics['average_precision']:.4f}.")
+        print(
+            f"AUROC {metrics['auroc']:.4f}, average precision {metrics['average_precision']:.4f}."
+        )
     if info["threshold"] is not None:
         share, right = metrics["coverage"], metrics["selective_accuracy"]
-        print(f"From a probability of {info['threshold']:.4g}, {share:.1%} accepted and {right:.2%} of those right.")
+        print(
+            f"From a probability of {info['threshold']:.4g}, {share:.1%} accepted and "
+            f"{right:.2%} of those right."
+        )
     if info.get("promise"):
         print(info["promise"]["sentence"])
 
@@ -127,66 +213,138 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps(result.as_json()))
         raise typer.Exit(1 if missing else 0)
-    given = "no threshold: nothing gets a label" if result.threshold is None else f"probability ≥ {result.threshold:g}"
-    counts = {"total": result.total, "accepted": result.accepted, "rejected": result.rejected, "right": result.right, "wrong": result.wrong}
+    given = (
+        "no threshold: nothing gets a label"
+        if result.threshold is None
+        else f"probability ≥ {result.threshold:g}"
+    )
+    counts = {
+        "total": result.total,
+        "accepted": result.accepted,
+        "rejected": result.rejected,
+        "right": result.right,
+        "wrong": result.wrong,
+    }
     rows = [[name, str(count), ""] for name, count in counts.items()]
     rows += [[name, *_figure(estimate)] for name, estimate in result.figures().items()]
     print_table([f"label ({given})", "figure", "95 % interval"], rows, "")
     print()
-    shown = [[c.name, str(c.pictures), " ".join(_figure(c.precision)).strip(), " ".join(_figure(c.recall)).strip()] for c in result.classes]
+    shown = [
+        [
+            c.name,
+            str(c.pictures),
+            " ".join(_figure(c.precision)).strip(),
+            " ".join(_figure(c.recall)).strip(),
+        ]
+        for c in result.classes
+    ]
     print_table(["class", "pictures", "precision", "recall (of the top label)"], shown, "")
     if result.others is not None:
         _print_others(result.others)
     if result.split:
-        print(f"Evaluated: the {result.total} pictures marked '{result.split}'; {result.set_aside} others of the data are left out.")
+        print(
+            f"Evaluated: the {result.total} pictures marked '{result.split}'; "
+            f"{result.set_aside} others of the data are left out."
+        )
     if result.counted_as:
-        print("Counted as " + "; ".join(f"{rest}: {', '.join(n for n, r in result.counted_as.items() if r == rest)}" for rest in {*result.counted_as.values()}))
-    print(f"Report: {printable(result.output)}/report.html (open it in a browser), evaluation.json, predictions.csv and plots")
+        print(
+            "Counted as "
+            + "; ".join(
+                f"{rest}: {', '.join(n for n, r in result.counted_as.items() if r == rest)}"
+                for rest in {*result.counted_as.values()}
+            )
+        )
+    print(
+        f"Report: {printable(result.output)}/report.html (open it in a browser), "
+        "evaluation.json, predictions.csv and plots"
+    )
     _say_some("Unreadable", result.unreadable, "evaluation.json")
     _say_some("Not used", result.unused, "evaluation.json")
     raise typer.Exit(1 if missing else 0)
 
 
 def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
-    """Print how right boxes are, beside those that look at no picture, and exit with 1 where something could not be read."""
+    """Print how right boxes are, beside those that look at no picture, and exit with 1 where
+    something could not be read.
+    """
     missing = result.unreadable or result.skipped
     if as_json:
         print(json.dumps(result.as_json()))
         raise typer.Exit(1 if missing else 0)
     rows = []
     for name, figures in result.kinds.items():
-        means = ["–" if e.value is None else f"{e.value:.3f} ({e.low:.3f}–{e.high:.3f})" for e in (figures.mean_iou, figures.box_accuracy)]
+        means = [
+            "–" if e.value is None else f"{e.value:.3f} ({e.low:.3f}–{e.high:.3f})"
+            for e in (figures.mean_iou, figures.box_accuracy)
+        ]
         at = "" if figures.threshold is None else f" at {figures.threshold:.2f}"
-        rows.append([name, *means, f"{figures.max_box_acc:.3f}{at}", f"{figures.max_box_acc_v2:.3f}"])
-    print_table([f"box ({result.pictures} pictures)", "mean IoU", "mean share at IoU 0.3, 0.5, 0.7", "MaxBoxAcc", "MaxBoxAccV2"], rows, "")
+        rows.append(
+            [name, *means, f"{figures.max_box_acc:.3f}{at}", f"{figures.max_box_acc_v2:.3f}"]
+        )
+    print_table(
+        [
+            f"box ({result.pictures} pictures)",
+            "mean IoU",
+            "mean share at IoU 0.3, 0.5, 0.7",
+            "MaxBoxAcc",
+            "MaxBoxAccV2",
+        ],
+        rows,
+        "",
+    )
     print(f"The median box is that of {result.median_of}.")
     if result.ap:
-        print(f"Detections, {result.objects} objects: AP " + ", ".join(f"{value:.3f} at IoU {iou}" for iou, value in result.ap.items()) + ".")
+        print(
+            f"Detections, {result.objects} objects: AP "
+            + ", ".join(f"{value:.3f} at IoU {iou}" for iou, value in result.ap.items())
+            + "."
+        )
     if result.unknown:
-        print(f"Classes that the model doesn't know, left out of the AP: {', '.join(result.unknown)}.")
+        print(
+            f"Classes that the model doesn't know, left out of the AP: {', '.join(result.unknown)}."
+        )
     if result.output is not None:
-        print(f"Report: {printable(result.output)}/report.html (open it in a browser), boxes.json, boxes.csv, boxes.png")
+        print(
+            f"Report: {printable(result.output)}/report.html (open it in a browser), "
+            "boxes.json, boxes.csv, boxes.png"
+        )
     _say_some("Not used", result.skipped, "boxes.json")
     _say_some("Unreadable", result.unreadable, "boxes.json")
     raise typer.Exit(1 if missing else 0)
 
 
 def print_detections(found: Any, as_json: bool) -> NoReturn:
-    """Print how many of each class were found, and exit with 1 where a picture could not be read or nothing may be found at all."""
+    """Print how many of each class were found, and exit with 1 where a picture could not be
+    read or nothing may be found at all.
+    """
     if found.unreadable and len(found.unreadable) == found.pictures:
         name, reason = found.unreadable[0]
-        raise InvalidArgument(f"None of the {found.pictures} pictures can be read; the first: '{name}': {reason}.")
+        raise InvalidArgument(
+            f"None of the {found.pictures} pictures can be read; the first: '{name}': {reason}."
+        )
     nothing = not math.isfinite(found.threshold)
     if as_json:
         print(json.dumps(found.as_json()))
     else:
         heading = "detections" if nothing else f"detections (probability ≥ {found.threshold:.4g})"
-        print_table(["class", heading], [[name, str(found.counts[name])] for name in found.class_names if name != found.catch_all], "")
+        print_table(
+            ["class", heading],
+            [
+                [name, str(found.counts[name])]
+                for name in found.class_names
+                if name != found.catch_all
+            ],
+            "",
+        )
         print(f"Photos: {found.pictures}, something found in {found.with_any}.")
         if nothing:
             print("The model's promise leaves it no threshold; give one with -t.")
         if found.output is not None:
-            drawn = ", detections/ (photos with rectangles), scores/ (score maps)" if found.drawn else ""
+            drawn = (
+                ", detections/ (photos with rectangles), scores/ (score maps)"
+                if found.drawn
+                else ""
+            )
             print(f"Results: {printable(found.output)}/detections.csv, detections.jsonl{drawn}")
     _say_some("Unreadable", found.unreadable, "detections.csv")
     raise typer.Exit(1 if found.unreadable or nothing else 0)
@@ -196,7 +354,9 @@ def print_recognitions(result: Any, as_json: bool) -> NoReturn:
     """Print what photos show, and exit with 1 where one could not be read."""
     if result.unreadable and len(result.unreadable) == len(result):
         name, reason = result.unreadable[0]
-        raise InvalidArgument(f"None of the {len(result)} pictures can be read; the first: '{name}': {reason}.")
+        raise InvalidArgument(
+            f"None of the {len(result)} pictures can be read; the first: '{name}': {reason}."
+        )
     if as_json:
         print(json.dumps(result.as_json()))
     elif len(result) == 1:
@@ -206,13 +366,27 @@ def print_recognitions(result: Any, as_json: bool) -> NoReturn:
         rows = []
         for one in readable[:MOST_ROWS]:
             groups = {group.name: group for group in one.groups}
-            rows.append([one.file_name, f"{one.top[0].name} {one.top[0].probability:.2f}", *(_group(groups[name]) for name in result.groups)])
+            rows.append(
+                [
+                    one.file_name,
+                    f"{one.top[0].name} {one.top[0].probability:.2f}",
+                    *(_group(groups[name]) for name in result.groups),
+                ]
+            )
         print_table(["photo", "likeliest", *result.groups], rows, "")
         if len(readable) > MOST_ROWS:
-            print(f"… and {len(readable) - MOST_ROWS} more" + ("." if result.output is None else ", listed in recognition.csv."))
+            print(
+                f"… and {len(readable) - MOST_ROWS} more"
+                + ("." if result.output is None else ", listed in recognition.csv.")
+            )
         for name in result.groups:
-            found = sum(group.found for one in readable for group in one.groups if group.name == name)
-            print(f"{name}: found in {found} of {len(readable)} photos (probability ≥ {result.threshold:g}).")
+            found = sum(
+                group.found for one in readable for group in one.groups if group.name == name
+            )
+            print(
+                f"{name}: found in {found} of {len(readable)} photos (probability ≥ "
+                f"{result.threshold:g})."
+            )
     if not as_json and result.output is not None:
         quadrants = ", quadrants/" if any(one.quadrants_picture for one in result) else ""
         drawn = f", recognized/ (photos with heat maps){quadrants}" if result.drawn else ""
@@ -222,44 +396,79 @@ def print_recognitions(result: Any, as_json: bool) -> NoReturn:
 
 
 def _print_recognition(one: Any) -> None:
-    print_table(["shows", "WordNet id", "probability"], [[guess.name, guess.wnid, f"{guess.probability:.3f}"] for guess in one.top], "")
+    print_table(
+        ["shows", "WordNet id", "probability"],
+        [[guess.name, guess.wnid, f"{guess.probability:.3f}"] for guess in one.top],
+        "",
+    )
     if one.asked is not None:
         print(f"{one.asked.name}: {one.asked.probability:.4f}")
     for group in one.groups:
         classes = " + ".join(f"{guess.name} {guess.probability:.2f}" for guess in group.classes)
-        at = "" if group.box_xyxy is None else " at x {:.0f}–{:.0f}, y {:.0f}–{:.0f}".format(*(group.box_xyxy[i] for i in (0, 2, 1, 3)))
-        closer = "" if group.probability == group.whole_probability else f", looking closer; {group.whole_probability:.2f} in the whole photo"
-        print(f"{group.name}: {'found' if group.found else 'not found'}, {group.probability:.2f} ({classes}){at}{closer}")
+        at = (
+            ""
+            if group.box_xyxy is None
+            else " at x {:.0f}–{:.0f}, y {:.0f}–{:.0f}".format(
+                *(group.box_xyxy[i] for i in (0, 2, 1, 3))
+            )
+        )
+        closer = (
+            ""
+            if group.probability == group.whole_probability
+            else f", looking closer; {group.whole_probability:.2f} in the whole photo"
+        )
+        print(
+            f"{group.name}: {'found' if group.found else 'not found'}, {group.probability:.2f} "
+            f"({classes}){at}{closer}"
+        )
     for part in one.quadrants:
         groups = "".join(f"; {name} {share:.2f}" for name, share in part.groups.items())
         x, y = ("left", "right")[part.xyxy[0] > 0], ("upper", "lower")[part.xyxy[1] > 0]
-        print(f"{y} {x}: {', '.join(f'{guess.name} {guess.probability:.2f}' for guess in part.top[:3])}{groups}")
+        guesses = ", ".join(f"{guess.name} {guess.probability:.2f}" for guess in part.top[:3])
+        print(f"{y} {x}: {guesses}{groups}")
 
 
 def _group(group: Any) -> str:
-    closer = "" if group.probability == group.whole_probability else f" (whole {group.whole_probability:.2f})"
+    closer = (
+        ""
+        if group.probability == group.whole_probability
+        else f" (whole {group.whole_probability:.2f})"
+    )
     return f"{'found' if group.found else '–'} {group.probability:.2f}{closer}"
 
 
 def print_video(seen: Any, as_json: bool) -> NoReturn:
-    """Print what a clip shows and when, and exit with 1 where it ends early or nothing may be labelled at all."""
+    """Print what a clip shows and when, and exit with 1 where it ends early or nothing may be
+    labelled at all.
+    """
     nothing = not math.isfinite(seen.threshold)
     if as_json:
         print(json.dumps(seen.as_json()))
     else:
         heading = "label" if nothing else f"label (probability ≥ {seen.threshold:.4g})"
-        rows = [[name, str(seen.labelled.get(name, 0)), f"{seen.seconds_of(name):.1f}"] for name in seen.class_names]
+        rows = [
+            [name, str(seen.labelled.get(name, 0)), f"{seen.seconds_of(name):.1f}"]
+            for name in seen.class_names
+        ]
         silent = seen.seconds - sum(seen.seconds_of(name) for name in seen.class_names)
-        rows.append(["none", str(seen.frames - sum(seen.labelled.values())), f"{max(0.0, silent):.1f}"])
+        rows.append(
+            ["none", str(seen.frames - sum(seen.labelled.values())), f"{max(0.0, silent):.1f}"]
+        )
         print_table([heading, "frames", "seconds"], rows, "")
         for part in seen.segments[:MOST_SEGMENTS]:
             print(f"{_clock(part.start_s)} – {_clock(part.end_s)}  {part.label}")
         if len(seen.segments) > MOST_SEGMENTS:
-            print(f"… and {len(seen.segments) - MOST_SEGMENTS} more stretches, in frames.csv. --smooth makes fewer.")
+            print(
+                f"… and {len(seen.segments) - MOST_SEGMENTS} more stretches, in frames.csv. "
+                "--smooth makes fewer."
+            )
         if nothing:
             print("The model's promise leaves it no threshold; give one with -t.")
         if seen.output is not None:
-            print(f"Clip: {printable(seen.output)} ({seen.frames} frames looked at, {seen.fps:.4g} a second; sound is not copied)")
+            print(
+                f"Clip: {printable(seen.output)} ({seen.frames} frames looked at, "
+                f"{seen.fps:.4g} a second; sound is not copied)"
+            )
             print(f"Tables: {printable(seen.tables)}/frames.csv, frames.jsonl, timeline.png")
     if seen.note:
         say(seen.note)
@@ -271,7 +480,11 @@ def print_extraction(result: Any, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps(result.as_json()))
     else:
-        counts = {"looked at": result.looked_at, "look like one that is there": result.near_duplicates, "written": result.written}
+        counts = {
+            "looked at": result.looked_at,
+            "look like one that is there": result.near_duplicates,
+            "written": result.written,
+        }
         print_table(["frames", ""], [[name, str(count)] for name, count in counts.items()], "")
         print(f"Frames: {printable(result.output)}/*.jpg, frames.csv")
     for name, reason in result.unreadable:
@@ -284,13 +497,26 @@ def print_prelabels(result: Any, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps(result.as_json()))
     else:
-        rows = [["pictures", str(result.pictures)], ["boxes", str(result.regions)], ["left out, no accepted label", str(result.left_out)]]
+        rows = [
+            ["pictures", str(result.pictures)],
+            ["boxes", str(result.regions)],
+            ["left out, no accepted label", str(result.left_out)],
+        ]
         print_table([result.format, ""], rows, "")
         print(f"Classes: {', '.join(result.class_names)}")
-        print(f"Labels: {printable(result.output)}/ (with copies of the photos, {result.copied_bytes / 2**20:.0f} MiB)")
+        print(
+            f"Labels: {printable(result.output)}/ (with copies of the photos, "
+            f"{result.copied_bytes / 2**20:.0f} MiB)"
+        )
         if result.format == "label-studio":
-            print("In Label Studio: config.xml is the labelling interface, tasks.json is imported; it serves the pictures where this folder is its")
-            print("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT and LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED is true.")
+            print(
+                "In Label Studio: config.xml is the labelling interface, tasks.json is "
+                "imported; it serves the pictures where this folder is its"
+            )
+            print(
+                "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT and "
+                "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED is true."
+            )
     _say_some("Not written", result.skipped, "--json's answer")
     raise typer.Exit(1 if result.skipped else 0)
 
@@ -300,18 +526,39 @@ def print_export(result: Any, as_json: bool) -> NoReturn:
     if as_json:
         print(json.dumps(result.as_json()))
         raise typer.Exit(0)
-    print(f"Model: {printable(result.path)} ({result.format}, {result.dtype}, {result.size_bytes / 2**20:.1f} MiB)")
-    print(f"Input: pixels. Outputs: {', '.join(result.outputs)}. docs/export.md shows how to run it.")
+    print(
+        f"Model: {printable(result.path)} ({result.format}, {result.dtype}, "
+        f"{result.size_bytes / 2**20:.1f} MiB)"
+    )
+    print(
+        f"Input: pixels. Outputs: {', '.join(result.outputs)}. docs/export.md shows how to run it."
+    )
     if "heatmap" not in result.outputs:
         print("It has no heat maps: this network can't make them in one pass.")
     if result.price is None:
-        print(f"Tried on {result.pictures} pictures: probabilities differ from wordsight's by {result.largest_difference:.1g} at most.")
+        print(
+            f"Tried on {result.pictures} pictures: probabilities differ from wordsight's by "
+            f"{result.largest_difference:.1g} at most."
+        )
     else:
         price = result.price
-        print(f"int8 beside f32 on {price.pictures} pictures it was not calibrated on: the same answer in {price.same_answer:.1%}, probabilities")
-        print(f"{price.mean_difference:.2g} apart on average, {result.largest_difference:.2g} at most; {price.speed:.2f} × as fast.")
+        print(
+            f"int8 beside f32 on {price.pictures} pictures it was not calibrated on: the same "
+            f"answer in {price.same_answer:.1%}, probabilities"
+        )
+        print(
+            f"{price.mean_difference:.2g} apart on average, {result.largest_difference:.2g} at "
+            f"most; {price.speed:.2f} × as fast."
+        )
         if price.accuracy_f32 is not None:
-            learned = "" if price.held_out else " None is marked test: where the model learned from them, only the two beside each other say something."
+            learned = (
+                ""
+                if price.held_out
+                else (
+                    " None is marked test: where the model learned from them, only the two beside "
+                    "each other say something."
+                )
+            )
             print(f"Right: {price.accuracy_int8:.1%}; in f32 {price.accuracy_f32:.1%}.{learned}")
     _say_some("Unreadable", result.unreadable, "--json's answer")
     raise typer.Exit(0)
@@ -333,10 +580,31 @@ def _print_others(others: Any) -> None:
     rows = []
     for name, ranked, count, share in (
         ("familiarity", others.familiarity, others.labelled, others.labelled_share),
-        ("probability alone", others.probability, others.labelled_by_probability, others.labelled_by_probability_share),
+        (
+            "probability alone",
+            others.probability,
+            others.labelled_by_probability,
+            others.labelled_by_probability_share,
+        ),
     ):
-        rows.append([name, " ".join(_figure(ranked.auroc)), " ".join(_figure(ranked.fpr_at_95_tpr)), f"{count}: {' '.join(_figure(share))}"])
-    print_table([f"telling {others.pictures} others by", "AUROC", "let in with 95 % of the classes' pictures", "get a label"], rows, "")
+        rows.append(
+            [
+                name,
+                " ".join(_figure(ranked.auroc)),
+                " ".join(_figure(ranked.fpr_at_95_tpr)),
+                f"{count}: {' '.join(_figure(share))}",
+            ]
+        )
+    print_table(
+        [
+            f"telling {others.pictures} others by",
+            "AUROC",
+            "let in with 95 % of the classes' pictures",
+            "get a label",
+        ],
+        rows,
+        "",
+    )
 
 
 def _figure(estimate: Any) -> list[str]:
@@ -356,15 +624,34 @@ def print_gathered(result: Any, as_json: bool, error: str = "") -> NoReturn:
             say(f"Error: {error}")
         raise typer.Exit(1 if result.causes else 0)
     shown = {name: result.classes[name] for name in result.wanted if name in result.classes}
-    print_table(["class", *STAGES], [[name, *(str(funnel.stages[stage]) for stage in STAGES)] for name, funnel in shown.items()], "")
-    for kind, funnels in (("class", shown), ("host", dict(sorted(result.sites.items(), key=lambda item: -item[1].stages["found"])[:20]))):
-        rows = [[name, str(f.stages["found"]), str(f.stages["kept"]), _reasons(f)] for name, f in funnels.items()]
+    print_table(
+        ["class", *STAGES],
+        [
+            [name, *(str(funnel.stages[stage]) for stage in STAGES)]
+            for name, funnel in shown.items()
+        ],
+        "",
+    )
+    for kind, funnels in (
+        ("class", shown),
+        (
+            "host",
+            dict(sorted(result.sites.items(), key=lambda item: -item[1].stages["found"])[:20]),
+        ),
+    ):
+        rows = [
+            [name, str(f.stages["found"]), str(f.stages["kept"]), _reasons(f)]
+            for name, f in funnels.items()
+        ]
         print()
         print_table([kind, "found", "kept", "left out because"], rows, "")
     if error:
         say(f"Error: {error}")
         raise typer.Exit(1)
-    print(f"\nData set: {printable(result.output)}/ with metadata.csv, ATTRIBUTION.md (who made each picture) and funnel.json (all figures)")
+    print(
+        f"\nData set: {printable(result.output)}/ with metadata.csv, ATTRIBUTION.md (who made "
+        "each picture) and funnel.json (all figures)"
+    )
     for cause in result.causes:
         say(f"Short: {cause}")
     raise typer.Exit(1 if result.causes else 0)
@@ -378,19 +665,34 @@ def print_cleaning(result: Any, as_json: bool) -> None:
         print(json.dumps(result.as_json()))
         return
     meaning = list_checks()
-    print_table(["reason", "files", "meaning"], [[reason, str(count), meaning[reason]] for reason, count in result.counts.items()], "Nothing was found.")
+    print_table(
+        ["reason", "files", "meaning"],
+        [[reason, str(count), meaning[reason]] for reason, count in result.counts.items()],
+        "Nothing was found.",
+    )
     largest, smallest = max(result.classes.values()), min(result.classes.values())
     print(
         "Classes: "
         + ", ".join(f"{printable(name)} {count}" for name, count in result.classes.items())
-        + (f"; the largest is {largest / smallest:.1f} times the smallest (--balance evens them out)." if largest > 2 * smallest else ".")
+        + (
+            f"; the largest is {largest / smallest:.1f} times the smallest (--balance evens "
+            "them out)."
+            if largest > 2 * smallest
+            else "."
+        )
     )
     if isinstance(result.output, str):  # in an object store
         print(f"Findings: {printable(result.output)}/findings.csv, summary.json")
         return
-    print(f"Report: {printable(result.output)}/report.html (open it in a browser), findings.csv and a contact sheet a reason")
+    print(
+        f"Report: {printable(result.output)}/report.html (open it in a browser), findings.csv "
+        "and a contact sheet a reason"
+    )
     if result.rejected:
-        print(f"Set aside: {len(result.moved)} files, in {printable(result.rejected)}; --undo puts them back.")
+        print(
+            f"Set aside: {len(result.moved)} files, in {printable(result.rejected)}; --undo "
+            "puts them back."
+        )
     elif result.findings:
         print("Nothing was moved. --apply sets the files aside, --reasons chooses among them.")
 
@@ -420,7 +722,9 @@ def print_senses(report: dict) -> None:
     """Print every meaning of a word and what the backbone knows of it."""
     for sense in report["senses"]:
         mark = "→ " if sense["chosen"] else "  "
-        print(f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}")
+        print(
+            f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}"
+        )
         for index, wnid, name in sense["classes"]:
             print(f"      {index:4d}  {wnid}  {name}")
         if not sense["classes"]:
@@ -432,12 +736,22 @@ def print_table(headings: list[str], rows: list[list[str]], empty: str) -> None:
     if not rows:
         print(empty)
         return
-    widths = [max(len(printable(cell)) for cell in column) for column in zip(headings, *rows, strict=True)]
+    widths = [
+        max(len(printable(cell)) for cell in column) for column in zip(headings, *rows, strict=True)
+    ]
     if any(headings):
-        print("  ".join(heading.ljust(width) for heading, width in zip(headings, widths, strict=True)).rstrip())
+        print(
+            "  ".join(
+                heading.ljust(width) for heading, width in zip(headings, widths, strict=True)
+            ).rstrip()
+        )
         print("  ".join("─" * width for width in widths))
     for row in rows:
-        print("  ".join(printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(
+                printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+        )
 
 
 def printable(text: object) -> str:

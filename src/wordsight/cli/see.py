@@ -1,4 +1,6 @@
-"""The commands that look with a known network, at clips or in a browser: recognize, video, extract, app."""
+"""The commands that look with a known network, at clips or in a browser: recognize, video,
+extract, app.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,32 @@ def register(app: typer.Typer) -> None:
 
 
 def recognize_command(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")],
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
+    ],
     top: Annotated[int, typer.Option("--top", help="How many classes are named.")] = 5,
     group: Groups = None,
     class_name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--class", metavar="NAME", help="Draw the heat map of this class, likely or not: a name, a word or a WordNet id."),
+        Optional[str],
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="Draw the heat map of this class, likely or not: a name, a word or a WordNet id.",
+        ),
     ] = None,
-    quadrants: Annotated[bool, typer.Option("--quadrants", help="Look at each quarter of a photo by itself, too, and draw it.")] = False,
-    threshold: Annotated[float, typer.Option("-t", "--threshold", help="Probability (0–1) from which a group is found.")] = 0.75,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for tables and drawn photos.")] = Path("results"),
+    quadrants: Annotated[
+        bool,
+        typer.Option(
+            "--quadrants", help="Look at each quarter of a photo by itself, too, and draw it."
+        ),
+    ] = False,
+    threshold: Annotated[
+        float,
+        typer.Option("-t", "--threshold", help="Probability (0–1) from which a group is found."),
+    ] = 0.75,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for tables and drawn photos.")
+    ] = Path("results"),
     no_pictures: NoPictures = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
@@ -51,43 +69,88 @@ def recognize_command(
       wordsight recognize street.jpg --group vehicle --quadrants --backbone vgg16
 
     \b
-    A group sums the probabilities of all classes under a word ('wordsight words vehicle' lists them), and is looked for more
-    closely, too, through windows half as high as the photo: where one of them, or a quadrant, is surer, that is the answer.
+    A group sums the probabilities of all classes under a word ('wordsight words vehicle' lists
+    them), and is looked for more closely, too, through windows half as high as the photo: where one
+    of them, or a quadrant, is surer, that is the answer.
     """
     from ..recognition.photos import recognize
 
     go_offline(offline)
     with show_progress() as progress:
-        found = recognize(photos, top, group or (), class_name, output, threshold, quadrants, not no_pictures, backbone, engine, dtype, progress)
+        found = recognize(
+            photos,
+            top,
+            group or (),
+            class_name,
+            output,
+            threshold,
+            quadrants,
+            not no_pictures,
+            backbone,
+            engine,
+            dtype,
+            progress,
+        )
     print_recognitions(found, as_json)
 
 
 def video_command(
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video file.")],
-    model: Annotated[Optional[str], typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")] = None,  # noqa: UP045
+    model: Annotated[
+        Optional[str], typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
+    ] = None,
     group: Groups = None,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("-o", "--output", help="The labelled clip, .mp4 or .webm; tables go into a folder of its name. [default: CLIP-labelled.mp4, here]"),
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="The labelled clip, .mp4 or .webm; tables go into a folder of its name. [default: "
+            "CLIP-labelled.mp4, here]",
+        ),
     ] = None,
     threshold: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("-t", "--threshold", help="Probability (0–1) from which a label is given. [default: the model's; for groups 0.75]"),
+        Optional[float],
+        typer.Option(
+            "-t",
+            "--threshold",
+            help="Probability (0–1) from which a label is given. [default: the model's; for groups "
+            "0.75]",
+        ),
     ] = None,
-    fps: Annotated[Optional[float], typer.Option("--fps", help="Frames a second to look at and to write. [default: every one]")] = None,  # noqa: UP045
-    smooth: Annotated[float, typer.Option("--smooth", metavar="SECONDS", help="Smooth probabilities over time: an exponential mean of this constant.")] = 0.0,
-    heatmap: Annotated[bool, typer.Option("--heatmap", help="Draw heat maps instead of boxes.")] = False,
-    frames: Annotated[bool, typer.Option("--frames", help="Write each frame as JPEG, too.")] = False,
+    fps: Annotated[
+        Optional[float],
+        typer.Option("--fps", help="Frames a second to look at and to write. [default: every one]"),
+    ] = None,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            "--smooth",
+            metavar="SECONDS",
+            help="Smooth probabilities over time: an exponential mean of this constant.",
+        ),
+    ] = 0.0,
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Draw heat maps instead of boxes.")
+    ] = False,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="Write each frame as JPEG, too.")
+    ] = False,
     backbone: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--backbone", help=f"With --group: network to look with. [default: {DEFAULT_BACKBONE}]", autocompletion=Backbones),
+        Optional[str],
+        typer.Option(
+            "--backbone",
+            help=f"With --group: network to look with. [default: {DEFAULT_BACKBONE}]",
+            autocompletion=Backbones,
+        ),
     ] = None,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Say what each frame of a clip shows, and write the clip with its labels, a table of frames and a timeline.
+    """Say what each frame of a clip shows, and write the clip with its labels, a table of frames
+    and a timeline.
 
     \b
     Examples:
@@ -96,8 +159,8 @@ def video_command(
       wordsight video clip.mp4 -m models/pets --heatmap --frames -o out/clip.webm
 
     \b
-    .mp4 is quick to write and plays in players; .webm plays in browsers, too, and takes a hundred times as long to write.
-    Sound is not copied. Ctrl-C leaves a clip that plays.
+    .mp4 is quick to write and plays in players; .webm plays in browsers, too, and takes a hundred
+    times as long to write. Sound is not copied. Ctrl-C leaves a clip that plays.
     """
     from ..core.result_folder import short_stem
     from ..videos.labelling import video
@@ -105,13 +168,34 @@ def video_command(
     go_offline(offline)
     target = Path(f"{short_stem(Path(clip).stem)}-labelled.mp4") if output is None else output
     with show_progress() as progress:
-        seen = video(clip, target, model, group or (), threshold, fps, smooth, heatmap, frames, backbone, engine, dtype, progress)
+        seen = video(
+            clip,
+            target,
+            model,
+            group or (),
+            threshold,
+            fps,
+            smooth,
+            heatmap,
+            frames,
+            backbone,
+            engine,
+            dtype,
+            progress,
+        )
     print_video(seen, as_json)
 
 
 def extract_command(
     clips: Annotated[list[str], typer.Argument(metavar="CLIPS...", help="Video files.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the frames, such as that of a class: data/street/bus.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for the frames, such as that of a class: data/street/bus.",
+        ),
+    ],
     fps: Annotated[float, typer.Option("--fps", help="Frames a second to look at.")] = 2.0,
     as_json: Json = False,
 ) -> None:
@@ -124,7 +208,8 @@ def extract_command(
       wordsight train data/street -o models/street
 
     \b
-    The same command adds nothing twice. frames.csv in the folder says which clip and time each frame came from.
+    The same command adds nothing twice. frames.csv in the folder says which clip and time each
+    frame came from.
     """
     from ..videos.frames import extract
 
@@ -134,22 +219,46 @@ def extract_command(
 
 
 def app_command(
-    model: Annotated[Optional[str], typer.Option("-m", "--model", help="Model folder that is offered first. [default: those made on this machine]")] = None,  # noqa: UP045
-    data: Annotated[Optional[str], typer.Option("--data", metavar="FOLDER", help="Pictures to review and to compare models on.")] = None,  # noqa: UP045
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; from any but this machine's own a token is demanded.")] = "127.0.0.1",
-    port: Annotated[Optional[int], typer.Option("--port", help="Port to listen on. [default: 7860, or the next that is free]")] = None,  # noqa: UP045
+    model: Annotated[
+        Optional[str],
+        typer.Option(
+            "-m",
+            "--model",
+            help="Model folder that is offered first. [default: those made on this machine]",
+        ),
+    ] = None,
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            "--data", metavar="FOLDER", help="Pictures to review and to compare models on."
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Address to listen on; from any but this machine's own a token is demanded.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        Optional[int],
+        typer.Option("--port", help="Port to listen on. [default: 7860, or the next that is free]"),
+    ] = None,
     offline: Offline = False,
 ) -> None:
-    """Open a page in the browser: try a model, train one, review doubtful pictures by keyboard, compare two models.
+    """Open a page in the browser: try a model, train one, review doubtful pictures by keyboard,
+    compare two models.
 
     \b
     Examples:
       wordsight app
-      wordsight app -m models/pets --data photos/            review what it rejected or labelled; kept in photos/metadata.csv
-      wordsight app -m models/pets --host 0.0.0.0            for others, who need the token that is printed (or WORDSIGHT_TOKEN)
+      wordsight app -m models/pets --data photos/            review what it rejected or labelled;
+      kept in photos/metadata.csv wordsight app -m models/pets --host 0.0.0.0            for others,
+      who need the token that is printed (or WORDSIGHT_TOKEN)
 
     \b
-    Needs: pip install 'wordsight[app]'. No picture is moved or changed, nothing is sent anywhere. Ctrl-C ends it.
+    Needs: pip install 'wordsight[app]'. No picture is moved or changed, nothing is sent anywhere.
+    Ctrl-C ends it.
     """
     from ..webapp.server import app
 

@@ -18,19 +18,29 @@ from ..errors import InvalidArgument, OutputError
 def cache_folder() -> Path:
     """Return the folder of things that can be made again (compiled backbones, embeddings)."""
     home = os.environ.get("WORDSIGHT_HOME")
-    return Path(home).expanduser() / "cache" if home else user_cache_path("wordsight", appauthor=False)
+    return (
+        Path(home).expanduser() / "cache" if home else user_cache_path("wordsight", appauthor=False)
+    )
 
 
 def models_folder() -> Path:
     """Return the folder of the models that `run` makes."""
     home = os.environ.get("WORDSIGHT_HOME")
-    return Path(home).expanduser() / "models" if home else user_data_path("wordsight", appauthor=False) / "models"
+    return (
+        Path(home).expanduser() / "models"
+        if home
+        else user_data_path("wordsight", appauthor=False) / "models"
+    )
 
 
 def pictures_folder() -> Path:
     """Return the folder of the pictures that `run` gathers."""
     home = os.environ.get("WORDSIGHT_HOME")
-    return Path(home).expanduser() / "pictures" if home else user_data_path("wordsight", appauthor=False) / "pictures"
+    return (
+        Path(home).expanduser() / "pictures"
+        if home
+        else user_data_path("wordsight", appauthor=False) / "pictures"
+    )
 
 
 def expand(path: str | os.PathLike) -> Path:
@@ -40,13 +50,18 @@ def expand(path: str | os.PathLike) -> Path:
         InvalidArgument: the home of an unknown user, or a path no system allows.
     """
     if "://" in str(path):
-        raise InvalidArgument(f"'{str(path)[:80]}' is an address; here a folder or file on disk is needed. --ray reaches addresses.")
+        raise InvalidArgument(
+            f"'{str(path)[:80]}' is an address; here a folder or file on disk is needed. --ray "
+            "reaches addresses."
+        )
     try:
         expanded = Path(path).expanduser()
         expanded.exists()
     except (RuntimeError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InvalidArgument(f"'{str(path)[:80]}' can't be a path here: {reason}. Give another.") from None
+        raise InvalidArgument(
+            f"'{str(path)[:80]}' can't be a path here: {reason}. Give another."
+        ) from None
     return expanded
 
 
@@ -76,18 +91,39 @@ def writing(path: Path):
     """Turn any failure to write below `path` into one clear `OutputError`."""
     try:
         yield
-    except Exception as error:  # safetensors wraps what the disk says in an error of its own, whose class is not worth importing
-        wrapped = re.search(r"I/O error: (.*?) \(os error", str(error)) if type(error).__name__ == "SafetensorError" else None
+    except Exception as error:
+        # safetensors wraps what the disk says in an error of its own, whose class is not worth
+        # importing
+        wrapped = (
+            re.search(r"I/O error: (.*?) \(os error", str(error))
+            if type(error).__name__ == "SafetensorError"
+            else None
+        )
         if isinstance(error, OutputError) or not (isinstance(error, OSError) or wrapped):
             raise
-        reason = wrapped[1] if wrapped else getattr(error, "strerror", None) or str(error) or type(error).__name__
-        ours = any(path.is_relative_to(folder) for folder in (cache_folder(), models_folder(), pictures_folder()))
-        step = "Set WORDSIGHT_HOME to a folder that can be written" if ours else "Choose another folder with -o"
-        raise OutputError(f"Can't write to '{path}': {reason}. {step}, or free some space.") from error
+        reason = (
+            wrapped[1]
+            if wrapped
+            else getattr(error, "strerror", None) or str(error) or type(error).__name__
+        )
+        ours = any(
+            path.is_relative_to(folder)
+            for folder in (cache_folder(), models_folder(), pictures_folder())
+        )
+        step = (
+            "Set WORDSIGHT_HOME to a folder that can be written"
+            if ours
+            else "Choose another folder with -o"
+        )
+        raise OutputError(
+            f"Can't write to '{path}': {reason}. {step}, or free some space."
+        ) from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees either the old content or the whole new one, whatever happens meanwhile."""
+    """Write a file so that a reader sees either the old content or the whole new one, whatever
+    happens meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _atomic(path) as temporary, open(temporary, "xb") as file:
         file.write(data)
@@ -95,8 +131,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_text(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file for writing that takes the place of `path` when it is whole, and not before."""
-    with _atomic(path) as temporary, open(temporary, "x", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    """Open a UTF-8 text file for writing that takes the place of `path` when it is whole, and
+    not before.
+    """
+    with (
+        _atomic(path) as temporary,
+        open(temporary, "x", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         yield file
 
 
@@ -112,7 +153,8 @@ def _atomic(path: Path) -> Iterator[Path]:
 
 
 def lock_folder(output: Path) -> int | None:
-    """Hold a folder for this process, so that two runs do not write into one another; close what it returns to let go.
+    """Hold a folder for this process, so that two runs do not write into one another; close what it
+    returns to let go.
 
     Raises:
         InvalidArgument: another process holds it.
@@ -126,7 +168,9 @@ def lock_folder(output: Path) -> int | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise InvalidArgument(f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o.") from None
+        raise InvalidArgument(
+            f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o."
+        ) from None
     except OSError:
         pass  # a file system without locks
     return lock

@@ -1,6 +1,8 @@
-"""How results show themselves in a notebook: HTML with small pictures, rows as a pandas DataFrame. Knows no result; each says what is its own.
+"""How results show themselves in a notebook: HTML with small pictures, rows as a pandas DataFrame.
+Knows no result; each says what is its own.
 
-Everything is escaped, styles stand in the elements, pictures are embedded: a notebook may be mailed, and looks right in light and dark.
+Everything is escaped, styles stand in the elements, pictures are embedded: a notebook may be
+mailed, and looks right in light and dark.
 """
 
 from __future__ import annotations
@@ -39,13 +41,20 @@ def line(text: object) -> str:
     return f"<p>{escape(text)}</p>" if text else ""
 
 
-def table(headings: Sequence[object], rows: Iterable[Sequence[object]], most: int = MOST_ROWS) -> str:
-    """Return a table of at most so many rows, and how many are left out; nothing where there is no row."""
+def table(
+    headings: Sequence[object], rows: Iterable[Sequence[object]], most: int = MOST_ROWS
+) -> str:
+    """Return a table of at most so many rows, and how many are left out; nothing where there is
+    no row.
+    """
     shown = list(rows)
     if not shown:
         return ""
     head = "".join(f'<th style="{CELL}">{escape(heading)}</th>' for heading in headings)
-    body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in shown[:most])
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>"
+        for row in shown[:most]
+    )
     more = f"<p>and {len(shown) - most:,} more</p>" if len(shown) > most else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
@@ -55,7 +64,9 @@ def escape(text: object) -> str:
     return html.escape(str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
-def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pandas.DataFrame:
+def frame(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None
+) -> pandas.DataFrame:
     """Return rows as a DataFrame.
 
     Args:
@@ -68,5 +79,7 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
     try:
         import pandas
     except ImportError:
-        raise InvalidArgument("A DataFrame needs pandas: pip install pandas. Without it, iterate over the result.") from None
+        raise InvalidArgument(
+            "A DataFrame needs pandas: pip install pandas. Without it, iterate over the result."
+        ) from None
     return pandas.DataFrame(list(rows), columns=None if columns is None else list(columns))

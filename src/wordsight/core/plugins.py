@@ -1,4 +1,6 @@
-"""What other packages add: modules that they name in an entry-point group, imported once; their decorators register what is theirs."""
+"""What other packages add: modules that they name in an entry-point group, imported once; their
+decorators register what is theirs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import pkgutil
 
 from ..errors import InvalidArgument
 
-KINDS = ("backbones", "checks", "formats", "heatmaps")  # sources are loaded one by one, when they are asked for
+# sources are loaded one by one, when they are asked for
+KINDS = ("backbones", "checks", "formats", "heatmaps")
 
 
 @functools.cache
@@ -22,13 +25,21 @@ def load_extensions(kind: str) -> None:
     for entry in importlib.metadata.entry_points(group=f"wordsight.{kind}"):
         try:
             entry.load()
-        except Exception as error:  # somebody else's code: whatever goes wrong in it is told with its name
+        except Exception as error:
+            # somebody else's code: whatever goes wrong in it is told with its name
             package = f"'{entry.dist.name}'" if entry.dist else "its package"
-            raise InvalidArgument(f"'{entry.value}', which adds to wordsight's {kind}, can't be loaded: {error}. Mend or uninstall {package}.") from error
+            raise InvalidArgument(
+                f"'{entry.value}', which adds to wordsight's {kind}, can't be loaded: {error}. "
+                f"Mend or uninstall {package}."
+            ) from error
 
 
 def import_all(package: str, paths: list[str], first: tuple[str, ...] = ()) -> None:
-    """Import every module of a package, so that adding a file is all it takes: those named first, then the others in order of name."""
+    """Import every module of a package, so that adding a file is all it takes: those named
+    first, then the others in order of name.
+    """
     names = sorted(module.name for module in pkgutil.iter_modules(paths))
-    for module in sorted(names, key=lambda name: first.index(name) if name in first else len(first)):
+    for module in sorted(
+        names, key=lambda name: first.index(name) if name in first else len(first)
+    ):
         importlib.import_module(f"{package}.{module}")

@@ -1,4 +1,6 @@
-"""Progress: a bar with rate and time left at a terminal and in a notebook, a line on standard error every ten seconds elsewhere."""
+"""Progress: a bar with rate and time left at a terminal and in a notebook, a line on standard
+error every ten seconds elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ SHOWN_AFTER_S, SHOWN_EVERY_S = 1.0, 0.2  # in a notebook; shorter jobs show noth
 
 
 def or_notebook(progress: Progress | None) -> Progress | None:
-    """Return who is told of progress: whoever was given; where nobody was, a bar below the cell of a notebook, and elsewhere nobody."""
+    """Return who is told of progress: whoever was given; where nobody was, a bar below the cell
+    of a notebook, and elsewhere nobody.
+    """
     return progress or (NotebookBar() if in_notebook() else None)
 
 
 @contextmanager
 def show_progress():
-    """Yield a function (done, total, what) that shows how far a job has come; short jobs show nothing."""
+    """Yield a function (done, total, what) that shows how far a job has come; short jobs show
+    nothing.
+    """
     if in_notebook():
         yield NotebookBar()
     elif sys.stderr.isatty():
@@ -37,15 +43,30 @@ def show_progress():
 @contextmanager
 def _bar():
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         tasks: dict[str, tuple[Any, float]] = {}
 
         def update(done: int, total: int, what: str) -> None:
             if what not in tasks:
-                tasks[what] = (progress.add_task(what, total=total or None, rate=""), time.monotonic())
+                tasks[what] = (
+                    progress.add_task(what, total=total or None, rate=""),
+                    time.monotonic(),
+                )
             task, start = tasks[what]
             rate = done / max(time.monotonic() - start, 1e-3)
             progress.update(task, completed=done, total=total or None, rate=f"{rate:.0f}/s")
@@ -63,7 +84,11 @@ def _lines():
         start = starts.setdefault(what, now)
         if now - last >= LINE_EVERY_S and done > 1:
             rate = done / max(now - start, 1e-3)
-            ahead = f" of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left" if total else f", {rate:.0f}/s"
+            ahead = (
+                f" of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left"
+                if total
+                else f", {rate:.0f}/s"
+            )
             print(f"{what}: {done}{ahead}", file=sys.stderr, flush=True)
             last = now
 
@@ -71,11 +96,14 @@ def _lines():
 
 
 class NotebookBar:
-    """A bar below the cell of a notebook for each thing that is counted; it goes when that is done, and at the latest with the cell, however that ends."""
+    """A bar below the cell of a notebook for each thing that is counted; it goes when that is
+    done, and at the latest with the cell, however that ends.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bars: dict[str, tuple[Any, float, float]] = {}  # what -> its display, when it began, when it was last drawn
+        # what -> its display, when it began, when it was last drawn
+        self._bars: dict[str, tuple[Any, float, float]] = {}
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Tell that so many of so many are done; a total of 0 is not known."""
@@ -110,7 +138,9 @@ class NotebookBar:
 
 
 def _when_the_cell_ends(act: Callable[[], None]) -> None:
-    """Do something once, after the cell that runs now, whether it ends well, fails or is interrupted."""
+    """Do something once, after the cell that runs now, whether it ends well, fails or is
+    interrupted.
+    """
     from IPython import get_ipython
 
     events = get_ipython().events
@@ -126,4 +156,7 @@ def _as_html(done: int, total: int, what: str, rate: float) -> str:
     if not total:
         return f"<progress></progress> {escape(what)}: {done:,}, {rate:.0f}/s"
     left = (total - done) / max(rate, 1e-6)
-    return f'<progress value="{done}" max="{total}"></progress> {escape(what)}: {done:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left'
+    return (
+        f'<progress value="{done}" max="{total}"></progress> {escape(what)}: {done:,} of '
+        f"{total:,}, {rate:.0f}/s, {left:.0f} s left"
+    )

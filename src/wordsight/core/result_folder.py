@@ -1,4 +1,6 @@
-"""The tables of a run and the pictures drawn beside them: whole or not at all, one run at a time, never over what is not ours."""
+"""The tables of a run and the pictures drawn beside them: whole or not at all, one run at a
+time, never over what is not ours.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,24 @@ from .home import cache_folder, lock_folder, write_atomic, writing
 
 
 class TableWriter:
-    """Writes NAME.jsonl and NAME.csv, which appear under their names only when the run is complete, and pictures.
+    """Writes NAME.jsonl and NAME.csv, which appear under their names only when the run is complete,
+    and pictures.
 
     Args:
-        output: the folder; made if need be. What an earlier run wrote there is replaced, other files are left alone.
+        output: the folder; made if need be. What an earlier run wrote there is replaced, other
+            files are left alone.
         name: of the tables.
         columns: of the csv.
         folders: folders in `output` that pictures are drawn into; none: tables only.
         marker: name of the file there that lists the folders that are ours.
-        pictures_of: tells which pictures, by path relative to `output`, a row of the jsonl speaks of.
-        photos: folders, files and globs that are looked through, noted so that the photos are found again by their names.
+        pictures_of: tells which pictures, by path relative to `output`, a row of the jsonl speaks
+            of.
+        photos: folders, files and globs that are looked through, noted so that the photos are found
+            again by their names.
 
     Raises:
-        InvalidArgument: `output` is a file, holds folders of somebody else's by these names, or another run writes to it.
+        InvalidArgument: `output` is a file, holds folders of somebody else's by these names, or
+            another run writes to it.
         OutputError: it can't be written.
     """
 
@@ -46,11 +53,16 @@ class TableWriter:
         self.output, self._name = output, name
         self._photos = [os.path.abspath(os.path.expanduser(os.fspath(photo))) for photo in photos]
         if output.exists() and not output.is_dir():
-            raise InvalidArgument(f"'{output}' is a file; results need a folder. Choose another with -o.")
+            raise InvalidArgument(
+                f"'{output}' is a file; results need a folder. Choose another with -o."
+            )
         ours = _made(output / marker, folders)
         for folder in folders:
             if folder not in ours and (output / folder).exists():
-                raise InvalidArgument(f"'{output / folder}' was there before and is no result of wordsight. Choose another folder with -o.")
+                raise InvalidArgument(
+                    f"'{output / folder}' was there before and is no result of wordsight. "
+                    "Choose another folder with -o."
+                )
         self._old = _listed(output, name, pictures_of, ours)
         self._new: set[str] = set()
         self._naming = threading.Lock()
@@ -61,24 +73,43 @@ class TableWriter:
             try:
                 shutil.rmtree(self._drawing, ignore_errors=True)  # of a run that was killed
                 if folders:
-                    write_atomic(output / marker, "".join(f"{folder}\n" for folder in sorted({*ours, *folders})).encode())
+                    write_atomic(
+                        output / marker,
+                        "".join(f"{folder}\n" for folder in sorted({*ours, *folders})).encode(),
+                    )
                 self._lines = open(self._unfinished("jsonl"), "w", encoding="utf-8")  # noqa: SIM115
-                self._table = open(self._unfinished("csv"), "w", newline="", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+                self._table = open(  # noqa: SIM115
+                    self._unfinished("csv"),
+                    "w",
+                    newline="",
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                )
                 self._rows = csv.writer(self._table)
                 self._rows.writerow(columns)
-            except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run of this process
+            except BaseException:
+                # Ctrl-C too: a lock that is kept would refuse the next run of this process
                 self._release()
                 raise
 
     def add(self, record: dict, rows: Iterable[Sequence]) -> None:
-        """Add an object to the jsonl and rows to the csv; lists and dicts within a row become JSON."""
+        """Add an object to the jsonl and rows to the csv; lists and dicts within a row become
+        JSON.
+        """
         with writing(self.output):
             self._lines.write(json.dumps(record) + "\n")
             for row in rows:
-                self._rows.writerow([json.dumps(value) if isinstance(value, dict | list) else value for value in row])
+                self._rows.writerow(
+                    [
+                        json.dumps(value) if isinstance(value, dict | list) else value
+                        for value in row
+                    ]
+                )
 
     def reserve(self, path: str, suffix: str) -> str:
-        """Return a path with the suffix that no other picture of this run has. Safe from many threads."""
+        """Return a path with the suffix that no other picture of this run has. Safe from many
+        threads.
+        """
         with self._naming:
             chosen = with_suffix(path, suffix)
             while chosen in self._new:  # a.png and a.png.jpg side by side
@@ -88,7 +119,9 @@ class TableWriter:
         return chosen
 
     def link(self, path: str, source: Path) -> int:
-        """Link a path to a file, or copy that where links are not to be had; return the bytes that takes."""
+        """Link a path to a file, or copy that where links are not to be had; return the bytes
+        that takes.
+        """
         source, target = source.resolve(), self._drawing / path
         self._new.add(path)
         with writing(self.output):
@@ -107,7 +140,9 @@ class TableWriter:
             write_atomic(self._drawing / path, data)
 
     def finish(self) -> None:
-        """Put pictures and tables in place, and remove what an earlier run drew and this one did not."""
+        """Put pictures and tables in place, and remove what an earlier run drew and this one
+        did not.
+        """
         with writing(self.output):
             self._lines.close()
             self._table.close()
@@ -122,9 +157,12 @@ class TableWriter:
             note_photos(self.output, self._name, self._photos)
 
     def close(self) -> None:
-        """Drop what is unfinished (what an earlier run wrote stays as it was), and let others write here."""
+        """Drop what is unfinished (what an earlier run wrote stays as it was), and let others
+        write here.
+        """
         for file, kind in ((self._lines, "jsonl"), (self._table, "csv")):
-            with contextlib.suppress(OSError):  # a full disk may refuse even the last buffer, which is being dropped anyway
+            # a full disk may refuse even the last buffer, which is being dropped anyway
+            with contextlib.suppress(OSError):
                 file.close()
             self._unfinished(kind).unlink(missing_ok=True)
         shutil.rmtree(self._drawing, ignore_errors=True)
@@ -140,7 +178,9 @@ class TableWriter:
 
 
 def note_photos(output: Path, name: str, photos: list[str]) -> None:
-    """Note, among our own files, in which folders, files and globs the photos of a table of results were found."""
+    """Note, among our own files, in which folders, files and globs the photos of a table of
+    results were found.
+    """
     record = _record(output, name)
     with writing(record):
         write_atomic(record, json.dumps(photos).encode("utf-8", "surrogateescape"))
@@ -149,7 +189,12 @@ def note_photos(output: Path, name: str, photos: list[str]) -> None:
 def noted_photos(output: Path, name: str) -> list[str] | None:
     """Return what `note_photos` noted of a table on this machine, or None."""
     try:
-        return [str(photo) for photo in json.loads(_record(output, name).read_text(encoding="utf-8", errors="surrogateescape"))]
+        return [
+            str(photo)
+            for photo in json.loads(
+                _record(output, name).read_text(encoding="utf-8", errors="surrogateescape")
+            )
+        ]
     except (OSError, ValueError, TypeError):
         return None
 
@@ -165,7 +210,9 @@ def safe_name(name: str) -> str:
 
 
 def with_suffix(name: str, suffix: str) -> str:
-    """Return a file's relative path with a suffix added where it lacks it, its name shortened where it would be too long."""
+    """Return a file's relative path with a suffix added where it lacks it, its name shortened
+    where it would be too long.
+    """
     if name.lower().endswith(suffix):
         return name
     folder, slash, last = name.rpartition("/")
@@ -175,7 +222,9 @@ def with_suffix(name: str, suffix: str) -> str:
 
 
 def short_stem(stem: str, most: int = 150) -> str:
-    """Return a file name's stem of at most so many bytes, without what would hide it or make it an option."""
+    """Return a file name's stem of at most so many bytes, without what would hide it or make it
+    an option.
+    """
     stem = stem.lstrip(".-") or "clip"
     while len(os.fsencode(stem)) > most:
         stem = stem[:-1]
@@ -183,15 +232,21 @@ def short_stem(stem: str, most: int = 150) -> str:
 
 
 def _made(marker: Path, folders: Sequence[str]) -> set[str]:
-    """Return the folders that a marker lists as ours: all, where it is one of those that listed none."""
+    """Return the folders that a marker lists as ours: all, where it is one of those that listed
+    none.
+    """
     try:
         return (set(marker.read_text(encoding="utf-8").split("\n")) - {""}) or set(folders)
     except (OSError, ValueError):
         return set()
 
 
-def _listed(output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]], ours: set[str]) -> set[str]:
-    """Return the pictures in folders of ours, by path relative to `output`, that an earlier run's table speaks of."""
+def _listed(
+    output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]], ours: set[str]
+) -> set[str]:
+    """Return the pictures in folders of ours, by path relative to `output`, that an earlier
+    run's table speaks of.
+    """
     drawn: set[str] = set()
     root = output.resolve()
     try:
@@ -199,7 +254,11 @@ def _listed(output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]
             for line in lines:
                 for path in pictures_of(json.loads(line)):
                     inside = path.partition("/")[0] in ours and safe_name(path) == path
-                    if inside and (output / path).parent.resolve().is_relative_to(root) and not (output / path).is_dir():
+                    if (
+                        inside
+                        and (output / path).parent.resolve().is_relative_to(root)
+                        and not (output / path).is_dir()
+                    ):
                         drawn.add(path)
     except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):
         return set()  # no table of ours: nothing here is ours to remove

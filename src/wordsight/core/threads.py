@@ -21,11 +21,15 @@ _limits: threadpool_limits | None = None
 _within = threading.local()  # of a thread of ours: whether the work it belongs to has ended
 
 
-def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int | None = None) -> Iterator[Result]:
-    """Map in threads, yielding results in order, with no more than a few items a thread (or `most`) under way.
+def parallel_map(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int | None = None
+) -> Iterator[Result]:
+    """Map in threads, yielding results in order, with no more than a few items a thread (or `most`)
+    under way.
 
     Work within work ends soon after the outer one does, by Ctrl-C or an error.
-    Meanwhile numpy's own threads rest: for the small products of one picture they only take the cores from the others.
+    Meanwhile numpy's own threads rest: for the small products of one picture they only take the
+    cores from the others.
     """
     most = max(2 * threads, 8) if most is None else most
     _rest_blas()
@@ -49,7 +53,9 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], thre
 
 @contextlib.contextmanager
 def blas_resting() -> Iterator[None]:
-    """Let numpy's own threads rest as long as this lasts, as `parallel_map` does, which then need not ask for it each time."""
+    """Let numpy's own threads rest as long as this lasts, as `parallel_map` does, which then
+    need not ask for it each time.
+    """
     _rest_blas()
     try:
         yield
@@ -76,7 +82,9 @@ def _wake_blas() -> None:
 
 @contextlib.contextmanager
 def interrupted_with(sentence: str) -> Iterator[None]:
-    """Let Ctrl-C say what becomes of the work within, where that is not to be gone on with from where it was."""
+    """Let Ctrl-C say what becomes of the work within, where that is not to be gone on with from
+    where it was.
+    """
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -93,7 +101,10 @@ def say_interrupted(sentence: str) -> None:
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C wait until what is within is done; in the main thread, where it would strike."""
     asked: list[bool] = []
-    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    own = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
     if own:
         signal.signal(signal.SIGINT, lambda *_: asked.append(True))
     try:

@@ -15,11 +15,18 @@ from .files import PictureFile, data_root, read_labelled
 MAX_SIDE = 320  # the input of the embedded backbone
 
 
-def convert(data: str | os.PathLike, output: str | os.PathLike, max_side: int = MAX_SIDE, progress: Progress | None = None) -> list[tuple[str, str]]:
-    """Copy every picture as JPEG: upright, sRGB by its colour profile, transparency on white, first frame, no side over `max_side`.
+def convert(
+    data: str | os.PathLike,
+    output: str | os.PathLike,
+    max_side: int = MAX_SIDE,
+    progress: Progress | None = None,
+) -> list[tuple[str, str]]:
+    """Copy every picture as JPEG: upright, sRGB by its colour profile, transparency on white, first
+    frame, no side over `max_side`.
 
     Args:
-        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
+            and label.
         output: a new or empty folder; gets one subfolder a class, and metadata.csv.
         max_side: pixels; smaller pictures stay as large as they are.
         progress: called with (done, total, "pictures").
@@ -58,7 +65,9 @@ def convert(data: str | os.PathLike, output: str | os.PathLike, max_side: int = 
 
     failed, rows = [], []
     with writing(target), ThreadPoolExecutor(os.cpu_count() or 1) as workers:
-        for done, (file, reason) in enumerate(zip(labelled.pictures, workers.map(one, labelled.pictures), strict=True), start=1):
+        for done, (file, reason) in enumerate(
+            zip(labelled.pictures, workers.map(one, labelled.pictures), strict=True), start=1
+        ):
             if reason is None:
                 rows.append((names[file.name], file.label))
             else:
@@ -72,12 +81,18 @@ def convert(data: str | os.PathLike, output: str | os.PathLike, max_side: int = 
 
 
 def _names(pictures: list[PictureFile]) -> dict[str, str]:
-    """Return the new name of each picture: its class, its stem, .jpg; told apart by a number where two would be the same."""
+    """Return the new name of each picture: its class, its stem, .jpg; told apart by a number
+    where two would be the same.
+    """
     taken: set[str] = set()
     names = {}
     for picture in pictures:
         stem = f"{picture.label}/{picture.path.stem}"
-        name = next(name for number in range(len(pictures) + 1) if (name := f"{stem}{f'-{number}' if number else ''}.jpg").casefold() not in taken)
+        name = next(
+            name
+            for number in range(len(pictures) + 1)
+            if (name := f"{stem}{f'-{number}' if number else ''}.jpg").casefold() not in taken
+        )
         taken.add(name.casefold())
         names[picture.name] = name
     return names

@@ -1,4 +1,6 @@
-"""Find picture files, and read labelled sets of them. Looks at names and first bytes only; decodes nothing."""
+"""Find picture files, and read labelled sets of them. Looks at names and first bytes only;
+decodes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from ..images.decoding import looks_like_picture
 from ..words.vocabulary import fold
 
 log = logging.getLogger("wordsight")
-MARKERS = {".wordsight-results", ".wordsight-detections", ".wordsight-recognition", ".wordsight-frames"}  # list folders of drawings beside them
+# list folders of drawings beside them
+MARKERS = {
+    ".wordsight-results",
+    ".wordsight-detections",
+    ".wordsight-recognition",
+    ".wordsight-frames",
+}
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
 
@@ -68,7 +76,8 @@ class LabelledSet:
 def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
     """Find the pictures in folders (with all below them), files and globs.
 
-    Hidden files and folders are passed over, and so are drawings of earlier results; folders that link back to themselves are entered once.
+    Hidden files and folders are passed over, and so are drawings of earlier results; folders that
+    link back to themselves are entered once.
 
     Args:
         sources: what to look through.
@@ -80,11 +89,15 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
     """
     found = Found()
     named = [os.fspath(source) for source in sources]
-    roots = [(root, root != Path(source).expanduser()) for source in named for root in _expand(source)]
+    roots = [
+        (root, root != Path(source).expanduser()) for source in named for root in _expand(source)
+    ]
     several = len(roots) > 1
     for root, by_pattern in roots:
         if root.is_dir():
-            if not (by_pattern and exclude is not None and exclude.is_dir() and exclude.samefile(root)):
+            if not (
+                by_pattern and exclude is not None and exclude.is_dir() and exclude.samefile(root)
+            ):
                 _walk(root, root.resolve().name + "/" if several else "", found, exclude)
         elif by_pattern and not _is_picture(root):
             found.skipped.append(root.name)
@@ -92,13 +105,20 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
             found.pictures.append(PictureFile(root, root.name))  # named outright: always a row
     found.pictures = _unique_names(found.pictures)
     if not found.pictures:
-        what = "no file at all" if not found.skipped else f"{len(found.skipped)} files, none of them a picture"
-        raise InvalidArgument(f"No pictures in {_quoted(named)}: {what}. Give a folder of photos, such as 'photos/'.")
+        what = (
+            "no file at all"
+            if not found.skipped
+            else f"{len(found.skipped)} files, none of them a picture"
+        )
+        raise InvalidArgument(
+            f"No pictures in {_quoted(named)}: {what}. Give a folder of photos, such as 'photos/'."
+        )
     return found
 
 
 def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
-    """Read a labelled set: a folder with one subfolder a class, or a CSV with columns `file_name` and `label`.
+    """Read a labelled set: a folder with one subfolder a class, or a CSV with columns `file_name`
+    and `label`.
 
     A folder that holds `metadata.csv` with a `label` column is read by that file.
 
@@ -108,14 +128,23 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
     """
     path = expand(source)
     if not path.exists():
-        raise NotFound(f"No such training data: '{source}'. Give a folder with one subfolder a class, such as data/cat and data/dog.")
+        raise NotFound(
+            f"No such training data: '{source}'. Give a folder with one subfolder a class, such "
+            "as data/cat and data/dog."
+        )
     if path.is_dir():
         metadata = path / "metadata.csv"
-        found = _read_metadata(path) if metadata.is_file() and "label" in _csv_columns(metadata) else _read_class_folders(path)
+        found = (
+            _read_metadata(path)
+            if metadata.is_file() and "label" in _csv_columns(metadata)
+            else _read_class_folders(path)
+        )
     elif path.suffix.lower() == ".csv":
         found = LabelledSet(_read_csv(path), [])
     else:
-        raise InvalidArgument(f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'.")
+        raise InvalidArgument(
+            f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'."
+        )
     return with_classes(found, path, min_classes)
 
 
@@ -123,9 +152,12 @@ def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> L
     """Return a set with its pictures' classes in order.
 
     Raises:
-        InvalidArgument: fewer than `min_classes`, or class names that differ only by case or blanks.
+        InvalidArgument: fewer than `min_classes`, or class names that differ only by case or
+            blanks.
     """
-    class_names = sorted({picture.label for picture in labelled.pictures if picture.label is not None})
+    class_names = sorted(
+        {picture.label for picture in labelled.pictures if picture.label is not None}
+    )
     if len(class_names) < min_classes:
         got = f"only '{class_names[0]}'" if class_names else "none"
         raise InvalidArgument(
@@ -145,15 +177,31 @@ def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
     known = {fold(name) for name in labelled.class_names}
     missing = [word for word in words if fold(word) not in known]
     if missing:
-        raise InvalidArgument(f"The labelled pictures have no class '{missing[0]}'; they have: {some_of(labelled.class_names)}.")
-    return relabel(labelled, words) if len(words) > 1 else relabel(labelled, [words[0], f"not_{words[0]}"], f"not_{words[0]}")
+        raise InvalidArgument(
+            f"The labelled pictures have no class '{missing[0]}'; they have: "
+            f"{some_of(labelled.class_names)}."
+        )
+    return (
+        relabel(labelled, words)
+        if len(words) > 1
+        else relabel(labelled, [words[0], f"not_{words[0]}"], f"not_{words[0]}")
+    )
 
 
 def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = None) -> LabelledSet:
-    """Spell the pictures' classes as in `class_names`, whatever their case and blanks; other classes become `rest`, or go."""
+    """Spell the pictures' classes as in `class_names`, whatever their case and blanks; other
+    classes become `rest`, or go.
+    """
     spelling = {fold(name): name for name in class_names}
-    pictures = [replace(picture, label=spelling.get(fold(picture.label or ""), rest)) for picture in labelled.pictures]
-    return replace(labelled, pictures=[picture for picture in pictures if picture.label is not None], class_names=class_names)
+    pictures = [
+        replace(picture, label=spelling.get(fold(picture.label or ""), rest))
+        for picture in labelled.pictures
+    ]
+    return replace(
+        labelled,
+        pictures=[picture for picture in pictures if picture.label is not None],
+        class_names=class_names,
+    )
 
 
 def check_class_names(class_names: list[str]) -> None:
@@ -166,7 +214,10 @@ def check_class_names(class_names: list[str]) -> None:
     for name in class_names:
         twin = by_folded.setdefault(fold(name), name)
         if twin != name:
-            raise InvalidArgument(f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. Merge the two.")
+            raise InvalidArgument(
+                f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. "
+                "Merge the two."
+            )
 
 
 def _read_class_folders(root: Path) -> LabelledSet:
@@ -186,29 +237,50 @@ def _read_class_folders(root: Path) -> LabelledSet:
         if not found.pictures:
             empty.append(name)
     if pictures and empty:
-        raise InvalidArgument(f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away.")
+        raise InvalidArgument(
+            f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away."
+        )
     if not pictures:
-        raise InvalidArgument(f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.")
+        raise InvalidArgument(
+            f"No pictures in '{root}': it needs one subfolder a class, with pictures in each."
+        )
     return LabelledSet(pictures, [], skipped)
 
 
 def _read_metadata(root: Path) -> LabelledSet:
-    """Read a folder by its metadata.csv. Pictures deleted since, and those listed without a label, are passed over; those added to a class's folder count."""
+    """Read a folder by its metadata.csv. Pictures deleted since, and those listed without a
+    label, are passed over; those added to a class's folder count.
+    """
     listed = _read_csv(root / "metadata.csv")
     present = [picture for picture in listed if is_file(picture.path)]
     names = _listed_names(root / "metadata.csv")
     if len(names) > len({picture.name for picture in listed}):
-        log.info("Left out: %d pictures that 'metadata.csv' lists without a label.", len(names) - len({picture.name for picture in listed}))
+        log.info(
+            "Left out: %d pictures that 'metadata.csv' lists without a label.",
+            len(names) - len({picture.name for picture in listed}),
+        )
     if not present:
         return LabelledSet(listed, [])
     found = Found()
     for label in sorted({str(picture.label) for picture in listed}):
-        if label not in (".", "..") and "/" not in label and os.sep not in label and is_folder(root / label):  # a folder of the set, no other
+        # a folder of the set, no other
+        if (
+            label not in (".", "..")
+            and "/" not in label
+            and os.sep not in label
+            and is_folder(root / label)
+        ):
             _walk(root / label, label + "/", found)
-    added = [PictureFile(picture.path, picture.name, picture.name.partition("/")[0]) for picture in found.pictures if picture.name not in names]
+    added = [
+        PictureFile(picture.path, picture.name, picture.name.partition("/")[0])
+        for picture in found.pictures
+        if picture.name not in names
+    ]
     there = {picture.name for picture in present}
     gone = [f"{picture.name} (gone)" for picture in listed if picture.name not in there]
-    return LabelledSet(sorted(present + added, key=lambda picture: picture.name), [], gone + found.skipped)
+    return LabelledSet(
+        sorted(present + added, key=lambda picture: picture.name), [], gone + found.skipped
+    )
 
 
 def _listed_names(path: Path) -> set[str]:
@@ -239,9 +311,12 @@ def _read_csv(path: Path) -> list[PictureFile]:
     columns = _csv_columns(path)
     missing = {"file_name", "label"} - set(columns)
     if missing:
-        raise InvalidArgument(f"'{path}' needs the columns file_name and label; it has {some_of(columns)}.")
+        raise InvalidArgument(
+            f"'{path}' needs the columns file_name and label; it has {some_of(columns)}."
+        )
     root = path.parent.resolve()
-    inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))  # asks the disk once a folder
+    # asks the disk once a folder
+    inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))
     pictures = []
     for number, cells in enumerate(_csv_rows(path), start=1):
         row = dict(zip(columns, cells, strict=False))
@@ -249,11 +324,17 @@ def _read_csv(path: Path) -> list[PictureFile]:
         if number == 1 or not name or not label:
             continue  # the headings; or an unlabelled row, which is no training picture
         try:
-            stays = "\0" not in name and inside((root / name).parent) and _stays_inside(root / name, root)
+            stays = (
+                "\0" not in name
+                and inside((root / name).parent)
+                and _stays_inside(root / name, root)
+            )
         except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
             stays = False
         if not stays:
-            raise InvalidArgument(f"'{path}' line {number} names {name[:200]!r}, which is outside its folder.")
+            raise InvalidArgument(
+                f"'{path}' line {number} names {name[:200]!r}, which is outside its folder."
+            )
         pictures.append(PictureFile(root / name, name, label, row.get("split") or None))
     if not pictures:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
@@ -273,7 +354,9 @@ def _expand(source: str) -> list[Path]:
     if path.exists():
         return [path]
     if any(sign in source for sign in "*?["):
-        matches = [Path(match) for match in sorted(glob.glob(os.path.expanduser(source), recursive=True))]
+        matches = [
+            Path(match) for match in sorted(glob.glob(os.path.expanduser(source), recursive=True))
+        ]
         if matches:
             return matches
         raise NotFound(f"Nothing matches '{source}'. Check the pattern, or give a folder.")
@@ -285,7 +368,9 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
     visited: set[tuple[int, int]] = set()
     if exclude is not None and exclude.is_dir():
         ours = [exclude / name for name in RESULT_FOLDERS] if exclude.samefile(root) else [exclude]
-        visited |= {(folder.stat().st_dev, folder.stat().st_ino) for folder in ours if folder.is_dir()}
+        visited |= {
+            (folder.stat().st_dev, folder.stat().st_ino) for folder in ours if folder.is_dir()
+        }
     stack = [(root, prefix)]
     while stack:
         folder, prefix = stack.pop()
@@ -300,7 +385,12 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             found.skipped.append(f"{prefix.rstrip('/') or folder.name} ({error.strerror})")
             continue
         subfolders = []
-        drawn = {name for entry in ordered if entry.name in MARKERS for name in _listed_in(Path(entry.path))}
+        drawn = {
+            name
+            for entry in ordered
+            if entry.name in MARKERS
+            for name in _listed_in(Path(entry.path))
+        }
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in drawn:
                 continue
@@ -342,7 +432,9 @@ def _is_picture(path: Path) -> bool:
 
 
 def _unique_names(pictures: list[PictureFile]) -> list[PictureFile]:
-    """Make names unique where two sources hold the same one, by the shortest run of parent folders that tells them apart."""
+    """Make names unique where two sources hold the same one, by the shortest run of parent
+    folders that tells them apart.
+    """
     by_path = {os.path.abspath(picture.path): picture for picture in pictures}
     taken: dict[str, int] = {}
     for picture in by_path.values():
@@ -350,7 +442,9 @@ def _unique_names(pictures: list[PictureFile]) -> list[PictureFile]:
     if max(taken.values(), default=1) == 1:
         return list(by_path.values())
     return [
-        picture if taken[picture.name] == 1 else PictureFile(picture.path, os.path.abspath(picture.path).lstrip("/"), picture.label)
+        picture
+        if taken[picture.name] == 1
+        else PictureFile(picture.path, os.path.abspath(picture.path).lstrip("/"), picture.label)
         for picture in by_path.values()
     ]
 
@@ -365,13 +459,19 @@ def data_root(data: str | os.PathLike) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def refuse_photos_among_results(pictures: list[PictureFile], output: Path, names: Iterable[str]) -> None:
+def refuse_photos_among_results(
+    pictures: list[PictureFile], output: Path, names: Iterable[str]
+) -> None:
     """Refuse to draw over the very photos that are read.
 
     Raises:
-        InvalidArgument: a photo lies in one of the folders `names` of `output`, where results would be drawn.
+        InvalidArgument: a photo lies in one of the folders `names` of `output`, where results would
+            be drawn.
     """
     ours = [(output / name).resolve() for name in names]
     for folder in {picture.path.parent for picture in pictures}:
         if any(folder.resolve().is_relative_to(path) for path in ours):
-            raise InvalidArgument(f"The photos in '{folder}' lie where results would be drawn. Choose another folder with -o.")
+            raise InvalidArgument(
+                f"The photos in '{folder}' lie where results would be drawn. Choose another "
+                "folder with -o."
+            )

@@ -9,14 +9,29 @@ from dataclasses import dataclass
 from ..errors import InvalidArgument
 
 UNKNOWN = "unknown"
-CREATIVE_COMMONS = ("by", "by-nc", "by-nc-nd", "by-nc-sa", "by-nd", "by-sa", "cc0", "nc-sampling+", "pdm", "sampling+")
-OTHER_FREE = ("attribution", "copyrighted-free-use", "fal", "gfdl")  # found on Wikimedia Commons; all allow commercial use
+CREATIVE_COMMONS = (
+    "by",
+    "by-nc",
+    "by-nc-nd",
+    "by-nc-sa",
+    "by-nd",
+    "by-sa",
+    "cc0",
+    "nc-sampling+",
+    "pdm",
+    "sampling+",
+)
+# found on Wikimedia Commons; all allow commercial use
+OTHER_FREE = ("attribution", "copyrighted-free-use", "fal", "gfdl")
 CODES = (*CREATIVE_COMMONS, *OTHER_FREE)
 COMMERCIAL = frozenset(code for code in CODES if not re.search(r"\bnc\b", code))
 _NAMES = {
-    "by": "CC BY", "by-nc": "CC BY-NC", "by-nc-nd": "CC BY-NC-ND", "by-nc-sa": "CC BY-NC-SA", "by-nd": "CC BY-ND", "by-sa": "CC BY-SA",
-    "cc0": "CC0", "pdm": "public domain", "sampling+": "CC Sampling Plus", "nc-sampling+": "CC NC-Sampling Plus", "fal": "Free Art License",
-    "gfdl": "GFDL", "attribution": "attribution required", "copyrighted-free-use": "free use", UNKNOWN: "licence unknown",
+    "by": "CC BY", "by-nc": "CC BY-NC", "by-nc-nd": "CC BY-NC-ND", "by-nc-sa": "CC BY-NC-SA",
+    "by-nd": "CC BY-ND", "by-sa": "CC BY-SA",
+    "cc0": "CC0", "pdm": "public domain", "sampling+": "CC Sampling Plus",
+    "nc-sampling+": "CC NC-Sampling Plus", "fal": "Free Art License",
+    "gfdl": "GFDL", "attribution": "attribution required", "copyrighted-free-use": "free use",
+    UNKNOWN: "licence unknown",
 }  # fmt: skip
 
 
@@ -61,14 +76,19 @@ def parse_filter(text: str) -> LicenseFilter:
     codes = wanted.split(",")
     strange = [code for code in codes if code not in CODES]
     if strange:
-        raise InvalidArgument(f"Unknown licence '{strange[0]}'. Choose any, commercial, or of these with commas between: {', '.join(CODES)}.")
+        raise InvalidArgument(
+            f"Unknown licence '{strange[0]}'. Choose any, commercial, or of these with commas "
+            f"between: {', '.join(CODES)}."
+        )
     return LicenseFilter(wanted, frozenset(codes))
 
 
 def license_code(name: str) -> str:
-    """Return the code of a licence by any of its usual names, such as "CC BY-SA 4.0"; "unknown" if none fits for sure.
+    """Return the code of a licence by any of its usual names, such as "CC BY-SA 4.0"; "unknown" if
+    none fits for sure.
 
-    A word that forbids something (non-commercial, no derivatives, all rights reserved) counts wherever it stands.
+    A word that forbids something (non-commercial, no derivatives, all rights reserved) counts
+    wherever it stands.
     """
     plain = " ".join(re.sub(r"[\s_\-\u2010-\u2015\u2212,;:()/.]+", " ", name).split()).casefold()
     if "-".join(plain.split()) in CODES:
@@ -84,13 +104,17 @@ def license_code(name: str) -> str:
     if forbids_profit or forbids_change:
         return UNKNOWN
     for pattern, code in _FREE:
-        if re.match(rf"({pattern})( \d.*)?$" if code == "attribution" else rf"({pattern})\b", plain):
+        if re.match(
+            rf"({pattern})( \d.*)?$" if code == "attribution" else rf"({pattern})\b", plain
+        ):
             return code
     return UNKNOWN
 
 
 def strictest(codes: Iterable[str]) -> str:
-    """Return the one code that all who say something agree on; "unknown" where they contradict one another."""
+    """Return the one code that all who say something agree on; "unknown" where they contradict
+    one another.
+    """
     said = {code for code in codes if code != UNKNOWN}
     return said.pop() if len(said) == 1 else UNKNOWN
 
@@ -110,11 +134,17 @@ def license_name(code: str) -> str:
 
 
 def license_link(code: str) -> str:
-    """Return where a licence, or its family whose versions differ, is explained; "" where there is no such place."""
+    """Return where a licence, or its family whose versions differ, is explained; "" where there
+    is no such place.
+    """
     exact = {"cc0": "zero", "pdm": "mark"}
     if code in exact:
         return f"https://creativecommons.org/publicdomain/{exact[code]}/1.0/"
-    return "https://creativecommons.org/share-your-work/cclicenses/" if code in CREATIVE_COMMONS else ""
+    return (
+        "https://creativecommons.org/share-your-work/cclicenses/"
+        if code in CREATIVE_COMMONS
+        else ""
+    )
 
 
 def count_text(counts: Iterable[tuple[str, int]]) -> str:

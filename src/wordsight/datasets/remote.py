@@ -18,8 +18,10 @@ from ..errors import InvalidArgument, NotFound, OutputError, WordsightError
 from ..images.decoding import looks_like_picture
 from .files import PictureFile, find_pictures
 
-STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")  # where a file that is written appears whole or not at all
-UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.part")  # what sudden death leaves of a file that was being written here
+# where a file that is written appears whole or not at all
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
+# what sudden death leaves of a file that was being written here
+UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.part")
 
 
 class Place:
@@ -47,7 +49,9 @@ class Place:
             import fsspec
 
             self._fs, self._root = fsspec.core.url_to_fs(self.address)
-        except Exception as error:  # a package that is missing, a kind nobody knows, options that are needed: each library has its own
+        except Exception as error:
+            # a package that is missing, a kind nobody knows, options that are needed: each library
+            # has its own
             raise InvalidArgument(f"'{self.address}' can't be reached: {_said(error)}.") from None
 
     def read(self, name: str) -> bytes:
@@ -58,7 +62,11 @@ class Place:
             WordsightError: it can't be read now.
         """
         with self._reaching():
-            return (self.local / name).read_bytes() if self.local is not None else self._fs.cat_file(self._path(name))
+            return (
+                (self.local / name).read_bytes()
+                if self.local is not None
+                else self._fs.cat_file(self._path(name))
+            )
 
     def open(self, name: str) -> Any:
         """Open a file for reading here and there, so that not all of it is fetched.
@@ -68,7 +76,11 @@ class Place:
             WordsightError: it can't be read now.
         """
         with self._reaching():
-            return open(self.local / name, "rb") if self.local is not None else self._fs.open(self._path(name), "rb")
+            return (
+                open(self.local / name, "rb")
+                if self.local is not None
+                else self._fs.open(self._path(name), "rb")
+            )
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file so that it is there whole or not at all.
@@ -82,7 +94,10 @@ class Place:
                 write_atomic(self.local / name, data)
             return
         if not self._keeps:
-            raise InvalidArgument(f"Results can't be written to '{self.address}': choose a folder on disk, or one of {', '.join(STORES[:-1])}.")
+            raise InvalidArgument(
+                f"Results can't be written to '{self.address}': choose a folder on disk, or one "
+                f"of {', '.join(STORES[:-1])}."
+            )
         try:
             self._fs.pipe_file(self._path(name), data)
         except Exception as error:  # stores raise what their libraries do
@@ -116,12 +131,20 @@ class Place:
         else:
             with self._reaching():
                 self._fs.invalidate_cache()
-                listed = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
-            found = {posixpath.basename(path.rstrip("/")) for path in listed if path.rstrip("/") != self._root.rstrip("/")}  # a "folder" is a file, too
+                listed = (
+                    self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+                )
+            # a "folder" is a file, too
+            found = {
+                posixpath.basename(path.rstrip("/"))
+                for path in listed
+                if path.rstrip("/") != self._root.rstrip("/")
+            }
         return {name for name in found if not UNFINISHED.fullmatch(name)}
 
     def pictures(self, exclude: Path | None = None) -> Iterator[PictureFile]:
-        """Yield every picture below, in order of name; on disk as `find_pictures`, elsewhere by suffix.
+        """Yield every picture below, in order of name; on disk as `find_pictures`, elsewhere by
+        suffix.
 
         Raises:
             NotFound, InvalidArgument: there is no such place, or no picture.
@@ -133,15 +156,24 @@ class Place:
         some = False
         try:
             with self._reaching():
-                for folder, folders, files in self._fs.walk(self._root, detail=True, on_error="raise"):
-                    kept = {name: folders[name] for name in sorted(folders) if not name.startswith(".")}
+                for folder, folders, files in self._fs.walk(
+                    self._root, detail=True, on_error="raise"
+                ):
+                    kept = {
+                        name: folders[name] for name in sorted(folders) if not name.startswith(".")
+                    }
                     folders.clear()
                     folders.update(kept)  # it goes on with these, in this order
                     for name, about in sorted(files.items()):
-                        if name and not name.startswith(".") and looks_like_picture(posixpath.splitext(name)[1]):
+                        if (
+                            name
+                            and not name.startswith(".")
+                            and looks_like_picture(posixpath.splitext(name)[1])
+                        ):
                             some = True
                             relative = posixpath.relpath(posixpath.join(folder, name), self._root)
-                            yield PictureFile(RemoteFile(self, relative, int(about.get("size") or 0)), relative)  # type: ignore[arg-type]
+                            file = RemoteFile(self, relative, int(about.get("size") or 0))
+                            yield PictureFile(file, relative)  # type: ignore[arg-type]
         except FileNotFoundError:
             raise NotFound(f"No such folder: '{self.address}'.") from None
         if not some:
@@ -152,13 +184,17 @@ class Place:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Turn what the libraries of stores raise into one sentence; a file that is not there stays what it is."""
+        """Turn what the libraries of stores raise into one sentence; a file that is not there
+        stays what it is.
+        """
         try:
             yield
         except (WordsightError, FileNotFoundError):
             raise
         except Exception as error:  # each store's library has errors of its own
-            raise WordsightError(f"'{self.address}' can't be read: {_said(error)}. Try the same again.") from error
+            raise WordsightError(
+                f"'{self.address}' can't be read: {_said(error)}. Try the same again."
+            ) from error
 
 
 def _said(error: Exception) -> str:
@@ -167,7 +203,9 @@ def _said(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What is asked of a picture's path, for one in an object store: nothing is fetched but the file itself."""
+    """What is asked of a picture's path, for one in an object store: nothing is fetched but the
+    file itself.
+    """
 
     place: Place
     name: str

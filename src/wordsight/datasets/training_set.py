@@ -1,4 +1,6 @@
-"""What a model learns from: the usable pictures of a labelled set, what is held out of them, and what is noted of them."""
+"""What a model learns from: the usable pictures of a labelled set, what is held out of them,
+and what is noted of them.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,11 @@ class Hashed(Protocol):
 Item = TypeVar("Item", bound=Hashed)
 
 
-def one_against_rest(data: LabelledSet, positive: str, negatives: Path | None = None) -> LabelledSet:
-    """Return a set of two classes, `positive` and `not_<positive>`: all other classes, and all pictures below `negatives`.
+def one_against_rest(
+    data: LabelledSet, positive: str, negatives: Path | None = None
+) -> LabelledSet:
+    """Return a set of two classes, `positive` and `not_<positive>`: all other classes, and all
+    pictures below `negatives`.
 
     Raises:
         InvalidArgument: the set has no such class, or nothing else.
@@ -46,7 +51,9 @@ def one_against_rest(data: LabelledSet, positive: str, negatives: Path | None = 
     pictures = list(data.pictures)
     if negatives is not None:
         found = find_pictures([negatives])
-        pictures += [PictureFile(p.path, f"{negatives.name}/{p.name}", rest) for p in found.pictures]
+        pictures += [
+            PictureFile(p.path, f"{negatives.name}/{p.name}", rest) for p in found.pictures
+        ]
     if not any(picture.label == rest for picture in pictures):
         raise InvalidArgument(
             f"There are only pictures of '{positive}'. Give others with --negatives FOLDER, "
@@ -55,8 +62,11 @@ def one_against_rest(data: LabelledSet, positive: str, negatives: Path | None = 
     return replace(data, pictures=pictures, class_names=[name, rest])
 
 
-def usable(items: Sequence[Item], class_names: Sequence[str], clean: bool) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Return what to learn from, and (name, reason) of what the cheap checks leave out: files given twice, or in two classes.
+def usable(
+    items: Sequence[Item], class_names: Sequence[str], clean: bool
+) -> tuple[list[Item], list[tuple[str, str]]]:
+    """Return what to learn from, and (name, reason) of what the cheap checks leave out: files given
+    twice, or in two classes.
 
     Raises:
         InvalidArgument: a class has fewer than two pictures left.
@@ -77,14 +87,18 @@ def usable(items: Sequence[Item], class_names: Sequence[str], clean: bool) -> tu
     counts = Counter(item.file.label for item in good)
     for name in class_names:
         if counts[name] < 2:
-            raise InvalidArgument(f"Class '{name}' has {counts[name]} readable pictures; training needs at least 2 of each class, and 20 do well.")
+            raise InvalidArgument(
+                f"Class '{name}' has {counts[name]} readable pictures; training needs at least "
+                "2 of each class, and 20 do well."
+            )
     return good, left_out
 
 
 def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> np.ndarray:
     """Tell for each picture whether it is held out to judge the network, (n,) bool.
 
-    Those whose `split` says "val"; where none says so, a fifth of each class, drawn by `seed`. Equal files stay together.
+    Those whose `split` says "val"; where none says so, a fifth of each class, drawn by `seed`.
+    Equal files stay together.
 
     Raises:
         InvalidArgument: a class has too few pictures to hold some out.
@@ -94,7 +108,11 @@ def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> 
     if not held.any():
         rng = np.random.default_rng(seed)
         for label in range(len(class_names)):
-            hashes = list(dict.fromkeys(item.sha256 for item, own in zip(items, labels, strict=True) if own == label))
+            hashes = list(
+                dict.fromkeys(
+                    item.sha256 for item, own in zip(items, labels, strict=True) if own == label
+                )
+            )
             count = max(MIN_HELD_OUT, round(VAL_SHARE * len(hashes)))
             drawn = {hashes[i] for i in rng.permutation(len(hashes))[:count]}
             held |= np.array([item.sha256 in drawn for item in items]) & (labels == label)
@@ -102,14 +120,17 @@ def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> 
         inside = int((held & (labels == label)).sum())
         if inside < 1 or (labels == label).sum() - inside < 2:
             raise InvalidArgument(
-                f"Class '{name}' has too few pictures to learn from and hold some out: {(labels == label).sum()}, {inside} of them held out. "
+                f"Class '{name}' has too few pictures to learn from and hold some out: "
+                f"{(labels == label).sum()}, {inside} of them held out. "
                 "Give at least 4 of each class, or use --recipe probe."
             )
     return held
 
 
 def catch_all(class_names: Sequence[str]) -> int | None:
-    """Return the index of the class that means "anything else", the only one named `not_…`, or None."""
+    """Return the index of the class that means "anything else", the only one named `not_…`, or
+    None.
+    """
     others = [index for index, name in enumerate(class_names) if name.startswith("not_")]
     return others[0] if len(others) == 1 and len(class_names) > 1 else None
 
@@ -121,19 +142,28 @@ def fingerprint(items: Iterable[Hashed]) -> str:
 
 
 def set_root(pictures: Sequence[PictureFile]) -> Path | None:
-    """Return the folder that the names of a set's pictures are relative to, or None where there is none."""
+    """Return the folder that the names of a set's pictures are relative to, or None where there
+    is none.
+    """
     first = pictures[0]
     depth = first.name.count("/") + 1
     return first.path.parents[depth - 1] if len(first.path.parents) >= depth else None
 
 
 def gathered(root: Path | None) -> dict | None:
-    """Return how a set was gathered, as the funnel.json at its root notes it: "classes" by name, with "stages" and "reasons"; or None."""
+    """Return how a set was gathered, as the funnel.json at its root notes it: "classes" by
+    name, with "stages" and "reasons"; or None.
+    """
     if root is None:
         return None
     try:
-        noted = json.loads((root / "funnel.json").read_text(encoding="utf-8", errors="surrogateescape"))["classes"]
-        funnels = {str(name): {part: _counts(funnel[part]) for part in ("stages", "reasons")} for name, funnel in noted.items()}
+        noted = json.loads(
+            (root / "funnel.json").read_text(encoding="utf-8", errors="surrogateescape")
+        )["classes"]
+        funnels = {
+            str(name): {part: _counts(funnel[part]) for part in ("stages", "reasons")}
+            for name, funnel in noted.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {"classes": funnels} if funnels else None
@@ -144,7 +174,9 @@ def _counts(noted: dict) -> dict[str, int]:
 
 
 def licences(pictures: Sequence[PictureFile]) -> dict[str, int]:
-    """Count the pictures' licences, as a metadata.csv at the root of their data set records them; nothing where there is none."""
+    """Count the pictures' licences, as a metadata.csv at the root of their data set records
+    them; nothing where there is none.
+    """
     root = set_root(pictures)
     metadata = None if root is None else root / "metadata.csv"
     if metadata is None or not metadata.is_file():

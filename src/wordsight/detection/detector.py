@@ -1,4 +1,6 @@
-"""Find where in photos the classes are, with sliding windows over an image pyramid, and write what was found."""
+"""Find where in photos the classes are, with sliding windows over an image pyramid, and write
+what was found.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,11 @@ class Detection:
 
     def record(self) -> dict:
         """Return the fields, ready for JSON."""
-        return {"label": self.label, "probability": round(self.probability, 6), "xyxy": [round(side, 1) for side in self.xyxy]}
+        return {
+            "label": self.label,
+            "probability": round(self.probability, 6),
+            "xyxy": [round(side, 1) for side in self.xyxy],
+        }
 
 
 @dataclass
@@ -148,13 +154,25 @@ class Detections:
         return self.pictures
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with the columns of detections.csv: a row a detection, and one for each picture that could not be read."""
-        found = ((one.file_name, d.label, d.probability, *d.xyxy, None) for one in self for d in one.detections)
+        """Return a DataFrame with the columns of detections.csv: a row a detection, and one for
+        each picture that could not be read.
+        """
+        found = (
+            (one.file_name, d.label, d.probability, *d.xyxy, None)
+            for one in self
+            for d in one.detections
+        )
         lost = ((one.file_name, *[None] * 6, one.error) for one in self if one.error is not None)
-        return frame((dict(zip(COLUMNS, row, strict=True)) for row in itertools.chain(found, lost)), COLUMNS)
+        return frame(
+            (dict(zip(COLUMNS, row, strict=True)) for row in itertools.chain(found, lost)), COLUMNS
+        )
 
     def _repr_html_(self) -> str:
-        found = ((f"{one.file_name}: {len(one.detections)}", self.output / one.picture) for one in self if self.output and one.picture)
+        found = (
+            (f"{one.file_name}: {len(one.detections)}", self.output / one.picture)
+            for one in self
+            if self.output and one.picture
+        )
         rows = [[name, self.counts[name]] for name in self.class_names if name != self.catch_all]
         title = f"{self.pictures:,} photos, something found in {self.with_any:,}"
         return block(title, table(["class", "found"], rows, len(rows)), gallery(found))
@@ -175,9 +193,13 @@ class Detections:
             "threshold": self.threshold if math.isfinite(self.threshold) else None,
             "pictures": self.pictures,
             "pictures_with_detections": self.with_any,
-            "detections": {name: self.counts[name] for name in self.class_names if name != self.catch_all},
+            "detections": {
+                name: self.counts[name] for name in self.class_names if name != self.catch_all
+            },
             "exact": self.exact,
-            "unreadable": [{"file_name": name, "error": reason} for name, reason in self.unreadable],
+            "unreadable": [
+                {"file_name": name, "error": reason} for name, reason in self.unreadable
+            ],
             "skipped": self.skipped,
             "output": None if self.output is None else str(self.output),
         }
@@ -188,11 +210,14 @@ class Windows:
     """Which windows to look through.
 
     Attributes:
-        window: (height, width) in pixels of the smallest; None: a quarter of the picture's shorter side.
-        step: pixels from one to the next at the smallest, no less than 1/64 of the window; None: an eighth of it.
+        window: (height, width) in pixels of the smallest; None: a quarter of the picture's shorter
+            side.
+        step: pixels from one to the next at the smallest, no less than 1/64 of the window; None: an
+            eighth of it.
         levels: levels of the pyramid; None: as many as fit.
         factor: how much larger the windows of the next level are.
-        overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one goes.
+        overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one
+            goes.
     """
 
     window: tuple[int, int] | None = None
@@ -208,13 +233,26 @@ class Windows:
             InvalidArgument: a setting out of range.
         """
         if self.window is not None and min(self.window) < SMALLEST_WINDOW:
-            raise InvalidArgument(f"A window must be at least {SMALLEST_WINDOW} pixels wide and high, got {self.window[1]}x{self.window[0]}.")
-        if self.step is not None and not max(1, SMALLEST_STEP * max(self.window or (0, 0))) <= self.step <= LARGEST_STEP:
-            raise InvalidArgument(f"The step must be at least 1 pixel and 1/64 of the window, and at most {LARGEST_STEP} pixels, got {self.step:g}.")
+            raise InvalidArgument(
+                f"A window must be at least {SMALLEST_WINDOW} pixels wide and high, got "
+                f"{self.window[1]}x{self.window[0]}."
+            )
+        if (
+            self.step is not None
+            and not max(1, SMALLEST_STEP * max(self.window or (0, 0))) <= self.step <= LARGEST_STEP
+        ):
+            raise InvalidArgument(
+                "The step must be at least 1 pixel and 1/64 of the window, and at most "
+                f"{LARGEST_STEP} pixels, got {self.step:g}."
+            )
         if self.levels is not None and not 1 <= self.levels <= 20:
-            raise InvalidArgument(f"The number of levels must lie between 1 and 20, got {self.levels}.")
+            raise InvalidArgument(
+                f"The number of levels must lie between 1 and 20, got {self.levels}."
+            )
         if not 1.1 <= self.factor <= 4:
-            raise InvalidArgument(f"The factor from level to level must lie between 1.1 and 4, got {self.factor:g}.")
+            raise InvalidArgument(
+                f"The factor from level to level must lie between 1.1 and 4, got {self.factor:g}."
+            )
         if not 0 <= self.overlap <= 1:
             raise InvalidArgument(f"The overlap must lie between 0 and 1, got {self.overlap:g}.")
 
@@ -223,7 +261,11 @@ class Windows:
         side = max(float(SMALLEST_WINDOW), min(size) * WINDOW)
         window = self.window or (side, side)
         finest = max(window) * SMALLEST_STEP
-        step = (window[0] * STEP, window[1] * STEP) if self.step is None else (max(self.step, finest),) * 2
+        step = (
+            (window[0] * STEP, window[1] * STEP)
+            if self.step is None
+            else (max(self.step, finest),) * 2
+        )
         return pyramid(size, window, step, self.factor, self.levels)
 
 
@@ -241,10 +283,12 @@ def detect(
 ) -> Detections:
     """Find where in photos a model's classes are.
 
-    All windows of a level share one pass over the picture: a window's embedding is the mean of the feature map over it. Networks
-    whose embedding is no such mean give each window its own crop, and so does `exact`. A window counts if its probability
-    reaches the threshold and, where no class stands for "anything else", it is no stranger to the model; that class is never a detection. Of
-    windows over one thing the likeliest stays, and its box is drawn in to the heat map within it, as the box of a whole picture is.
+    All windows of a level share one pass over the picture: a window's embedding is the mean of the
+    feature map over it. Networks whose embedding is no such mean give each window its own crop, and
+    so does `exact`. A window counts if its probability reaches the threshold and, where no class
+    stands for "anything else", it is no stranger to the model; that class is never a detection. Of
+    windows over one thing the likeliest stays, and its box is drawn in to the heat map within it,
+    as the box of a whole picture is.
 
     Args:
         photos: folders, files or globs.
@@ -273,8 +317,16 @@ def detect(
     found = find_pictures(sources, exclude=folder)
     if folder is not None:
         refuse_photos_among_results(found.pictures, folder, FOLDERS)
-    result = Detections(classifier.class_names, chosen, skipped=found.skipped, output=folder, exact=exact or not can_be_dense(classifier.backbone))
-    result.catch_all = None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
+    result = Detections(
+        classifier.class_names,
+        chosen,
+        skipped=found.skipped,
+        output=folder,
+        exact=exact or not can_be_dense(classifier.backbone),
+    )
+    result.catch_all = (
+        None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
+    )
     result.drawn = folder is not None and pictures
     embedder = Embedder(classifier.backbone, engine, dtype)
     writer = None if folder is None else _Writer(folder, classifier.class_names, pictures, sources)
@@ -283,7 +335,9 @@ def detect(
         return _detect_one(file, classifier, embedder, chosen, windows, exact, writer)
 
     try:
-        with interrupted_with("Interrupted. Tables are written at the end: the same command begins anew."):
+        with interrupted_with(
+            "Interrupted. Tables are written at the end: the same command begins anew."
+        ):
             for one in parallel_map(job, found.pictures, AT_ONCE):
                 result.add(one)
                 if writer is not None:
@@ -302,8 +356,16 @@ def detect(
 _large = threading.Lock()  # one very large picture at a time
 
 
-def detect_picture(data: bytes, model: Classifier, embedder: Embedder, threshold: float, windows: Windows, exact: bool = False) -> Detected:
-    """Look at one picture file's bytes through all windows; see `detect`. Its `image`, at most 1,280 pixels, is there to draw on.
+def detect_picture(
+    data: bytes,
+    model: Classifier,
+    embedder: Embedder,
+    threshold: float,
+    windows: Windows,
+    exact: bool = False,
+) -> Detected:
+    """Look at one picture file's bytes through all windows; see `detect`. Its `image`, at most
+    1,280 pixels, is there to draw on.
 
     Raises:
         UnreadableImage: it can't be read.
@@ -317,11 +379,22 @@ def detect_picture(data: bytes, model: Classifier, embedder: Embedder, threshold
         seen = scan(photo.image, size, model, embedder, levels, threshold, windows.overlap, exact)
         photo.image.thumbnail((DRAWN, DRAWN))
     rows = zip(seen.boxes.tolist(), seen.labels.tolist(), seen.probabilities.tolist(), strict=True)
-    found = [Detection(tuple(box), model.class_names[label], probability) for box, label, probability in rows]
+    found = [
+        Detection(tuple(box), model.class_names[label], probability)
+        for box, label, probability in rows
+    ]
     return Detected("", size, found, seen.windows, map=seen.map, image=photo.image)
 
 
-def _detect_one(file: PictureFile, model: Classifier, embedder: Embedder, threshold: float, windows: Windows, exact: bool, writer: _Writer | None) -> Detected:
+def _detect_one(
+    file: PictureFile,
+    model: Classifier,
+    embedder: Embedder,
+    threshold: float,
+    windows: Windows,
+    exact: bool,
+    writer: _Writer | None,
+) -> Detected:
     try:
         detected = detect_picture(read(file)[0], model, embedder, threshold, windows, exact)
     except UnreadableImage as error:
@@ -334,11 +407,20 @@ def _detect_one(file: PictureFile, model: Classifier, embedder: Embedder, thresh
     return detected
 
 
-def draw_detections(picture: np.ndarray, detections: Iterable[Detection], size: tuple[int, int], class_names: list[str]) -> np.ndarray:
-    """Draw rectangles with their labels into a picture (height, width, 3) uint8 RGB, in place; `size` is what the boxes are for."""
+def draw_detections(
+    picture: np.ndarray,
+    detections: Iterable[Detection],
+    size: tuple[int, int],
+    class_names: list[str],
+) -> np.ndarray:
+    """Draw rectangles with their labels into a picture (height, width, 3) uint8 RGB, in place;
+    `size` is what the boxes are for.
+    """
     for detection in reversed(list(detections)):  # the surest on top
         colour = COLOURS[class_names.index(detection.label) % len(COLOURS)]
-        rectangle(picture, detection.xyxy, size, f"{detection.label} {detection.probability:.2f}", colour)
+        rectangle(
+            picture, detection.xyxy, size, f"{detection.label} {detection.probability:.2f}", colour
+        )
     return picture
 
 
@@ -347,15 +429,29 @@ class _Writer:
 
     def __init__(self, output: Path, class_names: list[str], pictures: bool, photos: list) -> None:
         self._class_names, self._pictures = class_names, pictures
-        self._tables = TableWriter(output, "detections", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn, photos)
+        self._tables = TableWriter(
+            output, "detections", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn, photos
+        )
 
     def draw(self, detected: Detected) -> None:
-        """Write a picture with its rectangles, and its score map laid over it; note their paths. Safe from many threads."""
-        if not self._pictures or detected.map is None or detected.size is None or detected.image is None:
+        """Write a picture with its rectangles, and its score map laid over it; note their
+        paths. Safe from many threads.
+        """
+        if (
+            not self._pictures
+            or detected.map is None
+            or detected.size is None
+            or detected.image is None
+        ):
             return
         heat = superimpose(detected.image, detected.map)
-        drawn = draw_detections(np.array(detected.image), detected.detections, detected.size, self._class_names)
-        paths = [self._tables.reserve(f"{folder}/{safe_name(detected.file_name)}", ".jpg") for folder in FOLDERS]
+        drawn = draw_detections(
+            np.array(detected.image), detected.detections, detected.size, self._class_names
+        )
+        paths = [
+            self._tables.reserve(f"{folder}/{safe_name(detected.file_name)}", ".jpg")
+            for folder in FOLDERS
+        ]
         for path, pixels in zip(paths, (drawn, heat), strict=True):
             self._tables.write(path, to_jpeg(pixels))
         detected.picture, detected.heatmap = paths
@@ -365,7 +461,9 @@ class _Writer:
         rows: list[list] = []
         for detection in detected.detections:
             sides = [round(side, 1) for side in detection.xyxy]
-            rows.append([detected.file_name, detection.label, round(detection.probability, 6), *sides, ""])
+            rows.append(
+                [detected.file_name, detection.label, round(detection.probability, 6), *sides, ""]
+            )
         if detected.error is not None:
             rows.append([detected.file_name, "", "", "", "", "", "", detected.error])
         self._tables.add(detected.record(), rows)
@@ -380,5 +478,7 @@ class _Writer:
 
 
 def _drawn(row: dict) -> list[str]:
-    """Return the paths, relative to the results folder, of what was drawn of a row of detections.jsonl."""
+    """Return the paths, relative to the results folder, of what was drawn of a row of
+    detections.jsonl.
+    """
     return [row[key] for key in ("picture", "heatmap") if row.get(key)]

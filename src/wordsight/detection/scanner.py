@@ -15,7 +15,9 @@ from ..heatmaps.windows import Level, representatives, suppress, window_means
 
 TILES = 8  # looked at at once, however many cores there are: each takes a third of a gigabyte
 MAP_CELLS = 128  # of the score map, on the picture's longer side
-SAME = 0.7  # IoU from which windows of one part count as the same, and only the best is compared with what was learned from
+# IoU from which windows of one part count as the same, and only the best is compared with what was
+# learned from
+SAME = 0.7
 
 
 @dataclass
@@ -23,11 +25,13 @@ class Scan:
     """What was found in one picture.
 
     Attributes:
-        boxes: (n, 4) `xyxy` in pixels, the best first: windows, drawn in to the heat map within them.
+        boxes: (n, 4) `xyxy` in pixels, the best first: windows, drawn in to the heat map within
+            them.
         labels: (n,) int, class indices.
         probabilities: (n,) calibrated, 0–1.
         windows: how many were looked at.
-        map: (h, w) float32 score map, 0–1: the mean of what the windows over a place say, at the level where it is highest.
+        map: (h, w) float32 score map, 0–1: the mean of what the windows over a place say, at the
+            level where it is highest.
     """
 
     boxes: np.ndarray
@@ -55,19 +59,24 @@ def scan(
         model, embedder: who looks.
         levels: windows.
         threshold: probability from which a window counts, 0–1.
-        overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one goes.
+        overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one
+            goes.
         exact: give every window its own crop, whatever the cost.
     """
     picture = _ScoreMap(size, len(levels))
     found: list[_Candidate] = []
     threads = min(callers(embedder.engine), TILES)
-    for number, part, view in look_through(image, size, embedder, levels, len(model.class_names), exact, threads):
+    for number, part, view in look_through(
+        image, size, embedder, levels, len(model.class_names), exact, threads
+    ):
         scores, candidates = _decide(part, view, model, threshold)
         picture.add(number, part, scores)
         found += candidates
     found = _apart(found, overlap)
     for candidate in found:
-        candidate.box = tighten(candidate.box, candidate.evidence, candidate.frame, model.mask_threshold)
+        candidate.box = tighten(
+            candidate.box, candidate.evidence, candidate.frame, model.mask_threshold
+        )
     found = _apart(found, overlap)
     boxes = np.array([candidate.box for candidate in found], dtype=float).reshape(-1, 4)
     boxes = np.clip(boxes, 0, np.tile(size[::-1], 2))
@@ -85,7 +94,8 @@ class _Candidate:
         box: `xyxy` in pixels.
         label: index of its class.
         probability: of that class.
-        evidence: (h, w) what speaks for the class at each place, or None where the network does not tell.
+        evidence: (h, w) what speaks for the class at each place, or None where the network does not
+            tell.
         frame: `xyxy` in pixels of what the evidence lies over.
     """
 
@@ -99,38 +109,60 @@ class _Candidate:
 def _apart(candidates: list[_Candidate], overlap: float) -> list[_Candidate]:
     """Return the candidates that no better one covers, the best first."""
     boxes = np.array([c.box for c in candidates], dtype=float).reshape(-1, 4)
-    labels, scores = np.array([c.label for c in candidates], dtype=int), np.array([c.probability for c in candidates])
+    labels, scores = (
+        np.array([c.label for c in candidates], dtype=int),
+        np.array([c.probability for c in candidates]),
+    )
     return [candidates[index] for index in suppress(boxes, labels, scores, overlap)]
 
 
-def _decide(part: Level, view: View, model: Classifier, threshold: float) -> tuple[np.ndarray, list[_Candidate]]:
-    """Decide on the windows of a part: those count that are probable enough and, where no class means "anything else", familiar.
+def _decide(
+    part: Level, view: View, model: Classifier, threshold: float
+) -> tuple[np.ndarray, list[_Candidate]]:
+    """Decide on the windows of a part: those count that are probable enough and, where no class
+    means "anything else", familiar.
 
     Returns:
-        (a, b) what each window adds to the score map, and the windows that count. Where no class means "anything else", some class is
-        likely everywhere, so there only windows that count add anything.
+        (a, b) what each window adds to the score map, and the windows that count. Where no class
+        means "anything else", some class is likely everywhere, so there only windows that count add
+        anything.
     """
     weight = model.head.weight
-    evidence = np.tensordot(weight, view.features, axes=1)  # (classes, C) . (C, h, w) -> (classes, h, w)
+    # (classes, C) . (C, h, w) -> (classes, h, w)
+    evidence = np.tensordot(weight, view.features, axes=1)
     logits = window_means(evidence, view.rows, view.columns) + model.head.bias[:, None, None]
-    probabilities = model.head.from_logits(logits.reshape(len(logits), -1).T)  # (classes, a, b) -> (windows, classes)
+    # (classes, a, b) -> (windows, classes)
+    probabilities = model.head.from_logits(logits.reshape(len(logits), -1).T)
     top, best, boxes = probabilities.argmax(axis=1), probabilities.max(axis=1), part.boxes()
     other = -1 if model.catch_all is None else model.catch_all
     shape = (len(part.ys), len(part.xs))
     counted = np.flatnonzero((best >= threshold) & (top != other))
-    scores = np.zeros(len(best), dtype=np.float32) if other < 0 else np.delete(probabilities, other, axis=1).max(axis=1)
+    scores = (
+        np.zeros(len(best), dtype=np.float32)
+        if other < 0
+        else np.delete(probabilities, other, axis=1).max(axis=1)
+    )
     if not len(counted):
         return scores.reshape(shape), []
     chosen = representatives(boxes[counted], top[counted], best[counted], SAME)
     kept = np.unique(chosen)
     known = np.zeros(len(counted), dtype=bool)
-    # A model that has learned what "anything else" looks like needs no other gate; windows, cut anywhere, rarely look like whole pictures.
-    known[kept] = True if other >= 0 else ~model.is_stranger(_embeddings(view, counted[kept], shape))
+    # A model that has learned what "anything else" looks like needs no other gate; windows, cut
+    # anywhere, rarely look like whole pictures.
+    known[kept] = (
+        True if other >= 0 else ~model.is_stranger(_embeddings(view, counted[kept], shape))
+    )
     scores[counted] = np.where(known[chosen], best[counted], 0.0)
     candidates = []
     for window in counted[kept[known[kept]]].tolist():
-        seen, frame = within(view, weight[top[window]], evidence[top[window]], window, shape, boxes[window])
-        candidates.append(_Candidate(tuple(boxes[window].tolist()), int(top[window]), float(best[window]), seen, frame))
+        seen, frame = within(
+            view, weight[top[window]], evidence[top[window]], window, shape, boxes[window]
+        )
+        candidates.append(
+            _Candidate(
+                tuple(boxes[window].tolist()), int(top[window]), float(best[window]), seen, frame
+            )
+        )
     return scores.reshape(shape), candidates
 
 
@@ -142,7 +174,8 @@ def _embeddings(view: View, windows: np.ndarray, shape: tuple[int, int]) -> np.n
     for row in np.unique(rows):
         inside = np.flatnonzero(view.rows[row])
         band = slice(inside[0], inside[-1] + 1)
-        line = np.tensordot(view.rows[row, band], places[band], axes=1)  # (h,) . (h, w, C) -> (w, C)
+        # (h,) . (h, w, C) -> (w, C)
+        line = np.tensordot(view.rows[row, band], places[band], axes=1)
         chosen = np.flatnonzero(rows == row)
         means[chosen] = view.columns[columns[chosen]] @ line
     return means
@@ -153,7 +186,9 @@ class _ScoreMap:
 
     def __init__(self, size: tuple[int, int], levels: int) -> None:
         cell = max(size) / MAP_CELLS
-        self._ys, self._xs = (np.arange(max(1, round(side / cell))) * cell + cell / 2 for side in size)
+        self._ys, self._xs = (
+            np.arange(max(1, round(side / cell))) * cell + cell / 2 for side in size
+        )
         self._sum = np.zeros((levels, len(self._ys), len(self._xs)), dtype=np.float32)
         self._count = np.zeros_like(self._sum)
 

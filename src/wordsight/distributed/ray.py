@@ -1,7 +1,9 @@
-"""Past one machine: embedding, prediction and cleaning on Ray Data, shard by shard, with the results of one process.
+"""Past one machine: embedding, prediction and cleaning on Ray Data, shard by shard, with the
+results of one process.
 
-Each worker takes a shard (`shards`), works on it as one process would, and writes its part, whole or not at all. A worker that is lost is
-replaced and its shard done again; whoever interrupts goes on with the same call. Training on many machines is torchrun's job.
+Each worker takes a shard (`shards`), works on it as one process would, and writes its part, whole
+or not at all. A worker that is lost is replaced and its shard done again; whoever interrupts goes
+on with the same call. Training on many machines is torchrun's job.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..backbones.runtime import choose_engine, convert, share_cores
 from ..classification.classifier import load
 from ..cleaning.checks import Finding, run_checks
-from ..cleaning.cleaner import MIN_SIZE, Cleaning, LookedAt, check_min_size, check_reasons, clean, material_of
+from ..cleaning.cleaner import (
+    MIN_SIZE,
+    Cleaning,
+    LookedAt,
+    check_min_size,
+    check_reasons,
+    clean,
+    material_of,
+)
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
 from ..core.threads import say_interrupted
@@ -34,7 +44,9 @@ from ..errors import InvalidArgument, OutputError, WordsightError
 from ..images.measures import Measures
 from .shards import MARKER, SHARD, Job, Plan, begin, do_shard, read_parts, total, work_of
 
-TRIES = 5  # of a shard whose worker dies: others' work goes on, but a picture that kills every worker ends the run
+# of a shard whose worker dies: others' work goes on, but a picture that kills every worker ends the
+# run
+TRIES = 5
 ONLY_HERE = ("memory://",)  # addresses that mean something else in every process
 
 
@@ -47,8 +59,10 @@ class Sharded:
         pictures: how many in all.
         shards: how many parts.
         resumed: how many of them were there already.
-        counts: what became of the pictures; of predictions "accepted" by class, "unsure", "strangers"; always "unreadable".
-        threshold: of predictions, probability from which a label was given; infinite where none was; else None.
+        counts: what became of the pictures; of predictions "accepted" by class, "unsure",
+            "strangers"; always "unreadable".
+        threshold: of predictions, probability from which a label was given; infinite where none
+            was; else None.
         note: what stands behind the threshold where it keeps a promise, or why none can; else None.
     """
 
@@ -71,7 +85,8 @@ def embed_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sharded:
-    """Embed any number of pictures on Ray; write Parquet with file_name, sha256, embedding (C,) float32 and error, a part for 500 pictures.
+    """Embed any number of pictures on Ray; write Parquet with file_name, sha256, embedding (C,)
+    float32 and error, a part for 500 pictures.
 
     Args:
         photos: a folder, or an address such as s3://bucket/photos.
@@ -79,18 +94,22 @@ def embed_dataset(
         backbone: embedded, timm's, hf-hub: or local-dir:.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
-        ray: "local" starts Ray on this machine, "auto" joins the cluster that runs here, or a cluster's address.
+        ray: "local" starts Ray on this machine, "auto" joins the cluster that runs here, or a
+            cluster's address.
         workers: processes of one core each; by default as many as there are cores.
         progress: called with (done, total, "photos").
 
     Raises:
-        NotFound, InvalidArgument: there is nothing to embed, or the folder holds something else, or Ray is not installed.
+        NotFound, InvalidArgument: there is nothing to embed, or the folder holds something else, or
+            Ray is not installed.
         OutputError: a part can't be written.
     """
     progress = or_notebook(progress)
     _prepare(load_backbone(backbone), engine)
     settings = {"backbone": backbone, "engine": engine, "dtype": dtype}
-    return _run(Job("embed", _address(photos), _address(output), settings), None, ray, workers, progress)
+    return _run(
+        Job("embed", _address(photos), _address(output), settings), None, ray, workers, progress
+    )
 
 
 def predict_dataset(
@@ -105,7 +124,8 @@ def predict_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sharded:
-    """Predict any number of pictures on Ray; write Parquet with a row a picture, with what `Classifier.predict` says of it, boxes included.
+    """Predict any number of pictures on Ray; write Parquet with a row a picture, with what
+    `Classifier.predict` says of it, boxes included.
 
     Args:
         photos: a folder, or an address such as s3://bucket/photos.
@@ -130,7 +150,9 @@ def predict_dataset(
     folder = expand(model)
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
     settings = {"threshold": threshold, "engine": engine, "dtype": dtype, "model": _digest(files)}
-    done = _run(Job("predict", _address(photos), _address(output), settings), files, ray, workers, progress)
+    done = _run(
+        Job("predict", _address(photos), _address(output), settings), files, ray, workers, progress
+    )
     return replace(done, threshold=threshold, note=note)
 
 
@@ -148,14 +170,18 @@ def clean_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Cleaning:
-    """Look for pictures that should not be in a data set as `clean` does, with reading, measuring and embedding on Ray.
+    """Look for pictures that should not be in a data set as `clean` does, with reading, measuring
+    and embedding on Ray.
 
-    What was seen of each picture is kept in `material/` of the report's folder, as Parquet; the decisions are made from it in this process, which
-    takes about 15 KB a picture. Of a data set in an object store (a folder a class) findings.csv and summary.json are written, and nothing is moved.
+    What was seen of each picture is kept in `material/` of the report's folder, as Parquet; the
+    decisions are made from it in this process, which takes about 15 KB a picture. Of a data set in
+    an object store (a folder a class) findings.csv and summary.json are written, and nothing is
+    moved.
 
     Args:
         data: as `clean`, or an address such as s3://bucket/pets.
-        output: folder of the report; of a data set in an object store, folder or address, and needed.
+        output: folder of the report; of a data set in an object store, folder or address, and
+            needed.
         apply: as `clean`; on disk only.
         reasons: as `clean`.
         min_size: as `clean`.
@@ -175,54 +201,114 @@ def clean_dataset(
 
     def look(labelled: LabelledSet, report: Place) -> list[LookedAt]:
         listed = _digest({picture.name: _state(picture) for picture in labelled.pictures})
-        job = Job("material", _address(data), f"{_address(report.address).rstrip('/')}/material", {**settings, "listed": listed})
+        job = Job(
+            "material",
+            _address(data),
+            f"{_address(report.address).rstrip('/')}/material",
+            {**settings, "listed": listed},
+        )
         _prepare(load_backbone(backbone), engine)
-        plan, _ = _carry_out(job, labelled.pictures, None, ray, workers, progress, "pictures", replace=True)
+        plan, _ = _carry_out(
+            job, labelled.pictures, None, ray, workers, progress, "pictures", replace=True
+        )
         return [one for table in read_parts(job, plan) for one in _looked_at(table)]
 
     place = Place(data)
     if place.local is not None:
         return clean(
-            data, output, apply, reasons, min_size, balance, backbone, engine, dtype, progress, look=lambda labelled, target: look(labelled, Place(target))
+            data,
+            output,
+            apply,
+            reasons,
+            min_size,
+            balance,
+            backbone,
+            engine,
+            dtype,
+            progress,
+            look=lambda labelled, target: look(labelled, Place(target)),
         )
     if apply or balance:
-        raise InvalidArgument(f"In '{place.address}' nothing is moved or balanced: that needs the pictures on disk. Leave out --apply and --balance.")
+        raise InvalidArgument(
+            f"In '{place.address}' nothing is moved or balanced: that needs the pictures on "
+            "disk. Leave out --apply and --balance."
+        )
     if output is None:
         raise InvalidArgument(f"Say with -o where the findings about '{place.address}' go.")
     wanted = check_reasons(reasons)
     check_min_size(min_size)
     report = Place(output)
     if report.address.rstrip("/").startswith(place.address.rstrip("/")):
-        raise InvalidArgument(f"The report can't lie inside the data set, where it would be read as a class; got '{report.address}'.")
+        raise InvalidArgument(
+            "The report can't lie inside the data set, where it would be read as a class; got "
+            f"'{report.address}'."
+        )
     names = report.names()
     if names and not Place(f"{report.address.rstrip('/')}/material").exists(MARKER):
-        raise InvalidArgument(f"'{report.address}' holds other files ('{min(names)}'). Choose a new folder with -o.")
-    files = [PictureFile(file.path, file.name, file.name.split("/")[0]) for file in place.pictures() if "/" in file.name]
+        raise InvalidArgument(
+            f"'{report.address}' holds other files ('{min(names)}'). Choose a new folder with -o."
+        )
+    files = [
+        PictureFile(file.path, file.name, file.name.split("/")[0])
+        for file in place.pictures()
+        if "/" in file.name
+    ]
     labelled = with_classes(LabelledSet(files, []), Path(place.address), 1)
     material = material_of(labelled, look(labelled, report), min_size, load_backbone(backbone))
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
     counts = Counter(picture.label for picture in labelled.pictures)
-    result = Cleaning(place.address, report.address, findings, {name: counts[name] for name in labelled.class_names})
+    result = Cleaning(
+        place.address,
+        report.address,
+        findings,
+        {name: counts[name] for name in labelled.class_names},
+    )
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow([column.name for column in fields(Finding)])
     rows.writerows(astuple(finding) for finding in findings)
     report.write("findings.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-    report.write("summary.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    report.write(
+        "summary.json",
+        json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
+            "utf-8", "surrogateescape"
+        ),
+    )
     return result
 
 
-def _run(job: Job, files: dict[str, bytes] | None, ray: str, workers: int | None, progress: Progress | None) -> Sharded:
+def _run(
+    job: Job,
+    files: dict[str, bytes] | None,
+    ray: str,
+    workers: int | None,
+    progress: Progress | None,
+) -> Sharded:
     source, target = Place(job.source), Place(job.output)
     pictures: Iterable[PictureFile] = source.pictures(target.local)
-    if source.local is not None:  # listed at once: so it can be told whether they are those that it was begun with
+    # listed at once: so it can be told whether they are those that it was begun with
+    if source.local is not None:
         pictures = list(pictures)
-        job = replace(job, settings={**job.settings, "listed": _digest({picture.name: _state(picture) for picture in pictures})})
+        job = replace(
+            job,
+            settings={
+                **job.settings,
+                "listed": _digest({picture.name: _state(picture) for picture in pictures}),
+            },
+        )
     plan, counts = _carry_out(job, pictures, files, ray, workers, progress, "photos")
     counts.pop("pictures")
     done = Sharded(job.output, plan.pictures, plan.shards, len(plan.done), counts)
-    summary = {"output": done.output, "pictures": done.pictures, "shards": done.shards, "counts": counts}
-    target.write("summary.json", json.dumps(summary, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    summary = {
+        "output": done.output,
+        "pictures": done.pictures,
+        "shards": done.shards,
+        "counts": counts,
+    }
+    target.write(
+        "summary.json",
+        json.dumps(summary, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"),
+    )
     return done
 
 
@@ -236,10 +322,15 @@ def _carry_out(
     what: str,
     replace: bool = False,
 ) -> tuple[Plan, dict]:
-    """Do every shard that is missing, on Ray; return the plan, with those that were there before, and what was counted of all."""
+    """Do every shard that is missing, on Ray; return the plan, with those that were there
+    before, and what was counted of all.
+    """
     for place in (job.source, job.output):
         if place.startswith(ONLY_HERE):
-            raise InvalidArgument(f"'{place}' lives in one process, and workers are others. Use a folder or an object store.")
+            raise InvalidArgument(
+                f"'{place}' lives in one process, and workers are others. Use a folder or an "
+                "object store."
+            )
     if workers is not None and workers < 1:
         raise InvalidArgument(f"There must be at least 1 worker, got {workers}.")
     ray = _import_ray(address == "local")
@@ -254,28 +345,48 @@ def _carry_out(
         _join(ray, address)
     try:
         resources = ray.cluster_resources()
-        cores, gpus = int(resources.get("CPU", 1)), 0 if job.settings["engine"] == "openvino" else int(resources.get("GPU", 0))
+        cores, gpus = (
+            int(resources.get("CPU", 1)),
+            0 if job.settings["engine"] == "openvino" else int(resources.get("GPU", 0)),
+        )
         most = max(1, min(workers or gpus or cores, gpus or cores, len(missing)))
-        each = max(1, cores // gpus) if gpus else 1  # a GPU's worker decodes on its share of the cores
+        # a GPU's worker decodes on its share of the cores
+        each = max(1, cores // gpus) if gpus else 1
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # wordsight tells how far it is
-        warnings.filterwarnings("ignore", message=".*ray_remote_args")  # of `max_task_retries`, which 2.64 will want elsewhere
-        shards = ray.data.from_items([{"shard": number} for number in missing], override_num_blocks=min(len(missing), 10_000))
+        # of `max_task_retries`, which 2.64 will want elsewhere
+        warnings.filterwarnings("ignore", message=".*ray_remote_args")
+        shards = ray.data.from_items(
+            [{"shard": number} for number in missing], override_num_blocks=min(len(missing), 10_000)
+        )
         pool = ray.data.ActorPoolStrategy(min_size=most, max_size=most)
-        given = {"num_cpus": each, "num_gpus": 1 if gpus else None, "fn_constructor_args": (job, ray.put(files), each, is_offline())}
-        for row in shards.map_batches(_Worker, batch_size=1, compute=pool, max_task_retries=TRIES, **given).iter_rows():
+        given = {
+            "num_cpus": each,
+            "num_gpus": 1 if gpus else None,
+            "fn_constructor_args": (job, ray.put(files), each, is_offline()),
+        }
+        for row in shards.map_batches(
+            _Worker, batch_size=1, compute=pool, max_task_retries=TRIES, **given
+        ).iter_rows():
             if row["error"]:
-                raise {"OutputError": OutputError, "InvalidArgument": InvalidArgument}.get(row["kind"], WordsightError)(row["error"])
+                raise {"OutputError": OutputError, "InvalidArgument": InvalidArgument}.get(
+                    row["kind"], WordsightError
+                )(row["error"])
             counted.append(json.loads(row["counts"]))
             done += counted[-1]["pictures"]
             if progress:
                 progress(done, plan.pictures, what)
     except ray.exceptions.RayError as error:
         said = str(getattr(error, "cause", None) or error).strip().splitlines()[-1][:200]
-        raise WordsightError(f"Work on Ray stopped: {said}. What is done lies in '{job.output}'; the same command goes on from there.") from error
+        raise WordsightError(
+            f"Work on Ray stopped: {said}. What is done lies in '{job.output}'; the same "
+            "command goes on from there."
+        ) from error
     except KeyboardInterrupt:
-        say_interrupted(f"Stopped. What is done lies in '{job.output}'; the same command goes on from there.")
+        say_interrupted(
+            f"Stopped. What is done lies in '{job.output}'; the same command goes on from there."
+        )
         raise
     finally:
         if own:
@@ -311,8 +422,12 @@ class _Worker:
             counts = json.dumps(do_shard(self._job, int(number), self._ready()))
         except WordsightError as error:
             said, kind = str(error), type(error).__name__
-        except Exception as error:  # told to whoever asked, in one sentence; the machine's log has no more to say
-            said = f"Shard {number} of '{self._job.output}' can't be done by a worker: {type(error).__name__}: {' '.join(str(error).split())[:200]}."
+        except Exception as error:
+            # told to whoever asked, in one sentence; the machine's log has no more to say
+            said = (
+                f"Shard {number} of '{self._job.output}' can't be done by a worker: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}."
+            )
         return {"counts": [counts], "error": [said], "kind": [kind]}
 
 
@@ -326,7 +441,8 @@ def _import_ray(here: bool = False) -> Any:
     """Import Ray, without its usage reports.
 
     Args:
-        here: whether it is to listen on this machine's own address alone, which is settled when it is first imported.
+        here: whether it is to listen on this machine's own address alone, which is settled when it
+            is first imported.
 
     Raises:
         InvalidArgument: it is not installed.
@@ -338,7 +454,9 @@ def _import_ray(here: bool = False) -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise InvalidArgument(f"Work on Ray needs an extra: pip install 'wordsight[ray]' ({error}).") from None
+        raise InvalidArgument(
+            f"Work on Ray needs an extra: pip install 'wordsight[ray]' ({error})."
+        ) from None
     return ray
 
 
@@ -351,12 +469,14 @@ def _join(ray: Any, address: str) -> None:
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address == "local":
-            ray.init(address="local", _node_ip_address="127.0.0.1", **quiet)  # of its own, and for this machine alone
+            # of its own, and for this machine alone
+            ray.init(address="local", _node_ip_address="127.0.0.1", **quiet)
         else:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InvalidArgument(
-            f"No Ray cluster answers at '{address}' ({' '.join(str(error).split())[:160]}). Start one with 'ray start --head', or use local."
+            f"No Ray cluster answers at '{address}' ({' '.join(str(error).split())[:160]}). "
+            "Start one with 'ray start --head', or use local."
         ) from None
 
 
@@ -379,7 +499,9 @@ def _state(picture: PictureFile) -> bytes:
         status = picture.path.stat()
     except OSError:
         return b"gone"
-    return f"{status.st_size} {getattr(status, 'st_mtime_ns', 0)} {picture.label}".encode("utf-8", "surrogateescape")
+    return f"{status.st_size} {getattr(status, 'st_mtime_ns', 0)} {picture.label}".encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def _looked_at(table: Any) -> Iterator[LookedAt]:
@@ -387,4 +509,9 @@ def _looked_at(table: Any) -> Iterator[LookedAt]:
     columns = (table.column(name) for name in ("sha256", "error", "measures", "embedding"))
     for sha256, error, measures, embedding in zip(*columns, strict=True):
         packed, row = measures.as_py(), embedding.values
-        yield LookedAt(sha256.as_py(), error.as_py(), None if packed is None else Measures.unpack(packed), None if row is None else row.to_numpy())
+        yield LookedAt(
+            sha256.as_py(),
+            error.as_py(),
+            None if packed is None else Measures.unpack(packed),
+            None if row is None else row.to_numpy(),
+        )

@@ -1,4 +1,5 @@
-"""Work on more pictures than one process should hold: a list cut into shards, each done whole and written as one Parquet file.
+"""Work on more pictures than one process should hold: a list cut into shards, each done whole and
+written as one Parquet file.
 
 A folder of shards, on disk or in an object store, holds
 
@@ -6,7 +7,8 @@ A folder of shards, on disk or in an object store, holds
     .wordsight-shards/0000000.json the pictures of a shard
     part-0000000.parquet           what came of them
 
-A part is there whole or not at all, so whoever was interrupted goes on with those that are missing. Nothing here knows of other machines.
+A part is there whole or not at all, so whoever was interrupted goes on with those that are missing.
+Nothing here knows of other machines.
 """
 
 from __future__ import annotations
@@ -75,7 +77,11 @@ class Job:
     @property
     def key(self) -> str:
         """What tells this job from others."""
-        return hashlib.sha256(json.dumps([self.kind, self.source, self.settings], sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.kind, self.source, self.settings], sort_keys=True).encode(
+                "utf-8", "surrogateescape"
+            )
+        ).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,11 @@ class Plan:
     done: dict[int, dict]
 
 
-def begin(job: Job, pictures: Iterable[PictureFile], shard: int = SHARD, replace: bool = False) -> Plan:
-    """Cut a list of pictures into shards and note them, or find the plan that an earlier run of the same job noted.
+def begin(
+    job: Job, pictures: Iterable[PictureFile], shard: int = SHARD, replace: bool = False
+) -> Plan:
+    """Cut a list of pictures into shards and note them, or find the plan that an earlier run of the
+    same job noted.
 
     Args:
         job: what is to be done.
@@ -113,16 +122,37 @@ def begin(job: Job, pictures: Iterable[PictureFile], shard: int = SHARD, replace
             noted = json.loads(place.read(MARKER))
             key, count, shards = noted["key"], int(noted["pictures"]), int(noted["shards"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise InvalidArgument(f"'{job.output}' was begun by another version, or is damaged. Choose another folder with -o.") from None
+            raise InvalidArgument(
+                f"'{job.output}' was begun by another version, or is damaged. Choose another "
+                "folder with -o."
+            ) from None
         if key == job.key:
             there = [number for number in range(shards) if part_name(number) in names]
-            return Plan(count, shards, {number: counts for number in there if (counts := part_counts(job, number)) is not None})
+            return Plan(
+                count,
+                shards,
+                {
+                    number: counts
+                    for number in there
+                    if (counts := part_counts(job, number)) is not None
+                },
+            )
         if not replace:
-            raise InvalidArgument(f"'{job.output}' holds the shards of another run: {noted.get('said', '')}. Choose another folder with -o, or remove it.")
-        for name in [*(part_name(number) for number in range(shards) if part_name(number) in names), MARKER]:  # the marker last: it tells whose they are
+            raise InvalidArgument(
+                f"'{job.output}' holds the shards of another run: {noted.get('said', '')}. "
+                "Choose another folder with -o, or remove it."
+            )
+        # the marker last: it tells whose they are
+        for name in [
+            *(part_name(number) for number in range(shards) if part_name(number) in names),
+            MARKER,
+        ]:
             place.remove(name)
     elif names - {LISTS}:
-        raise InvalidArgument(f"'{job.output}' holds other files ('{min(names - {LISTS})}'). Choose a new folder with -o.")
+        raise InvalidArgument(
+            f"'{job.output}' holds other files ('{min(names - {LISTS})}'). Choose a new folder "
+            "with -o."
+        )
     count, shards, held = 0, 0, []
     for file in pictures:
         held.append(file)
@@ -133,13 +163,22 @@ def begin(job: Job, pictures: Iterable[PictureFile], shard: int = SHARD, replace
         place.write(_list_name(shards), _listed(held))
         count, shards = count + len(held), shards + 1
     said = f"{job.kind} of {count:,} pictures of '{job.source}'"
-    noted = {"key": job.key, "said": said, "kind": job.kind, "pictures": count, "shards": shards, "settings": job.settings}
+    noted = {
+        "key": job.key,
+        "said": said,
+        "kind": job.kind,
+        "pictures": count,
+        "shards": shards,
+        "settings": job.settings,
+    }
     place.write(MARKER, json.dumps(noted, indent=1).encode("utf-8", "surrogateescape"))
     return Plan(count, shards, {})
 
 
 def do_shard(job: Job, number: int, work: Work) -> dict:
-    """Do one shard and write its part; return its counts, with "pictures". One that is there already is left."""
+    """Do one shard and write its part; return its counts, with "pictures". One that is there
+    already is left.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -149,7 +188,9 @@ def do_shard(job: Job, number: int, work: Work) -> dict:
         return there
     rows = list(parallel_map(work.row, pictures_of(job, number), work.threads))
     counts = {"pictures": len(rows), **work.counts(rows)}
-    table = pa.Table.from_pylist(rows, schema=work.schema.with_metadata({COUNTS: json.dumps(counts), KEY: job.key}))
+    table = pa.Table.from_pylist(
+        rows, schema=work.schema.with_metadata({COUNTS: json.dumps(counts), KEY: job.key})
+    )
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     place.write(part_name(number), buffer.getvalue())
@@ -176,7 +217,9 @@ def part_name(number: int) -> str:
 
 
 def part_counts(job: Job, number: int) -> dict | None:
-    """Return what was counted of a part that is there, or None where it is no whole part of this job."""
+    """Return what was counted of a part that is there, or None where it is no whole part of
+    this job.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -236,12 +279,22 @@ class _Embed:
         import pyarrow as pa
 
         self._embedder, self.threads = embedder, callers(embedder.engine)
-        columns = {"file_name": pa.string(), "sha256": pa.string(), "embedding": pa.list_(pa.float32()), "error": pa.string()}
+        columns = {
+            "file_name": pa.string(),
+            "sha256": pa.string(),
+            "embedding": pa.list_(pa.float32()),
+            "error": pa.string(),
+        }
         self.schema = pa.schema(columns)
 
     def row(self, file: PictureFile) -> dict:
         done = self._embedder.embed(file)
-        return {"file_name": _text(file.name), "sha256": done.sha256, "embedding": done.embedding, "error": done.error}
+        return {
+            "file_name": _text(file.name),
+            "sha256": done.sha256,
+            "embedding": done.embedding,
+            "error": done.error,
+        }
 
     def counts(self, rows: list[dict]) -> dict:
         return {"unreadable": sum(row["error"] is not None for row in rows)}
@@ -257,7 +310,13 @@ class _Material:
         import pyarrow as pa
 
         self._embedder, self.threads = embedder, callers(embedder.engine)
-        columns = {"file_name": pa.string(), "sha256": pa.string(), "error": pa.string(), "measures": pa.binary(), "embedding": pa.list_(pa.float32())}
+        columns = {
+            "file_name": pa.string(),
+            "sha256": pa.string(),
+            "error": pa.string(),
+            "measures": pa.binary(),
+            "embedding": pa.list_(pa.float32()),
+        }
         self.schema = pa.schema(columns)
 
     def row(self, file: PictureFile) -> dict:
@@ -265,7 +324,13 @@ class _Material:
 
         seen = look_at(file, self._embedder)
         measures = None if seen.measures is None else seen.measures.pack()
-        return {"file_name": _text(file.name), "sha256": seen.sha256, "error": seen.error, "measures": measures, "embedding": seen.embedding}
+        return {
+            "file_name": _text(file.name),
+            "sha256": seen.sha256,
+            "error": seen.error,
+            "measures": measures,
+            "embedding": seen.embedding,
+        }
 
     def counts(self, rows: list[dict]) -> dict:
         return {"unreadable": sum(row["error"] is not None for row in rows)}
@@ -287,15 +352,30 @@ class _Predict:
         self._embedder = Embedder(self._model.backbone, engine, dtype, EmbeddingCache())
         self.threads = callers(self._embedder.engine)
         numbers = pa.float64()
-        columns = {"file_name": pa.string(), "label": pa.string(), "top_label": pa.string(), "probability": numbers}
-        columns |= {"probabilities": pa.struct([(_text(name), numbers) for name in self._model.class_names]), "box_xyxy": pa.list_(numbers)}
+        columns = {
+            "file_name": pa.string(),
+            "label": pa.string(),
+            "top_label": pa.string(),
+            "probability": numbers,
+        }
+        columns |= {
+            "probabilities": pa.struct(
+                [(_text(name), numbers) for name in self._model.class_names]
+            ),
+            "box_xyxy": pa.list_(numbers),
+        }
         self.schema = pa.schema({**columns, "stranger": pa.bool_(), "error": pa.string()})
 
     def row(self, file: PictureFile) -> dict:
         seen = self._model.predict_file(file, self._embedder, self._threshold)
         row = {name: getattr(seen, name) for name in self.schema.names}
-        texts = {name: None if row[name] is None else _text(row[name]) for name in ("file_name", "label", "top_label")}
-        shares = seen.probabilities and {_text(name): share for name, share in seen.probabilities.items()}
+        texts = {
+            name: None if row[name] is None else _text(row[name])
+            for name in ("file_name", "label", "top_label")
+        }
+        shares = seen.probabilities and {
+            _text(name): share for name, share in seen.probabilities.items()
+        }
         return {**row, **texts, "probabilities": shares}
 
     def counts(self, rows: list[dict]) -> dict:
@@ -303,7 +383,12 @@ class _Predict:
         unreadable = sum(row["error"] is not None for row in rows)
         strangers = sum(bool(row["stranger"]) for row in rows)
         unsure = len(rows) - sum(accepted.values()) - unreadable - strangers
-        return {"accepted": dict(accepted), "unsure": unsure, "strangers": strangers, "unreadable": unreadable}
+        return {
+            "accepted": dict(accepted),
+            "unsure": unsure,
+            "strangers": strangers,
+            "unreadable": unreadable,
+        }
 
     def flush(self) -> None:
         self._embedder.cache.flush()
@@ -322,5 +407,12 @@ def _listed(files: list[PictureFile]) -> bytes:
     rows = []
     for file in files:
         remote = isinstance(file.path, RemoteFile)
-        rows.append([file.name, file.path.name if remote else os.path.abspath(file.path), file.label, file.path.size if remote else None])  # type: ignore[attr-defined]
+        rows.append(
+            [
+                file.name,
+                file.path.name if remote else os.path.abspath(file.path),
+                file.label,
+                file.path.size if remote else None,  # type: ignore[attr-defined]
+            ]
+        )
     return json.dumps(rows).encode()

@@ -1,4 +1,6 @@
-"""The report of boxes measured: each picture with its predicted box and the annotated one, the worst first."""
+"""The report of boxes measured: each picture with its predicted box and the annotated one, the
+worst first.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ class BoxReport:
         self._gallery = Gallery(folder)
         self._labels: set[str] = set()
 
-    def keep(self, picture: Annotated, top_label: str, predicted: Sequence[float], photo: Photo, heat: np.ndarray) -> None:
+    def keep(
+        self,
+        picture: Annotated,
+        top_label: str,
+        predicted: Sequence[float],
+        photo: Photo,
+        heat: np.ndarray,
+    ) -> None:
         """Keep what is shown of one picture. Safe from many threads.
 
         Args:
@@ -41,9 +50,18 @@ class BoxReport:
         truth = picture.boxes[0]
         overlap = float(paired_iou(np.array([predicted]), np.array([truth.xyxy]))[0])
         sides = np.array([picture.size[1], picture.size[0]] * 2, dtype=float)
-        box, true_box = (tuple(np.round(np.array(xyxy) / sides, 4).tolist()) for xyxy in (predicted, truth.xyxy))
+        box, true_box = (
+            tuple(np.round(np.array(xyxy) / sides, 4).tolist()) for xyxy in (predicted, truth.xyxy)
+        )
         note = "" if truth.label == top_label else f"annotated as {truth.label}"
-        card = Card(picture.file.name, truth.label, f"{top_label}, IoU {overlap:.2f}", note, box=box, true_box=true_box)
+        card = Card(
+            picture.file.name,
+            truth.label,
+            f"{top_label}, IoU {overlap:.2f}",
+            note,
+            box=box,
+            true_box=true_box,
+        )
         self._labels.add(truth.label)
         self._gallery.add(card.with_picture(photo.image, heat), (round(overlap, 6),))
 
@@ -54,12 +72,35 @@ class BoxReport:
             OutputError: it can't be written.
         """
         best = result.kinds["predict"]
-        told = [f"{result.pictures} annotated pictures; the mean IoU of the predicted box is {best.mean_iou.value:.3f}."]
-        told.append(f"Always the median box would reach {result.kinds['median box'].mean_iou.value:.3f}. White is predicted, green and dashed is annotated.")
-        rows = [[name, f"{kind.mean_iou.value:.3f}", f"{kind.box_accuracy.value:.3f}"] for name, kind in result.kinds.items()]
-        figures = Section("Kinds of boxes", (), ("box", "mean IoU", "mean share at IoU 0.3, 0.5, 0.7"), rows, first=True)
-        missing = listed("What can’t be read or used", [*result.unreadable, *result.skipped], ("what", "why"))
-        report = Report("How right the boxes are", told, "Made by wordsight.", [section for section in (figures, missing) if section is not None])
+        told = [
+            f"{result.pictures} annotated pictures; the mean IoU of the predicted box is "
+            f"{best.mean_iou.value:.3f}."
+        ]
+        told.append(
+            "Always the median box would reach "
+            f"{result.kinds['median box'].mean_iou.value:.3f}. White is predicted, green and "
+            "dashed is annotated."
+        )
+        rows = [
+            [name, f"{kind.mean_iou.value:.3f}", f"{kind.box_accuracy.value:.3f}"]
+            for name, kind in result.kinds.items()
+        ]
+        figures = Section(
+            "Kinds of boxes",
+            (),
+            ("box", "mean IoU", "mean share at IoU 0.3, 0.5, 0.7"),
+            rows,
+            first=True,
+        )
+        missing = listed(
+            "What can’t be read or used", [*result.unreadable, *result.skipped], ("what", "why")
+        )
+        report = Report(
+            "How right the boxes are",
+            told,
+            "Made by wordsight.",
+            [section for section in (figures, missing) if section is not None],
+        )
         report.groups = [(f"group:{name}", f"annotated as {name}") for name in sorted(self._labels)]
         report.pictures_heading = "The pictures, the worst boxes first"
         return write_report(self.folder, report, self._gallery)

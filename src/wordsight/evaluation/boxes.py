@@ -1,4 +1,6 @@
-"""How right boxes are: those that `predict` gives and those that `detect` finds, beside boxes that look at no picture."""
+"""How right boxes are: those that `predict` gives and those that `detect` finds, beside boxes
+that look at no picture.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the picture's area
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
-LEAST = 0.05  # probability from which a detection counts, as far down as the curve of precision goes
+# probability from which a detection counts, as far down as the curve of precision goes
+LEAST = 0.05
 AP_IOUS = (0.3, 0.5, *np.arange(0.55, 0.96, 0.05).round(2).tolist())
 MOST_DETECTIONS = 100  # a picture, as COCO has it
 
@@ -51,10 +54,13 @@ class BoxFigures:
 
     Attributes:
         mean_iou: of the one box a picture gets, with the true one.
-        box_accuracy: mean over IoU 0.3, 0.5 and 0.7 of the share of pictures whose one box overlaps the truth that much.
-        max_box_acc: share with IoU 0.5 or more at the best threshold, the largest region's box (Choe et al. 2020).
+        box_accuracy: mean over IoU 0.3, 0.5 and 0.7 of the share of pictures whose one box overlaps
+            the truth that much.
+        max_box_acc: share with IoU 0.5 or more at the best threshold, the largest region's box
+            (Choe et al. 2020).
         threshold: that threshold; None for boxes that have none.
-        max_box_acc_v2: mean over IoU 0.3, 0.5, 0.7 of the share at the best threshold of each, the best of all regions' boxes.
+        max_box_acc_v2: mean over IoU 0.3, 0.5, 0.7 of the share at the best threshold of each, the
+            best of all regions' boxes.
     """
 
     mean_iou: Estimate
@@ -65,8 +71,16 @@ class BoxFigures:
 
     def as_json(self) -> dict:
         """Return the figures, ready for JSON."""
-        plain = {name: value if value is None else round(value, 6) for name, value in vars(self).items() if not isinstance(value, Estimate)}
-        return {"mean_iou": self.mean_iou.as_json(), "box_accuracy": self.box_accuracy.as_json(), **plain}
+        plain = {
+            name: value if value is None else round(value, 6)
+            for name, value in vars(self).items()
+            if not isinstance(value, Estimate)
+        }
+        return {
+            "mean_iou": self.mean_iou.as_json(),
+            "box_accuracy": self.box_accuracy.as_json(),
+            **plain,
+        }
 
 
 @dataclass
@@ -79,10 +93,13 @@ class BoxEvaluation:
         output: folder of the report, or None.
         pictures: how many were looked at; each counts with its largest box.
         objects: how many boxes they have in all, which detections are measured on.
-        kinds: figures by kind of box: "predict" (what `predict` gives), "box head" or "heat map", "centre box", "median box".
+        kinds: figures by kind of box: "predict" (what `predict` gives), "box head" or "heat map",
+            "centre box", "median box".
         median_of: what the median box is the median of.
-        ap: COCO's average precision of detections by IoU, "0.3", "0.5" and "0.5:0.95"; empty where none could be looked for.
-        unknown: classes of the annotations that the model doesn't know; detections are measured without them.
+        ap: COCO's average precision of detections by IoU, "0.3", "0.5" and "0.5:0.95"; empty where
+            none could be looked for.
+        unknown: classes of the annotations that the model doesn't know; detections are measured
+            without them.
         skipped: (where, reason) of annotations that could not be used.
         unreadable: (file name, reason) of pictures that could not be read.
     """
@@ -100,17 +117,32 @@ class BoxEvaluation:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def _repr_html_(self) -> str:
-        rows = [[row["box"], *(f"{value:.3f}" for value in list(row.values())[1:])] for row in self._rows()]
+        rows = [
+            [row["box"], *(f"{value:.3f}" for value in list(row.values())[1:])]
+            for row in self._rows()
+        ]
         headings = ["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7, mean"]
-        return block(f"Boxes of {self.pictures:,} pictures", table(headings, rows), line(f"Report: {self.output}" if self.output else ""))
+        return block(
+            f"Boxes of {self.pictures:,} pictures",
+            table(headings, rows),
+            line(f"Report: {self.output}" if self.output else ""),
+        )
 
     def _rows(self) -> Iterator[dict]:
         for name, kind in self.kinds.items():
             mean = kind.mean_iou
-            yield {"box": name, "mean_iou": mean.value, "low": mean.low, "high": mean.high, "box_accuracy": kind.box_accuracy.value}
+            yield {
+                "box": name,
+                "mean_iou": mean.value,
+                "low": mean.low,
+                "high": mean.high,
+                "box_accuracy": kind.box_accuracy.value,
+            }
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a kind of box: its mean IoU with the bounds of its 95 % interval, and its box accuracy."""
+        """Return a DataFrame with a row a kind of box: its mean IoU with the bounds of its 95 %
+        interval, and its box accuracy.
+        """
         return frame(self._rows())
 
     def as_json(self) -> dict:
@@ -127,7 +159,9 @@ class BoxEvaluation:
             "average_precision": {name: round(value, 6) for name, value in self.ap.items()},
             "unknown_classes": self.unknown,
             "skipped": [{"where": where, "reason": reason} for where, reason in self.skipped],
-            "unreadable": [{"file_name": name, "error": reason} for name, reason in self.unreadable],
+            "unreadable": [
+                {"file_name": name, "error": reason} for name, reason in self.unreadable
+            ],
         }
 
 
@@ -159,8 +193,8 @@ def evaluate_boxes(
 ) -> BoxEvaluation:
     """Measure a model's boxes on annotated pictures, and write a report.
 
-    Every picture is looked at, whatever the probability: a box is measured, not a label. Where annotations mark pictures as "test", only
-    those are measured.
+    Every picture is looked at, whatever the probability: a box is measured, not a label. Where
+    annotations mark pictures as "test", only those are measured.
 
     Args:
         annotations: a CSV, a COCO .json, a folder of Pascal VOC .xml, a YOLO data.yaml.
@@ -175,7 +209,8 @@ def evaluate_boxes(
         looking: how heat maps are made; by default in one pass.
 
     Raises:
-        NotFound, InvalidArgument: no such annotations or model, nothing readable, a folder that can't take the report.
+        NotFound, InvalidArgument: no such annotations or model, nothing readable, a folder that
+            can't take the report.
         OutputError: the report can't be written.
     """
     progress = or_notebook(progress)
@@ -195,7 +230,9 @@ def evaluate_boxes(
 
     def job(picture: Annotated) -> _Looked | tuple[str, str]:
         try:
-            return _look(picture, classifier, embedder, windows if detections else None, looking, report)
+            return _look(
+                picture, classifier, embedder, windows if detections else None, looking, report
+            )
         except UnreadableImage as error:
             return picture.file.name, str(error)
 
@@ -208,13 +245,36 @@ def evaluate_boxes(
             if progress:
                 progress(done, len(tested), "pictures")
         if not looked:
-            raise InvalidArgument(f"None of the {len(tested)} pictures can be read; the first: '{unreadable[0][0]}': {unreadable[0][1]}.")
+            raise InvalidArgument(
+                f"None of the {len(tested)} pictures can be read; the first: "
+                f"'{unreadable[0][0]}': {unreadable[0][1]}."
+            )
         kinds, median_of = _measure(looked, classifier)
-        unknown = sorted({box.label for one in looked for box in one.picture.boxes} - set(classifier.class_names))
+        unknown = sorted(
+            {box.label for one in looked for box in one.picture.boxes} - set(classifier.class_names)
+        )
         path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
         objects = sum(len(one.picture.boxes) for one in looked)
-        ap = average_precision([(one.picture, one.detections) for one in looked], _wanted(classifier)) if detections else {}
-        result = BoxEvaluation(found.source, path, target, len(looked), objects, kinds, median_of, ap, unknown, found.skipped, unreadable)
+        ap = (
+            average_precision(
+                [(one.picture, one.detections) for one in looked], _wanted(classifier)
+            )
+            if detections
+            else {}
+        )
+        result = BoxEvaluation(
+            found.source,
+            path,
+            target,
+            len(looked),
+            objects,
+            kinds,
+            median_of,
+            ap,
+            unknown,
+            found.skipped,
+            unreadable,
+        )
         if target is not None and report is not None:
             write_files(target, _files(result, looked))
             report.write(result)
@@ -225,8 +285,12 @@ def evaluate_boxes(
     return result
 
 
-def average_precision(pictures: Sequence[tuple[Annotated, Iterable[tuple[str, float, Sequence[float]]]]], class_names: Sequence[str]) -> dict[str, float]:
-    """Return COCO's average precision of detections, by IoU: "0.3", "0.5" and the mean over "0.5:0.95"; empty where there is no object.
+def average_precision(
+    pictures: Sequence[tuple[Annotated, Iterable[tuple[str, float, Sequence[float]]]]],
+    class_names: Sequence[str],
+) -> dict[str, float]:
+    """Return COCO's average precision of detections, by IoU: "0.3", "0.5" and the mean over
+    "0.5:0.95"; empty where there is no object.
 
     Args:
         pictures: each with its (label, probability, `xyxy`) detections.
@@ -237,8 +301,16 @@ def average_precision(pictures: Sequence[tuple[Annotated, Iterable[tuple[str, fl
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
     truth, found = [], []
     for image, (picture, detections) in enumerate(pictures, start=1):
-        truth += [(image, numbers[box.label], box.xyxy, 1.0) for box in picture.boxes if box.label in numbers]
-        found += [(image, numbers[label], xyxy, probability) for label, probability, xyxy in detections if label in numbers]
+        truth += [
+            (image, numbers[box.label], box.xyxy, 1.0)
+            for box in picture.boxes
+            if box.label in numbers
+        ]
+        found += [
+            (image, numbers[label], xyxy, probability)
+            for label, probability, xyxy in detections
+            if label in numbers
+        ]
     if not truth:
         return {}
     names = ("0.3", "0.5", "0.5:0.95")
@@ -249,23 +321,38 @@ def average_precision(pictures: Sequence[tuple[Annotated, Iterable[tuple[str, fl
 
     def rows(items: list) -> list[dict]:
         made = []
-        for number, (image, category, (x_min, y_min, x_max, y_max), score) in enumerate(items, start=1):
+        for number, (image, category, (x_min, y_min, x_max, y_max), score) in enumerate(
+            items, start=1
+        ):
             width, height = x_max - x_min, y_max - y_min
-            made.append({"id": number, "image_id": image, "category_id": category, "bbox": [x_min, y_min, width, height], "area": width * height})
+            made.append(
+                {
+                    "id": number,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": [x_min, y_min, width, height],
+                    "area": width * height,
+                }
+            )
             made[-1] |= {"iscrowd": 0, "score": score}
         return made
 
     with contextlib.redirect_stdout(io.StringIO()):  # it speaks to the terminal
         known = COCO()
         images = [{"id": image} for image in range(1, len(pictures) + 1)]
-        known.dataset = {"images": images, "annotations": rows(truth), "categories": [{"id": n, "name": name} for name, n in numbers.items()]}
+        known.dataset = {
+            "images": images,
+            "annotations": rows(truth),
+            "categories": [{"id": n, "name": name} for name, n in numbers.items()],
+        }
         known.createIndex()
         measured = COCOeval(known, known.loadRes(rows(found)), "bbox")
         measured.params.iouThrs = np.array(AP_IOUS)
         measured.params.maxDets = [1, 10, MOST_DETECTIONS]
         measured.evaluate()
         measured.accumulate()
-    precision = measured.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, classes, areas, limits) -> (IoUs, recalls, classes)
+    # (IoUs, recalls, classes, areas, limits) -> (IoUs, recalls, classes)
+    precision = measured.eval["precision"][:, :, :, 0, -1]
     by_iou = [float(row[row > -1].mean()) for row in precision]  # -1: a class without an object
     return dict(zip(names, (by_iou[0], by_iou[1], float(np.mean(by_iou[1:]))), strict=True))
 
@@ -275,7 +362,14 @@ def _wanted(model: Classifier) -> list[str]:
     return [name for index, name in enumerate(model.class_names) if index != model.catch_all]
 
 
-def _look(picture: Annotated, model: Classifier, embedder: Embedder, windows: Windows | None, looking: Looking, report: BoxReport | None) -> _Looked:
+def _look(
+    picture: Annotated,
+    model: Classifier,
+    embedder: Embedder,
+    windows: Windows | None,
+    looking: Looking,
+    report: BoxReport | None,
+) -> _Looked:
     data = read(picture.file)[0]
     photo = decode(data)
     height, width = photo.size
@@ -287,22 +381,35 @@ def _look(picture: Annotated, model: Classifier, embedder: Embedder, windows: Wi
     truth = np.array(picture.boxes[0].xyxy)
     fine = fine_heatmap(prediction.map, photo.size)
     by_threshold = [_regions(fine, float(threshold), photo.size) for threshold in THRESHOLDS]
-    overlaps = [paired_iou(np.array(boxes), np.tile(truth, (len(boxes), 1))) for boxes in by_threshold]
-    largest, best = np.array([row[0] for row in overlaps]), np.array([row.max() for row in overlaps])
+    overlaps = [
+        paired_iou(np.array(boxes), np.tile(truth, (len(boxes), 1))) for boxes in by_threshold
+    ]
+    largest, best = (
+        np.array([row[0] for row in overlaps]),
+        np.array([row.max() for row in overlaps]),
+    )
     at_default = tuple(_regions(fine, model.mask_threshold, photo.size)[0])
     head = None
     if model.box_head is not None and encoding.feature_map is not None:
-        head = tuple((model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist())
-    found = [] if windows is None else detect_picture(data, model, embedder, LEAST, windows).detections
+        head = tuple(
+            (model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist()
+        )
+    found = (
+        [] if windows is None else detect_picture(data, model, embedder, LEAST, windows).detections
+    )
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
     if report is not None:
         report.keep(picture, str(prediction.top_label), predicted, photo, prediction.map)
-    return _Looked(picture, str(prediction.top_label), predicted, head, largest, best, at_default, detections)
+    return _Looked(
+        picture, str(prediction.top_label), predicted, head, largest, best, at_default, detections
+    )
 
 
 def _regions(fine: np.ndarray, threshold: float, size: tuple[int, int]) -> list[list[float]]:
-    """Return the `xyxy` boxes in pixels of all regions, the strongest first; an empty one where there is none."""
+    """Return the `xyxy` boxes in pixels of all regions, the strongest first; an empty one where
+    there is none.
+    """
     found = mask_to_boxes(fine >= threshold, fine) if fine.max() > 0 else []
     return [scale_box(box, fine.shape, size) for box in found] or [[0.0, 0.0, 0.0, 0.0]]
 
@@ -310,14 +417,25 @@ def _regions(fine: np.ndarray, threshold: float, size: tuple[int, int]) -> list[
 def _measure(looked: list[_Looked], model: Classifier) -> tuple[dict[str, BoxFigures], str]:
     """Return the figures of every kind of box, and what the median box is the median of."""
     truth = np.array([one.picture.boxes[0].xyxy for one in looked])
-    sizes = np.array([[one.picture.size[1], one.picture.size[0]] * 2 for one in looked], dtype=float)
+    sizes = np.array(
+        [[one.picture.size[1], one.picture.size[0]] * 2 for one in looked], dtype=float
+    )
     kinds = {"predict": _one_box([one.predicted for one in looked], truth)}
     if all(one.head is not None for one in looked):
         kinds["box head"] = _one_box([one.head for one in looked], truth)
-    columns = [list(np.stack([getattr(one, name) for one in looked], axis=1)) for name in ("largest", "best")]
+    columns = [
+        list(np.stack([getattr(one, name) for one in looked], axis=1))
+        for name in ("largest", "best")
+    ]
     share, index = max_box_acc(columns[0])
     whole = _one_box([one.at_default for one in looked], truth)
-    kinds["heat map"] = BoxFigures(whole.mean_iou, whole.box_accuracy, share, float(THRESHOLDS[index]), max_box_acc_v2(columns[1]))
+    kinds["heat map"] = BoxFigures(
+        whole.mean_iou,
+        whole.box_accuracy,
+        share,
+        float(THRESHOLDS[index]),
+        max_box_acc_v2(columns[1]),
+    )
     known = (model.info.get("boxes") or {}).get("median_box")
     median = np.array(known) if known else np.median(truth / sizes, axis=0)
     kinds["centre box"] = _one_box(np.array(CENTRE) * sizes, truth)
@@ -329,7 +447,13 @@ def _one_box(found: Sequence | np.ndarray, truth: np.ndarray) -> BoxFigures:
     """Return the figures of boxes that have no threshold: of each picture one."""
     overlaps = paired_iou(np.array(found), truth)
     levels = np.mean([overlaps >= least for least in IOUS], axis=0)
-    return BoxFigures(metrics.mean(overlaps), metrics.mean(levels), max_box_acc([overlaps])[0], None, box_accuracy(overlaps))
+    return BoxFigures(
+        metrics.mean(overlaps),
+        metrics.mean(levels),
+        max_box_acc([overlaps])[0],
+        None,
+        box_accuracy(overlaps),
+    )
 
 
 def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
@@ -338,15 +462,40 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
 
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["file_name", "label", "top_label", "iou", "x_min", "y_min", "x_max", "y_max", "error"])
+    writer.writerow(
+        ["file_name", "label", "top_label", "iou", "x_min", "y_min", "x_max", "y_max", "error"]
+    )
     rows = list(_rows(looked))
     for one, overlap, _ in rows:
         sides = [round(side, 1) for side in one.predicted]
-        writer.writerow([one.picture.file.name, one.picture.boxes[0].label, one.label, round(overlap, 4), *sides, ""])
-    writer.writerows([name, "", "", "", "", "", "", "", reason] for name, reason in result.unreadable)
-    shown = [(one.picture.file, np.array(one.picture.boxes[0].xyxy) / scale, np.array(one.predicted) / scale, overlap) for one, overlap, scale in rows]
+        writer.writerow(
+            [
+                one.picture.file.name,
+                one.picture.boxes[0].label,
+                one.label,
+                round(overlap, 4),
+                *sides,
+                "",
+            ]
+        )
+    writer.writerows(
+        [name, "", "", "", "", "", "", "", reason] for name, reason in result.unreadable
+    )
+    shown = [
+        (
+            one.picture.file,
+            np.array(one.picture.boxes[0].xyxy) / scale,
+            np.array(one.predicted) / scale,
+            overlap,
+        )
+        for one, overlap, scale in rows
+    ]
     table = text.getvalue().encode("utf-8", "surrogateescape")
-    return {"boxes.csv": table, "boxes.png": truth_sheet(shown), "boxes.json": json.dumps(result.as_json(), indent=1).encode()}
+    return {
+        "boxes.csv": table,
+        "boxes.png": truth_sheet(shown),
+        "boxes.json": json.dumps(result.as_json(), indent=1).encode(),
+    }
 
 
 def _rows(looked: list[_Looked]) -> Iterator[tuple[_Looked, float, np.ndarray]]:

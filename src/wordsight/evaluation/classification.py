@@ -1,4 +1,6 @@
-"""Evaluate a model on labelled pictures it has not seen: how often it is right, how sure it may be, what it should have refused."""
+"""Evaluate a model on labelled pictures it has not seen: how often it is right, how sure it may
+be, what it should have refused.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,12 @@ class ClassFigures:
 
     def as_json(self) -> dict:
         """Return the figures, ready for JSON."""
-        return {"name": self.name, "pictures": self.pictures, "precision": self.precision.as_json(), "recall": self.recall.as_json()}
+        return {
+            "name": self.name,
+            "pictures": self.pictures,
+            "precision": self.precision.as_json(),
+            "recall": self.recall.as_json(),
+        }
 
 
 @dataclass
@@ -87,12 +94,16 @@ class OthersFigures:
 
     def as_json(self) -> dict:
         """Return the figures, ready for JSON."""
-        return {name: value.as_json() if hasattr(value, "as_json") else value for name, value in vars(self).items()}
+        return {
+            name: value.as_json() if hasattr(value, "as_json") else value
+            for name, value in vars(self).items()
+        }
 
 
 @dataclass
 class Evaluation:
-    """How a model did on labelled pictures. All shares are 0–1; every `Estimate` carries its 95 % interval.
+    """How a model did on labelled pictures. All shares are 0–1; every `Estimate` carries its 95 %
+    interval.
 
     Attributes:
         data: the labelled pictures.
@@ -102,7 +113,8 @@ class Evaluation:
         threshold: probability from which a label is given; None: no label is.
         split: "test" where only pictures so marked were evaluated, else None.
         set_aside: how many pictures were not, for that reason.
-        counted_as: classes of the data that stand for another of the model's, such as "cat" for "not_fire".
+        counted_as: classes of the data that stand for another of the model's, such as "cat" for
+            "not_fire".
         total: pictures, unreadable ones included.
         accepted: how many got a label.
         right: how many of those the right one.
@@ -112,7 +124,8 @@ class Evaluation:
         classes: figures of each class, in the model's order.
         confusion: (classes, classes) int, rows the truth, columns the top label.
         calibration: reliability in 15 bins, and the expected calibration error.
-        risk_coverage: the curve with strangers at confidence 0, its area, and the coverage at 1 and 5 % risk.
+        risk_coverage: the curve with strangers at confidence 0, its area, and the coverage at 1 and
+            5 % risk.
         positive: the class a one-against-the-rest model looks for, else None.
         positive_ranking: how well its probability finds it, likewise.
         others: figures on pictures of none of the classes, if there were any.
@@ -164,15 +177,22 @@ class Evaluation:
             "coverage": self.coverage,
             "calibration error (ECE)": self.calibration.ece,
             "area under risk and coverage (AURC)": self.risk_coverage.aurc,
-            **{f"coverage at {risk:.0%} risk": estimate for risk, estimate in self.risk_coverage.coverage_at.items()},
+            **{
+                f"coverage at {risk:.0%} risk": estimate
+                for risk, estimate in self.risk_coverage.coverage_at.items()
+            },
         }
         if self.positive_ranking is not None:
             named |= {f"AUROC of {self.positive}": self.positive_ranking.auroc}
-            named |= {f"average precision of {self.positive}": self.positive_ranking.average_precision}
+            named |= {
+                f"average precision of {self.positive}": self.positive_ranking.average_precision
+            }
         return named
 
     def plots(self) -> dict[str, Figure]:
-        """Return matplotlib figures: "confusion_matrix", "reliability", "risk_coverage", and for one class against the rest "roc"."""
+        """Return matplotlib figures: "confusion_matrix", "reliability", "risk_coverage", and
+        for one class against the rest "roc".
+        """
         point = (self.coverage.value or 0.0, self.wrong / self.accepted) if self.accepted else None
         drawn = {
             "confusion_matrix": plots.confusion_matrix(self.confusion, self.class_names),
@@ -184,33 +204,65 @@ class Evaluation:
         return drawn
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a figure of the whole: its value and the bounds of its 95 % interval."""
-        rows = ({"figure": name, "value": e.value, "low": e.low, "high": e.high} for name, e in self.figures().items())
+        """Return a DataFrame with a row a figure of the whole: its value and the bounds of its
+        95 % interval.
+        """
+        rows = (
+            {"figure": name, "value": e.value, "low": e.low, "high": e.high}
+            for name, e in self.figures().items()
+        )
         return frame(rows, ["figure", "value", "low", "high"])
 
     def _repr_html_(self) -> str:
-        rows = [[name, *("–" if v is None else f"{v:.4f}" for v in (e.value, e.low, e.high))] for name, e in self.figures().items()]
+        rows = [
+            [name, *("–" if v is None else f"{v:.4f}" for v in (e.value, e.low, e.high))]
+            for name, e in self.figures().items()
+        ]
         title = f"{self.total:,} pictures: {self.accepted:,} accepted, {self.right:,} of them right"
-        return block(title, table(["figure", "value", "at least", "at most"], rows, len(rows)), line(f"Report: {self.output}" if self.output else ""))
+        return block(
+            title,
+            table(["figure", "value", "at least", "at most"], rows, len(rows)),
+            line(f"Report: {self.output}" if self.output else ""),
+        )
 
     def as_json(self) -> dict:
-        """Return all figures with their intervals, ready for JSON; curves have at most 500 points."""
-        plain = ("class_names", "threshold", "split", "set_aside", "counted_as", "total", "accepted", "rejected", "right", "wrong")
+        """Return all figures with their intervals, ready for JSON; curves have at most 500
+        points.
+        """
+        plain = (
+            "class_names",
+            "threshold",
+            "split",
+            "set_aside",
+            "counted_as",
+            "total",
+            "accepted",
+            "rejected",
+            "right",
+            "wrong",
+        )
         return {
             "wordsight_version": __version__,
             "data": str(self.data),
             "model": self.model,
             "output": None if self.output is None else str(self.output),
             **{name: getattr(self, name) for name in plain},
-            "unreadable": [{"file_name": name, "error": reason} for name, reason in self.unreadable],
+            "unreadable": [
+                {"file_name": name, "error": reason} for name, reason in self.unreadable
+            ],
             "skipped": self.skipped,
             "unused": [{"file_name": name, "reason": reason} for name, reason in self.unused],
-            **{name: getattr(self, name).as_json() for name in ("total_accuracy", "selective_accuracy", "coverage")},
+            **{
+                name: getattr(self, name).as_json()
+                for name in ("total_accuracy", "selective_accuracy", "coverage")
+            },
             "classes": [c.as_json() for c in self.classes],
             "confusion": self.confusion.tolist(),
             "calibration": self.calibration.as_json(),
             "risk_coverage": self.risk_coverage.as_json(),
-            "one_against_rest": None if self.positive_ranking is None else {"positive": self.positive, **self.positive_ranking.as_json()},
+            "one_against_rest": None
+            if self.positive_ranking is None
+            else {"positive": self.positive, **self.positive_ranking.as_json()},
             "others": None if self.others is None else self.others.as_json(),
         }
 
@@ -242,11 +294,13 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on labelled pictures, and write a report.
 
-    Where a `split` column marks pictures as "test", only those are evaluated. Classes are compared without regard to case and
-    blanks; for a model of one class against the rest, every other class of the data counts as the rest.
+    Where a `split` column marks pictures as "test", only those are evaluated. Classes are compared
+    without regard to case and blanks; for a model of one class against the rest, every other class
+    of the data counts as the rest.
 
     Args:
-        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name and label.
+        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
+            and label.
         model: model folder or classifier.
         output: folder of the report; None writes nothing.
         threshold: probability from which a label is given, 0–1; default: the model's.
@@ -257,20 +311,35 @@ def evaluate(
 
     Raises:
         NotFound: there is no such data or model.
-        InvalidArgument: classes the model doesn't know, nothing readable, a threshold outside 0–1, a folder that can't take the report.
+        InvalidArgument: classes the model doesn't know, nothing readable, a threshold outside 0–1,
+            a folder that can't take the report.
         OutputError: the report can't be written.
     """
     progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
     path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
-    sources = [] if others is None else [others] if isinstance(others, str | os.PathLike) else list(others)
+    sources = (
+        []
+        if others is None
+        else [others]
+        if isinstance(others, str | os.PathLike)
+        else list(others)
+    )
     request = replace(_check(data, classifier, output, threshold, sources), model_path=path)
     embedder = Embedder(classifier.backbone, engine, dtype)
-    report = None if request.target is None else EvaluationReport(request.target, classifier, embedder, request.threshold)
+    report = (
+        None
+        if request.target is None
+        else EvaluationReport(request.target, classifier, embedder, request.threshold)
+    )
     embed = embedder.embed if report is None else report.look_at
     try:
         own = _judge_all(request, embedder, embed, request.tested, "pictures", progress)
-        foreign = _judge_all(request, embedder, embed, request.others, "others", progress) if sources else None
+        foreign = (
+            _judge_all(request, embedder, embed, request.others, "others", progress)
+            if sources
+            else None
+        )
         truth = np.array([classifier.class_names.index(str(file.label)) for file in own.files])
         result = _measure(request, own, truth, foreign)
         if request.target is not None and report is not None:
@@ -283,23 +352,36 @@ def evaluate(
     return result
 
 
-def _check(data: str | os.PathLike, model: Classifier, output: str | os.PathLike | None, threshold: float | None, others: list) -> _Request:
+def _check(
+    data: str | os.PathLike,
+    model: Classifier,
+    output: str | os.PathLike | None,
+    threshold: float | None,
+    others: list,
+) -> _Request:
     """Refuse whatever is wrong before any work is done."""
     chosen = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
     chosen = None if chosen is None else check_threshold(chosen)
     labelled = read_labels(data, min_classes=1)
     target = None if output is None else expand(output)
     if target is not None:
-        check_target(target, [expand(data), *(path for source in others if (path := expand(source)).is_dir())])
+        check_target(
+            target,
+            [expand(data), *(path for source in others if (path := expand(source)).is_dir())],
+        )
     tested, counted_as = _to_test(labelled, model)
     foreign = find_pictures(others).pictures if others else []
     if others:
-        model.familiarity(np.zeros((1, model.backbone.num_features), dtype=np.float32))  # raises where it can't be asked
-    return _Request(expand(data), model, None, chosen, labelled, tested, counted_as, foreign, target)
+        # raises where it can't be asked
+        model.familiarity(np.zeros((1, model.backbone.num_features), dtype=np.float32))
+    return _Request(
+        expand(data), model, None, chosen, labelled, tested, counted_as, foreign, target
+    )
 
 
 def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile], dict[str, str]]:
-    """Return the pictures to evaluate, with the model's names of their classes, and what other classes are counted as.
+    """Return the pictures to evaluate, with the model's names of their classes, and what other
+    classes are counted as.
 
     Raises:
         InvalidArgument: the model doesn't know a class.
@@ -311,11 +393,21 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile
     strange = [name for name in labelled.class_names if name in present and fold(name) not in known]
     rest = None if model.catch_all is None else model.class_names[model.catch_all]
     if strange and rest is None:
-        raise InvalidArgument(f"The model has no class '{strange[0]}'; it knows: {some_of(model.class_names)}. Take it out of the data, or train with it.")
+        raise InvalidArgument(
+            f"The model has no class '{strange[0]}'; it knows: {some_of(model.class_names)}. "
+            "Take it out of the data, or train with it."
+        )
     return relabel(tested, model.class_names, rest).pictures, {name: str(rest) for name in strange}
 
 
-def _judge_all(request: _Request, embedder: Embedder, embed: Embed, files: list[PictureFile], what: str, progress: Progress | None) -> Judged:
+def _judge_all(
+    request: _Request,
+    embedder: Embedder,
+    embed: Embed,
+    files: list[PictureFile],
+    what: str,
+    progress: Progress | None,
+) -> Judged:
     """Have the model look at every file, embedded by `embed`.
 
     Raises:
@@ -331,11 +423,15 @@ def _judge_all(request: _Request, embedder: Embedder, embed: Embed, files: list[
     judged = judge(request.model, told(), request.threshold, bool(request.others))
     if not judged.files:
         name, reason = judged.unreadable[0]
-        raise InvalidArgument(f"None of the {len(files)} pictures can be read; the first: '{name}': {reason}.")
+        raise InvalidArgument(
+            f"None of the {len(files)} pictures can be read; the first: '{name}': {reason}."
+        )
     return judged
 
 
-def _measure(request: _Request, own: Judged, truth: np.ndarray, foreign: Judged | None) -> Evaluation:
+def _measure(
+    request: _Request, own: Judged, truth: np.ndarray, foreign: Judged | None
+) -> Evaluation:
     """Compute all figures."""
     names = request.model.class_names
     correct = own.top == truth
@@ -358,12 +454,19 @@ def _measure(request: _Request, own: Judged, truth: np.ndarray, foreign: Judged 
         total_accuracy=proportion(int(correct.sum()), read),
         selective_accuracy=proportion(right, accepted),
         coverage=proportion(accepted, read),
-        classes=[ClassFigures(n, int(shown[i]), proportion(hits[i], taken[i]), proportion(hits[i], shown[i])) for i, n in enumerate(names)],
+        classes=[
+            ClassFigures(
+                n, int(shown[i]), proportion(hits[i], taken[i]), proportion(hits[i], shown[i])
+            )
+            for i, n in enumerate(names)
+        ],
         confusion=confusion,
         calibration=metrics.calibration(own.probability, correct),
         risk_coverage=metrics.risk_coverage(own.confidence, ~correct),
         positive=None if positive is None else names[positive],
-        positive_ranking=None if positive is None else metrics.ranking(own.positive[truth == positive], own.positive[truth != positive]),
+        positive_ranking=None
+        if positive is None
+        else metrics.ranking(own.positive[truth == positive], own.positive[truth != positive]),
         others=None if foreign is None else _measure_others(request, own, truth, foreign),
         unreadable=own.unreadable + (foreign.unreadable if foreign is not None else []),
         skipped=request.labelled.skipped,
@@ -372,16 +475,30 @@ def _measure(request: _Request, own: Judged, truth: np.ndarray, foreign: Judged 
 
 
 def _belonging(model: Classifier, truth: np.ndarray) -> np.ndarray:
-    """Tell which pictures belong to a class, (n,) bool: all, but for the rest that one class is set against, as the others are."""
+    """Tell which pictures belong to a class, (n,) bool: all, but for the rest that one class is
+    set against, as the others are.
+    """
     return np.ones(len(truth), dtype=bool) if model.catch_all is None else truth != model.catch_all
 
 
-def _measure_others(request: _Request, own: Judged, truth: np.ndarray, foreign: Judged) -> OthersFigures:
-    """Compare pictures of the classes with pictures of none; for one class against the rest, only its own label is wrong."""
+def _measure_others(
+    request: _Request, own: Judged, truth: np.ndarray, foreign: Judged
+) -> OthersFigures:
+    """Compare pictures of the classes with pictures of none; for one class against the rest,
+    only its own label is wrong.
+    """
     belongs = _belonging(request.model, truth)
-    could = np.ones(len(foreign.top), dtype=bool) if request.model.catch_all is None else foreign.top != request.model.catch_all
+    could = (
+        np.ones(len(foreign.top), dtype=bool)
+        if request.model.catch_all is None
+        else foreign.top != request.model.catch_all
+    )
     labelled = int((foreign.accepted & could).sum())
-    alone = 0 if request.threshold is None else int(((foreign.probability >= request.threshold) & could).sum())
+    alone = (
+        0
+        if request.threshold is None
+        else int(((foreign.probability >= request.threshold) & could).sum())
+    )
     return OthersFigures(
         pictures=len(foreign.files),
         unreadable=len(foreign.unreadable),
@@ -395,7 +512,9 @@ def _measure_others(request: _Request, own: Judged, truth: np.ndarray, foreign: 
     )
 
 
-def _files(request: _Request, result: Evaluation, own: Judged, truth: np.ndarray, foreign: Judged | None) -> dict[str, bytes]:
+def _files(
+    request: _Request, result: Evaluation, own: Judged, truth: np.ndarray, foreign: Judged | None
+) -> dict[str, bytes]:
     """Return file name -> content of everything the report holds."""
     drawn = {f"{name}.png": figure for name, figure in result.plots().items()}
     files = {"predictions.csv": predictions_table(own, result.class_names, truth)}
@@ -405,8 +524,16 @@ def _files(request: _Request, result: Evaluation, own: Judged, truth: np.ndarray
         if belongs.any():
             drawn["others.png"] = plots.others(
                 {
-                    "familiarity": (own.familiarity[belongs], foreign.familiarity, result.others.familiarity),
-                    "probability": (own.positive[belongs], foreign.positive, result.others.probability),
+                    "familiarity": (
+                        own.familiarity[belongs],
+                        foreign.familiarity,
+                        result.others.familiarity,
+                    ),
+                    "probability": (
+                        own.positive[belongs],
+                        foreign.positive,
+                        result.others.probability,
+                    ),
                 }
             )
     files |= {name: plots.png(figure) for name, figure in drawn.items()}
@@ -417,12 +544,16 @@ def _files(request: _Request, result: Evaluation, own: Judged, truth: np.ndarray
 
 
 def _mistakes(result: Evaluation, own: Judged, truth: np.ndarray) -> bytes | None:
-    """Return a contact sheet of the pictures whose top label is wrong, the surest first; strangers, which are rejected anyway, last."""
+    """Return a contact sheet of the pictures whose top label is wrong, the surest first;
+    strangers, which are rejected anyway, last.
+    """
     wrong = np.flatnonzero(own.top != truth)
     worst = wrong[np.lexsort((-own.probability[wrong], -own.confidence[wrong]))]
     rows = []
     for index in worst.tolist():
         said = f"{result.class_names[truth[index]]} taken for {result.class_names[own.top[index]]}"
-        fate = "labelled" if own.accepted[index] else "stranger" if own.stranger[index] else "unsure"
+        fate = (
+            "labelled" if own.accepted[index] else "stranger" if own.stranger[index] else "unsure"
+        )
         rows.append((own.files[index].name, said, f"{own.probability[index]:.4f}, {fate}"))
     return contact_sheet(data_root(result.data), rows, "Mistakes", "the surest first")

@@ -1,4 +1,6 @@
-"""The folder an evaluation is written to: whether it may be, the tables, and writing it whole. Draws nothing."""
+"""The folder an evaluation is written to: whether it may be, the tables, and writing it whole.
+Draws nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,34 @@ from ..errors import InvalidArgument
 from ..reports.page import check_report_target, remove_report
 
 MARKER = ".wordsight-evaluation"
-PLOTS = ("confusion_matrix.png", "reliability.png", "risk_coverage.png", "roc.png", "others.png", "mistakes.png")
-FILES = ("predictions.csv", "others.csv", *PLOTS, "evaluation.json", "boxes.csv", "boxes.png", "boxes.json")  # in the order they are written
-COLUMNS = ("file_name", "label", "top_label", "probability", "accepted", "right", "stranger", "error")
+PLOTS = (
+    "confusion_matrix.png",
+    "reliability.png",
+    "risk_coverage.png",
+    "roc.png",
+    "others.png",
+    "mistakes.png",
+)
+# in the order they are written
+FILES = (
+    "predictions.csv",
+    "others.csv",
+    *PLOTS,
+    "evaluation.json",
+    "boxes.csv",
+    "boxes.png",
+    "boxes.json",
+)
+COLUMNS = (
+    "file_name",
+    "label",
+    "top_label",
+    "probability",
+    "accepted",
+    "right",
+    "stranger",
+    "error",
+)
 
 
 def check_target(target: Path, sources: Iterable[Path]) -> None:
@@ -32,19 +59,32 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
         InvalidArgument: the folder won't do.
     """
     if target.exists() and not target.is_dir():
-        raise InvalidArgument(f"'{target}' is a file; a report needs a folder. Choose another with -o.")
+        raise InvalidArgument(
+            f"'{target}' is a file; a report needs a folder. Choose another with -o."
+        )
     for source in sources:
-        inside = target.resolve().is_relative_to(source.resolve()) if source.is_dir() else source.resolve() in [(target / name).resolve() for name in FILES]
+        inside = (
+            target.resolve().is_relative_to(source.resolve())
+            if source.is_dir()
+            else source.resolve() in [(target / name).resolve() for name in FILES]
+        )
         if inside:
-            raise InvalidArgument(f"The report can't lie inside '{source}', where it would be read as data; got '{target}'. Choose another folder with -o.")
+            raise InvalidArgument(
+                f"The report can't lie inside '{source}', where it would be read as data; got "
+                f"'{target}'. Choose another folder with -o."
+            )
     taken = [name for name in FILES if os.path.lexists(target / name)]
     if taken and not (target / MARKER).exists():
-        raise InvalidArgument(f"'{target / taken[0]}' was there before and is no report of wordsight. Choose another folder with -o.")
+        raise InvalidArgument(
+            f"'{target / taken[0]}' was there before and is no report of wordsight. Choose "
+            "another folder with -o."
+        )
     check_report_target(target)
 
 
 def write_files(target: Path, files: dict[str, bytes]) -> None:
-    """Write the files of a report, each whole or not at all, and remove those of an earlier one that this one lacks.
+    """Write the files of a report, each whole or not at all, and remove those of an earlier one
+    that this one lacks.
 
     Raises:
         OutputError: it can't be written.
@@ -67,7 +107,8 @@ def write_files(target: Path, files: dict[str, bytes]) -> None:
 
 
 def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray | None) -> bytes:
-    """Return a CSV with a row for each picture; those that can't be read stand last, with the reason.
+    """Return a CSV with a row for each picture; those that can't be read stand last, with the
+    reason.
 
     Args:
         judged: n pictures.
@@ -77,11 +118,30 @@ def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray 
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    numbers = zip(judged.top.tolist(), judged.probability.tolist(), judged.accepted.tolist(), judged.stranger.tolist(), strict=True)
-    for row, (file, (top, probability, accepted, stranger)) in enumerate(zip(judged.files, numbers, strict=True)):
+    numbers = zip(
+        judged.top.tolist(),
+        judged.probability.tolist(),
+        judged.accepted.tolist(),
+        judged.stranger.tolist(),
+        strict=True,
+    )
+    for row, (file, (top, probability, accepted, stranger)) in enumerate(
+        zip(judged.files, numbers, strict=True)
+    ):
         known = None if truth is None else int(truth[row])
         label, right = ("", "") if known is None else (class_names[known], _yes(known == top))
-        writer.writerow([file.name, label, class_names[top], round(probability, 6), _yes(accepted), right, _yes(stranger), ""])
+        writer.writerow(
+            [
+                file.name,
+                label,
+                class_names[top],
+                round(probability, 6),
+                _yes(accepted),
+                right,
+                _yes(stranger),
+                "",
+            ]
+        )
     writer.writerows([name, "", "", "", "", "", "", reason] for name, reason in judged.unreadable)
     return text.getvalue().encode("utf-8", "surrogateescape")
 

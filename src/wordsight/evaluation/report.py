@@ -1,4 +1,6 @@
-"""The report of an evaluation: mistakes first, the threshold's price, every figure with its interval, and how the model came about."""
+"""The report of an evaluation: mistakes first, the threshold's price, every figure with its
+interval, and how the model came about.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from ..reports.gallery import Gallery
 from ..reports.model_sections import MOST_ROWS, about_model, listed, made_by
 from ..reports.page import Outcomes, Report, Section, write_report
 
-MATRIX = 40  # up to so many classes the confusion matrix is shown whole, beyond that the most frequent confusions
+# up to so many classes the confusion matrix is shown whole, beyond that the most frequent
+# confusions
+MATRIX = 40
 NONE = "none of the classes"
 
 
@@ -35,14 +39,23 @@ class EvaluationReport:
         threshold: probability from which a label is given; None: none is.
     """
 
-    def __init__(self, folder: Path, model: Classifier, embedder: Embedder, threshold: float | None) -> None:
-        self.folder, self._model, self._embedder, self._threshold = folder, model, embedder, threshold
+    def __init__(
+        self, folder: Path, model: Classifier, embedder: Embedder, threshold: float | None
+    ) -> None:
+        self.folder, self._model, self._embedder, self._threshold = (
+            folder,
+            model,
+            embedder,
+            threshold,
+        )
         self._outcomes = Outcomes(model.class_names, threshold, judged=True)
         self._gallery = Gallery(folder)
         self._lock = threading.Lock()
 
     def look_at(self, file: PictureFile) -> Embedded:
-        """Embed a picture as `Embedder.embed` does, and keep what is shown of it. One without a label shows none of the classes."""
+        """Embed a picture as `Embedder.embed` does, and keep what is shown of it. One without a
+        label shows none of the classes.
+        """
         sha, pooled, cache = None, self._embedder.backbone.pooled, self._embedder.cache
         try:
             data, sha = read(file)
@@ -52,7 +65,9 @@ class EvaluationReport:
                 encoding = self._embedder.encode(photo, feature_map=pooled)
                 embedding, feature_map = encoding.embedding, encoding.feature_map
                 cache.put(sha, self._embedder.key, embedding)
-            prediction = self._model.decide(file.name, embedding, 2.0 if self._threshold is None else self._threshold)
+            prediction = self._model.decide(
+                file.name, embedding, 2.0 if self._threshold is None else self._threshold
+            )
             if prediction.stranger:
                 feature_map = None  # where the best guess comes from says nothing then
             elif feature_map is None and pooled:
@@ -61,14 +76,26 @@ class EvaluationReport:
             return Embedded(file, sha.hex() if sha else None, None, str(error))
         names = self._model.class_names
         index = names.index(str(prediction.top_label))
-        heat = None if feature_map is None else class_heatmap(feature_map, self._model.head.weight[index])
-        card = prediction_card(prediction, self._threshold, photo.size).with_picture(photo.image, heat)
+        heat = (
+            None
+            if feature_map is None
+            else class_heatmap(feature_map, self._model.head.weight[index])
+        )
+        card = prediction_card(prediction, self._threshold, photo.size).with_picture(
+            photo.image, heat
+        )
         foreign = file.label is None
         # A model of one thing against the rest may say of a stranger that it is the rest.
         wrong = index != self._model.catch_all if foreign else file.label != card.top
-        note = "" if not (wrong or foreign) else f"shows {NONE}" if foreign else f"truth: {file.label}"
-        card = replace(card, right=not wrong, foreign=foreign, note=note, group=NONE if foreign else card.top)
-        self._gallery.add(card, (not wrong, prediction.label is None, index, -(card.probability or 0.0)))
+        note = (
+            "" if not (wrong or foreign) else f"shows {NONE}" if foreign else f"truth: {file.label}"
+        )
+        card = replace(
+            card, right=not wrong, foreign=foreign, note=note, group=NONE if foreign else card.top
+        )
+        self._gallery.add(
+            card, (not wrong, prediction.label is None, index, -(card.probability or 0.0))
+        )
         with self._lock:
             self._outcomes.add(card, index)
         return Embedded(file, sha.hex(), embedding)
@@ -82,12 +109,36 @@ class EvaluationReport:
         model = self._model
         title = f"{result.data.name or 'Pictures'}: how right the model is"
         about = made_by(model.backbone.name, model.class_names)
-        report = Report(title, _summary(result), about, outcomes=self._outcomes, pictures_heading="The pictures, mistakes first")
-        report.groups = [("fate:mistakes", "mistakes: labelled, and wrong"), ("fate:wrong-guess", "wrong best guesses, labelled or not")]
-        report.groups += [("fate:silent", "left without a label"), *((f"group:{name}", f"taken for {name}") for name in model.class_names)]
-        report.groups += [(f"group:{NONE}", "those of none of the classes")] if result.others is not None else []
-        sections = [_figures(result), _classes(result), _confusion(result), _others(result), *about_model(model.info, model.history, model.class_names)]
-        sections.append(listed("What can’t be read or used", [*result.unreadable, *result.unused], ("file", "why")))
+        report = Report(
+            title,
+            _summary(result),
+            about,
+            outcomes=self._outcomes,
+            pictures_heading="The pictures, mistakes first",
+        )
+        report.groups = [
+            ("fate:mistakes", "mistakes: labelled, and wrong"),
+            ("fate:wrong-guess", "wrong best guesses, labelled or not"),
+        ]
+        report.groups += [
+            ("fate:silent", "left without a label"),
+            *((f"group:{name}", f"taken for {name}") for name in model.class_names),
+        ]
+        report.groups += (
+            [(f"group:{NONE}", "those of none of the classes")] if result.others is not None else []
+        )
+        sections = [
+            _figures(result),
+            _classes(result),
+            _confusion(result),
+            _others(result),
+            *about_model(model.info, model.history, model.class_names),
+        ]
+        sections.append(
+            listed(
+                "What can’t be read or used", [*result.unreadable, *result.unused], ("file", "why")
+            )
+        )
         report.sections = [section for section in sections if section is not None]
         return write_report(self.folder, report, self._gallery)
 
@@ -99,23 +150,32 @@ class EvaluationReport:
 def _summary(result: Any) -> list[str]:
     read = int(result.confusion.sum())
     right = int(result.confusion.diagonal().sum())
-    told = [f"Of {read} pictures the model’s best guess is right on {right}: {_share(result.total_accuracy)}."]
+    told = [
+        f"Of {read} pictures the model’s best guess is right on {right}: "
+        f"{_share(result.total_accuracy)}."
+    ]
     if result.threshold is None:
         told.append("It gives no label: nothing supports a threshold that keeps the promise.")
     elif result.accepted:
         told.append(
-            f"From a probability of {result.threshold:.4g} it labels {result.accepted} of them ({result.coverage.value:.1%}); "
-            f"{result.right} of these labels are right and {result.wrong} wrong: {_share(result.selective_accuracy)}."
+            f"From a probability of {result.threshold:.4g} it labels {result.accepted} of "
+            f"them ({result.coverage.value:.1%}); "
+            f"{result.right} of these labels are right and {result.wrong} wrong: "
+            f"{_share(result.selective_accuracy)}."
         )
     else:
         told.append(f"From a probability of {result.threshold:.4g} it labels none of them.")
     if result.others is not None:
         others = result.others
         told.append(
-            f"Of {others.pictures} pictures of {NONE} it labels {others.labelled}; by probability alone it would label {others.labelled_by_probability}."
+            f"Of {others.pictures} pictures of {NONE} it labels {others.labelled}; by "
+            f"probability alone it would label {others.labelled_by_probability}."
         )
     if result.split:
-        told.append(f"Only the pictures marked '{result.split}' were evaluated; {result.set_aside} others of the data are left out.")
+        told.append(
+            f"Only the pictures marked '{result.split}' were evaluated; {result.set_aside} "
+            "others of the data are left out."
+        )
     if result.unreadable:
         told.append(f"{len(result.unreadable)} can’t be read; they are listed below.")
     return told
@@ -133,32 +193,67 @@ def _figures(result: Any) -> Section:
 
 
 def _classes(result: Any) -> Section:
-    rows = [[c.name, c.pictures, *_numbers(c.precision), *_numbers(c.recall)] for c in result.classes][:MOST_ROWS]
-    return Section("By class", ["Of the best guess, labelled or not."], ("class", "pictures", "precision", "95 %", "recall", "95 %"), rows)
+    rows = [
+        [c.name, c.pictures, *_numbers(c.precision), *_numbers(c.recall)] for c in result.classes
+    ][:MOST_ROWS]
+    return Section(
+        "By class",
+        ["Of the best guess, labelled or not."],
+        ("class", "pictures", "precision", "95 %", "recall", "95 %"),
+        rows,
+    )
 
 
 def _confusion(result: Any) -> Section:
     names, matrix = result.class_names, np.asarray(result.confusion)
     if len(names) > MATRIX:
         away = matrix - np.diag(matrix.diagonal())
-        worst = [np.unravel_index(index, away.shape) for index in np.argsort(-away, axis=None)[:MATRIX]]
-        rows = [[names[truth], names[said], int(away[truth, said])] for truth, said in worst if away[truth, said]]
-        return Section("What is taken for what", ["The most frequent confusions."], ("truth", "taken for", "pictures"), rows)
+        worst = [
+            np.unravel_index(index, away.shape) for index in np.argsort(-away, axis=None)[:MATRIX]
+        ]
+        rows = [
+            [names[truth], names[said], int(away[truth, said])]
+            for truth, said in worst
+            if away[truth, said]
+        ]
+        return Section(
+            "What is taken for what",
+            ["The most frequent confusions."],
+            ("truth", "taken for", "pictures"),
+            rows,
+        )
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows = [[name, *counts] for name, counts in zip(names, matrix.tolist(), strict=True)]
     text = ["Rows are the truth, columns the best guess, labelled or not."]
-    return Section("Confusion matrix", text, ("", *names), rows, shades=np.round(shares, 3).tolist())
+    return Section(
+        "Confusion matrix", text, ("", *names), rows, shades=np.round(shares, 3).tolist()
+    )
 
 
 def _others(result: Any) -> Section | None:
     if result.others is None:
         return None
     others = result.others
-    told = {"AUROC by familiarity": others.familiarity.auroc, "AUROC by probability": others.probability.auroc}
-    told |= {"labelled": others.labelled_share, "labelled, by probability alone": others.labelled_by_probability_share}
+    told = {
+        "AUROC by familiarity": others.familiarity.auroc,
+        "AUROC by probability": others.probability.auroc,
+    }
+    told |= {
+        "labelled": others.labelled_share,
+        "labelled, by probability alone": others.labelled_by_probability_share,
+    }
     rows = [[name, *_numbers(estimate)] for name, estimate in told.items()]
-    return Section(f"Pictures of {NONE}", [f"{others.pictures} pictures that should get no label."], ("figure", "value", "95 % interval"), rows)
+    return Section(
+        f"Pictures of {NONE}",
+        [f"{others.pictures} pictures that should get no label."],
+        ("figure", "value", "95 % interval"),
+        rows,
+    )
 
 
 def _numbers(estimate: Estimate) -> list[str]:
-    return ["–", ""] if estimate.value is None else [f"{estimate.value:.4f}", f"{estimate.low:.4f}–{estimate.high:.4f}"]
+    return (
+        ["–", ""]
+        if estimate.value is None
+        else [f"{estimate.value:.4f}", f"{estimate.low:.4f}–{estimate.high:.4f}"]
+    )

@@ -1,4 +1,6 @@
-"""Results as labels that other tools load: what is sure, with its pictures beside it, in a format of theirs."""
+"""Results as labels that other tools load: what is sure, with its pictures beside it, in a
+format of theirs.
+"""
 
 from __future__ import annotations
 
@@ -92,13 +94,15 @@ def prelabel(
     photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
     progress: Progress | None = None,
 ) -> Prelabels:
-    """Write results of `run`, `predict`, `detect` or `recognize` as labels in another tool's format, with the pictures beside them.
+    """Write results of `run`, `predict`, `detect` or `recognize` as labels in another tool's
+    format, with the pictures beside them.
 
-    Pictures are copied, for some of those tools mend files in place; those that EXIF turns are written upright, for some ignore
-    that mark. Boxes are in the upright picture.
+    Pictures are copied, for some of those tools mend files in place; those that EXIF turns are
+    written upright, for some ignore that mark. Boxes are in the upright picture.
 
     Args:
-        results: results folder, or a .jsonl table in one. Of several tables predictions come before detections, and those before recognitions.
+        results: results folder, or a .jsonl table in one. Of several tables predictions come before
+            detections, and those before recognitions.
         format: "coco", "yolo", "voc", "label-studio", "csv" or "hf".
         output: folder to write; default: `prelabels/FORMAT` in the results folder.
         all: with rejected pictures, too, under their best guess; scores tell them apart.
@@ -106,22 +110,30 @@ def prelabel(
         progress: called with (done, total, "pictures").
 
     Raises:
-        NotFound, InvalidArgument: no such results or format, nothing to write, or a folder of somebody else's.
+        NotFound, InvalidArgument: no such results or format, nothing to write, or a folder of
+            somebody else's.
         OutputError: it can't be written.
     """
     progress = or_notebook(progress)
     chosen = next((one for one in list_formats() if one.key == format), None)
     if chosen is None:
-        raise InvalidArgument(f"Unknown format '{format}'. Choose one of: {', '.join(one.key for one in list_formats())}.")
+        raise InvalidArgument(
+            f"Unknown format '{format}'. Choose one of: "
+            f"{', '.join(one.key for one in list_formats())}."
+        )
     table = _table(expand(results))
     target = table.parent / "prelabels" / format if output is None else expand(output)
     rows = list(_read(table, all))
     kept = [row for row in rows if row.accepted or all]
     result = Prelabels(format, target, left_out=len(rows) - len(kept))
-    result.class_names = sorted({region.label for row in kept for region in row.regions} | {row.label for row in kept if row.label is not None})
+    result.class_names = sorted(
+        {region.label for row in kept for region in row.regions}
+        | {row.label for row in kept if row.label is not None}
+    )
     if not result.class_names:
         raise InvalidArgument(
-            f"No picture in '{table}' has an accepted label, so there is nothing to write. --all takes best guesses, too; "
+            f"No picture in '{table}' has an accepted label, so there is nothing to write. "
+            "--all takes best guesses, too; "
             "another table is taken where it is named, such as 'results/detections.jsonl'."
         )
     places = _places(table, photos)
@@ -136,7 +148,11 @@ def prelabel(
         names = _Names()
         jobs = [(row, places.get(row.file_name), names.of(row.file_name)) for row in kept]
         labelled: list[Labelled] = []
-        for row, placed in zip(kept, parallel_map(lambda job: _place(job, building / chosen.pictures), jobs, 4), strict=True):
+        for row, placed in zip(
+            kept,
+            parallel_map(lambda job: _place(job, building / chosen.pictures), jobs, 4),
+            strict=True,
+        ):
             if isinstance(placed, str):
                 result.skipped.append((row.file_name, placed))
             else:
@@ -147,7 +163,10 @@ def prelabel(
                 progress(len(labelled) + len(result.skipped), len(kept), "pictures")
         if not labelled:
             name, reason = result.skipped[0]
-            raise InvalidArgument(f"None of the {len(kept)} pictures can be read; the first: '{name}': {reason}. --photos says where they are.")
+            raise InvalidArgument(
+                f"None of the {len(kept)} pictures can be read; the first: '{name}': {reason}. "
+                "--photos says where they are."
+            )
         with writing(target):
             chosen.write(labelled, result.class_names, building, f"wordsight {__version__}")
             _keep_manifest(building)
@@ -168,11 +187,17 @@ def _table(path: Path) -> Path:
     if path.is_file() and path.name in TABLES:
         return path
     if not path.is_dir():
-        raise NotFound(f"No results in '{path}'. Give the folder that 'wordsight predict' or 'wordsight detect' wrote.")
+        raise NotFound(
+            f"No results in '{path}'. Give the folder that 'wordsight predict' or 'wordsight "
+            "detect' wrote."
+        )
     for name in TABLES:
         if (path / name).is_file():
             return path / name
-    raise InvalidArgument(f"'{path}' holds no results: none of {', '.join(TABLES)} is there. Give the folder that 'wordsight predict' wrote.")
+    raise InvalidArgument(
+        f"'{path}' holds no results: none of {', '.join(TABLES)} is there. Give the folder that "
+        "'wordsight predict' wrote."
+    )
 
 
 def _read(table: Path, everything: bool) -> Iterator[_Row]:
@@ -181,7 +206,11 @@ def _read(table: Path, everything: bool) -> Iterator[_Row]:
     Raises:
         InvalidArgument: it is no such table.
     """
-    readers = {"predictions.jsonl": _prediction, "detections.jsonl": _detections, "recognition.jsonl": _recognition}
+    readers = {
+        "predictions.jsonl": _prediction,
+        "detections.jsonl": _detections,
+        "recognition.jsonl": _recognition,
+    }
     done = 0
     try:
         with open(table, encoding="utf-8") as lines:
@@ -190,26 +219,60 @@ def _read(table: Path, everything: bool) -> Iterator[_Row]:
                 if row["error"] is None:
                     yield readers[table.name](row, everything)
                 done += 1
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise InvalidArgument(f"'{table}' line {done + 1} is no row of results ({type(error).__name__}: {error}). Make the results anew.") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+    ) as error:
+        raise InvalidArgument(
+            f"'{table}' line {done + 1} is no row of results ({type(error).__name__}: {error}). "
+            "Make the results anew."
+        ) from None
 
 
 def _prediction(row: dict, everything: bool) -> _Row:
     label, score = row["label"], float(row["probability"])
-    regions = [] if label is None or row["box_xyxy"] is None else [Region(label, _sides(row["box_xyxy"]), score)]
-    return _Row(str(row["file_name"]), row["top_label"] if everything else label, score, regions, label is not None)
+    regions = (
+        []
+        if label is None or row["box_xyxy"] is None
+        else [Region(label, _sides(row["box_xyxy"]), score)]
+    )
+    return _Row(
+        str(row["file_name"]),
+        row["top_label"] if everything else label,
+        score,
+        regions,
+        label is not None,
+    )
 
 
 def _detections(row: dict, everything: bool) -> _Row:
-    regions = [Region(str(d["label"]), _sides(d["xyxy"]), float(d["probability"])) for d in row["detections"]]
+    regions = [
+        Region(str(d["label"]), _sides(d["xyxy"]), float(d["probability"]))
+        for d in row["detections"]
+    ]
     return _Row(str(row["file_name"]), None, None, regions, bool(regions))
 
 
 def _recognition(row: dict, everything: bool) -> _Row:
     groups = [g for g in row["groups"] if g["found"]]
-    regions = [Region(str(g["name"]), _sides(g["box_xyxy"]), float(g["probability"])) for g in groups if g["box_xyxy"] is not None]
+    regions = [
+        Region(str(g["name"]), _sides(g["box_xyxy"]), float(g["probability"]))
+        for g in groups
+        if g["box_xyxy"] is not None
+    ]
     best = next(iter(row["groups"] if everything else groups), None)
-    return _Row(str(row["file_name"]), None if best is None else best["name"], None if best is None else float(best["probability"]), regions, bool(groups))
+    return _Row(
+        str(row["file_name"]),
+        None if best is None else best["name"],
+        None if best is None else float(best["probability"]),
+        regions,
+        bool(groups),
+    )
 
 
 def _sides(values: list) -> tuple[float, float, float, float]:
@@ -219,34 +282,57 @@ def _sides(values: list) -> tuple[float, float, float, float]:
     return x_min, y_min, x_max, y_max
 
 
-def _places(table: Path, photos: str | os.PathLike | Iterable[str | os.PathLike] | None) -> dict[str, PictureFile]:
+def _places(
+    table: Path, photos: str | os.PathLike | Iterable[str | os.PathLike] | None
+) -> dict[str, PictureFile]:
     """Return where the photos of the results are, by the names that they have there."""
     if photos is None:
         noted = noted_photos(table.parent, table.stem)
         if noted is None:
-            raise InvalidArgument(f"Where the photos of '{table.parent}' are is not known here. Say it with --photos.")
+            raise InvalidArgument(
+                f"Where the photos of '{table.parent}' are is not known here. Say it with --photos."
+            )
         sources = noted
     else:
-        sources = [os.fspath(photos)] if isinstance(photos, str | os.PathLike) else [os.fspath(photo) for photo in photos]
+        sources = (
+            [os.fspath(photos)]
+            if isinstance(photos, str | os.PathLike)
+            else [os.fspath(photo) for photo in photos]
+        )
     try:
-        return {picture.name: picture for picture in find_pictures(sources, exclude=table.parent).pictures}
+        return {
+            picture.name: picture
+            for picture in find_pictures(sources, exclude=table.parent).pictures
+        }
     except WordsightError as error:
-        raise InvalidArgument(f"The photos of '{table.parent}' are not where they were ({error}) Say where they are with --photos.") from None
+        raise InvalidArgument(
+            f"The photos of '{table.parent}' are not where they were ({error}) Say where they "
+            "are with --photos."
+        ) from None
 
 
 class _Names:
-    """Names under which pictures lie in the export: plain, in one folder, for some tools look no deeper, and each stem once, for some go by that."""
+    """Names under which pictures lie in the export: plain, in one folder, for some tools look
+    no deeper, and each stem once, for some go by that.
+    """
 
     def __init__(self) -> None:
         self._stems: dict[str, str] = {}  # stem -> file name in the results
 
     def of(self, file_name: str) -> str:
         """Return a path for a picture."""
-        plain = "".join("_" if c in '\\:*?"<>|%' or ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 else c for c in safe_name(file_name))
+        plain = "".join(
+            "_" if c in '\\:*?"<>|%' or ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 else c
+            for c in safe_name(file_name)
+        )
         stem, dot, own = plain.replace("/", "__").rpartition(".")
         stem, own = (stem, dot + own) if stem else (own, "")
         while len(os.fsencode(stem)) > LONGEST_NAME:
-            stem = stem[: LONGEST_NAME // 4] + "-" + hashlib.sha256(os.fsencode(file_name)).hexdigest()[:12]
+            stem = (
+                stem[: LONGEST_NAME // 4]
+                + "-"
+                + hashlib.sha256(os.fsencode(file_name)).hexdigest()[:12]
+            )
         stem = stem.lstrip(".") or "picture"
         base, number = stem, 1
         while self._stems.setdefault(base.casefold(), file_name) != file_name:
@@ -256,7 +342,9 @@ class _Names:
 
 
 def _place(job: tuple[_Row, PictureFile | None, str], folder: Path) -> tuple[Labelled, int] | str:
-    """Put a picture into the export, upright; return what is labelled and the bytes it takes, or why it can't be."""
+    """Put a picture into the export, upright; return what is labelled and the bytes it takes,
+    or why it can't be.
+    """
     row, file, name = job
     if file is None:
         return "the photo is not there any more"
@@ -279,15 +367,26 @@ def _place(job: tuple[_Row, PictureFile | None, str], folder: Path) -> tuple[Lab
     regions = []
     for region in row.regions:
         x_min, y_min, x_max, y_max = region.xyxy
-        box = (max(0.0, x_min), max(0.0, y_min), min(float(width), x_max), min(float(height), y_max))
+        box = (
+            max(0.0, x_min),
+            max(0.0, y_min),
+            min(float(width), x_max),
+            min(float(height), y_max),
+        )
         if box[0] < box[2] and box[1] < box[3]:
             regions.append(Region(region.label, box, region.score))
-    return Labelled(target.relative_to(folder).as_posix(), size, row.label, row.score, regions), copied
+    return Labelled(
+        target.relative_to(folder).as_posix(), size, row.label, row.score, regions
+    ), copied
 
 
 def _state(folder: Path) -> dict[str, list[int]]:
     """Return size and time of every file below a folder, but for the manifest."""
-    files = {path.relative_to(folder).as_posix(): path.lstat() for path in sorted(folder.rglob("*")) if not path.is_dir() and path.name != MARKER}
+    files = {
+        path.relative_to(folder).as_posix(): path.lstat()
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir() and path.name != MARKER
+    }
     return {name: [status.st_size, status.st_mtime_ns] for name, status in files.items()}
 
 
@@ -306,6 +405,12 @@ def _check_target(target: Path) -> None:
     try:
         before = json.loads((target / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise InvalidArgument(f"'{target}' was there before and is no export of wordsight. Choose another folder with -o.") from None
+        raise InvalidArgument(
+            f"'{target}' was there before and is no export of wordsight. Choose another folder "
+            "with -o."
+        ) from None
     if before != _state(target):
-        raise InvalidArgument(f"'{target}' was changed since it was written. Choose another folder with -o, or remove it.")
+        raise InvalidArgument(
+            f"'{target}' was changed since it was written. Choose another folder with -o, or "
+            "remove it."
+        )

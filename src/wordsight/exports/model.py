@@ -1,4 +1,6 @@
-"""Give a model to other tools: ONNX, OpenVINO or torch.export, with its preprocessing and its class names inside."""
+"""Give a model to other tools: ONNX, OpenVINO or torch.export, with its preprocessing and its
+class names inside.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ from .quantization import Price, Run, Trial, compare, quantize, trial_pictures
 log = logging.getLogger("wordsight")
 EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
 EXPORT_DTYPES = ("f32", "int8")
-# Of an exported model's answers from our own: the largest difference, and of strangers the share that differs.
+# Of an exported model's answers from our own: the largest difference, and of strangers the share
+# that differs.
 TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
 ROOM = 4  # times the size of its weights: what an export may take while it is made
 MARK = b"wordsight_version"
@@ -79,35 +82,50 @@ def export(
     data: str | os.PathLike | None = None,
     progress: Progress | None = None,
 ) -> ExportedModel:
-    """Write a model as one network that other tools run without wordsight, and try it beside the original.
+    """Write a model as one network that other tools run without wordsight, and try it beside the
+    original.
 
-    Its input `pixels` is (n, height, width, 3) uint8, RGB: upright pictures already resized, as `docs/export.md` shows; scaling is inside.
-    Its outputs are `probabilities` (n, classes) float32, calibrated, and, where the model has them, `heatmap` (n, classes, h, w) float32,
-    0–1, `stranger` (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the picture. Class names, threshold and what resizing is due are
-    in the file's metadata.
+    Its input `pixels` is (n, height, width, 3) uint8, RGB: upright pictures already resized, as
+    `docs/export.md` shows; scaling is inside. Its outputs are `probabilities` (n, classes) float32,
+    calibrated, and, where the model has them, `heatmap` (n, classes, h, w) float32, 0–1, `stranger`
+    (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the picture. Class names, threshold and
+    what resizing is due are in the file's metadata.
 
     Args:
         model: model folder or classifier.
         format: "onnx", "openvino" or "torch.export".
-        output: file to write; default: the model's name (for int8 with -int8) and the format's ending, here.
-        dtype: "f32", or "int8": weights and activations quantised after training, smaller and faster, slightly less exact.
-        data: pictures to try it on, labelled or not; int8 is calibrated on a part of them and needs some.
+        output: file to write; default: the model's name (for int8 with -int8) and the format's
+            ending, here.
+        dtype: "f32", or "int8": weights and activations quantised after training, smaller and
+            faster, slightly less exact.
+        data: pictures to try it on, labelled or not; int8 is calibrated on a part of them and needs
+            some.
         progress: called with (done, total, what).
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: no such model, format, dtype or pictures, a package is missing, or the output is something else.
+        NotFound, InvalidModel, InvalidArgument: no such model, format, dtype or pictures, a package
+            is missing, or the output is something else.
         OutputError: it can't be written.
         WordsightError: the exported model says something else than the original.
     """
     progress = or_notebook(progress)
     if format not in EXPORT_FORMATS:
-        raise InvalidArgument(f"Unknown format '{format}'. Choose one of: {', '.join(EXPORT_FORMATS)}.")
+        raise InvalidArgument(
+            f"Unknown format '{format}'. Choose one of: {', '.join(EXPORT_FORMATS)}."
+        )
     if dtype not in EXPORT_DTYPES:
-        raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(EXPORT_DTYPES)}.")
+        raise InvalidArgument(
+            f"Unknown dtype '{dtype}'. Choose one of: {', '.join(EXPORT_DTYPES)}."
+        )
     if dtype == "int8" and format == "torch.export":
-        raise InvalidArgument("int8 is made for onnx and openvino only. Choose one of these, or leave --dtype out.")
+        raise InvalidArgument(
+            "int8 is made for onnx and openvino only. Choose one of these, or leave --dtype out."
+        )
     if dtype == "int8" and data is None:
-        raise InvalidArgument("int8 needs pictures to be calibrated on: give some hundred like those it will see, with --data.")
+        raise InvalidArgument(
+            "int8 needs pictures to be calibrated on: give some hundred like those it will "
+            "see, with --data."
+        )
     classifier = model if isinstance(model, Classifier) else load(model)
     target = _target(classifier, format, dtype, output)
     _need(format, dtype)
@@ -122,7 +140,15 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: Path, target: Path, progress: Progress | None) -> ExportedModel:
+def _export(
+    model: Classifier,
+    format: str,
+    dtype: str,
+    tried: Trial,
+    building: Path,
+    target: Path,
+    progress: Progress | None,
+) -> ExportedModel:
     from .network import ExportedNetwork
 
     log.info("Exporting as %s: up to a minute.", format)
@@ -130,16 +156,21 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
     outputs = tuple(network.outputs)
     whole = building / f"f32{EXPORT_FORMATS[format]}"
     with writing(target):
-        if shutil.disk_usage(building).free < ROOM * _weights_size(model):  # before, because a full disk makes torch abort the process
+        # before, because a full disk makes torch abort the process
+        if shutil.disk_usage(building).free < ROOM * _weights_size(model):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with _converting(model, format, building), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose, and of its own ways
+            # tracing warns of constants that are constant on purpose, and of its own ways
+            warnings.simplefilter("ignore")
             _WRITERS[format](network, model, whole)
         run = open_exported(whole, format)
         far, written, price = differences(model, run, outputs, tried.pixels), whole, None
         for name, difference in far.items():
             if not difference <= TOLERANCES[name]:
-                raise WordsightError(f"The exported model's {name} differs from wordsight's by {difference:.2g}, so it is not kept.")
+                raise WordsightError(
+                    f"The exported model's {name} differs from wordsight's by {difference:.2g}, "
+                    "so it is not kept."
+                )
         if dtype == "int8":
             written = building / f"int8{EXPORT_FORMATS[format]}"
             with _converting(model, f"{format} in int8", building):
@@ -147,14 +178,35 @@ def _export(model: Classifier, format: str, dtype: str, tried: Trial, building: 
             quantized = open_exported(written, format)
             far = differences(model, quantized, outputs, tried.pixels)
             threshold = about(model)["threshold"]
-            price = compare(run, quantized, outputs, math.inf if threshold is None else threshold, tried, progress)
-        files = {target.with_suffix(path.suffix): path for path in sorted(building.glob(f"{written.stem}.*"), key=lambda path: path.suffix)}
+            price = compare(
+                run,
+                quantized,
+                outputs,
+                math.inf if threshold is None else threshold,
+                tried,
+                progress,
+            )
+        files = {
+            target.with_suffix(path.suffix): path
+            for path in sorted(building.glob(f"{written.stem}.*"), key=lambda path: path.suffix)
+        }
         size = sum(path.stat().st_size for path in files.values())
         with uninterrupted():
             target.unlink(missing_ok=True)
-            for final, path in files.items():  # .bin before .xml, whose presence says that both are whole
+            # .bin before .xml, whose presence says that both are whole
+            for final, path in files.items():
                 os.replace(path, final)
-    return ExportedModel(target, format, dtype, outputs, size, len(tried.pixels), far["probabilities"], price, tried.unreadable)
+    return ExportedModel(
+        target,
+        format,
+        dtype,
+        outputs,
+        size,
+        len(tried.pixels),
+        far["probabilities"],
+        price,
+        tried.unreadable,
+    )
 
 
 @contextlib.contextmanager
@@ -167,11 +219,15 @@ def _converting(model: Classifier, what: str, building: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # converters raise whatever they like, and their own words of a full disk name none
+    except Exception as error:
+        # converters raise whatever they like, and their own words of a full disk name none
         if shutil.disk_usage(building).free < _weights_size(model):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         said = " ".join(str(error).split())[:160]
-        raise WordsightError(f"The network '{model.backbone.architecture}' can't be written as {what}: {said}. Try another --format.") from error
+        raise WordsightError(
+            f"The network '{model.backbone.architecture}' can't be written as {what}: {said}. "
+            "Try another --format."
+        ) from error
 
 
 def _weights_size(model: Classifier) -> int:
@@ -195,14 +251,18 @@ def about(model: Classifier) -> dict[str, Any]:
 
 
 def open_exported(path: Path, format: str) -> Run:
-    """Load an exported file as others would, and return what answers (n, height, width, 3) uint8 pixels with its outputs, in order."""
+    """Load an exported file as others would, and return what answers (n, height, width, 3)
+    uint8 pixels with its outputs, in order.
+    """
     if format == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda pixels: session.run(None, {"pixels": pixels})
     if format == "openvino":
-        compiled = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = (
+            import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        )
         return lambda pixels: list(compiled(pixels).to_tuple())
     import torch
 
@@ -215,8 +275,12 @@ def open_exported(path: Path, format: str) -> Run:
     return run
 
 
-def differences(model: Classifier, run: Run, outputs: tuple[str, ...], pixels: list[np.ndarray]) -> dict[str, float]:
-    """Return by output how far an exported model is from wordsight itself on pictures (height, width, 3) uint8: at most; of strangers, the share."""
+def differences(
+    model: Classifier, run: Run, outputs: tuple[str, ...], pixels: list[np.ndarray]
+) -> dict[str, float]:
+    """Return by output how far an exported model is from wordsight itself on pictures (height,
+    width, 3) uint8: at most; of strangers, the share.
+    """
     runtime = open_runtime(model.backbone, "openvino")
     far: dict[str, list[float]] = {name: [] for name in outputs}
     for one in pixels:
@@ -224,15 +288,24 @@ def differences(model: Classifier, run: Run, outputs: tuple[str, ...], pixels: l
         own = _own_answers(model, encoding)
         for name, said in zip(outputs, run(one[None]), strict=True):
             far[name].append(float(np.abs(said[0].astype(np.float64) - own[name]).max()))
-    return {name: float(np.mean(values) if name == "stranger" else np.max(values)) for name, values in far.items()}
+    return {
+        name: float(np.mean(values) if name == "stranger" else np.max(values))
+        for name, values in far.items()
+    }
 
 
 def _own_answers(model: Classifier, encoding: Encoding) -> dict[str, np.ndarray]:
     """Return what the model itself says of a picture, by output."""
     probabilities = model.head.probabilities(encoding.embedding[None])[0]
-    answers = {"probabilities": probabilities, "stranger": model.is_stranger(encoding.embedding[None])[0] & (probabilities.argmax() != model.catch_all)}
+    answers = {
+        "probabilities": probabilities,
+        "stranger": model.is_stranger(encoding.embedding[None])[0]
+        & (probabilities.argmax() != model.catch_all),
+    }
     if encoding.feature_map is not None:
-        answers["heatmap"] = np.stack([class_heatmap(encoding.feature_map, row) for row in model.head.weight])
+        answers["heatmap"] = np.stack(
+            [class_heatmap(encoding.feature_map, row) for row in model.head.weight]
+        )
         if model.box_head is not None:
             answers["box"] = model.box_head.box(encoding.feature_map)
     return answers
@@ -245,7 +318,11 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
         InvalidArgument: it has another ending, or is something else already.
     """
     suffix = EXPORT_FORMATS[format]
-    name = Path(model.info.get("path", "model")).resolve().name + ("-int8" if dtype == "int8" else "") + suffix
+    name = (
+        Path(model.info.get("path", "model")).resolve().name
+        + ("-int8" if dtype == "int8" else "")
+        + suffix
+    )
     target = Path(name) if output is None else expand(output)
     if target.is_dir():
         target = target / name
@@ -254,7 +331,10 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
     ours = target.is_file() and MARK in target.read_bytes()
     for path in (target, *[target.with_suffix(".bin")] * (format == "openvino")):
         if path.is_symlink() or (path.exists() and not ours):
-            raise InvalidArgument(f"'{path}' is there already and was not exported by wordsight, so it is not replaced. Choose another name with -o.")
+            raise InvalidArgument(
+                f"'{path}' is there already and was not exported by wordsight, so it is not "
+                "replaced. Choose another name with -o."
+            )
     return target
 
 
@@ -264,10 +344,15 @@ def _need(format: str, dtype: str) -> None:
     Raises:
         InvalidArgument: a package is missing.
     """
-    needed = ("onnx", "onnxscript", "onnxruntime") * (format == "onnx") + ("nncf",) * (dtype == "int8" and format == "openvino")
+    needed = ("onnx", "onnxscript", "onnxruntime") * (format == "onnx") + ("nncf",) * (
+        dtype == "int8" and format == "openvino"
+    )
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise InvalidArgument(f"Exporting as {format}{' in int8' * (dtype == 'int8')} needs {' and '.join(missing)}: pip install 'wordsight[export]'.")
+        raise InvalidArgument(
+            f"Exporting as {format}{' in int8' * (dtype == 'int8')} needs "
+            f"{' and '.join(missing)}: pip install 'wordsight[export]'."
+        )
 
 
 def _example(model: Classifier) -> tuple[Any, Any]:
@@ -278,7 +363,10 @@ def _example(model: Classifier) -> tuple[Any, Any]:
     varying: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=4096)}
     if model.backbone.preprocessing.fit == "area":
         width += STRIDE  # two sides that differ by chance would be taken for one
-        varying |= {1: STRIDE * torch.export.Dim("rows", min=1, max=128), 2: STRIDE * torch.export.Dim("columns", min=1, max=128)}
+        varying |= {
+            1: STRIDE * torch.export.Dim("rows", min=1, max=128),
+            2: STRIDE * torch.export.Dim("columns", min=1, max=128),
+        }
     return torch.zeros(2, height, width, 3, dtype=torch.uint8), (varying,)
 
 
@@ -294,7 +382,9 @@ def _traced(network: Any, model: Classifier) -> Any:
 def _write_torch(network: Any, model: Classifier, path: Path) -> None:
     import torch
 
-    torch.export.save(_traced(network, model), path, extra_files={"wordsight.json": json.dumps(about(model))})
+    torch.export.save(
+        _traced(network, model), path, extra_files={"wordsight.json": json.dumps(about(model))}
+    )
 
 
 def _write_onnx(network: Any, model: Classifier, path: Path) -> None:
@@ -302,15 +392,25 @@ def _write_onnx(network: Any, model: Classifier, path: Path) -> None:
     import torch
 
     traced = _traced(network, model)
-    program = torch.onnx.export(traced, dynamo=True, input_names=["pixels"], output_names=list(network.outputs), verbose=False)
+    program = torch.onnx.export(
+        traced,
+        dynamo=True,
+        input_names=["pixels"],
+        output_names=list(network.outputs),
+        verbose=False,
+    )
     assert program is not None
     proto = program.model_proto
     del proto.graph.value_info[:]  # shapes of what lies between, under names that nobody knows
-    height, width = ("height", "width") if model.backbone.preprocessing.fit == "area" else (None, None)
+    height, width = (
+        ("height", "width") if model.backbone.preprocessing.fit == "area" else (None, None)
+    )
     _name_sides(proto.graph.input[0], ("batch", height, width))
     for output in proto.graph.output:
         _name_sides(output, ("batch",))
-    onnx.helper.set_model_props(proto, {key: json.dumps(value, ensure_ascii=False) for key, value in about(model).items()})
+    onnx.helper.set_model_props(
+        proto, {key: json.dumps(value, ensure_ascii=False) for key, value in about(model).items()}
+    )
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
 
@@ -324,8 +424,14 @@ def _name_sides(tensor: Any, names: tuple[str | None, ...]) -> None:
 def _write_openvino(network: Any, model: Classifier, path: Path) -> None:
     ov = import_openvino()
     pixels, _ = _example(model)
-    sides = (-1, -1) if model.backbone.preprocessing.fit == "area" else model.backbone.preprocessing.image_size
-    converted = ov.convert_model(network, example_input=pixels, input=[ov.PartialShape([-1, *sides, 3])])
+    sides = (
+        (-1, -1)
+        if model.backbone.preprocessing.fit == "area"
+        else model.backbone.preprocessing.image_size
+    )
+    converted = ov.convert_model(
+        network, example_input=pixels, input=[ov.PartialShape([-1, *sides, 3])]
+    )
     converted.set_friendly_name("wordsight")
     converted.inputs[0].get_tensor().set_names({"pixels"})
     for port, name in zip(converted.outputs, network.outputs, strict=True):
@@ -335,4 +441,8 @@ def _write_openvino(network: Any, model: Classifier, path: Path) -> None:
     ov.save_model(converted, path, compress_to_fp16=False)
 
 
-_WRITERS: dict[str, Callable[[Any, Classifier, Path], None]] = {"onnx": _write_onnx, "openvino": _write_openvino, "torch.export": _write_torch}
+_WRITERS: dict[str, Callable[[Any, Classifier, Path], None]] = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "torch.export": _write_torch,
+}

@@ -23,7 +23,8 @@ TINY = 1e-12
 
 
 class ExportedNetwork(nn.Module):
-    """The whole of a classifier: backbone, head, heat maps, the sense of what is foreign to it, and the box head.
+    """The whole of a classifier: backbone, head, heat maps, the sense of what is foreign to it, and
+    the box head.
 
     Attributes:
         outputs: names of what `forward` returns, in order.
@@ -34,27 +35,36 @@ class ExportedNetwork(nn.Module):
         self._backbone = model.backbone
         self._pooled = model.backbone.pooled
         self._catch_all = model.catch_all
-        self.network = with_fixed_padding(build_module(model.backbone), model.backbone.preprocessing)
+        self.network = with_fixed_padding(
+            build_module(model.backbone), model.backbone.preprocessing
+        )
         self.weight = _constant(model.head.weight)
         self.bias = _constant(model.head.bias)
         self._temperature = float(model.head.temperature)
-        self.neighbourhood = None if model.neighbourhood is None else _Neighbourhood(model.neighbourhood)
+        self.neighbourhood = (
+            None if model.neighbourhood is None else _Neighbourhood(model.neighbourhood)
+        )
         self.gate = None if model.gate is None else _Gate(model.gate)
         self.box_head = None if model.box_head is None else _BoxHead(model.box_head)
         self.outputs = ["probabilities"] + ["heatmap"] * self._pooled
-        self.outputs += ["stranger"] * (self.neighbourhood is not None or self.gate is not None) + ["box"] * (self.box_head is not None)
+        self.outputs += ["stranger"] * (self.neighbourhood is not None or self.gate is not None) + [
+            "box"
+        ] * (self.box_head is not None)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return what the model says of pictures (n, height, width, 3), uint8, RGB, upright.
 
         Returns:
-            probabilities (n, classes), calibrated; heatmap (n, classes, h, w), 0–1, where the head allows it in one pass; stranger (n,)
-            bool, where the model has a sense of it: such a picture gets no label, however probable; box (n, 4), `xyxy` as shares of
-            width and height, 0–1, where the model has a box head.
+            probabilities (n, classes), calibrated; heatmap (n, classes, h, w), 0–1, where the head
+            allows it in one pass; stranger (n,) bool, where the model has a sense of it: such a
+            picture gets no label, however probable; box (n, 4), `xyxy` as shares of width and
+            height, 0–1, where the model has a box head.
         """
         features = self.network.forward_features(pixels_to_input(pixels, self._backbone))  # type: ignore[operator]  # timm's networks have it
         embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        probabilities = functional.softmax((embedding @ self.weight.T + self.bias) / self._temperature, dim=1)
+        probabilities = functional.softmax(
+            (embedding @ self.weight.T + self.bias) / self._temperature, dim=1
+        )
         answers = [probabilities]
         if self._pooled:
             evidence = functional.conv2d(features, self.weight[:, :, None, None]).clamp(min=0)
@@ -71,7 +81,11 @@ class ExportedNetwork(nn.Module):
             stranger = stranger | self.neighbourhood(embedding)
         if self.gate is not None:
             stranger = stranger | self.gate(embedding)
-        return stranger if self._catch_all is None else stranger & (probabilities.argmax(dim=1) != self._catch_all)
+        return (
+            stranger
+            if self._catch_all is None
+            else stranger & (probabilities.argmax(dim=1) != self._catch_all)
+        )
 
 
 class _Neighbourhood(nn.Module):
@@ -80,19 +94,33 @@ class _Neighbourhood(nn.Module):
     def __init__(self, near: Neighbourhood) -> None:
         super().__init__()
         self.references = _constant(near.references)
-        self._k, self._limit, self._scales = min(near.k, len(near.references)), near.limit, near.scales
+        self._k, self._limit, self._scales = (
+            min(near.k, len(near.references)),
+            near.limit,
+            near.scales,
+        )
         self.concepts = None
         if near.concepts is not None and near.concept_head is not None:
-            self.concepts = nn.ParameterList([_constant(array) for array in (near.concepts, *near.concept_head)])
+            self.concepts = nn.ParameterList(
+                [_constant(array) for array in (near.concepts, *near.concept_head)]
+            )
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         unit = embedding / embedding.norm(dim=1, keepdim=True).clamp(min=TINY)
         views = [unit @ self.references.T]
         if self.concepts is not None:
             concepts, weight, bias = self.concepts
-            views.append(functional.softmax((embedding @ weight.T + bias) / CONCEPT_TEMPERATURE, dim=1).sqrt() @ concepts.T)
+            views.append(
+                functional.softmax(
+                    (embedding @ weight.T + bias) / CONCEPT_TEMPERATURE, dim=1
+                ).sqrt()
+                @ concepts.T
+            )
         nearest = [view.topk(self._k, dim=1).values.mean(dim=1) for view in views]
-        familiarity = sum((similarity - middle) / spread for similarity, (middle, spread) in zip(nearest, self._scales, strict=True))
+        familiarity = sum(
+            (similarity - middle) / spread
+            for similarity, (middle, spread) in zip(nearest, self._scales, strict=True)
+        )
         return familiarity < self._limit  # type: ignore[operator]  # a sum of tensors is one
 
 
@@ -124,22 +152,34 @@ class _BoxHead(nn.Module):
         super().__init__()
         self.mean, self.directions = _constant(head.mean), _constant(head.directions)
         self.outward = _constant(OUTWARD.reshape(1, EDGES, 1, 1))
-        self.layers = nn.ParameterList([_constant(array) for name in SHAPES for array in head.layers[name]])
+        self.layers = nn.ParameterList(
+            [_constant(array) for name in SHAPES for array in head.layers[name]]
+        )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         (enter, near, far, leave) = ((self.layers[2 * i], self.layers[2 * i + 1]) for i in range(4))
-        x = functional.conv2d(features - self.mean[None, :, None, None], self.directions[:, :, None, None])
+        x = functional.conv2d(
+            features - self.mean[None, :, None, None], self.directions[:, :, None, None]
+        )
         x = functional.relu(functional.conv2d(x, *enter))
         x = functional.relu(functional.conv2d(x, *near, padding=NEAR, dilation=NEAR)) + x
         x = functional.relu(functional.conv2d(x, *far, padding=FAR, dilation=FAR)) + x
         out = functional.conv2d(x, *leave)
         height, width = features.shape[2], features.shape[3]
-        down = ((torch.arange(height, device=out.device) + 0.5) / height)[:, None].expand(height, width)
-        right = ((torch.arange(width, device=out.device) + 0.5) / width)[None, :].expand(height, width)
-        said = torch.stack([right, down, right, down])[None] + self.outward * functional.softplus(out[:, :EDGES])
+        down = ((torch.arange(height, device=out.device) + 0.5) / height)[:, None].expand(
+            height, width
+        )
+        right = ((torch.arange(width, device=out.device) + 0.5) / width)[None, :].expand(
+            height, width
+        )
+        said = torch.stack([right, down, right, down])[None] + self.outward * functional.softplus(
+            out[:, :EDGES]
+        )
         votes = functional.softmax(out[:, -EDGES:].flatten(2), dim=2)
         return (said.flatten(2) * votes).sum(dim=2).clamp(0, 1)
 
 
 def _constant(array: np.ndarray) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), requires_grad=False)
+    return nn.Parameter(
+        torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), requires_grad=False
+    )

@@ -1,4 +1,6 @@
-"""Make an exported model int8, by post-training quantisation, and say what that costs and gains beside f32."""
+"""Make an exported model int8, by post-training quantisation, and say what that costs and gains
+beside f32.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ log = logging.getLogger("wordsight")
 CALIBRATED_ON = 300  # pictures
 TRIED_ON = 300
 FEWEST = 30  # pictures, of which two thirds calibrate
-MADE_SIZES = ((240, 320), (320, 240), (300, 300), (200, 500))  # (height, width) of pictures made up where none are given
+# (height, width) of pictures made up where none are given
+MADE_SIZES = ((240, 320), (320, 240), (300, 300), (200, 500))
 Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
@@ -56,7 +59,8 @@ class Price:
 
     Attributes:
         pictures: how many.
-        same_answer: share of them with the same answer as f32: the same label, or silence where it is not sure, 0–1.
+        same_answer: share of them with the same answer as f32: the same label, or silence where it
+            is not sure, 0–1.
         mean_difference: of their probabilities.
         accuracy_f32, accuracy_int8: shares of right top labels, or None where no labels were given.
         held_out: whether the pictures are marked "test"; else the model may have learned from them.
@@ -72,8 +76,11 @@ class Price:
     speed: float
 
 
-def trial_pictures(model: Classifier, data: str | os.PathLike | None, calibrate: bool, seed: int = 0) -> Trial:
-    """Choose pictures to try a model on, at random, or those marked "test" where any are; without data, a few are made up.
+def trial_pictures(
+    model: Classifier, data: str | os.PathLike | None, calibrate: bool, seed: int = 0
+) -> Trial:
+    """Choose pictures to try a model on, at random, or those marked "test" where any are; without
+    data, a few are made up.
 
     Args:
         model: what is exported.
@@ -86,15 +93,28 @@ def trial_pictures(model: Classifier, data: str | os.PathLike | None, calibrate:
     """
     preprocessing = model.backbone.preprocessing
     if data is None:
-        return Trial([input_pixels(open_photo(_made_up(size, number)), preprocessing) for number, size in enumerate(MADE_SIZES)], None, [])
+        return Trial(
+            [
+                input_pixels(open_photo(_made_up(size, number)), preprocessing)
+                for number, size in enumerate(MADE_SIZES)
+            ],
+            None,
+            [],
+        )
     files, labelled = _files(model, data)
     files = [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
     if calibrate and len(files) < FEWEST:
-        raise InvalidArgument(f"int8 needs at least {FEWEST} pictures to be calibrated and tried on; '{data}' has {len(files)}.")
+        raise InvalidArgument(
+            f"int8 needs at least {FEWEST} pictures to be calibrated and tried on; '{data}' has "
+            f"{len(files)}."
+        )
     held_out = [file for file in files if file.split == "test"]
     first = [file for file in files if file.split != "test"] if held_out else files
     if calibrate and len(first) < FEWEST // 2:
-        raise InvalidArgument(f"int8 is calibrated on pictures that are not marked test, at least {FEWEST // 2}; '{data}' has {len(first)}.")
+        raise InvalidArgument(
+            f"int8 is calibrated on pictures that are not marked test, at least {FEWEST // 2}; "
+            f"'{data}' has {len(first)}."
+        )
     kept = min(CALIBRATED_ON, len(first) if held_out else 2 * len(files) // 3) if calibrate else 0
     unreadable: list[tuple[str, str]] = []
 
@@ -109,12 +129,27 @@ def trial_pictures(model: Classifier, data: str | os.PathLike | None, calibrate:
 
     calibration, tried = read(first[:kept]), read((held_out or files[kept:])[:TRIED_ON])
     if not tried or len(calibration) < min(kept, FEWEST // 2):
-        raise InvalidArgument(f"Too few of the pictures in '{data}' can be read; the first that can't: '{unreadable[0][0]}': {unreadable[0][1]}.")
+        raise InvalidArgument(
+            f"Too few of the pictures in '{data}' can be read; the first that can't: "
+            f"'{unreadable[0][0]}': {unreadable[0][1]}."
+        )
     labels = [model.class_names.index(str(file.label)) for file, _ in tried] if labelled else None
-    return Trial([pixels for _, pixels in tried], labels, [pixels for _, pixels in calibration], bool(held_out), unreadable)
+    return Trial(
+        [pixels for _, pixels in tried],
+        labels,
+        [pixels for _, pixels in calibration],
+        bool(held_out),
+        unreadable,
+    )
 
 
-def quantize(source: Path, target: Path, format: str, calibration: list[np.ndarray], progress: Progress | None = None) -> None:
+def quantize(
+    source: Path,
+    target: Path,
+    format: str,
+    calibration: list[np.ndarray],
+    progress: Progress | None = None,
+) -> None:
     """Write an exported file ("onnx" or "openvino") as int8, calibrated on pictures."""
 
     def told(number: int) -> dict[str, np.ndarray]:
@@ -122,27 +157,43 @@ def quantize(source: Path, target: Path, format: str, calibration: list[np.ndarr
             progress(number + 1, len(calibration), "calibration pictures")
         return {"pixels": calibration[number][None]}
 
-    # The libraries draw bars of their own on standard output, where an answer may be awaited, and warn of what can't be helped.
+    # The libraries draw bars of their own on standard output, where an answer may be awaited, and
+    # warn of what can't be helped.
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            (_quantize_onnx if format == "onnx" else _quantize_openvino)(source, target, told, len(calibration))
+            (_quantize_onnx if format == "onnx" else _quantize_openvino)(
+                source, target, told, len(calibration)
+            )
     finally:
         logging.disable(level)
 
 
-def _quantize_openvino(source: Path, target: Path, told: Callable[[int], dict[str, np.ndarray]], count: int) -> None:
+def _quantize_openvino(
+    source: Path, target: Path, told: Callable[[int], dict[str, np.ndarray]], count: int
+) -> None:
     with without_telemetry():
         import nncf
     ov = import_openvino()
-    quantized = nncf.quantize(ov.Core().read_model(source), nncf.Dataset(range(count), told), subset_size=count)
+    quantized = nncf.quantize(
+        ov.Core().read_model(source), nncf.Dataset(range(count), told), subset_size=count
+    )
     ov.save_model(quantized, target, compress_to_fp16=False)
 
 
-def _quantize_onnx(source: Path, target: Path, told: Callable[[int], dict[str, np.ndarray]], count: int) -> None:
-    """Quantise with ONNX Runtime's own tool: what NNCF writes as ONNX ran at 0.4 times the speed of f32 there, this at 1.3 times."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+def _quantize_onnx(
+    source: Path, target: Path, told: Callable[[int], dict[str, np.ndarray]], count: int
+) -> None:
+    """Quantise with ONNX Runtime's own tool: what NNCF writes as ONNX ran at 0.4 times the
+    speed of f32 there, this at 1.3 times.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -151,12 +202,25 @@ def _quantize_onnx(source: Path, target: Path, told: Callable[[int], dict[str, n
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.pictures, None)
 
-    # Unsigned activations, and weights of seven bits, which processors without VNNI add up without overflow.
-    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
+    # Unsigned activations, and weights of seven bits, which processors without VNNI add up without
+    # overflow.
+    kinds = {
+        "activation_type": QuantType.QUInt8,
+        "weight_type": QuantType.QInt8,
+        "per_channel": True,
+        "reduce_range": True,
+    }
     quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, **kinds)
 
 
-def compare(exact: Run, quantized: Run, outputs: tuple[str, ...], threshold: float, trial: Trial, progress: Progress | None = None) -> Price:
+def compare(
+    exact: Run,
+    quantized: Run,
+    outputs: tuple[str, ...],
+    threshold: float,
+    trial: Trial,
+    progress: Progress | None = None,
+) -> Price:
     """Run both on every picture of a trial, in turn.
 
     Args:
@@ -177,11 +241,18 @@ def compare(exact: Run, quantized: Run, outputs: tuple[str, ...], threshold: flo
             said = dict(zip(outputs, run(one[None]), strict=True))
             seconds[run].append(time.perf_counter() - start)
             answers[run].append(said["probabilities"][0])
-            silent[run].append(bool(said["probabilities"].max() < threshold or ("stranger" in said and said["stranger"][0])))
+            silent[run].append(
+                bool(
+                    said["probabilities"].max() < threshold
+                    or ("stranger" in said and said["stranger"][0])
+                )
+            )
         if progress:
             progress(number, len(trial.pixels), "pictures tried in f32 and int8")
     before, after = np.stack(answers[exact]), np.stack(answers[quantized])
-    labels = [np.where(silent[run], -1, np.argmax(answers[run], axis=1)) for run in (exact, quantized)]
+    labels = [
+        np.where(silent[run], -1, np.argmax(answers[run], axis=1)) for run in (exact, quantized)
+    ]
     truth = None if trial.labels is None else np.array(trial.labels)
     return Price(
         len(trial.pixels),
@@ -195,14 +266,21 @@ def compare(exact: Run, quantized: Run, outputs: tuple[str, ...], threshold: flo
 
 
 def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[PictureFile], bool]:
-    """Return the pictures of data whose labels the model knows, or, of a folder that names none of its classes, all pictures, and whether they have labels.
+    """Return the pictures of data whose labels the model knows, or, of a folder that names none of
+    its classes, all pictures, and whether they have labels.
 
     Raises:
-        NotFound, InvalidArgument: no such pictures, or labels that can't be read, or none that the model knows.
+        NotFound, InvalidArgument: no such pictures, or labels that can't be read, or none that the
+            model knows.
     """
     path, known = expand(data), {fold(name) for name in model.class_names}
-    tables = any((path / name).is_file() for name in (*ANNOTATIONS, "metadata.csv")) or (path / "Annotations").is_dir()
-    named = path.is_dir() and any(entry.is_dir() and fold(entry.name) in known for entry in path.iterdir())
+    tables = (
+        any((path / name).is_file() for name in (*ANNOTATIONS, "metadata.csv"))
+        or (path / "Annotations").is_dir()
+    )
+    named = path.is_dir() and any(
+        entry.is_dir() and fold(entry.name) in known for entry in path.iterdir()
+    )
     if path.is_dir() and not tables and not named:
         return find_pictures([path]).pictures, False
     if path.is_file() and path.suffix.lower() not in (".csv", ".json", ".jsonl", ".yaml", ".yml"):
@@ -210,9 +288,14 @@ def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[PictureFile
     labelled = read_labels(data, min_classes=1)
     chosen = relabel(labelled, model.class_names).pictures
     if not chosen:
-        raise InvalidArgument(f"The model knows no class of '{data}'; it knows: {', '.join(model.class_names)}.")
+        raise InvalidArgument(
+            f"The model knows no class of '{data}'; it knows: {', '.join(model.class_names)}."
+        )
     if len(chosen) < len(labelled.pictures):
-        log.info("%d pictures of classes that the model doesn't know are left out.", len(labelled.pictures) - len(chosen))
+        log.info(
+            "%d pictures of classes that the model doesn't know are left out.",
+            len(labelled.pictures) - len(chosen),
+        )
     return chosen, True
 
 

@@ -1,7 +1,9 @@
-"""Gather pictures for words: search, fetch, look at each, keep what is usable and new, until there are enough.
+"""Gather pictures for words: search, fetch, look at each, keep what is usable and new, until there
+are enough.
 
-Candidates are fetched many at once but decided one by one in the order they were found, so the same answers of the sources
-give the same set, whatever was slow and however often the run was killed. The ledger remembers every step.
+Candidates are fetched many at once but decided one by one in the order they were found, so the same
+answers of the sources give the same set, whatever was slow and however often the run was killed.
+The ledger remembers every step.
 """
 
 from __future__ import annotations
@@ -31,11 +33,21 @@ from .funnel import Funnel, Gathered, funnels
 from .ledger import LICENSE, Fetched, Ledger, Row
 from .request import Want, check_folder, folder_name, open_sources, plan_classes
 from .screening import Rejected, examine
-from .sources import DEFAULT_SOURCES, REASONS, Candidate, FetchError, Query, Source, Web, open_source
+from .sources import (
+    DEFAULT_SOURCES,
+    REASONS,
+    Candidate,
+    FetchError,
+    Query,
+    Source,
+    Web,
+    open_source,
+)
 
 Say = Callable[[str], None]
 AHEAD = 128  # candidates under way or waiting for their turn to be decided
-BARREN = 5  # pages in a row without anything new; then the query is left, whatever more the source promises
+# pages in a row without anything new; then the query is left, whatever more the source promises
+BARREN = 5
 FAILURES = 2  # of a source in a row; then it is left alone for this run
 DRY = 10  # queries in a row without anything new; then the source is left
 SAVE_EVERY_S = 15.0
@@ -54,8 +66,9 @@ def gather(
 ) -> Gathered:
     """Gather pictures for words into a data set with one folder a class.
 
-    The same call goes on where an interrupted one stopped, and asks for nothing twice. Every picture is upright 8-bit RGB in
-    JPEG, PNG or WebP: the bytes of the original where it is that already, else a JPEG made of it.
+    The same call goes on where an interrupted one stopped, and asks for nothing twice. Every
+    picture is upright 8-bit RGB in JPEG, PNG or WebP: the bytes of the original where it is that
+    already, else a JPEG made of it.
 
     Args:
         classes: "cat,dog" or a list.
@@ -64,7 +77,8 @@ def gather(
         limit: unique usable pictures wanted for each class.
         license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
         min_size: shortest side in pixels.
-        negatives: pictures of a further class of anything else: `not_<word>` beside one word, `other` beside several.
+        negatives: pictures of a further class of anything else: `not_<word>` beside one word,
+            `other` beside several.
         progress: called with (done, total, what).
         say: called with one line on what is worth knowing.
 
@@ -85,7 +99,15 @@ def gather(
         folder.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(folder)
         try:
-            work = _Gathering(folder, wants, opened, wanted_license, min_size, progress or (lambda *_: None), say or (lambda _: None))
+            work = _Gathering(
+                folder,
+                wants,
+                opened,
+                wanted_license,
+                min_size,
+                progress or (lambda *_: None),
+                say or (lambda _: None),
+            )
             try:
                 with start_blocking_portal() as portal:
                     portal.call(work.run)
@@ -101,20 +123,38 @@ def gather(
 
 @contextmanager
 def _ledger_errors(folder: Path) -> Iterator[None]:
-    """Tell of a ledger that can't be written as of any other file: the disk is full, or read-only."""
+    """Tell of a ledger that can't be written as of any other file: the disk is full, or
+    read-only.
+    """
     try:
         yield
     except sqlite3.Error as error:
-        raise OutputError(f"Can't write to '{folder}': {error}. Choose another folder with -o, or free some space.") from error
+        raise OutputError(
+            f"Can't write to '{folder}': {error}. Choose another folder with -o, or free some "
+            "space."
+        ) from error
 
 
 class _Gathering:
     """One run over one folder."""
 
     def __init__(
-        self, folder: Path, wants: list[Want], sources: dict[str, Source], license: LicenseFilter, min_size: int, progress: Progress, say: Say
+        self,
+        folder: Path,
+        wants: list[Want],
+        sources: dict[str, Source],
+        license: LicenseFilter,
+        min_size: int,
+        progress: Progress,
+        say: Say,
     ) -> None:
-        self.folder, self.wants, self.sources, self.license, self.min_size = folder, wants, sources, license, min_size
+        self.folder, self.wants, self.sources, self.license, self.min_size = (
+            folder,
+            wants,
+            sources,
+            license,
+            min_size,
+        )
         self.progress, self.say = progress, say
         self.ledger = Ledger(folder)
         self.failures: Counter[str] = Counter()
@@ -128,23 +168,33 @@ class _Gathering:
             raise
 
     def _check_settings(self) -> None:
-        for name, value, option in (("license", self.license.text, "--license"), ("min_size", str(self.min_size), "--min-size")):
+        for name, value, option in (
+            ("license", self.license.text, "--license"),
+            ("min_size", str(self.min_size), "--min-size"),
+        ):
             before = self.ledger.setting(name)
             if before is not None and before != value:
                 if not any(True for _ in self.ledger.kept()):
                     self.ledger.start_afresh()  # nothing came of it, so nothing hangs on it
                     break
-                raise InvalidArgument(f"'{self.folder}' was gathered with {option} {before}, now it is {value}. Use the same, or another folder with -o.")
+                raise InvalidArgument(
+                    f"'{self.folder}' was gathered with {option} {before}, now it is {value}. "
+                    "Use the same, or another folder with -o."
+                )
         self.ledger.set("license", self.license.text)
         self.ledger.set("min_size", str(self.min_size))
         names = {fold(row[0]): row[0] for row in self.ledger.counts("label")}
         for want in self.wants:
             before = names.get(fold(want.label), want.label)
             if before != want.label:
-                raise InvalidArgument(f"'{self.folder}' has the class '{before}'; write it so, not '{want.label}'.")
+                raise InvalidArgument(
+                    f"'{self.folder}' has the class '{before}'; write it so, not '{want.label}'."
+                )
 
     def _take_stock(self) -> None:
-        """Bring ledger and files into agreement after whatever ended the last run, and learn what is there."""
+        """Bring ledger and files into agreement after whatever ended the last run, and learn
+        what is there.
+        """
         self.looks = NearDuplicates()
         self.shas: dict[bytes, int] = {}  # of what came and of what is kept -> number
         self.kept: Counter[str] = Counter()
@@ -153,7 +203,9 @@ class _Gathering:
             if size == 0:  # cut by a power failure: it is fetched anew
                 self.ledger.forget([row["id"]])
                 continue
-            self._remember(row["id"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"]))
+            self._remember(
+                row["id"], row["downloaded_sha"], row["sha"], Look(row["bits"], row["thumbnail"])
+            )
             self.kept[row["label"]] += size is not None
         for want in self.wants:
             if self.kept[want.label] >= want.limit:
@@ -162,7 +214,13 @@ class _Gathering:
         if self.ledger.setting("finished") == "1":
             for want in self.wants:
                 if self.kept[want.label] < want.limit:
-                    self.ledger.try_again(want.label, ["not read", *(reason for reason, may_change in REASONS.items() if may_change)])
+                    self.ledger.try_again(
+                        want.label,
+                        [
+                            "not read",
+                            *(reason for reason, may_change in REASONS.items() if may_change),
+                        ],
+                    )
                     self.ledger.ask_again(want.label, [want.texts[0], want.label])
         self.ledger.set("finished", "0")
 
@@ -170,7 +228,11 @@ class _Gathering:
         """Delete the files of fetches that were broken off."""
         waiting = {self._part(number).name for number in self.ledger.waiting_files()}
         for entry in os.scandir(self.folder):
-            if entry.name.startswith(".") and entry.name.endswith(".part") and entry.name not in waiting:
+            if (
+                entry.name.startswith(".")
+                and entry.name.endswith(".part")
+                and entry.name not in waiting
+            ):
                 os.unlink(entry.path)
 
     def _remember(self, number: int, downloaded_sha: str, sha: str, appearance: Look) -> None:
@@ -182,10 +244,14 @@ class _Gathering:
 
     async def run(self) -> None:
         """Fill every class."""
-        named = [open_source(name) for name in DEFAULT_SOURCES]  # a server the user named is allowed to every source
-        allowed = set().union(*(source.allowed_sites() for source in [*named, *self.sources.values()]))
+        # a server the user named is allowed to every source
+        named = [open_source(name) for name in DEFAULT_SOURCES]
+        allowed = set().union(
+            *(source.allowed_sites() for source in [*named, *self.sources.values()])
+        )
         together = [group for source in self.sources.values() if (group := source.at_once())]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as self.decoders:  # leaving it waits for what is being written
+        # leaving it waits for what is being written
+        with ThreadPoolExecutor(os.cpu_count() or 1) as self.decoders:
             await self._fill_all(Web(allowed, together, self.say))
         self.ledger.set("finished", "1")
 
@@ -211,7 +277,8 @@ class _Gathering:
             try:
                 batches = self._batches(want)
                 while True:
-                    await room_for(1)  # no search before it is needed, should every candidate be good
+                    # no search before it is needed, should every candidate be good
+                    await room_for(1)
                     rows = await anext(batches, None)
                     if rows is None:
                         return
@@ -261,11 +328,14 @@ class _Gathering:
     # Searching
 
     async def _batches(self, want: Want) -> AsyncIterator[list[Row]]:
-        """Yield the candidates of a class: those waiting since before, then page by page of every source in turn."""
+        """Yield the candidates of a class: those waiting since before, then page by page of
+        every source in turn.
+        """
         yield [row for row in self.ledger.waiting(want.label) if row.source in self.sources]
         streams = {name: self._pages(name, source, want) for name, source in self.sources.items()}
         while streams:
-            name = min(streams, key=lambda name: self.ledger.page_count(want.label, name))  # the same turn after a restart
+            # the same turn after a restart
+            name = min(streams, key=lambda name: self.ledger.page_count(want.label, name))
             rows = await anext(streams[name], None)
             if rows is None:
                 del streams[name]
@@ -281,13 +351,29 @@ class _Gathering:
             dry += 1
             begun, cursor = self.ledger.cursor(want.label, name, text)
             barren = 0
-            while (not begun or cursor is not None) and self.failures[name] < FAILURES and barren < BARREN:
+            while (
+                (not begun or cursor is not None)
+                and self.failures[name] < FAILURES
+                and barren < BARREN
+            ):
                 try:
-                    page = await source.search(Query(text, want.label, self.license, self.min_size), cursor, self.web)
-                    offers = [(offer, self.license.allows(offer.license)) for offer in page.candidates[: want.per_text]]
-                except Exception as error:  # a source may be anybody's code, and meet any answer; the others go on
+                    page = await source.search(
+                        Query(text, want.label, self.license, self.min_size), cursor, self.web
+                    )
+                    offers = [
+                        (offer, self.license.allows(offer.license))
+                        for offer in page.candidates[: want.per_text]
+                    ]
+                except Exception as error:
+                    # a source may be anybody's code, and meet any answer; the others go on
                     self.failures[name] += 1
-                    self._note(want, name, str(error) if isinstance(error, SourceUnavailable) else f"failed with {type(error).__name__}: {error}")
+                    self._note(
+                        want,
+                        name,
+                        str(error)
+                        if isinstance(error, SourceUnavailable)
+                        else f"failed with {type(error).__name__}: {error}",
+                    )
                     break
                 self.failures[name] = 0
                 begun, cursor = True, None if want.per_text else page.cursor
@@ -310,18 +396,27 @@ class _Gathering:
     async def _fetch(self, row: Row) -> Fetched | None:
         """Bring one picture to its waiting place, and note how that went."""
         part = self._part(row.number)
-        if row.fetched and (self._is_whole(part, row.fetched) or self._is_whole(self.folder / self._name(row, row.fetched), row.fetched)):
+        if row.fetched and (
+            self._is_whole(part, row.fetched)
+            or self._is_whole(self.folder / self._name(row, row.fetched), row.fetched)
+        ):
             return row.fetched
         source = self.sources[row.source]
         try:
             if type(source).read is Source.read:
                 await self.web.download(row.offer.url, part)
-            outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, source, row.offer)
+            outcome = await asyncio.get_running_loop().run_in_executor(
+                self.decoders, self._examine, part, source, row.offer
+            )
             if outcome is None:
                 await self.web.download(row.offer.url, part)
-                outcome = await asyncio.get_running_loop().run_in_executor(self.decoders, self._examine, part, None, row.offer)
+                outcome = await asyncio.get_running_loop().run_in_executor(
+                    self.decoders, self._examine, part, None, row.offer
+                )
         except FetchError as error:
-            outcome = Rejected(error.reason if error.reason in REASONS else "not read", error.detail)
+            outcome = Rejected(
+                error.reason if error.reason in REASONS else "not read", error.detail
+            )
         if isinstance(outcome, Rejected):
             part.unlink(missing_ok=True)
             self.ledger.fail(row.number, outcome.reason, outcome.detail)
@@ -330,8 +425,12 @@ class _Gathering:
         self.ledger.fetch(row.number, outcome)
         return outcome
 
-    def _examine(self, part: Path, source: Source | None, offer: Candidate) -> Fetched | Rejected | None:
-        """Judge a picture that was downloaded, or that its source reads; None where the source leaves it to us to download."""
+    def _examine(
+        self, part: Path, source: Source | None, offer: Candidate
+    ) -> Fetched | Rejected | None:
+        """Judge a picture that was downloaded, or that its source reads; None where the source
+        leaves it to us to download.
+        """
         data = None
         if source is not None and type(source).read is not Source.read:
             try:
@@ -365,11 +464,17 @@ class _Gathering:
     def _decide(self, row: Row, fetched: Fetched) -> None:
         """Keep a fetched picture, unless it is one we have."""
         part = self._part(row.number)
-        same = self.shas.get(bytes.fromhex(fetched.downloaded_sha)) or self.shas.get(bytes.fromhex(fetched.sha))
+        same = self.shas.get(bytes.fromhex(fetched.downloaded_sha)) or self.shas.get(
+            bytes.fromhex(fetched.sha)
+        )
         number = same or self.looks.find(fetched.look)
         if number is not None:
             part.unlink(missing_ok=True)
-            self.ledger.fail(row.number, "duplicate" if same else "near duplicate", f"of {self.ledger.name_of(number)}")
+            self.ledger.fail(
+                row.number,
+                "duplicate" if same else "near duplicate",
+                f"of {self.ledger.name_of(number)}",
+            )
             return
         name = self._name(row, fetched)
         target = self.folder / name
@@ -388,7 +493,9 @@ class _Gathering:
             self.saved_at = time.monotonic()
 
     def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
-        """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by class and by site."""
+        """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by
+        class and by site.
+        """
         removed: set[str] = set()
         moved: dict[str, str] = {}  # into another class's folder, by a person
         elsewhere: dict[str, str] | None = None
@@ -397,7 +504,10 @@ class _Gathering:
         for kept in self.ledger.kept():
             if self._size(kept["name"]) is None:
                 if elsewhere is None:
-                    elsewhere = {path.name: f"{path.parent.name}/{path.name}" for path in self.folder.glob("*/*")}
+                    elsewhere = {
+                        path.name: f"{path.parent.name}/{path.name}"
+                        for path in self.folder.glob("*/*")
+                    }
                 place = elsewhere.get(kept["name"].rpartition("/")[2])
                 if place:
                     moved[kept["name"]] = place
@@ -409,7 +519,13 @@ class _Gathering:
             def rows() -> Iterator[dict[str, str]]:
                 for kept in self.ledger.kept():
                     if kept["name"] in moved:
-                        yield metadata_row({**kept, "name": moved[kept["name"]], "label": moved[kept["name"]].partition("/")[0]})
+                        yield metadata_row(
+                            {
+                                **kept,
+                                "name": moved[kept["name"]],
+                                "label": moved[kept["name"]].partition("/")[0],
+                            }
+                        )
                     elif kept["name"] not in removed:
                         yield metadata_row(kept)
 
@@ -422,10 +538,29 @@ class _Gathering:
             self._sweep()
             by_label, by_site = self._write_credits()
             wanted = {want.label: want.limit for want in self.wants}
-            classes, sites = funnels(self.ledger, "label", by_label), funnels(self.ledger, "site", by_site)
-            result = Gathered(self.folder, wanted, classes, sites, self.ledger.queries(), self.ledger.sizes_that_differ())
-            result.causes = [self._cause(want, classes.get(want.label, Funnel()), result) for want in self.wants if result.kept[want.label] < want.limit]
-            write_atomic(self.folder / "funnel.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+            classes, sites = (
+                funnels(self.ledger, "label", by_label),
+                funnels(self.ledger, "site", by_site),
+            )
+            result = Gathered(
+                self.folder,
+                wanted,
+                classes,
+                sites,
+                self.ledger.queries(),
+                self.ledger.sizes_that_differ(),
+            )
+            result.causes = [
+                self._cause(want, classes.get(want.label, Funnel()), result)
+                for want in self.wants
+                if result.kept[want.label] < want.limit
+            ]
+            write_atomic(
+                self.folder / "funnel.json",
+                json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
+                    "utf-8", "surrogateescape"
+                ),
+            )
             return result
         finally:
             self.ledger.close()
@@ -436,14 +571,25 @@ class _Gathering:
         found, kept = funnel.stages["found"], funnel.stages["kept"]
         parts = [f"{want.label}: {kept} of {want.limit}."]
         if found:
-            reasons = [(reason, count) for reason, count in funnel.reasons.most_common() if reason != "not needed"]
+            reasons = [
+                (reason, count)
+                for reason, count in funnel.reasons.most_common()
+                if reason != "not needed"
+            ]
             lost = ", ".join(f"{count} {reason}" for reason, count in reasons[:6])
-            parts.append(f"{queries} {'query' if queries == 1 else 'queries'} found {found}" + (f"; lost: {lost}." if lost else "."))
+            parts.append(
+                f"{queries} {'query' if queries == 1 else 'queries'} found {found}"
+                + (f"; lost: {lost}." if lost else ".")
+            )
             if funnel.reasons[LICENSE] > found / 2:
                 parts.append("Most have a licence you don't want: see --license.")
         elif queries:
             parts.append(
-                f"{' and '.join(self.sources)} found nothing for '{want.texts[0]}'" + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
+                f"{' and '.join(self.sources)} found nothing for '{want.texts[0]}'"
+                + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
             )
-        parts += [f"{name}: {problem}" + ("" if problem.endswith(".") else ".") for name, problem in self.problems.get(want.label, {}).items()]
+        parts += [
+            f"{name}: {problem}" + ("" if problem.endswith(".") else ".")
+            for name, problem in self.problems.get(want.label, {}).items()
+        ]
         return " ".join(parts)

@@ -1,4 +1,6 @@
-"""What a gathering brought: how many pictures were found, how many were lost at each step, and why, per class and per site."""
+"""What a gathering brought: how many pictures were found, how many were lost at each step, and
+why, per class and per site.
+"""
 
 from __future__ import annotations
 
@@ -101,23 +103,45 @@ class Gathered:
     @property
     def kept(self) -> dict[str, int]:
         """Return class name -> how many pictures there are."""
-        return {name: self.classes[name].stages["kept"] if name in self.classes else 0 for name in self.wanted}
+        return {
+            name: self.classes[name].stages["kept"] if name in self.classes else 0
+            for name in self.wanted
+        }
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with a row a class: how many pictures reached each stage."""
-        return frame(({"class": name, **funnel.stages} for name, funnel in self.classes.items()), ["class", *STAGES])
+        return frame(
+            ({"class": name, **funnel.stages} for name, funnel in self.classes.items()),
+            ["class", *STAGES],
+        )
 
     def _repr_html_(self) -> str:
         rows = [[name, *funnel.stages.values()] for name, funnel in self.classes.items()]
-        folders = sorted(path for path in self.output.iterdir() if path.is_dir()) if self.output.is_dir() else []
-        shown = ((path.parent.name, path) for folder in folders for path in sorted(folder.glob("[!.]*"))[:4])
-        return block(self.output, table(["class", *STAGES], rows, len(rows)), gallery(shown), *map(line, self.causes))
+        folders = (
+            sorted(path for path in self.output.iterdir() if path.is_dir())
+            if self.output.is_dir()
+            else []
+        )
+        shown = (
+            (path.parent.name, path)
+            for folder in folders
+            for path in sorted(folder.glob("[!.]*"))[:4]
+        )
+        return block(
+            self.output,
+            table(["class", *STAGES], rows, len(rows)),
+            gallery(shown),
+            *map(line, self.causes),
+        )
 
     def as_json(self) -> dict:
         """Return everything, ready for JSON."""
 
         def table(funnel: dict[str, Funnel]) -> dict:
-            return {name: {"stages": f.stages, "reasons": dict(f.reasons.most_common())} for name, f in funnel.items()}
+            return {
+                name: {"stages": f.stages, "reasons": dict(f.reasons.most_common())}
+                for name, f in funnel.items()
+            }
 
         names = ("class", "source", "query", "pages", "offered")
         return {

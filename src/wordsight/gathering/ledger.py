@@ -1,6 +1,8 @@
-"""What a gathering has asked, found and decided, in one SQLite file beside the pictures: so that it can go on at any moment.
+"""What a gathering has asked, found and decided, in one SQLite file beside the pictures: so that it
+can go on at any moment.
 
-Every step is one transaction, so sudden death leaves either the state before a step or the one after it.
+Every step is one transaction, so sudden death leaves either the state before a step or the one
+after it.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ FORMAT = "1"
 LICENSE = "licence not wanted"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS pages (id INTEGER PRIMARY KEY, label TEXT NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL, next TEXT, found INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS pages (
+  id INTEGER PRIMARY KEY, label TEXT NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL,
+  next TEXT, found INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS candidates (
-  id INTEGER PRIMARY KEY, label TEXT NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL, url TEXT NOT NULL, site TEXT NOT NULL, offer TEXT NOT NULL,
+  id INTEGER PRIMARY KEY, label TEXT NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL,
+  url TEXT NOT NULL, site TEXT NOT NULL, offer TEXT NOT NULL,
   state TEXT NOT NULL, reason TEXT, detail TEXT,
-  downloaded_sha TEXT, sha TEXT, suffix TEXT, bytes INTEGER, width INTEGER, height INTEGER, bits BLOB, thumbnail BLOB, name TEXT, fetched_at TEXT,
+  downloaded_sha TEXT, sha TEXT, suffix TEXT, bytes INTEGER, width INTEGER, height INTEGER,
+  bits BLOB, thumbnail BLOB, name TEXT, fetched_at TEXT,
   UNIQUE (label, url));
 CREATE INDEX IF NOT EXISTS by_state ON candidates (label, state);
 CREATE INDEX IF NOT EXISTS by_url ON candidates (url);
@@ -91,15 +97,23 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         try:
-            self._database = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._database = sqlite3.connect(
+                self.path, timeout=30, check_same_thread=False, isolation_level=None
+            )
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_TABLES)
             version = self.setting("format") or FORMAT
         except sqlite3.DatabaseError as error:
-            raise InvalidArgument(f"'{self.path}', which remembers what was gathered, can't be used: {error}. Choose another folder with -o.") from None
+            raise InvalidArgument(
+                f"'{self.path}', which remembers what was gathered, can't be used: {error}. "
+                "Choose another folder with -o."
+            ) from None
         if version != FORMAT:
-            raise InvalidArgument(f"'{folder}' was gathered by another version of wordsight. Choose another folder with -o.")
+            raise InvalidArgument(
+                f"'{folder}' was gathered by another version of wordsight. Choose another "
+                "folder with -o."
+            )
         self.set("format", FORMAT)
 
     def close(self) -> None:
@@ -118,7 +132,9 @@ class Ledger:
 
     def setting(self, name: str) -> str | None:
         """Return a remembered setting."""
-        row = self._database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        row = self._database.execute(
+            "SELECT value FROM settings WHERE name = ?", (name,)
+        ).fetchone()
         return row[0] if row else None
 
     def set(self, name: str, value: str) -> None:
@@ -135,31 +151,67 @@ class Ledger:
     # Searching
 
     def cursor(self, label: str, source: str, text: str) -> tuple[bool, str | None]:
-        """Return whether a query was begun, and where it goes on (None: at its end, or not begun)."""
+        """Return whether a query was begun, and where it goes on (None: at its end, or not
+        begun).
+        """
         row = self._database.execute(
-            "SELECT next FROM pages WHERE label = ? AND source = ? AND text = ? ORDER BY id DESC LIMIT 1", (label, source, text)
+            "SELECT next FROM pages WHERE label = ? AND source = ? AND text = ? ORDER BY "
+            "id DESC LIMIT 1",
+            (label, source, text),
         ).fetchone()
         return row is not None, row[0] if row else None
 
     def page_count(self, label: str, source: str) -> int:
         """Return how many pages a source gave for a class."""
-        return self._database.execute("SELECT COUNT(*) FROM pages WHERE label = ? AND source = ?", (label, source)).fetchone()[0]
+        return self._database.execute(
+            "SELECT COUNT(*) FROM pages WHERE label = ? AND source = ?", (label, source)
+        ).fetchone()[0]
 
-    def add_page(self, label: str, source: str, text: str, following: str | None, offers: list[tuple[Candidate, bool]]) -> list[Row]:
-        """Note a page: its candidates, with whether their licence is wanted. Return those that are new and to be fetched."""
+    def add_page(
+        self,
+        label: str,
+        source: str,
+        text: str,
+        following: str | None,
+        offers: list[tuple[Candidate, bool]],
+    ) -> list[Row]:
+        """Note a page: its candidates, with whether their licence is wanted. Return those that
+        are new and to be fetched.
+        """
         rows = []
         with self._step():
-            self._database.execute("INSERT INTO pages (label, source, text, next, found) VALUES (?, ?, ?, ?, ?)", (label, source, text, following, len(offers)))
+            self._database.execute(
+                "INSERT INTO pages (label, source, text, next, found) VALUES (?, ?, ?, ?, ?)",
+                (label, source, text, following, len(offers)),
+            )
             for offer, wanted in offers:
-                state, reason, detail = ("new", None, None) if wanted else ("failed", LICENSE, offer.license)
+                state, reason, detail = (
+                    ("new", None, None) if wanted else ("failed", LICENSE, offer.license)
+                )
                 elsewhere = self._database.execute(
-                    "SELECT label FROM candidates WHERE url = ? AND label != ? AND state = 'kept'", (offer.url, label)
+                    "SELECT label FROM candidates WHERE url = ? AND label != ? AND state = 'kept'",
+                    (offer.url, label),
                 ).fetchone()
                 if wanted and elsewhere:
-                    state, reason, detail = "failed", "duplicate", f"same address as in {elsewhere[0]}"
+                    state, reason, detail = (
+                        "failed",
+                        "duplicate",
+                        f"same address as in {elsewhere[0]}",
+                    )
                 inserted = self._database.execute(
-                    "INSERT OR IGNORE INTO candidates (label, source, text, url, site, offer, state, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (label, source, text, offer.url, site(offer.url) or offer.url.partition(":")[0], json.dumps(asdict(offer)), state, reason, detail),
+                    "INSERT OR IGNORE INTO candidates (label, source, text, url, site, "
+                    "offer, state, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        label,
+                        source,
+                        text,
+                        offer.url,
+                        site(offer.url) or offer.url.partition(":")[0],
+                        json.dumps(asdict(offer)),
+                        state,
+                        reason,
+                        detail,
+                    ),
                 )
                 if inserted.rowcount and state == "new":
                     rows.append(Row(int(inserted.lastrowid or 0), label, source, text, offer))
@@ -168,7 +220,8 @@ class Ledger:
     def waiting(self, label: str) -> list[Row]:
         """Return the candidates of a class that are not decided yet, in order."""
         found = self._database.execute(
-            "SELECT id, source, text, offer, state, downloaded_sha, sha, suffix, bytes, width, height, bits, thumbnail, fetched_at FROM candidates"
+            "SELECT id, source, text, offer, state, downloaded_sha, sha, suffix, bytes, "
+            "width, height, bits, thumbnail, fetched_at FROM candidates"
             " WHERE label = ? AND state IN ('new', 'fetched') ORDER BY id",
             (label,),
         )
@@ -186,75 +239,135 @@ class Ledger:
 
     def waiting_files(self) -> list[int]:
         """Return the numbers of all pictures that lie in their waiting place."""
-        return [number for (number,) in self._database.execute("SELECT id FROM candidates WHERE state = 'fetched'")]
+        return [
+            number
+            for (number,) in self._database.execute(
+                "SELECT id FROM candidates WHERE state = 'fetched'"
+            )
+        ]
 
     # Fetching and deciding
 
     def fail(self, number: int, reason: str, detail: str) -> None:
         """Note that a candidate is no good, and why."""
-        self._database.execute("UPDATE candidates SET state = 'failed', reason = ?, detail = ? WHERE id = ?", (reason, detail[:300], number))
+        self._database.execute(
+            "UPDATE candidates SET state = 'failed', reason = ?, detail = ? WHERE id = ?",
+            (reason, detail[:300], number),
+        )
 
     def fetch(self, number: int, fetched: Fetched) -> None:
         """Note that a picture lies in its waiting place."""
         f = fetched
         self._database.execute(
-            "UPDATE candidates SET state = 'fetched', downloaded_sha = ?, sha = ?, suffix = ?, bytes = ?, width = ?, height = ?, bits = ?, thumbnail = ?,"
+            "UPDATE candidates SET state = 'fetched', downloaded_sha = ?, sha = ?, suffix "
+            "= ?, bytes = ?, width = ?, height = ?, bits = ?, thumbnail = ?,"
             " fetched_at = ? WHERE id = ?",
-            (f.downloaded_sha, f.sha, f.suffix, f.bytes, f.width, f.height, f.look.bits, f.look.thumbnail, f.at, number),
+            (
+                f.downloaded_sha,
+                f.sha,
+                f.suffix,
+                f.bytes,
+                f.width,
+                f.height,
+                f.look.bits,
+                f.look.thumbnail,
+                f.at,
+                number,
+            ),
         )
 
     def keep(self, number: int, name: str) -> None:
         """Note that a picture lies in its final place."""
-        self._database.execute("UPDATE candidates SET state = 'kept', name = ? WHERE id = ?", (name, number))
+        self._database.execute(
+            "UPDATE candidates SET state = 'kept', name = ? WHERE id = ?", (name, number)
+        )
 
     def forget(self, numbers: list[int]) -> None:
         """Note that candidates are not fetched after all."""
         with self._step():
-            self._database.executemany("UPDATE candidates SET state = 'new' WHERE id = ?", [(number,) for number in numbers])
+            self._database.executemany(
+                "UPDATE candidates SET state = 'new' WHERE id = ?",
+                [(number,) for number in numbers],
+            )
 
     def ask_again(self, label: str, texts: list[str]) -> None:
         """Forget that these queries of a class were asked, so that what has come since is found."""
         with self._step():
-            self._database.executemany("DELETE FROM pages WHERE label = ? AND text = ?", [(label, text) for text in texts])
+            self._database.executemany(
+                "DELETE FROM pages WHERE label = ? AND text = ?", [(label, text) for text in texts]
+            )
 
     def try_again(self, label: str, reasons: list[str]) -> None:
         """Give the candidates of a class that failed for these reasons another chance."""
         marks = ", ".join("?" * len(reasons))
         self._database.execute(
-            f"UPDATE candidates SET state = 'new', reason = NULL WHERE label = ? AND state = 'failed' AND reason IN ({marks})", (label, *reasons)
+            "UPDATE candidates SET state = 'new', reason = NULL WHERE label = ? AND state "
+            f"= 'failed' AND reason IN ({marks})",
+            (label, *reasons),
         )
 
     # Reports
 
     def kept(self) -> Iterator[dict]:
-        """Yield every kept picture in the order of class and name: its columns, and `offer` as a `Candidate`."""
-        columns = ("id", "label", "source", "text", "name", "sha", "downloaded_sha", "width", "height", "bits", "thumbnail", "fetched_at", "site", "offer")
-        for values in self._database.execute(f"SELECT {', '.join(columns)} FROM candidates WHERE state = 'kept' ORDER BY label, name"):
+        """Yield every kept picture in the order of class and name: its columns, and `offer` as
+        a `Candidate`.
+        """
+        columns = (
+            "id",
+            "label",
+            "source",
+            "text",
+            "name",
+            "sha",
+            "downloaded_sha",
+            "width",
+            "height",
+            "bits",
+            "thumbnail",
+            "fetched_at",
+            "site",
+            "offer",
+        )
+        for values in self._database.execute(
+            f"SELECT {', '.join(columns)} FROM candidates WHERE state = 'kept' ORDER BY label, name"
+        ):
             row = dict(zip(columns, values, strict=True))
             row["offer"] = Candidate(**json.loads(row["offer"]))
             yield row
 
     def name_of(self, number: int) -> str:
         """Return the file name of a kept picture."""
-        return self._database.execute("SELECT name FROM candidates WHERE id = ?", (number,)).fetchone()[0]
+        return self._database.execute(
+            "SELECT name FROM candidates WHERE id = ?", (number,)
+        ).fetchone()[0]
 
     def counts(self, by: str) -> list[tuple[str, str, str | None, int]]:
         """Return (value of column `by`, state, reason, count) of all candidates."""
         assert by in ("label", "site", "source")
-        return self._database.execute(f"SELECT {by}, state, reason, COUNT(*) FROM candidates GROUP BY {by}, state, reason").fetchall()
+        return self._database.execute(
+            f"SELECT {by}, state, reason, COUNT(*) FROM candidates GROUP BY {by}, state, reason"
+        ).fetchall()
 
     def sizes_that_differ(self) -> dict[str, int]:
         """Return class -> how many kept pictures have another size than their source claims."""
         differing: dict[str, int] = {}
-        for label, offer, width, height in self._database.execute("SELECT label, offer, width, height FROM candidates WHERE state = 'kept'"):
+        for label, offer, width, height in self._database.execute(
+            "SELECT label, offer, width, height FROM candidates WHERE state = 'kept'"
+        ):
             claimed = json.loads(offer)
-            if any(claimed[name] not in (None, size) for name, size in (("width", width), ("height", height))):
+            if any(
+                claimed[name] not in (None, size)
+                for name, size in (("width", width), ("height", height))
+            ):
                 differing[label] = differing.get(label, 0) + 1
         return differing
 
     def queries(self) -> list[tuple[str, str, str, int, int]]:
         """Return (class, source, text, pages, pictures offered) of every query, in order."""
-        return self._database.execute("SELECT label, source, text, COUNT(*), SUM(found) FROM pages GROUP BY label, source, text ORDER BY MIN(id)").fetchall()
+        return self._database.execute(
+            "SELECT label, source, text, COUNT(*), SUM(found) FROM pages GROUP BY label, "
+            "source, text ORDER BY MIN(id)"
+        ).fetchall()
 
 
 def _fetched(columns: list) -> Fetched:

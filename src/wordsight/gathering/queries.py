@@ -1,4 +1,6 @@
-"""What to search for: the word, its synonyms and kinds; or words that have nothing to do with it."""
+"""What to search for: the word, its synonyms and kinds; or words that have nothing to do with
+it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ MAX_FAMILY = 600  # meanings under one parent
 
 
 def search_texts(word: str) -> list[str]:
-    """Return what to search for, the most exact first: the word, its synonyms, then its kinds, the nearest first.
+    """Return what to search for, the most exact first: the word, its synonyms, then its kinds, the
+    nearest first.
 
-    A kind is searched with the word beside it ("tabby cat"), for its name alone often means something else. A word of
-    several meanings, or of none the vocabulary knows, is only searched as it is.
+    A kind is searched with the word beside it ("tabby cat"), for its name alone often means
+    something else. A word of several meanings, or of none the vocabulary knows, is only searched as
+    it is.
     """
     plain, _, hint = word.partition("#")
     plain = " ".join(plain.split())
@@ -27,14 +31,18 @@ def search_texts(word: str) -> list[str]:
         texts += [name for name in meaning.words if len(senses(name)) == 1]
         for kind in _kinds(meaning):
             name = kind.words[0]
-            texts.append(name if any(own in name.casefold() for own in names) else f"{name} {plain}")
+            texts.append(
+                name if any(own in name.casefold() for own in names) else f"{name} {plain}"
+            )
     return list({text.casefold(): text for text in reversed(texts)}.values())[::-1][:MAX_TEXTS]
 
 
 def unrelated_texts(words: Sequence[str]) -> list[str]:
-    """Return names of ImageNet classes that have nothing to do with the words, in an order that the words decide.
+    """Return names of ImageNet classes that have nothing to do with the words, in an order that the
+    words decide.
 
-    Left out is whatever stands above or below any meaning of a word, or beside it under the same parent.
+    Left out is whatever stands above or below any meaning of a word, or beside it under the same
+    parent.
 
     Raises:
         InvalidArgument: nothing is left, for the words mean nearly everything.
@@ -49,9 +57,16 @@ def unrelated_texts(words: Sequence[str]) -> list[str]:
                 if len(family) <= MAX_FAMILY:  # else it is no family, but half the world
                     related |= family
     named = {part for word in words for part in word.partition("#")[0].casefold().split()}
-    left = [synset for synset in imagenet_synsets() if synset.wnid not in related and not named & _tokens(synset)]
+    left = [
+        synset
+        for synset in imagenet_synsets()
+        if synset.wnid not in related and not named & _tokens(synset)
+    ]
     if not left:
-        raise InvalidArgument(f"Nothing is unrelated to {', '.join(words)}: the words mean too much. Leave --negatives out, or choose narrower words.")
+        raise InvalidArgument(
+            f"Nothing is unrelated to {', '.join(words)}: the words mean too much. Leave "
+            "--negatives out, or choose narrower words."
+        )
     random.Random("\n".join(sorted(words))).shuffle(left)
     return [synset.words[0] for synset in left]
 

@@ -1,4 +1,6 @@
-"""What a gathering is asked for: classes and their folders, queries, sources. Checked before any work."""
+"""What a gathering is asked for: classes and their folders, queries, sources. Checked before
+any work.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,15 @@ from .sources import Source, open_source
 
 NEGATIVES_PER_WORD = 10
 _FILES = ("metadata.csv", "ATTRIBUTION.md", "funnel.json")
-_SPLITS = "train|training|validation|valid|dev|val|test|testing|eval|evaluation"  # folder names that `datasets` takes for splits
+# folder names that `datasets` takes for splits
+_SPLITS = "train|training|validation|valid|dev|val|test|testing|eval|evaluation"
 
 
 @dataclass(frozen=True)
 class Want:
-    """One class: what to search for, how many pictures, and how many candidates of one query at most."""
+    """One class: what to search for, how many pictures, and how many candidates of one query at
+    most.
+    """
 
     label: str
     texts: list[str]
@@ -38,16 +43,29 @@ def plan_classes(classes: str | Iterable[str], limit: int, negatives: int) -> li
     """
     words = parse_classes(classes)
     for word in words:
-        if re.search(r"[\x00-\x1f\ud800-\udfff/\\:*?\"<>|]", word) or word.startswith(".") or len(word.encode("utf-8", "replace")) > 100 or word in _FILES:
+        if (
+            re.search(r"[\x00-\x1f\ud800-\udfff/\\:*?\"<>|]", word)
+            or word.startswith(".")
+            or len(word.encode("utf-8", "replace")) > 100
+            or word in _FILES
+        ):
             shown = word[:50].encode("utf-8", "replace").decode()
-            raise InvalidArgument(f"'{shown}' can't name a folder: no / \\ : * ? \" < > |, no leading dot, at most 100 bytes of UTF-8.")
+            raise InvalidArgument(
+                f"'{shown}' can't name a folder: no / \\ : * ? \" < > |, no leading dot, at "
+                "most 100 bytes of UTF-8."
+            )
     if limit < 1 or negatives < 0:
-        raise InvalidArgument(f"The limit must be at least 1 and negatives at least 0, got {limit} and {negatives}.")
+        raise InvalidArgument(
+            f"The limit must be at least 1 and negatives at least 0, got {limit} and {negatives}."
+        )
     wants = [Want(word, search_texts(word), limit) for word in words]
     if negatives:
         other = f"not_{words[0]}" if len(words) == 1 else "other"
         if fold(other) in {fold(word) for word in words}:
-            raise InvalidArgument(f"The class of anything else is called '{other}', which you ask for too. Rename yours, or leave --negatives out.")
+            raise InvalidArgument(
+                f"The class of anything else is called '{other}', which you ask for too. Rename "
+                "yours, or leave --negatives out."
+            )
         wants.append(Want(other, unrelated_texts(words), negatives, NEGATIVES_PER_WORD))
     return wants
 
@@ -56,7 +74,8 @@ def open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str
     """Return the sources by a name of their own each.
 
     Raises:
-        InvalidArgument, NotFound: one does not exist, can't serve the classes, or needs a network that is forbidden.
+        InvalidArgument, NotFound: one does not exist, can't serve the classes, or needs a network
+            that is forbidden.
     """
     if not sources:
         raise InvalidArgument("Give at least one source, such as openverse.")
@@ -68,7 +87,10 @@ def open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str
             raise InvalidArgument(f"Source '{name}' is given twice. Name each source once.")
         opened[name] = source
         if source.needs_network and is_offline():
-            raise InvalidArgument(f"Gathering from {name} needs the network, which --offline (or WORDSIGHT_OFFLINE) forbids. Leave that out.")
+            raise InvalidArgument(
+                f"Gathering from {name} needs the network, which --offline (or "
+                "WORDSIGHT_OFFLINE) forbids. Leave that out."
+            )
         source.check(labels)
     return opened
 
@@ -81,13 +103,23 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InvalidArgument(f"'{folder}' is a file. Choose a folder with -o.")
-    if folder.is_dir() and not (folder / FILE).exists() and any(not name.startswith(".") for name in os.listdir(folder)):
-        raise InvalidArgument(f"'{folder}' holds files that were not gathered. Choose a new folder with -o, and train on both.")
+    if (
+        folder.is_dir()
+        and not (folder / FILE).exists()
+        and any(not name.startswith(".") for name in os.listdir(folder))
+    ):
+        raise InvalidArgument(
+            f"'{folder}' holds files that were not gathered. Choose a new folder with -o, and "
+            "train on both."
+        )
 
 
 def folder_name(label: str) -> str:
-    """Return the name of a class's folder: the class itself, but for what `datasets` reads as something else.
+    """Return the name of a class's folder: the class itself, but for what `datasets` reads as
+    something else.
 
     It takes folders called `train` or `test tube` for splits and passes over those with a `#`.
     """
-    return re.sub(rf"(?<![a-z])({_SPLITS})(?![a-z])", r"+\1+", label.replace("#", "+"), flags=re.IGNORECASE)
+    return re.sub(
+        rf"(?<![a-z])({_SPLITS})(?![a-z])", r"+\1+", label.replace("#", "+"), flags=re.IGNORECASE
+    )

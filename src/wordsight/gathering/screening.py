@@ -21,7 +21,9 @@ class Rejected:
 
 
 def examine(data: bytes, min_size: int) -> tuple[Fetched, bytes] | Rejected:
-    """Look whether a file that came is a usable picture; return its measures and the bytes to keep, or why not."""
+    """Look whether a file that came is a usable picture; return its measures and the bytes to
+    keep, or why not.
+    """
     if not data:
         return Rejected("empty")
     try:
@@ -34,7 +36,9 @@ def examine(data: bytes, min_size: int) -> tuple[Fetched, bytes] | Rejected:
         start = data[:512].lstrip().lower()
         if start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"{")):
             return Rejected("web page", "text where a picture was promised")
-        return Rejected("not a picture" if "not a picture" in str(error) else "broken picture", str(error))
+        return Rejected(
+            "not a picture" if "not a picture" in str(error) else "broken picture", str(error)
+        )
     downloaded = hashlib.sha256(data).hexdigest()
     sha = downloaded if kept is data else hashlib.sha256(kept).hexdigest()
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,8 +1,10 @@
-"""The box head: the box of a picture's object from its feature map, in numpy, so that predicting needs no torch.
+"""The box head: the box of a picture's object from its feature map, in numpy, so that predicting
+needs no torch.
 
-Every cell of the map says how far each edge of the box is from it, and how much its word counts for that edge; an edge is the
-mean of what the cells say, each weighed by a softmax of its votes. The map is first turned onto a few principal directions. Two
-convolutions 3 × 3, the second with gaps, let a cell see its surroundings.
+Every cell of the map says how far each edge of the box is from it, and how much its word counts for
+that edge; an edge is the mean of what the cells say, each weighed by a softmax of its votes. The
+map is first turned onto a few principal directions. Two convolutions 3 × 3, the second with gaps,
+let a cell see its surroundings.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32)  # which way x_min, y_min, x_max, y_max lie from a cell
+# which way x_min, y_min, x_max, y_max lie from a cell
+OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32)
 NEAR, FAR = 1, 2  # dilation of the two convolutions
 EDGES = 4
 PLANES = 2 * EDGES + 1  # distances, whether the cell lies in the box (for training), votes
@@ -25,7 +28,8 @@ class BoxHead:
     Attributes:
         mean: (C,) float32, subtracted from every cell.
         directions: (c, C) float32, the directions that are kept.
-        layers: by name ("enter", "near", "far", "leave") the kernel (out, in, k, k) and bias (out,), float32.
+        layers: by name ("enter", "near", "far", "leave") the kernel (out, in, k, k) and bias
+            (out,), float32.
     """
 
     mean: np.ndarray
@@ -33,7 +37,9 @@ class BoxHead:
     layers: dict[str, tuple[np.ndarray, np.ndarray]]
 
     def box(self, feature_map: np.ndarray) -> np.ndarray:
-        """Return the `xyxy` box (4,) in fractions of the picture, 0–1, for a feature map (C, h, w)."""
+        """Return the `xyxy` box (4,) in fractions of the picture, 0–1, for a feature map (C, h,
+        w).
+        """
         return self.box_of(self.reduce(feature_map))
 
     def reduce(self, feature_map: np.ndarray) -> np.ndarray:
@@ -47,7 +53,9 @@ class BoxHead:
         x = np.maximum(_convolve(x, *self.layers["near"], NEAR), 0) + x
         x = np.maximum(_convolve(x, *self.layers["far"], FAR), 0) + x
         out = _convolve(x, *self.layers["leave"], 1).reshape(PLANES, -1)
-        said = centres(*reduced.shape[1:]).reshape(EDGES, -1) + OUTWARD[:, None] * np.logaddexp(0, out[:EDGES])
+        said = centres(*reduced.shape[1:]).reshape(EDGES, -1) + OUTWARD[:, None] * np.logaddexp(
+            0, out[:EDGES]
+        )
         votes = np.exp(out[-EDGES:] - out[-EDGES:].max(axis=1, keepdims=True))
         return np.clip((said * votes).sum(axis=1) / votes.sum(axis=1), 0.0, 1.0)
 
@@ -65,22 +73,41 @@ class BoxHead:
         Raises:
             ValueError, KeyError: the arrays don't fit each other.
         """
-        mean, directions = arrays["mean"].astype(np.float32), arrays["directions"].astype(np.float32)
+        mean, directions = (
+            arrays["mean"].astype(np.float32),
+            arrays["directions"].astype(np.float32),
+        )
         layers, width = {}, len(directions)
         for name, side in SHAPES.items():
-            weight, bias = arrays[f"{name}.weight"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32)
-            if weight.ndim != 4 or weight.shape[1:] != (width, side, side) or bias.shape != (len(weight),):
+            weight, bias = (
+                arrays[f"{name}.weight"].astype(np.float32),
+                arrays[f"{name}.bias"].astype(np.float32),
+            )
+            if (
+                weight.ndim != 4
+                or weight.shape[1:] != (width, side, side)
+                or bias.shape != (len(weight),)
+            ):
                 raise ValueError("the box head does not fit itself")
             layers[name], width = (weight, bias), len(weight)
         residual = len(layers["enter"][1]) == len(layers["near"][1]) == len(layers["far"][1])
-        if directions.shape[1:] != mean.shape or width != PLANES or not residual or not all(np.isfinite(a).all() for a in arrays.values()):
+        if (
+            directions.shape[1:] != mean.shape
+            or width != PLANES
+            or not residual
+            or not all(np.isfinite(a).all() for a in arrays.values())
+        ):
             raise ValueError("the box head does not fit itself")
         return cls(mean, directions, layers)
 
 
 def centres(height: int, width: int) -> np.ndarray:
-    """Return x, y, x, y of the centre of each cell of a map, in fractions of the picture, (4, height, width) float32."""
-    y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
+    """Return x, y, x, y of the centre of each cell of a map, in fractions of the picture, (4,
+    height, width) float32.
+    """
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
     return np.stack([x, y, x, y]).astype(np.float32)
 
 
@@ -89,9 +116,15 @@ def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int
     channels, height, width = x.shape
     side = weight.shape[-1]
     if side == 1:
-        return (weight[:, :, 0, 0] @ x.reshape(channels, -1) + bias[:, None]).reshape(-1, height, width)
+        return (weight[:, :, 0, 0] @ x.reshape(channels, -1) + bias[:, None]).reshape(
+            -1, height, width
+        )
     edge = dilation * (side // 2)
     wide = np.pad(x, ((0, 0), (edge, edge), (edge, edge)))
     offsets = [(i * dilation, j * dilation) for i in range(side) for j in range(side)]
-    patches = np.stack([wide[:, y : y + height, z : z + width] for y, z in offsets], axis=1)  # (c, k * k, h, w)
-    return (weight.reshape(len(weight), -1) @ patches.reshape(channels * side * side, -1) + bias[:, None]).reshape(-1, height, width)
+    # (c, k * k, h, w)
+    patches = np.stack([wide[:, y : y + height, z : z + width] for y, z in offsets], axis=1)
+    return (
+        weight.reshape(len(weight), -1) @ patches.reshape(channels * side * side, -1)
+        + bias[:, None]
+    ).reshape(-1, height, width)

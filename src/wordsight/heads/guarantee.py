@@ -1,4 +1,6 @@
-"""A promise instead of a threshold: from which probability on labels are right often enough, and how sure that is."""
+"""A promise instead of a threshold: from which probability on labels are right often enough,
+and how sure that is.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class HeldOut:
         labels: (n,) their class names.
         top_labels: (n,) what the model said.
         probabilities: (n,) float32, calibrated probability of that.
-        strangers: (n,) bool, whether it took them for strangers, which get no label whatever the probability.
+        strangers: (n,) bool, whether it took them for strangers, which get no label whatever the
+            probability.
     """
 
     file_names: list[str]
@@ -34,7 +37,10 @@ class HeldOut:
     @property
     def right(self) -> np.ndarray:
         """Whether the model's guess is the truth, (n,) bool."""
-        return np.array([said == truth for said, truth in zip(self.top_labels, self.labels, strict=True)], dtype=bool)
+        return np.array(
+            [said == truth for said, truth in zip(self.top_labels, self.labels, strict=True)],
+            dtype=bool,
+        )
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,13 @@ class Promise:
     Attributes:
         precision: promised selective accuracy, 0–1.
         confidence: how sure the promise is, over draws of the held-out pictures, 0–1.
-        threshold: probability from which a label is given, or None where the pictures cannot support the promise.
+        threshold: probability from which a label is given, or None where the pictures cannot
+            support the promise.
         held_out: pictures it rests on.
         accepted: those of them that reach the threshold.
         wrong: those of the accepted that are wrong.
-        needed: where there is no threshold, about how many labelled pictures in all would do, or None if more would not help.
+        needed: where there is no threshold, about how many labelled pictures in all would do, or
+            None if more would not help.
     """
 
     precision: float
@@ -64,14 +72,26 @@ class Promise:
         aim = f"{self.precision:g} at {self.confidence:.0%} confidence"
         if self.threshold is not None:
             return (
-                f"Labels are right in at least {self.precision:g} of cases, at {self.confidence:.0%} confidence, from a probability of {self.threshold:.4f}: "
-                f"{self.accepted} of {self.held_out} held-out pictures reach it, {self.wrong} of them wrong."
+                f"Labels are right in at least {self.precision:g} of cases, at "
+                f"{self.confidence:.0%} confidence, from a probability of "
+                f"{self.threshold:.4f}: "
+                f"{self.accepted} of {self.held_out} held-out pictures reach it, "
+                f"{self.wrong} of them wrong."
             )
         least = critical_sizes(1 - self.precision, 1, self.confidence)[0]
-        why = f"The {self.held_out} held-out pictures cannot support a precision of {aim} (it takes {least} accepted without an error), so no label is given."
+        why = (
+            f"The {self.held_out} held-out pictures cannot support a precision of {aim} (it "
+            f"takes {least} accepted without an error), so no label is given."
+        )
         if self.needed is None:
-            return f"{why} More pictures of this kind would not help: even the surest are too often wrong. Promise less, or try --recipe finetune."
-        return f"{why} About {self.needed - self.held_out} more labelled pictures of this kind would do; or promise less."
+            return (
+                f"{why} More pictures of this kind would not help: even the surest are too "
+                "often wrong. Promise less, or try --recipe finetune."
+            )
+        return (
+            f"{why} About {self.needed - self.held_out} more labelled pictures of this kind "
+            "would do; or promise less."
+        )
 
     def record(self) -> dict:
         """Return the fields, for wordsight.json."""
@@ -85,17 +105,23 @@ def check_precision(precision: float) -> float:
         InvalidArgument: it is not inside 0.5–0.9999.
     """
     if not 0.5 <= precision <= 0.9999:
-        raise InvalidArgument(f"The precision must lie between 0.5 and 0.9999, got {precision:g}. 0.99 means: of 100 labels, 99 are right.")
+        raise InvalidArgument(
+            f"The precision must lie between 0.5 and 0.9999, got {precision:g}. 0.99 means: of "
+            "100 labels, 99 are right."
+        )
     return float(precision)
 
 
 def keep_promise(held_out: HeldOut, precision: float, confidence: float = CONFIDENCE) -> Promise:
-    """Choose the lowest threshold at which labels are right in at least `precision` of cases, at `confidence`.
+    """Choose the lowest threshold at which labels are right in at least `precision` of cases, at
+    `confidence`.
 
-    Numbers of accepted pictures are tried from the surest third downwards, each where one more error becomes allowed, and after
-    the last of these one by one, by the exact binomial bound (Clopper and Pearson 1934); the first that fails ends the search,
-    and the last that held counts. Tests in an order that is fixed beforehand and ends with the first failure keep the level of
-    each single one (Angelopoulos et al. 2021, "Learn then test", fixed-sequence testing), so nothing is paid for trying many.
+    Numbers of accepted pictures are tried from the surest third downwards, each where one more
+    error becomes allowed, and after the last of these one by one, by the exact binomial bound
+    (Clopper and Pearson 1934); the first that fails ends the search, and the last that held counts.
+    Tests in an order that is fixed beforehand and ends with the first failure keep the level of
+    each single one (Angelopoulos et al. 2021, "Learn then test", fixed-sequence testing), so
+    nothing is paid for trying many.
 
     Args:
         held_out: pictures the model had not learned from, drawn as those to come.
@@ -111,17 +137,30 @@ def keep_promise(held_out: HeldOut, precision: float, confidence: float = CONFID
     first = max((i for i, size in enumerate(sizes) if size <= START * len(score)), default=0)
     kept = None
     for size in [*sizes[first:], *range(sizes[-1] + 1, able + 1)] if sizes[0] <= able else []:
-        size = int(np.searchsorted(-score, -score[size - 1], side="right"))  # with all of the same probability
+        # with all of the same probability
+        size = int(np.searchsorted(-score, -score[size - 1], side="right"))
         if binomial_tail(int(errors[size - 1]), size, risk) > 1 - confidence:
             break
         kept = size
     if kept is None:
-        return Promise(precision, confidence, None, len(score), 0, 0, _needed(errors[:able], len(score), risk, confidence))
-    return Promise(precision, confidence, float(score[kept - 1]), len(score), kept, int(errors[kept - 1]), None)
+        return Promise(
+            precision,
+            confidence,
+            None,
+            len(score),
+            0,
+            0,
+            _needed(errors[:able], len(score), risk, confidence),
+        )
+    return Promise(
+        precision, confidence, float(score[kept - 1]), len(score), kept, int(errors[kept - 1]), None
+    )
 
 
 def critical_sizes(risk: float, at_most: int, confidence: float = CONFIDENCE) -> list[int]:
-    """Return, for 0, 1, 2, … errors, the least number of pictures that shows a risk below `risk`; up to the first beyond `at_most`."""
+    """Return, for 0, 1, 2, … errors, the least number of pictures that shows a risk below
+    `risk`; up to the first beyond `at_most`.
+    """
     sizes: list[int] = []
     size = 0
     while not sizes or sizes[-1] <= at_most:
@@ -131,14 +170,20 @@ def critical_sizes(risk: float, at_most: int, confidence: float = CONFIDENCE) ->
             high *= 2
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if binomial_tail(errors, middle, risk) <= 1 - confidence else (middle + 1, high)
+            low, high = (
+                (low, middle)
+                if binomial_tail(errors, middle, risk) <= 1 - confidence
+                else (middle + 1, high)
+            )
         size = low
         sizes.append(size)
     return sizes if len(sizes) == 1 else sizes[:-1]
 
 
 def binomial_tail(errors: int, n: int, risk: float) -> float:
-    """Return the probability of at most `errors` errors among `n` pictures, each wrong with probability `risk`."""
+    """Return the probability of at most `errors` errors among `n` pictures, each wrong with
+    probability `risk`.
+    """
     if errors >= n:
         return 1.0
     k = np.arange(errors + 1)
@@ -148,10 +193,16 @@ def binomial_tail(errors: int, n: int, risk: float) -> float:
 
 
 def _needed(errors: np.ndarray, held_out: int, risk: float, confidence: float) -> int | None:
-    """Estimate how many pictures would support the promise, if more of them fared as these did; None if none would."""
+    """Estimate how many pictures would support the promise, if more of them fared as these did;
+    None if none would.
+    """
     least = critical_sizes(risk, 1, confidence)[0]
     best = None
-    for accepted in sorted({int(size) for size in np.geomspace(min(10, len(errors)), len(errors), 60)}) if len(errors) else []:
+    for accepted in (
+        sorted({int(size) for size in np.geomspace(min(10, len(errors)), len(errors), 60)})
+        if len(errors)
+        else []
+    ):
         wrong = int(errors[accepted - 1])
         if wrong and wrong / accepted >= 0.8 * risk:
             continue

@@ -1,6 +1,7 @@
 """The linear head: fit it to embeddings, choose among its kinds, and calibrate it.
 
-Everything here is linear algebra on embeddings that are already computed; no picture and no network is touched.
+Everything here is linear algebra on embeddings that are already computed; no picture and no network
+is touched.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class LinearHead:
         return embeddings @ self.weight.T + self.bias  # (n, C) @ (C, classes) -> (n, classes)
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, classes), each row summing to 1, for embeddings (n, C)."""
+        """Return calibrated probabilities (n, classes), each row summing to 1, for embeddings
+        (n, C).
+        """
         return self.from_logits(self.logits(embeddings))
 
     def from_logits(self, logits: np.ndarray) -> np.ndarray:
@@ -86,27 +89,34 @@ def nearest_mean(similarities: np.ndarray, k: int) -> np.ndarray:
     return np.partition(similarities, -k, axis=1)[:, -k:].mean(axis=1)
 
 
-def fit_head(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, fast: bool = False) -> tuple[LinearHead, FitReport | None]:
+def fit_head(
+    embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, fast: bool = False
+) -> tuple[LinearHead, FitReport | None]:
     """Fit a linear head whose method and regularisation are chosen by cross-validation.
 
-    Candidates are linear discriminant analysis with a shrunk covariance (strongest when pictures are few) and
-    multinomial logistic regression (strongest when they are many or the classes are far apart); the lowest
-    out-of-fold log loss after temperature scaling wins. All classes count the same, however many pictures each has.
-    All of it happens in the basis of the embeddings' singular vectors, which changes nothing and costs little.
+    Candidates are linear discriminant analysis with a shrunk covariance (strongest when pictures
+    are few) and multinomial logistic regression (strongest when they are many or the classes are
+    far apart); the lowest out-of-fold log loss after temperature scaling wins. All classes count
+    the same, however many pictures each has. All of it happens in the basis of the embeddings'
+    singular vectors, which changes nothing and costs little.
 
     Args:
         embeddings: (n, C) float32.
         labels: (n,) int, in 0 … classes-1, each occurring at least twice.
         classes: number of classes, at least 2.
         seed: decides the folds.
-        fast: discriminant analysis at a middling shrinkage, neither cross-validated nor calibrated (no report).
+        fast: discriminant analysis at a middling shrinkage, neither cross-validated nor calibrated
+            (no report).
 
     Raises:
         InvalidArgument: a class has fewer than two pictures.
     """
     counts = np.bincount(labels, minlength=classes)
     if classes < 2 or counts.min() < 2:
-        raise InvalidArgument(f"A head needs at least 2 classes of at least 2 pictures each, got counts {counts.tolist()}.")
+        raise InvalidArgument(
+            "A head needs at least 2 classes of at least 2 pictures each, got counts "
+            f"{counts.tolist()}."
+        )
     mean = embeddings.mean(axis=0, dtype=np.float64)
     basis = _basis(embeddings - mean)  # (C, r)
     reduced = (embeddings - mean) @ basis  # (n, r): an isometry, so penalties mean the same
@@ -119,7 +129,11 @@ def fit_head(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int
     rows = np.arange(len(labels))
     if len(rows) > MAX_CV_ROWS:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_CV_ROWS])
-        rows = rows if np.bincount(labels[rows], minlength=classes).min() >= 2 else np.arange(len(labels))
+        rows = (
+            rows
+            if np.bincount(labels[rows], minlength=classes).min() >= 2
+            else np.arange(len(labels))
+        )
     space = _Space(embeddings.shape[1], (reduced**2).sum(axis=0))
     out_of_fold = _cross_validate(reduced[rows], labels[rows], classes, space, seed)
     scored = {}
@@ -132,15 +146,21 @@ def fit_head(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int
     weight, bias = _fit(best, reduced, labels, classes, space)
     head = _to_embedding_space(weight, bias, basis, scale, mean, temperature)
     probabilities = softmax(out_of_fold[best] / temperature)
-    tried = [(*candidate, round(score[2], 6), round(score[0], 6)) for candidate, score in scored.items()]
+    tried = [
+        (*candidate, round(score[2], 6), round(score[0], 6)) for candidate, score in scored.items()
+    ]
     return head, FitReport(*best, accuracy, loss, probabilities.astype(np.float32), rows, tried)
 
 
-def second_opinion(embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
-    """Return what others say of each picture's class: out-of-fold probabilities (n, classes), of a head that doubtful labels did not teach.
+def second_opinion(
+    embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0
+) -> np.ndarray:
+    """Return what others say of each picture's class: out-of-fold probabilities (n, classes), of a
+    head that doubtful labels did not teach.
 
-    Two rounds of discriminant analysis in folds: pictures that the first would class otherwise do not teach the second
-    (after Northcutt et al. 2021, "Confident learning", with the whole of the doubtful left out).
+    Two rounds of discriminant analysis in folds: pictures that the first would class otherwise do
+    not teach the second (after Northcutt et al. 2021, "Confident learning", with the whole of the
+    doubtful left out).
 
     Args:
         embeddings: (n, C) float32.
@@ -166,10 +186,11 @@ def second_opinion(embeddings: np.ndarray, labels: np.ndarray, classes: int, see
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature that minimises the log loss of held-out logits (Guo et al. 2017).
 
-    A weak prior towards 1, worth one picture, keeps a handful of pictures without a mistake from making the head
-    infinitely sure.
+    A weak prior towards 1, worth one picture, keeps a handful of pictures without a mistake from
+    making the head infinitely sure.
     """
-    low, high = -6.0, 6.0  # bounds of log(temperature); golden-section search on a unimodal function
+    # bounds of log(temperature); golden-section search on a unimodal function
+    low, high = -6.0, 6.0
     ratio = (np.sqrt(5) - 1) / 2
 
     def objective(log_temperature: float) -> float:
@@ -200,11 +221,15 @@ def _basis(centered: np.ndarray) -> np.ndarray:
     keep = values > max(values[-1], 0.0) * 1e-10
     if not keep.any():
         return np.eye(width)[:, :1]
-    return centered.T @ (vectors[:, keep] / np.sqrt(values[keep])) if n < width else vectors[:, keep]
+    return (
+        centered.T @ (vectors[:, keep] / np.sqrt(values[keep])) if n < width else vectors[:, keep]
+    )
 
 
 def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, held-out) indices of stratified folds; no class is ever missing from the training part."""
+    """Yield (train, held-out) indices of stratified folds; no class is ever missing from the
+    training part.
+    """
     rng = np.random.default_rng(seed)
     fold = np.empty(len(labels), dtype=int)
     offset = 0
@@ -231,10 +256,13 @@ class _Space:
     """What a fit must know of the basis its rows are written in."""
 
     width: int  # C, the length of an embedding
-    power: np.ndarray  # (r,) sum of squares of each column over all rows; the columns are orthogonal
+    # (r,) sum of squares of each column over all rows; the columns are orthogonal
+    power: np.ndarray
 
 
-def _cross_validate(x: np.ndarray, y: np.ndarray, classes: int, space: _Space, seed: int) -> dict[Candidate, np.ndarray]:
+def _cross_validate(
+    x: np.ndarray, y: np.ndarray, classes: int, space: _Space, seed: int
+) -> dict[Candidate, np.ndarray]:
     """Return out-of-fold logits (n, classes) of every candidate."""
     candidates = [("lda", s) for s in SHRINKAGES] + [("logistic", c) for c in INVERSE_PENALTIES]
     out = {candidate: np.zeros((len(y), classes)) for candidate in candidates}
@@ -246,7 +274,9 @@ def _cross_validate(x: np.ndarray, y: np.ndarray, classes: int, space: _Space, s
     return out
 
 
-def _fit(candidate: Candidate, x: np.ndarray, y: np.ndarray, classes: int, space: _Space, within=None):
+def _fit(
+    candidate: Candidate, x: np.ndarray, y: np.ndarray, classes: int, space: _Space, within=None
+):
     method, strength = candidate
     if method == "logistic":
         return _fit_logistic(x, y, classes, strength, space.power)
@@ -255,9 +285,12 @@ def _fit(candidate: Candidate, x: np.ndarray, y: np.ndarray, classes: int, space
 
 
 def _within_scatter(x: np.ndarray, y: np.ndarray, classes: int):
-    """Return class means (classes, r) and the eigenvalues and vectors of the pooled covariance (r, r)."""
+    """Return class means (classes, r) and the eigenvalues and vectors of the pooled covariance
+    (r, r).
+    """
     means = np.stack([x[y == c].mean(axis=0) for c in range(classes)])
-    weights = 1.0 / np.sqrt(np.bincount(y, minlength=classes)[y] * classes)  # every class weighs the same
+    # every class weighs the same
+    weights = 1.0 / np.sqrt(np.bincount(y, minlength=classes)[y] * classes)
     residuals = (x - means[y]) * weights[:, None].astype(x.dtype)
     values, vectors = np.linalg.eigh(residuals.T @ residuals)
     return means, np.maximum(values, 0.0), vectors
@@ -273,14 +306,19 @@ def _fit_lda(within, shrinkage: float, width: int):
     return weight - weight.mean(axis=0), bias - bias.mean()
 
 
-def _fit_logistic(x: np.ndarray, y: np.ndarray, classes: int, inverse_penalty: float, power: np.ndarray):
-    """Multinomial logistic regression: summed log loss, each class weighing the same, plus ||W||^2 / (2 C).
+def _fit_logistic(
+    x: np.ndarray, y: np.ndarray, classes: int, inverse_penalty: float, power: np.ndarray
+):
+    """Multinomial logistic regression: summed log loss, each class weighing the same, plus ||W||^2
+    / (2 C).
 
-    Accelerated gradient descent with restarts (O'Donoghue and Candès 2015), each direction scaled by Böhning's bound
-    on the curvature (1992), which is diagonal because `x` is a part of rows in their own singular basis.
+    Accelerated gradient descent with restarts (O'Donoghue and Candès 2015), each direction scaled
+    by Böhning's bound on the curvature (1992), which is diagonal because `x` is a part of rows in
+    their own singular basis.
     """
     n, width = x.shape
-    row_weight = (n / (classes * np.bincount(y, minlength=classes)[y])[:, None]).astype(x.dtype)  # (n, 1)
+    # (n, 1)
+    row_weight = (n / (classes * np.bincount(y, minlength=classes)[y])[:, None]).astype(x.dtype)
     one_hot = np.eye(classes, dtype=x.dtype)[y]
     x1 = np.concatenate([x, np.ones((n, 1), x.dtype)], axis=1)  # the last column carries the bias
     penalty = np.append(np.full(width, 1.0 / inverse_penalty), 0.0)

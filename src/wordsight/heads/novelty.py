@@ -1,4 +1,6 @@
-"""Where the training pictures lie, so that a picture of none of the classes can be told: linear algebra on embeddings."""
+"""Where the training pictures lie, so that a picture of none of the classes can be told: linear
+algebra on embeddings.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,10 @@ from .linear import nearest_mean, normalize, softmax
 
 MAX_REFERENCES = 512  # more changed nothing in measurements
 NEIGHBOURS = 10
-STRANGER_QUANTILE = 0.02  # share of the pictures it is learned from that the limit would itself turn away
-CONCEPT_TEMPERATURE = 0.3  # sharpens what the backbone's ImageNet head says; 0.2 to 0.4 do equally well
+# share of the pictures it is learned from that the limit would itself turn away
+STRANGER_QUANTILE = 0.02
+# sharpens what the backbone's ImageNet head says; 0.2 to 0.4 do equally well
+CONCEPT_TEMPERATURE = 0.3
 LEAST_SPREAD = 1e-3
 
 
@@ -19,10 +23,12 @@ LEAST_SPREAD = 1e-3
 class Neighbourhood:
     """Where the training pictures lie: how near an embedding is to its nearest training embeddings.
 
-    A picture is looked at in one or two views: its embedding, and, where the backbone has an ImageNet head, what that head
-    takes it for. In each, the mean cosine to the `k` nearest references counts (Sun et al. 2022, "Out-of-distribution
-    detection with deep nearest neighbors"), measured from the middle of the training pictures' own, in units of their
-    spread. It separates pictures of other things from pictures of the classes far better than probability does.
+    A picture is looked at in one or two views: its embedding, and, where the backbone has an
+    ImageNet head, what that head takes it for. In each, the mean cosine to the `k` nearest
+    references counts (Sun et al. 2022, "Out-of-distribution detection with deep nearest
+    neighbors"), measured from the middle of the training pictures' own, in units of their spread.
+    It separates pictures of other things from pictures of the classes far better than probability
+    does.
 
     Attributes:
         references: (n, C) float32 training embeddings of unit length.
@@ -41,10 +47,15 @@ class Neighbourhood:
     concept_head: tuple[np.ndarray, np.ndarray] | None = None
 
     def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return how near each of the embeddings (n, C) lies, (n,), larger = nearer; strangers lie below `limit`."""
-        similarities = [nearest_mean(normalize(embeddings) @ self.references.T, self.k)]  # (n, C) @ (C, references)
+        """Return how near each of the embeddings (n, C) lies, (n,), larger = nearer; strangers
+        lie below `limit`.
+        """
+        # (n, C) @ (C, references)
+        similarities = [nearest_mean(normalize(embeddings) @ self.references.T, self.k)]
         if self.concepts is not None and self.concept_head is not None:
-            similarities.append(nearest_mean(_concepts(embeddings, *self.concept_head) @ self.concepts.T, self.k))
+            similarities.append(
+                nearest_mean(_concepts(embeddings, *self.concept_head) @ self.concepts.T, self.k)
+            )
         return _combine(similarities, self.scales)
 
 
@@ -57,15 +68,17 @@ def fit_neighbourhood(
 ) -> Neighbourhood:
     """Learn where the training embeddings lie and below which familiarity a picture is a stranger.
 
-    The limit is the `STRANGER_QUANTILE` of the familiarity of the held-out pictures, or, where there are none, of the training
-    pictures, each measured without itself.
+    The limit is the `STRANGER_QUANTILE` of the familiarity of the held-out pictures, or, where
+    there are none, of the training pictures, each measured without itself.
 
     Args:
         embeddings: (n, C) float32, n at least 2.
-        labels: (n,) int; decides how many neighbours are averaged (half the smallest class, at most 10).
+        labels: (n,) int; decides how many neighbours are averaged (half the smallest class, at most
+            10).
         seed: decides which references are kept when there are more than 512.
         concept_head: weight and bias of the backbone's ImageNet head.
-        held_out: (m, C) embeddings that the backbone itself has not learned from, where it has learned from the others.
+        held_out: (m, C) embeddings that the backbone itself has not learned from, where it has
+            learned from the others.
     """
     chosen = np.arange(len(embeddings))
     if len(chosen) > MAX_REFERENCES:
@@ -82,23 +95,40 @@ def fit_neighbourhood(
         for cosines in own:
             np.fill_diagonal(cosines, -1.0)
     else:
-        looked = [normalize(held_out)] + ([_concepts(held_out, *concept_head)] if concept_head is not None else [])
+        looked = [normalize(held_out)] + (
+            [_concepts(held_out, *concept_head)] if concept_head is not None else []
+        )
         own = [new @ view.T for new, view in zip(looked, views, strict=True)]
     similarities = [nearest_mean(cosines, k) for cosines in own]
-    scales = tuple((float(np.median(s)), max(1.4826 * float(np.median(np.abs(s - np.median(s)))), LEAST_SPREAD)) for s in similarities)
+    scales = tuple(
+        (
+            float(np.median(s)),
+            max(1.4826 * float(np.median(np.abs(s - np.median(s)))), LEAST_SPREAD),
+        )
+        for s in similarities
+    )
     limit = float(np.quantile(_combine(similarities, scales), STRANGER_QUANTILE))
-    return Neighbourhood(views[0], k, limit, scales, views[1] if len(views) == 2 else None, concept_head)
+    return Neighbourhood(
+        views[0], k, limit, scales, views[1] if len(views) == 2 else None, concept_head
+    )
 
 
 def _concepts(embeddings: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Return what the ImageNet head takes pictures for, (n, 1000): roots of sharpened probabilities, which have unit length."""
+    """Return what the ImageNet head takes pictures for, (n, 1000): roots of sharpened
+    probabilities, which have unit length.
+    """
     return np.sqrt(softmax((embeddings @ weight.T + bias) / CONCEPT_TEMPERATURE))
 
 
 def _combine(similarities: list[np.ndarray], scales: tuple[tuple[float, float], ...]) -> np.ndarray:
-    return np.sum([(s - middle) / spread for s, (middle, spread) in zip(similarities, scales, strict=True)], axis=0)
+    return np.sum(
+        [(s - middle) / spread for s, (middle, spread) in zip(similarities, scales, strict=True)],
+        axis=0,
+    )
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
-    """Return values as they are after being stored in half precision, so that a loaded model agrees."""
+    """Return values as they are after being stored in half precision, so that a loaded model
+    agrees.
+    """
     return values.astype(np.float16).astype(np.float32)

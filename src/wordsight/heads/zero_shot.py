@@ -1,8 +1,10 @@
-"""A head from words alone: rows of the backbone's ImageNet head, then self-training on the user's own photos.
+"""A head from words alone: rows of the backbone's ImageNet head, then self-training on the user's
+own photos.
 
-No labelled picture is needed. Every photo is first read by the backbone's own 1,000 classes; those it is surest of
-become the training pictures of a head of our own, whose surest photos train the next, for a few rounds. The measured
-settings below were chosen on pictures that no reported figure uses.
+No labelled picture is needed. Every photo is first read by the backbone's own 1,000 classes; those
+it is surest of become the training pictures of a head of our own, whose surest photos train the
+next, for a few rounds. The measured settings below were chosen on pictures that no reported figure
+uses.
 """
 
 from __future__ import annotations
@@ -14,20 +16,27 @@ import numpy as np
 from .linear import LinearHead, fit_head, fit_temperature, softmax
 from .novelty import Neighbourhood, fit_neighbourhood
 
-SHARPNESS = 0.5  # temperature of the ImageNet logits: the embedded backbones are far too unsure of themselves
+# temperature of the ImageNet logits: the embedded backbones are far too unsure of themselves
+SHARPNESS = 0.5
 MEMBER = 0.25  # share of probability that the words must hold for a photo to show one of them
 NOT_MEMBER = 0.05  # share below which a photo may be taken to show something else than the one word
-ROW_OTHER = 0.25  # and its mean-row logit must be below this, lest a folder of only cats be split into cats and odd cats
-ROUNDS = (0.5, 0.6, 0.7, 0.8, 0.9)  # part of each class's photos, the surest first, that trains each round
+# and its mean-row logit must be below this, lest a folder of only cats be split into cats and odd
+# cats
+ROW_OTHER = 0.25
+# part of each class's photos, the surest first, that trains each round
+ROUNDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 MIN_PHOTOS = 3  # a class with fewer sure photos than this, or than 1 % of all, is not learned from
 ROW_TEMPERATURE = 0.16  # of the mean of a word's ImageNet rows, measured on labelled photos
-ROW_LIMIT, ROW_SLOPE = 0.6, 0.08  # mean-row logit at which one word alone is as likely as not, and its temperature
-# The last three are in units of the mean row's squared length, in which photos of a word lie around 2 and others below 0.5.
+# mean-row logit at which one word alone is as likely as not, and its temperature
+ROW_LIMIT, ROW_SLOPE = 0.6, 0.08
+# The last three are in units of the mean row's squared length, in which photos of a word lie around
+# 2 and others below 0.5.
 
 
 @dataclass(frozen=True)
 class Gate:
-    """How much of the backbone's own probability a set of words holds, so that photos of other things are turned away.
+    """How much of the backbone's own probability a set of words holds, so that photos of other
+    things are turned away.
 
     Attributes:
         weight: (1000, C) float32, the ImageNet head.
@@ -42,7 +51,9 @@ class Gate:
     limit: float = MEMBER
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return (n, words + 1) sharpened log scores of embeddings (n, C); the last column is everything else."""
+        """Return (n, words + 1) sharpened log scores of embeddings (n, C); the last column is
+        everything else.
+        """
         logits = (embeddings @ self.weight.T + self.bias) / SHARPNESS  # (n, 1000)
         rest = np.ones(len(self.bias), dtype=bool)
         rest[[index for group in self.groups for index in group]] = False
@@ -50,9 +61,11 @@ class Gate:
         return np.stack([_log_sum_exp(part) for part in parts], axis=1)
 
     def turns_away(self, embeddings: np.ndarray) -> np.ndarray:
-        """Tell (n,) which pictures show none of the words: too small a share, and for one word, another class leads.
+        """Tell (n,) which pictures show none of the words: too small a share, and for one word,
+        another class leads.
 
-        Several words weigh against each other; one word alone has only the other classes to weigh against.
+        Several words weigh against each other; one word alone has only the other classes to weigh
+        against.
         """
         away = self.share(embeddings) < self.limit
         return away | ~self.leads(embeddings) if len(self.groups) == 1 else away
@@ -67,8 +80,12 @@ class Gate:
         return np.isin((embeddings @ self.weight.T + self.bias).argmax(axis=1), members)
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight (words, C) and bias (words,): the mean ImageNet row of each word, less the average row."""
-        weight = np.stack([self.weight[list(group)].mean(axis=0) for group in self.groups]) - self.weight.mean(axis=0)
+        """Return weight (words, C) and bias (words,): the mean ImageNet row of each word, less
+        the average row.
+        """
+        weight = np.stack(
+            [self.weight[list(group)].mean(axis=0) for group in self.groups]
+        ) - self.weight.mean(axis=0)
         bias = np.array([self.bias[list(group)].mean() for group in self.groups]) - self.bias.mean()
         return weight.astype(np.float32), bias.astype(np.float32)
 
@@ -81,7 +98,8 @@ class WordsHead:
         head: linear head; for one word its classes are (the word, not the word).
         neighbourhood: where the learned photos lie, or None where there were too few to learn from.
         gate: the share test.
-        learned_from: how many photos of each class the head was learned from; zeros where it is made of rows alone.
+        learned_from: how many photos of each class the head was learned from; zeros where it is
+            made of rows alone.
     """
 
     head: LinearHead
@@ -93,9 +111,9 @@ class WordsHead:
 def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHead:
     """Make a head for the gate's words and adapt it to unlabelled photos.
 
-    A class of which too few photos are surely shown is not learned from, and then none is: a head made of the
-    ImageNet rows stays. So a folder with only dogs is not split into dogs and "cats", and eight cats among 150 dogs
-    are neither lost nor multiplied.
+    A class of which too few photos are surely shown is not learned from, and then none is: a head
+    made of the ImageNet rows stays. So a folder with only dogs is not split into dogs and "cats",
+    and eight cats among 150 dogs are neither lost nor multiplied.
 
     Args:
         embeddings: (n, C) float32 of the user's photos, n may be 0.
@@ -103,7 +121,9 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
         seed: decides the folds of the final fit.
     """
     one_word = len(gate.groups) == 1
-    rows = _one_word_rows(gate) if one_word else LinearHead(*gate.rows(), temperature=ROW_TEMPERATURE)
+    rows = (
+        _one_word_rows(gate) if one_word else LinearHead(*gate.rows(), temperature=ROW_TEMPERATURE)
+    )
     unlearned = WordsHead(rows, None, gate, (0,) * len(rows.bias))
     if not len(embeddings):
         return unlearned
@@ -115,11 +135,13 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
         shown = ~gate.turns_away(embeddings)
         usable = agreed = shown | ((share <= NOT_MEMBER) & _row_far_below(gate, embeddings))
         witness = np.where(shown, 0, 1)
-        odds = readings[:, 0] - readings[:, 1] - np.log(MEMBER / (1 - MEMBER))  # 0 where the share is MEMBER
+        # 0 where the share is MEMBER
+        odds = readings[:, 0] - readings[:, 1] - np.log(MEMBER / (1 - MEMBER))
         logits = np.stack([odds, np.zeros_like(odds)], axis=1)
     else:
         usable = share >= MEMBER
-        agreed = usable & (readings[:, :-1].argmax(axis=1) == witness)  # two readings of the words, both must say so
+        # two readings of the words, both must say so
+        agreed = usable & (readings[:, :-1].argmax(axis=1) == witness)
         logits = rows.logits(embeddings)
     needed = max(MIN_PHOTOS, int(np.ceil(0.01 * usable.sum())))
     for part in ROUNDS:
@@ -144,16 +166,22 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
 def _soften(head: LinearHead, report, witness: np.ndarray) -> LinearHead:
     """Temper a head that was fitted to labels it made itself.
 
-    Against its own labels it looks surer than it is; against the words' first answer, which errs more often than it
-    does, less sure. The geometric mean of the two temperatures is used.
+    Against its own labels it looks surer than it is; against the words' first answer, which errs
+    more often than it does, less sure. The geometric mean of the two temperatures is used.
     """
     logits = np.log(np.maximum(report.probabilities, 1e-30)) * head.temperature
     doubting = fit_temperature(logits, witness[report.rows])
-    return LinearHead(head.weight, head.bias, float(np.sqrt(head.temperature * max(doubting, head.temperature))))
+    return LinearHead(
+        head.weight, head.bias, float(np.sqrt(head.temperature * max(doubting, head.temperature)))
+    )
 
 
-def _surest(logits, predicted, eligible, part: float, needed: int, classes: int) -> np.ndarray | None:
-    """Return a mask (n,) of the surest `part` of each class's eligible photos, or None where a class has too few."""
+def _surest(
+    logits, predicted, eligible, part: float, needed: int, classes: int
+) -> np.ndarray | None:
+    """Return a mask (n,) of the surest `part` of each class's eligible photos, or None where a
+    class has too few.
+    """
     ordered = np.sort(logits, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     chosen = np.zeros(len(logits), dtype=bool)

@@ -14,11 +14,26 @@ from .one_pass import MASK_THRESHOLD, upsample
 JPEG_QUALITY = 88
 WHITE = (255, 255, 255)
 HEAT = 0.4  # share of the colours where a heat map lies over a picture
-COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (240, 228, 66))  # Okabe and Ito 2008
+# Okabe and Ito 2008
+COLOURS = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (86, 180, 233),
+    (230, 159, 0),
+    (240, 228, 66),
+)
 
 
-def superimpose(image: Image.Image, heatmap: np.ndarray, box: Sequence[float] | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Return the picture (height, width, 3) uint8 RGB with its heat map laid over it and a box drawn.
+def superimpose(
+    image: Image.Image,
+    heatmap: np.ndarray,
+    box: Sequence[float] | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Return the picture (height, width, 3) uint8 RGB with its heat map laid over it and a box
+    drawn.
 
     Args:
         image: upright RGB, possibly smaller than `size`.
@@ -37,14 +52,26 @@ def superimpose(image: Image.Image, heatmap: np.ndarray, box: Sequence[float] | 
 
 @functools.cache
 def _heat_colours() -> np.ndarray:
-    """Return the colours (256, 1, 3) uint8 RGB of a heat map's values: Turbo (Mikhailov 2019), which OpenCV has as BGR."""
+    """Return the colours (256, 1, 3) uint8 RGB of a heat map's values: Turbo (Mikhailov 2019),
+    which OpenCV has as BGR.
+    """
     import cv2
 
-    return cv2.cvtColor(cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(
+        cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO),
+        cv2.COLOR_BGR2RGB,
+    )
 
 
-def rectangle(picture: np.ndarray, box: Sequence[float], size: tuple[int, int], text: str = "", colour: tuple[int, int, int] = WHITE) -> np.ndarray:
-    """Draw a box into a picture (height, width, 3) uint8 RGB, with a text above it, and return the picture.
+def rectangle(
+    picture: np.ndarray,
+    box: Sequence[float],
+    size: tuple[int, int],
+    text: str = "",
+    colour: tuple[int, int, int] = WHITE,
+) -> np.ndarray:
+    """Draw a box into a picture (height, width, 3) uint8 RGB, with a text above it, and return the
+    picture.
 
     Args:
         picture: changed in place.
@@ -63,7 +90,9 @@ def rectangle(picture: np.ndarray, box: Sequence[float], size: tuple[int, int], 
     return _banner(picture, text, colour, x_min, y_min) if text else picture
 
 
-def _banner(picture: np.ndarray, text: str, colour: tuple[int, int, int], x: int, y: int) -> np.ndarray:
+def _banner(
+    picture: np.ndarray, text: str, colour: tuple[int, int, int], x: int, y: int
+) -> np.ndarray:
     """Write a line on a ground of a colour, above (x, y) where there is room, else below."""
     from PIL import ImageDraw, ImageFont
 
@@ -73,14 +102,18 @@ def _banner(picture: np.ndarray, text: str, colour: tuple[int, int, int], x: int
     wide, high = round(right - left) + 6, round(bottom - top) + 6
     x, y = max(0, min(x, width - wide)), y - high if y >= high else y
     banner = Image.new("RGB", (wide, high), colour)
-    ImageDraw.Draw(banner).text((3 - left, 3 - top), text, fill="black" if sum(colour) > 330 else "white", font=font)
+    ImageDraw.Draw(banner).text(
+        (3 - left, 3 - top), text, fill="black" if sum(colour) > 330 else "white", font=font
+    )
     part = picture[y : y + high, x : x + wide]
     part[:] = np.asarray(banner)[: part.shape[0], : part.shape[1]]
     return picture
 
 
 def caption(picture: np.ndarray, text: str, colour: tuple[int, int, int] = WHITE) -> np.ndarray:
-    """Write a short line into the upper left corner of a picture (height, width, 3) uint8 RGB, in place, and return it."""
+    """Write a short line into the upper left corner of a picture (height, width, 3) uint8 RGB,
+    in place, and return it.
+    """
     return _banner(picture, text, colour, 0, 0)
 
 
@@ -88,18 +121,32 @@ def to_jpeg(picture: np.ndarray) -> bytes:
     """Return a picture (height, width, 3) uint8 RGB as JPEG."""
     import cv2
 
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )[1].tobytes()
 
 
-def segmentation(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> bytes:
-    """Return a PNG mask of the original's (height, width) `size`: 255 where the heat map reaches `threshold`, else 0."""
+def segmentation(
+    heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD
+) -> bytes:
+    """Return a PNG mask of the original's (height, width) `size`: 255 where the heat map
+    reaches `threshold`, else 0.
+    """
     import cv2
 
-    return cv2.imencode(".png", full_mask(heatmap, size, threshold), [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    return cv2.imencode(
+        ".png",
+        full_mask(heatmap, size, threshold),
+        [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1],
+    )[1].tobytes()
 
 
-def full_mask(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> np.ndarray:
-    """Return (height, width) uint8 of `size`: 255 where the heat map (h, w) reaches `threshold`, else 0."""
+def full_mask(
+    heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD
+) -> np.ndarray:
+    """Return (height, width) uint8 of `size`: 255 where the heat map (h, w) reaches
+    `threshold`, else 0.
+    """
     import cv2
 
     scale = min(1.0, MAX_LONGEST / max(size))

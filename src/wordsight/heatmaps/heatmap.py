@@ -1,4 +1,6 @@
-"""Where a network looked for one class: made in one pass where the head allows, else by gradients; cut into masks and boxes."""
+"""Where a network looked for one class: made in one pass where the head allows, else by
+gradients; cut into masks and boxes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Heatmap:
 
     Attributes:
         class_name: the class.
-        grid: (h, w) float32, 0–1, as coarse as the network sees it; all zero where nothing speaks for the class.
+        grid: (h, w) float32, 0–1, as coarse as the network sees it; all zero where nothing speaks
+            for the class.
         size: (height, width) in pixels of the upright picture.
         threshold: of the peak, from which masks and boxes are cut where no other is given.
         image: the upright picture, RGB, possibly smaller than `size`.
@@ -50,11 +53,19 @@ class Heatmap:
         return Image.fromarray(superimpose(self.image, self.grid))
 
     def mask(self, threshold: float | None = None) -> np.ndarray:
-        """Return where the heat map reaches a threshold (0–1, of the peak), (height, width) bool."""
-        return full_mask(self.grid, self.size, self._checked(threshold)) > 0 if self.grid.max() > 0 else np.zeros(self.size, dtype=bool)
+        """Return where the heat map reaches a threshold (0–1, of the peak), (height, width)
+        bool.
+        """
+        return (
+            full_mask(self.grid, self.size, self._checked(threshold)) > 0
+            if self.grid.max() > 0
+            else np.zeros(self.size, dtype=bool)
+        )
 
     def boxes(self, threshold: float | None = None) -> list[list[float]]:
-        """Return the `xyxy` boxes, in pixels, of all regions that reach a threshold (0–1, of the peak), the strongest first."""
+        """Return the `xyxy` boxes, in pixels, of all regions that reach a threshold (0–1, of
+        the peak), the strongest first.
+        """
         fine = fine_heatmap(self.grid, self.size)
         found = mask_to_boxes(fine >= self._checked(threshold), fine) if fine.max() > 0 else []
         return [scale_box(box, fine.shape, self.size) for box in found]
@@ -65,7 +76,9 @@ class Heatmap:
     def _checked(self, threshold: float | None) -> float:
         chosen = self.threshold if threshold is None else threshold
         if not 0 < chosen <= 1:
-            raise InvalidArgument(f"The threshold of a heat map must lie above 0 and at most at 1, got {chosen:g}.")
+            raise InvalidArgument(
+                f"The threshold of a heat map must lie above 0 and at most at 1, got {chosen:g}."
+            )
         return chosen
 
 
@@ -74,7 +87,8 @@ class Looking:
     """How heat maps are made.
 
     Attributes:
-        method: "auto": one pass where the head allows, else "gradcam"; or one of `list_heatmap_methods`.
+        method: "auto": one pass where the head allows, else "gradcam"; or one of
+            `list_heatmap_methods`.
         layer: the layer for methods by gradients; None: found by itself.
         scales: of the network's input side; the maps of several are averaged.
         mirror: average with the map of the mirrored picture, too.
@@ -89,15 +103,22 @@ class Looking:
         """Refuse settings that can't be.
 
         Raises:
-            InvalidArgument: no such method or layer, no scale, one out of range, or one that the network can't take.
+            InvalidArgument: no such method or layer, no scale, one out of range, or one that the
+                network can't take.
         """
         if self.method != "auto":
             check_method(self.method)
         if not self.scales or not all(SMALLEST <= scale <= LARGEST for scale in self.scales):
-            raise InvalidArgument(f"Scales must lie between {SMALLEST:g} and {LARGEST:g}, got {', '.join(map(str, self.scales)) or 'none'}.")
+            raise InvalidArgument(
+                f"Scales must lie between {SMALLEST:g} and {LARGEST:g}, got "
+                f"{', '.join(map(str, self.scales)) or 'none'}."
+            )
         if backbone.preprocessing.fit == "squash" and self.scales != (1.0,):
             height, width = backbone.preprocessing.image_size
-            raise InvalidArgument(f"This network takes {height} × {width} pixels only, so its heat maps have one scale.")
+            raise InvalidArgument(
+                f"This network takes {height} × {width} pixels only, so its heat maps have one "
+                "scale."
+            )
         if self.layer is not None:
             open_gradcam(backbone).check(self.layer)
 
@@ -107,7 +128,13 @@ class Looking:
         return self == Looking()
 
 
-def look(photo: Photo, embedder: Embedder, class_weight: np.ndarray, how: Looking, feature_map: np.ndarray | None = None) -> np.ndarray:
+def look(
+    photo: Photo,
+    embedder: Embedder,
+    class_weight: np.ndarray,
+    how: Looking,
+    feature_map: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the heat map (h, w) float32 of one class, 0–1.
 
     Args:
@@ -125,11 +152,17 @@ def look(photo: Photo, embedder: Embedder, class_weight: np.ndarray, how: Lookin
         return class_heatmap(feature_map, class_weight)
     maps = []
     for scale in how.scales:
-        preprocessing = backbone.preprocessing if scale == 1 else backbone.preprocessing.scaled(scale)
-        pixels = resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
+        preprocessing = (
+            backbone.preprocessing if scale == 1 else backbone.preprocessing.scaled(scale)
+        )
+        pixels = resize(
+            photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation
+        )
         maps.append(_one(pixels, embedder, class_weight, how))
         if how.mirror:
-            maps.append(_one(np.ascontiguousarray(pixels[:, ::-1]), embedder, class_weight, how)[:, ::-1])
+            maps.append(
+                _one(np.ascontiguousarray(pixels[:, ::-1]), embedder, class_weight, how)[:, ::-1]
+            )
     if len(maps) == 1:
         return maps[0]
     finest = (max(m.shape[0] for m in maps), max(m.shape[1] for m in maps))
@@ -139,11 +172,15 @@ def look(photo: Photo, embedder: Embedder, class_weight: np.ndarray, how: Lookin
 
 
 def one_pass(backbone: Backbone, how: Looking) -> bool:
-    """Tell whether a heat map costs no backward pass: Grad-CAM of a head on a mean *is* the weighted sum at the feature map."""
+    """Tell whether a heat map costs no backward pass: Grad-CAM of a head on a mean *is* the
+    weighted sum at the feature map.
+    """
     return backbone.pooled and how.layer is None and how.method == "auto"
 
 
-def _one(pixels: np.ndarray, embedder: Embedder, class_weight: np.ndarray, how: Looking) -> np.ndarray:
+def _one(
+    pixels: np.ndarray, embedder: Embedder, class_weight: np.ndarray, how: Looking
+) -> np.ndarray:
     if one_pass(embedder.backbone, how):
         feature_map = embedder.runtime.encode(pixels, feature_map=True).feature_map
         assert feature_map is not None

@@ -1,4 +1,6 @@
-"""Where the network looked: heat maps, masks and boxes from a feature map, without a second pass."""
+"""Where the network looked: heat maps, masks and boxes from a feature map, without a second
+pass.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,26 @@ import numpy as np
 
 from .regions import mask_to_boxes, scale_box
 
-MASK_THRESHOLD = 0.2  # of the peak; on 259 annotated pictures the best box by the mean over IoU 0.3, 0.5 and 0.7
-GRID = 56  # cells on the longer side at which a heat map is thresholded; its own cells are too coarse for a box
+# of the peak; on 259 annotated pictures the best box by the mean over IoU 0.3, 0.5 and 0.7
+MASK_THRESHOLD = 0.2
+# cells on the longer side at which a heat map is thresholded; its own cells are too coarse for a
+# box
+GRID = 56
 
 
 def class_heatmap(feature_map: np.ndarray, class_weight: np.ndarray) -> np.ndarray:
     """Return the heat map (h, w) of one class, 0–1 (all zero where nothing speaks for the class).
 
-    For a head that is linear in the spatial mean of the feature map, Grad-CAM (Selvaraju et al. 2017) at that map is
-    exactly this weighted sum (Zhou et al. 2016): the gradient is the same at every place, so no backward pass is due.
+    For a head that is linear in the spatial mean of the feature map, Grad-CAM (Selvaraju et al.
+    2017) at that map is exactly this weighted sum (Zhou et al. 2016): the gradient is the same at
+    every place, so no backward pass is due.
 
     Args:
         feature_map: (C, h, w) float32.
         class_weight: (C,) the class's row of the head's weight.
     """
-    evidence = np.maximum(np.tensordot(class_weight, feature_map, axes=1), 0.0)  # (C,) . (C, h, w) -> (h, w)
+    # (C,) . (C, h, w) -> (h, w)
+    evidence = np.maximum(np.tensordot(class_weight, feature_map, axes=1), 0.0)
     peak = float(evidence.max())
     return (evidence / peak if peak > 0 else evidence).astype(np.float32)
 
@@ -33,7 +40,9 @@ def upsample(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(smooth, 0.0, 1.0, out=smooth)
 
 
-def heatmap_box(heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD) -> list[float] | None:
+def heatmap_box(
+    heatmap: np.ndarray, size: tuple[int, int], threshold: float = MASK_THRESHOLD
+) -> list[float] | None:
     """Return the `xyxy` box of the strongest blob at or above `threshold`.
 
     Args:
@@ -50,6 +59,14 @@ def heatmap_box(heatmap: np.ndarray, size: tuple[int, int], threshold: float = M
 
 
 def fine_heatmap(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a heat map (h, w) on the grid that boxes are cut from, `GRID` cells on the longer side of a picture of (height, width) `size`."""
+    """Return a heat map (h, w) on the grid that boxes are cut from, `GRID` cells on the longer
+    side of a picture of (height, width) `size`.
+    """
     scale = GRID / max(size)
-    return upsample(heatmap, (max(heatmap.shape[0], round(size[0] * scale)), max(heatmap.shape[1], round(size[1] * scale))))
+    return upsample(
+        heatmap,
+        (
+            max(heatmap.shape[0], round(size[0] * scale)),
+            max(heatmap.shape[1], round(size[1] * scale)),
+        ),
+    )

@@ -6,7 +6,8 @@ import numpy as np
 
 
 def mask_to_boxes(mask: np.ndarray, weights: np.ndarray) -> list[tuple[float, float, float, float]]:
-    """Return the `xyxy` boxes of the connected regions (4-neighbours) of a mask, the one that weighs most first.
+    """Return the `xyxy` boxes of the connected regions (4-neighbours) of a mask, the one that
+    weighs most first.
 
     Args:
         mask: (h, w) bool.
@@ -17,14 +18,29 @@ def mask_to_boxes(mask: np.ndarray, weights: np.ndarray) -> list[tuple[float, fl
     """
     import cv2
 
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    weight = np.bincount(regions.ravel(), weights=weights.ravel(), minlength=count)[1:]  # region 0 is what lies outside the mask
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=4
+    )
+    # region 0 is what lies outside the mask
+    weight = np.bincount(regions.ravel(), weights=weights.ravel(), minlength=count)[1:]
     corners = stats[1:, :4].astype(float)  # x, y, width, height
-    return [(x, y, x + width, y + height) for x, y, width, height in corners[np.argsort(-weight, kind="stable")].tolist()]
+    return [
+        (x, y, x + width, y + height)
+        for x, y, width, height in corners[np.argsort(-weight, kind="stable")].tolist()
+    ]
 
 
-def scale_box(box: tuple[float, float, float, float], grid: tuple[int, int], size: tuple[int, int]) -> list[float]:
-    """Scale an `xyxy` box from a grid (height, width) to an image of size (height, width), to 0.1 pixel."""
+def scale_box(
+    box: tuple[float, float, float, float], grid: tuple[int, int], size: tuple[int, int]
+) -> list[float]:
+    """Scale an `xyxy` box from a grid (height, width) to an image of size (height, width), to
+    0.1 pixel.
+    """
     y_scale, x_scale = size[0] / grid[0], size[1] / grid[1]
     x_min, y_min, x_max, y_max = box
-    return [round(x_min * x_scale, 1), round(y_min * y_scale, 1), round(x_max * x_scale, 1), round(y_max * y_scale, 1)]
+    return [
+        round(x_min * x_scale, 1),
+        round(y_min * y_scale, 1),
+        round(x_max * x_scale, 1),
+        round(y_max * y_scale, 1),
+    ]

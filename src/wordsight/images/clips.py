@@ -1,4 +1,5 @@
-"""Clips: frames of a video file in, labelled clips out, through OpenCV. Knows no network and no label.
+"""Clips: frames of a video file in, labelled clips out, through OpenCV. Knows no network and no
+label.
 
 Only local files of usual kinds are opened: a playlist, which could point anywhere, is none.
 """
@@ -23,14 +24,20 @@ from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
 from .decoding import looks_like_picture
 
 CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # what is written under a suffix: MPEG-4 part 2, VP9
-DEMUXERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,gif,mjpeg,ivf,mxf,dv,rm,nut,wtv"  # FFmpeg's names
+# FFmpeg's names
+DEMUXERS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
+    "gif,mjpeg,ivf,mxf,dv,rm,nut,wtv"
+)
 USUAL_FPS = (0.5, 240.0)  # a rate outside is no rate: some recorders note their clock's
 FALLBACK_FPS = 30.0
 LEAST_FPS = 0.01
 TRIES = 64  # failed grabs in a row after which a clip has ended; a broken packet fails once
 GAP_S = 10.0  # a longer jump in a clip's times is taken out
-MISSING, MISSING_S = 0.05, 0.5  # part of the length, and seconds, that may be missing before a clip is said to end early
-SPACE, LOOK_EVERY = 2 << 20, 32  # bytes that must be free on the disk, and frames after which that is looked at again
+# part of the length, and seconds, that may be missing before a clip is said to end early
+MISSING, MISSING_S = 0.05, 0.5
+# bytes that must be free on the disk, and frames after which that is looked at again
+SPACE, LOOK_EVERY = 2 << 20, 32
 _opening = threading.Lock()
 
 
@@ -41,7 +48,8 @@ class Frame:
     Attributes:
         index: its number, from 0.
         time_s: when it is shown, in seconds from the first frame.
-        tick: its place in a clip of constant rate; several frames of a clip whose rate varies may have the same.
+        tick: its place in a clip of constant rate; several frames of a clip whose rate varies may
+            have the same.
         bgr: (height, width, 3) uint8, upright, blue first.
     """
 
@@ -67,7 +75,8 @@ class Clip:
         skipped_s: seconds by which the file's own times jumped, taken out.
 
     Raises:
-        NotFound, InvalidArgument: no such file, or it is none, or a picture, or a rate that can't be.
+        NotFound, InvalidArgument: no such file, or it is none, or a picture, or a rate that can't
+            be.
         UnreadableVideo: it can't be read, or holds no frame.
     """
 
@@ -76,9 +85,14 @@ class Clip:
         _check(self.path)
         check_fps(fps)
         self._capture = _open(self.path)
-        claimed, frames = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        claimed, frames = (
+            self._capture.get(cv2.CAP_PROP_FPS),
+            self._capture.get(cv2.CAP_PROP_FRAME_COUNT),
+        )
         self._source_fps = claimed if USUAL_FPS[0] <= claimed <= USUAL_FPS[1] else FALLBACK_FPS
-        self._length_s = _declared_s(self.path) or (frames / claimed if frames > 0 and claimed > 0 else 0.0)
+        self._length_s = _declared_s(self.path) or (
+            frames / claimed if frames > 0 and claimed > 0 else 0.0
+        )
         self._sampled = fps is not None and fps < self._source_fps
         self.fps = _writable(min(fps or self._source_fps, self._source_fps))
         self.count = round(self._length_s * self.fps) if self._sampled else max(0, round(frames))
@@ -92,7 +106,12 @@ class Clip:
     def __enter__(self) -> Clip:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -100,7 +119,8 @@ class Clip:
         self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        early = 0.5 * self.fps / self._source_fps  # of a tick: half a frame of the source, so that the nearest one is taken
+        # of a tick: half a frame of the source, so that the nearest one is taken
+        early = 0.5 * self.fps / self._source_fps
         begin, last = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, -1
         while self._grabbed:
             stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - begin
@@ -133,7 +153,10 @@ class Clip:
 
     def _stretched(self, pixels: np.ndarray) -> np.ndarray:
         """Return a frame whose pixels are square."""
-        width, height = (max(1, round(side * factor)) for side, factor in zip(pixels.shape[1::-1], self._stretch, strict=True))
+        width, height = (
+            max(1, round(side * factor))
+            for side, factor in zip(pixels.shape[1::-1], self._stretch, strict=True)
+        )
         return pixels if self._stretch == (1.0, 1.0) else cv2.resize(pixels, (width, height))
 
     def _nothing(self) -> UnreadableVideo:
@@ -143,11 +166,19 @@ class Clip:
         """Return what is to be said of the clip after its last frame, or None where all is well."""
         parts = []
         if self.ends_early:
-            parts.append(f"The clip ends early: {self.seen_s:.1f} of {self._length_s:.1f} seconds can be read.")
+            parts.append(
+                f"The clip ends early: {self.seen_s:.1f} of {self._length_s:.1f} seconds can be "
+                "read."
+            )
         elif self.broken:
-            parts.append(f"The clip is damaged in {self.broken} places; {self.seen} frames can be read.")
+            parts.append(
+                f"The clip is damaged in {self.broken} places; {self.seen} frames can be read."
+            )
         if self.skipped_s:
-            parts.append(f"Its times jump by {self.skipped_s:.0f} seconds in which there is no frame; they are left out.")
+            parts.append(
+                f"Its times jump by {self.skipped_s:.0f} seconds in which there is no frame; "
+                "they are left out."
+            )
         return " ".join(parts) or None
 
     @property
@@ -158,13 +189,16 @@ class Clip:
 
 
 class ClipWriter:
-    """Writes a clip of constant rate, which gets its name when it is complete; frames keep the time they have.
+    """Writes a clip of constant rate, which gets its name when it is complete; frames keep the time
+    they have.
 
     Args:
-        path: .mp4 (MPEG-4 part 2: quick to write, plays in players) or .webm (VP9: plays in browsers, a hundred times slower to write).
+        path: .mp4 (MPEG-4 part 2: quick to write, plays in players) or .webm (VP9: plays in
+            browsers, a hundred times slower to write).
         fps: frames a second, as `Clip.fps` has it.
         size: (height, width) in pixels; an odd side loses one.
-        unfinished: where it is written until it is finished, on the same disk and with the same suffix.
+        unfinished: where it is written until it is finished, on the same disk and with the same
+            suffix.
 
     Raises:
         OutputError: it can't be written.
@@ -173,7 +207,8 @@ class ClipWriter:
     def __init__(self, path: Path, fps: float, size: tuple[int, int], unfinished: Path) -> None:
         self.path, self._size, self._ticks = path, size, 0
         self._held: np.ndarray | None = None
-        self._unfinished = unfinished.absolute()  # a relative name with a colon would be taken for an address
+        # a relative name with a colon would be taken for an address
+        self._unfinished = unfinished.absolute()
         check_name(self._unfinished)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,17 +218,22 @@ class ClipWriter:
         self._writer = cv2.VideoWriter(str(self._unfinished), cv2.CAP_FFMPEG, code, fps, size[::-1])
         if not self._writer.isOpened():
             self.drop()
-            raise OutputError(f"A clip of {size[1]}x{size[0]} pixels can't be written as '{path.name}': 2x2 to 8190x8190 can, as .mp4.")
+            raise OutputError(
+                f"A clip of {size[1]}x{size[0]} pixels can't be written as '{path.name}': 2x2 "
+                "to 8190x8190 can, as .mp4."
+            )
 
     def write(self, frame: Frame, bgr: np.ndarray) -> None:
-        """Add what a frame has become: shown until the next one's tick, so that time runs as it did.
+        """Add what a frame has become: shown until the next one's tick, so that time runs as it
+        did.
 
         Raises:
             OutputError: the disk is full.
         """
         if self._held is not None:
             self._fill(frame.tick)
-        self._held = bgr if bgr.shape[:2] == self._size else cv2.resize(bgr, self._size[::-1])  # some clips change their size
+        # some clips change their size
+        self._held = bgr if bgr.shape[:2] == self._size else cv2.resize(bgr, self._size[::-1])
 
     def complete(self) -> None:
         """Write the rest, and see that all is there.
@@ -209,7 +249,10 @@ class ClipWriter:
         written.release()
         if count < 0.9 * self._ticks - 2:  # OpenCV does not tell when a write fails
             self.drop()
-            raise OutputError(f"Can't write to '{self.path}': it could not be written whole. Free some space, or choose another place with -o.")
+            raise OutputError(
+                f"Can't write to '{self.path}': it could not be written whole. Free some space, "
+                "or choose another place with -o."
+            )
 
     def place(self) -> None:
         """Give the complete clip its name.
@@ -238,7 +281,10 @@ class ClipWriter:
         free = shutil.disk_usage(self.path.parent).free
         if free < SPACE:
             self.drop()
-            raise OutputError(f"Can't write to '{self.path}': No space left on device. Free some space, or choose another place with -o.")
+            raise OutputError(
+                f"Can't write to '{self.path}': No space left on device. Free some space, or "
+                "choose another place with -o."
+            )
 
 
 def check_fps(fps: float | None) -> None:
@@ -248,7 +294,9 @@ def check_fps(fps: float | None) -> None:
         InvalidArgument: so it is.
     """
     if fps is not None and not LEAST_FPS <= fps <= USUAL_FPS[1]:
-        raise InvalidArgument(f"Frames a second must lie between {LEAST_FPS:g} and {USUAL_FPS[1]:g}, got {fps:g}.")
+        raise InvalidArgument(
+            f"Frames a second must lie between {LEAST_FPS:g} and {USUAL_FPS[1]:g}, got {fps:g}."
+        )
 
 
 def check_name(path: Path) -> None:
@@ -261,16 +309,23 @@ def check_name(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         shown = str(path).encode(errors="replace").decode()
-        raise InvalidArgument(f"'{shown}' is no valid UTF-8, and OpenCV opens no clip of such a name. Rename it, or its folder.") from None
+        raise InvalidArgument(
+            f"'{shown}' is no valid UTF-8, and OpenCV opens no clip of such a name. Rename it, "
+            "or its folder."
+        ) from None
 
 
 def _writable(fps: float) -> float:
-    """Return the nearest rate that a clip can have: MPEG-4 counts time in at most 65,535 parts of a second."""
+    """Return the nearest rate that a clip can have: MPEG-4 counts time in at most 65,535 parts
+    of a second.
+    """
     return round(fps, 3 if fps < 65 else 2)
 
 
 def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
-    """Return by how much frames are to be widened and heightened so that their pixels are square."""
+    """Return by how much frames are to be widened and heightened so that their pixels are
+    square.
+    """
     wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     if not (wide > 0 and high > 0 and 1 / 8 <= wide / high <= 8) or abs(wide / high - 1) < 0.01:
         return 1.0, 1.0
@@ -279,8 +334,13 @@ def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
 
 
 def _declared_s(path: Path) -> float | None:
-    """Return how long an MP4 or MOV says it is, in seconds: the count of its frames includes those that an edit list hides."""
-    with contextlib.suppress(OSError, struct.error, ZeroDivisionError, IndexError), open(path, "rb") as file:
+    """Return how long an MP4 or MOV says it is, in seconds: the count of its frames includes
+    those that an edit list hides.
+    """
+    with (
+        contextlib.suppress(OSError, struct.error, ZeroDivisionError, IndexError),
+        open(path, "rb") as file,
+    ):
         end, inside = path.stat().st_size, False
         while file.tell() + 8 <= end:
             start = file.tell()
@@ -294,7 +354,9 @@ def _declared_s(path: Path) -> float | None:
                 continue
             if kind == b"mvhd":
                 wide = file.read(4)[0] == 1
-                _, _, scale, duration = struct.unpack(">QQIQ" if wide else ">IIII", file.read(28 if wide else 16))
+                _, _, scale, duration = struct.unpack(
+                    ">QQIQ" if wide else ">IIII", file.read(28 if wide else 16)
+                )
                 return duration / scale if duration else None
             if size < 8:
                 return None
@@ -315,8 +377,15 @@ def _check(path: Path) -> None:
         raise UnreadableVideo(f"'{path}' can't be read: {error.strerror or error}.") from None
     if not first:
         raise UnreadableVideo(f"'{path}' is an empty file.")
-    if path.suffix.lower() != ".gif" and not first.startswith(b"GIF8") and looks_like_picture("", first):
-        raise InvalidArgument(f"'{path}' is a picture, not a clip. Use 'wordsight predict' or 'wordsight recognize' for pictures.")
+    if (
+        path.suffix.lower() != ".gif"
+        and not first.startswith(b"GIF8")
+        and looks_like_picture("", first)
+    ):
+        raise InvalidArgument(
+            f"'{path}' is a picture, not a clip. Use 'wordsight predict' or 'wordsight "
+            "recognize' for pictures."
+        )
 
 
 def _open(path: Path) -> cv2.VideoCapture:
@@ -333,5 +402,8 @@ def _open(path: Path) -> cv2.VideoCapture:
             else:
                 os.environ[name] = before
     if not capture.isOpened():
-        raise UnreadableVideo(f"'{path}' can't be read as a clip: cut off, broken, without pictures, or of a kind that OpenCV does not know.")
+        raise UnreadableVideo(
+            f"'{path}' can't be read as a clip: cut off, broken, without pictures, or of a kind "
+            "that OpenCV does not know."
+        )
     return capture

@@ -16,7 +16,12 @@ CELL, CAPTION = 160, 44  # pixels
 MAX_BYTES = 64 << 20
 
 
-def contact_sheet(root: Path, pictures: Sequence[tuple[str, str, str]], title: str, order: str = "the clearest first") -> bytes | None:
+def contact_sheet(
+    root: Path,
+    pictures: Sequence[tuple[str, str, str]],
+    title: str,
+    order: str = "the clearest first",
+) -> bytes | None:
     """Return a PNG of the first 48 pictures, in order, or None where none can be shown.
 
     Args:
@@ -32,10 +37,22 @@ def contact_sheet(root: Path, pictures: Sequence[tuple[str, str, str]], title: s
             cells.append((shown, name, first, second))
         if len(cells) == COLUMNS * ROWS:
             break
-    return sheet([(image, lines) for image, *lines in cells], f"{title}: {len(cells)} of {len(pictures)}, {order}") if cells else None
+    return (
+        sheet(
+            [(image, lines) for image, *lines in cells],
+            f"{title}: {len(cells)} of {len(pictures)}, {order}",
+        )
+        if cells
+        else None
+    )
 
 
-def sheet(cells: Sequence[tuple[Image.Image, Sequence[str]]], title: str, columns: int = COLUMNS, cell: int = CELL) -> bytes:
+def sheet(
+    cells: Sequence[tuple[Image.Image, Sequence[str]]],
+    title: str,
+    columns: int = COLUMNS,
+    cell: int = CELL,
+) -> bytes:
     """Return a PNG of small pictures in rows, each with up to three lines below it.
 
     Args:
@@ -45,7 +62,9 @@ def sheet(cells: Sequence[tuple[Image.Image, Sequence[str]]], title: str, column
         cell: pixels of a cell's side.
     """
     rows = -(-len(cells) // columns)
-    page = Image.new("RGB", (min(columns, len(cells)) * cell + 8, 30 + rows * (cell + CAPTION)), "white")
+    page = Image.new(
+        "RGB", (min(columns, len(cells)) * cell + 8, 30 + rows * (cell + CAPTION)), "white"
+    )
     draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(16), ImageFont.load_default(11)
     draw.text((8, 6), title, fill="black", font=font)
     for number, (shown, lines) in enumerate(cells):
@@ -53,7 +72,12 @@ def sheet(cells: Sequence[tuple[Image.Image, Sequence[str]]], title: str, column
         x, y = 8 + number % columns * cell, 30 + number // columns * (cell + CAPTION)
         page.paste(shown, (x + (cell - 8 - shown.width) // 2, y + (cell - 8 - shown.height) // 2))
         for line, text in enumerate(lines):
-            draw.text((x, y + cell - 6 + 13 * line), _fitting(text, small, cell), fill="black" if line == 0 else "#555555", font=small)
+            draw.text(
+                (x, y + cell - 6 + 13 * line),
+                _fitting(text, small, cell),
+                fill="black" if line == 0 else "#555555",
+                font=small,
+            )
     out = io.BytesIO()
     page.save(out, "PNG")
     return out.getvalue()

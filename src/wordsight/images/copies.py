@@ -1,7 +1,9 @@
-"""Find all pairs of pictures that are copies of one another, among many: by perceptual hash, embedding and corners.
+"""Find all pairs of pictures that are copies of one another, among many: by perceptual hash,
+embedding and corners.
 
-The hash finds what was made smaller, compressed, turned grey or framed. The embedding names neighbours, of which thumbnails tell
-the mirrored ones and corners those that were cropped or written on.
+The hash finds what was made smaller, compressed, turned grey or framed. The embedding names
+neighbours, of which thumbnails tell the mirrored ones and corners those that were cropped or
+written on.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 from ..heads.linear import normalize
 
 MAX_BITS = 8  # of 63; two flips in one of three bands find every such pair
-PERHAPS_COSINE = 0.74  # of the square roots of two embeddings; above it the pictures themselves are compared
+# of the square roots of two embeddings; above it the pictures themselves are compared
+PERHAPS_COSINE = 0.74
 MIN_CORNERS = 26  # that must agree in a copy
 NEIGHBOURS = 6
 SKETCH = 64  # principal directions that neighbours are sought in
@@ -23,10 +26,12 @@ BANDS = 3
 
 
 def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
-    """Return every pair whose hashes differ in at most `max_bits` (8 or fewer), in time nearly linear in their number.
+    """Return every pair whose hashes differ in at most `max_bits` (8 or fewer), in time nearly
+    linear in their number.
 
-    Each hash is cut into three bands of 21 bits. Where two hashes differ in at most 8 bits, some band differs in at most two,
-    so every band is looked up with every choice of up to two bits flipped (multi-index hashing, Norouzi et al. 2012).
+    Each hash is cut into three bands of 21 bits. Where two hashes differ in at most 8 bits, some
+    band differs in at most two, so every band is looked up with every choice of up to two bits
+    flipped (multi-index hashing, Norouzi et al. 2012).
 
     Args:
         bits: (n, 8) uint8, the first bit unused.
@@ -38,7 +43,11 @@ def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
     assert max_bits < BANDS * 3
     words = np.ascontiguousarray(bits).view(">u8").ravel().astype(np.uint64)
     width = 63 // BANDS
-    flips = [0, *(1 << i for i in range(width)), *((1 << i) | (1 << j) for i, j in itertools.combinations(range(width), 2))]
+    flips = [
+        0,
+        *(1 << i for i in range(width)),
+        *((1 << i) | (1 << j) for i, j in itertools.combinations(range(width), 2)),
+    ]
     found = []
     for band in range(BANDS):
         keys = ((words >> np.uint64(band * width)) & np.uint64((1 << width) - 1)).astype(np.int64)
@@ -50,7 +59,9 @@ def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
             counts = ends[probes] - starts[probes]
             hits = np.flatnonzero(counts)
             left = np.repeat(hits, counts[hits])
-            within = np.arange(len(left)) - np.repeat(np.cumsum(counts[hits]) - counts[hits], counts[hits])
+            within = np.arange(len(left)) - np.repeat(
+                np.cumsum(counts[hits]) - counts[hits], counts[hits]
+            )
             right = order[starts[probes[left]] + within]
             first = left < right
             left, right = left[first], right[first]
@@ -60,10 +71,11 @@ def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
 
 
 def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """Return each picture with its nearest ones: pairs (pairs, 2) int, the smaller index first, each once, and cosines (pairs,).
+    """Return each picture with its nearest ones: pairs (pairs, 2) int, the smaller index first,
+    each once, and cosines (pairs,).
 
-    The cosine is of the square roots of the embeddings. Neighbours are sought in the 64 directions that these vary in most;
-    memory is bounded whatever the number.
+    The cosine is of the square roots of the embeddings. Neighbours are sought in the 64 directions
+    that these vary in most; memory is bounded whatever the number.
 
     Args:
         embeddings: (n, C) float32, none negative.
@@ -77,19 +89,26 @@ def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndar
     count = min(count, len(unit) - 1)
     left, right = [], []
     for top in range(0, len(unit), BLOCK):
-        distance = square[None, :] - 2 * sketch[top : top + BLOCK] @ sketch.T  # (block, n); the row's own square changes no order
+        # (block, n); the row's own square changes no order
+        distance = square[None, :] - 2 * sketch[top : top + BLOCK] @ sketch.T
         rows = np.arange(len(distance))
         distance[rows, rows + top] = np.inf
         right.append(np.argpartition(distance, count - 1, axis=1)[:, :count].ravel())
         left.append(np.repeat(rows + top, count))
     both = np.stack([np.concatenate(left), np.concatenate(right)], axis=1)
     pairs = np.unique(np.sort(both, axis=1), axis=0)
-    cosines = [np.einsum("ij,ij->i", unit[some[:, 0]], unit[some[:, 1]]) for some in np.array_split(pairs, len(pairs) // 50_000 + 1)]
+    cosines = [
+        np.einsum("ij,ij->i", unit[some[:, 0]], unit[some[:, 1]])
+        for some in np.array_split(pairs, len(pairs) // 50_000 + 1)
+    ]
     return pairs, np.concatenate(cosines)
 
 
-def matching_corners(points_a: np.ndarray, descriptors_a: np.ndarray, points_b: np.ndarray, descriptors_b: np.ndarray) -> int:
-    """Return how many corners of one picture are found in another at places that one shift, turn and scaling explains.
+def matching_corners(
+    points_a: np.ndarray, descriptors_a: np.ndarray, points_b: np.ndarray, descriptors_b: np.ndarray
+) -> int:
+    """Return how many corners of one picture are found in another at places that one shift, turn
+    and scaling explains.
 
     Args:
         points_a: (k, 2) x and y; `descriptors_a` (k, 32) uint8.
@@ -100,7 +119,9 @@ def matching_corners(points_a: np.ndarray, descriptors_a: np.ndarray, points_b: 
     if min(len(points_a), len(points_b)) < MIN_CORNERS:
         return 0
     matched = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(descriptors_a, descriptors_b, k=2)
-    clear = [pair[0] for pair in matched if len(pair) == 2 and pair[0].distance < 0.8 * pair[1].distance]
+    clear = [
+        pair[0] for pair in matched if len(pair) == 2 and pair[0].distance < 0.8 * pair[1].distance
+    ]
     if len(clear) < MIN_CORNERS:
         return 0
     a = points_a[[match.queryIdx for match in clear]].astype(np.float32)
@@ -113,7 +134,9 @@ def matching_corners(points_a: np.ndarray, descriptors_a: np.ndarray, points_b: 
 
 
 def groups(count: int, pairs: np.ndarray) -> list[list[int]]:
-    """Return the groups of two or more that pairs (pairs, 2) of `count` things hang together in, each in order."""
+    """Return the groups of two or more that pairs (pairs, 2) of `count` things hang together
+    in, each in order.
+    """
     parent = list(range(count))
 
     def root(i: int) -> int:

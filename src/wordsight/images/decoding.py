@@ -1,6 +1,7 @@
 """Read one picture file into an upright RGB array, safely and no larger than needed.
 
-What is a picture is decided by Pillow's own signatures; what is too large is refused before a pixel is decoded.
+What is a picture is decided by Pillow's own signatures; what is too large is refused before a pixel
+is decoded.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from ..errors import UnreadableImage
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are refused unread
-MIN_LONGEST, MAX_LONGEST = 640, 1280  # pixels; a picture is decoded no smaller than the one and no larger than the other
-LARGE_PIXELS = 12_000_000  # pictures above this are decoded one at a time, so that memory stays bounded
-REFUSED_FORMATS = {"EPS": "PostScript is a program and is not run", "WMF": "Windows metafiles are drawing programs"}
-NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}  # films and weather data that Pillow knows by name only
+# pixels; a picture is decoded no smaller than the one and no larger than the other
+MIN_LONGEST, MAX_LONGEST = 640, 1280
+# pictures above this are decoded one at a time, so that memory stays bounded
+LARGE_PIXELS = 12_000_000
+REFUSED_FORMATS = {
+    "EPS": "PostScript is a program and is not run",
+    "WMF": "Windows metafiles are drawing programs",
+}
+# films and weather data that Pillow knows by name only
+NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}
 USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}  # photos all the same
-warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of odd metadata; what matters is raised
+# photos all the same
+UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+# it warns of odd metadata; what matters is raised
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -59,22 +68,31 @@ class Photo:
 
 @functools.cache
 def picture_formats() -> tuple[str, ...]:
-    """Return the names of the formats that may be opened (every one of Pillow's but those that run programs), usual ones first.
+    """Return the names of the formats that may be opened (every one of Pillow's but those that run
+    programs), usual ones first.
 
-    Pillow tries them in order, and some are known only by reading a header, which takes as long as decoding a small picture.
+    Pillow tries them in order, and some are known only by reading a header, which takes as long as
+    decoding a small picture.
     """
     Image.init()
-    allowed = [name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES]
+    allowed = [
+        name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES
+    ]
     return tuple(sorted(allowed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "GIF")))
 
 
 def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
-    """Tell whether a file counts as a picture: its suffix (with dot) or its first bytes (1,024 will do) say so."""
+    """Tell whether a file counts as a picture: its suffix (with dot) or its first bytes (1,024
+    will do) say so.
+    """
     suffix = suffix.lower()
     if suffix in USUAL_SUFFIXES:  # spares loading all of Pillow's formats
         return True
     picture_formats()
-    if suffix in UNREADABLE_SUFFIXES or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_PICTURES:
+    if (
+        suffix in UNREADABLE_SUFFIXES
+        or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_PICTURES
+    ):
         return True
     if len(first_bytes) < 16:
         return False
@@ -82,10 +100,13 @@ def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
         accept = Image.OPEN[name][1]
         if accept is not None and accept(first_bytes[:16]) is True:
             return True
-    without_signature = [name for name in picture_formats() if Image.OPEN[name][1] is None and name != "TGA"]
+    without_signature = [
+        name for name in picture_formats() if Image.OPEN[name][1] is None and name != "TGA"
+    ]
     try:  # the few formats that are known only by reading their header
         Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
-    except Exception:  # whatever a header reader makes of foreign bytes, they are no picture of its kind
+    except Exception:
+        # whatever a header reader makes of foreign bytes, they are no picture of its kind
         return False
     return True
 
@@ -93,8 +114,8 @@ def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
 def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
     """Decode the bytes of a picture file: first frame, upright, RGB, transparency on white.
 
-    What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded at 1/2, 1/4 or 1/8
-    of its size as long as 640 pixels remain, which is several times faster.
+    What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded
+    at 1/2, 1/4 or 1/8 of its size as long as 640 pixels remain, which is several times faster.
 
     Args:
         data: of the file.
@@ -108,15 +129,19 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
     except UnreadableImage:
         raise
     except Image.DecompressionBombError:
-        raise UnreadableImage(f"too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded") from None
+        raise UnreadableImage(
+            f"too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded"
+        ) from None
     except MemoryError:
         raise UnreadableImage("needs more memory than there is") from None
-    except Exception as error:  # a broken file may raise anything out of a decoder; it is one listed row
+    except Exception as error:
+        # a broken file may raise anything out of a decoder; it is one listed row
         raise UnreadableImage(_reason(error)) from None
 
 
 def upright(image: Image.Image) -> Photo:
-    """Return an open picture as `decode` returns one of a file: upright, RGB, no side longer than 1,280 pixels.
+    """Return an open picture as `decode` returns one of a file: upright, RGB, no side longer than
+    1,280 pixels.
 
     Raises:
         UnreadableImage: it can't be read.
@@ -131,18 +156,29 @@ def upright(image: Image.Image) -> Photo:
 def storable(data: bytes) -> tuple[bytes, str]:
     """Return a picture as every tool reads it alike, and the suffix that tells its format.
 
-    JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (turned by EXIF, grey, CMYK,
-    transparent, animated, another format) becomes an upright RGB JPEG of full size, quality 95.
+    JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (turned
+    by EXIF, grey, CMYK, transparent, animated, another format) becomes an upright RGB JPEG of full
+    size, quality 95.
 
     Raises:
         UnreadableImage: as `decode`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
-            suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(image.format or "")
+            suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(
+                image.format or ""
+            )
             several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-            deep = any(";16" in str(tile) for tile in image.tile)  # 16 bits a channel, which Pillow reads as 8
-            if suffix and image.mode == "RGB" and not several and not deep and not image.has_transparency_data and image.getexif().get(0x0112, 1) not in _TURNS:
+            # 16 bits a channel, which Pillow reads as 8
+            deep = any(";16" in str(tile) for tile in image.tile)
+            if (
+                suffix
+                and image.mode == "RGB"
+                and not several
+                and not deep
+                and not image.has_transparency_data
+                and image.getexif().get(0x0112, 1) not in _TURNS
+            ):
                 return data, suffix
             with _large:
                 upright, _ = _upright_rgb(image)
@@ -156,7 +192,8 @@ def storable(data: bytes) -> tuple[bytes, str]:
 
 
 def to_jpeg(data: bytes, max_side: int) -> bytes:
-    """Return a picture as an upright sRGB JPEG: first frame, colours by its own profile, transparency on white.
+    """Return a picture as an upright sRGB JPEG: first frame, colours by its own profile,
+    transparency on white.
 
     Raises:
         UnreadableImage: as `decode`.
@@ -164,7 +201,10 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
     try:
         with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+                raise UnreadableImage(
+                    f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} "
+                    "megapixels are decoded"
+                )
             with _large:
                 upright, _ = _upright_rgb(_to_srgb(image))
         upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -180,7 +220,9 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """Return the picture in sRGB, by the colour profile it carries; as it is where it carries none that can be used."""
+    """Return the picture in sRGB, by the colour profile it carries; as it is where it carries
+    none that can be used.
+    """
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in ("RGB", "CMYK", "L"):
         return image
@@ -189,8 +231,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     exif = image.getexif()
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):  # a profile for other colours than the picture's, or a broken one
+        turned = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        # a profile for other colours than the picture's, or a broken one
         return image
     if turned is None:
         return image
@@ -201,7 +246,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Return a picture file's (height, width) as stored and upright, and its EXIF orientation (1: upright). Decodes nothing.
+    """Return a picture file's (height, width) as stored and upright, and its EXIF orientation (1:
+    upright). Decodes nothing.
 
     Raises:
         UnreadableImage: no picture.
@@ -209,7 +255,8 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
     try:
         with _open(source) as image:
             size, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
-            turned_already = image.format == "TIFF"  # Pillow gives the upright size of these, and of no others
+            # Pillow gives the upright size of these, and of no others
+            turned_already = image.format == "TIFF"
     except UnreadableImage:
         raise
     except Exception as error:  # a broken file may raise anything out of a decoder
@@ -243,14 +290,21 @@ def _open(source: Path | bytes) -> Image.Image:
     if not first:
         raise UnreadableImage("empty file")
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats())
+        image = Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats()
+        )
     except Image.UnidentifiedImageError:
         if first in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
             raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None
-        raise UnreadableImage("not a picture, or of a kind that can't be read (convert it to JPEG)") from None
+        raise UnreadableImage(
+            "not a picture, or of a kind that can't be read (convert it to JPEG)"
+        ) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise UnreadableImage(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded")
+        raise UnreadableImage(
+            f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
+            "are decoded"
+        )
     return image
 
 
@@ -274,7 +328,9 @@ def _decode(data: bytes, least: int, most: int) -> Photo:
 
 
 def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Image, bool]:
-    """Return the picture upright, no side longer than `most` pixels, and whether that exchanged its sides."""
+    """Return the picture upright, no side longer than `most` pixels, and whether that exchanged
+    its sides.
+    """
     image.load()  # of some formats this already turns the picture, and removes the mark
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
@@ -289,7 +345,8 @@ def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Ima
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I") or image.mode == "F":  # 16- and 32-bit grey: bring its range to 8 bits
+    # 16- and 32-bit grey: bring its range to 8 bits
+    if image.mode.startswith("I") or image.mode == "F":
         values = np.array(image, dtype=np.float32)
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         low, high = float(values.min()), float(values.max())
@@ -306,10 +363,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize(image: Image.Image, size: tuple[int, int], interpolation: str, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
-    """Return a picture, or its part in an `xyxy` box, resized to (height, width) `size`, as (height, width, 3) uint8."""
+def resize(
+    image: Image.Image,
+    size: tuple[int, int],
+    interpolation: str,
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """Return a picture, or its part in an `xyxy` box, resized to (height, width) `size`, as
+    (height, width, 3) uint8.
+    """
     if box is not None:
-        box = (max(0.0, box[0]), max(0.0, box[1]), min(float(image.width), box[2]), min(float(image.height), box[3]))
+        box = (
+            max(0.0, box[0]),
+            max(0.0, box[1]),
+            min(float(image.width), box[2]),
+            min(float(image.height), box[3]),
+        )
     if box is not None or image.size != size[::-1]:
         image = image.resize(size[::-1], _INTERPOLATION[interpolation], box)
     return np.asarray(image)

@@ -1,7 +1,9 @@
-"""Tell whether two pictures are the same but for scale, compression or a little light. Knows nothing of files or networks.
+"""Tell whether two pictures are the same but for scale, compression or a little light. Knows
+nothing of files or networks.
 
-Two pictures are near duplicates if their perceptual hashes differ in few bits *and* their thumbnails look alike: the hash
-finds candidates fast, the thumbnail keeps flat or simple pictures, whose hashes say little, from being taken for one another.
+Two pictures are near duplicates if their perceptual hashes differ in few bits *and* their
+thumbnails look alike: the hash finds candidates fast, the thumbnail keeps flat or simple pictures,
+whose hashes say little, from being taken for one another.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from PIL import Image
 
 MAX_BITS = 10  # of 63
 THUMBNAIL = 16  # pixels a side
-MEAN_LEFT, WORST_LEFT = 0.2, 1.0  # what may be left between two thumbnails, as a part of their contrast: on average, at worst
+# what may be left between two thumbnails, as a part of their contrast: on average, at worst
+MEAN_LEFT, WORST_LEFT = 0.2, 1.0
 MAX_LIGHT = 30.0  # how much lighter or darker a channel may be, of 255
 GAIN = (0.6, 1.6)  # how much more or less contrast
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -35,15 +38,19 @@ class Look:
 
 
 def look(image: Image.Image) -> Look:
-    """Return the look of an RGB picture: signs of its 8 x 8 lowest cosine frequencies, and a thumbnail.
+    """Return the look of an RGB picture: signs of its 8 x 8 lowest cosine frequencies, and a
+    thumbnail.
 
-    Source: the hash is the "pHash" of C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010).
+    Source: the hash is the "pHash" of C. Zauner, Implementation and Benchmarking of Perceptual
+    Image Hash Functions (2010).
     """
     small = image.resize((32, 32), Image.Resampling.BOX)
     low = cv2.dct(np.asarray(small.convert("L"), dtype=np.float32))[:8, :8].ravel()
     signs = low > np.median(low[1:])
     signs[0] = False  # the mean says how bright it is, not what it shows
-    thumbnail = np.asarray(small, dtype=np.float32).reshape(THUMBNAIL, 2, THUMBNAIL, 2, 3).mean(axis=(1, 3))
+    thumbnail = (
+        np.asarray(small, dtype=np.float32).reshape(THUMBNAIL, 2, THUMBNAIL, 2, 3).mean(axis=(1, 3))
+    )
     return Look(np.packbits(signs).tobytes(), np.rint(thumbnail).astype(np.uint8).tobytes())
 
 
@@ -63,7 +70,9 @@ class NearDuplicates:
         if len(self) == len(self._bits):
             more = max(256, len(self._bits))
             self._bits = np.concatenate([self._bits, np.empty((more, 8), dtype=np.uint8)])
-            self._thumbnails = np.concatenate([self._thumbnails, np.empty((more, self._thumbnails.shape[1]), dtype=np.uint8)])
+            self._thumbnails = np.concatenate(
+                [self._thumbnails, np.empty((more, self._thumbnails.shape[1]), dtype=np.uint8)]
+            )
         self._bits[len(self)] = np.frombuffer(appearance.bits, dtype=np.uint8)
         self._thumbnails[len(self)] = np.frombuffer(appearance.thumbnail, dtype=np.uint8)
         self._numbers.append(number)
@@ -72,12 +81,16 @@ class NearDuplicates:
         """Return the number of the most alike near duplicate, or None."""
         count = len(self)
         bits = np.frombuffer(appearance.bits, dtype=np.uint8)
-        different = _BIT_COUNT[self._bits[:count] ^ bits].sum(axis=1, dtype=np.int32)  # (n, 8) -> (n,)
+        # (n, 8) -> (n,)
+        different = _BIT_COUNT[self._bits[:count] ^ bits].sum(axis=1, dtype=np.int32)
         candidates = np.flatnonzero(different <= MAX_BITS)
         if not len(candidates):
             return None
-        mine = np.frombuffer(appearance.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32)
-        others = self._thumbnails[candidates].reshape(len(candidates), -1, 3).astype(np.float32)  # (k, 256, 3)
+        mine = (
+            np.frombuffer(appearance.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32)
+        )
+        # (k, 256, 3)
+        others = self._thumbnails[candidates].reshape(len(candidates), -1, 3).astype(np.float32)
         left, alike = _compare(mine, others)
         left[~alike] = np.inf
         best = int(left.argmin())
@@ -92,7 +105,10 @@ def mirrored(appearance: Look) -> Look:
 
 def resembles(a: Look, b: Look) -> bool:
     """Tell whether two looks are of copies, colour left aside: one may be grey."""
-    grey = [np.frombuffer(x.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32) @ _LUMA for x in (a, b)]
+    grey = [
+        np.frombuffer(x.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32) @ _LUMA
+        for x in (a, b)
+    ]
     _, alike = _compare(grey[0][..., None], grey[1][..., None])
     return bool(alike[0])
 
@@ -101,13 +117,24 @@ def _compare(mine: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Compare thumbnails (1, pixels, 3) and (k, pixels, 3) but for light and contrast.
 
     Returns:
-        What is left between them on average, (k,), of 255; and whether that makes them copies, (k,) bool.
+        What is left between them on average, (k,), of 255; and whether that makes them copies, (k,)
+        bool.
     """
-    flat_mine, flat_others = mine - mine.mean(axis=1, keepdims=True), others - others.mean(axis=1, keepdims=True)
+    flat_mine, flat_others = (
+        mine - mine.mean(axis=1, keepdims=True),
+        others - others.mean(axis=1, keepdims=True),
+    )
     light = np.abs(mine.mean(axis=1) - others.mean(axis=1)).max(axis=1)  # (k,)
-    contrast = np.minimum(flat_mine.std(axis=(1, 2)), flat_others.std(axis=(1, 2)))  # (k,); 0 where colour is all there is
-    gain = (flat_mine * flat_others).sum(axis=(1, 2)) / np.maximum((flat_others**2).sum(axis=(1, 2)), 1e-6)
+    # (k,); 0 where colour is all there is
+    contrast = np.minimum(flat_mine.std(axis=(1, 2)), flat_others.std(axis=(1, 2)))
+    gain = (flat_mine * flat_others).sum(axis=(1, 2)) / np.maximum(
+        (flat_others**2).sum(axis=(1, 2)), 1e-6
+    )
     rest = np.abs(flat_mine - np.clip(gain, *GAIN)[:, None, None] * flat_others)  # (k, pixels, 3)
     left = rest.mean(axis=(1, 2))
-    alike = (left <= 1 + MEAN_LEFT * contrast) & (rest.max(axis=(1, 2)) <= 4 + WORST_LEFT * contrast) & (light <= 2 + np.minimum(MAX_LIGHT, 3 * contrast))
+    alike = (
+        (left <= 1 + MEAN_LEFT * contrast)
+        & (rest.max(axis=(1, 2)) <= 4 + WORST_LEFT * contrast)
+        & (light <= 2 + np.minimum(MAX_LIGHT, 3 * contrast))
+    )
     return left, alike

@@ -1,4 +1,5 @@
-"""What can be measured of a picture without any network: size, light, sharpness, plainness, and what it looks like.
+"""What can be measured of a picture without any network: size, light, sharpness, plainness, and
+what it looks like.
 
 One decode gives all of it; it is cached by the content of the file, like embeddings.
 """
@@ -15,9 +16,12 @@ from .decoding import Photo
 from .fingerprints import Look, look
 
 KEY = "measures-1"  # of the cache; a new number when anything measured here changes
-LONGEST = 320  # pixels; light and sharpness are measured at this size, so that they mean the same for every picture
+# pixels; light and sharpness are measured at this size, so that they mean the same for every
+# picture
+LONGEST = 320
 MAX_TRIM = 0.2  # of a side
-POINTS, POINTS_LONGEST = 200, 400  # corners, and the longest side in pixels that they are looked for at
+# corners, and the longest side in pixels that they are looked for at
+POINTS, POINTS_LONGEST = 200, 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,13 @@ class Measures:
     def pack(self) -> bytes:
         """Return everything as bytes, for the cache."""
         numbers = np.array([getattr(self, field.name) for field in fields(self)[:9]], dtype="<f4")
-        return numbers.tobytes() + self.look.bits + self.look.thumbnail + self.points.tobytes() + self.descriptors.tobytes()
+        return (
+            numbers.tobytes()
+            + self.look.bits
+            + self.look.thumbnail
+            + self.points.tobytes()
+            + self.descriptors.tobytes()
+        )
 
     @staticmethod
     def unpack(packed: bytes) -> Measures:
@@ -64,42 +74,81 @@ class Measures:
         count = len(rest) // 36  # 2 x 2 bytes of place and 32 of description
         points = np.frombuffer(rest[: 4 * count], dtype="<u2").reshape(count, 2)
         descriptors = np.frombuffer(rest[4 * count :], dtype=np.uint8).reshape(count, 32)
-        return _measures(np.frombuffer(numbers, dtype="<f4").tolist(), Look(bits, thumbnail), points, descriptors)
+        return _measures(
+            np.frombuffer(numbers, dtype="<f4").tolist(), Look(bits, thumbnail), points, descriptors
+        )
 
 
 def measure(photo: Photo, frames: int = 1) -> Measures:
     """Measure a decoded picture."""
     height, width = photo.size
     scale = min(1.0, LONGEST / max(photo.image.size))
-    small = photo.image.resize((max(1, round(photo.image.width * scale)), max(1, round(photo.image.height * scale))), Image.Resampling.BOX)
+    small = photo.image.resize(
+        (max(1, round(photo.image.width * scale)), max(1, round(photo.image.height * scale))),
+        Image.Resampling.BOX,
+    )
     pixels = np.asarray(small)  # (h, w, 3) uint8
     grey = np.asarray(small.convert("L"))
     darkest, brightest = np.percentile(grey, (5, 95))
     coloured = float((np.ptp(pixels, axis=2) >= 40).mean())
     spread = float(pixels.reshape(-1, 3).std(axis=0).max())
-    numbers = np.array([width, height, frames, darkest, brightest, spread, _plainness(pixels), coloured, _sharpness(grey)], dtype=np.float32)
-    return _measures(numbers.tolist(), look(trim(photo.image)), *_corners(photo.image))  # rounded as in the cache
+    numbers = np.array(
+        [
+            width,
+            height,
+            frames,
+            darkest,
+            brightest,
+            spread,
+            _plainness(pixels),
+            coloured,
+            _sharpness(grey),
+        ],
+        dtype=np.float32,
+    )
+    # rounded as in the cache
+    return _measures(numbers.tolist(), look(trim(photo.image)), *_corners(photo.image))
 
 
 def _corners(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Return places (k, 2) and descriptions (k, 32) of corners that are found again when a picture is scaled or cropped (ORB)."""
+    """Return places (k, 2) and descriptions (k, 32) of corners that are found again when a
+    picture is scaled or cropped (ORB).
+    """
     scale = POINTS_LONGEST / max(image.size)
     size = (max(32, round(image.width * scale)), max(32, round(image.height * scale)))
     detector = cv2.ORB_create(POINTS, 1.25, 8, fastThreshold=7)  # type: ignore[attr-defined]
-    found, descriptors = detector.detectAndCompute(np.asarray(image.convert("L").resize(size)), None)
+    found, descriptors = detector.detectAndCompute(
+        np.asarray(image.convert("L").resize(size)), None
+    )
     if descriptors is None:
         return np.zeros((0, 2), dtype="<u2"), np.zeros((0, 32), dtype=np.uint8)
     return np.array([point.pt for point in found]).round().astype("<u2"), descriptors
 
 
-def _measures(numbers: list[float], appearance: Look, points: np.ndarray, descriptors: np.ndarray) -> Measures:
+def _measures(
+    numbers: list[float], appearance: Look, points: np.ndarray, descriptors: np.ndarray
+) -> Measures:
     width, height, frames, darkest, brightest, spread, plain, coloured, sharpness = numbers
-    return Measures(int(width), int(height), int(frames), darkest, brightest, spread, plain, coloured, sharpness, appearance, points, descriptors)
+    return Measures(
+        int(width),
+        int(height),
+        int(frames),
+        darkest,
+        brightest,
+        spread,
+        plain,
+        coloured,
+        sharpness,
+        appearance,
+        points,
+        descriptors,
+    )
 
 
 def trim(image: Image.Image) -> Image.Image:
     """Return the picture without uniform borders, where it has any."""
-    pixels = np.asarray(image.resize((96, 96), Image.Resampling.BOX)).astype(np.int16)  # (96, 96, 3)
+    # (96, 96, 3)
+    pixels = np.asarray(image.resize((96, 96), Image.Resampling.BOX)).astype(np.int16)
     left = upper = 0
     right = lower = 96
     most = int(96 * MAX_TRIM)
@@ -114,7 +163,12 @@ def trim(image: Image.Image) -> Image.Image:
     if (left, upper, right, lower) == (0, 0, 96, 96):
         return image
     x, y = image.width / 96, image.height / 96
-    box = (round(left * x), round(upper * y), max(round(left * x) + 1, round(right * x)), max(round(upper * y) + 1, round(lower * y)))
+    box = (
+        round(left * x),
+        round(upper * y),
+        max(round(left * x) + 1, round(right * x)),
+        max(round(upper * y) + 1, round(lower * y)),
+    )
     return image.crop(box)
 
 
@@ -131,7 +185,9 @@ def _plainness(pixels: np.ndarray) -> float:
 
 
 def _sharpness(grey: np.ndarray) -> float:
-    """Return how much of the detail between 1 and 4 pixels is finer than 2, of the sharpest tenth of the picture."""
+    """Return how much of the detail between 1 and 4 pixels is finer than 2, of the sharpest
+    tenth of the picture.
+    """
     image = grey.astype(np.float32)
     fine = np.abs(image - cv2.GaussianBlur(image, (0, 0), 1.0))
     coarse = np.abs(image - cv2.GaussianBlur(image, (0, 0), 3.0))

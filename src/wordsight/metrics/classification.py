@@ -1,8 +1,10 @@
-"""Figures of merit with their 95 % intervals, from arrays alone. Reads no file, loads no model, draws nothing.
+"""Figures of merit with their 95 % intervals, from arrays alone. Reads no file, loads no model,
+draws nothing.
 
-Proportions get the interval of Clopper and Pearson (1934, "The use of confidence or fiducial limits illustrated in the case
-of the binomial"); everything else the percentile bootstrap (Efron 1979, "Bootstrap methods: another look at the jackknife"),
-2,000 resamples, the same ones every time. Resampling knows no mistake that it hasn't seen: without any, its interval has no width.
+Proportions get the interval of Clopper and Pearson (1934, "The use of confidence or fiducial limits
+illustrated in the case of the binomial"); everything else the percentile bootstrap (Efron 1979,
+"Bootstrap methods: another look at the jackknife"), 2,000 resamples, the same ones every time.
+Resampling knows no mistake that it hasn't seen: without any, its interval has no width.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ RISKS = (0.01, 0.05)
 TAIL = 0.025  # of the chance on either side of a 95 % interval
 CELLS = 1 << 17  # draws held at once: what fits the processor's cache
 CURVE_POINTS = 500
-RESAMPLED_POINTS = 4096  # of a curve, in each resample: enough for an interval, whatever the number of pictures
+# of a curve, in each resample: enough for an interval, whatever the number of pictures
+RESAMPLED_POINTS = 4096
 ROUNDING = 1e-9  # so that 5 mistakes in 100 are a risk of 5 %, whatever 0.05 is in binary
 
 
@@ -39,7 +42,10 @@ class Estimate:
 
     def as_json(self) -> dict[str, float | None]:
         """Return the three numbers, to six digits."""
-        return {name: None if number is None else round(number, 6) for name, number in vars(self).items()}
+        return {
+            name: None if number is None else round(number, 6)
+            for name, number in vars(self).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class Reliability:
     """How often the model is right where it says how sure it is, in bins of equal width.
 
     Attributes:
-        edges: (bins + 1,) probabilities, 0–1; a bin holds its upper edge, the first its lower one, too.
+        edges: (bins + 1,) probabilities, 0–1; a bin holds its upper edge, the first its lower one,
+            too.
         counts: (bins,) int, pictures in each.
         probability: (bins,) mean probability of those; 0 where there are none.
         accuracy: for each bin, the share of them that is right.
@@ -62,9 +69,22 @@ class Reliability:
 
     def as_json(self) -> dict:
         """Return the error and every bin, ready for JSON."""
-        rows = zip(self.edges[:-1].tolist(), self.edges[1:].tolist(), self.counts.tolist(), self.probability.tolist(), self.accuracy, strict=True)
+        rows = zip(
+            self.edges[:-1].tolist(),
+            self.edges[1:].tolist(),
+            self.counts.tolist(),
+            self.probability.tolist(),
+            self.accuracy,
+            strict=True,
+        )
         bins = [
-            {"low": round(low, 6), "high": round(high, 6), "pictures": count, "probability": round(mean, 6), "accuracy": accuracy.as_json()}
+            {
+                "low": round(low, 6),
+                "high": round(high, 6),
+                "pictures": count,
+                "probability": round(mean, 6),
+                "accuracy": accuracy.as_json(),
+            }
             for low, high, count, mean, accuracy in rows
         ]
         return {"ece": self.ece.as_json(), "bins": bins}
@@ -75,7 +95,8 @@ class RiskCoverage:
     """How many of the answers are wrong when only the surest are given.
 
     Attributes:
-        confidence: (m,) distinct confidences, falling; each is a place where one could draw the line.
+        confidence: (m,) distinct confidences, falling; each is a place where one could draw the
+            line.
         coverage: (m,) share of pictures at least so sure, 0–1, rising.
         risk: (m,) share of those that is wrong, 0–1.
         aurc: area under the curve, 0–1; lower is better.
@@ -104,7 +125,8 @@ class Ranking:
         unwanted: number of those that should score low.
         auroc: chance that one of the first outscores one of the second, 0–1.
         average_precision: precision averaged over the recalls reached, 0–1.
-        fpr_at_95_tpr: share of the unwanted that come along when 95 % of the wanted are let in, 0–1.
+        fpr_at_95_tpr: share of the unwanted that come along when 95 % of the wanted are let in,
+            0–1.
         fpr: (m,) share of the unwanted let in, rising from 0 to 1; empty where there is no curve.
         tpr: (m,) share of the wanted let in with them.
     """
@@ -119,8 +141,16 @@ class Ranking:
 
     def as_json(self) -> dict:
         """Return the figures and at most 500 points of the curve, ready for JSON."""
-        figures = {name: getattr(self, name).as_json() for name in ("auroc", "average_precision", "fpr_at_95_tpr")}
-        return {"wanted": self.wanted, "unwanted": self.unwanted, **figures, "curve": _points(fpr=self.fpr, tpr=self.tpr)}
+        figures = {
+            name: getattr(self, name).as_json()
+            for name in ("auroc", "average_precision", "fpr_at_95_tpr")
+        }
+        return {
+            "wanted": self.wanted,
+            "unwanted": self.unwanted,
+            **figures,
+            "curve": _points(fpr=self.fpr, tpr=self.tpr),
+        }
 
 
 def clopper_pearson(successes: int, total: int, tail: float = TAIL) -> tuple[float, float]:
@@ -129,17 +159,20 @@ def clopper_pearson(successes: int, total: int, tail: float = TAIL) -> tuple[flo
     Args:
         successes: 0 … total.
         total: trials; of none, nothing is known: (0, 1).
-        tail: chance left out at either end. 0.025 gives the 95 % interval; 0.05 makes each end a 95 % bound of its own.
+        tail: chance left out at either end. 0.025 gives the 95 % interval; 0.05 makes each end a 95
+            % bound of its own.
 
     Example:
         >>> from wordsight.metrics import clopper_pearson
-        >>> round(clopper_pearson(0, 299, tail=0.05)[1], 3)  # 299 without a mistake: at most 1 % wrong
-        0.01
+        >>> round(clopper_pearson(0, 299, tail=0.05)[1], 3)  # 299 without a mistake: at most 1 %
+        wrong 0.01
     """
     from scipy.special import betaincinv
 
     low = 0.0 if successes == 0 else float(betaincinv(successes, total - successes + 1, tail))
-    high = 1.0 if successes == total else float(betaincinv(successes + 1, total - successes, 1 - tail))
+    high = (
+        1.0 if successes == total else float(betaincinv(successes + 1, total - successes, 1 - tail))
+    )
     return low, high
 
 
@@ -154,11 +187,17 @@ def mean(values: np.ndarray) -> Estimate:
     """Return the mean of values (n,)."""
     if not len(values):
         return Estimate()
-    return _estimate(float(values.mean()), np.concatenate([(counts * values).sum(axis=1) / len(values) for (counts,) in _resamples(len(values))]))
+    return _estimate(
+        float(values.mean()),
+        np.concatenate(
+            [(counts * values).sum(axis=1) / len(values) for (counts,) in _resamples(len(values))]
+        ),
+    )
 
 
 def confusion(truth: np.ndarray, top: np.ndarray, classes: int) -> np.ndarray:
-    """Return how many pictures of each class (row) were taken for each (column), (classes, classes) int.
+    """Return how many pictures of each class (row) were taken for each (column), (classes, classes)
+    int.
 
     Args:
         truth: (n,) int, the true class.
@@ -171,10 +210,10 @@ def confusion(truth: np.ndarray, top: np.ndarray, classes: int) -> np.ndarray:
 def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
     """Compare how sure the model says it is with how often it is right.
 
-    The expected calibration error is the gap between the two, averaged over bins of equal width weighed by their pictures
-    (Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning"; Guo et al. 2017, "On calibration
-    of modern neural networks"). Resampling adds noise, which adds to the error; by how much on
-    average is taken off its interval again.
+    The expected calibration error is the gap between the two, averaged over bins of equal width
+    weighed by their pictures (Naeini et al. 2015, "Obtaining well calibrated probabilities using
+    Bayesian binning"; Guo et al. 2017, "On calibration of modern neural networks"). Resampling adds
+    noise, which adds to the error; by how much on average is taken off its interval again.
 
     Args:
         probability: (n,) of the top class, 0–1; n at least 1.
@@ -186,21 +225,36 @@ def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) ->
     order = np.argsort(bin_of, kind="stable")
     _, starts = np.unique(bin_of[order], return_index=True)
     gap = (right.astype(np.float64) - probability)[order]
-    draws = [np.abs(np.add.reduceat(drawn * gap, starts, axis=1)).sum(axis=1) for (drawn,) in _resamples(len(gap))]
-    value, drawn_errors = np.abs(np.add.reduceat(gap, starts)).sum() / len(gap), np.concatenate(draws) / len(gap)
+    draws = [
+        np.abs(np.add.reduceat(drawn * gap, starts, axis=1)).sum(axis=1)
+        for (drawn,) in _resamples(len(gap))
+    ]
+    value, drawn_errors = (
+        np.abs(np.add.reduceat(gap, starts)).sum() / len(gap),
+        np.concatenate(draws) / len(gap),
+    )
     ece = _estimate(value, np.clip(drawn_errors - (drawn_errors.mean() - value), 0, 1))
     counts = np.bincount(bin_of, minlength=bins)
     hits = np.bincount(bin_of, weights=right, minlength=bins).astype(int)
     mean = np.bincount(bin_of, weights=probability, minlength=bins) / np.maximum(counts, 1)
-    return Reliability(np.linspace(0, 1, bins + 1), counts, mean, [proportion(int(h), int(c)) for h, c in zip(hits, counts, strict=True)], ece)
+    return Reliability(
+        np.linspace(0, 1, bins + 1),
+        counts,
+        mean,
+        [proportion(int(h), int(c)) for h, c in zip(hits, counts, strict=True)],
+        ece,
+    )
 
 
-def risk_coverage(confidence: np.ndarray, wrong: np.ndarray, risks: Sequence[float] = RISKS) -> RiskCoverage:
+def risk_coverage(
+    confidence: np.ndarray, wrong: np.ndarray, risks: Sequence[float] = RISKS
+) -> RiskCoverage:
     """Follow the share of wrong answers while less and less sure ones are let in.
 
-    Pictures of equal confidence are let in together. The area is the mean risk over the pictures' own confidences as
-    thresholds (Geifman et al. 2019, "Bias-reduced uncertainty estimation for deep neural classifiers"); coverage at a risk
-    after El-Yaniv and Wiener 2010, "On the foundations of noise-free selective classification".
+    Pictures of equal confidence are let in together. The area is the mean risk over the pictures'
+    own confidences as thresholds (Geifman et al. 2019, "Bias-reduced uncertainty estimation for
+    deep neural classifiers"); coverage at a risk after El-Yaniv and Wiener 2010, "On the
+    foundations of noise-free selective classification".
 
     Args:
         confidence: (n,) larger is surer; n at least 1.
@@ -230,17 +284,20 @@ def risk_coverage(confidence: np.ndarray, wrong: np.ndarray, risks: Sequence[flo
 def ranking(wanted: np.ndarray, unwanted: np.ndarray) -> Ranking:
     """Say how well scores tell two sets of pictures apart.
 
-    Area under the ROC curve (Hanley and McNeil 1982) and average precision are scikit-learn's; the false positive rate at
-    95 % true positives follows Liang et al. 2018, "Enhancing the reliability of out-of-distribution image detection".
-    Each set is resampled by itself, so that neither ever runs empty. The interval of that rate is never narrower than the one of
-    Clopper and Pearson for the unwanted at the line as it lies.
+    Area under the ROC curve (Hanley and McNeil 1982) and average precision are scikit-learn's; the
+    false positive rate at 95 % true positives follows Liang et al. 2018, "Enhancing the reliability
+    of out-of-distribution image detection". Each set is resampled by itself, so that neither ever
+    runs empty. The interval of that rate is never narrower than the one of Clopper and Pearson for
+    the unwanted at the line as it lies.
 
     Args:
         wanted: (n,) scores of what should score high.
         unwanted: (m,) scores of what should score low.
     """
     if not (len(wanted) and len(unwanted)):
-        return Ranking(len(wanted), len(unwanted), Estimate(), Estimate(), Estimate(), np.zeros(0), np.zeros(0))
+        return Ranking(
+            len(wanted), len(unwanted), Estimate(), Estimate(), Estimate(), np.zeros(0), np.zeros(0)
+        )
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
     scores = np.concatenate([wanted, unwanted])
@@ -248,7 +305,10 @@ def ranking(wanted: np.ndarray, unwanted: np.ndarray) -> Ranking:
     lines = -np.unique(-scores)  # falling: where one could draw the line
     fewer = lines[thin(len(lines), RESAMPLED_POINTS)]
     counts = [_at_least(part, fewer) for part in (wanted, unwanted)]
-    draws = [_separation(_let_in(first, counts[0]), _let_in(second, counts[1])) for first, second in _resamples(len(wanted), len(unwanted))]
+    draws = [
+        _separation(_let_in(first, counts[0]), _let_in(second, counts[1]))
+        for first, second in _resamples(len(wanted), len(unwanted))
+    ]
     areas, precisions, rates = np.concatenate(draws, axis=1)
     fpr, tpr, _ = roc_curve(positive, scores)
     rate = _separation(_at_least(wanted, lines)[None], _at_least(unwanted, lines)[None])[2][0]
@@ -266,14 +326,17 @@ def ranking(wanted: np.ndarray, unwanted: np.ndarray) -> Ranking:
 
 
 def separation(wanted: np.ndarray, unwanted: np.ndarray) -> tuple[float, float]:
-    """Return AUROC and average precision of scores, without their intervals, and without scikit-learn's seconds of import.
+    """Return AUROC and average precision of scores, without their intervals, and without
+    scikit-learn's seconds of import.
 
     Args:
         wanted: (n,) scores of what should score high.
         unwanted: (m,) scores of what should not.
     """
     lines = -np.unique(-np.concatenate([wanted, unwanted]))
-    area, precision, _ = _separation(_at_least(wanted, lines)[None], _at_least(unwanted, lines)[None])[:, 0]
+    area, precision, _ = _separation(
+        _at_least(wanted, lines)[None], _at_least(unwanted, lines)[None]
+    )[:, 0]
     return float(area), float(precision)
 
 
@@ -287,19 +350,29 @@ def thin(length: int, points: int = CURVE_POINTS) -> np.ndarray:
 def _points(**columns: np.ndarray) -> dict[str, list[float]]:
     """Return curves of equal length, thinned and rounded."""
     index = thin(len(next(iter(columns.values()))))
-    return {name: np.round(column[index].astype(np.float64), 6).tolist() for name, column in columns.items()}
+    return {
+        name: np.round(column[index].astype(np.float64), 6).tolist()
+        for name, column in columns.items()
+    }
 
 
 def _resamples(*sizes: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield, for each set of that size, how often each of its pictures is drawn, (rows, size) int32; 2,000 rows in all."""
+    """Yield, for each set of that size, how often each of its pictures is drawn, (rows, size)
+    int32; 2,000 rows in all.
+    """
     rng = np.random.default_rng(SEED)
     rows = max(1, CELLS // sum(sizes))
     for start in range(0, RESAMPLES, rows):
         count = min(rows, RESAMPLES - start)
         parts = []
         for size in sizes:
-            drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]  # every row counts in cells of its own
-            parts.append(np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.int32))
+            # every row counts in cells of its own
+            drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+            parts.append(
+                np.bincount(drawn.ravel(), minlength=count * size)
+                .reshape(count, size)
+                .astype(np.int32)
+            )
         yield tuple(parts)
 
 
@@ -320,7 +393,9 @@ def _at_least(scores: np.ndarray, lines: np.ndarray) -> np.ndarray:
 
 
 def _let_in(drawn: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return how many draws fall on the first so many pictures, the best first: (rows, n), (m,) -> (rows, m)."""
+    """Return how many draws fall on the first so many pictures, the best first: (rows, n), (m,)
+    -> (rows, m).
+    """
     return np.where(counts > 0, np.cumsum(drawn, axis=1)[:, counts - 1], 0)
 
 
@@ -332,12 +407,16 @@ def _area(accepted: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 def _coverages(accepted: np.ndarray, errors: np.ndarray, risks: Sequence[float]) -> np.ndarray:
     """Return the largest coverage at each risk, (rows, m) -> (rows, risks)."""
-    within = [np.where(errors <= risk * accepted + ROUNDING, accepted, 0).max(axis=1) for risk in risks]
+    within = [
+        np.where(errors <= risk * accepted + ROUNDING, accepted, 0).max(axis=1) for risk in risks
+    ]
     return np.stack(within, axis=1) / accepted[:, -1:]
 
 
 def _separation(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
-    """Return AUROC, average precision and false positive rate at 95 % true positives, (rows, m) twice -> (3, rows)."""
+    """Return AUROC, average precision and false positive rate at 95 % true positives, (rows, m)
+    twice -> (3, rows).
+    """
     wanted, unwanted = tp[:, -1:], fp[:, -1:]
     tp_step, fp_step = np.diff(tp, axis=1, prepend=0), np.diff(fp, axis=1, prepend=0)
     area = (fp_step * (tp - tp_step / 2)).sum(axis=1) / (wanted * unwanted)[:, 0]

@@ -28,8 +28,9 @@ def heatmap(
 
     Args:
         image: path, PIL image, or (height, width, 3) uint8 RGB.
-        class_name: a class of the model; without a model any word that WordNet ties to ImageNet classes, whose weights are averaged by
-            how likely each is here. By default the likeliest class.
+        class_name: a class of the model; without a model any word that WordNet ties to ImageNet
+            classes, whose weights are averaged by how likely each is here. By default the likeliest
+            class.
         model: model folder or classifier; None: the backbone's own ImageNet classes.
         looking: method, layer, scales; by default one pass where the head allows.
         backbone: without a model, the network.
@@ -51,6 +52,8 @@ def heatmap(
     encoding = embedder.encode(photo, feature_map=True)
     probabilities = known.probabilities(encoding.embedding[None])[0]
     indices = (int(probabilities.argmax()),) if class_name is None else known.named(class_name)
-    grid = look(photo, embedder, known.direction(probabilities, indices), looking, encoding.feature_map)
+    grid = look(
+        photo, embedder, known.direction(probabilities, indices), looking, encoding.feature_map
+    )
     class_name = known.words[indices[0]][0] if class_name is None else class_name
     return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image)

@@ -1,4 +1,6 @@
-"""What a backbone knows before it is taught anything: the classes of its own ImageNet head, and groups of them by WordNet's words."""
+"""What a backbone knows before it is taught anything: the classes of its own ImageNet head, and
+groups of them by WordNet's words.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,11 @@ from ..errors import InvalidArgument, UnknownWord
 from ..heads.linear import softmax
 from ..words.vocabulary import Sense, fold, imagenet_synsets, resolve, senses
 
-TEMPERATURE = 0.5  # of the embedded backbones, which are far too unsure of themselves: on 200 ImageNet photos the mean log loss is 0.44
-# with it and 1.60 without (0.41 at 0.4; but they may have learned from those very photos). Other networks are taken at their word.
+# of the embedded backbones, which are far too unsure of themselves: on 200 ImageNet photos the mean
+# log loss is 0.44
+TEMPERATURE = 0.5
+# with it and 1.60 without (0.41 at 0.4; but they may have learned from those very photos). Other
+# networks are taken at their word.
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,11 @@ class KnownClasses:
         return softmax((embeddings @ self.weight.T + self.bias) / self.temperature)
 
     def direction(self, probabilities: np.ndarray, indices: tuple[int, ...]) -> np.ndarray:
-        """Return the weight (C,) of which a heat map of several classes together is made: theirs, each by its share of their probability.
+        """Return the weight (C,) of which a heat map of several classes together is made: theirs,
+        each by its share of their probability.
 
-        It is the gradient of the logarithm of their summed probability, apart from what all classes have in common.
+        It is the gradient of the logarithm of their summed probability, apart from what all classes
+        have in common.
 
         Args:
             probabilities: (classes,) of the picture.
@@ -58,7 +65,8 @@ class KnownClasses:
         return ((shares / shares.sum()) @ self.weight[chosen]).astype(np.float32)
 
     def group(self, word: str) -> tuple[int, ...]:
-        """Return the classes under a WordNet word, such as "vehicle" or "crane#bird", or under a WordNet id.
+        """Return the classes under a WordNet word, such as "vehicle" or "crane#bird", or under a
+        WordNet id.
 
         Raises:
             UnknownWord: there is none, or the word has several meanings.
@@ -69,10 +77,13 @@ class KnownClasses:
             return _sense(word).classes
         try:
             return self._under(_sense(word).synset.wnid)
-        except UnknownWord:  # the vocabulary is that of ImageNet-1k; larger sets have words of their own
+        except UnknownWord:
+            # the vocabulary is that of ImageNet-1k; larger sets have words of their own
             found = self._with_name(word)
             if len(found) > 1:
-                raise UnknownWord(f"'{word}' has several meanings. Choose one by its id: {self._listed(found)}.") from None
+                raise UnknownWord(
+                    f"'{word}' has several meanings. Choose one by its id: {self._listed(found)}."
+                ) from None
             if not found:
                 raise
             return self._under(self.wnids[found[0]])
@@ -85,21 +96,31 @@ class KnownClasses:
         """
         found = self._with_id(word) or self._with_name(word)
         if len(found) > 1:
-            raise UnknownWord(f"Several classes are called '{word}'. Choose one by its id: {self._listed(found)}.")
+            raise UnknownWord(
+                f"Several classes are called '{word}'. Choose one by its id: {self._listed(found)}."
+            )
         return found or self.group(word)
 
     def _under(self, wnid: str) -> tuple[int, ...]:
-        return tuple(index for index, own in enumerate(self.wnids) if own == wnid or wnid in _ancestors(own))
+        return tuple(
+            index for index, own in enumerate(self.wnids) if own == wnid or wnid in _ancestors(own)
+        )
 
     def _with_id(self, word: str) -> tuple[int, ...]:
         return tuple(index for index, wnid in enumerate(self.wnids) if wnid == word.strip())
 
     def _with_name(self, word: str) -> tuple[int, ...]:
         wanted = fold(word.replace("_", " "))
-        return tuple(index for index, words in enumerate(self.words) if any(fold(name) == wanted for name in words))
+        return tuple(
+            index
+            for index, words in enumerate(self.words)
+            if any(fold(name) == wanted for name in words)
+        )
 
     def _listed(self, indices: tuple[int, ...]) -> str:
-        return ", ".join(f"{self.wnids[index]} ({', '.join(self.words[index][:2])})" for index in indices)
+        return ", ".join(
+            f"{self.wnids[index]} ({', '.join(self.words[index][:2])})" for index in indices
+        )
 
 
 def known_classes(backbone: Backbone) -> KnownClasses:
@@ -115,11 +136,18 @@ def known_classes(backbone: Backbone) -> KnownClasses:
         classes = imagenet_classes(len(weight))
         if classes is None:
             raise InvalidArgument(
-                f"Backbone '{backbone.name}' has {len(weight)} classes, which are none of ImageNet's sets. "
-                f"Use '{backbone.pretrained_cfg.get('architecture', 'resnet50')}' as it came, or 'wordsight predict -m' for a model of your own."
+                f"Backbone '{backbone.name}' has {len(weight)} classes, which are none of "
+                "ImageNet's sets. "
+                f"Use '{backbone.pretrained_cfg.get('architecture', 'resnet50')}' as it "
+                "came, or 'wordsight predict -m' for a model of your own."
             )
-        wnids, words = [wnid for wnid, _ in classes], [tuple(names.split(", ")) for _, names in classes]
-    return KnownClasses(wnids, words, weight, bias, TEMPERATURE if backbone.name in EMBEDDED else 1.0)
+        wnids, words = (
+            [wnid for wnid, _ in classes],
+            [tuple(names.split(", ")) for _, names in classes],
+        )
+    return KnownClasses(
+        wnids, words, weight, bias, TEMPERATURE if backbone.name in EMBEDDED else 1.0
+    )
 
 
 def _sense(word: str) -> Sense:
@@ -130,9 +158,17 @@ def _sense(word: str) -> Sense:
 
 @functools.cache
 def _parents() -> dict[str, tuple[str, ...]]:
-    """Return WordNet's hypernyms for every class of every ImageNet set, and for what is above them."""
-    text = gzip.decompress(resources.files("wordsight.words").joinpath("hypernyms.txt.gz").read_bytes()).decode()
-    return {wnid: tuple(above.split(",")) for wnid, _, above in (line.partition(" ") for line in text.splitlines()) if above}
+    """Return WordNet's hypernyms for every class of every ImageNet set, and for what is above
+    them.
+    """
+    text = gzip.decompress(
+        resources.files("wordsight.words").joinpath("hypernyms.txt.gz").read_bytes()
+    ).decode()
+    return {
+        wnid: tuple(above.split(","))
+        for wnid, _, above in (line.partition(" ") for line in text.splitlines())
+        if above
+    }
 
 
 @functools.cache

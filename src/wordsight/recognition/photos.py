@@ -1,4 +1,6 @@
-"""Recognise photos with a known network: its own ImageNet classes, groups of them by a word, and a closer look where that sees more."""
+"""Recognise photos with a known network: its own ImageNet classes, groups of them by a word,
+and a closer look where that sees more.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,17 @@ FOLDERS = ("recognized", "quadrants")
 MARKER = ".wordsight-recognition"
 COLUMNS = (
     *("file_name", "name", "wnid", "probability"),
-    *("group", "found", "group_probability", "whole_probability", "x_min", "y_min", "x_max", "y_max", "error"),
+    *(
+        "group",
+        "found",
+        "group_probability",
+        "whole_probability",
+        "x_min",
+        "y_min",
+        "x_max",
+        "y_max",
+        "error",
+    ),
 )
 
 
@@ -46,9 +58,11 @@ class GroupFound:
     Attributes:
         name: the word.
         found: whether the probability reaches the threshold.
-        probability: the sum over its classes, 0–1, of the whole picture or of the window or quadrant that is surer.
+        probability: the sum over its classes, 0–1, of the whole picture or of the window or
+            quadrant that is surer.
         whole_probability: of the whole picture.
-        box_xyxy: where, in pixels of the upright original; None where it is not found or nothing says where.
+        box_xyxy: where, in pixels of the upright original; None where it is not found or nothing
+            says where.
         classes: the likeliest of its classes there.
     """
 
@@ -132,14 +146,35 @@ class Recognitions:
         return len(self._kept)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a picture: the likeliest class, and for each group its probability and whether it was found."""
-        columns = ["file_name", "top", "probability", *(f"{name}_{end}" for name in self.groups for end in ("probability", "found")), "error"]
+        """Return a DataFrame with a row a picture: the likeliest class, and for each group its
+        probability and whether it was found.
+        """
+        columns = [
+            "file_name",
+            "top",
+            "probability",
+            *(f"{name}_{end}" for name in self.groups for end in ("probability", "found")),
+            "error",
+        ]
         return frame((_flat(one) for one in self), columns)
 
     def _repr_html_(self) -> str:
-        rows = [[one.file_name, _names(one), ", ".join(f"{g.name} {g.probability:.2f}" for g in one.groups if g.found)] for one in self]
-        drawn = ((f"{one.file_name}: {_names(one)}", self.output / one.picture) for one in self if self.output and one.picture)
-        return block(f"{len(self):,} photos", table(["photo", "shows", "found"], rows), gallery(drawn))
+        rows = [
+            [
+                one.file_name,
+                _names(one),
+                ", ".join(f"{g.name} {g.probability:.2f}" for g in one.groups if g.found),
+            ]
+            for one in self
+        ]
+        drawn = (
+            (f"{one.file_name}: {_names(one)}", self.output / one.picture)
+            for one in self
+            if self.output and one.picture
+        )
+        return block(
+            f"{len(self):,} photos", table(["photo", "shows", "found"], rows), gallery(drawn)
+        )
 
     def add(self, one: Recognition) -> None:
         """Count one picture."""
@@ -152,16 +187,25 @@ class Recognitions:
         return {
             "threshold": self.threshold,
             "pictures": len(self),
-            "found": {name: sum(g.found for one in self for g in one.groups if g.name == name) for name in self.groups},
+            "found": {
+                name: sum(g.found for one in self for g in one.groups if g.name == name)
+                for name in self.groups
+            },
             "recognitions": [one.record() for one in self],
-            "unreadable": [{"file_name": name, "error": reason} for name, reason in self.unreadable],
+            "unreadable": [
+                {"file_name": name, "error": reason} for name, reason in self.unreadable
+            ],
             "skipped": self.skipped,
             "output": None if self.output is None else str(self.output),
         }
 
 
 def _flat(one: Recognition) -> dict:
-    groups = {key: value for g in one.groups for key, value in ((f"{g.name}_probability", g.probability), (f"{g.name}_found", g.found))}
+    groups = {
+        key: value
+        for g in one.groups
+        for key, value in ((f"{g.name}_probability", g.probability), (f"{g.name}_found", g.found))
+    }
     first = {"top": one.top[0].name, "probability": one.top[0].probability} if one.top else {}
     return {"file_name": one.file_name, **first, **groups, "error": one.error}
 
@@ -184,11 +228,13 @@ def recognize(
     dtype: str = "f32",
     progress: Progress | None = None,
 ) -> Recognitions:
-    """Say what photos show in the words of a pretrained network, and whether they show anything of a group.
+    """Say what photos show in the words of a pretrained network, and whether they show anything of
+    a group.
 
-    A group's probability is the sum over all classes under its word: what is spread over minivan, cab and tow truck is a vehicle.
-    With groups each photo is looked at more closely, too, through windows half as high as its shorter side at the network's own
-    size; where one of these, or a quadrant, is surer than the whole, that is the answer, with the box of where.
+    A group's probability is the sum over all classes under its word: what is spread over minivan,
+    cab and tow truck is a vehicle. With groups each photo is looked at more closely, too, through
+    windows half as high as its shorter side at the network's own size; where one of these, or a
+    quadrant, is surer than the whole, that is the answer, with the box of where.
 
     Args:
         photos: folders, files or globs.
@@ -212,19 +258,43 @@ def recognize(
     progress = or_notebook(progress)
     recognizer = Recognizer(groups, threshold, backbone, engine, dtype)
     if not 1 <= top <= len(recognizer.known):
-        raise InvalidArgument(f"The network can name 1 to {len(recognizer.known)} classes, got --top {top}.")
+        raise InvalidArgument(
+            f"The network can name 1 to {len(recognizer.known)} classes, got --top {top}."
+        )
     asked = None if class_name is None else (class_name, recognizer.known.named(class_name))
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     folder = None if output is None else expand(output)
     found = find_pictures(sources, exclude=folder)
     if folder is not None:
         refuse_photos_among_results(found.pictures, folder, FOLDERS)
-    result = Recognitions(list(recognizer.groups), threshold, skipped=found.skipped, output=folder, drawn=folder is not None and pictures)
-    tables = None if folder is None else TableWriter(folder, "recognition", COLUMNS, FOLDERS[: 1 + quadrants] if pictures else (), MARKER, _drawn, sources)
+    result = Recognitions(
+        list(recognizer.groups),
+        threshold,
+        skipped=found.skipped,
+        output=folder,
+        drawn=folder is not None and pictures,
+    )
+    tables = (
+        None
+        if folder is None
+        else TableWriter(
+            folder,
+            "recognition",
+            COLUMNS,
+            FOLDERS[: 1 + quadrants] if pictures else (),
+            MARKER,
+            _drawn,
+            sources,
+        )
+    )
     way = _Way(recognizer, top, asked, quadrants, tables if pictures else None)
     try:
-        with interrupted_with("Interrupted. Tables are written at the end: the same command begins anew."):
-            for one in parallel_map(way.recognize, found.pictures, callers(recognizer.embedder.engine)):
+        with interrupted_with(
+            "Interrupted. Tables are written at the end: the same command begins anew."
+        ):
+            for one in parallel_map(
+                way.recognize, found.pictures, callers(recognizer.embedder.engine)
+            ):
                 result.add(one)
                 if tables is not None:
                     tables.add(one.record(), _rows(one))
@@ -268,35 +338,65 @@ class _Way:
         if self.asked is not None:
             name, indices = self.asked
             likeliest = self.by.guesses(whole.probabilities, 1, indices)[0]
-            found.asked = Guess(likeliest.wnid, name, float(whole.probabilities[list(indices)].sum()))
+            found.asked = Guess(
+                likeliest.wnid, name, float(whole.probabilities[list(indices)].sum())
+            )
         quarters = self._quarters(photo) if self.quadrants else []
         for xyxy, seen in quarters:
             shares = {name: self.by.share(seen.probabilities, name) for name in self.by.groups}
-            found.quadrants.append(Quadrant(xyxy, self.by.guesses(seen.probabilities, self.top), shares))
+            found.quadrants.append(
+                Quadrant(xyxy, self.by.guesses(seen.probabilities, self.top), shares)
+            )
         closer = self.by.look_closer(photo) if self.by.groups else {}
-        answers = {name: self._answer(name, whole, closer.get(name), quarters) for name in self.by.groups}
+        answers = {
+            name: self._answer(name, whole, closer.get(name), quarters) for name in self.by.groups
+        }
         for name, answer in sorted(answers.items(), key=lambda item: -item[1].probability):
             sure = answer.probability >= self.by.threshold
-            box = None if answer.box is None or not sure else tuple(round(side, 1) for side in answer.box)
+            box = (
+                None
+                if answer.box is None or not sure
+                else tuple(round(side, 1) for side in answer.box)
+            )
             likely = self.by.guesses(answer.probabilities, 3, self.by.groups[name])
-            found.groups.append(GroupFound(name, sure, answer.probability, self.by.share(whole.probabilities, name), box, likely))  # type: ignore[arg-type]
+            found.groups.append(
+                GroupFound(
+                    name,
+                    sure,
+                    answer.probability,
+                    self.by.share(whole.probabilities, name),
+                    box,  # type: ignore[arg-type]
+                    likely,
+                )
+            )
         if self.tables is not None:
             self._draw(found, whole, quarters, self.tables)
         return found
 
     def _quarters(self, photo: Photo) -> list[tuple[Box, Seen]]:
-        """Return where each quarter lies, in pixels of the original, and what it shows by itself."""
+        """Return where each quarter lies, in pixels of the original, and what it shows by
+        itself.
+        """
         (height, width), image = photo.size, photo.image
         quarters = []
         for y in (0, 1):
             for x in (0, 1):
                 box = (width * x / 2, height * y / 2, width * (x + 1) / 2, height * (y + 1) / 2)
-                crop = image.crop((image.width * x // 2, image.height * y // 2, -(-image.width * (x + 1) // 2), -(-image.height * (y + 1) // 2)))
+                crop = image.crop(
+                    (
+                        image.width * x // 2,
+                        image.height * y // 2,
+                        -(-image.width * (x + 1) // 2),
+                        -(-image.height * (y + 1) // 2),
+                    )
+                )
                 part = Photo(crop, (max(1, round(height / 2)), max(1, round(width / 2))))
                 quarters.append((box, self.by.see(part)))
         return quarters
 
-    def _answer(self, name: str, whole: Seen, window: Answer | None, quarters: list[tuple[Box, Seen]]) -> Answer:
+    def _answer(
+        self, name: str, whole: Seen, window: Answer | None, quarters: list[tuple[Box, Seen]]
+    ) -> Answer:
         """Return the surest of the whole picture, a window and the quadrants."""
         best = Answer(self.by.share(whole.probabilities, name), whole.probabilities)
         if window is not None and window.probability > best.probability + LEAD:
@@ -305,26 +405,50 @@ class _Way:
             share = self.by.share(seen.probabilities, name)
             if share > best.probability + LEAD:
                 inner = self.by.locate(seen, name)[1]
-                best = Answer(share, seen.probabilities, None if inner is None else (x + inner[0], y + inner[1], x + inner[2], y + inner[3]))
+                best = Answer(
+                    share,
+                    seen.probabilities,
+                    None
+                    if inner is None
+                    else (x + inner[0], y + inner[1], x + inner[2], y + inner[3]),
+                )
         if best.probabilities is whole.probabilities and best.probability >= self.by.threshold:
             best.box = self.by.locate(whole, name)[1]
         return best
 
-    def _draw(self, found: Recognition, whole: Seen, quarters: list[tuple[Box, Seen]], tables: TableWriter) -> None:
-        """Draw the heat map of the class asked for, or of the surest group, or of the likeliest class, with what was found."""
+    def _draw(
+        self, found: Recognition, whole: Seen, quarters: list[tuple[Box, Seen]], tables: TableWriter
+    ) -> None:
+        """Draw the heat map of the class asked for, or of the surest group, or of the likeliest
+        class, with what was found.
+        """
         if self.asked is not None and found.asked is not None:
             indices, text = self.asked[1], f"{found.asked.name} {found.asked.probability:.3f}"
         elif found.groups:
-            indices, text = self.by.groups[found.groups[0].name], f"{found.groups[0].name} {found.groups[0].probability:.2f}"
+            indices, text = (
+                self.by.groups[found.groups[0].name],
+                f"{found.groups[0].name} {found.groups[0].probability:.2f}",
+            )
         else:
-            indices, text = (int(whole.probabilities.argmax()),), f"{found.top[0].name} {found.top[0].probability:.2f}"
+            indices, text = (
+                (int(whole.probabilities.argmax()),),
+                f"{found.top[0].name} {found.top[0].probability:.2f}",
+            )
         name = safe_name(found.file_name)
         picture = superimpose(_small(whole.photo.image), self.by.heatmap(whole, indices))
-        boxes = [group for group in found.groups if group.box_xyxy is not None and self.asked is None]
+        boxes = [
+            group for group in found.groups if group.box_xyxy is not None and self.asked is None
+        ]
         for group in reversed(boxes):  # the surest on top
             assert group.box_xyxy is not None
             colour = COLOURS[list(self.by.groups).index(group.name) % len(COLOURS)]
-            rectangle(picture, group.box_xyxy, whole.photo.size, f"{group.name} {group.probability:.2f}", colour)
+            rectangle(
+                picture,
+                group.box_xyxy,
+                whole.photo.size,
+                f"{group.name} {group.probability:.2f}",
+                colour,
+            )
         if not boxes:
             caption(picture, text)
         found.picture = tables.reserve(f"{FOLDERS[0]}/{name}", ".jpg")
@@ -344,7 +468,9 @@ class _Way:
             elif part.groups:
                 name = max(part.groups, key=lambda group: part.groups[group])
                 indices, text = self.by.groups[name], f"{name} {part.groups[name]:.2f}: {text}"
-            drawn.append(caption(superimpose(_small(seen.photo.image), self.by.heatmap(seen, indices)), text))
+            drawn.append(
+                caption(superimpose(_small(seen.photo.image), self.by.heatmap(seen, indices)), text)
+            )
         height, width = max(p.shape[0] for p in drawn), max(p.shape[1] for p in drawn)
         page = np.full((2 * height + 6, 2 * width + 6, 3), 255, dtype=np.uint8)
         for number, picture in enumerate(drawn):
@@ -364,12 +490,27 @@ def _small(image: Image.Image) -> Image.Image:
 
 def _rows(one: Recognition) -> list[list]:
     """Return the rows of the csv: one a group, or one."""
-    best = [one.top[0].name, one.top[0].wnid, round(one.top[0].probability, 6)] if one.top else ["", "", ""]
+    best = (
+        [one.top[0].name, one.top[0].wnid, round(one.top[0].probability, 6)]
+        if one.top
+        else ["", "", ""]
+    )
     rows: list[list] = []
     for group in one.groups:
         sides = [""] * 4 if group.box_xyxy is None else list(group.box_xyxy)
         found = "true" if group.found else "false"
-        rows.append([one.file_name, *best, group.name, found, round(group.probability, 6), round(group.whole_probability, 6), *sides, ""])
+        rows.append(
+            [
+                one.file_name,
+                *best,
+                group.name,
+                found,
+                round(group.probability, 6),
+                round(group.whole_probability, 6),
+                *sides,
+                "",
+            ]
+        )
     return rows or [[one.file_name, *best, *[""] * 8, one.error or ""]]
 
 
@@ -382,5 +523,7 @@ def _rounded(value):
 
 
 def _drawn(row: dict) -> list[str]:
-    """Return the paths, relative to the results folder, of what was drawn of a row of recognition.jsonl."""
+    """Return the paths, relative to the results folder, of what was drawn of a row of
+    recognition.jsonl.
+    """
     return [row[key] for key in ("picture", "quadrants_picture") if row.get(key)]

@@ -1,4 +1,6 @@
-"""A known network that recognises one picture: its own classes, groups of them, and where; by one look, or by a closer one."""
+"""A known network that recognises one picture: its own classes, groups of them, and where; by
+one look, or by a closer one.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,13 @@ from ..heatmaps.windows import Level, pyramid, window_means
 from ..images.decoding import MAX_LONGEST, MIN_LONGEST, Photo, decode, header
 from .imagenet_classes import KnownClasses, known_classes
 
-THRESHOLD = 0.75  # on 200 ImageNet photos and eight groups the closer look then claims 0.7 % that are not there; at 0.5 it claims 1.6 %
-WINDOW = 1 / 2  # of the picture's shorter side: what the closer look sees at once, at the network's own input size
-STEP, CROP_STEP = 1 / 4, 1 / 2  # of the window: where all windows share one pass, and where each needs one of its own
+# on 200 ImageNet photos and eight groups the closer look then claims 0.7 % that are not there; at
+# 0.5 it claims 1.6 %
+THRESHOLD = 0.75
+# of the picture's shorter side: what the closer look sees at once, at the network's own input size
+WINDOW = 1 / 2
+# of the window: where all windows share one pass, and where each needs one of its own
+STEP, CROP_STEP = 1 / 4, 1 / 2
 SMALLEST_WINDOW = 32  # pixels; smaller ones show nothing that the whole does not
 FLATTEST = 6  # times as long as wide: of flatter pictures windows grow with the longer side
 MOST_GROUPS = 20
@@ -88,16 +94,28 @@ class Recognizer:
         dtype: "f32" or "bf16".
 
     Raises:
-        InvalidArgument: too many groups, one twice, a threshold out of range, or a network without ImageNet's classes.
+        InvalidArgument: too many groups, one twice, a threshold out of range, or a network without
+            ImageNet's classes.
         UnknownWord: a group the network knows nothing of.
     """
 
     def __init__(
-        self, groups: Iterable[str] = (), threshold: float = THRESHOLD, backbone: str = DEFAULT_BACKBONE, engine: str = "auto", dtype: str = "f32"
+        self,
+        groups: Iterable[str] = (),
+        threshold: float = THRESHOLD,
+        backbone: str = DEFAULT_BACKBONE,
+        engine: str = "auto",
+        dtype: str = "f32",
     ) -> None:
-        names = [name.strip() for given in ([groups] if isinstance(groups, str) else groups) for name in given.split(",")]
+        names = [
+            name.strip()
+            for given in ([groups] if isinstance(groups, str) else groups)
+            for name in given.split(",")
+        ]
         if len(names) > MOST_GROUPS or len(set(names)) < len(names):
-            raise InvalidArgument(f"Name each group once, and at most {MOST_GROUPS} of them; got {', '.join(names)}.")
+            raise InvalidArgument(
+                f"Name each group once, and at most {MOST_GROUPS} of them; got {', '.join(names)}."
+            )
         self.threshold = check_threshold(threshold)
         network = load_backbone(backbone)
         self.known: KnownClasses = known_classes(network)
@@ -107,32 +125,49 @@ class Recognizer:
     def see(self, photo: Photo) -> Seen:
         """Look at a picture once, whole."""
         encoding = self.embedder.encode(photo, feature_map=True)
-        return Seen(photo, self.known.probabilities(encoding.embedding[None])[0], encoding.feature_map)
+        return Seen(
+            photo, self.known.probabilities(encoding.embedding[None])[0], encoding.feature_map
+        )
 
     def share(self, probabilities: np.ndarray, group: str) -> float:
         """Return the summed probability of a group, of probabilities (classes,)."""
         return float(probabilities[list(self.groups[group])].sum())
 
-    def guesses(self, probabilities: np.ndarray, count: int, among: tuple[int, ...] | None = None) -> list[Guess]:
+    def guesses(
+        self, probabilities: np.ndarray, count: int, among: tuple[int, ...] | None = None
+    ) -> list[Guess]:
         """Return the likeliest classes, of all or of some."""
         indices = np.arange(len(self.known)) if among is None else np.array(among)
         order = indices[np.argsort(-probabilities[indices], kind="stable")[:count]]
-        return [Guess(self.known.wnids[i], self.known.words[i][0], float(probabilities[i])) for i in order]
+        return [
+            Guess(self.known.wnids[i], self.known.words[i][0], float(probabilities[i]))
+            for i in order
+        ]
 
     def heatmap(self, seen: Seen, indices: tuple[int, ...]) -> np.ndarray:
         """Return where the network looked for some classes together, (h, w), 0–1."""
         if indices not in seen.maps:
-            seen.maps[indices] = look(seen.photo, self.embedder, self.known.direction(seen.probabilities, indices), Looking(), seen.feature_map)
+            seen.maps[indices] = look(
+                seen.photo,
+                self.embedder,
+                self.known.direction(seen.probabilities, indices),
+                Looking(),
+                seen.feature_map,
+            )
         return seen.maps[indices]
 
     def locate(self, seen: Seen, group: str) -> tuple[np.ndarray, Box | None]:
-        """Return the heat map of a group in the whole picture, and the box around its strongest region."""
+        """Return the heat map of a group in the whole picture, and the box around its strongest
+        region.
+        """
         grid = self.heatmap(seen, self.groups[group])
         box = heatmap_box(grid, seen.photo.size, MASK_THRESHOLD)
         return grid, None if box is None else (box[0], box[1], box[2], box[3])
 
     def levels(self, size: tuple[int, int]) -> list[Level]:
-        """Return the windows of the closer look for a picture of (height, width) `size`: none for a very small one."""
+        """Return the windows of the closer look for a picture of (height, width) `size`: none
+        for a very small one.
+        """
         side = max(min(size) * WINDOW, max(size) / (2 * FLATTEST))
         if side < SMALLEST_WINDOW:
             return []
@@ -155,11 +190,20 @@ class Recognizer:
         """Return for each group its surest window."""
         best: dict[str, Answer] = {}
         levels = self.levels(photo.size)
-        for _, part, view in look_through(photo.image, photo.size, self.embedder, levels, len(self.known)) if levels else ():
-            evidence = np.tensordot(self.known.weight, view.features, axes=1)  # (classes, C) . (C, h, w) -> (classes, h, w)
-            logits = window_means(evidence, view.rows, view.columns) + self.known.bias[:, None, None]  # (classes, a, b)
+        for _, part, view in (
+            look_through(photo.image, photo.size, self.embedder, levels, len(self.known))
+            if levels
+            else ()
+        ):
+            # (classes, C) . (C, h, w) -> (classes, h, w)
+            evidence = np.tensordot(self.known.weight, view.features, axes=1)
+            # (classes, a, b)
+            logits = (
+                window_means(evidence, view.rows, view.columns) + self.known.bias[:, None, None]
+            )
             shape = logits.shape[1:]
-            probabilities = softmax(logits.reshape(len(logits), -1).T / self.known.temperature)  # -> (windows, classes)
+            # -> (windows, classes)
+            probabilities = softmax(logits.reshape(len(logits), -1).T / self.known.temperature)
             for name, indices in self.groups.items():
                 shares = probabilities[:, list(indices)].sum(axis=1)
                 window = int(shares.argmax())
@@ -167,7 +211,16 @@ class Recognizer:
                     continue
                 direction = self.known.direction(probabilities[window], indices)
                 box = tuple(part.boxes()[window].tolist())
-                inside, frame = within(view, direction, np.tensordot(direction, view.features, axes=1), window, (shape[0], shape[1]), part.boxes()[window])
+                inside, frame = within(
+                    view,
+                    direction,
+                    np.tensordot(direction, view.features, axes=1),
+                    window,
+                    (shape[0], shape[1]),
+                    part.boxes()[window],
+                )
                 x_min, y_min, x_max, y_max = tighten(box, inside, frame, MASK_THRESHOLD)
-                best[name] = Answer(float(shares[window]), probabilities[window], (x_min, y_min, x_max, y_max))
+                best[name] = Answer(
+                    float(shares[window]), probabilities[window], (x_min, y_min, x_max, y_max)
+                )
         return best

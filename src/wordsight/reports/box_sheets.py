@@ -1,4 +1,6 @@
-"""Sheets that show boxes to people: a batch as it is learned from, and truth beside prediction. Draws only."""
+"""Sheets that show boxes to people: a batch as it is learned from, and truth beside prediction.
+Draws only.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +24,43 @@ MOST = 24  # pairs
 def batch_sheet(views: Sequence[tuple[np.ndarray, np.ndarray, str]]) -> bytes:
     """Return a PNG of one batch of views: pixels, box (4,) in fractions, label of each."""
     cells = [(_drawn(pixels, box, ORANGE), (label,)) for pixels, box, label in views]
-    return sheet(cells, "One batch, as boxes are learned from: moved, zoomed, stretched, mirrored, in other light", cell=CELL)
+    return sheet(
+        cells,
+        "One batch, as boxes are learned from: moved, zoomed, stretched, mirrored, in other light",
+        cell=CELL,
+    )
 
 
 def truth_sheet(pictures: Sequence[tuple[PictureFile, np.ndarray, np.ndarray, float]]) -> bytes:
     """Return a PNG of pictures with their true box and, beside it, the predicted one.
 
     Args:
-        pictures: file, true box, predicted box (4,) in fractions, IoU of each; the worst dozen and others evenly are shown.
+        pictures: file, true box, predicted box (4,) in fractions, IoU of each; the worst dozen and
+            others evenly are shown.
     """
     ordered = sorted(pictures, key=lambda item: item[3])
     if len(ordered) > MOST:
         rest = ordered[MOST // 2 :]
-        ordered = ordered[: MOST // 2] + [rest[i] for i in np.linspace(0, len(rest) - 1, MOST - MOST // 2).round().astype(int)]
+        ordered = ordered[: MOST // 2] + [
+            rest[i] for i in np.linspace(0, len(rest) - 1, MOST - MOST // 2).round().astype(int)
+        ]
     cells = []
     for file, truth, found, overlap in ordered:
         try:
             pixels = np.asarray(decode(read(file)[0]).image)
         except UnreadableImage:
             continue
-        cells += [(_drawn(pixels, truth, BLUE), (file.name, "truth")), (_drawn(pixels, found, ORANGE), ("", f"predicted, IoU {overlap:.2f}"))]
-    return sheet(cells, f"Truth (blue) beside prediction (orange), {len(cells) // 2} of {len(pictures)}: the worst first", columns=6, cell=CELL)
+        cells += [
+            (_drawn(pixels, truth, BLUE), (file.name, "truth")),
+            (_drawn(pixels, found, ORANGE), ("", f"predicted, IoU {overlap:.2f}")),
+        ]
+    return sheet(
+        cells,
+        f"Truth (blue) beside prediction (orange), {len(cells) // 2} of {len(pictures)}: the "
+        "worst first",
+        columns=6,
+        cell=CELL,
+    )
 
 
 def _drawn(pixels: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
@@ -51,4 +69,8 @@ def _drawn(pixels: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) ->
     image.thumbnail((CELL - 8, CELL - 8))
     picture = np.array(image)
     height, width = picture.shape[:2]
-    return Image.fromarray(rectangle(picture, (box * (width, height, width, height)).tolist(), (height, width), colour=colour))
+    return Image.fromarray(
+        rectangle(
+            picture, (box * (width, height, width, height)).tolist(), (height, width), colour=colour
+        )
+    )

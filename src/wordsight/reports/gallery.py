@@ -1,4 +1,6 @@
-"""The pictures of a report: small, with heat maps as coarse as the network saw them, kept on disk until they can be put in order."""
+"""The pictures of a report: small, with heat maps as coarse as the network saw them, kept on
+disk until they can be put in order.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Card:
         note: more of it, "" for nothing.
         probability: of the likeliest class, 0–1; None where no model spoke.
         top: the likeliest class.
-        right: whether the likeliest class is the true one, or, of a foreign picture, does no harm; None where the truth isn't known.
+        right: whether the likeliest class is the true one, or, of a foreign picture, does no harm;
+            None where the truth isn't known.
         stranger: whether it is refused whatever its probability.
         foreign: whether it shows none of the classes, so that any label is wrong.
         likeliest: (class, probability) of the first few.
@@ -71,7 +74,11 @@ class Card:
         shown = replace(self, picture=_text(small[0]), size=small[1])
         if heat is None or not heat.any():
             return shown
-        return replace(shown, heat=_text(np.round(heat * 255).astype(np.uint8).tobytes()), grid=(heat.shape[0], heat.shape[1]))
+        return replace(
+            shown,
+            heat=_text(np.round(heat * 255).astype(np.uint8).tobytes()),
+            grid=(heat.shape[0], heat.shape[1]),
+        )
 
 
 def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[bytes, tuple[int, int]]:
@@ -82,11 +89,14 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[bytes, tuple[int, i
     size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
     pixels = np.asarray(image)
     pixels = pixels if scale == 1 else cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes(), size
+    return cv2.imencode(
+        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    )[1].tobytes(), size
 
 
 class Gallery:
-    """Cards that wait to be put in order, in a nameless file beside the report: a report of many pictures takes no memory.
+    """Cards that wait to be put in order, in a nameless file beside the report: a report of many
+    pictures takes no memory.
 
     Args:
         folder: where the report will lie, or where it will be made.
@@ -116,7 +126,9 @@ class Gallery:
             self._end += len(line)
 
     def pages(self) -> list[list[int]]:
-        """Return for each page the numbers of its cards, in order, at most a thousand; at least one page, be it empty."""
+        """Return for each page the numbers of its cards, in order, at most a thousand; at least
+        one page, be it empty.
+        """
         pages: list[list[int]] = [[]]
         taken = 0
         for number in sorted(range(len(self)), key=lambda number: self._places[number][0]):

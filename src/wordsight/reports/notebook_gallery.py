@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def gallery(pictures: Iterable[tuple[str, Path | Image.Image]]) -> str:
-    """Return small pictures with a line below each, at most a dozen; those that can't be opened are left out."""
+    """Return small pictures with a line below each, at most a dozen; those that can't be opened
+    are left out.
+    """
     drawn: list[str] = []
     for text, picture in pictures:
         if len(drawn) == MOST_PICTURES:
@@ -24,9 +26,15 @@ def gallery(pictures: Iterable[tuple[str, Path | Image.Image]]) -> str:
         data = thumbnail(picture)
         if data:
             source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-            caption = f'<figcaption style="font-size:85%;max-width:{SIDE}px;overflow-wrap:anywhere">{escape(text)}</figcaption>'
+            caption = (
+                "<figcaption "
+                f'style="font-size:85%;max-width:{SIDE}px;overflow-wrap:anywhere">{escape(text)}</figcaption>'
+            )
             style = "display:inline-block;margin:4px;vertical-align:top"
-            drawn.append(f'<figure style="{style}"><img src="{source}" alt="{escape(text)}"/>{caption}</figure>')
+            drawn.append(
+                f'<figure style="{style}"><img src="{source}" '
+                f'alt="{escape(text)}"/>{caption}</figure>'
+            )
     return "".join(drawn)
 
 

@@ -1,7 +1,9 @@
-"""A report to look at: one HTML file that needs no network, its text escaped, its only script pinned by hash. Knows no model.
+"""A report to look at: one HTML file that needs no network, its text escaped, its only script
+pinned by hash. Knows no model.
 
-`Report` says what stands in it, `write_report` renders it with the cards of a `Gallery`; beyond a thousand pictures further pages
-lie beside it (report-2.html, …). What may be wrong or right, and what is told of a model, others decide.
+`Report` says what stands in it, `write_report` renders it with the cards of a `Gallery`; beyond a
+thousand pictures further pages lie beside it (report-2.html, …). What may be wrong or right, and
+what is told of a model, others decide.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from .svg import Axis, Curve, draw, frame
 NAME = "report.html"
 GENERATOR = b'<meta name="generator" content="wordsight'
 SHADES = 64  # colours of heat maps
-SURE = Axis("threshold", 0, 4, ((0, "0"), (1, "0.9"), (2, "0.99"), (3, "0.999"), (4, "0.9999")))  # of -log10(1 - threshold), as the slider
+# of -log10(1 - threshold), as the slider
+SURE = Axis("threshold", 0, 4, ((0, "0"), (1, "0.9"), (2, "0.99"), (3, "0.999"), (4, "0.9999")))
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Section:
         columns: headings of its table.
         rows: of the table; the first cell names the row and may be a `Link`.
         charts: drawings.
-        shades: how strongly each cell is coloured, 0–1, by row, but for the first cell of each; none: no colours.
+        shades: how strongly each cell is coloured, 0–1, by row, but for the first cell of each;
+            none: no colours.
         first: whether it stands above the pictures.
     """
 
@@ -102,7 +106,8 @@ class Outcomes:
         p: probability of the likeliest class of each picture.
         top: its index.
         stranger: a byte each: refused whatever the probability.
-        right: a byte each: the likeliest class is the true one, or, of a foreign picture, does no harm.
+        right: a byte each: the likeliest class is the true one, or, of a foreign picture, does no
+            harm.
         foreign: a byte each: shows none of the classes.
     """
 
@@ -125,16 +130,26 @@ class Outcomes:
         self.foreign.append(card.foreign)
 
     def counts(self) -> np.ndarray:
-        """Return, for each class, how many pictures of the classes are accepted, and how many of those are right, (classes, 2) int."""
+        """Return, for each class, how many pictures of the classes are accepted, and how many
+        of those are right, (classes, 2) int.
+        """
         accepted = self._accepted() & ~self._flags(self.foreign)
         tops = np.array(self.top, dtype=int)
-        columns = [np.bincount(tops[mask], minlength=len(self.names)) for mask in (accepted, accepted & self._flags(self.right))]
+        columns = [
+            np.bincount(tops[mask], minlength=len(self.names))
+            for mask in (accepted, accepted & self._flags(self.right))
+        ]
         return np.stack(columns, axis=1)
 
     def by_class(self) -> list[list[Any]]:
-        """Return a row for each class: name, accepted, and where the truth is known right and wrong."""
+        """Return a row for each class: name, accepted, and where the truth is known right and
+        wrong.
+        """
         rows = zip(self.names, self.counts().tolist(), strict=True)
-        return [[name, accepted, right, accepted - right] if self.judged else [name, accepted] for name, (accepted, right) in rows]
+        return [
+            [name, accepted, right, accepted - right] if self.judged else [name, accepted]
+            for name, (accepted, right) in rows
+        ]
 
     @property
     def sentence(self) -> str:
@@ -145,35 +160,73 @@ class Outcomes:
 
     @property
     def charts(self) -> list[Chart]:
-        """How much is labelled at every threshold, and where the truth is known how much of it is wrong."""
-        ordered = np.sort(np.where(self._flags(self.stranger), -1.0, np.array(self.p))[~self._flags(self.foreign)])
+        """How much is labelled at every threshold, and where the truth is known how much of it
+        is wrong.
+        """
+        ordered = np.sort(
+            np.where(self._flags(self.stranger), -1.0, np.array(self.p))[~self._flags(self.foreign)]
+        )
         if not len(ordered):
             return []
         x = np.linspace(0, 4, 201)
         share = 1 - np.searchsorted(ordered, 1 - 10**-x, side="left") / len(ordered)
         caption = "How many pictures get a label, by the threshold. Strangers get none at any."
-        drawn = [Chart("coverage", draw([Curve("coverage", list(x), list(100 * share))], SURE, Axis("labelled, %", 0, 100), caption, "line"), caption)]
+        drawn = [
+            Chart(
+                "coverage",
+                draw(
+                    [Curve("coverage", list(x), list(100 * share))],
+                    SURE,
+                    Axis("labelled, %", 0, 100),
+                    caption,
+                    "line",
+                ),
+                caption,
+            )
+        ]
         if self.judged:
             coverage, risk = self._risk_coverage()
             axes = self._risk_axes(risk)
             caption = "Risk and coverage: of the surest so many, how many labels are wrong."
-            drawn.append(Chart("risk", draw([Curve("risk", list(coverage), list(100 * risk))], *axes, caption, "dot"), caption))
+            drawn.append(
+                Chart(
+                    "risk",
+                    draw([Curve("risk", list(coverage), list(100 * risk))], *axes, caption, "dot"),
+                    caption,
+                )
+            )
         return drawn
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the script needs: a number or a letter a picture, in an order that doesn't depend on who came first."""
+        """Return what the script needs: a number or a letter a picture, in an order that
+        doesn't depend on who came first.
+        """
         frames = {"coverage": frame(SURE, Axis("", 0, 100))}
         if self.judged:
             _, up = self._risk_axes(self._risk_coverage()[1])
             frames["risk"] = frame(Axis("", 0, 1), Axis("", 0, up.high / 100))
-        order = sorted(range(len(self.p)), key=lambda i: (self.p[i], self.top[i], self.stranger[i], self.right[i], self.foreign[i]))
-        flags = {name: "".join("1" if getattr(self, name)[i] else "0" for i in order) for name in ("stranger", "right", "foreign")}
+        order = sorted(
+            range(len(self.p)),
+            key=lambda i: (
+                self.p[i],
+                self.top[i],
+                self.stranger[i],
+                self.right[i],
+                self.foreign[i],
+            ),
+        )
+        flags = {
+            name: "".join("1" if getattr(self, name)[i] else "0" for i in order)
+            for name in ("stranger", "right", "foreign")
+        }
         plain = {"names": self.names, "judged": self.judged, "others": sum(self.foreign)}
         plain |= {"p": [self.p[i] for i in order], "top": [self.top[i] for i in order]}
         return {**plain, **flags, "frames": frames}
 
     def _accepted(self) -> np.ndarray:
-        return (np.array(self.p) >= (math.inf if self.threshold is None else self.threshold)) & ~self._flags(self.stranger)
+        return (
+            np.array(self.p) >= (math.inf if self.threshold is None else self.threshold)
+        ) & ~self._flags(self.stranger)
 
     def _risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
         """Return coverage and risk, (m,) each, 0–1, of the surest so many."""
@@ -181,13 +234,16 @@ class Outcomes:
         confidence = np.where(self._flags(self.stranger), 0.0, np.array(self.p))[own]
         order = np.argsort(-confidence, kind="stable")
         wrong = ~self._flags(self.right)[own][order]
-        ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)  # equal ones are let in together
+        # equal ones are let in together
+        ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)
         return (ends + 1) / len(order), np.cumsum(wrong)[ends] / (ends + 1)
 
     @staticmethod
     def _risk_axes(risk: np.ndarray) -> tuple[Axis, Axis]:
         ticks = tuple((share / 5, f"{20 * share}") for share in range(6))
-        return Axis("labelled, %", 0, 1, ticks), Axis("wrong of those, %", 0, max(1.0, 110 * float(risk.max(initial=0))))
+        return Axis("labelled, %", 0, 1, ticks), Axis(
+            "wrong of those, %", 0, max(1.0, 110 * float(risk.max(initial=0)))
+        )
 
     @staticmethod
     def _flags(flags: bytearray) -> np.ndarray:
@@ -203,7 +259,8 @@ class Report:
         summary: what came out, in sentences.
         about: what it was made from and by, in a sentence, at the foot.
         sections: parts with tables and charts.
-        groups: (value, text) of what the pictures can be filtered by: "group:NAME", "fate:mistakes", "fate:wrong-guess", "fate:silent".
+        groups: (value, text) of what the pictures can be filtered by: "group:NAME",
+            "fate:mistakes", "fate:wrong-guess", "fate:silent".
         outcomes: what the threshold slider counts, or None for no slider.
         pictures_heading: stands above the pictures.
     """
@@ -223,13 +280,21 @@ def check_report_target(folder: Path) -> None:
     Raises:
         InvalidArgument: there is such a file.
     """
-    foreign = sorted(path for path in folder.glob("report*.html") if (path.name == NAME or _number(path)) and not _ours(path))
+    foreign = sorted(
+        path
+        for path in folder.glob("report*.html")
+        if (path.name == NAME or _number(path)) and not _ours(path)
+    )
     if foreign:
-        raise InvalidArgument(f"'{foreign[0]}' was there before and is no report of wordsight. Choose another folder with -o.")
+        raise InvalidArgument(
+            f"'{foreign[0]}' was there before and is no report of wordsight. Choose another "
+            "folder with -o."
+        )
 
 
 def write_report(folder: Path, report: Report, gallery: Gallery) -> Path:
-    """Write a report and its further pages, each whole or not at all, and remove pages of an earlier one that it lacks.
+    """Write a report and its further pages, each whole or not at all, and remove pages of an
+    earlier one that it lacks.
 
     Returns:
         The first page.
@@ -240,7 +305,9 @@ def write_report(folder: Path, report: Report, gallery: Gallery) -> Path:
     pages = gallery.pages()
     with writing(folder):
         for number, page in enumerate(pages, start=1):
-            write_atomic(folder / page_name(number), render(report, gallery.read(page), number, len(pages)))
+            write_atomic(
+                folder / page_name(number), render(report, gallery.read(page), number, len(pages))
+            )
         remove_report(folder, len(pages))
     return folder / NAME
 
@@ -275,8 +342,12 @@ def render(report: Report, cards: list[Card], number: int = 1, pages: int = 1) -
         number=number,
         pages=pages,
         address=page_name,
-        shown=lambda section: _marked(templates.get_template("section.html").render(section=section)),
-        fate=functools.partial(fate, threshold=None if report.outcomes is None else report.outcomes.threshold),
+        shown=lambda section: _marked(
+            templates.get_template("section.html").render(section=section)
+        ),
+        fate=functools.partial(
+            fate, threshold=None if report.outcomes is None else report.outcomes.threshold
+        ),
         heat=any(card.heat for card in cards),
         version=__version__,
         style=_marked((_folder() / "page.css").read_text(encoding="utf-8")),
@@ -288,7 +359,9 @@ def render(report: Report, cards: list[Card], number: int = 1, pages: int = 1) -
 
 
 def fate(card: Card, threshold: float | None) -> tuple[str, str]:
-    """Return what becomes of a picture at a threshold, as the script names it and in words; as the script decides, too."""
+    """Return what becomes of a picture at a threshold, as the script names it and in words; as
+    the script decides, too.
+    """
     if card.probability is None:
         return "listed", ""
     if threshold is None or card.stranger or card.probability < threshold:
@@ -309,7 +382,11 @@ def _ours(path: Path) -> bool:
 def _number(path: Path) -> int | None:
     """Return the number of a further page's file, or None where it is none."""
     middle = path.name.removeprefix("report-").removesuffix(".html")
-    return int(middle) if middle.isascii() and middle.isdigit() and path.name == f"report-{middle}.html" else None
+    return (
+        int(middle)
+        if middle.isascii() and middle.isdigit() and path.name == f"report-{middle}.html"
+        else None
+    )
 
 
 def _folder() -> Path:
@@ -320,7 +397,13 @@ def _folder() -> Path:
 def _templates() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(loader=FileSystemLoader(_folder()), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=FileSystemLoader(_folder()),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _marked(text: str) -> Any:

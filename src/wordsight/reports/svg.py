@@ -1,4 +1,6 @@
-"""Curves as SVG for reports: in the page's own colours, light or dark, sharp at any size, readable without a script."""
+"""Curves as SVG for reports: in the page's own colours, light or dark, sharp at any size,
+readable without a script.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,16 @@ class Axis:
         if self.ticks:
             return list(self.ticks)
         step = 10 ** math.floor(math.log10(max(self.high - self.low, 1e-12)))
-        step = next(part for part in (step / 5, step / 2, step, 2 * step) if (self.high - self.low) / part <= 6)
+        step = next(
+            part
+            for part in (step / 5, step / 2, step, 2 * step)
+            if (self.high - self.low) / part <= 6
+        )
         first = math.ceil(self.low / step - 1e-9)
-        return [(number * step, f"{number * step:.6g}") for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return [
+            (number * step, f"{number * step:.6g}")
+            for number in range(first, math.floor(self.high / step + 1e-9) + 1)
+        ]
 
 
 def draw(curves: Sequence[Curve], across: Axis, up: Axis, title: str, marker: str = "") -> str:
@@ -67,24 +76,45 @@ def draw(curves: Sequence[Curve], across: Axis, up: Axis, title: str, marker: st
     def place(x: float, y: float) -> tuple[float, float]:
         wide = (x - across.low) / ((across.high - across.low) or 1)
         high = (y - up.low) / ((up.high - up.low) or 1)
-        return LEFT + min(max(wide, 0), 1) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - min(max(high, 0), 1) * (HEIGHT - TOP - BOTTOM)
+        return LEFT + min(max(wide, 0), 1) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - min(
+            max(high, 0), 1
+        ) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">']
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(title)}">'
+    ]
     for value, text in up.marks():
         y = place(across.low, value)[1]
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{html.escape(text)}</text>')
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{html.escape(text)}</text>'
+        )
     for value, text in across.marks():
         x = place(value, up.low)[0]
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{html.escape(text)}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" '
+            f'text-anchor="middle">{html.escape(text)}</text>'
+        )
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(across.title)}</text>')
+    parts.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" '
+        f'text-anchor="middle">{html.escape(across.title)}</text>'
+    )
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(f'<text x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 {middle})">{html.escape(up.title)}</text>')
+    parts.append(
+        f'<text x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 '
+        f'{middle})">{html.escape(up.title)}</text>'
+    )
     for number, curve in enumerate(curves):
-        parts.append(f'<path class="curve c{number % 7}" d="{_path([place(x, y) if math.isfinite(y) else None for x, y in _thinned(curve)])}"/>')
+        places = [place(x, y) if math.isfinite(y) else None for x, y in _thinned(curve)]
+        parts.append(f'<path class="curve c{number % 7}" d="{_path(places)}"/>')
     if marker == "line":
-        parts.append(f'<line class="marker" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+        parts.append(
+            f'<line class="marker" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        )
     elif marker == "dot":
         parts.append(f'<circle class="marker" r="5" cx="{LEFT}" cy="{HEIGHT - BOTTOM}"/>')
     parts.append("</svg>")
@@ -92,9 +122,17 @@ def draw(curves: Sequence[Curve], across: Axis, up: Axis, title: str, marker: st
 
 
 def frame(across: Axis, up: Axis) -> dict[str, float]:
-    """Return where a script finds a value in a drawing: user units of the corners and the values there."""
+    """Return where a script finds a value in a drawing: user units of the corners and the
+    values there.
+    """
     corners = {"left": LEFT, "right": WIDTH - RIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
-    return {**corners, "x_low": across.low, "x_high": across.high, "y_low": up.low, "y_high": up.high}
+    return {
+        **corners,
+        "x_low": across.low,
+        "x_high": across.high,
+        "y_low": up.low,
+        "y_high": up.high,
+    }
 
 
 def _thinned(curve: Curve) -> list[tuple[float, float]]:

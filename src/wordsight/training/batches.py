@@ -1,4 +1,6 @@
-"""Pictures into batches: read once, kept at the network's size, shuffled, and augmented for training. Torch data sets and samplers."""
+"""Pictures into batches: read once, kept at the network's size, shuffled, and augmented for
+training. Torch data sets and samplers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from ..errors import UnreadableImage
 from ..images.decoding import decode
 
 KEPT_BYTES = 2 << 30  # decoded pictures kept in memory; those beyond are decoded anew each epoch
-SMALL_SIDE = 64  # pixels; of smaller pictures, GROUP are augmented alike, because a single one costs as much
+# pixels; of smaller pictures, GROUP are augmented alike, because a single one costs as much
+SMALL_SIDE = 64
 GROUP = 8
 
 
@@ -56,8 +59,12 @@ class Sized:
         return pixels
 
 
-def load_pictures(files: Sequence[PictureFile], preprocessing: Preprocessing, progress: Progress | None = None) -> tuple[list[Sized], list[tuple[str, str]]]:
-    """Decode pictures to the network's size; return those that can be read, and (name, reason) of the others."""
+def load_pictures(
+    files: Sequence[PictureFile], preprocessing: Preprocessing, progress: Progress | None = None
+) -> tuple[list[Sized], list[tuple[str, str]]]:
+    """Decode pictures to the network's size; return those that can be read, and (name, reason)
+    of the others.
+    """
 
     def load(file: PictureFile) -> Sized | tuple[str, str]:
         try:
@@ -68,9 +75,12 @@ def load_pictures(files: Sequence[PictureFile], preprocessing: Preprocessing, pr
         return Sized(file, sha.hex(), pixels.shape[:2], pixels)
 
     good, bad, held = [], [], 0
-    size = min(16, 1 + len(files) // 64)  # small pictures decode faster than they are handed from thread to thread
+    # small pictures decode faster than they are handed from thread to thread
+    size = min(16, 1 + len(files) // 64)
     chunks = [files[i : i + size] for i in range(0, len(files), size)]
-    loaded = itertools.chain.from_iterable(parallel_map(lambda chunk: [load(file) for file in chunk], chunks, cores() + 1))
+    loaded = itertools.chain.from_iterable(
+        parallel_map(lambda chunk: [load(file) for file in chunk], chunks, cores() + 1)
+    )
     for number, item in enumerate(loaded, start=1):
         if isinstance(item, Sized):
             assert item.pixels is not None
@@ -86,7 +96,8 @@ def load_pictures(files: Sequence[PictureFile], preprocessing: Preprocessing, pr
 
 
 class Pictures(Dataset):
-    """Batches by request (indices, seed): pixels (n, 3, h, w) uint8 and labels (n,) int64. One batch holds one size.
+    """Batches by request (indices, seed): pixels (n, 3, h, w) uint8 and labels (n,) int64. One
+    batch holds one size.
 
     Args:
         items: the pictures.
@@ -95,12 +106,26 @@ class Pictures(Dataset):
         augment: what changes a training picture, or None.
     """
 
-    def __init__(self, items: list[Sized], labels: np.ndarray, preprocessing: Preprocessing, augment: v2.Transform | None = None) -> None:
-        self.items, self.labels, self.preprocessing, self.augment = items, torch.from_numpy(labels), preprocessing, augment
+    def __init__(
+        self,
+        items: list[Sized],
+        labels: np.ndarray,
+        preprocessing: Preprocessing,
+        augment: v2.Transform | None = None,
+    ) -> None:
+        self.items, self.labels, self.preprocessing, self.augment = (
+            items,
+            torch.from_numpy(labels),
+            preprocessing,
+            augment,
+        )
 
     def __getitem__(self, request: tuple[list[int], int]) -> tuple[torch.Tensor, torch.Tensor]:
         indices, seed = request
-        pixels = torch.from_numpy(np.stack([self.items[i].load(self.preprocessing) for i in indices])).permute(0, 3, 1, 2)  # (n, h, w, 3) -> (n, 3, h, w)
+        # (n, h, w, 3) -> (n, 3, h, w)
+        pixels = torch.from_numpy(
+            np.stack([self.items[i].load(self.preprocessing) for i in indices])
+        ).permute(0, 3, 1, 2)
         if self.augment is not None:
             pixels = self._augment(pixels, seed)
         return pixels, self.labels[indices]
@@ -114,7 +139,9 @@ class Pictures(Dataset):
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                return torch.cat([self.augment(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+                return torch.cat(
+                    [self.augment(pixels[i : i + step]) for i in range(0, len(pixels), step)]
+                )
         finally:
             torch.set_num_threads(threads)
 
@@ -129,8 +156,21 @@ class SizedBatches(Sampler):
         rank, ranks: this process among several; each gets as many batches as the others.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], batch_size: int, seed: int | None = None, rank: int = 0, ranks: int = 1) -> None:
-        self.batch_size, self.seed, self.rank, self.ranks, self.epoch = batch_size, seed, rank, ranks, 0
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.batch_size, self.seed, self.rank, self.ranks, self.epoch = (
+            batch_size,
+            seed,
+            rank,
+            ranks,
+            0,
+        )
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, size in enumerate(sizes):
             by_size[size].append(index)
@@ -149,7 +189,9 @@ class SizedBatches(Sampler):
         batches = []
         for group in self._by_size:
             order = group if self.seed is None else rng.permutation(group).tolist()
-            batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+            batches += [
+                order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)
+            ]
         if self.seed is not None:
             batches = [batches[i] for i in rng.permutation(len(batches))]
         batches += batches[: -len(batches) % self.ranks]
@@ -158,11 +200,28 @@ class SizedBatches(Sampler):
 
 
 def loader(dataset: Pictures, batches: SizedBatches, workers: int = 0) -> DataLoader:
-    """Return the loader that Lightning takes; `workers` processes decode and augment, or this one does."""
-    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    """Return the loader that Lightning takes; `workers` processes decode and augment, or this
+    one does.
+    """
+    return DataLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
 
 
 def augmentation() -> v2.Transform:
-    """Return what the classic works do to a training picture: flip, turn, shift, shear and zoom, all a little."""
-    affine = v2.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=10, interpolation=v2.InterpolationMode.BILINEAR, fill=127)
+    """Return what the classic works do to a training picture: flip, turn, shift, shear and
+    zoom, all a little.
+    """
+    affine = v2.RandomAffine(
+        degrees=15,
+        translate=(0.1, 0.1),
+        scale=(0.8, 1.2),
+        shear=10,
+        interpolation=v2.InterpolationMode.BILINEAR,
+        fill=127,
+    )
     return v2.Compose([v2.RandomHorizontalFlip(), affine])

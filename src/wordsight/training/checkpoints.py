@@ -1,4 +1,6 @@
-"""Lightning's checkpoints without code in them: tensors as safetensors, all else as JSON in the same file."""
+"""Lightning's checkpoints without code in them: tensors as safetensors, all else as JSON in the
+same file.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ KEY = "checkpoint"
 class SafeCheckpoints(CheckpointIO):
     """Writes a checkpoint whole or not at all, and reads nothing that could run."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         """Write `checkpoint`, made of dicts, lists, numbers, text and tensors, to `path`.
 
         Raises:
@@ -39,7 +43,9 @@ class SafeCheckpoints(CheckpointIO):
             finally:
                 part.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Return what was saved, on the CPU.
 
         Raises:
@@ -50,7 +56,9 @@ class SafeCheckpoints(CheckpointIO):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
                 return _unflatten(json.loads(file.metadata()[KEY]), tensors)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-            raise InvalidModel(f"The checkpoint '{path}' can't be read ({error}). Delete its folder to start anew.") from error
+            raise InvalidModel(
+                f"The checkpoint '{path}' can't be read ({error}). Delete its folder to start anew."
+            ) from error
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint, if it is there."""
@@ -58,15 +66,26 @@ class SafeCheckpoints(CheckpointIO):
 
 
 def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """Return `value` as JSON can hold it; tensors go to `tensors`, and their names stand for them."""
+    """Return `value` as JSON can hold it; tensors go to `tensors`, and their names stand for
+    them.
+    """
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()  # a clone, since two may share memory
+        # a clone, since two may share memory
+        tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"dict": [[_flatten(key, tensors), _flatten(item, tensors)] for key, item in value.items()]}
+        return {
+            "dict": [
+                [_flatten(key, tensors), _flatten(item, tensors)] for key, item in value.items()
+            ]
+        }
     if isinstance(value, list | tuple):
-        return {"tuple" if isinstance(value, tuple) else "list": [_flatten(item, tensors) for item in value]}
+        return {
+            "tuple" if isinstance(value, tuple) else "list": [
+                _flatten(item, tensors) for item in value
+            ]
+        }
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):

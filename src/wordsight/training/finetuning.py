@@ -1,4 +1,6 @@
-"""The recipes that train a network's own weights: fine-tune a backbone after its head, or train a network from scratch."""
+"""The recipes that train a network's own weights: fine-tune a backbone after its head, or train
+a network from scratch.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,8 @@ class Outcome:
     """A trained network as a classifier, or the news that the head alone was better.
 
     Attributes:
-        model: the classifier, without what is noted of the pictures; None where fine-tuning did not lower the validation loss.
+        model: the classifier, without what is noted of the pictures; None where fine-tuning did not
+            lower the validation loss.
         fitted: how training went.
         unreadable: (name, reason) of pictures that could not be read.
         left_out: (name, reason) of pictures that the cheap checks left out.
@@ -101,7 +104,13 @@ class Outcome:
         names = self.model.class_names
         files = [item.file.name for item, out in zip(self.items, self.held, strict=True) if out]
         said = [names[index] for index in self.probabilities.argmax(axis=1)]
-        return HeldOut(files, [names[label] for label in self.labels], said, self.probabilities.max(axis=1), self.strangers)
+        return HeldOut(
+            files,
+            [names[label] for label in self.labels],
+            said,
+            self.probabilities.max(axis=1),
+            self.strangers,
+        )
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -112,14 +121,16 @@ class Outcome:
 
 
 def train_network(request: Request, embedder: Embedder | None = None) -> Outcome:
-    """Train a network's weights on labelled pictures; the held-out ones choose the epoch and calibrate it.
+    """Train a network's weights on labelled pictures; the held-out ones choose the epoch and
+    calibrate it.
 
     Args:
         request: what and how.
         embedder: for fine-tuning, of the backbone to start from.
 
     Raises:
-        InvalidArgument: too few pictures, a network that can't be had, other classes than those of the model to go on from.
+        InvalidArgument: too few pictures, a network that can't be had, other classes than those of
+            the model to go on from.
         KeyboardInterrupt: interrupted; the same request goes on after the last whole epoch.
     """
     earlier = _earlier(request)
@@ -140,11 +151,19 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
             lock = lock_folder(request.folder)
     try:
         key = _identity(request, items)
-        train, val = ([item for item, out in zip(items, held, strict=True) if out == side] for side in (False, True))
+        train, val = (
+            [item for item, out in zip(items, held, strict=True) if out == side]
+            for side in (False, True)
+        )
         job = Job(
             network,
             preprocessing,
-            Pictures(train, labels[~held], preprocessing, augmentation() if request.tuning.augment else None),
+            Pictures(
+                train,
+                labels[~held],
+                preprocessing,
+                augmentation() if request.tuning.augment else None,
+            ),
             Pictures(val, labels[held], preprocessing),
             counts.sum() / (len(counts) * counts),
             request.tuning,
@@ -163,19 +182,28 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
             os.close(lock)
     if request.recipe == "finetune" and fitted.best_loss >= fitted.start_loss:
         none = np.zeros((0, len(counts)))
-        return Outcome(None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0)
+        return Outcome(
+            None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0
+        )
     model, embeddings = _classifier(request, job, items, labels, held)
     probabilities = model.head.probabilities(embeddings)
-    strangers = model.is_stranger(embeddings) & (probabilities.argmax(axis=1) != (-1 if model.catch_all is None else model.catch_all))
-    return Outcome(model, fitted, unreadable, left_out, items, held, labels[held], probabilities, strangers)
+    strangers = model.is_stranger(embeddings) & (
+        probabilities.argmax(axis=1) != (-1 if model.catch_all is None else model.catch_all)
+    )
+    return Outcome(
+        model, fitted, unreadable, left_out, items, held, labels[held], probabilities, strangers
+    )
 
 
 def finish(request: Request) -> None:
-    """Clear away the training's folder once the model is saved, unless something in it was asked for."""
+    """Clear away the training's folder once the model is saved, unless something in it was
+    asked for.
+    """
     if not (request.tuning.checkpoints or request.tuning.tensorboard) and first_process():
         shutil.rmtree(request.folder, ignore_errors=True)
     elif first_process():
-        for path in [*request.folder.glob("last-*.ckpt"), *request.folder.glob("best-*.ckpt")]:  # the same command trains anew
+        # the same command trains anew
+        for path in [*request.folder.glob("last-*.ckpt"), *request.folder.glob("best-*.ckpt")]:
             path.unlink()
 
 
@@ -185,7 +213,10 @@ def _earlier(request: Request) -> Classifier | None:
         return None
     earlier = load(request.tuning.continue_from)
     if earlier.class_names != request.data.class_names:
-        raise InvalidArgument(f"The model to go on from knows {', '.join(earlier.class_names)}; the pictures show {', '.join(request.data.class_names)}.")
+        raise InvalidArgument(
+            f"The model to go on from knows {', '.join(earlier.class_names)}; the pictures show "
+            f"{', '.join(request.data.class_names)}."
+        )
     return earlier
 
 
@@ -215,12 +246,17 @@ def _network(request: Request, embedder: Embedder | None, earlier: Classifier | 
 
 
 def _no_larger_than_the_pictures(preprocessing: Preprocessing, request: Request) -> Preprocessing:
-    """Return a preprocessing that does not enlarge pictures, which would cost time and add nothing: by the median of 100."""
+    """Return a preprocessing that does not enlarge pictures, which would cost time and add
+    nothing: by the median of 100.
+    """
     sides = []
     for picture in request.data.pictures[:: max(1, len(request.data.pictures) // 100)]:
         with contextlib.suppress(UnreadableImage):
             sides.append(math.sqrt(math.prod(header(picture.path)[0])))
-    side = min(preprocessing.image_size[0], max(1, round(float(np.median(sides or [1e9])) / STRIDE)) * STRIDE)
+    side = min(
+        preprocessing.image_size[0],
+        max(1, round(float(np.median(sides or [1e9])) / STRIDE)) * STRIDE,
+    )
     if side < preprocessing.image_size[0]:
         log.info("The pictures are small, so the network takes %d × %d pixels.", side, side)
     return with_image_size(preprocessing, side, request.network)
@@ -232,27 +268,38 @@ def _set_head(module, head: LinearHead) -> None:
 
     layer = module.get_classifier()
     if not isinstance(layer, torch.nn.Linear):
-        raise InvalidArgument(f"Backbone '{module.pretrained_cfg['architecture']}' has no linear classifier, so it can't be fine-tuned. Use --recipe probe.")
+        raise InvalidArgument(
+            f"Backbone '{module.pretrained_cfg['architecture']}' has no linear classifier, so "
+            "it can't be fine-tuned. Use --recipe probe."
+        )
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight / head.temperature))
         layer.bias.copy_(torch.from_numpy(head.bias / head.temperature))
 
 
-def _probe_head(embedder: Embedder, items: list[Sized], labels: np.ndarray, held: np.ndarray, request: Request) -> LinearHead:
+def _probe_head(
+    embedder: Embedder, items: list[Sized], labels: np.ndarray, held: np.ndarray, request: Request
+) -> LinearHead:
     """Fit a head to the frozen backbone's embeddings of the training pictures."""
     embeddings = _embed(embedder, items, request.progress)
-    head, _ = fit_head(embeddings[~held], labels[~held], len(request.data.class_names), request.seed)
+    head, _ = fit_head(
+        embeddings[~held], labels[~held], len(request.data.class_names), request.seed
+    )
     return head
 
 
 def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) -> np.ndarray:
-    """Return the embeddings (n, C) of pictures, from the pixels that training holds in memory where it does."""
+    """Return the embeddings (n, C) of pictures, from the pixels that training holds in memory
+    where it does.
+    """
 
     def embed(item: Sized) -> np.ndarray:
         sha = bytes.fromhex(item.sha256)
         embedding = embedder.cache.get(sha, embedder.key)
         if embedding is None:
-            embedding = embedder.runtime.encode(item.load(embedder.backbone.preprocessing)).embedding
+            embedding = embedder.runtime.encode(
+                item.load(embedder.backbone.preprocessing)
+            ).embedding
             embedder.cache.put(sha, embedder.key, embedding)
         return embedding
 
@@ -268,7 +315,9 @@ def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) ->
 
 
 def _identity(request: Request, items: list[Sized]) -> str:
-    """Return a hash of all that decides the training, so that only the same one goes on from what another left."""
+    """Return a hash of all that decides the training, so that only the same one goes on from
+    what another left.
+    """
     note = {
         "classes": request.data.class_names,
         "pictures": fingerprint(items),
@@ -276,21 +325,30 @@ def _identity(request: Request, items: list[Sized]) -> str:
         "network": request.network,
         "image_size": request.image_size,
         "tuning": request.tuning.record(),
-        "continue_from": None if request.tuning.continue_from is None else str(request.tuning.continue_from),
+        "continue_from": None
+        if request.tuning.continue_from is None
+        else str(request.tuning.continue_from),
         "seed": request.seed,
         "dtype": request.dtype,
     }
     return hashlib.sha256(json.dumps(note).encode()).hexdigest()[:8]
 
 
-def _classifier(request: Request, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray) -> tuple[Classifier, np.ndarray]:
-    """Make the trained network a classifier: its own head, calibrated on the held-out pictures. Return their embeddings, too."""
+def _classifier(
+    request: Request, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray
+) -> tuple[Classifier, np.ndarray]:
+    """Make the trained network a classifier: its own head, calibrated on the held-out pictures.
+    Return their embeddings, too.
+    """
     layer = job.network.get_classifier()  # type: ignore[operator]
     weight, bias = layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()
     if job.positive is not None:  # one logit z is the softmax of (z, 0)
         zero = np.zeros_like(weight)
         order = (weight, zero) if job.positive == 0 else (zero, weight)
-        weight, bias = np.concatenate(order), np.array([bias[0], 0.0] if job.positive == 0 else [0.0, bias[0]], dtype=np.float32)
+        weight, bias = (
+            np.concatenate(order),
+            np.array([bias[0], 0.0] if job.positive == 0 else [0.0, bias[0]], dtype=np.float32),
+        )
     backbone = keep_module(job.network.requires_grad_(False), request.network, job.preprocessing)
     other = catch_all(request.data.class_names)
     near = np.ones(len(labels), dtype=bool) if other is None else labels != other
@@ -305,5 +363,9 @@ def _classifier(request: Request, job: Job, items: list[Sized], labels: np.ndarr
     references, judged = embeddings[: len(known)], embeddings[len(known) :]
     head = LinearHead(weight, bias)
     head = LinearHead(weight, bias, fit_temperature(head.logits(judged), labels[held]))
-    neighbourhood = fit_neighbourhood(references, labels[known], request.seed, held_out=judged[near[held]])
-    return Classifier(request.data.class_names, head, backbone, neighbourhood, catch_all=other), judged
+    neighbourhood = fit_neighbourhood(
+        references, labels[known], request.seed, held_out=judged[near[held]]
+    )
+    return Classifier(
+        request.data.class_names, head, backbone, neighbourhood, catch_all=other
+    ), judged

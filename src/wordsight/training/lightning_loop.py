@@ -1,4 +1,6 @@
-"""Train a network's weights with Lightning: loss, schedule, early stopping, checkpoints, history. Knows pictures as batches only."""
+"""Train a network's weights with Lightning: loss, schedule, early stopping, checkpoints,
+history. Knows pictures as batches only.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Job:
         tuning: all settings filled in.
         folder: where checkpoints and logs go.
         key: names the job; training goes on from a checkpoint of that name.
-        positive: index of the class whose single logit the network gives, or None for one logit a class.
+        positive: index of the class whose single logit the network gives, or None for one logit a
+            class.
         freeze_statistics: keep the statistics of batch normalisation as they are.
         history: rows of earlier stages.
         seed: same seed, same weights.
@@ -75,7 +78,8 @@ class Fitted:
     """How training went.
 
     Attributes:
-        history: a row an epoch, joined with earlier stages; epoch 0 of a stage is the state it began with.
+        history: a row an epoch, joined with earlier stages; epoch 0 of a stage is the state it
+            began with.
         start_loss: validation loss before this stage, in nats.
         best_loss: lowest validation loss of an epoch of this stage.
         best_epoch: that epoch.
@@ -100,14 +104,30 @@ def fit(job: Job) -> Fitted:
 
 def _fit(job: Job) -> Fitted:
     lightning.seed_everything(job.seed, verbose=False)
-    ranks, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ranks, local = (
+        int(os.environ.get("WORLD_SIZE", "1")),
+        int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
     task, history = _Task(job), _History(job)
-    best = ModelCheckpoint(job.folder, f"best-{job.key}", monitor="val_loss", save_weights_only=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        job.folder,
+        f"best-{job.key}",
+        monitor="val_loss",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
     callbacks: list[Callback] = [
         history,
-        EarlyStopping("val_loss", patience=job.tuning.patience or 1, check_on_train_epoch_end=False),
+        EarlyStopping(
+            "val_loss", patience=job.tuning.patience or 1, check_on_train_epoch_end=False
+        ),
         best,
-        ModelCheckpoint(job.folder, f"last-{job.key}", save_on_train_epoch_end=True, enable_version_counter=False),
+        ModelCheckpoint(
+            job.folder,
+            f"last-{job.key}",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
     ]
     cuda = torch.cuda.is_available()
     trainer = lightning.Trainer(
@@ -116,7 +136,9 @@ def _fit(job: Job) -> Fitted:
         devices=local if ranks > 1 else "auto",
         num_nodes=max(ranks // local, 1),
         strategy="ddp" if ranks > 1 else "auto",
-        precision="bf16-mixed" if job.dtype == "bf16" or (cuda and torch.cuda.is_bf16_supported()) else "32-true",
+        precision="bf16-mixed"
+        if job.dtype == "bf16" or (cuda and torch.cuda.is_bf16_supported())
+        else "32-true",
         callbacks=callbacks,
         plugins=[SafeCheckpoints()],
         logger=_tensorboard(job),
@@ -130,22 +152,41 @@ def _fit(job: Job) -> Fitted:
     job.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     val = loader(job.val, SizedBatches([item.size for item in job.val.items], _val_batch(job)))
     if last.is_file():
-        log.info("Going on with the training that was cut off; delete '%s' to start anew.", job.folder)
+        log.info(
+            "Going on with the training that was cut off; delete '%s' to start anew.", job.folder
+        )
     else:
         trainer.validate(task, val, verbose=False)
         history.start(trainer)
-    batches = SizedBatches([item.size for item in job.train.items], job.tuning.batch_size or 1, job.seed, trainer.global_rank, trainer.world_size)
+    batches = SizedBatches(
+        [item.size for item in job.train.items],
+        job.tuning.batch_size or 1,
+        job.seed,
+        trainer.global_rank,
+        trainer.world_size,
+    )
     workers = min(cores(), 8) if cuda else 0
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(task, loader(job.train, batches, workers), val, ckpt_path=last if last.is_file() else None)
+        trainer.fit(
+            task,
+            loader(job.train, batches, workers),
+            val,
+            ckpt_path=last if last.is_file() else None,
+        )
     except SystemExit:  # so Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, handler)
     weights = SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"]
-    job.network.to("cpu").load_state_dict({name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")})
+    job.network.to("cpu").load_state_dict(
+        {
+            name.removeprefix("network."): value
+            for name, value in weights.items()
+            if name.startswith("network.")
+        }
+    )
     job.network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     rows = [row for row in history.rows if row["stage"] == history.stage]
     tried = min((row for row in rows if row["epoch"] > 0), key=lambda row: row["val_loss"])
@@ -153,7 +194,9 @@ def _fit(job: Job) -> Fitted:
 
 
 def _val_batch(job: Job) -> int:
-    """Return how many pictures are judged at once: no gradients are kept, so small ones go by the hundred."""
+    """Return how many pictures are judged at once: no gradients are kept, so small ones go by
+    the hundred.
+    """
     pixels = max(height * width for height, width in (item.size for item in job.val.items))
     return max(2 * (job.tuning.batch_size or 1), min(256, VAL_PIXELS // pixels))
 
@@ -171,7 +214,9 @@ class _Task(lightning.LightningModule):
         self.weights: torch.Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255.0, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255.0, persistent=False)
-        self.register_buffer("weights", torch.tensor(job.class_weights, dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "weights", torch.tensor(job.class_weights, dtype=torch.float32), persistent=False
+        )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return logits (n, classes) of pixels (n, 3, h, w) uint8."""
@@ -180,7 +225,8 @@ class _Task(lightning.LightningModule):
         positive = self._job[0].positive
         if positive is None:
             return logits
-        both = torch.zeros(len(logits), 2, device=logits.device, dtype=logits.dtype)  # a sigmoid is a softmax beside zero
+        # a sigmoid is a softmax beside zero
+        both = torch.zeros(len(logits), 2, device=logits.device, dtype=logits.dtype)
         both[:, positive] = logits[:, 0]
         return both
 
@@ -196,7 +242,13 @@ class _Task(lightning.LightningModule):
         losses = functional.cross_entropy(logits, labels, weight=self.weights, reduction="none")
         loss = losses.mean()
         right = (logits.argmax(dim=1) == labels).float().mean()
-        self.log_dict({f"{prefix}loss": loss, f"{prefix}accuracy": right}, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+        self.log_dict(
+            {f"{prefix}loss": loss, f"{prefix}accuracy": right},
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(labels),
+            sync_dist=True,
+        )
         return loss
 
     def train(self, mode: bool = True) -> _Task:
@@ -209,23 +261,34 @@ class _Task(lightning.LightningModule):
         return self
 
     def on_train_start(self) -> None:
-        """Lay a restored optimiser's moments out as its weights are: fused steps go through both in order of memory."""
+        """Lay a restored optimiser's moments out as its weights are: fused steps go through
+        both in order of memory.
+        """
         for optimizer in self.trainer.optimizers:
             for weight, state in optimizer.state.items():
                 for name, value in state.items():
-                    if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                    if (
+                        isinstance(value, torch.Tensor)
+                        and value.shape == weight.shape
+                        and value.stride() != weight.stride()
+                    ):
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self._job[0].seed * 10_007 + self.current_epoch)  # an epoch's dropout depends on nothing before it
+        # an epoch's dropout depends on nothing before it
+        torch.manual_seed(self._job[0].seed * 10_007 + self.current_epoch)
 
     def configure_optimizers(self):
         tuning = self._job[0].tuning
         if tuning.schedule == "constant":
             return torch.optim.Adam(self.parameters(), lr=tuning.lr or 0.0, eps=1e-7, fused=True)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=tuning.lr or 0.0, weight_decay=0.05, fused=True)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=tuning.lr or 0.0, weight_decay=0.05, fused=True
+        )
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=tuning.lr or 0.0, total_steps=steps, pct_start=0.25)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=tuning.lr or 0.0, total_steps=steps, pct_start=0.25
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -249,34 +312,55 @@ class _History(Callback):
 
     def start(self, trainer: lightning.Trainer) -> None:
         """Note the state before the first epoch."""
-        values = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy")}
+        values = {
+            name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy")
+        }
         self.rows.append({"stage": self.stage, "epoch": self.before, **values})
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         self._began, self._steps = time.monotonic(), 0
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_) -> None:
         self._steps += 1
         if self.job.progress and first_process():
-            self.job.progress(self._steps, int(trainer.num_training_batches), f"steps of epoch {self.before + trainer.current_epoch + 1}")
+            self.job.progress(
+                self._steps,
+                int(trainer.num_training_batches),
+                f"steps of epoch {self.before + trainer.current_epoch + 1}",
+            )
         budget = self.job.tuning.budget_s
         if budget is not None and self.spent + time.monotonic() - self._began > budget:
             trainer.should_stop = True
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         seconds = time.monotonic() - self._began
         self.spent += seconds
-        values = {name: float(trainer.callback_metrics[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        values = {
+            name: float(trainer.callback_metrics[name])
+            for name in ("loss", "accuracy", "val_loss", "val_accuracy")
+        }
         row = {"stage": self.stage, "epoch": self.before + trainer.current_epoch + 1, **values}
         row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": round(seconds, 3)}
         self.rows.append(row)
         if self.job.tuning.checkpoints:
-            trainer.save_checkpoint(self.job.folder / f"epoch-{row['epoch']:03d}.ckpt", weights_only=True)
+            trainer.save_checkpoint(
+                self.job.folder / f"epoch-{row['epoch']:03d}.ckpt", weights_only=True
+            )
         if first_process():
             write_atomic(self.job.folder / "history.csv", history_csv(self.rows).encode())
             log.info(
-                "Epoch %d of %d: loss %.4f, accuracy %.1f %%; validation loss %.4f, accuracy %.1f %%; %.1f s.",
-                *(row["epoch"], self.before + (self.job.tuning.epochs or 0), row["loss"], 100 * row["accuracy"]),
+                "Epoch %d of %d: loss %.4f, accuracy %.1f %%; validation loss %.4f, "
+                "accuracy %.1f %%; %.1f s.",
+                *(
+                    row["epoch"],
+                    self.before + (self.job.tuning.epochs or 0),
+                    row["loss"],
+                    100 * row["accuracy"],
+                ),
                 *(row["val_loss"], 100 * row["val_accuracy"], seconds),
             )
         budget = self.job.tuning.budget_s
@@ -288,7 +372,10 @@ def _tensorboard(job: Job):
     if not job.tuning.tensorboard:
         return False
     if importlib.util.find_spec("tensorboard") is None:
-        raise InvalidArgument("TensorBoard is not installed. Install it with: pip install 'wordsight[tensorboard]'. history.csv is written without it.")
+        raise InvalidArgument(
+            "TensorBoard is not installed. Install it with: pip install "
+            "'wordsight[tensorboard]'. history.csv is written without it."
+        )
     from lightning.pytorch.loggers import TensorBoardLogger
 
     return TensorBoardLogger(job.folder, name="tensorboard", version="")
@@ -297,7 +384,14 @@ def _tensorboard(job: Job):
 @contextlib.contextmanager
 def _quiet():
     """Keep Lightning's hints on devices, workers and loggers to itself; errors still come."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")]
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "lightning.pytorch",
+            "lightning.fabric",
+            "lightning.pytorch.utilities.rank_zero",
+        )
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,4 +1,6 @@
-"""A network as people like to see it: a table of its layers with shapes and parameters, and a drawing of their order."""
+"""A network as people like to see it: a table of its layers with shapes and parameters, and a
+drawing of their order.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ FINEST = 3  # levels of nesting that a box may lie deep
 def draw_network(model: str | os.PathLike) -> str:
     """Write `plots/layers.txt` and `plots/network.png` into a model folder, and return the table.
 
-    The drawing has a box for each layer or block, in the order in which a picture passes through them, with the shape it
-    comes out in. Blocks are opened as far as the drawing stays readable; what branches inside one (a residual connection)
-    is not drawn.
+    The drawing has a box for each layer or block, in the order in which a picture passes through
+    them, with the shape it comes out in. Blocks are opened as far as the drawing stays readable;
+    what branches inside one (a residual connection) is not drawn.
 
     Raises:
         NotFound, InvalidModel: there is no such model.
@@ -36,7 +38,10 @@ def draw_network(model: str | os.PathLike) -> str:
     with writing(folder):
         folder.mkdir(exist_ok=True)
         write_atomic(folder / "layers.txt", table.encode())
-        drawing = plots.network(classifier.backbone.architecture, [("input", (1, 3, height, width), 0), *_boxes(summary)])
+        drawing = plots.network(
+            classifier.backbone.architecture,
+            [("input", (1, 3, height, width), 0), *_boxes(summary)],
+        )
         write_atomic(folder / "network.png", plots.png(drawing))
     return table
 
@@ -47,7 +52,15 @@ def _summarise(module: Any, size: tuple[int, ...]) -> Any:
 
     with torch.inference_mode():
         names = ("kernel_size", "output_size", "num_params")
-        return torchinfo.summary(module, input_size=size, depth=FINEST, col_names=names, row_settings=("var_names", "depth"), verbose=0, device="cpu")
+        return torchinfo.summary(
+            module,
+            input_size=size,
+            depth=FINEST,
+            col_names=names,
+            row_settings=("var_names", "depth"),
+            verbose=0,
+            device="cpu",
+        )
 
 
 def _boxes(summary: Any) -> list[tuple[str, tuple[int, ...], int]]:
@@ -56,12 +69,20 @@ def _boxes(summary: Any) -> list[tuple[str, tuple[int, ...], int]]:
         chosen = _opened(summary.summary_list[0], depth)
         if len(chosen) <= MOST_BOXES:
             break
-    names = [layer.class_name if layer.var_name.isdigit() else f"{layer.var_name}: {layer.class_name}" for layer in chosen]
-    return [(name, tuple(layer.output_size), int(layer.num_params)) for name, layer in zip(names, chosen, strict=True)]
+    names = [
+        layer.class_name if layer.var_name.isdigit() else f"{layer.var_name}: {layer.class_name}"
+        for layer in chosen
+    ]
+    return [
+        (name, tuple(layer.output_size), int(layer.num_params))
+        for name, layer in zip(names, chosen, strict=True)
+    ]
 
 
 def _opened(layer: Any, depth: int) -> list[Any]:
-    """Return what a layer consists of, down to a depth; one with parameters of its own, beside its parts', stays whole."""
+    """Return what a layer consists of, down to a depth; one with parameters of its own, beside
+    its parts', stays whole.
+    """
     parts = [part for part in layer.children if part.depth == layer.depth + 1]
     own = layer.num_params - sum(part.num_params for part in parts)
     if layer.depth == depth or not parts or (own and layer.depth > 0):

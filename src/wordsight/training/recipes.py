@@ -24,7 +24,15 @@ from ..core.home import expand, first_process, models_folder, write_atomic, writ
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
 from ..datasets.files import LabelledSet, PictureFile, check_class_names
-from ..datasets.training_set import catch_all, fingerprint, gathered, licences, one_against_rest, set_root, usable
+from ..datasets.training_set import (
+    catch_all,
+    fingerprint,
+    gathered,
+    licences,
+    one_against_rest,
+    set_root,
+    usable,
+)
 from ..errors import InvalidArgument
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
@@ -57,32 +65,35 @@ def train(
 ) -> Classifier:
     """Train a classifier from labelled pictures and save it.
 
-    Pictures that a `split` column gives to "test" are left out, and, unless `clean` is False, copies of the same file within
-    a class and files that lie in two classes. Those it gives to "val", or else a fifth of each class, judge the recipes that
-    train a network's own weights.
+    Pictures that a `split` column gives to "test" are left out, and, unless `clean` is False,
+    copies of the same file within a class and files that lie in two classes. Those it gives to
+    "val", or else a fifth of each class, judge the recipes that train a network's own weights.
 
     Args:
         data: a folder with one subfolder a class, or a CSV with columns file_name and label.
         output: model folder; by default one named after the classes, among the models `run` finds.
-        recipe: "probe": a linear head on the backbone's embeddings. "finetune": that head, then all of the network, kept only if
-            the validation loss falls. "scratch": a network from random weights. "auto": "probe", and "finetune" where a GPU or
-            `tuning.budget_s` allows.
-        backbone: embedded name, timm name, `hf-hub:` or `local-dir:`; for "scratch" a network, by default "small_resnet".
+        recipe: "probe": a linear head on the backbone's embeddings. "finetune": that head, then all
+            of the network, kept only if the validation loss falls. "scratch": a network from random
+            weights. "auto": "probe", and "finetune" where a GPU or `tuning.budget_s` allows.
+        backbone: embedded name, timm name, `hf-hub:` or `local-dir:`; for "scratch" a network, by
+            default "small_resnet".
         seed: same seed, same model.
         engine: "auto", "openvino" or "torch", for embeddings.
         dtype: "f32" or "bf16".
         progress: called with (done, total, what).
         clean: leave out what the cheap checks find.
-        positive: one class against all others; the model then knows it and `not_<it>`, by a softmax over the two, which is a
-            sigmoid of the difference of their logits.
+        positive: one class against all others; the model then knows it and `not_<it>`, by a softmax
+            over the two, which is a sigmoid of the difference of their logits.
         negatives: with `positive`, a folder of further pictures of anything else.
-        precision: choose the threshold so that labels are right at least so often, at 95 % confidence; see `Classifier.promise`.
+        precision: choose the threshold so that labels are right at least so often, at 95 %
+            confidence; see `Classifier.promise`.
         image_size: side in pixels of a square picture's input; by default the backbone's own.
         tuning: settings of the recipes other than "probe".
-        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `read_boxes`). They then name the pictures and classes to learn from, and
-            `data` is the pictures' folder. A box head is trained on the same backbone, after the classifier.
-        from_model: with `boxes`, a model to add the box head to, instead of training one; its class answers stay as they are, and
-            without `output` it is saved where it was.
+        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `read_boxes`). They then name the pictures
+            and classes to learn from, and `data` is the pictures' folder. A box head is trained on
+            the same backbone, after the classifier.
+        from_model: with `boxes`, a model to add the box head to, instead of training one; its class
+            answers stay as they are, and without `output` it is saved where it was.
 
     Raises:
         NotFound, InvalidArgument: the data can't be trained on, or a setting is wrong.
@@ -90,7 +101,10 @@ def train(
         OutputError: the model can't be written.
     """
     if from_model is not None and boxes is None:
-        raise InvalidArgument("--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training one, use --continue.")
+        raise InvalidArgument(
+            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training "
+            "one, use --continue."
+        )
     how = Embedding(backbone, engine, dtype, or_notebook(progress), image_size)
     told = _Settings(recipe, seed, clean, positive, negatives, precision, tuning)
     if boxes is not None:
@@ -111,19 +125,40 @@ class _Settings:
     tuning: Tuning | None
 
 
-def _train_read(labelled: LabelledSet, output: str | os.PathLike | None, how: Embedding, told: _Settings) -> Classifier:
+def _train_read(
+    labelled: LabelledSet, output: str | os.PathLike | None, how: Embedding, told: _Settings
+) -> Classifier:
     """Train a classifier from a set already read."""
     positive, negatives, precision = told.positive, told.negatives, told.precision
     if negatives is not None and positive is None:
-        raise InvalidArgument("--negatives needs --positive: the one class that the others are set against.")
+        raise InvalidArgument(
+            "--negatives needs --positive: the one class that the others are set against."
+        )
     if positive is not None:
-        labelled = one_against_rest(labelled, positive, None if negatives is None else expand(negatives))
+        labelled = one_against_rest(
+            labelled, positive, None if negatives is None else expand(negatives)
+        )
     if precision is not None:
         check_precision(precision)
-    return train_labelled(labelled, output, told.recipe, how, told.seed, clean=told.clean, precision=precision, tuning=told.tuning)
+    return train_labelled(
+        labelled,
+        output,
+        told.recipe,
+        how,
+        told.seed,
+        clean=told.clean,
+        precision=precision,
+        tuning=told.tuning,
+    )
 
 
-def _train_with_boxes(labelled: BoxSet, output: str | os.PathLike | None, from_model: str | os.PathLike | None, how: Embedding, told: _Settings) -> Classifier:
+def _train_with_boxes(
+    labelled: BoxSet,
+    output: str | os.PathLike | None,
+    from_model: str | os.PathLike | None,
+    how: Embedding,
+    told: _Settings,
+) -> Classifier:
     """Train or load a classifier, then its box head; see `train`."""
     from .boxes.fit import check_backbone
     from .boxes.recipe import add_boxes, check_pictures
@@ -134,12 +169,31 @@ def _train_with_boxes(labelled: BoxSet, output: str | os.PathLike | None, from_m
         if told.recipe != "scratch":
             check_backbone(load_backbone(how.name))
         if len(names) == 1 and told.positive is None:
-            raise InvalidArgument(f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive {names[0]} --negatives FOLDER, or --from MODEL.")
-        model = _train_read(LabelledSet([p.file for p in labelled.pictures if p.file.label in names], names), output, how, told)
+            raise InvalidArgument(
+                f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive "
+                f"{names[0]} --negatives FOLDER, or --from MODEL."
+            )
+        model = _train_read(
+            LabelledSet([p.file for p in labelled.pictures if p.file.label in names], names),
+            output,
+            how,
+            told,
+        )
     else:
-        changes = told.tuning not in (None, Tuning()) or told.positive or told.negatives or told.precision or not told.clean or how.backbone or how.image_size
+        changes = (
+            told.tuning not in (None, Tuning())
+            or told.positive
+            or told.negatives
+            or told.precision
+            or not told.clean
+            or how.backbone
+            or how.image_size
+        )
         if told.recipe != "probe" or changes:
-            raise InvalidArgument("--from keeps a model as it is and adds boxes: recipe, backbone, precision and their like don't go with it. Leave them out.")
+            raise InvalidArgument(
+                "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
+                "their like don't go with it. Leave them out."
+            )
         model = load(from_model)
         model.info["path"] = str(expand(output if output is not None else from_model))
         check_model_target(Path(model.info["path"]))
@@ -160,7 +214,9 @@ def _train_with_boxes(labelled: BoxSet, output: str | os.PathLike | None, from_m
 
 @dataclass
 class Embedding:
-    """How pictures become embeddings: backbone by name (None: the default), engine, dtype, whom to tell of progress, input size."""
+    """How pictures become embeddings: backbone by name (None: the default), engine, dtype, whom
+    to tell of progress, input size.
+    """
 
     backbone: str | None = None
     engine: str = "auto"
@@ -176,10 +232,15 @@ class Embedding:
     def open(self) -> Embedder:
         """Return an embedder with the shared cache."""
         backbone = load_backbone(self.name)
-        backbone = replace(backbone, preprocessing=with_image_size(backbone.preprocessing, self.image_size, self.name))
+        backbone = replace(
+            backbone,
+            preprocessing=with_image_size(backbone.preprocessing, self.image_size, self.name),
+        )
         return Embedder(backbone, self.engine, self.dtype)
 
-    def embed_all(self, embedder: Embedder, pictures: list[PictureFile], what: str) -> list[Embedded]:
+    def embed_all(
+        self, embedder: Embedder, pictures: list[PictureFile], what: str
+    ) -> list[Embedded]:
         """Embed every picture, telling of progress."""
         done = []
         for item in embedder.embed_all(pictures):
@@ -201,11 +262,16 @@ def train_labelled(
     tuning: Tuning | None = None,
     cleaned: dict[str, int] | None = None,
 ) -> Classifier:
-    """Train from a set already read; see `train`. `cleaned` says what was taken out of it before: reason -> pictures."""
+    """Train from a set already read; see `train`. `cleaned` says what was taken out of it
+    before: reason -> pictures.
+    """
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
     if tuning is not None and tuning != Tuning() and recipe == "probe":
-        raise InvalidArgument("Epochs, learning rate and the like are settings of --recipe finetune, scratch or auto; a probe has none.")
+        raise InvalidArgument(
+            "Epochs, learning rate and the like are settings of --recipe finetune, scratch or "
+            "auto; a probe has none."
+        )
     how = how or Embedding()
     target = default_model_path(data.class_names) if output is None else expand(output)
     check_model_target(target)
@@ -218,7 +284,13 @@ def train_labelled(
         "threshold": DEFAULT_THRESHOLD,
         "dtype": how.dtype,
         "kept_for_test": sum(picture.split == "test" for picture in data.pictures),
-        "licences": licences([picture for picture in data.pictures if picture.split != "test" and picture.name not in passed]),
+        "licences": licences(
+            [
+                picture
+                for picture in data.pictures
+                if picture.split != "test" and picture.name not in passed
+            ]
+        ),
         "unused": data.unused,
         "gathered": gathered(set_root(data.pictures)),
         "cleaned": cleaned or {},
@@ -245,25 +317,40 @@ class _Task:
 
 
 def _probe(task: _Task) -> Classifier:
-    """Fit a head to the frozen backbone's embeddings; every picture is judged by a head that had not seen it."""
+    """Fit a head to the frozen backbone's embeddings; every picture is judged by a head that
+    had not seen it.
+    """
     names = task.data.class_names
     embedder = task.how.open()
     try:
-        every = task.how.embed_all(embedder, [picture for picture in task.data.pictures if picture.split != "test"], "pictures")
+        every = task.how.embed_all(
+            embedder,
+            [picture for picture in task.data.pictures if picture.split != "test"],
+            "pictures",
+        )
     finally:
         embedder.cache.close()
-    items, left_out = usable([item for item in every if item.embedding is not None], names, task.clean)
+    items, left_out = usable(
+        [item for item in every if item.embedding is not None], names, task.clean
+    )
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
     head, report = fit_head(embeddings, labels, len(names), task.seed)
     assert report is not None
     other = catch_all(names)
     near = labels != other if other is not None else np.ones(len(labels), dtype=bool)
-    known = fit_neighbourhood(embeddings[near], labels[near], task.seed, embedder.backbone.concept_head())
+    known = fit_neighbourhood(
+        embeddings[near], labels[near], task.seed, embedder.backbone.concept_head()
+    )
     counts = Counter(item.file.label for item in items)
     model = Classifier(names, head, embedder.backbone, known, catch_all=other)
-    model.history = [dict(zip(("method", "regularisation", "accuracy", "log_loss"), row, strict=True)) for row in report.candidates]
-    model.held_out = _held_out(model, report, embeddings, labels, [item.file.name for item in items])
+    model.history = [
+        dict(zip(("method", "regularisation", "accuracy", "log_loss"), row, strict=True))
+        for row in report.candidates
+    ]
+    model.held_out = _held_out(
+        model, report, embeddings, labels, [item.file.name for item in items]
+    )
     model.info = {
         "recipe": "probe",
         "pictures": {name: counts[name] for name in names},
@@ -273,15 +360,26 @@ def _probe(task: _Task) -> Classifier:
         "method": report.method,
         "regularisation": report.regularisation,
         "judged_on": f"{len(report.rows)} pictures, each by a head that had not seen it",
-        "metrics": {"accuracy": report.accuracy, "log_loss": report.log_loss} | _ranking(model, report.probabilities, labels[report.rows]),
+        "metrics": {"accuracy": report.accuracy, "log_loss": report.log_loss}
+        | _ranking(model, report.probabilities, labels[report.rows]),
     }
     return model
 
 
-def _held_out(model: Classifier, report: FitReport, embeddings: np.ndarray, labels: np.ndarray, files: list[str]) -> HeldOut:
-    """Return what heads that had not seen the pictures said of them. Of strangers, the share is that of new pictures."""
+def _held_out(
+    model: Classifier,
+    report: FitReport,
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    files: list[str],
+) -> HeldOut:
+    """Return what heads that had not seen the pictures said of them. Of strangers, the share is
+    that of new pictures.
+    """
     top = report.probabilities.argmax(axis=1)
-    strangers = model.is_stranger(embeddings[report.rows]) & (top != (-1 if model.catch_all is None else model.catch_all))
+    strangers = model.is_stranger(embeddings[report.rows]) & (
+        top != (-1 if model.catch_all is None else model.catch_all)
+    )
     names = model.class_names
     return HeldOut(
         [files[row] for row in report.rows],
@@ -293,9 +391,13 @@ def _held_out(model: Classifier, report: FitReport, embeddings: np.ndarray, labe
 
 
 def _train_weights(task: _Task, recipe: str, tuning: Tuning) -> Classifier:
-    """Train a network's own weights; where fine-tuning is not worth it, return the probe, and say so."""
+    """Train a network's own weights; where fine-tuning is not worth it, return the probe, and
+    say so.
+    """
     if recipe == "auto" and tuning.budget_s is None and not gpu_likely():
-        log.info("Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m.")
+        log.info(
+            "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m."
+        )
         model = _probe(task)
         model.info["fine_tuning"] = "left out: neither a GPU nor a budget"
         return model
@@ -312,13 +414,23 @@ def _train_weights(task: _Task, recipe: str, tuning: Tuning) -> Classifier:
     start, best = fitted.start_loss, fitted.best_loss
     if request.recipe == "finetune":
         verdict = "kept" if outcome.model is not None else "not kept; the head alone is"
-        log.info("Validation loss %.4f with the head alone, %.4f fine-tuned (epoch %d): %s.", start, best, fitted.best_epoch, verdict)
+        log.info(
+            "Validation loss %.4f with the head alone, %.4f fine-tuned (epoch %d): %s.",
+            start,
+            best,
+            fitted.best_epoch,
+            verdict,
+        )
     if outcome.model is None:
         model = _unchanged(task, tuning)
         model.history = fitted.history
     else:
         model = outcome.model
-        counts = Counter(item.file.label for item, held in zip(outcome.items, outcome.held, strict=True) if not held)
+        counts = Counter(
+            item.file.label
+            for item, held in zip(outcome.items, outcome.held, strict=True)
+            if not held
+        )
         model.history = fitted.history
         model.held_out = outcome.held_out
         model.info = {
@@ -337,7 +449,9 @@ def _train_weights(task: _Task, recipe: str, tuning: Tuning) -> Classifier:
 
 
 def _unchanged(task: _Task, tuning: Tuning) -> Classifier:
-    """Return what there was before fine-tuning: the model gone on from, or the head alone, learned from every picture."""
+    """Return what there was before fine-tuning: the model gone on from, or the head alone,
+    learned from every picture.
+    """
     if tuning.continue_from is None:
         return _probe(task)
     return load(tuning.continue_from)
@@ -350,11 +464,25 @@ def _request(task: _Task, recipe: str, tuning: Tuning) -> Any:
     settings = tuning.filled(kind, network)
     from .finetuning import Request  # takes seconds
 
-    return Request(task.data, task.target, kind, network, settings, how.image_size, task.seed, task.clean, how.engine, how.dtype, how.progress)
+    return Request(
+        task.data,
+        task.target,
+        kind,
+        network,
+        settings,
+        how.image_size,
+        task.seed,
+        task.clean,
+        how.engine,
+        how.dtype,
+        how.progress,
+    )
 
 
 def _judge(model: Classifier, precision: float | None) -> None:
-    """Note how the model did on pictures it had not seen, at its threshold, which a promise may choose."""
+    """Note how the model did on pictures it had not seen, at its threshold, which a promise may
+    choose.
+    """
     held_out = model.held_out
     assert held_out is not None
     if precision is not None:
@@ -362,20 +490,28 @@ def _judge(model: Classifier, precision: float | None) -> None:
         model.info["threshold"] = promise.threshold
         model.info["promise"] = {**promise.record(), "sentence": promise.sentence()}
     threshold = model.info["threshold"]
-    accepted = (held_out.probabilities >= (np.inf if threshold is None else threshold)) & ~held_out.strangers
+    accepted = (
+        held_out.probabilities >= (np.inf if threshold is None else threshold)
+    ) & ~held_out.strangers
     right = held_out.right
     model.info["metrics"]["coverage"] = float(accepted.mean())
-    model.info["metrics"]["selective_accuracy"] = float(right[accepted].mean()) if accepted.any() else 0.0
+    model.info["metrics"]["selective_accuracy"] = (
+        float(right[accepted].mean()) if accepted.any() else 0.0
+    )
 
 
 def _ranking(model: Classifier, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return AUROC and average precision of a model of one class against the rest; of others, nothing."""
+    """Return AUROC and average precision of a model of one class against the rest; of others,
+    nothing.
+    """
     if model.catch_all is None or len(model.class_names) != 2:
         return {}
     from ..metrics.classification import separation
 
     positive = 1 - model.catch_all
-    auroc, average_precision = separation(probabilities[labels == positive, positive], probabilities[labels != positive, positive])
+    auroc, average_precision = separation(
+        probabilities[labels == positive, positive], probabilities[labels != positive, positive]
+    )
     return {"auroc": auroc, "average_precision": average_precision}
 
 
@@ -398,10 +534,20 @@ def register(model: Path) -> None:
 
 
 def list_models() -> list[tuple[Path, list[str], str]]:
-    """Return (folder, class names, supervision) of every model known on this machine, the newest first."""
+    """Return (folder, class names, supervision) of every model known on this machine, the
+    newest first.
+    """
     root = models_folder()
-    folders = [path for path in root.glob("*") if path.name != "registered" and not path.name.startswith(".")]
-    folders += [Path(os.fsdecode(note.read_bytes())) for note in (root / "registered").glob("*") if not note.name.startswith(".")]
+    folders = [
+        path
+        for path in root.glob("*")
+        if path.name != "registered" and not path.name.startswith(".")
+    ]
+    folders += [
+        Path(os.fsdecode(note.read_bytes()))
+        for note in (root / "registered").glob("*")
+        if not note.name.startswith(".")
+    ]
     found = []
     for folder in folders:
         try:
@@ -413,7 +559,10 @@ def list_models() -> list[tuple[Path, list[str], str]]:
             continue  # moved, deleted or damaged since
         if all((folder / name).is_file() for name in MODEL_FILES):
             found.append((age, folder, names, supervision))
-    return [(folder, names, supervision) for _, folder, names, supervision in sorted(found, key=lambda item: item[0])]
+    return [
+        (folder, names, supervision)
+        for _, folder, names, supervision in sorted(found, key=lambda item: item[0])
+    ]
 
 
 def find_model(words: list[str]) -> Path | None:

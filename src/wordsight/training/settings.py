@@ -1,4 +1,6 @@
-"""How a network's own weights are trained: what a person may choose, and what is taken where they choose nothing."""
+"""How a network's own weights are trained: what a person may choose, and what is taken where
+they choose nothing.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +48,28 @@ class Tuning:
             InvalidArgument: a setting is out of range.
         """
         defaults = _defaults(recipe, network)
-        tuning = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        tuning = replace(
+            self, **{name: value for name, value in defaults.items() if getattr(self, name) is None}
+        )
         if tuning.schedule == "one-cycle" and self.patience is None:
-            tuning = replace(tuning, patience=tuning.epochs)  # the loss falls most at the end of the cycle
-        for name, low, high in (("epochs", 1, 10_000), ("batch_size", 1, 65_536), ("lr", 1e-9, 10.0), ("patience", 1, 10_000), ("budget_s", 1e-3, 1e9)):
+            # the loss falls most at the end of the cycle
+            tuning = replace(tuning, patience=tuning.epochs)
+        for name, low, high in (
+            ("epochs", 1, 10_000),
+            ("batch_size", 1, 65_536),
+            ("lr", 1e-9, 10.0),
+            ("patience", 1, 10_000),
+            ("budget_s", 1e-3, 1e9),
+        ):
             value = getattr(tuning, name)
             if value is not None and not low <= value <= high:
-                raise InvalidArgument(f"{name} must lie between {low:g} and {high:g}, got {value:g}.")
+                raise InvalidArgument(
+                    f"{name} must lie between {low:g} and {high:g}, got {value:g}."
+                )
         if tuning.schedule not in ("constant", "one-cycle"):
-            raise InvalidArgument(f"Unknown schedule '{tuning.schedule}'. Choose constant or one-cycle.")
+            raise InvalidArgument(
+                f"Unknown schedule '{tuning.schedule}'. Choose constant or one-cycle."
+            )
         return tuning
 
     def record(self) -> dict:
@@ -65,10 +80,30 @@ class Tuning:
 
 def _defaults(recipe: str, network: str) -> dict:
     if recipe != "scratch":
-        return {"epochs": 10, "lr": 1e-5, "batch_size": 16, "augment": True, "patience": 3, "schedule": "constant"}
+        return {
+            "epochs": 10,
+            "lr": 1e-5,
+            "batch_size": 16,
+            "augment": True,
+            "patience": 3,
+            "schedule": "constant",
+        }
     if network in CLASSICS:
-        return {"epochs": 10, "lr": 1e-3, "batch_size": 32, "augment": False, "patience": 3, "schedule": "constant"}
-    return {"epochs": 30, "lr": 1.6e-2 if network == SCRATCH_NETWORK else 1e-3, "batch_size": 64, "augment": True, "schedule": "one-cycle"}
+        return {
+            "epochs": 10,
+            "lr": 1e-3,
+            "batch_size": 32,
+            "augment": False,
+            "patience": 3,
+            "schedule": "constant",
+        }
+    return {
+        "epochs": 30,
+        "lr": 1.6e-2 if network == SCRATCH_NETWORK else 1e-3,
+        "batch_size": 64,
+        "augment": True,
+        "schedule": "one-cycle",
+    }
 
 
 def parse_duration(text: str) -> float:

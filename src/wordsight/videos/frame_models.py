@@ -1,4 +1,6 @@
-"""Who looks at the frames of a clip: a trained model, or a known network for groups of its classes."""
+"""Who looks at the frames of a clip: a trained model, or a known network for groups of its
+classes.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class ModelEye:
         """See `Eye.look`."""
         encoding = self.embedder.encode(photo, feature_map=True)
         scores = self._model.head.probabilities(encoding.embedding[None])[0]
-        stranger = int(scores.argmax()) != self._model.catch_all and bool(self._model.is_stranger(encoding.embedding[None])[0])
+        stranger = int(scores.argmax()) != self._model.catch_all and bool(
+            self._model.is_stranger(encoding.embedding[None])[0]
+        )
         return scores, stranger, Seen(photo, scores, encoding.feature_map)
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
@@ -72,13 +76,21 @@ class GroupEye:
     silent: str | None = None
 
     def __init__(self, recognizer: Recognizer) -> None:
-        self.names, self.threshold, self.embedder = list(recognizer.groups), recognizer.threshold, recognizer.embedder
+        self.names, self.threshold, self.embedder = (
+            list(recognizer.groups),
+            recognizer.threshold,
+            recognizer.embedder,
+        )
         self._recognizer = recognizer
 
     def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """See `Eye.look`."""
         seen = self._recognizer.see(photo)
-        return np.array([self._recognizer.share(seen.probabilities, name) for name in self.names]), False, seen
+        return (
+            np.array([self._recognizer.share(seen.probabilities, name) for name in self.names]),
+            False,
+            seen,
+        )
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
         """See `Eye.locate`."""
@@ -87,7 +99,12 @@ class GroupEye:
 
 
 def open_eye(
-    model: str | os.PathLike | Classifier | None, groups: str | Iterable[str], threshold: float | None, backbone: str | None, engine: str, dtype: str
+    model: str | os.PathLike | Classifier | None,
+    groups: str | Iterable[str],
+    threshold: float | None,
+    backbone: str | None,
+    engine: str,
+    dtype: str,
 ) -> Eye:
     """Return who looks: a model, or a known network for groups.
 
@@ -95,9 +112,23 @@ def open_eye(
         InvalidArgument: neither or both are given, or a backbone for a model.
     """
     if (model is None) == (not groups):
-        raise InvalidArgument("Give either a model (-m) or a group of a known network's classes (--group vehicle).")
+        raise InvalidArgument(
+            "Give either a model (-m) or a group of a known network's classes (--group vehicle)."
+        )
     if model is None:
-        return GroupEye(Recognizer(groups, THRESHOLD if threshold is None else threshold, backbone or DEFAULT_BACKBONE, engine, dtype))
+        return GroupEye(
+            Recognizer(
+                groups,
+                THRESHOLD if threshold is None else threshold,
+                backbone or DEFAULT_BACKBONE,
+                engine,
+                dtype,
+            )
+        )
     if backbone is not None:
-        raise InvalidArgument("A model brings its own backbone, so --backbone goes with --group only. Leave it out.")
-    return ModelEye(model if isinstance(model, Classifier) else load(model), threshold, engine, dtype)
+        raise InvalidArgument(
+            "A model brings its own backbone, so --backbone goes with --group only. Leave it out."
+        )
+    return ModelEye(
+        model if isinstance(model, Classifier) else load(model), threshold, engine, dtype
+    )

@@ -1,4 +1,6 @@
-"""Frames of clips as pictures to learn from: taken evenly, those that look like one already there left out."""
+"""Frames of clips as pictures to learn from: taken evenly, those that look like one already
+there left out.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,11 @@ class Extraction:
     def as_json(self) -> dict:
         """Return the counts, ready for JSON."""
         counts = {name: getattr(self, name) for name in ("looked_at", "written", "near_duplicates")}
-        return {**counts, "unreadable": [{"clip": name, "error": reason} for name, reason in self.unreadable], "output": str(self.output)}
+        return {
+            **counts,
+            "unreadable": [{"clip": name, "error": reason} for name, reason in self.unreadable],
+            "output": str(self.output),
+        }
 
 
 def extract(
@@ -57,10 +63,12 @@ def extract(
     fps: float = FPS,
     progress: Progress | None = None,
 ) -> Extraction:
-    """Write frames of clips as JPEG pictures into a folder, such as that of a class, ready for `train` or `clean`.
+    """Write frames of clips as JPEG pictures into a folder, such as that of a class, ready for
+    `train` or `clean`.
 
-    Of frames that look alike (as `clean` compares pictures: by perceptual hash and thumbnail) the first stays; what earlier runs
-    wrote into the folder counts, too, so the same call adds nothing twice. frames.csv there says which clip and time each came from.
+    Of frames that look alike (as `clean` compares pictures: by perceptual hash and thumbnail) the
+    first stays; what earlier runs wrote into the folder counts, too, so the same call adds nothing
+    twice. frames.csv there says which clip and time each came from.
 
     Args:
         clips: video files.
@@ -74,12 +82,16 @@ def extract(
         OutputError: the frames can't be written.
     """
     progress = or_notebook(progress)
-    sources = [expand(clip) for clip in ([clips] if isinstance(clips, str | os.PathLike) else clips)]
+    sources = [
+        expand(clip) for clip in ([clips] if isinstance(clips, str | os.PathLike) else clips)
+    ]
     if not sources:
         raise InvalidArgument("Give at least one clip.")
     folder = expand(output)
     if folder.exists() and not folder.is_dir():
-        raise InvalidArgument(f"'{folder}' is a file; frames need a folder. Choose another with -o.")
+        raise InvalidArgument(
+            f"'{folder}' is a file; frames need a folder. Choose another with -o."
+        )
     check_fps(fps)
     for source in sources:
         if not source.exists():
@@ -96,7 +108,10 @@ def extract(
             if reason is not None:
                 result.unreadable.append((str(source), reason))
     except KeyboardInterrupt:
-        say_interrupted(f"Interrupted: {result.written} new frames are in '{folder}'. The same command goes on from there.")
+        say_interrupted(
+            f"Interrupted: {result.written} new frames are in '{folder}'. The same command goes "
+            "on from there."
+        )
         raise
     finally:
         if album is not None:
@@ -108,7 +123,9 @@ def extract(
     return result
 
 
-def _take_all(source: Path, fps: float, album: _Album, result: Extraction, progress: Progress | None) -> str | None:
+def _take_all(
+    source: Path, fps: float, album: _Album, result: Extraction, progress: Progress | None
+) -> str | None:
     """Take a clip's frames; return None, or why not all could be read."""
     try:
         with Clip(source, fps) as clip:
@@ -116,7 +133,9 @@ def _take_all(source: Path, fps: float, album: _Album, result: Extraction, progr
                 album.take(source, frame, result)
                 result.looked_at += 1
                 if progress:
-                    progress(result.looked_at, clip.count and max(result.looked_at, clip.count), "frames")
+                    progress(
+                        result.looked_at, clip.count and max(result.looked_at, clip.count), "frames"
+                    )
             return clip.note()
     except (UnreadableVideo, InvalidArgument) as error:
         return str(error)
@@ -127,7 +146,8 @@ class _Album:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._rows: dict[str, tuple[str, str, str]] = {}  # file name -> clip, frame, time in seconds
+        # file name -> clip, frame, time in seconds
+        self._rows: dict[str, tuple[str, str, str]] = {}
         self._looks = NearDuplicates()
         for row in _read_table(folder / TABLE):
             name = row["file_name"]
@@ -139,11 +159,15 @@ class _Album:
 
     def take(self, source: Path, frame: Frame, result: Extraction) -> None:
         """Write a frame, unless one like it is there."""
-        appearance = look(upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))).image)
+        appearance = look(
+            upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))).image
+        )
         if self._looks.find(appearance) is not None:
             result.near_duplicates += 1
             return
-        data = cv2.imencode(".jpg", frame.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        data = cv2.imencode(".jpg", frame.bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[
+            1
+        ].tobytes()
         stem = f"{short_stem(source.stem)}-{frame.index:06d}"
         while not self._free(f"{stem}.jpg", data):
             stem += "~"
@@ -154,9 +178,13 @@ class _Album:
         result.written += 1
 
     def _free(self, name: str, data: bytes) -> bool:
-        """Tell whether a name may be written to: nothing is there, or the very same, left by a run that was killed."""
+        """Tell whether a name may be written to: nothing is there, or the very same, left by a
+        run that was killed.
+        """
         path = self._folder / name
-        return not os.path.lexists(path) or (name not in self._rows and path.is_file() and path.read_bytes() == data)
+        return not os.path.lexists(path) or (
+            name not in self._rows and path.is_file() and path.read_bytes() == data
+        )
 
     def save(self) -> None:
         """Write the table, unless there is nothing to tell."""
@@ -178,9 +206,14 @@ def _read_table(path: Path) -> list[dict[str, str]]:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
-                raise InvalidArgument(f"'{path}' was there before and is no table of frames. Choose another folder with -o.")
+                raise InvalidArgument(
+                    f"'{path}' was there before and is no table of frames. Choose another "
+                    "folder with -o."
+                )
             return [row for row in rows if None not in row.values() and None not in row]
     except FileNotFoundError:
         return []
     except (csv.Error, OSError):
-        raise InvalidArgument(f"'{path}' can't be read as a table. Choose another folder with -o.") from None
+        raise InvalidArgument(
+            f"'{path}' can't be read as a table. Choose another folder with -o."
+        ) from None

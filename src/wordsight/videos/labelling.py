@@ -1,4 +1,6 @@
-"""Follow what a clip shows, frame by frame, by a model or by a group of a known network's classes, and write it labelled."""
+"""Follow what a clip shows, frame by frame, by a model or by a group of a known network's
+classes, and write it labelled.
+"""
 
 from __future__ import annotations
 
@@ -65,16 +67,19 @@ def video(
 ) -> Video:
     """Say what each frame of a clip shows, and write the clip with its labels.
 
-    Probabilities may be smoothed over time: an exponential mean of time constant `smooth_s`, p += (1 - exp(-dt / smooth_s)) (q - p)
-    for a frame of probability q that comes dt after the last; a frame that is a stranger to the model counts as 0 for every class.
-    Labels then follow the smoothed ones, with a delay of about that time.
+    Probabilities may be smoothed over time: an exponential mean of time constant `smooth_s`, p +=
+    (1 - exp(-dt / smooth_s)) (q - p) for a frame of probability q that comes dt after the last; a
+    frame that is a stranger to the model counts as 0 for every class. Labels then follow the
+    smoothed ones, with a delay of about that time.
 
     Args:
         clip: a video file.
-        output: the labelled clip, .mp4 or .webm; its tables go into a folder of the same name without suffix. None writes nothing.
+        output: the labelled clip, .mp4 or .webm; its tables go into a folder of the same name
+            without suffix. None writes nothing.
         model: model folder or classifier; or
         groups: words of WordNet, whose classes a known network looks for.
-        threshold: probability from which a label is given, 0–1; default: the model's, or 0.75 for groups.
+        threshold: probability from which a label is given, 0–1; default: the model's, or 0.75 for
+            groups.
         fps: frames to look at (and write) a second; None looks at every one.
         smooth_s: time constant in seconds; 0 smooths nothing.
         heatmap: draw heat maps instead of boxes.
@@ -88,15 +93,22 @@ def video(
         NotFound, InvalidArgument: no such clip or model, or a setting out of range.
         UnreadableVideo: the clip can't be read, or holds no frame.
         OutputError: something can't be written.
-        KeyboardInterrupt: by Ctrl-C; what is written by then is a whole clip that plays, with its tables.
+        KeyboardInterrupt: by Ctrl-C; what is written by then is a whole clip that plays, with its
+            tables.
     """
     progress = or_notebook(progress)
     if not 0 <= smooth_s <= MOST_SMOOTH_S:
-        raise InvalidArgument(f"The time of smoothing must lie between 0 and {MOST_SMOOTH_S:g} seconds, got {smooth_s:g}.")
+        raise InvalidArgument(
+            f"The time of smoothing must lie between 0 and {MOST_SMOOTH_S:g} seconds, got "
+            f"{smooth_s:g}."
+        )
     target = None if output is None else check_target(expand(output), expand(clip))
     if frames and target is None:
         raise InvalidArgument("Frames are written beside a labelled clip. Give its name with -o.")
-    with interrupted_with("Interrupted before anything was written: the same command begins anew."), Clip(clip, fps) as source:
+    with (
+        interrupted_with("Interrupted before anything was written: the same command begins anew."),
+        Clip(clip, fps) as source,
+    ):
         eye = open_eye(model, groups, threshold, backbone, engine, dtype)
         result = Video(eye.names, eye.threshold, source.fps, output=target)
         recorder = None if target is None else Recorder(target, source, frames)
@@ -111,7 +123,11 @@ def video(
                             recorder.add(look.frame, look.result, drawn)
                         result.add(look.result)
                     if progress:
-                        progress(result.frames, source.count and max(result.frames, source.count), "frames")
+                        progress(
+                            result.frames,
+                            source.count and max(result.frames, source.count),
+                            "frames",
+                        )
             except KeyboardInterrupt:
                 if recorder is None or not result.frames:
                     raise
@@ -136,10 +152,15 @@ def _finish(recorder: Recorder, result: Video) -> None:
 
 
 def _interrupted(result: Video) -> str:
-    return f"Interrupted after {result.frames} frames: '{result.output}' holds them and plays. The same command begins anew."
+    return (
+        f"Interrupted after {result.frames} frames: '{result.output}' holds them and plays. The "
+        "same command begins anew."
+    )
 
 
-def _follow(clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool) -> Iterator[tuple[_Look, np.ndarray | None]]:
+def _follow(
+    clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool
+) -> Iterator[tuple[_Look, np.ndarray | None]]:
     """Yield each frame with what it shows, and drawn, in order."""
 
     def look(frame: Frame) -> _Look:
@@ -161,7 +182,9 @@ def _follow(clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool) ->
     most = max(2, HELD_BYTES // (2 * COPIES * frame.bgr.nbytes))  # in each of the two stages
     threads = min(callers(eye.embedder.engine), most)
     looks = parallel_map(look, _chain(frame, first), threads, min(most, 2 * threads))
-    yield from parallel_map(finish, _decide(looks, eye, smooth_s), min(threads, cores()), min(most, 2 * threads))
+    yield from parallel_map(
+        finish, _decide(looks, eye, smooth_s), min(threads, cores()), min(most, 2 * threads)
+    )
 
 
 def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
@@ -182,14 +205,25 @@ def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look
             scores, before = mean, look.frame.time_s
         top = int(scores.argmax())
         sure = bool(scores[top] >= eye.threshold) and not stranger
-        rounded = {name: round(float(score), 6) for name, score in zip(eye.names, scores, strict=True)}
+        rounded = {
+            name: round(float(score), 6) for name, score in zip(eye.names, scores, strict=True)
+        }
         name = eye.names[top]
-        look.result = FrameSeen(look.frame.index, round(look.frame.time_s, 6), name if sure else None, name, rounded[name], rounded)
+        look.result = FrameSeen(
+            look.frame.index,
+            round(look.frame.time_s, 6),
+            name if sure else None,
+            name,
+            rounded[name],
+            rounded,
+        )
         yield look
 
 
 def _draw(look: _Look, grid: np.ndarray | None, names: list[str]) -> np.ndarray:
-    """Return the frame (height, width, 3) uint8, blue first, with what it shows drawn in; as it is where nothing is sure."""
+    """Return the frame (height, width, 3) uint8, blue first, with what it shows drawn in; as it
+    is where nothing is sure.
+    """
     assert look.result is not None
     if look.result.label is None:
         return look.frame.bgr

@@ -1,4 +1,6 @@
-"""What is said of a clip, frame by frame, and how that is written: the labelled clip, its tables, its timeline."""
+"""What is said of a clip, frame by frame, and how that is written: the labelled clip, its
+tables, its timeline.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,16 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("wordsight")
-COLUMNS = ("frame", "time_s", "label", "top_label", "probability", "probabilities", "box_xyxy", "picture")
+COLUMNS = (
+    "frame",
+    "time_s",
+    "label",
+    "top_label",
+    "probability",
+    "probabilities",
+    "box_xyxy",
+    "picture",
+)
 MARKER = ".wordsight-video"  # lists the clips that were made, and from what
 FRAMES_MARKER = ".wordsight-frames"
 PICTURES = "frames"
@@ -45,7 +56,8 @@ class FrameSeen:
         top_label: the best guess, whether accepted or not.
         probability: of `top_label`, 0–1, smoothed where that was asked for.
         probabilities: the same for every class or group.
-        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the frame, or None where there is no label.
+        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the frame, or None where there is no
+            label.
         picture: path of the frame as JPEG, relative to the folder of tables, or None.
     """
 
@@ -114,7 +126,10 @@ class Video:
             return
         path = self.tables / "frames.jsonl"
         if not path.is_file():
-            raise NotFound(f"The tables in '{self.tables}' are no longer there. Look at the clip again, or without an output, which keeps them in memory.")
+            raise NotFound(
+                f"The tables in '{self.tables}' are no longer there. Look at the clip again, or "
+                "without an output, which keeps them in memory."
+            )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
                 yield FrameSeen(**json.loads(line))
@@ -127,12 +142,19 @@ class Video:
         return frame((one.record() for one in self), COLUMNS)
 
     def plots(self) -> dict[str, Figure]:
-        """Return "timeline": the probabilities over time, of the classes that are likeliest in all, as a matplotlib figure."""
+        """Return "timeline": the probabilities over time, of the classes that are likeliest in
+        all, as a matplotlib figure.
+        """
         return {"timeline": _timeline(self)} if self.frames else {}
 
     def _repr_html_(self) -> str:
         rows = [[s.label, f"{s.start_s:.2f}", f"{s.end_s:.2f}"] for s in self.segments]
-        return block(f"{self.frames:,} frames, {self.seconds:.1f} s", table(["label", "from, s", "to, s"], rows), line(self.note), line(self.output))
+        return block(
+            f"{self.frames:,} frames, {self.seconds:.1f} s",
+            table(["label", "from, s", "to, s"], rows),
+            line(self.note),
+            line(self.output),
+        )
 
     def add(self, one: FrameSeen) -> None:
         """Count one frame, the next in order."""
@@ -153,7 +175,9 @@ class Video:
 
     def seconds_of(self, label: str) -> float:
         """Return how long the stretches with a label last together."""
-        return sum(segment.end_s - segment.start_s for segment in self.segments if segment.label == label)
+        return sum(
+            segment.end_s - segment.start_s for segment in self.segments if segment.label == label
+        )
 
     def as_json(self) -> dict:
         """Return the counts and segments, ready for JSON."""
@@ -164,7 +188,10 @@ class Video:
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
             "labelled": {name: self.labelled.get(name, 0) for name in self.class_names},
-            "segments": [{"label": s.label, "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3)} for s in self.segments],
+            "segments": [
+                {"label": s.label, "start_s": round(s.start_s, 3), "end_s": round(s.end_s, 3)}
+                for s in self.segments
+            ],
             "note": self.note,
             "output": None if self.output is None else str(self.output),
             "tables": None if self.tables is None else str(self.tables),
@@ -178,19 +205,31 @@ def check_target(output: Path, clip: Path) -> Path:
         InvalidArgument: it may not.
     """
     if output.suffix.lower() not in CODECS:
-        raise InvalidArgument(f"-o names the labelled clip and must end in {' or '.join(CODECS)}, got '{output}'.")
+        raise InvalidArgument(
+            f"-o names the labelled clip and must end in {' or '.join(CODECS)}, got '{output}'."
+        )
     if output.exists() and clip.exists() and output.samefile(clip):
-        raise InvalidArgument(f"'{output}' is the clip itself, which stays as it is. Choose another name with -o.")
+        raise InvalidArgument(
+            f"'{output}' is the clip itself, which stays as it is. Choose another name with -o."
+        )
     folder, made = output.with_suffix(""), _made(output.with_suffix("") / MARKER)
     if output.exists() and not (output.name in (made or {}) and output.is_file()):
-        raise InvalidArgument(f"'{output}' was there before and is no result of wordsight. Choose another name with -o.")
+        raise InvalidArgument(
+            f"'{output}' was there before and is no result of wordsight. Choose another name "
+            "with -o."
+        )
     if folder.exists() and made is None and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InvalidArgument(f"'{folder}', where the tables would go, was there before and is no result of wordsight. Choose another name with -o.")
+        raise InvalidArgument(
+            f"'{folder}', where the tables would go, was there before and is no result of "
+            "wordsight. Choose another name with -o."
+        )
     return output
 
 
 def _made(marker: Path) -> dict[str, str] | None:
-    """Return the clips that a marker lists as ours, each with what it was made from, or None where there is no marker of ours."""
+    """Return the clips that a marker lists as ours, each with what it was made from, or None
+    where there is no marker of ours.
+    """
     try:
         listed = json.loads(marker.read_text(encoding="utf-8"))
         return {str(name): str(source) for name, source in listed.items()}
@@ -211,16 +250,22 @@ class Recorder:
         if before is not None and before != str(source.path.absolute()):
             log.info("'%s' is made anew; it was made from '%s'.", target, before)
         self._made[target.name] = str(source.path.absolute())
-        self._tables = TableWriter(self.folder, "frames", COLUMNS, (PICTURES,) if pictures else (), FRAMES_MARKER, _drawn)
+        self._tables = TableWriter(
+            self.folder, "frames", COLUMNS, (PICTURES,) if pictures else (), FRAMES_MARKER, _drawn
+        )
         self._clip: ClipWriter | None = None
         with writing(self.folder):
-            write_atomic(self.folder / MARKER, json.dumps(self._made).encode("utf-8", "backslashreplace"))
+            write_atomic(
+                self.folder / MARKER, json.dumps(self._made).encode("utf-8", "backslashreplace")
+            )
 
     def add(self, frame: Frame, seen: FrameSeen, drawn: np.ndarray) -> None:
         """Add the next frame."""
         if self._clip is None:
             unfinished = self.folder / f".clip.part{self._target.suffix.lower()}"
-            self._clip = ClipWriter(self._target, self._fps, (drawn.shape[0], drawn.shape[1]), unfinished)
+            self._clip = ClipWriter(
+                self._target, self._fps, (drawn.shape[0], drawn.shape[1]), unfinished
+            )
         self._clip.write(frame, drawn)
         if self._pictures:
             seen.picture = self._tables.reserve(f"{PICTURES}/{seen.frame:06d}", ".jpg")
@@ -231,8 +276,13 @@ class Recorder:
     def finish(self, result: Video) -> None:
         """Put the tables in place, draw the timeline, and put the clip in place."""
         with uninterrupted():
-            if self._target.exists() and self._target.name not in (_made(self.folder / MARKER) or {}):
-                raise OutputError(f"'{self._target}' has come meanwhile and is no result of wordsight. Choose another name with -o.")
+            if self._target.exists() and self._target.name not in (
+                _made(self.folder / MARKER) or {}
+            ):
+                raise OutputError(
+                    f"'{self._target}' has come meanwhile and is no result of wordsight. Choose "
+                    "another name with -o."
+                )
             assert self._clip is not None
             self._clip.complete()
             self._tables.finish()
@@ -275,9 +325,13 @@ def _timeline(result: Video) -> Figure:
         times.append(one.time_s)
         values.append([one.probabilities[name] for name in shown])
     segments = [(s.label, s.start_s, s.end_s) for s in result.segments]
-    return plots.timeline(np.array(times), np.array(values, dtype=np.float32), shown, result.threshold, segments)
+    return plots.timeline(
+        np.array(times), np.array(values, dtype=np.float32), shown, result.threshold, segments
+    )
 
 
 def _drawn(row: dict) -> list[str]:
-    """Return the path, relative to the folder of tables, of the picture of a row of frames.jsonl."""
+    """Return the path, relative to the folder of tables, of the picture of a row of
+    frames.jsonl.
+    """
     return [row["picture"]] if row.get("picture") else []

@@ -1,6 +1,8 @@
-"""What stands before the page in the browser: who may come in, what may be asked for, how much and how slowly may be sent.
+"""What stands before the page in the browser: who may come in, what may be asked for, how much and
+how slowly may be sent.
 
-Pure ASGI, so it sees every byte before the page's framework does. It lets through only the addresses that the page uses.
+Pure ASGI, so it sees every byte before the page's framework does. It lets through only the
+addresses that the page uses.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ READ = re.compile(
 WRITE = re.compile(rf"{API}/(upload|queue/join/?|run/predict/?|call/[\w-]+/?|reset/?|cancel)")
 UPLOAD = f"{API}/upload"
 HEADERS = (
-    (b"content-security-policy", b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    (b"content-security-policy", b"default-src 'self' data: blob:; script-src 'self' "
+     b"'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
      b"frame-ancestors 'none'; base-uri 'self'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -54,12 +57,20 @@ class Guard:
 
     Args:
         app: what is guarded.
-        hosts: names and addresses by which the page may be called, without port; None: any, as behind a token.
-        token: what a visitor must show, or None where the address can only be reached from this machine.
+        hosts: names and addresses by which the page may be called, without port; None: any, as
+            behind a token.
+        token: what a visitor must show, or None where the address can only be reached from this
+            machine.
         uploads: folder that uploads arrive in.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], hosts: set[str] | None, token: str | None, uploads: Path) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        hosts: set[str] | None,
+        token: str | None,
+        uploads: Path,
+    ) -> None:
         self._app, self._hosts, self._token, self._uploads = app, hosts, token, uploads
         self._uploading = 0
         self._measured, self._full = 0.0, False
@@ -72,13 +83,21 @@ class Guard:
         if scope["type"] != "http":  # the page uses no sockets of another kind
             await send({"type": "websocket.close", "code": 1008})
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
         send = _with_headers(send)
         refusal = self._refuse(scope, headers)
         if refusal is not None:
             await _answer(send, *refusal)
         elif self._token is not None and not self._may_enter(scope, headers):
-            await _answer(send, 401, "This page needs its token: open the address that 'wordsight app' printed, with ?token= at its end.")
+            await _answer(
+                send,
+                401,
+                "This page needs its token: open the address that 'wordsight app' printed, "
+                "with ?token= at its end.",
+            )
         elif self._token is not None and _query(scope).get("token"):
             await self._let_in(send)
         elif scope["path"] == UPLOAD:
@@ -91,10 +110,14 @@ class Guard:
     def _refuse(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return why a request is refused whoever asks, or None."""
         host = headers.get("host", "")
-        if self._hosts is not None and _name(host) not in self._hosts:  # another site's name that was pointed here (DNS rebinding)
+        # another site's name that was pointed here (DNS rebinding)
+        if self._hosts is not None and _name(host) not in self._hosts:
             return 421, "This page answers only to its own address."
         origin = headers.get("origin")
-        if origin not in (None, f"http://{host}", f"https://{host}") or headers.get("sec-fetch-site") == "cross-site":
+        if (
+            origin not in (None, f"http://{host}", f"https://{host}")
+            or headers.get("sec-fetch-site") == "cross-site"
+        ):
             return 403, "Another site's page may not use this one."
         allowed = {"GET": READ, "HEAD": READ, "POST": WRITE}.get(scope["method"])
         if allowed is None or not allowed.fullmatch(scope["path"]):
@@ -102,9 +125,18 @@ class Guard:
         return None
 
     def _may_enter(self, scope: Message, headers: dict[str, str]) -> bool:
-        shown = [_digest(headers.get("authorization", "").removeprefix("Bearer ")), _digest(_query(scope).get("token", ""))]
-        shown += [part.partition("=")[2] for part in headers.get("cookie", "").split("; ") if part.startswith(f"{COOKIE}=")]
-        return any(hmac.compare_digest(text.encode(), _digest(str(self._token)).encode()) for text in shown)
+        shown = [
+            _digest(headers.get("authorization", "").removeprefix("Bearer ")),
+            _digest(_query(scope).get("token", "")),
+        ]
+        shown += [
+            part.partition("=")[2]
+            for part in headers.get("cookie", "").split("; ")
+            if part.startswith(f"{COOKIE}=")
+        ]
+        return any(
+            hmac.compare_digest(text.encode(), _digest(str(self._token)).encode()) for text in shown
+        )
 
     async def _let_in(self, send: Send) -> None:
         """Keep the token in a cookie, and lead to the address without it."""
@@ -128,7 +160,12 @@ class Guard:
                 break
         try:
             if body and not _only_uploads(json.loads(body), self._uploads):
-                await _answer(send, 400, "Pictures are uploaded first: neither addresses nor other files of this machine can be named.")
+                await _answer(
+                    send,
+                    400,
+                    "Pictures are uploaded first: neither addresses nor other files of this "
+                    "machine can be named.",
+                )
                 return
         except (ValueError, RecursionError):
             await _answer(send, 400, "This request is no JSON.")
@@ -141,7 +178,9 @@ class Guard:
         await self._app(scope, again, send)
 
     async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass an upload on, at a bounded size and pace, and keep nothing of files that are no pictures."""
+        """Pass an upload on, at a bounded size and pace, and keep nothing of files that are no
+        pictures.
+        """
         if self._uploading >= UPLOADS_AT_ONCE:
             await _answer(send, 429, "Too many uploads at once. Try again in a moment.")
             return
@@ -152,9 +191,15 @@ class Guard:
         held = _Held()
         self._uploading += 1
         try:
-            plain = [(name, value) for name, value in scope["headers"] if name.lower() != b"accept-encoding"]  # the answer is read here
+            # the answer is read here
+            plain = [
+                (name, value)
+                for name, value in scope["headers"]
+                if name.lower() != b"accept-encoding"
+            ]
             await self._app({**scope, "headers": plain}, pace, held)
-        except Exception:  # a client that went away, or a body that is none: the framework raises many kinds
+        except Exception:
+            # a client that went away, or a body that is none: the framework raises many kinds
             held.status = 400
         finally:
             self._uploading -= 1
@@ -163,32 +208,53 @@ class Guard:
             await _answer(send, *refused)
         elif held.status != 200:
             known = held.status if held.status in (400, 413) else 400
-            await _answer(send, known, f"A picture may have {MAX_FILE >> 20} MiB." if known == 413 else "This is no upload of files.")
+            await _answer(
+                send,
+                known,
+                f"A picture may have {MAX_FILE >> 20} MiB."
+                if known == 413
+                else "This is no upload of files.",
+            )
         else:
             for message in held.messages:
                 await send(message)
 
     def _empty_others(self, held: _Held) -> tuple[int, str] | None:
-        """Empty uploaded files that are no pictures, so that they are listed as unreadable beside the others; refuse where all are such."""
+        """Empty uploaded files that are no pictures, so that they are listed as unreadable
+        beside the others; refuse where all are such.
+        """
         paths = [Path(name) for name in json.loads(held.body)]
-        others = [path for path in paths if path.resolve().is_relative_to(self._uploads.resolve()) and not _is_picture(path)]
+        others = [
+            path
+            for path in paths
+            if path.resolve().is_relative_to(self._uploads.resolve()) and not _is_picture(path)
+        ]
         for path in others:
             if len(others) == len(paths):
-                shutil.rmtree(path.parent, ignore_errors=True)  # a folder of the bytes' hash, so nothing but these bytes lies in it
+                # a folder of the bytes' hash, so nothing but these bytes lies in it
+                shutil.rmtree(path.parent, ignore_errors=True)
             else:
                 path.write_bytes(b"")
-        return (415, "Only pictures can be uploaded, such as JPEG or PNG.") if others and len(others) == len(paths) else None
+        return (
+            (415, "Only pictures can be uploaded, such as JPEG or PNG.")
+            if others and len(others) == len(paths)
+            else None
+        )
 
     def _disk_full(self) -> bool:
         now = time.monotonic()
         if now - self._measured > MEASURE_S:
             self._measured = now
-            self._full = _kept_bytes(self._uploads) > MAX_KEPT or shutil.disk_usage(self._uploads).free < LEAST_FREE
+            self._full = (
+                _kept_bytes(self._uploads) > MAX_KEPT
+                or shutil.disk_usage(self._uploads).free < LEAST_FREE
+            )
         return self._full
 
 
 class _Pace:
-    """Receives a request at a bounded size and pace; what breaks them ends as if the client had gone away.
+    """Receives a request at a bounded size and pace; what breaks them ends as if the client had
+    gone away.
 
     Attributes:
         why: status and sentence of the refusal, or None.
@@ -243,7 +309,11 @@ def _with_headers(send: Send) -> Send:
 
 async def _answer(send: Send, status: int, text: str) -> None:
     body = json.dumps({"error": text, "detail": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -259,18 +329,28 @@ def _query(scope: Message) -> dict[str, str]:
 
 def _name(host: str) -> str:
     """Return a Host header without its port."""
-    return host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0].lower()
+    return (
+        host.rpartition("]")[0].lstrip("[")
+        if host.startswith("[")
+        else host.partition(":")[0].lower()
+    )
 
 
 def _only_uploads(value: Any, uploads: Path) -> bool:
-    """Tell whether every file in a request, however deep it lies, is one of the folder of uploads; addresses are not."""
+    """Tell whether every file in a request, however deep it lies, is one of the folder of
+    uploads; addresses are not.
+    """
     root = uploads.resolve()
     waiting = [value]
     while waiting:
         item = waiting.pop()
         if isinstance(item, dict):
             path = item.get("path")
-            if path is not None and not (isinstance(path, str) and "\0" not in path and Path(path).resolve().is_relative_to(root)):
+            if path is not None and not (
+                isinstance(path, str)
+                and "\0" not in path
+                and Path(path).resolve().is_relative_to(root)
+            ):
                 return False
             waiting.extend(item.values())
         elif isinstance(item, list):
@@ -287,7 +367,9 @@ def _is_picture(path: Path) -> bool:
 
 
 def _kept_bytes(folder: Path) -> int:
-    """Return what lies in the folder of uploads, after forgetting what was left of uploads that broke off."""
+    """Return what lies in the folder of uploads, after forgetting what was left of uploads that
+    broke off.
+    """
     kept, folders = 0, [os.fspath(folder)]
     while folders:
         here = folders.pop()
@@ -299,7 +381,8 @@ def _kept_bytes(folder: Path) -> int:
                         continue
                     status = entry.stat(follow_symlinks=False)
                     kept += status.st_size
-                    if here == os.fspath(folder) and time.time() - status.st_mtime > REQUEST_S:  # whole ones lie in folders
+                    # whole ones lie in folders
+                    if here == os.fspath(folder) and time.time() - status.st_mtime > REQUEST_S:
                         os.unlink(entry.path)
         except OSError:
             continue  # gone meanwhile

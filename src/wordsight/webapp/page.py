@@ -16,13 +16,17 @@ from .workspace import Workshop
 
 FORGET_S = (300, 3600)  # how often uploads are looked through, and how old they may become
 SESSIONS = 256  # visitors whose state is remembered at once
-SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]  # fonts of the visitor's machine: none is fetched
+# fonts of the visitor's machine: none is fetched
+SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]
 
 
 def build_page(workshop: Workshop) -> gr.Blocks:
     """Return the page."""
     with gr.Blocks(title="wordsight", analytics_enabled=False, delete_cache=FORGET_S) as page:
-        gr.Markdown("# wordsight\nWords in, sight out: what your pictures show, where, and how sure that is.")
+        gr.Markdown(
+            "# wordsight\nWords in, sight out: what your pictures show, where, and how sure "
+            "that is."
+        )
         with gr.Tabs():
             with gr.Tab("Try", id="try"):
                 model = add_try(workshop)
@@ -39,12 +43,21 @@ def build_page(workshop: Workshop) -> gr.Blocks:
         def fresh() -> tuple:  # what was trained or decided since the page was built
             return (*offered(workshop.models(), None, len(models)), describe_folder(workshop))
 
-        page.load(fresh, [], [*models, folder], queue=False, api_visibility="private", show_progress="hidden")
+        page.load(
+            fresh,
+            [],
+            [*models, folder],
+            queue=False,
+            api_visibility="private",
+            show_progress="hidden",
+        )
     return page
 
 
 def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: int) -> Any:
-    """Return the page as an ASGI application that makes no connection and serves no file but uploads."""
+    """Return the page as an ASGI application that makes no connection and serves no file but
+    uploads.
+    """
     from fastapi import FastAPI
 
     page.state_session_capacity = SESSIONS
@@ -64,5 +77,6 @@ def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: i
         theme=theme,
         head=KEYS,
     )
-    page.has_launched = True  # Gradio refuses files that nobody uploaded only of pages it launched itself
+    # Gradio refuses files that nobody uploaded only of pages it launched itself
+    page.has_launched = True
     return application

@@ -1,4 +1,6 @@
-"""What the tabs of the page share: how a refusal is shown, how progress is told, how a picture is handed over."""
+"""What the tabs of the page share: how a refusal is shown, how progress is told, how a picture
+is handed over.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,15 @@ SHOWN_SIDE = 960  # pixels
 
 
 def offered(names: list[str], new: str | None, lists: int) -> list[Any]:
-    """Return updates of the lists of models: the first and the last show the new one, where there is one."""
-    return [gr.Dropdown(choices=names, value=new) if new is not None and at in (0, lists - 1) else gr.Dropdown(choices=names) for at in range(lists)]
+    """Return updates of the lists of models: the first and the last show the new one, where
+    there is one.
+    """
+    return [
+        gr.Dropdown(choices=names, value=new)
+        if new is not None and at in (0, lists - 1)
+        else gr.Dropdown(choices=names)
+        for at in range(lists)
+    ]
 
 
 @contextmanager

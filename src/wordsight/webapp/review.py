@@ -1,7 +1,9 @@
-"""Going through doubtful pictures one by one: which, in what order, and every decision on disk before the next picture is shown.
+"""Going through doubtful pictures one by one: which, in what order, and every decision on disk
+before the next picture is shown.
 
-Decisions stand in `metadata.csv` of the pictures' folder, where training reads labels: `label` (empty for a rejected picture) and
-`wordsight_review`: accepted, changed or rejected. Whatever else stands in that table stays; no picture is moved or changed.
+Decisions stand in `metadata.csv` of the pictures' folder, where training reads labels: `label`
+(empty for a rejected picture) and `wordsight_review`: accepted, changed or rejected. Whatever else
+stands in that table stays; no picture is moved or changed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,18 @@ from ..datasets.files import LabelledSet, PictureFile, find_pictures
 from ..errors import InvalidArgument, OutputError
 from ..words.vocabulary import fold
 
-SUSPICIOUS = ("in_two_classes", "mislabelled", "outlier", "near_duplicate", "duplicate", "document", "single_colour", "too_dark", "too_bright", "blurry")
+SUSPICIOUS = (
+    "in_two_classes",
+    "mislabelled",
+    "outlier",
+    "near_duplicate",
+    "duplicate",
+    "document",
+    "single_colour",
+    "too_dark",
+    "too_bright",
+    "blurry",
+)
 ACTIONS = ("accepted", "changed", "rejected")
 REVIEW = "wordsight_review"  # the column of decisions
 MOST_LETTERS = 100  # of a label
@@ -37,7 +50,8 @@ class Doubt:
 
     Attributes:
         file_name: relative to the folder.
-        kind: "suspicious": labelled, and something speaks against it; "rejected": no label was given; "pre-labelled": a model gave one.
+        kind: "suspicious": labelled, and something speaks against it; "rejected": no label was
+            given; "pre-labelled": a model gave one.
         label: its label now, or None.
         suggestion: the label that a model or a check proposes, or None.
         probability: of the suggestion, or None.
@@ -72,8 +86,8 @@ class ReviewBook:
 
     Args:
         root: the folder.
-        class_names: classes of a model. Where there is no table of labels, subfolders are classes if one of them bears such a name;
-            without any class names they always are.
+        class_names: classes of a model. Where there is no table of labels, subfolders are classes
+            if one of them bears such a name; without any class names they always are.
 
     Raises:
         InvalidArgument: there is no picture, or a metadata.csv in which decisions can't be kept.
@@ -85,12 +99,21 @@ class ReviewBook:
         if self.table.is_symlink():
             self.table = self.table.resolve()
             if not self.table.is_relative_to(self.root):
-                raise InvalidArgument(f"'{self.root / 'metadata.csv'}' leads to another folder, so nothing can be kept there. Put the table itself there.")
+                raise InvalidArgument(
+                    f"'{self.root / 'metadata.csv'}' leads to another folder, so nothing can be "
+                    "kept there. Put the table itself there."
+                )
         found = find_pictures([self.root]).pictures
-        self.pictures = {picture.name: picture for picture in found if picture.path.resolve().is_relative_to(self.root)}
+        self.pictures = {
+            picture.name: picture
+            for picture in found
+            if picture.path.resolve().is_relative_to(self.root)
+        }
         known = {fold(name) for name in class_names}
         folders = {name.partition("/")[0] for name in self.pictures if "/" in name}
-        self._folders = folders if not known or any(fold(name) in known for name in folders) else set()
+        self._folders = (
+            folders if not known or any(fold(name) in known for name in folders) else set()
+        )
         self._model_names = list(class_names)
         self._rows: list[list[str]] = []  # of the table as they stand there, the headings first
         self._labels: set[str] = set()  # that the table gives
@@ -113,7 +136,10 @@ class ReviewBook:
     @property
     def class_names(self) -> list[str]:
         """Labels in use and those of the model, sorted."""
-        return sorted({label for name in self.pictures if (label := self.label(name))} | set(self._model_names))
+        return sorted(
+            {label for name in self.pictures if (label := self.label(name))}
+            | set(self._model_names)
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -127,7 +153,13 @@ class ReviewBook:
             self._refresh()
             return self.label(name), self.reviewed(name)
 
-    def decide(self, name: str, action: str, label: str | None = None, seen: tuple[str | None, str | None] | None = None) -> Decision:
+    def decide(
+        self,
+        name: str,
+        action: str,
+        label: str | None = None,
+        seen: tuple[str | None, str | None] | None = None,
+    ) -> Decision:
         """Write one decision to the table, whole or not at all, before anything else happens.
 
         Args:
@@ -137,20 +169,33 @@ class ReviewBook:
             seen: the picture's `state` on which the decision rests, or None for any.
 
         Raises:
-            InvalidArgument: no such picture or action, a label that is none, or somebody has decided otherwise meanwhile.
+            InvalidArgument: no such picture or action, a label that is none, or somebody has
+                decided otherwise meanwhile.
             OutputError: it can't be written.
         """
         if name not in self.pictures:
             raise InvalidArgument(f"There is no picture '{name}' in '{self.root}'.")
         if action not in ACTIONS or (action != "rejected" and not (label and label.strip())):
-            raise InvalidArgument(f"A decision is one of {', '.join(ACTIONS)}, with a label but for the last; got '{action}', '{label or ''}'.")
+            raise InvalidArgument(
+                f"A decision is one of {', '.join(ACTIONS)}, with a label but for the last; got "
+                f"'{action}', '{label or ''}'."
+            )
         label = "" if action == "rejected" else str(label).strip()
-        if len(label) > MOST_LETTERS or label in (".", "..") or any(ord(c) < 32 or c in "/\\" for c in label):
-            raise InvalidArgument(f"A label is one line of at most {MOST_LETTERS} characters, without slashes, as it may name a folder; got '{label[:60]}'.")
+        if (
+            len(label) > MOST_LETTERS
+            or label in (".", "..")
+            or any(ord(c) < 32 or c in "/\\" for c in label)
+        ):
+            raise InvalidArgument(
+                f"A label is one line of at most {MOST_LETTERS} characters, without slashes, as "
+                f"it may name a folder; got '{label[:60]}'."
+            )
         with self._lock:
             before = self.state(name)
             if seen is not None and before != seen:
-                raise InvalidArgument("Somebody has decided on this picture meanwhile. Look at it again.")
+                raise InvalidArgument(
+                    "Somebody has decided on this picture meanwhile. Look at it again."
+                )
             self._write({name: (label, action)})
             return Decision(name, before, (label or None, action))
 
@@ -163,7 +208,10 @@ class ReviewBook:
         """
         with self._lock:
             if self.state(decision.file_name) != decision.after:
-                raise InvalidArgument(f"'{decision.file_name}' was changed again since, so the decision can't be taken back.")
+                raise InvalidArgument(
+                    f"'{decision.file_name}' was changed again since, so the decision can't be "
+                    "taken back."
+                )
             self._write({decision.file_name: (decision.before[0] or "", decision.before[1] or "")})
 
     @property
@@ -181,23 +229,36 @@ class ReviewBook:
         if self._read_state is None:
             return
         try:
-            with open(self.table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            with open(
+                self.table, newline="", encoding="utf-8-sig", errors="surrogateescape"
+            ) as file:
                 rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
-            raise InvalidArgument(f"'{self.table}' can't be read as CSV: {error}. Mend it, or move it away.") from None
+            raise InvalidArgument(
+                f"'{self.table}' can't be read as CSV: {error}. Mend it, or move it away."
+            ) from None
         columns = rows[0] if rows else []
         ours = [column for column in ("file_name", "label", REVIEW) if columns.count(column) > 1]
         if "file_name" not in columns or ours:
             what = f"the column {ours[0]} twice" if ours else "no column file_name"
-            raise InvalidArgument(f"'{self.table}' has {what}, so decisions can't be kept there. Mend it, or move it away.")
+            raise InvalidArgument(
+                f"'{self.table}' has {what}, so decisions can't be kept there. Mend it, or move "
+                "it away."
+            )
         names = columns.index("file_name")
         at: dict[str, int] = {}
         for number, row in enumerate(rows[1:], start=1):
             if len(row) > len(columns):
-                raise InvalidArgument(f"Row {number} of '{self.table}' has more cells than headings, so nothing can be kept there. Mend it, or move it away.")
+                raise InvalidArgument(
+                    f"Row {number} of '{self.table}' has more cells than headings, so nothing "
+                    "can be kept there. Mend it, or move it away."
+                )
             name = posixpath.normpath(row[names]) if names < len(row) and row[names] else ""
             if name in at:
-                raise InvalidArgument(f"'{self.table}' lists '{name}' twice, so decisions can't be kept there. Mend it, or move it away.")
+                raise InvalidArgument(
+                    f"'{self.table}' lists '{name}' twice, so decisions can't be kept there. "
+                    "Mend it, or move it away."
+                )
             if name:
                 at[name] = number
         self._keep(rows, at)
@@ -205,7 +266,11 @@ class ReviewBook:
     def _keep(self, rows: list[list[str]], at: dict[str, int]) -> None:
         self._rows, self._at, self._read_state = rows, at, self._state()
         column = rows[0].index("label") if "label" in rows[0] else None
-        self._labels = set() if column is None else {row[column] for row in rows[1:] if column < len(row) and row[column]}
+        self._labels = (
+            set()
+            if column is None
+            else {row[column] for row in rows[1:] if column < len(row) and row[column]}
+        )
 
     def _refresh(self) -> None:
         """Read the table again where somebody else has changed it since."""
@@ -220,11 +285,16 @@ class ReviewBook:
         return status.st_mtime_ns, status.st_size
 
     def _write(self, decided: dict[str, tuple[str, str]]) -> None:
-        """Write the table with these labels and decisions; what is held in memory changes only with what is on disk."""
+        """Write the table with these labels and decisions; what is held in memory changes only
+        with what is on disk.
+        """
         rows = [list(row) for row in self._rows] or [["file_name"]]
         at, columns = dict(self._at), rows[0]
-        said: dict[str, dict[str, str]] = {name: {"label": label, REVIEW: review} for name, (label, review) in decided.items()}
-        if "label" not in columns:  # from now on the table says what is what, so it must say it of every picture
+        said: dict[str, dict[str, str]] = {
+            name: {"label": label, REVIEW: review} for name, (label, review) in decided.items()
+        }
+        # from now on the table says what is what, so it must say it of every picture
+        if "label" not in columns:
             for name in self.pictures:
                 label = self.label(name)
                 if label:
@@ -246,12 +316,18 @@ class ReviewBook:
             if mode is not None:
                 self.table.chmod(mode)
         except OSError as error:
-            raise OutputError(f"The decision can't be kept in '{self.table}': {error.strerror or error}. Free some space, or allow writing there.") from error
+            raise OutputError(
+                f"The decision can't be kept in '{self.table}': {error.strerror or error}. Free "
+                "some space, or allow writing there."
+            ) from error
         self._keep(rows, at)
 
 
-def find_doubts(book: ReviewBook, model: Classifier | None, threshold: float, progress: Progress | None = None) -> list[Doubt]:
-    """Return what a person should look at, the most doubtful first: suspicious labels, then pictures without one.
+def find_doubts(
+    book: ReviewBook, model: Classifier | None, threshold: float, progress: Progress | None = None
+) -> list[Doubt]:
+    """Return what a person should look at, the most doubtful first: suspicious labels, then
+    pictures without one.
 
     Args:
         book: the folder; what was reviewed before is passed over.
@@ -260,36 +336,81 @@ def find_doubts(book: ReviewBook, model: Classifier | None, threshold: float, pr
         progress: called with (done, total, what).
     """
     waiting = [picture for name, picture in book.pictures.items() if book.reviewed(name) is None]
-    labelled = [PictureFile(picture.path, picture.name, book.label(picture.name)) for picture in waiting if book.label(picture.name)]
-    every = [PictureFile(picture.path, name, book.label(name)) for name, picture in book.pictures.items() if book.label(name)]
+    labelled = [
+        PictureFile(picture.path, picture.name, book.label(picture.name))
+        for picture in waiting
+        if book.label(picture.name)
+    ]
+    every = [
+        PictureFile(picture.path, name, book.label(name))
+        for name, picture in book.pictures.items()
+        if book.label(name)
+    ]
     doubts: list[Doubt] = []
     names = sorted({str(picture.label) for picture in every})
     if labelled and len(names) > 1:
         open_ones = {picture.name for picture in labelled}
         backbone = load_backbone() if model is None else model.backbone
-        material = gather_material(LabelledSet(every, names), MIN_SIZE, Embedder(backbone), progress)
+        material = gather_material(
+            LabelledSet(every, names), MIN_SIZE, Embedder(backbone), progress
+        )
         seen: set[str] = set()
-        findings = [finding for finding in run_checks(material) if finding.reason in SUSPICIOUS and finding.file_name in open_ones]
-        for finding in sorted(findings, key=lambda finding: (SUSPICIOUS.index(finding.reason), -finding.score, finding.file_name)):
+        findings = [
+            finding
+            for finding in run_checks(material)
+            if finding.reason in SUSPICIOUS and finding.file_name in open_ones
+        ]
+        for finding in sorted(
+            findings,
+            key=lambda finding: (
+                SUSPICIOUS.index(finding.reason),
+                -finding.score,
+                finding.file_name,
+            ),
+        ):
             if finding.file_name not in seen:
                 seen.add(finding.file_name)
-                why = finding.reason.replace("_", " ") + (f": {finding.evidence}" if finding.evidence else "")
-                doubts.append(Doubt(finding.file_name, "suspicious", finding.label, finding.suggested_label or finding.label, None, why))
+                why = finding.reason.replace("_", " ") + (
+                    f": {finding.evidence}" if finding.evidence else ""
+                )
+                doubts.append(
+                    Doubt(
+                        finding.file_name,
+                        "suspicious",
+                        finding.label,
+                        finding.suggested_label or finding.label,
+                        None,
+                        why,
+                    )
+                )
     bare = [picture for picture in waiting if not book.label(picture.name)]
     return doubts + (_unlabelled(bare, model, threshold, progress) if model is not None else [])
 
 
-def _unlabelled(pictures: list[PictureFile], model: Classifier, threshold: float, progress: Progress | None) -> list[Doubt]:
-    """Return the pictures without a label, rejected ones first, then those that the model would label, the least sure first."""
+def _unlabelled(
+    pictures: list[PictureFile], model: Classifier, threshold: float, progress: Progress | None
+) -> list[Doubt]:
+    """Return the pictures without a label, rejected ones first, then those that the model would
+    label, the least sure first.
+    """
     found = []
     embedder = Embedder(model.backbone)
     for done, item in enumerate(embedder.embed_all(pictures), start=1):
         if item.embedding is not None:
             said = model.decide(item.file.name, item.embedding, threshold)
             kind = "rejected" if said.label is None else "pre-labelled"
-            why = "resembles nothing the model learned from" if said.stranger else "not sure enough" if said.label is None else "labelled by the model"
+            why = (
+                "resembles nothing the model learned from"
+                if said.stranger
+                else "not sure enough"
+                if said.label is None
+                else "labelled by the model"
+            )
             found.append(Doubt(said.file_name, kind, None, said.top_label, said.probability, why))
         if progress:
             progress(done, len(pictures), "pictures without a label")
     embedder.cache.close()
-    return sorted(found, key=lambda doubt: (doubt.kind != "rejected", doubt.probability or 0.0, doubt.file_name))
+    return sorted(
+        found,
+        key=lambda doubt: (doubt.kind != "rejected", doubt.probability or 0.0, doubt.file_name),
+    )

@@ -1,4 +1,6 @@
-"""Serve the page in the browser: on which address, behind which token, with its uploads in a folder of its own that goes with it."""
+"""Serve the page in the browser: on which address, behind which token, with its uploads in a
+folder of its own that goes with it.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,14 @@ def app(
     port: int | None = None,
     say: Callable[[str], None] | None = None,
 ) -> None:
-    """Open a page in the browser to try models, train them, review pictures and compare, until Ctrl-C.
+    """Open a page in the browser to try models, train them, review pictures and compare, until
+    Ctrl-C.
 
     Args:
         model: a model folder that is offered first.
         data: a folder whose pictures are reviewed and compared; only its metadata.csv is written.
-        host: address to listen on. From any but this machine's own a token is demanded: that of WORDSIGHT_TOKEN, or a new one.
+        host: address to listen on. From any but this machine's own a token is demanded: that of
+            WORDSIGHT_TOKEN, or a new one.
         port: to listen on; by default 7860, or the next that is free.
         say: called with the address.
 
@@ -56,7 +60,9 @@ def app(
     with uploads_folder() as uploads:
         serving = guarded(model, data, uploads, _names(host), token)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
-        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (f"?token={quote(token, safe='')}" if token else "")
+        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (
+            f"?token={quote(token, safe='')}" if token else ""
+        )
         (say or log.info)(f"Open {address} in your browser. Ctrl-C ends it.")
         try:
             _serve(serving, host, chosen)
@@ -71,14 +77,30 @@ def _token() -> str:
         InvalidArgument: the one given is too short, or holds what can't be typed into an address.
     """
     given = os.environ.get("WORDSIGHT_TOKEN")
-    if given and not (len(given) >= 8 and given.isascii() and given.isprintable() and " " not in given):
-        raise InvalidArgument("WORDSIGHT_TOKEN must have at least 8 letters, digits or signs of ASCII, without blanks. Unset it for a new one.")
+    if given and not (
+        len(given) >= 8 and given.isascii() and given.isprintable() and " " not in given
+    ):
+        raise InvalidArgument(
+            "WORDSIGHT_TOKEN must have at least 8 letters, digits or signs of ASCII, without "
+            "blanks. Unset it for a new one."
+        )
     return given or secrets.token_urlsafe(24)
 
 
-def guarded(model: str | os.PathLike | None, data: str | os.PathLike | None, uploads: Path, hosts: set[str] | None, token: str | None) -> Guard:
+def guarded(
+    model: str | os.PathLike | None,
+    data: str | os.PathLike | None,
+    uploads: Path,
+    hosts: set[str] | None,
+    token: str | None,
+) -> Guard:
     """Return the page behind its guard, as an ASGI application."""
-    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(uploads), HF_HUB_DISABLE_TELEMETRY="1", GRADIO_NUM_WORKERS="1")
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_TEMP_DIR=str(uploads),
+        HF_HUB_DISABLE_TELEMETRY="1",
+        GRADIO_NUM_WORKERS="1",
+    )
     from .page import build_page, mounted
     from .workspace import Workshop
 
@@ -88,7 +110,9 @@ def guarded(model: str | os.PathLike | None, data: str | os.PathLike | None, upl
 
 @contextmanager
 def uploads_folder() -> Iterator[Path]:
-    """Make a folder for uploads that only this user can read, and remove it at the end, as well as those that killed pages left."""
+    """Make a folder for uploads that only this user can read, and remove it at the end, as well
+    as those that killed pages left.
+    """
     root = cache_folder() / "uploads"
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -115,7 +139,9 @@ def _serve(serving: Any, host: str, port: int) -> None:
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
-        """Closes connections on which no request arrives, and those beyond a number: they would keep others out."""
+        """Closes connections on which no request arrives, and those beyond a number: they would
+        keep others out.
+        """
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -130,13 +156,23 @@ def _serve(serving: Any, host: str, port: int) -> None:
 
     logging.getLogger("uvicorn.error").addFilter(_unless_cancelled)
     quiet = {"log_level": "warning", "access_log": False, "server_header": False}
-    settings = uvicorn.Config(serving, host, port, http=Impatient, timeout_keep_alive=15, timeout_graceful_shutdown=1, **quiet)  # type: ignore[arg-type]
+    settings = uvicorn.Config(
+        serving,
+        host,
+        port,
+        http=Impatient,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=1,
+        **quiet,  # type: ignore[arg-type]
+    )
     with blas_resting():
         uvicorn.Server(settings).run()
 
 
 def _unless_cancelled(record: logging.LogRecord) -> bool:
-    """Tell whether a record is of more than visitors who still had the page open when it was ended."""
+    """Tell whether a record is of more than visitors who still had the page open when it was
+    ended.
+    """
     cancelled = bool(record.exc_info) and isinstance(record.exc_info[1], asyncio.CancelledError)  # type: ignore[index]
     return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
@@ -149,7 +185,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _names(host: str) -> set[str] | None:
-    """Return the names that the page may be called by: those of this machine, or any behind a token."""
+    """Return the names that the page may be called by: those of this machine, or any behind a
+    token.
+    """
     return LOOPBACK | {host} if _is_loopback(host) else None
 
 
@@ -169,7 +207,10 @@ def _free_port(host: str, port: int | None) -> int:
             problem = error.strerror or str(error)
             continue
         return number
-    raise InvalidArgument(f"Can't listen on {host}, port {wanted[0]}{'' if port else f' to {wanted[-1]}'}: {problem}. Choose another with --port or --host.")
+    raise InvalidArgument(
+        f"Can't listen on {host}, port {wanted[0]}{'' if port else f' to {wanted[-1]}'}: "
+        f"{problem}. Choose another with --port or --host."
+    )
 
 
 async def _try_port(host: str, port: int) -> None:

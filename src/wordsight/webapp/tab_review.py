@@ -1,4 +1,6 @@
-"""The page's tab Review: doubtful pictures one by one, decided by keyboard, each decision on disk before the next is shown."""
+"""The page's tab Review: doubtful pictures one by one, decided by keyboard, each decision on
+disk before the next is shown.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,12 @@ KEYS = """
 <script>
 document.addEventListener("keydown", (event) => {
   const target = event.target;
-  if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, [contenteditable], [role=listbox]")) return;
-  const button = { a: "accept", r: "reject", u: "undo", ArrowRight: "next", ArrowLeft: "back" }[event.key];
-  const id = button ? `review-${button}` : /^[1-9]$/.test(event.key) ? `review-class-${event.key}` : null;
+  const typing = target.closest("input, textarea, select, [contenteditable], [role=listbox]");
+  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  const keys = { a: "accept", r: "reject", u: "undo", ArrowRight: "next", ArrowLeft: "back" };
+  const button = keys[event.key];
+  const digit = /^[1-9]$/.test(event.key) ? `review-class-${event.key}` : null;
+  const id = button ? `review-${button}` : digit;
   const element = id && document.getElementById(id);
   if (!element || element.offsetParent === null) return;
   event.preventDefault();
@@ -30,7 +35,9 @@ document.addEventListener("keydown", (event) => {
 
 
 def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
-    """Add the tab; `models` are the lists that a retrained model is added to. Return what tells of the folder."""
+    """Add the tab; `models` are the lists that a retrained model is added to. Return what tells
+    of the folder.
+    """
     if workshop.data is None:
         return gr.Markdown(describe_folder(workshop), elem_id="review-told")
     doubts = gr.State([])
@@ -42,24 +49,46 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
         retrain = gr.Button("Retrain with the corrections", elem_id="review-retrain")
     told = gr.Markdown(describe_folder(workshop), elem_id="review-told")
     with gr.Row():
-        picture = gr.Image(label="Picture", interactive=False, height=480, elem_id="review-picture", format="jpeg", scale=2, buttons=["fullscreen"])
+        picture = gr.Image(
+            label="Picture",
+            interactive=False,
+            height=480,
+            elem_id="review-picture",
+            format="jpeg",
+            scale=2,
+            buttons=["fullscreen"],
+        )
         with gr.Column(scale=1):
             why = gr.Markdown(elem_id="review-why")
             accept = gr.Button("Accept (A)", variant="primary", elem_id="review-accept")
             names = workshop.book.class_names
             with gr.Row():
                 classes = [
-                    gr.Button(f"{readable(name)} ({number})", elem_id=f"review-class-{number}", min_width=80) for number, name in enumerate(names[:NUMBERED], 1)
+                    gr.Button(
+                        f"{readable(name)} ({number})",
+                        elem_id=f"review-class-{number}",
+                        min_width=80,
+                    )
+                    for number, name in enumerate(names[:NUMBERED], 1)
                 ]
             with gr.Row():
-                other = gr.Dropdown([readable(name) for name in names], value=None, label="Another label", allow_custom_value=True, elem_id="review-other")
+                other = gr.Dropdown(
+                    [readable(name) for name in names],
+                    value=None,
+                    label="Another label",
+                    allow_custom_value=True,
+                    elem_id="review-other",
+                )
                 change = gr.Button("Give it", elem_id="review-change")
             reject = gr.Button("Reject (R)", variant="stop", elem_id="review-reject")
             with gr.Row():
                 back = gr.Button("← Back", elem_id="review-back", min_width=60)
                 undo = gr.Button("Undo (U)", elem_id="review-undo", min_width=60)
                 forward = gr.Button("Skip →", elem_id="review-next", min_width=60)
-    gr.Markdown("Keys: **A** accept, **1–9** another class, **R** reject, **U** undo, **← →** go without deciding. Everything is saved at once.")
+    gr.Markdown(
+        "Keys: **A** accept, **1–9** another class, **R** reject, **U** undo, **← →** go "
+        "without deciding. Everything is saved at once."
+    )
     result = gr.Markdown(elem_id="review-result")
     view = [at, done, was, picture, why, accept, told]
 
@@ -73,9 +102,19 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
             state = workshop.book.state(doubt.file_name)
             image = shown(find_one(workshop.book, doubt.file_name))
         accept = f"Accept “{readable(state[0] or doubt.suggestion or '')}” (A)"
-        return place, made, state, image, _described(doubt, state, place, len(found)), accept, describe_folder(workshop)
+        return (
+            place,
+            made,
+            state,
+            image,
+            _described(doubt, state, place, len(found)),
+            accept,
+            describe_folder(workshop),
+        )
 
-    def begin(name: str | None, made: list[Decision], progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008  # Gradio finds it by this default
+    def begin(
+        name: str | None, made: list[Decision], progress: gr.Progress = gr.Progress()
+    ) -> tuple:
         progress(0, desc="looking for doubtful pictures")
         with refused():
             known = name if name in workshop.models() else None
@@ -83,7 +122,14 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
             found = workshop.doubts(known, threshold, telling(progress))
         return (found, *show(found, 0, made))
 
-    def decide(found: list[Doubt], place: int, made: list[Decision], seen: Any, action: str, label: str | None = None) -> tuple:
+    def decide(
+        found: list[Doubt],
+        place: int,
+        made: list[Decision],
+        seen: Any,
+        action: str,
+        label: str | None = None,
+    ) -> tuple:
         if not 0 <= place < len(found) or seen is None:
             return show(found, place, made)
         doubt, seen = found[place], tuple(seen)
@@ -102,10 +148,13 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
             return show(found, place, made)
         with refused():
             workshop.book.undo(made[-1])
-        there = next((index for index, doubt in enumerate(found) if doubt.file_name == made[-1].file_name), place)
+        there = next(
+            (index for index, doubt in enumerate(found) if doubt.file_name == made[-1].file_name),
+            place,
+        )
         return show(found, there, made[:-1])
 
-    def again(progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
+    def again(progress: gr.Progress = gr.Progress()) -> tuple:
         progress(0, desc="training")
         with refused():
             name = workshop.retrain(telling(progress))
@@ -117,13 +166,32 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
         return lambda found, place, made, seen: decide(found, place, made, seen, "changed", name)
 
     quick: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    slow: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "train"}
+    slow: dict[str, Any] = {
+        "api_visibility": "private",
+        "concurrency_limit": 1,
+        "concurrency_id": "train",
+    }
     model = models[0]
     here = [doubts, at, done]
     find.click(begin, [model, done], [doubts, *view], **slow)
-    accept.click(lambda found, place, made, seen: decide(found, place, made, seen, "accepted"), [*here, was], view, **quick)
-    reject.click(lambda found, place, made, seen: decide(found, place, made, seen, "rejected"), [*here, was], view, **quick)
-    change.click(lambda found, place, made, seen, label: decide(found, place, made, seen, "changed", label), [*here, was, other], view, **quick)
+    accept.click(
+        lambda found, place, made, seen: decide(found, place, made, seen, "accepted"),
+        [*here, was],
+        view,
+        **quick,
+    )
+    reject.click(
+        lambda found, place, made, seen: decide(found, place, made, seen, "rejected"),
+        [*here, was],
+        view,
+        **quick,
+    )
+    change.click(
+        lambda found, place, made, seen, label: decide(found, place, made, seen, "changed", label),
+        [*here, was, other],
+        view,
+        **quick,
+    )
     for button, name in zip(classes, names, strict=False):
         button.click(named(name), [*here, was], view, **quick)
     undo.click(take_back, here, view, **quick)
@@ -136,16 +204,26 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
 def describe_folder(workshop: Workshop) -> str:
     """Say what is in the folder and how much of it was decided, in Markdown."""
     if workshop.data is None:
-        return "Start with a folder to review: `wordsight app --data FOLDER`, best with a model: `-m MODEL`."
+        return (
+            "Start with a folder to review: `wordsight app --data FOLDER`, best with a model: "
+            "`-m MODEL`."
+        )
     counts = workshop.book.counts
     said = ", ".join(f"{count} {action}" for action, count in counts.items())
-    return f"**{len(workshop.book.pictures)}** pictures in the folder; decided so far: {said}. Decisions are kept in its `metadata.csv`."
+    return (
+        f"**{len(workshop.book.pictures)}** pictures in the folder; decided so far: {said}. "
+        "Decisions are kept in its `metadata.csv`."
+    )
 
 
 def _described(doubt: Doubt, state: tuple[str | None, str | None], place: int, of: int) -> str:
     (label, decided), name = state, readable(doubt.file_name)
     probability = "" if doubt.probability is None else f" ({percent(doubt.probability)})"
-    lines = [f"### {place + 1} of {of}: {doubt.kind}", f"`{name[-90:].replace('`', '')}`", f"Why: {plain(doubt.why)}"]
+    lines = [
+        f"### {place + 1} of {of}: {doubt.kind}",
+        f"`{name[-90:].replace('`', '')}`",
+        f"Why: {plain(doubt.why)}",
+    ]
     lines.append(f"Label now: **{plain(label)}**" if label else "No label yet.")
     if doubt.suggestion and doubt.suggestion != label:
         lines.append(f"Suggestion: **{plain(doubt.suggestion)}**{probability}")

@@ -1,4 +1,6 @@
-"""The page's tab Train: name classes and drop pictures into each, or give words; watch, and get a model."""
+"""The page's tab Train: name classes and drop pictures into each, or give words; watch, and get
+a model.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,20 @@ MOST_CLASSES = 100
 
 def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
     """Add the tab; `models` are the lists that a new model is added to."""
-    gr.Markdown("Name a class, drop pictures of it, add them; the same for every other class. Twenty pictures of each do well, a few are a start.")
+    gr.Markdown(
+        "Name a class, drop pictures of it, add them; the same for every other class. Twenty "
+        "pictures of each do well, a few are a start."
+    )
     with gr.Row():
         class_name = gr.Textbox(label="Class", placeholder="cat", elem_id="train-class", scale=1)
-        pictures = gr.File(label="Pictures of it", file_count="multiple", file_types=["image"], elem_id="train-files", height=140, scale=2)
+        pictures = gr.File(
+            label="Pictures of it",
+            file_count="multiple",
+            file_types=["image"],
+            elem_id="train-files",
+            height=140,
+            scale=2,
+        )
         with gr.Column(scale=1):
             add = gr.Button("Add to this class", elem_id="train-add")
             clear = gr.Button("Begin anew", elem_id="train-clear")
@@ -29,11 +41,23 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
         name = gr.Textbox(label="Name of the model", placeholder="pets", elem_id="train-name")
         train = gr.Button("Train", variant="primary", elem_id="train-start")
     with gr.Accordion("From words instead", open=False):
-        gr.Markdown("Give words and some of your photos, without labels: what the network knows of the words is adapted to them.")
+        gr.Markdown(
+            "Give words and some of your photos, without labels: what the network knows of the "
+            "words is adapted to them."
+        )
         with gr.Row():
             words = gr.Textbox(label="Words", placeholder="cat,dog", elem_id="train-words")
-            photos = gr.File(label="Your photos", file_count="multiple", file_types=["image"], elem_id="train-photos", height=140)
-            gather = gr.Checkbox(label="Search pictures of the words on the web instead, and learn from those", elem_id="train-gather")
+            photos = gr.File(
+                label="Your photos",
+                file_count="multiple",
+                file_types=["image"],
+                elem_id="train-photos",
+                height=140,
+            )
+            gather = gr.Checkbox(
+                label="Search pictures of the words on the web instead, and learn from those",
+                elem_id="train-gather",
+            )
         from_words = gr.Button("Make a model from words", elem_id="train-words-start")
     result = gr.Markdown(elem_id="train-result")
 
@@ -42,47 +66,95 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
         if not label or not files:
             raise gr.Error("Name the class and drop pictures of it first.", print_exception=False)
         if len(known) >= MOST_CLASSES and label not in known:
-            raise gr.Error(f"At most {MOST_CLASSES} classes can be made here. For more, use 'wordsight train'.", print_exception=False)
+            raise gr.Error(
+                f"At most {MOST_CLASSES} classes can be made here. For more, use 'wordsight "
+                "train'.",
+                print_exception=False,
+            )
         known = {**known, label: [*known.get(label, []), *files]}
         return known, _list(known), "", None
 
-    def start(known: dict, name: str, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008  # Gradio finds it by this default
+    def start(known: dict, name: str, progress: gr.Progress = gr.Progress()) -> tuple:
         progress(0, desc="reading the pictures")
         with refused():
-            made = workshop.train_dropped((name or "").strip(), {label: uploaded(files) for label, files in known.items()}, telling(progress))
+            made = workshop.train_dropped(
+                (name or "").strip(),
+                {label: uploaded(files) for label, files in known.items()},
+                telling(progress),
+            )
         return _made(workshop, made, models)
 
-    def start_words(words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()) -> tuple:  # noqa: B008
+    def start_words(
+        words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()
+    ) -> tuple:
         if not (words or "").strip() or not files:
-            raise gr.Error("Give words with commas between, and some photos to adapt to.", print_exception=False)
+            raise gr.Error(
+                "Give words with commas between, and some photos to adapt to.",
+                print_exception=False,
+            )
         said: list[str] = []
         with refused():
-            made = workshop.train_words(words, uploaded(files), gather, telling(progress), said.append)
+            made = workshop.train_words(
+                words, uploaded(files), gather, telling(progress), said.append
+            )
         return _made(workshop, made, models, said)
 
     private: dict[str, Any] = {"api_visibility": "private"}
-    add.click(put, [classes, class_name, pictures], [classes, told, class_name, pictures], queue=False, **private)
-    clear.click(lambda: ({}, _list({}), "", None), [], [classes, told, class_name, pictures], queue=False, **private)
-    train.click(start, [classes, name], [result, *models], concurrency_limit=1, concurrency_id="train", **private)
-    from_words.click(start_words, [words, photos, gather], [result, *models], concurrency_limit=1, concurrency_id="train", **private)
+    add.click(
+        put,
+        [classes, class_name, pictures],
+        [classes, told, class_name, pictures],
+        queue=False,
+        **private,
+    )
+    clear.click(
+        lambda: ({}, _list({}), "", None),
+        [],
+        [classes, told, class_name, pictures],
+        queue=False,
+        **private,
+    )
+    train.click(
+        start,
+        [classes, name],
+        [result, *models],
+        concurrency_limit=1,
+        concurrency_id="train",
+        **private,
+    )
+    from_words.click(
+        start_words,
+        [words, photos, gather],
+        [result, *models],
+        concurrency_limit=1,
+        concurrency_id="train",
+        **private,
+    )
 
 
 def summarise(model: Classifier, name: str) -> str:
     """Return what a new model can do, in Markdown."""
     info = model.info
     lines = [f"### Model `{name}` is ready", "", "| class | pictures |", "|---|---|"]
-    lines += [f"| {plain(label)} | {count} |" for label, count in (info.get("pictures") or {}).items()]
+    lines += [
+        f"| {plain(label)} | {count} |" for label, count in (info.get("pictures") or {}).items()
+    ]
     metrics = info.get("metrics")
     if metrics:
         lines += ["", f"On {info['judged_on']}: **{metrics['accuracy']:.1%} right**."]
         if info.get("threshold") is not None:
-            lines += [f"From {info['threshold']:g} on, {metrics['coverage']:.1%} get a label, {metrics['selective_accuracy']:.1%} of them the right one."]
+            lines += [
+                f"From {info['threshold']:g} on, {metrics['coverage']:.1%} get a label, "
+                f"{metrics['selective_accuracy']:.1%} of them the right one."
+            ]
     for label, reason in [*(info.get("left_out") or []), *(info.get("unreadable") or [])][:10]:
         lines.append(f"\nLeft out: `{label}`: {reason}")
     return "\n".join([*lines, "", "Try it under **Try**."])
 
 
-def _made(workshop: Workshop, name: str, models: list[gr.Dropdown], said: Sequence[str] = ()) -> tuple:
+def _made(
+    workshop: Workshop, name: str, models: list[gr.Dropdown], said: Sequence[str] = ()
+) -> tuple:
     names = workshop.models()
     with refused():
         text = summarise(workshop.viewer(name).model, name)
@@ -92,4 +164,6 @@ def _made(workshop: Workshop, name: str, models: list[gr.Dropdown], said: Sequen
 def _list(known: dict[str, list[str]]) -> str:
     if not known:
         return "No class yet."
-    return "Classes so far: " + ", ".join(f"**{plain(label)}** ({len(files)} pictures)" for label, files in known.items())
+    return "Classes so far: " + ", ".join(
+        f"**{plain(label)}** ({len(files)} pictures)" for label, files in known.items()
+    )

@@ -1,4 +1,6 @@
-"""The page's tab Try, and the calls that programs use: pictures in, labels, probabilities, heat maps and boxes out."""
+"""The page's tab Try, and the calls that programs use: pictures in, labels, probabilities, heat
+maps and boxes out.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,49 @@ def add_try(workshop: Workshop) -> gr.Dropdown:
     threads = callers(viewer.embedder.engine) if viewer is not None else 3
     with gr.Row():
         with gr.Column(scale=1):
-            model = gr.Dropdown(names, value=names[0] if names else None, label="Model", info=MODEL_HINT, elem_id="try-model")
-            files = gr.File(label="Pictures", file_count="multiple", file_types=["image"], elem_id="try-files", height=160)
-            camera = gr.Image(label="Or take one", sources=["webcam"], type="filepath", elem_id="try-camera", height=220)
+            model = gr.Dropdown(
+                names,
+                value=names[0] if names else None,
+                label="Model",
+                info=MODEL_HINT,
+                elem_id="try-model",
+            )
+            files = gr.File(
+                label="Pictures",
+                file_count="multiple",
+                file_types=["image"],
+                elem_id="try-files",
+                height=160,
+            )
+            camera = gr.Image(
+                label="Or take one",
+                sources=["webcam"],
+                type="filepath",
+                elem_id="try-camera",
+                height=220,
+            )
             start = viewer.threshold if viewer is not None else 0.99
-            threshold = gr.Slider(0, 1, start, step=0.001, label="Threshold", info="From which probability a label is given", elem_id="try-threshold")
+            threshold = gr.Slider(
+                0,
+                1,
+                start,
+                step=0.001,
+                label="Threshold",
+                info="From which probability a label is given",
+                elem_id="try-threshold",
+            )
         with gr.Column(scale=2):
-            told = gr.Markdown("Drop pictures, and see what they show and where.", elem_id="try-told")
+            told = gr.Markdown(
+                "Drop pictures, and see what they show and where.", elem_id="try-told"
+            )
             gallery = gr.Gallery(
-                label="Where it looked", columns=4, object_fit="contain", height=420, elem_id="try-gallery", format="jpeg", buttons=["fullscreen"]
+                label="Where it looked",
+                columns=4,
+                object_fit="contain",
+                height=420,
+                elem_id="try-gallery",
+                format="jpeg",
+                buttons=["fullscreen"],
             )
             label = gr.Label(label="Probabilities", num_top_classes=5, elem_id="try-label")
     seen = gr.State([], time_to_live=FORGET_AFTER_S)
@@ -55,9 +91,30 @@ def add_try(workshop: Workshop) -> gr.Dropdown:
 
     shown = [told, gallery, label]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-    files.change(look, [files, model, threshold], [seen, chosen, *shown], concurrency_limit=threads, concurrency_id="look", **quiet)
-    camera.change(look, [camera, model, threshold], [seen, chosen, *shown], concurrency_limit=threads, concurrency_id="look", **quiet)
-    model.input(look, [files, model, threshold], [seen, chosen, *shown], concurrency_limit=threads, concurrency_id="look", **quiet)
+    files.change(
+        look,
+        [files, model, threshold],
+        [seen, chosen, *shown],
+        concurrency_limit=threads,
+        concurrency_id="look",
+        **quiet,
+    )
+    camera.change(
+        look,
+        [camera, model, threshold],
+        [seen, chosen, *shown],
+        concurrency_limit=threads,
+        concurrency_id="look",
+        **quiet,
+    )
+    model.input(
+        look,
+        [files, model, threshold],
+        [seen, chosen, *shown],
+        concurrency_limit=threads,
+        concurrency_id="look",
+        **quiet,
+    )
     threshold.change(again, [seen, threshold, chosen], shown, queue=False, **quiet)
     gallery.select(choose, [seen], [chosen, label], queue=False, **quiet)
     return model
@@ -76,7 +133,10 @@ def add_calls(workshop: Workshop, threads: int) -> None:
     def predict(pictures: Any, wanted: float, name: str) -> list[dict]:
         viewer = _viewer(workshop, name)
         if not isinstance(wanted, int | float):
-            raise gr.Error("The threshold is a number from 0 to 1, or -1 for the model's own.", print_exception=False)
+            raise gr.Error(
+                "The threshold is a number from 0 to 1, or -1 for the model's own.",
+                print_exception=False,
+            )
         wanted = viewer.threshold if wanted < 0 else wanted
         with refused():
             check_threshold(wanted)
@@ -92,7 +152,9 @@ def add_calls(workshop: Workshop, threads: int) -> None:
     def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
         paths = uploaded(path)
         if len(paths) != 1:
-            raise gr.Error("A heat map is made of one picture; upload it first.", print_exception=False)
+            raise gr.Error(
+                "A heat map is made of one picture; upload it first.", print_exception=False
+            )
         one = paths[0]
         with refused():
             return _viewer(workshop, name).heatmap(one, one.name, class_name or None)
@@ -100,15 +162,33 @@ def add_calls(workshop: Workshop, threads: int) -> None:
     def models() -> list[str]:
         return workshop.models()
 
-    gr.Button(visible=False).click(predict, [files, threshold, model], answer, api_name="predict", concurrency_limit=threads, concurrency_id="look")
-    gr.Button(visible=False).click(heatmap, [file, class_name, model], picture, api_name="heatmap", concurrency_limit=threads, concurrency_id="look")
+    gr.Button(visible=False).click(
+        predict,
+        [files, threshold, model],
+        answer,
+        api_name="predict",
+        concurrency_limit=threads,
+        concurrency_id="look",
+    )
+    gr.Button(visible=False).click(
+        heatmap,
+        [file, class_name, model],
+        picture,
+        api_name="heatmap",
+        concurrency_limit=threads,
+        concurrency_id="look",
+    )
     gr.Button(visible=False).click(models, [], answer, api_name="models", queue=False)
 
 
 def _paths(value: Any) -> list[Path]:
     paths = uploaded(value)
     if len(paths) > MOST:
-        raise gr.Error(f"At most {MOST} pictures at once; got {len(paths)}. For a folder, use 'wordsight predict'.", print_exception=False)
+        raise gr.Error(
+            f"At most {MOST} pictures at once; got {len(paths)}. For a folder, use 'wordsight "
+            "predict'.",
+            print_exception=False,
+        )
     return paths
 
 
@@ -124,7 +204,9 @@ def _decided(viewer: Viewer, path: Path, threshold: float) -> Prediction:
         return Prediction(path.name, error=str(error))
 
 
-def _look(workshop: Workshop, paths: list[Path], name: str | None, threshold: float) -> list[Seen | Prediction]:
+def _look(
+    workshop: Workshop, paths: list[Path], name: str | None, threshold: float
+) -> list[Seen | Prediction]:
     if not paths:
         return []
     viewer = _viewer(workshop, name)
@@ -145,10 +227,15 @@ def _shown(found: list[Seen | Prediction], threshold: float, at: int) -> tuple:
         return "Drop pictures, and see what they show and where.", [], None
     pairs = [(item.drawn(threshold), _caption(item, threshold)) for item in seen]
     labelled = sum(item.label_at(threshold) is not None for item in seen)
-    text = f"**{labelled} of {len(seen)}** pictures get a label from a probability of {threshold:g} on."
+    text = (
+        f"**{labelled} of {len(seen)}** pictures get a label from a probability of "
+        f"{threshold:g} on."
+    )
     broken = [item for item in found if isinstance(item, Prediction)]
     if broken:
-        text += f" {len(broken)} can’t be read: " + "; ".join(f"`{item.file_name[-60:]}`: {item.error}" for item in broken[:5])
+        text += f" {len(broken)} can’t be read: " + "; ".join(
+            f"`{item.file_name[-60:]}`: {item.error}" for item in broken[:5]
+        )
     return text, pairs, _probabilities(found, at)
 
 

@@ -1,7 +1,9 @@
-"""What the page in the browser works with, without the page: models by name, one picture looked at, classes dropped in, two models compared.
+"""What the page in the browser works with, without the page: models by name, one picture looked at,
+classes dropped in, two models compared.
 
-Paths come from the file system or from what was uploaded, never from what a visitor types: models are chosen by name from a list,
-pictures of the data folder by the names found there, and all that is written lies among wordsight's own files.
+Paths come from the file system or from what was uploaded, never from what a visitor types: models
+are chosen by name from a list, pictures of the data folder by the names found there, and all that
+is written lies among wordsight's own files.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Seen:
         prediction: what was said; label and box as decided at the threshold asked for.
         picture: upright, at most 640 pixels a side, as JPEG: a page holds many of them.
         heat: (h, w) heat map of the likeliest class, 0–1, or None where one can't be had.
-        box: `xyxy` of the likeliest class in pixels of the original, whether accepted or not; None where there is none.
+        box: `xyxy` of the likeliest class in pixels of the original, whether accepted or not; None
+            where there is none.
         size: (height, width) of the original.
     """
 
@@ -64,11 +67,15 @@ class Seen:
     size: tuple[int, int]
 
     def drawn(self, threshold: float) -> np.ndarray:
-        """Return the picture with its heat map laid over, and with its box where it gets a label: (height, width, 3) uint8 RGB."""
+        """Return the picture with its heat map laid over, and with its box where it gets a
+        label: (height, width, 3) uint8 RGB.
+        """
         picture = Image.open(io.BytesIO(self.picture))
         if self.heat is None:
             return np.asarray(picture)
-        return superimpose(picture, self.heat, self.box if self.label_at(threshold) else None, self.size)
+        return superimpose(
+            picture, self.heat, self.box if self.label_at(threshold) else None, self.size
+        )
 
     def label_at(self, threshold: float) -> str | None:
         """Return the label at a threshold, or None."""
@@ -76,7 +83,9 @@ class Seen:
         return self.prediction.top_label if sure else None
 
     def record(self, threshold: float) -> dict:
-        """Return what predictions.jsonl says of a picture, at a threshold; nothing is drawn to a file."""
+        """Return what predictions.jsonl says of a picture, at a threshold; nothing is drawn to
+        a file.
+        """
         label = self.label_at(threshold)
         return {**self.prediction.record(), "label": label, "box_xyxy": self.box if label else None}
 
@@ -104,7 +113,9 @@ class Viewer:
         top = Prediction(name, prediction.top_label)
         self.model.localize(top, photo, self.embedder, feature_map=feature_map)
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
-        return Seen(prediction, thumbnail(photo.image, SHOWN_SIDE)[0], top.map, top.box_xyxy, photo.size)
+        return Seen(
+            prediction, thumbnail(photo.image, SHOWN_SIDE)[0], top.map, top.box_xyxy, photo.size
+        )
 
     def decide(self, path: Path, name: str, threshold: float) -> Prediction:
         """Say what one picture file shows, with its box where it gets a label; nothing is drawn.
@@ -118,26 +129,41 @@ class Viewer:
             prediction.map = None
         return prediction
 
-    def _pass(self, path: Path, name: str, threshold: float) -> tuple[Photo, np.ndarray | None, Prediction]:
+    def _pass(
+        self, path: Path, name: str, threshold: float
+    ) -> tuple[Photo, np.ndarray | None, Prediction]:
         photo = decode(read(PictureFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
         return photo, encoding.feature_map, self.model.decide(name, encoding.embedding, threshold)
 
     def heatmap(self, path: Path, name: str, class_name: str | None) -> np.ndarray:
-        """Return a picture with the heat map of a class, by default the likeliest, laid over it: (height, width, 3) uint8 RGB.
+        """Return a picture with the heat map of a class, by default the likeliest, laid over it:
+        (height, width, 3) uint8 RGB.
 
         Raises:
             UnreadableImage: it can't be read.
             InvalidArgument: the model has no such class, or makes no heat map of its own pass.
         """
         if class_name and class_name not in self.model.class_names:
-            raise InvalidArgument(f"The model has no class '{class_name}'; it knows: {', '.join(self.model.class_names)}.")
+            raise InvalidArgument(
+                f"The model has no class '{class_name}'; it knows: "
+                f"{', '.join(self.model.class_names)}."
+            )
         photo: Photo = decode(read(PictureFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=True)
-        index = self.model.class_names.index(class_name) if class_name else int(self.model.head.logits(encoding.embedding[None])[0].argmax())
+        index = (
+            self.model.class_names.index(class_name)
+            if class_name
+            else int(self.model.head.logits(encoding.embedding[None])[0].argmax())
+        )
         if encoding.feature_map is None:
-            raise InvalidArgument("This model's network gives no heat map in one pass. Use 'wordsight predict --heatmap gradcam' for it.")
-        return superimpose(photo.image, class_heatmap(encoding.feature_map, self.model.head.weight[index]))
+            raise InvalidArgument(
+                "This model's network gives no heat map in one pass. Use 'wordsight predict "
+                "--heatmap gradcam' for it."
+            )
+        return superimpose(
+            photo.image, class_heatmap(encoding.feature_map, self.model.head.weight[index])
+        )
 
 
 class Workshop:
@@ -148,16 +174,21 @@ class Workshop:
         data: the folder whose pictures are reviewed and compared, or None.
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: there is no such model or folder, or no picture in it.
+        NotFound, InvalidModel, InvalidArgument: there is no such model or folder, or no picture in
+            it.
     """
 
-    def __init__(self, model: str | os.PathLike | None = None, data: str | os.PathLike | None = None) -> None:
+    def __init__(
+        self, model: str | os.PathLike | None = None, data: str | os.PathLike | None = None
+    ) -> None:
         self._given = None if model is None else expand(model)
         self._open: OrderedDict[Path, tuple[int, Viewer]] = OrderedDict()
         self._lock = threading.Lock()
         self.data = None if data is None else expand(data).resolve()
         if self.data is not None and not self.data.is_dir():
-            raise NotFound(f"No such folder: '{data}'. Give the folder whose pictures are to be reviewed.")
+            raise NotFound(
+                f"No such folder: '{data}'. Give the folder whose pictures are to be reviewed."
+            )
         self._book: ReviewBook | None = None
         if self._given is not None:
             self.viewer(self.models()[0])
@@ -177,7 +208,9 @@ class Workshop:
         """
         paths = self._paths()
         if not paths:
-            raise InvalidArgument("There is no model yet. Make one under Train, or start with -m MODEL.")
+            raise InvalidArgument(
+                "There is no model yet. Make one under Train, or start with -m MODEL."
+            )
         path = paths.get(name or next(iter(paths)))
         if path is None:
             raise InvalidArgument(f"There is no model '{name}'. There are: {', '.join(paths)}.")
@@ -206,7 +239,9 @@ class Workshop:
                 self._book = ReviewBook(self.data, self._class_names())
         return self._book
 
-    def doubts(self, model: str | None, threshold: float, progress: Progress | None = None) -> list[Doubt]:
+    def doubts(
+        self, model: str | None, threshold: float, progress: Progress | None = None
+    ) -> list[Doubt]:
         """Return what a person should look at in the data folder; see `find_doubts`."""
         classifier = self.viewer(model).model if self.models() else None
         return find_doubts(self.book, classifier, threshold, progress)
@@ -214,10 +249,19 @@ class Workshop:
     def retrain(self, progress: Progress | None = None) -> str:
         """Train on the data folder as it is labelled now, and return the new model's name."""
         digest = hashlib.sha256(os.fsencode(self.book.root)).hexdigest()[:8]
-        return self._named(train(self.book.root, models_folder() / f"{self.book.root.name}-reviewed-{digest}", progress=progress))
+        return self._named(
+            train(
+                self.book.root,
+                models_folder() / f"{self.book.root.name}-reviewed-{digest}",
+                progress=progress,
+            )
+        )
 
-    def train_dropped(self, name: str, classes: dict[str, list[Path]], progress: Progress | None = None) -> str:
-        """Train on pictures dropped into classes; copies of them are kept among wordsight's own files. Return the model's name.
+    def train_dropped(
+        self, name: str, classes: dict[str, list[Path]], progress: Progress | None = None
+    ) -> str:
+        """Train on pictures dropped into classes; copies of them are kept among wordsight's own
+        files. Return the model's name.
 
         Args:
             name: what the model will be called.
@@ -229,25 +273,45 @@ class Workshop:
         """
         for text in (name, *classes):
             if not NAME.fullmatch(text):
-                raise InvalidArgument(f"A name is 1 to 80 letters, digits, blanks, dots and dashes, and begins with a letter or digit; got '{text[:100]}'.")
+                raise InvalidArgument(
+                    "A name is 1 to 80 letters, digits, blanks, dots and dashes, and begins "
+                    f"with a letter or digit; got '{text[:100]}'."
+                )
         if len(classes) < 2:
-            raise InvalidArgument("Two classes at least are needed, such as cat and dog, or brick and not_brick.")
+            raise InvalidArgument(
+                "Two classes at least are needed, such as cat and dog, or brick and not_brick."
+            )
         root = pictures_folder() / "page" / name
         target = models_folder() / name
         if target.exists() or root.exists() or name in RESERVED:
-            raise InvalidArgument(f"The name '{name}' is taken already. Choose another, such as '{name} 2'.")
+            raise InvalidArgument(
+                f"The name '{name}' is taken already. Choose another, such as '{name} 2'."
+            )
         try:
             with writing(root):
                 for label, files in classes.items():
                     for number, file in enumerate(files):
-                        write_atomic(root / label / f"{number:05d}-{short_stem(file.stem, 80)}{file.suffix.lower()[:10]}", file.read_bytes())
+                        write_atomic(
+                            root
+                            / label
+                            / f"{number:05d}-{short_stem(file.stem, 80)}{file.suffix.lower()[:10]}",
+                            file.read_bytes(),
+                        )
             return self._named(train(root, target, progress=progress))
         except BaseException:  # a refusal or Ctrl-C: the name is free again
             shutil.rmtree(root, ignore_errors=True)
             raise
 
-    def train_words(self, words: str, photos: Iterable[Path], gather: bool, progress: Progress | None = None, say: Callable[[str], None] | None = None) -> str:
-        """Make a model from words and photos without labels, or from pictures gathered for the words; return its name.
+    def train_words(
+        self,
+        words: str,
+        photos: Iterable[Path],
+        gather: bool,
+        progress: Progress | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> str:
+        """Make a model from words and photos without labels, or from pictures gathered for the
+        words; return its name.
 
         Raises:
             InvalidArgument, UnknownWord, NothingGathered: see `run`.
@@ -256,25 +320,55 @@ class Workshop:
         existing = find_model(names)  # which `run` takes, and says so
         run(names, list(photos), None, how=Embedding(progress=progress), say=say, gather=gather)
         if existing is None:
-            wanted = {fold(name) for name in ([*names] if len(names) > 1 else [names[0], f"not_{names[0]}"])}
-            existing = next(folder for folder, known, _ in list_models() if {fold(name) for name in known} == wanted)
-        return next(name for name, folder in self._paths().items() if folder.resolve() == existing.resolve())
+            wanted = {
+                fold(name)
+                for name in ([*names] if len(names) > 1 else [names[0], f"not_{names[0]}"])
+            }
+            existing = next(
+                folder
+                for folder, known, _ in list_models()
+                if {fold(name) for name in known} == wanted
+            )
+        return next(
+            name for name, folder in self._paths().items() if folder.resolve() == existing.resolve()
+        )
 
-    def compare(self, first: str, second: str, threshold: float, progress: Progress | None = None) -> list[tuple[str, Prediction, Prediction]]:
-        """Return what two models say of the data folder's pictures: (file name, first's, second's), where they differ most first."""
+    def compare(
+        self, first: str, second: str, threshold: float, progress: Progress | None = None
+    ) -> list[tuple[str, Prediction, Prediction]]:
+        """Return what two models say of the data folder's pictures: (file name, first's,
+        second's), where they differ most first.
+        """
         pictures = list(self.book.pictures.values())[:MOST_PICTURES]
         said = []
         for number, name in enumerate((first, second)):
             model = self.viewer(name).model
             embedder, told = Embedder(model.backbone), []
             for done, item in enumerate(embedder.embed_all(pictures), start=1):
-                told.append(None if item.embedding is None else model.decide(item.file.name, item.embedding, threshold))
+                told.append(
+                    None
+                    if item.embedding is None
+                    else model.decide(item.file.name, item.embedding, threshold)
+                )
                 if progress:
-                    progress(number * len(pictures) + done, 2 * len(pictures), "pictures, by two models")
+                    progress(
+                        number * len(pictures) + done, 2 * len(pictures), "pictures, by two models"
+                    )
             embedder.cache.close()
             said.append(told)
-        both = [(picture.name, a, b) for picture, a, b in zip(pictures, *said, strict=True) if a is not None and b is not None]
-        return sorted(both, key=lambda row: (row[1].label == row[2].label, row[1].top_label == row[2].top_label, row[0]))
+        both = [
+            (picture.name, a, b)
+            for picture, a, b in zip(pictures, *said, strict=True)
+            if a is not None and b is not None
+        ]
+        return sorted(
+            both,
+            key=lambda row: (
+                row[1].label == row[2].label,
+                row[1].top_label == row[2].top_label,
+                row[0],
+            ),
+        )
 
     def _paths(self) -> dict[str, Path]:
         found = {} if self._given is None else {self._given.name: self._given}
@@ -288,11 +382,16 @@ class Workshop:
 
     def _named(self, model: Classifier) -> str:
         path = Path(model.info["path"])
-        return next((name for name, folder in self._paths().items() if folder.resolve() == path.resolve()), path.name)
+        return next(
+            (name for name, folder in self._paths().items() if folder.resolve() == path.resolve()),
+            path.name,
+        )
 
     @staticmethod
     def _name(folder: Path, class_names: list[str]) -> str:
-        return f"{folder.name} ({', '.join(class_names[:3])}{', …' if len(class_names) > 3 else ''})"
+        return (
+            f"{folder.name} ({', '.join(class_names[:3])}{', …' if len(class_names) > 3 else ''})"
+        )
 
 
 def find_one(book: ReviewBook, name: str) -> Path:

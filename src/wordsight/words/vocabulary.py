@@ -1,7 +1,7 @@
 """Words to ImageNet classes, through WordNet.
 
-The table `wordnet.tsv` holds every ImageNet-1k class, all that stands above one in WordNet, and the other senses of
-the words that name those. `scripts/make_vocabulary.py` made it.
+The table `wordnet.tsv` holds every ImageNet-1k class, all that stands above one in WordNet, and the
+other senses of the words that name those. `scripts/make_vocabulary.py` made it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from importlib import resources
 
 from ..errors import InvalidArgument, UnknownWord
 
-DOMINANT = 3  # a word's first sense is taken without asking when it is this many times as frequent as the next known one
+# a word's first sense is taken without asking when it is this many times as frequent as the next
+# known one
+DOMINANT = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Sense:
     Attributes:
         name: `word#hint`, which chooses this sense.
         synset: the meaning.
-        classes: ImageNet-1k indices under it, in order; empty where the backbone knows nothing of it.
+        classes: ImageNet-1k indices under it, in order; empty where the backbone knows nothing of
+            it.
     """
 
     name: str
@@ -79,11 +82,15 @@ def synsets() -> dict[str, Synset]:
 
 def imagenet_synsets() -> list[Synset]:
     """Return the 1,000 ImageNet classes in their order."""
-    return sorted((s for s in synsets().values() if s.index is not None), key=lambda s: s.index or 0)
+    return sorted(
+        (s for s in synsets().values() if s.index is not None), key=lambda s: s.index or 0
+    )
 
 
 def senses(word: str) -> list[Sense]:
-    """Return every meaning of a word (singular or plural, any case), those the backbone knows first."""
+    """Return every meaning of a word (singular or plural, any case), those the backbone knows
+    first.
+    """
     base = _base_form(word)
     if base is None:
         return []
@@ -91,17 +98,22 @@ def senses(word: str) -> list[Sense]:
     with_classes = [(synset, _classes_under(synset.wnid)) for synset in found]
     with_classes.sort(key=lambda pair: (not pair[1], _rank(pair[0], base)))
     hints = _hints([synset for synset, _ in with_classes], base)
-    return [Sense(f"{base}#{hint}", synset, classes) for (synset, classes), hint in zip(with_classes, hints, strict=True)]
+    return [
+        Sense(f"{base}#{hint}", synset, classes)
+        for (synset, classes), hint in zip(with_classes, hints, strict=True)
+    ]
 
 
 def resolve(word: str) -> Sense:
     """Return the one meaning of a word that the backbone knows.
 
-    `word#hint` chooses among several meanings: the hint is a word of the meaning, of something above it or of its
-    definition, or its WordNet id. Without a hint the first sense is taken if it is known and clearly the usual one.
+    `word#hint` chooses among several meanings: the hint is a word of the meaning, of something
+    above it or of its definition, or its WordNet id. Without a hint the first sense is taken if it
+    is known and clearly the usual one.
 
     Raises:
-        UnknownWord: nothing is known under the word (close words are named), or several things (they are listed).
+        UnknownWord: nothing is known under the word (close words are named), or several things
+            (they are listed).
     """
     plain, _, hint = word.partition("#")
     every = senses(plain)
@@ -110,7 +122,11 @@ def resolve(word: str) -> Sense:
         raise UnknownWord(_unknown_message(plain, every))
     if hint:
         chosen = [sense for sense in every if _fits(sense, hint)]
-        exact = [sense for sense in chosen if sense.name.partition("#")[2].casefold() == hint.strip().casefold()]
+        exact = [
+            sense
+            for sense in chosen
+            if sense.name.partition("#")[2].casefold() == hint.strip().casefold()
+        ]
         chosen = exact or chosen
         if len(chosen) == 1 and chosen[0].classes:
             return chosen[0]
@@ -126,10 +142,16 @@ def resolve(word: str) -> Sense:
         rivals = [_frequency(sense.synset, base) for sense in known if sense is not first]
         if not rivals or frequency >= DOMINANT * max(1, *rivals):
             return first
-    elif len(known) == 1 and all(_frequency(sense.synset, base) <= _frequency(known[0].synset, base) for sense in every):
+    elif len(known) == 1 and all(
+        _frequency(sense.synset, base) <= _frequency(known[0].synset, base) for sense in every
+    ):
         return known[0]
     others = [sense for sense in every if not sense.classes]
-    unknown = f" Not known to the backbone: {', '.join(repr(sense.name) for sense in others[:3])}." if others else ""
+    unknown = (
+        f" Not known to the backbone: {', '.join(repr(sense.name) for sense in others[:3])}."
+        if others
+        else ""
+    )
     raise UnknownWord(f"'{plain}' has several meanings. {_choices(known)}{unknown}")
 
 
@@ -155,7 +177,9 @@ def explain(word: str) -> dict:
             "wnid": sense.synset.wnid,
             "words": list(sense.synset.words),
             "gloss": sense.synset.gloss,
-            "classes": [[index, names[index].wnid, names[index].words[0]] for index in sense.classes],
+            "classes": [
+                [index, names[index].wnid, names[index].words[0]] for index in sense.classes
+            ],
         }
         for sense in every
     ]
@@ -175,7 +199,9 @@ def parse_classes(classes: str | Iterable[str]) -> list[str]:
     """
     words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
     if not words or not all(words):
-        raise InvalidArgument(f"Classes must be words with commas between, such as cat,dog; got '{classes}'.")
+        raise InvalidArgument(
+            f"Classes must be words with commas between, such as cat,dog; got '{classes}'."
+        )
     seen: set[str] = set()
     for word in words:
         if fold(word) in seen:
@@ -195,15 +221,25 @@ def close_words(word: str, count: int = 4) -> list[str]:
 
 
 def _choices(known: list[Sense]) -> str:
-    listed = "; ".join(f"'{sense.name}' ({', '.join(sense.synset.words[:2])}: {_shorten(sense.synset.gloss)})" for sense in known[:6])
+    listed = "; ".join(
+        f"'{sense.name}' ({', '.join(sense.synset.words[:2])}: {_shorten(sense.synset.gloss)})"
+        for sense in known[:6]
+    )
     return f"Choose with: {listed}."
 
 
 def _unknown_message(word: str, every: list[Sense]) -> str:
     close = close_words(word)
     hint = f" Close words: {', '.join(close)}." if close else ""
-    reason = "is a word, but names nothing the backbone was taught" if every else "is not in the backbone's vocabulary"
-    return f"'{word}' {reason}.{hint} See 'wordsight words WORD'; other words want labelled pictures to learn from."
+    reason = (
+        "is a word, but names nothing the backbone was taught"
+        if every
+        else "is not in the backbone's vocabulary"
+    )
+    return (
+        f"'{word}' {reason}.{hint} See 'wordsight words WORD'; other words want labelled "
+        "pictures to learn from."
+    )
 
 
 def _shorten(text: str, length: int = 60) -> str:
@@ -247,20 +283,40 @@ def _classes_under(wnid: str) -> tuple[int, ...]:
 
 @functools.cache
 def _known_words() -> list[str]:
-    return sorted({word.casefold() for wnid, s in synsets().items() if _classes_under(wnid) for word in s.words})
+    return sorted(
+        {
+            word.casefold()
+            for wnid, s in synsets().items()
+            if _classes_under(wnid)
+            for word in s.words
+        }
+    )
 
 
 def _base_form(word: str) -> str | None:
     """Return the table's form of a word: as it is, or its singular."""
     word = " ".join(re.sub(r"[_\s]+", " ", word).split()).casefold()
     candidates = [word, word.replace("-", " "), word.replace(" ", "-"), word.replace(" ", "")]
-    irregular = {"mice": "mouse", "geese": "goose", "people": "person", "men": "man", "women": "woman", "children": "child", "oxen": "ox", "teeth": "tooth"}
+    irregular = {
+        "mice": "mouse",
+        "geese": "goose",
+        "people": "person",
+        "men": "man",
+        "women": "woman",
+        "children": "child",
+        "oxen": "ox",
+        "teeth": "tooth",
+    }
     head, _, last = word.rpartition(" ")
     prefix = head + " " if head else ""
     endings = [("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("men", "man")]
     if last in irregular:
         candidates.append(prefix + irregular[last])
-    candidates += [prefix + last[: -len(old)] + new for old, new in endings if last.endswith(old) and len(last) > len(old) + 1]
+    candidates += [
+        prefix + last[: -len(old)] + new
+        for old, new in endings
+        if last.endswith(old) and len(last) > len(old) + 1
+    ]
     return next((candidate for candidate in candidates if candidate in _by_word()), None)
 
 
@@ -281,18 +337,32 @@ def _ancestors(synset: Synset) -> list[Synset]:
     found: list[Synset] = []
     level = [synset]
     while level:
-        above = [synsets()[parent] for current in level for parent in current.parents if parent in synsets()]
+        above = [
+            synsets()[parent]
+            for current in level
+            for parent in current.parents
+            if parent in synsets()
+        ]
         level = [item for item in dict.fromkeys(above) if item not in found]
         found += level
     return found
 
 
 def _hints(found: list[Synset], base: str) -> list[str]:
-    """Return for each meaning the nearest single word that belongs to it and to no other of them."""
-    names = [{word.casefold() for s in [synset, *_ancestors(synset)] for word in s.words} for synset in found]
+    """Return for each meaning the nearest single word that belongs to it and to no other of
+    them.
+    """
+    names = [
+        {word.casefold() for s in [synset, *_ancestors(synset)] for word in s.words}
+        for synset in found
+    ]
     hints = []
     for i, synset in enumerate(found):
-        others = set().union(*(names[j] for j in range(len(found)) if j != i)) if len(found) > 1 else set()
+        others = (
+            set().union(*(names[j] for j in range(len(found)) if j != i))
+            if len(found) > 1
+            else set()
+        )
         candidates = [word.casefold() for s in [*_ancestors(synset), synset] for word in s.words]
         own = [word for word in candidates if word not in others and word != base]
         hints.append(next((word for word in own if word.isalpha()), own[0] if own else synset.wnid))

@@ -1,6 +1,8 @@
-"""Formats in which people keep annotated boxes: one small file each. They parse and write; what a box means is decided in `annotations`.
+"""Formats in which people keep annotated boxes: one small file each. They parse and write; what a
+box means is decided in `annotations`.
 
-To add one, write a module here with a subclass of `Format` under `@register_format`; nothing else is to be touched.
+To add one, write a module here with a subclass of `Format` under `@register_format`; nothing else
+is to be touched.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ from ...errors import InvalidArgument
 from .base import Format, Labelled, Mark, Region, list_formats, register_format
 
 # The order in which they are tried, where a folder could be read in several ways; others follow.
-import_all(__name__, list(__path__), first=("base", "coco", "yolo", "label_studio", "hugging_face", "voc", "table"))
+import_all(
+    __name__,
+    list(__path__),
+    first=("base", "coco", "yolo", "label_studio", "hugging_face", "voc", "table"),
+)
 
 
 def choose_format(path: Path) -> Format:
@@ -33,4 +39,13 @@ def list_format_keys() -> list[str]:
     return [format.key for format in list_formats()]
 
 
-__all__ = ["Format", "Labelled", "Mark", "Region", "choose_format", "list_format_keys", "list_formats", "register_format"]
+__all__ = [
+    "Format",
+    "Labelled",
+    "Mark",
+    "Region",
+    "choose_format",
+    "list_format_keys",
+    "list_formats",
+    "register_format",
+]

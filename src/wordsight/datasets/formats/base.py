@@ -1,4 +1,6 @@
-"""What every format of annotated boxes gives: marks as they are written, before anything is checked."""
+"""What every format of annotated boxes gives: marks as they are written, before anything is
+checked.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from ...core.plugins import load_extensions
 from ...errors import InvalidArgument
 
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
-MAX_NODES = 30_000_000  # lists and objects in a JSON file, each of which takes twenty times the memory of its text
+# lists and objects in a JSON file, each of which takes twenty times the memory of its text
+MAX_NODES = 30_000_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Mark:
 
     Attributes:
         where: line or element, to name it by.
-        places: where its picture may lie, the likeliest first; without a suffix, any usual one is tried.
+        places: where its picture may lie, the likeliest first; without a suffix, any usual one is
+            tried.
         label: class name.
         box: (x_min, y_min, x_max, y_max), or None where the numbers can't be read.
         fractions: whether the box is in fractions of the picture's sides, else in pixels.
@@ -107,7 +111,8 @@ class Format(ABC):
         """
 
     def labels(self, path: Path, root: Path) -> Iterator[Mark]:
-        """Yield labels of whole pictures (marks without a box), where the format has them beside boxes; by default none.
+        """Yield labels of whole pictures (marks without a box), where the format has them beside
+        boxes; by default none.
 
         Args:
             path: the annotations.
@@ -119,7 +124,9 @@ class Format(ABC):
         return iter(())
 
     @abstractmethod
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
         """Write labels into a folder whose pictures are there already.
 
         Args:
@@ -136,7 +143,8 @@ _registry: list[Format] = []
 def register_format(cls: type[Format]) -> type[Format]:
     """Register a format (a decorator). One of the same key is replaced.
 
-    A package of your own names its module in the entry-point group `wordsight.formats`, so that the command line knows it, too.
+    A package of your own names its module in the entry-point group `wordsight.formats`, so that the
+    command line knows it, too.
     """
     _registry[:] = [*(format for format in _registry if format.key != cls.key), cls()]
     return cls
@@ -156,7 +164,10 @@ def read_text(path: Path, most: int | None = None) -> str:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InvalidArgument(f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB of annotations are read.")
+            raise InvalidArgument(
+                f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB "
+                "of annotations are read."
+            )
         with open(path, "rb") as file:
             return file.read(most).decode("utf-8-sig", errors="replace")
     except OSError as error:
@@ -184,7 +195,10 @@ def bounded(text: str, path: Path) -> str:
         InvalidArgument: it holds too many lists and objects.
     """
     if text.count("[") + text.count("{") > MAX_NODES:
-        raise InvalidArgument(f"'{path}' holds more than {MAX_NODES:,} lists and objects, which no memory is spent on.")
+        raise InvalidArgument(
+            f"'{path}' holds more than {MAX_NODES:,} lists and objects, which no memory is "
+            "spent on."
+        )
     return text
 
 

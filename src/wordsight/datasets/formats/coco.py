@@ -1,4 +1,6 @@
-"""Boxes as COCO's JSON: images, annotations with bbox [x, y, width, height] in pixels, categories."""
+"""Boxes as COCO's JSON: images, annotations with bbox [x, y, width, height] in pixels,
+categories.
+"""
 
 from __future__ import annotations
 
@@ -30,52 +32,124 @@ class Coco(Format):
         try:
             content = read_json(file)
             images = {image["id"]: image for image in content["images"]}
-            categories = {category["id"]: str(category["name"]) for category in content["categories"] if isinstance(category["name"], str | int | float)}
+            categories = {
+                category["id"]: str(category["name"])
+                for category in content["categories"]
+                if isinstance(category["name"], str | int | float)
+            }
             annotations = list(content["annotations"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidArgument(f"'{file}' is no COCO file: it needs images, annotations and categories ({type(error).__name__}: {error}).") from None
-        bases = (root, root / "images", file.parent, file.parent / "images", file.parent.parent, file.parent.parent / "images")
+            raise InvalidArgument(
+                f"'{file}' is no COCO file: it needs images, annotations and categories "
+                f"({type(error).__name__}: {error})."
+            ) from None
+        bases = (
+            root,
+            root / "images",
+            file.parent,
+            file.parent / "images",
+            file.parent.parent,
+            file.parent.parent / "images",
+        )
         for number, annotation in enumerate(annotations, start=1):
             where = f"annotation {number}"
             try:
-                image, label = images.get(annotation["image_id"]), categories.get(annotation["category_id"])
+                image, label = (
+                    images.get(annotation["image_id"]),
+                    categories.get(annotation["category_id"]),
+                )
                 if image is None or label is None:
                     missing = "image" if image is None else "category"
-                    yield Mark(where, (), label or "", None, False, problem=f"its {missing}_id is not in the file")
+                    yield Mark(
+                        where,
+                        (),
+                        label or "",
+                        None,
+                        False,
+                        problem=f"its {missing}_id is not in the file",
+                    )
                     continue
                 x, y, width, height = annotation["bbox"]
                 values = numbers(x, y, width, height)
-                box = None if values is None else (values[0], values[1], values[0] + values[2], values[1] + values[3])
+                box = (
+                    None
+                    if values is None
+                    else (values[0], values[1], values[0] + values[2], values[1] + values[3])
+                )
                 places = tuple(dict.fromkeys(base / str(image["file_name"]) for base in bases))
-                yield Mark(where, places, label, box, False, whole_size(image.get("height"), image.get("width")))
+                yield Mark(
+                    where,
+                    places,
+                    label,
+                    box,
+                    False,
+                    whole_size(image.get("height"), image.get("width")),
+                )
             except (ValueError, KeyError, TypeError, AttributeError):
-                yield Mark(where, (), "", None, False, problem="is not written as COCO's annotations are")
+                yield Mark(
+                    where, (), "", None, False, problem="is not written as COCO's annotations are"
+                )
 
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
-        """See `Format.write`. Ids begin with 1, as COCO's own do; the score of a box is kept beside it."""
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
+        """See `Format.write`. Ids begin with 1, as COCO's own do; the score of a box is kept
+        beside it.
+        """
         ids = {name: number for number, name in enumerate(class_names, start=1)}
         images: list[dict] = []
         annotations: list[dict] = []
         for number, picture in enumerate(pictures, start=1):
             height, width = picture.size
-            images.append({"id": number, "file_name": picture.file_name, "width": width, "height": height})
+            images.append(
+                {"id": number, "file_name": picture.file_name, "width": width, "height": height}
+            )
             for region in picture.regions:
                 x_min, y_min, x_max, y_max = region.xyxy
                 bbox = [round(value, 3) for value in (x_min, y_min, x_max - x_min, y_max - y_min)]
-                annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": ids[region.label], "bbox": bbox}
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": ids[region.label],
+                    "bbox": bbox,
+                }
                 score = {} if region.score is None else {"score": round(region.score, 6)}
-                annotations.append({**annotation, "area": round(bbox[2] * bbox[3], 3), "iscrowd": 0, "segmentation": [], **score})
+                annotations.append(
+                    {
+                        **annotation,
+                        "area": round(bbox[2] * bbox[3], 3),
+                        "iscrowd": 0,
+                        "segmentation": [],
+                        **score,
+                    }
+                )
         categories = [{"id": ids[name], "name": name, "supercategory": ""} for name in class_names]
-        content = {"info": {"description": f"Labels by {made_by}"}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+        content = {
+            "info": {"description": f"Labels by {made_by}"},
+            "licenses": [],
+            "images": images,
+            "annotations": annotations,
+            "categories": categories,
+        }
         (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _file(path: Path) -> Path | None:
-    """Return the JSON file that is meant: the one given, or the only one of a folder (or of its `annotations`)."""
+    """Return the JSON file that is meant: the one given, or the only one of a folder (or of its
+    `annotations`).
+    """
     if path.is_file():
         return path if path.suffix.lower() == ".json" else None
     for folder in (path, path / "annotations"):
-        files = [file for file in sorted(folder.glob("*.json")) if file.name not in ("wordsight.json", "config.json")] if folder.is_dir() else []
+        files = (
+            [
+                file
+                for file in sorted(folder.glob("*.json"))
+                if file.name not in ("wordsight.json", "config.json")
+            ]
+            if folder.is_dir()
+            else []
+        )
         if len(files) == 1:
             return files[0]
     return None

@@ -1,4 +1,6 @@
-"""Boxes and labels as Hugging Face's ImageFolder reads them: metadata.jsonl beside the pictures, boxes [x, y, width, height] in pixels."""
+"""Boxes and labels as Hugging Face's ImageFolder reads them: metadata.jsonl beside the
+pictures, boxes [x, y, width, height] in pixels.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class HuggingFace(Format):
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
-        return (path.name == "metadata.jsonl" and path.is_file()) or (path / "metadata.jsonl").is_file()
+        return (path.name == "metadata.jsonl" and path.is_file()) or (
+            path / "metadata.jsonl"
+        ).is_file()
 
     def read(self, path: Path, root: Path) -> Iterator[Mark]:
         """See `Format.read`."""
@@ -28,10 +32,17 @@ class HuggingFace(Format):
                 if not places:
                     raise ValueError
                 objects = row.get("objects") or {}
-                boxes, names = objects.get("bbox") or [], objects.get("category") or objects.get("categories") or []
+                boxes, names = (
+                    objects.get("bbox") or [],
+                    objects.get("category") or objects.get("categories") or [],
+                )
                 for number, (bbox, name) in enumerate(zip(boxes, names, strict=True), start=1):
                     sides = numbers(*bbox)
-                    box = None if sides is None or len(sides) != 4 else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
+                    box = (
+                        None
+                        if sides is None or len(sides) != 4
+                        else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
+                    )
                     yield Mark(f"{where} object {number}", places, str(name), box, False)
             except (ValueError, TypeError, AttributeError):
                 yield Mark(where, (), "", None, False, problem="is no row of pictures and objects")
@@ -53,18 +64,39 @@ class HuggingFace(Format):
                 row = {}
             name = row.get("file_name")
             known = isinstance(name, str) and name
-            yield f"line {number}", tuple(dict.fromkeys(base / str(name) for base in (file.parent, root))) if known else (), row
+            yield (
+                f"line {number}",
+                tuple(dict.fromkeys(base / str(name) for base in (file.parent, root)))
+                if known
+                else (),
+                row,
+            )
 
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
         """See `Format.write`."""
         with open(folder / "metadata.jsonl", "w", encoding="utf-8") as file:
             for picture in pictures:
                 row: dict = {"file_name": f"{self.pictures}/{picture.file_name}"}
                 if any(one.label is not None for one in pictures):
-                    row |= {"label": picture.label, "score": None if picture.score is None else round(picture.score, 6)}
+                    row |= {
+                        "label": picture.label,
+                        "score": None if picture.score is None else round(picture.score, 6),
+                    }
                 if any(one.regions for one in pictures):
                     corners = [region.xyxy for region in picture.regions]
-                    bbox = [[round(side, 3) for side in (x_min, y_min, x_max - x_min, y_max - y_min)] for x_min, y_min, x_max, y_max in corners]
-                    scores = [None if region.score is None else round(region.score, 6) for region in picture.regions]
-                    row["objects"] = {"bbox": bbox, "category": [region.label for region in picture.regions], "score": scores}
+                    bbox = [
+                        [round(side, 3) for side in (x_min, y_min, x_max - x_min, y_max - y_min)]
+                        for x_min, y_min, x_max, y_max in corners
+                    ]
+                    scores = [
+                        None if region.score is None else round(region.score, 6)
+                        for region in picture.regions
+                    ]
+                    row["objects"] = {
+                        "bbox": bbox,
+                        "category": [region.label for region in picture.regions],
+                        "score": scores,
+                    }
                 file.write(json.dumps(row) + "\n")

@@ -10,7 +10,17 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 from ...errors import InvalidArgument
-from .base import Format, Labelled, Mark, Region, numbers, read_json, read_text, register_format, whole_size
+from .base import (
+    Format,
+    Labelled,
+    Mark,
+    Region,
+    numbers,
+    read_json,
+    read_text,
+    register_format,
+    whole_size,
+)
 
 LOCAL = "/data/local-files/?d="  # what Label Studio serves files of this machine under
 
@@ -26,21 +36,44 @@ class LabelStudio(Format):
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
         file = path / "tasks.json" if path.is_dir() else path
-        return file.suffix.lower() == ".json" and file.is_file() and read_text(file, 1024).lstrip().startswith("[")
+        return (
+            file.suffix.lower() == ".json"
+            and file.is_file()
+            and read_text(file, 1024).lstrip().startswith("[")
+        )
 
     def read(self, path: Path, root: Path) -> Iterator[Mark]:
-        """See `Format.read`. What people have drawn comes before what a model has; turned rectangles are not taken."""
+        """See `Format.read`. What people have drawn comes before what a model has; turned
+        rectangles are not taken.
+        """
         for where, places, result in self._results(path, root):
             if not places:
-                yield Mark(where, (), "", None, True, problem="is not written as Label Studio's tasks are")
+                yield Mark(
+                    where, (), "", None, True, problem="is not written as Label Studio's tasks are"
+                )
             if result.get("type") != "rectanglelabels":
                 continue
             value, labels = _value(result, "rectanglelabels")
             sides = numbers(value.get("x"), value.get("y"), value.get("width"), value.get("height"))
-            box = None if sides is None else (sides[0] / 100, sides[1] / 100, (sides[0] + sides[2]) / 100, (sides[1] + sides[3]) / 100)
+            box = (
+                None
+                if sides is None
+                else (
+                    sides[0] / 100,
+                    sides[1] / 100,
+                    (sides[0] + sides[2]) / 100,
+                    (sides[1] + sides[3]) / 100,
+                )
+            )
             size = whole_size(result.get("original_height"), result.get("original_width"))
             turned = numbers(value.get("rotation") or 0)
-            problem = "is a turned rectangle" if turned is None or turned[0] % 360 else None if labels[0] else "names no class"
+            problem = (
+                "is a turned rectangle"
+                if turned is None or turned[0] % 360
+                else None
+                if labels[0]
+                else "names no class"
+            )
             yield Mark(where, places, labels[0], box, True, size, problem=problem)
 
     def labels(self, path: Path, root: Path) -> Iterator[Mark]:
@@ -53,15 +86,37 @@ class LabelStudio(Format):
     def _results(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "tasks.json" if path.is_dir() else path
         tasks = read_json(file)
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks):
-            raise InvalidArgument(f"'{file}' is no file of Label Studio's tasks: it needs a list of them, each with its data.")
+        if not isinstance(tasks, list) or not all(
+            isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks
+        ):
+            raise InvalidArgument(
+                f"'{file}' is no file of Label Studio's tasks: it needs a list of them, each "
+                "with its data."
+            )
         for number, task in enumerate(tasks, start=1):
             try:
                 data = task["data"]
-                address = str(data.get("image") or next(value for value in data.values() if isinstance(value, str)))
-                drawn = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")] or task.get("predictions") or []
-                name = unquote(address.removeprefix(LOCAL) if address.startswith(LOCAL) else urlsplit(address).path).lstrip("/")
-                places = tuple(dict.fromkeys(base / part for base in (root, file.parent) for part in (name, Path(name).name, f"images/{Path(name).name}")))
+                address = str(
+                    data.get("image")
+                    or next(value for value in data.values() if isinstance(value, str))
+                )
+                drawn = (
+                    [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+                    or task.get("predictions")
+                    or []
+                )
+                name = unquote(
+                    address.removeprefix(LOCAL)
+                    if address.startswith(LOCAL)
+                    else urlsplit(address).path
+                ).lstrip("/")
+                places = tuple(
+                    dict.fromkeys(
+                        base / part
+                        for base in (root, file.parent)
+                        for part in (name, Path(name).name, f"images/{Path(name).name}")
+                    )
+                )
                 results = [dict(result) for result in drawn[0]["result"]] if drawn else []
             except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration):
                 yield f"task {number}", (), {}
@@ -69,17 +124,36 @@ class LabelStudio(Format):
             for result in results:
                 yield f"task {number}", places, result
 
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
-        """See `Format.write`. Each task has one prediction, whose score is that of its least sure part, so that doubtful ones can come first."""
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
+        """See `Format.write`. Each task has one prediction, whose score is that of its least
+        sure part, so that doubtful ones can come first.
+        """
         tasks = []
         for number, picture in enumerate(pictures, start=1):
-            results = [_rectangle(picture, region, place) for place, region in enumerate(picture.regions)]
+            results = [
+                _rectangle(picture, region, place) for place, region in enumerate(picture.regions)
+            ]
             if picture.label is not None:
                 shared = {"from_name": "class", "to_name": "image", "type": "choices"}
                 score = {} if picture.score is None else {"score": round(picture.score, 6)}
-                results.append({"id": _id(picture, "class"), **shared, "value": {"choices": [picture.label]}, **score})
-            scores = [region.score for region in picture.regions if region.score is not None] + ([] if picture.score is None else [picture.score])
-            prediction = {"model_version": made_by, "score": round(min(scores), 6) if scores else None, "result": results}
+                results.append(
+                    {
+                        "id": _id(picture, "class"),
+                        **shared,
+                        "value": {"choices": [picture.label]},
+                        **score,
+                    }
+                )
+            scores = [region.score for region in picture.regions if region.score is not None] + (
+                [] if picture.score is None else [picture.score]
+            )
+            prediction = {
+                "model_version": made_by,
+                "score": round(min(scores), 6) if scores else None,
+                "result": results,
+            }
             address = LOCAL + quote(f"{self.pictures}/{picture.file_name}")
             tasks.append({"id": number, "data": {"image": address}, "predictions": [prediction]})
         (folder / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
@@ -90,11 +164,15 @@ class LabelStudio(Format):
             for name in class_names:
                 ElementTree.SubElement(boxes, "Label", value=name)
         if any(picture.label is not None for picture in pictures):
-            choices = ElementTree.SubElement(view, "Choices", name="class", toName="image", choice="single")
+            choices = ElementTree.SubElement(
+                view, "Choices", name="class", toName="image", choice="single"
+            )
             for name in class_names:
                 ElementTree.SubElement(choices, "Choice", value=name)
         ElementTree.indent(view)
-        (folder / "config.xml").write_text(ElementTree.tostring(view, encoding="unicode") + "\n", encoding="utf-8")
+        (folder / "config.xml").write_text(
+            ElementTree.tostring(view, encoding="unicode") + "\n", encoding="utf-8"
+        )
 
 
 def _value(result: dict, kind: str) -> tuple[dict, list[str]]:
@@ -102,13 +180,20 @@ def _value(result: dict, kind: str) -> tuple[dict, list[str]]:
     value = result.get("value")
     value = value if isinstance(value, dict) else {}
     names = value.get(kind)
-    return value, [name if isinstance(name, str) else "" for name in names] if isinstance(names, list) and names else [""]
+    return value, [name if isinstance(name, str) else "" for name in names] if isinstance(
+        names, list
+    ) and names else [""]
 
 
 def _rectangle(picture: Labelled, region: Region, number: int) -> dict:
     height, width = picture.size
     x_min, y_min, x_max, y_max = region.xyxy
-    sides = {"x": x_min / width, "y": y_min / height, "width": (x_max - x_min) / width, "height": (y_max - y_min) / height}
+    sides = {
+        "x": x_min / width,
+        "y": y_min / height,
+        "width": (x_max - x_min) / width,
+        "height": (y_max - y_min) / height,
+    }
     return {
         "id": _id(picture, str(number)),
         "from_name": "box",
@@ -117,7 +202,11 @@ def _rectangle(picture: Labelled, region: Region, number: int) -> dict:
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
-        "value": {**{name: round(100 * side, 6) for name, side in sides.items()}, "rotation": 0, "rectanglelabels": [region.label]},
+        "value": {
+            **{name: round(100 * side, 6) for name, side in sides.items()},
+            "rotation": 0,
+            "rectanglelabels": [region.label],
+        },
         **({} if region.score is None else {"score": round(region.score, 6)}),
     }
 

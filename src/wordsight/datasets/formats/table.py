@@ -18,11 +18,16 @@ SIDES = (("x_min", "y_min", "x_max", "y_max"), ("xmin", "ymin", "xmax", "ymax"))
 
 @register_format
 class Table(Format):
-    """Columns file_name or image_id, label or class_name, x_min, y_min, x_max, y_max; perhaps folder, width, height, split."""
+    """Columns file_name or image_id, label or class_name, x_min, y_min, x_max, y_max; perhaps
+    folder, width, height, split.
+    """
 
     name = "CSV"
     key = "csv"
-    described = "columns file_name (or image_id), label (or class_name), x_min, x_max, y_min, y_max, as fractions or pixels"
+    described = (
+        "columns file_name (or image_id), label (or class_name), x_min, x_max, y_min, y_max, "
+        "as fractions or pixels"
+    )
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
@@ -38,15 +43,28 @@ class Table(Format):
         except csv.Error as error:
             raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
         columns = set(rows[0]) if rows else set()
-        name, label = (next((c for c in choices if c in columns), None) for choices in (NAMES, LABELS))
+        name, label = (
+            next((c for c in choices if c in columns), None) for choices in (NAMES, LABELS)
+        )
         sides = next((s for s in SIDES if set(s) <= columns), None)
         if name is None or label is None or sides is None:
-            raise InvalidArgument(f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has {some_of(rows[0] if rows else ())}.")
+            raise InvalidArgument(
+                f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has "
+                f"{some_of(rows[0] if rows else ())}."
+            )
         boxes = [numbers(*(row[side] for side in sides)) for row in rows]
         fractions = all(box is None or max(box) <= 1.0 for box in boxes)
         for line, (row, box) in enumerate(zip(rows, boxes, strict=True), start=2):
-            file, kind, folder = (row[name] or "").strip(), (row[label] or "").strip(), (row.get("folder") or "").strip()
-            places = [base / part / file for base in (path.parent, root) for part in ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")]
+            file, kind, folder = (
+                (row[name] or "").strip(),
+                (row[label] or "").strip(),
+                (row.get("folder") or "").strip(),
+            )
+            places = [
+                base / part / file
+                for base in (path.parent, root)
+                for part in ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
+            ]
             yield Mark(
                 f"line {line}",
                 tuple(dict.fromkeys(places)) if file else (),
@@ -58,17 +76,37 @@ class Table(Format):
                 None if file and kind else "names no picture" if kind else "names no class",
             )
 
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
-        """See `Format.write`. A row a box, in pixels; a picture without any has one row without sides."""
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
+        """See `Format.write`. A row a box, in pixels; a picture without any has one row without
+        sides.
+        """
         with open(folder / FILE, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["file_name", "label", "score", *SIDES[0], "width", "height"])
             for picture in pictures:
                 height, width = picture.size
-                whole = [(picture.label, picture.score, ("",) * 4)] if not picture.regions and picture.label is not None else []
-                boxes = [(region.label, region.score, tuple(round(side, 3) for side in region.xyxy)) for region in picture.regions]
+                whole = (
+                    [(picture.label, picture.score, ("",) * 4)]
+                    if not picture.regions and picture.label is not None
+                    else []
+                )
+                boxes = [
+                    (region.label, region.score, tuple(round(side, 3) for side in region.xyxy))
+                    for region in picture.regions
+                ]
                 for label, score, sides in [*boxes, *whole]:
-                    table.writerow([f"{self.pictures}/{picture.file_name}", label, "" if score is None else round(score, 6), *sides, width, height])
+                    table.writerow(
+                        [
+                            f"{self.pictures}/{picture.file_name}",
+                            label,
+                            "" if score is None else round(score, 6),
+                            *sides,
+                            width,
+                            height,
+                        ]
+                    )
 
 
 def _file(path: Path) -> Path | None:

@@ -7,11 +7,21 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...errors import InvalidArgument
-from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, register_format, whole_size
+from .base import (
+    Format,
+    Labelled,
+    Mark,
+    lies_inside,
+    numbers,
+    read_text,
+    register_format,
+    whole_size,
+)
 
 FOLDERS = ("Annotations", "annotations", "")
 MAX_XML = 1 << 23  # characters; as a tree they take a hundred times as much memory
-CENTRE = 0.5  # VOC numbers pixels from 1, at their centres: what lies x pixels from the edge is x + 0.5 there
+# VOC numbers pixels from 1, at their centres: what lies x pixels from the edge is x + 0.5 there
+CENTRE = 0.5
 OURS = "wordsight"  # files of others are taken as most tools write them, from 0
 
 
@@ -32,7 +42,15 @@ class Voc(Format):
         """See `Format.read`."""
         folder = _folder(path)
         assert folder is not None
-        bases = (root, root / "JPEGImages", root / "images", folder, folder.parent / "JPEGImages", folder.parent / "images", folder.parent)
+        bases = (
+            root,
+            root / "JPEGImages",
+            root / "images",
+            folder,
+            folder.parent / "JPEGImages",
+            folder.parent / "images",
+            folder.parent,
+        )
         for file in sorted(folder.rglob("*.xml")):
             if not lies_inside(file, path):
                 yield Mark(file.name, (), "", None, False, problem="leads out of the folder")
@@ -42,30 +60,53 @@ class Voc(Format):
             except (ElementTree.ParseError, InvalidArgument) as error:
                 yield Mark(file.name, (), "", None, False, problem=str(error))
 
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
         """See `Format.write`. The score of a box is kept beside it."""
         stems = []
         for picture in pictures:
             height, width = picture.size
             root = ElementTree.Element("annotation")
-            parts = {"folder": self.pictures, "filename": picture.file_name, "source/database": made_by, "segmented": "0"}
+            parts = {
+                "folder": self.pictures,
+                "filename": picture.file_name,
+                "source/database": made_by,
+                "segmented": "0",
+            }
             parts |= {"size/width": str(width), "size/height": str(height), "size/depth": "3"}
             for path, text in parts.items():
                 _add(root, path, text)
             for region in picture.regions:
                 element = ElementTree.SubElement(root, "object")
-                sides = {f"bndbox/{name}": f"{side + CENTRE:.3f}" for name, side in zip(("xmin", "ymin", "xmax", "ymax"), region.xyxy, strict=True)}
+                sides = {
+                    f"bndbox/{name}": f"{side + CENTRE:.3f}"
+                    for name, side in zip(
+                        ("xmin", "ymin", "xmax", "ymax"), region.xyxy, strict=True
+                    )
+                }
                 score = {} if region.score is None else {"score": f"{region.score:.6f}"}
-                for path, text in {"name": region.label, "pose": "Unspecified", "truncated": "0", "difficult": "0", **sides, **score}.items():
+                for path, text in {
+                    "name": region.label,
+                    "pose": "Unspecified",
+                    "truncated": "0",
+                    "difficult": "0",
+                    **sides,
+                    **score,
+                }.items():
                     _add(element, path, text)
             ElementTree.indent(root)
             target = (folder / "Annotations" / picture.file_name).with_suffix(".xml")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(ElementTree.tostring(root, encoding="utf-8"))
             stems.append(picture.file_name.rpartition(".")[0] or picture.file_name)
-        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+        (folder / "labels.txt").write_text(
+            "".join(f"{name}\n" for name in class_names), encoding="utf-8"
+        )
         (folder / "ImageSets" / "Main").mkdir(parents=True)
-        (folder / "ImageSets" / "Main" / "default.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+        (folder / "ImageSets" / "Main" / "default.txt").write_text(
+            "".join(f"{stem}\n" for stem in stems), encoding="utf-8"
+        )
 
 
 def _add(parent: ElementTree.Element, path: str, text: str) -> None:
@@ -73,14 +114,16 @@ def _add(parent: ElementTree.Element, path: str, text: str) -> None:
     for name in path.split("/"):
         found = parent.find(name) if name != path.rpartition("/")[2] else None
         parent = ElementTree.SubElement(parent, name) if found is None else found
-    parent.text = "".join(c if c.isprintable() else " " for c in text)  # XML has no place for control characters
+    # XML has no place for control characters
+    parent.text = "".join(c if c.isprintable() else " " for c in text)
 
 
 def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[Mark]:
     text = read_text(file)
     if len(text) > MAX_XML:
         raise InvalidArgument(f"has {len(text) >> 20} MiB, too much for one picture's boxes")
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # annotations need neither, and entities can be made to explode
+    # annotations need neither, and entities can be made to explode
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InvalidArgument("declares entities, which annotations don't do")
     tree = ElementTree.fromstring(text)
     names = [tree.findtext("filename") or file.stem, file.stem]
@@ -88,12 +131,29 @@ def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[Mark]:
     ours = (tree.findtext("source/database") or "").startswith(OURS)
     size = whole_size(tree.findtext("size/height"), tree.findtext("size/width"))
     for number, element in enumerate(tree.iter("object"), start=1):
-        box = numbers(*(element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")))
+        box = numbers(
+            *(element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+        )
         if box is not None and ours:
             box = tuple(side - CENTRE for side in box)
         label = (element.findtext("name") or "").strip()
-        yield Mark(f"{file.name} object {number}", places, label, box, False, size, problem=None if label else "names no class")  # type: ignore[arg-type]
+        yield Mark(
+            f"{file.name} object {number}",
+            places,
+            label,
+            box,  # type: ignore[arg-type]
+            False,
+            size,
+            problem=None if label else "names no class",
+        )
 
 
 def _folder(path: Path) -> Path | None:
-    return next((path / name for name in FOLDERS if any((path / name).rglob("*.xml") if name else path.glob("*.xml"))), None)
+    return next(
+        (
+            path / name
+            for name in FOLDERS
+            if any((path / name).rglob("*.xml") if name else path.glob("*.xml"))
+        ),
+        None,
+    )

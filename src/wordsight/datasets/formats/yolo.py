@@ -1,4 +1,6 @@
-"""Boxes as YOLO's text files: class x_centre y_centre width height, as fractions; class names in a data.yaml."""
+"""Boxes as YOLO's text files: class x_centre y_centre width height, as fractions; class names
+in a data.yaml.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from ...images.decoding import looks_like_picture
 from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, register_format
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
-MAX_DEPTH, MAX_BRACKETS = 20, 1000  # PyYAML takes minutes for thousands of lists in one another, and libyaml ends the process
+# PyYAML takes minutes for thousands of lists in one another, and libyaml ends the process
+MAX_DEPTH, MAX_BRACKETS = 20, 1000
 SPLITS = ("train", "val", "test")
 
 
 @register_format
 class Yolo(Format):
-    """A data.yaml (or the folder that holds it) that names classes and folders of pictures; labels lie beside each images folder."""
+    """A data.yaml (or the folder that holds it) that names classes and folders of pictures;
+    labels lie beside each images folder.
+    """
 
     name = "YOLO"
     key = "yolo"
@@ -39,35 +44,69 @@ class Yolo(Format):
         try:
             content = _content(file)
             names = content["names"]
-            names = {int(key): _scalar(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+            names = {
+                int(key): _scalar(name)
+                for key, name in (names.items() if isinstance(names, dict) else enumerate(names))
+            }
             base = file.parent / _scalar(content.get("path") or "")
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        except (
+            yaml.YAMLError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as error:
             if isinstance(error, InvalidArgument):
                 raise
-            raise InvalidArgument(f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__}).") from None
+            raise InvalidArgument(
+                f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__})."
+            ) from None
         if not is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
         roots, seen, missing = (root, file.parent), set(), []
         for split in SPLITS:
             folders = content.get(split)
-            for name in [folders] if isinstance(folders, str) else folders if isinstance(folders, list) else []:
+            for name in (
+                [folders]
+                if isinstance(folders, str)
+                else folders
+                if isinstance(folders, list)
+                else []
+            ):
                 # Many write ../train/images for train/images beside them.
-                places = [base / name, base / name.removeprefix("../")] if isinstance(name, str) else []
+                places = (
+                    [base / name, base / name.removeprefix("../")] if isinstance(name, str) else []
+                )
                 there = [place for place in places if is_folder(place)]
-                folder = next((place for place in there if any(lies_inside(place, root) for root in roots)), None)
+                folder = next(
+                    (place for place in there if any(lies_inside(place, root) for root in roots)),
+                    None,
+                )
                 if folder is None and there:
-                    problem = f"its folder lies outside '{root}'; put {file.name} beside the pictures"
+                    problem = (
+                        f"its folder lies outside '{root}'; put {file.name} beside the pictures"
+                    )
                     yield Mark(split, (), "", None, True, problem=problem)
                 elif folder is None:
                     missing.append(split)
-                elif os.path.abspath(folder) not in seen:  # some name the same pictures for training and validation
+                elif os.path.abspath(folder) not in seen:
+                    # some name the same pictures for training and validation
                     seen.add(os.path.abspath(folder))
                     yield from _read_folder(folder, names, split, roots)
         if not seen:
-            yield from (Mark(split, (), "", None, True, problem="is no folder that is there") for split in missing)
+            yield from (
+                Mark(split, (), "", None, True, problem="is no folder that is there")
+                for split in missing
+            )
 
-    def write(self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str) -> None:
-        """See `Format.write`. There is no place for scores: a sixth number would be read as part of a polygon."""
+    def write(
+        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
+        """See `Format.write`. There is no place for scores: a sixth number would be read as
+        part of a polygon.
+        """
         import yaml
 
         ids = {name: number for number, name in enumerate(class_names)}
@@ -76,18 +115,35 @@ class Yolo(Format):
             lines = []
             for region in picture.regions:
                 x_min, y_min, x_max, y_max = region.xyxy
-                sides = ((x_min + x_max) / 2 / width, (y_min + y_max) / 2 / height, (x_max - x_min) / width, (y_max - y_min) / height)
-                lines.append(f"{ids[region.label]} " + " ".join(f"{side:.8f}" for side in sides) + "\n")
+                sides = (
+                    (x_min + x_max) / 2 / width,
+                    (y_min + y_max) / 2 / height,
+                    (x_max - x_min) / width,
+                    (y_max - y_min) / height,
+                )
+                lines.append(
+                    f"{ids[region.label]} " + " ".join(f"{side:.8f}" for side in sides) + "\n"
+                )
             target = (folder / "labels" / picture.file_name).with_suffix(".txt")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("".join(lines), encoding="utf-8")
-        content = {"train": self.pictures, "val": self.pictures, "names": dict(enumerate(class_names))}
-        told = f"# Labels by {made_by}. 'val' is the same pictures as 'train', for the file must name some: split them before training.\n"
-        (folder / "data.yaml").write_text(told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        content = {
+            "train": self.pictures,
+            "val": self.pictures,
+            "names": dict(enumerate(class_names)),
+        }
+        told = (
+            f"# Labels by {made_by}. 'val' is the same pictures as 'train', for the file must "
+            "name some: split them before training.\n"
+        )
+        (folder / "data.yaml").write_text(
+            told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
+        )
 
 
 def _content(file: Path) -> Any:
-    """Return what a data file holds, if building it can't take more than its own size and a few seconds.
+    """Return what a data file holds, if building it can't take more than its own size and a few
+    seconds.
 
     Raises:
         InvalidArgument: it can.
@@ -95,21 +151,37 @@ def _content(file: Path) -> Any:
     import yaml
 
     if file.stat().st_size > MAX_YAML:
-        raise InvalidArgument(f"'{file}' has {file.stat().st_size >> 10} KiB; at most {MAX_YAML >> 10} KiB of names and folders are read.")
+        raise InvalidArgument(
+            f"'{file}' has {file.stat().st_size >> 10} KiB; at most {MAX_YAML >> 10} KiB of "
+            "names and folders are read."
+        )
     text, loader, depth = read_text(file), getattr(yaml, "CBaseLoader", yaml.BaseLoader), 0
     nested = text.count("[") + text.count("{") > MAX_BRACKETS
     for event in () if nested else yaml.parse(text, loader):
         if isinstance(event, yaml.AliasEvent):
-            raise InvalidArgument(f"'{file}' repeats parts of itself by YAML aliases, by which a few lines can stand for gigabytes. Write them out.")
+            raise InvalidArgument(
+                f"'{file}' repeats parts of itself by YAML aliases, by which a few lines can "
+                "stand for gigabytes. Write them out."
+            )
         if getattr(event, "tag", None) is not None:
-            raise InvalidArgument(f"'{file}' says by a YAML tag ({event.tag[:40]}) what a part of it is. Take the tag away: names and folders need none.")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            raise InvalidArgument(
+                f"'{file}' says by a YAML tag ({event.tag[:40]}) what a part of it is. Take the "
+                "tag away: names and folders need none."
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > MAX_DEPTH:
             nested = True
             break
     if nested:
-        raise InvalidArgument(f"'{file}' holds lists in lists beyond what names and folders need. Write it as names and train, as YOLO does.")
-    return yaml.load(text, loader)  # a base loader: it makes texts, lists and dictionaries, and nothing else; a number of base 60 takes minutes
+        raise InvalidArgument(
+            f"'{file}' holds lists in lists beyond what names and folders need. Write it as "
+            "names and train, as YOLO does."
+        )
+    # a base loader: it makes texts, lists and dictionaries, and nothing else; a number of base 60
+    # takes minutes
+    return yaml.load(text, loader)
 
 
 def _scalar(value: object) -> str:
@@ -118,7 +190,9 @@ def _scalar(value: object) -> str:
     return str(value)
 
 
-def _read_folder(folder: Path, names: dict[int, str], split: str, roots: tuple[Path, ...]) -> Iterator[Mark]:
+def _read_folder(
+    folder: Path, names: dict[int, str], split: str, roots: tuple[Path, ...]
+) -> Iterator[Mark]:
     parts = list(folder.parts)
     if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -128,18 +202,34 @@ def _read_folder(folder: Path, names: dict[int, str], split: str, roots: tuple[P
         if not is_file(text):
             continue  # a picture without objects
         if not any(lies_inside(text, root) for root in roots):
-            yield Mark(text.name, (), "", None, True, split=split, problem="leads out of the folder")
+            yield Mark(
+                text.name, (), "", None, True, split=split, problem="leads out of the folder"
+            )
             continue
         for number, line in enumerate(read_text(text).splitlines(), start=1):
             where, values = f"{text.name} line {number}", numbers(*line.split())
             if not line.strip():
                 continue
             if values is None or len(values) < 5:
-                yield Mark(where, (picture,), "", None, True, split=split, problem="is not five numbers")
+                yield Mark(
+                    where, (picture,), "", None, True, split=split, problem="is not five numbers"
+                )
                 continue
-            label = names.get(int(values[0])) if math.isfinite(values[0]) and values[0] == int(values[0]) else None
+            label = (
+                names.get(int(values[0]))
+                if math.isfinite(values[0]) and values[0] == int(values[0])
+                else None
+            )
             if label is None:
-                yield Mark(where, (picture,), "", None, True, split=split, problem=f"class {line.split()[0]} is not in the data file")
+                yield Mark(
+                    where,
+                    (picture,),
+                    "",
+                    None,
+                    True,
+                    split=split,
+                    problem=f"class {line.split()[0]} is not in the data file",
+                )
                 continue
             if len(values) > 5:  # a polygon: its box
                 xs, ys = values[1::2], values[2::2]
@@ -153,4 +243,11 @@ def _read_folder(folder: Path, names: dict[int, str], split: str, roots: tuple[P
 def _file(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix.lower() in (".yaml", ".yml") else None
-    return next((path / name for name in ("data.yaml", "data.yml", "dataset.yaml") if (path / name).is_file()), None)
+    return next(
+        (
+            path / name
+            for name in ("data.yaml", "data.yml", "dataset.yaml")
+            if (path / name).is_file()
+        ),
+        None,
+    )

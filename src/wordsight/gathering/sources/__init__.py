@@ -1,4 +1,6 @@
-"""Sources of pictures, and the only code that reaches the network. One small file each, registered by being here."""
+"""Sources of pictures, and the only code that reaches the network. One small file each,
+registered by being here.
+"""
 
 from __future__ import annotations
 

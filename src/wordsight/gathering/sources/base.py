@@ -1,4 +1,6 @@
-"""What a source of pictures is: it turns a query into pages of candidates. How they are fetched and judged is not its affair."""
+"""What a source of pictures is: it turns a query into pages of candidates. How they are fetched
+and judged is not its affair.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ ENTRY_POINTS = "wordsight.sources"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture that a source offers, not fetched yet. Text that is none, or can't be written, is made so.
+    """A picture that a source offers, not fetched yet. Text that is none, or can't be written, is
+    made so.
 
     Attributes:
         url: where the picture itself is; unique within a class.
@@ -44,14 +47,18 @@ class Candidate:
         for field in fields(self)[:7]:
             value = getattr(self, field.name)
             text = value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
-            object.__setattr__(self, field.name, text if field.name == "url" else " ".join(text.split()))
+            object.__setattr__(
+                self, field.name, text if field.name == "url" else " ".join(text.split())
+            )
         if not self.url:
             raise ValueError("a candidate needs an address")
         if self.license not in CODES:
             object.__setattr__(self, "license", UNKNOWN)
         for name in ("width", "height"):
             value = getattr(self, name)
-            object.__setattr__(self, name, value if isinstance(value, int) and 0 < value < 1 << 31 else None)
+            object.__setattr__(
+                self, name, value if isinstance(value, int) and 0 < value < 1 << 31 else None
+            )
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Query:
     Attributes:
         text: the words.
         label: the class the pictures are for.
-        license: the licences wanted; a source may leave others out, and what it lets through is filtered again.
+        license: the licences wanted; a source may leave others out, and what it lets through is
+            filtered again.
         min_size: shortest side wanted, in pixels; likewise.
     """
 
@@ -89,7 +97,8 @@ class Query:
 class Source(ABC):
     """A source of pictures. Subclass it, give it a `name`, write `search`, and register it.
 
-    A package of your own registers one with an entry point in the group `wordsight.sources`, named like the source.
+    A package of your own registers one with an entry point in the group `wordsight.sources`, named
+    like the source.
 
     Attributes:
         name: as in `--source NAME`; `NAME:ARGUMENT` hands the argument to the constructor.
@@ -112,7 +121,8 @@ class Source(ABC):
         """
 
     def read(self, candidate: Candidate) -> bytes | None:
-        """Return the picture's bytes where they don't come from the web; None has them fetched from its address.
+        """Return the picture's bytes where they don't come from the web; None has them fetched from
+        its address.
 
         Called from several threads. Whatever it raises is a reason to leave the picture out.
         """
@@ -127,7 +137,9 @@ class Source(ABC):
         return None
 
     def allowed_sites(self) -> set[str]:
-        """Return the "host:port" that may be contacted even at a private address: those the user set, and no others."""
+        """Return the "host:port" that may be contacted even at a private address: those the
+        user set, and no others.
+        """
         return set()
 
     def at_once(self) -> tuple[set[str], int] | None:
@@ -146,7 +158,9 @@ def register_source(cls: type[Source]) -> type[Source]:
 
 def list_sources() -> list[str]:
     """Return the names of all sources, those of other packages included."""
-    return sorted({*_registry, *(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))})
+    return sorted(
+        {*_registry, *(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))}
+    )
 
 
 def open_source(text: str) -> Source:
@@ -159,7 +173,9 @@ def open_source(text: str) -> Source:
     factory = _registry.get(name) or _from_entry_point(name)
     wants = getattr(factory, "argument", "")
     if wants and not argument:
-        raise InvalidArgument(f"Source '{name}' needs its {wants.lower()}: --source {name}:{wants}.")
+        raise InvalidArgument(
+            f"Source '{name}' needs its {wants.lower()}: --source {name}:{wants}."
+        )
     if argument and not wants:
         raise InvalidArgument(f"Source '{name}' takes no argument; got '{text}'.")
     return factory(argument) if wants else factory()  # type: ignore[call-arg]
@@ -170,6 +186,9 @@ def _from_entry_point(name: str) -> Callable[[str], Source]:
         if entry.name == name:
             try:
                 return entry.load()
-            except Exception as error:  # somebody else's code: whatever goes wrong in it is told with its name
-                raise InvalidArgument(f"Source '{name}' of '{entry.value}' can't be loaded: {error}.") from error
+            except Exception as error:
+                # somebody else's code: whatever goes wrong in it is told with its name
+                raise InvalidArgument(
+                    f"Source '{name}' of '{entry.value}' can't be loaded: {error}."
+                ) from error
     raise InvalidArgument(f"Unknown source '{name}'. Choose of: {', '.join(list_sources())}.")

@@ -1,7 +1,8 @@
 """Wikimedia Commons: free pictures with their makers and licences. No key needed.
 
-Source: https://www.mediawiki.org/wiki/API:Search. `WORDSIGHT_COMMONS_URL` names another server (up to and with
-`/w/api.php`). Commons serves those who say who they are far more: set `WORDSIGHT_CONTACT` to an e-mail address.
+Source: https://www.mediawiki.org/wiki/API:Search. `WORDSIGHT_COMMONS_URL` names another server (up
+to and with `/w/api.php`). Commons serves those who say who they are far more: set
+`WORDSIGHT_CONTACT` to an e-mail address.
 """
 
 from __future__ import annotations
@@ -62,18 +63,33 @@ class Commons(Source):
         content = answer.content
         if not isinstance(content, dict) or answer.status != 200 or "error" in content:
             problem = content.get("error") if isinstance(content, dict) else None
-            reason = plain_text(_text(problem.get("info"))) if isinstance(problem, dict) else f"status {answer.status}"
+            reason = (
+                plain_text(_text(problem.get("info")))
+                if isinstance(problem, dict)
+                else f"status {answer.status}"
+            )
             raise SourceUnavailable(f"Wikimedia Commons answered: {reason[:200]}")
         found = content.get("query", {"pages": []})  # no hit: no such key
         pages = found.get("pages") if isinstance(found, dict) else None
-        if not isinstance(pages, list) or not ({"query", "batchcomplete", "continue"} & content.keys()):
+        if not isinstance(pages, list) or not (
+            {"query", "batchcomplete", "continue"} & content.keys()
+        ):
             raise SourceUnavailable("Wikimedia Commons answered without pages.")
-        ordered = sorted((page for page in pages if isinstance(page, dict)), key=lambda page: index if isinstance(index := page.get("index"), int) else 0)
+        ordered = sorted(
+            (page for page in pages if isinstance(page, dict)),
+            key=lambda page: index if isinstance(index := page.get("index"), int) else 0,
+        )
         going_on = content.get("continue")
-        following = {str(name): str(value) for name, value in going_on.items()} if isinstance(going_on, dict) else None
+        following = (
+            {str(name): str(value) for name, value in going_on.items()}
+            if isinstance(going_on, dict)
+            else None
+        )
         deep = following is not None and _whole(following.get("gsroffset", "0")) >= MAX_OFFSET
         candidates = [candidate for page in ordered if (candidate := _candidate(page))]
-        return Page(candidates, json.dumps(following, sort_keys=True) if following and not deep else None)
+        return Page(
+            candidates, json.dumps(following, sort_keys=True) if following and not deep else None
+        )
 
 
 def _candidate(page: dict[str, Any]) -> Candidate | None:
@@ -85,19 +101,34 @@ def _candidate(page: dict[str, Any]) -> Candidate | None:
     if not url:
         return None
     said = information.get("extmetadata")
-    values = {name: plain_text(_text(value.get("value"))) for name, value in said.items() if isinstance(value, dict)} if isinstance(said, dict) else {}
+    values = (
+        {
+            name: plain_text(_text(value.get("value")))
+            for name, value in said.items()
+            if isinstance(value, dict)
+        }
+        if isinstance(said, dict)
+        else {}
+    )
     short, terms = values.get("LicenseShortName", ""), values.get("UsageTerms", "")
     license_url = values.get("LicenseUrl", "")
     title = _text(page.get("title")).removeprefix("File:").rpartition(".")[0]
     creator = values.get("Artist", "") or values.get("Credit", "")
     return Candidate(
         url=url,
-        license=strictest((license_code(short), license_code(terms) if not short else UNKNOWN, license_from_url(license_url))),
+        license=strictest(
+            (
+                license_code(short),
+                license_code(terms) if not short else UNKNOWN,
+                license_from_url(license_url),
+            )
+        ),
         license_url=license_url,
         creator=creator,
         title=title,
         page_url=_text(information.get("descriptionurl")),
-        attribution=f'"{title}" by {creator or "an unknown maker"}, {short or terms or "licence unknown"}, via Wikimedia Commons',
+        attribution=f'"{title}" by {creator or "an unknown maker"}, '
+        f"{short or terms or 'licence unknown'}, via Wikimedia Commons",
         width=_whole(information.get("thumbwidth")) or None,
         height=_whole(information.get("thumbheight")) or None,
     )
@@ -108,13 +139,18 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | str) and str(value).isdigit() and len(str(value)) < 10 else 0
+    return (
+        int(value)
+        if isinstance(value, int | str) and str(value).isdigit() and len(str(value)) < 10
+        else 0
+    )
 
 
 def plain_text(html: str) -> str:
     """Return the text of a piece of HTML on one line, without scripts and styles."""
     reader = _TextReader()
-    with contextlib.suppress(AssertionError):  # its way of saying that a declaration is broken; the text before it counts
+    # its way of saying that a declaration is broken; the text before it counts
+    with contextlib.suppress(AssertionError):
         reader.feed(html)
         reader.close()
     return " ".join("".join(reader.parts).split())

@@ -29,8 +29,19 @@ class FakeSource(Source):
     name = "fake"
     needs_network = False
 
-    def __init__(self, pictures: Mapping[str, Sequence[bytes]], license: str = "cc0", page_size: int = 20, fails_after: int | None = None) -> None:
-        self.pictures, self.license, self.page_size, self.fails_after = pictures, license, page_size, fails_after
+    def __init__(
+        self,
+        pictures: Mapping[str, Sequence[bytes]],
+        license: str = "cc0",
+        page_size: int = 20,
+        fails_after: int | None = None,
+    ) -> None:
+        self.pictures, self.license, self.page_size, self.fails_after = (
+            pictures,
+            license,
+            page_size,
+            fails_after,
+        )
         self.queries: list[str] = []
 
     async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
@@ -42,7 +53,12 @@ class FakeSource(Source):
         later = start + self.page_size
         every = self.pictures.get(query.text, ())
         offered = [
-            Candidate(url=f"fake:{query.text}/{start + i}", license=self.license, creator="nobody", page_url=f"fake:page/{start + i}")
+            Candidate(
+                url=f"fake:{query.text}/{start + i}",
+                license=self.license,
+                creator="nobody",
+                page_url=f"fake:page/{start + i}",
+            )
             for i in range(len(every[start:later]))
         ]
         return Page(offered, str(later) if later < len(every) else None)

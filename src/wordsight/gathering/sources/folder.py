@@ -1,4 +1,6 @@
-"""A folder with one subfolder a class: pictures you already have, gathered beside those of the web."""
+"""A folder with one subfolder a class: pictures you already have, gathered beside those of the
+web.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Folder(Source):
         if not self.folder.is_dir():
             raise NotFound(f"No such folder: '{self.folder}'. Give one with a subfolder a class.")
         if not any((self.folder / name).is_dir() for name in classes):
-            raise InvalidArgument(f"'{self.folder}' has no subfolder '{classes[0]}'; it needs one a class.")
+            raise InvalidArgument(
+                f"'{self.folder}' has no subfolder '{classes[0]}'; it needs one a class."
+            )
 
     async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
         """Return all pictures of the class, in order of name."""
@@ -42,7 +46,12 @@ class Folder(Source):
             found = find_pictures([place])
         except InvalidArgument:  # no picture in it
             return Page([])
-        return Page([Candidate(url=f"folder:{quote(os.fsencode(f'{query.label}/{picture.name}'))}") for picture in found.pictures])
+        return Page(
+            [
+                Candidate(url=f"folder:{quote(os.fsencode(f'{query.label}/{picture.name}'))}")
+                for picture in found.pictures
+            ]
+        )
 
     def read(self, candidate: Candidate) -> bytes | None:
         """Return the file's bytes."""

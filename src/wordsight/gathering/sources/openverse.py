@@ -1,7 +1,9 @@
-"""Openverse: openly licensed pictures with their makers and licences. No key needed; with one, more and faster.
+"""Openverse: openly licensed pictures with their makers and licences. No key needed; with one, more
+and faster.
 
-Source: https://api.openverse.org/v1/. `WORDSIGHT_OPENVERSE_URL` names another server (the root, before `/v1/images/`).
-`WORDSIGHT_OPENVERSE_CLIENT_ID` and `WORDSIGHT_OPENVERSE_CLIENT_SECRET` are a key's two halves; they are neither kept nor logged.
+Source: https://api.openverse.org/v1/. `WORDSIGHT_OPENVERSE_URL` names another server (the root,
+before `/v1/images/`). `WORDSIGHT_OPENVERSE_CLIENT_ID` and `WORDSIGHT_OPENVERSE_CLIENT_SECRET` are a
+key's two halves; they are neither kept nor logged.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ ROOT = "https://api.openverse.org"
 DEPTH = 240  # results a query gives, whatever it has
 PAGE_SIZE, PAGE_SIZE_WITH_KEY = 20, 50
 MAX_QUERY = 200  # characters
-SLICES = ("", "wide", "tall", "square")  # where a query has more than its depth, the same words by aspect ratio give others
+# where a query has more than its depth, the same words by aspect ratio give others
+SLICES = ("", "wide", "tall", "square")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -34,7 +37,10 @@ class Openverse(Source):
 
     def __init__(self) -> None:
         self.root = os.environ.get("WORDSIGHT_OPENVERSE_URL", "").strip().rstrip("/") or ROOT
-        self._key = os.environ.get("WORDSIGHT_OPENVERSE_CLIENT_ID", ""), os.environ.get("WORDSIGHT_OPENVERSE_CLIENT_SECRET", "")
+        self._key = (
+            os.environ.get("WORDSIGHT_OPENVERSE_CLIENT_ID", ""),
+            os.environ.get("WORDSIGHT_OPENVERSE_CLIENT_SECRET", ""),
+        )
         self._token = ""
         self._asked: deque[float] = deque(maxlen=10_000)  # when, monotonic seconds
         self._seen: set[str] = set()
@@ -52,18 +58,26 @@ class Openverse(Source):
         if answer.status == 404 and int(number) > 1:
             return Page([], self._next_slice(slice_name))  # beyond its depth
         if answer.status != 200:
-            raise SourceUnavailable(f"Openverse answered {answer.status}: {_problem(answer.content)}")
+            raise SourceUnavailable(
+                f"Openverse answered {answer.status}: {_problem(answer.content)}"
+            )
         results = answer.content.get("results") if isinstance(answer.content, dict) else None
         if not isinstance(results, list):
             raise SourceUnavailable("Openverse answered without results.")
-        candidates = [candidate for item in results if isinstance(item, dict) and (candidate := _candidate(item))]
+        candidates = [
+            candidate
+            for item in results
+            if isinstance(item, dict) and (candidate := _candidate(item))
+        ]
         unseen = {candidate.url for candidate in candidates} - self._seen
         self._seen |= unseen
         size, total = self._page_size(), _whole(answer.content.get("result_count"))
         last = min(_whole(answer.content.get("page_count")), DEPTH // size)
         if int(number) < last and results and (unseen or not slice_name):
             return Page(candidates, f"{slice_name}:{int(number) + 1}")
-        return Page(candidates, self._next_slice(slice_name) if slice_name or total > DEPTH else None)
+        return Page(
+            candidates, self._next_slice(slice_name) if slice_name or total > DEPTH else None
+        )
 
     def _page_size(self) -> int:
         return PAGE_SIZE_WITH_KEY if all(self._key) else PAGE_SIZE
@@ -75,7 +89,13 @@ class Openverse(Source):
 
     def _parameters(self, query: Query, slice_name: str, page: int) -> dict[str, str]:
         size = str(self._page_size())
-        parameters = {"q": query.text[:MAX_QUERY], "page": str(page), "page_size": size, "filter_dead": "true", "mature": "false"}
+        parameters = {
+            "q": query.text[:MAX_QUERY],
+            "page": str(page),
+            "page_size": size,
+            "filter_dead": "true",
+            "mature": "false",
+        }
         if query.license.codes == COMMERCIAL:
             parameters["license_type"] = "commercial"
         elif query.license.codes is not None:
@@ -101,20 +121,31 @@ class Openverse(Source):
         return answer
 
     async def _new_token(self, web: Web) -> str:
-        form = {"grant_type": "client_credentials", "client_id": self._key[0], "client_secret": self._key[1]}
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._key[0],
+            "client_secret": self._key[1],
+        }
         answer = await web.post_form(f"{self.root}/v1/auth_tokens/token/", form)
         token = answer.content.get("access_token") if isinstance(answer.content, dict) else None
         if answer.status != 200 or not isinstance(token, str):
-            raise SourceUnavailable(f"Openverse refuses the key in WORDSIGHT_OPENVERSE_CLIENT_ID and …_SECRET (status {answer.status}).")
+            raise SourceUnavailable(
+                "Openverse refuses the key in WORDSIGHT_OPENVERSE_CLIENT_ID and …_SECRET "
+                f"(status {answer.status})."
+            )
         return token
 
 
 def _wait_s(headers: Mapping[str, str], asked: deque[float]) -> float:
-    """Return how long to ask nothing, where a limit is used up: until the oldest request in its window leaves it."""
+    """Return how long to ask nothing, where a limit is used up: until the oldest request in its
+    window leaves it.
+    """
     wait = 0.0
     for name, value in headers.items():
         scope = name.removeprefix("x-ratelimit-available-")
-        rate = re.match(r"\d+\s*/\s*(\d*)\s*([smhd])", headers.get(f"x-ratelimit-limit-{scope}", "").casefold())
+        rate = re.match(
+            r"\d+\s*/\s*(\d*)\s*([smhd])", headers.get(f"x-ratelimit-limit-{scope}", "").casefold()
+        )
         if scope != name and value.strip() == "0" and rate:
             window, now = int(rate[1] or 1) * _UNIT_S[rate[2]], time.monotonic()
             oldest = next((moment for moment in asked if moment > now - window), now)
@@ -128,7 +159,9 @@ def _candidate(item: dict[str, Any]) -> Candidate | None:
         return None
     return Candidate(
         url=url,
-        license=code if (code := _text(item.get("license")).casefold()) in CREATIVE_COMMONS else UNKNOWN,
+        license=code
+        if (code := _text(item.get("license")).casefold()) in CREATIVE_COMMONS
+        else UNKNOWN,
         license_url=_text(item.get("license_url")),
         creator=_text(item.get("creator")),
         title=_text(item.get("title")),

@@ -1,7 +1,7 @@
 """Connections to public addresses only: what carries requests, and what can go wrong with one.
 
-Every connection is made to an address that was looked at after name resolution, so neither a name that points inward nor a
-redirect reaches a private, loopback or link-local host.
+Every connection is made to an address that was looked at after name resolution, so neither a name
+that points inward nor a redirect reaches a private, loopback or link-local host.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import httpx
 
 # Why a picture could not be fetched, and whether another day may change that.
 REASONS = {
-    "not http(s)": False, "private address": False, "redirect loop": False, "refused by the site": False, "not found": False,
-    "not answered": False, "too large": False, "compressed": False, "host not found": True, "no connection": True, "broken off": True,
+    "not http(s)": False, "private address": False, "redirect loop": False,
+    "refused by the site": False, "not found": False,
+    "not answered": False, "too large": False, "compressed": False, "host not found": True,
+    "no connection": True, "broken off": True,
     "timed out": True, "too slow": True, "server error": True, "rate limited": True,
 }  # fmt: skip
 
@@ -38,7 +40,9 @@ class FetchError(Exception):
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address belongs to the public internet, looking into addresses that carry another inside."""
+    """Tell whether an IP address belongs to the public internet, looking into addresses that
+    carry another inside.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
@@ -52,8 +56,8 @@ def is_public(address: str) -> bool:
 class _Wire(httpcore.AsyncNetworkStream):
     """A connection that knows its socket.
 
-    The pool asks every idle connection at every request whether the other side has closed it, and anyio looks up all there is to know
-    of a socket before it says.
+    The pool asks every idle connection at every request whether the other side has closed it, and
+    anyio looks up all there is to know of a socket before it says.
     """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
@@ -68,11 +72,17 @@ class _Wire(httpcore.AsyncNetworkStream):
     async def aclose(self) -> None:
         await self._stream.aclose()
 
-    async def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore.AsyncNetworkStream:
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
         return _Wire(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        if info != "is_readable" or self._socket is None or not hasattr(select, "poll"):  # Windows has no poll
+        # Windows has no poll
+        if info != "is_readable" or self._socket is None or not hasattr(select, "poll"):
             return self._stream.get_extra_info(info)
         if self._socket.fileno() < 0:
             return True
@@ -88,7 +98,14 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         self._allowed = set(allowed)
         self._network = httpcore.AnyIOBackend()
 
-    async def connect_tcp(self, host: str, port: int, timeout: float | None = None, local_address: str | None = None, socket_options: Any = None):
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ):
         try:
             with anyio.fail_after(timeout):
                 found = await anyio.getaddrinfo(host, port, type=1)  # SOCK_STREAM
@@ -103,12 +120,22 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
                 raise FetchError("private address", f"{host}:{port}")
         for address in addresses[:-1]:
             try:
-                return _Wire(await self._network.connect_tcp(address, port, timeout, local_address, socket_options))
+                return _Wire(
+                    await self._network.connect_tcp(
+                        address, port, timeout, local_address, socket_options
+                    )
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return _Wire(await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options))
+        return _Wire(
+            await self._network.connect_tcp(
+                addresses[-1], port, timeout, local_address, socket_options
+            )
+        )
 
-    async def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None):
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Any = None
+    ):
         raise FetchError("private address", path)
 
     async def sleep(self, seconds: float) -> None:
@@ -150,13 +177,20 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         response = await self._pool.handle_async_request(
             httpcore.Request(
                 method=request.method,
-                url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                url=httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
                 headers=request.headers.raw,
                 content=request.stream,
                 extensions=request.extensions,
             )
         )
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response), extensions=response.extensions)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response),
+            extensions=response.extensions,
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""

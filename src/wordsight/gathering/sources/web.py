@@ -1,6 +1,7 @@
 """The only way to the network: polite, bounded, and never into a private one (`transport`).
 
-Requests are bounded in all and per site; what a site says of its limits (`Retry-After`, 429, refusals) is obeyed.
+Requests are bounded in all and per site; what a site says of its limits (`Retry-After`, 429,
+refusals) is obeyed.
 """
 
 from __future__ import annotations
@@ -31,14 +32,22 @@ MAX_JSON_BYTES = 16 << 20
 AT_ONCE, AT_ONCE_PER_SITE = 32, 8  # requests under way
 ATTEMPTS = 3  # of one request, the first included
 MAX_REDIRECTS = 5
-STRIKES = 4  # refusals in a row after which an API, or a site's pictures, are left alone for this run
+# refusals in a row after which an API, or a site's pictures, are left alone for this run
+STRIKES = 4
 WAIT_S = 5.0  # doubled with each refusal, where a site says "too many" and not for how long
 MAX_WAIT_S = 120.0  # a site that asks for a longer pause is left alone for this run
 TIMEOUT = httpx.Timeout(10.0)  # to connect, and between two pieces of an answer
 DEADLINE_S = 60.0  # for one whole picture
 SLOWEST_BYTES_PER_S, SLOW_AFTER_S = 1024, 5.0
 _REFUSALS = {"noai", "noimageai", "noindex", "noimageindex", "none"}  # of the X-Robots-Tag header
-_TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+_TRANSPORT_ERRORS = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
 
 _TRY_AGAIN = {"no connection", "broken off", "server error", "rate limited"}
 
@@ -64,7 +73,9 @@ def site(url: str) -> str:
 
 def user_agent() -> str:
     """Return who we say we are, with the user's contact (`WORDSIGHT_CONTACT`)."""
-    contact = "".join(c for c in os.environ.get("WORDSIGHT_CONTACT", "") if c.isascii() and c.isprintable()).strip()
+    contact = "".join(
+        c for c in os.environ.get("WORDSIGHT_CONTACT", "") if c.isascii() and c.isprintable()
+    ).strip()
     return f"wordsight/{__version__} ({contact or 'no contact given'}) httpx/{httpx.__version__}"
 
 
@@ -94,20 +105,31 @@ class Web:
     async def __aenter__(self) -> Web:
         self._slots = anyio.Semaphore(AT_ONCE)
         self._site_slots: dict[str, anyio.Semaphore] = {}
-        self._limits: dict[str, _Limits] = defaultdict(_Limits)  # by address of an API, or by site for its pictures
+        # by address of an API, or by site for its pictures
+        self._limits: dict[str, _Limits] = defaultdict(_Limits)
         for names, count in self.together:
             self._site_slots.update(dict.fromkeys(names, anyio.Semaphore(count)))
         headers = {"User-Agent": user_agent(), "Accept-Encoding": "identity"}
         self._client = httpx.AsyncClient(
-            transport=GuardedTransport(self.allowed, AT_ONCE), headers=headers, timeout=TIMEOUT, follow_redirects=False, trust_env=False
+            transport=GuardedTransport(self.allowed, AT_ONCE),
+            headers=headers,
+            timeout=TIMEOUT,
+            follow_redirects=False,
+            trust_env=False,
         )
         return self
 
     async def __aexit__(self, *details: object) -> None:
         await self._client.aclose()
 
-    async def get_json(self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """Ask an API. Waits where it asks to, repeats what fails by chance; any other status is returned.
+    async def get_json(
+        self,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask an API. Waits where it asks to, repeats what fails by chance; any other status is
+        returned.
 
         Raises:
             SourceUnavailable: no usable answer.
@@ -118,15 +140,25 @@ class Web:
         """Send a form to an API, as `get_json`."""
         return await self._ask("POST", url, None, data=form)
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str] | None, **content: Any) -> Answer:
+    async def _ask(
+        self, method: str, url: str, headers: Mapping[str, str] | None, **content: Any
+    ) -> Answer:
         async def once() -> Answer:
-            async with self._response(method, url, headers or {}, 0, self._limits[url], **content) as response:
+            async with self._response(
+                method, url, headers or {}, 0, self._limits[url], **content
+            ) as response:
                 body = bytearray()
                 async for piece in response.aiter_bytes():
                     body += piece
                     if len(body) > MAX_JSON_BYTES:
-                        raise FetchError("too large", f"more than {MAX_JSON_BYTES >> 20} MiB of JSON")
-                return Answer(response.status_code, _json(bytes(body), response), {k.lower(): v for k, v in response.headers.items()})
+                        raise FetchError(
+                            "too large", f"more than {MAX_JSON_BYTES >> 20} MiB of JSON"
+                        )
+                return Answer(
+                    response.status_code,
+                    _json(bytes(body), response),
+                    {k.lower(): v for k, v in response.headers.items()},
+                )
 
         try:
             return await self._patiently(once, attempts=ATTEMPTS + 2)
@@ -142,7 +174,9 @@ class Web:
         """
 
         async def once() -> str:
-            async with self._response("GET", url, {"Accept": "image/*,*/*;q=0.5"}, MAX_REDIRECTS, None) as response:
+            async with self._response(
+                "GET", url, {"Accept": "image/*,*/*;q=0.5"}, MAX_REDIRECTS, None
+            ) as response:
                 _check_picture_headers(response, max_bytes)
                 return await _stream(response, path, max_bytes)
 
@@ -163,9 +197,17 @@ class Web:
 
     @asynccontextmanager
     async def _response(
-        self, method: str, url: str, headers: Mapping[str, str], redirects: int, limits: _Limits | None, **content: Any
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        redirects: int,
+        limits: _Limits | None,
+        **content: Any,
     ) -> AsyncIterator[httpx.Response]:
-        """Yield the final answer to a request, with its body still to come. Without limits of an API, those of each site hold."""
+        """Yield the final answer to a request, with its body still to come. Without limits of
+        an API, those of each site hold.
+        """
         seen: set[str] = set()
         try:
             while True:
@@ -176,8 +218,14 @@ class Web:
                 seen.add(url)
                 async with self._turn(url, limits or self._limits[site(url)]):
                     with anyio.fail_after(DEADLINE_S):
-                        async with self._client.stream(method, url, headers=dict(headers), **content) as response:
-                            if response.status_code in (301, 302, 303, 307, 308) and redirects and "location" in response.headers:
+                        async with self._client.stream(
+                            method, url, headers=dict(headers), **content
+                        ) as response:
+                            if (
+                                response.status_code in (301, 302, 303, 307, 308)
+                                and redirects
+                                and "location" in response.headers
+                            ):
                                 url = str(response.url.join(response.headers["location"]))
                                 continue
                             self._obey(url, limits or self._limits[site(url)], response)
@@ -224,7 +272,9 @@ class Web:
             raise FetchError("server error", f"status {status}")
 
     def pause(self, url: str, seconds: float) -> None:
-        """Ask nothing of the API at this address for a while; for the rest of the run where that is longer than two minutes."""
+        """Ask nothing of the API at this address for a while; for the rest of the run where
+        that is longer than two minutes.
+        """
         self._pause(url, self._limits[url], seconds)
 
     def _pause(self, url: str, limits: _Limits, seconds: float) -> None:
@@ -250,8 +300,13 @@ def _check_picture_headers(response: httpx.Response, max_bytes: int) -> None:
         for_us = agent.strip().casefold() in ("", "wordsight")
         if for_us and _REFUSALS & {part.strip().casefold() for part in (rest or line).split(",")}:
             raise FetchError("refused by the site", f"X-Robots-Tag: {line[:80]}")
-    if response.headers.get("content-encoding", "identity").strip().casefold() not in ("identity", ""):
-        raise FetchError("compressed", f"as {response.headers['content-encoding'][:40]}, which was not asked for")
+    if response.headers.get("content-encoding", "identity").strip().casefold() not in (
+        "identity",
+        "",
+    ):
+        raise FetchError(
+            "compressed", f"as {response.headers['content-encoding'][:40]}, which was not asked for"
+        )
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise FetchError("too large", f"{int(length) >> 20} MiB announced")
@@ -274,15 +329,22 @@ async def _stream(response: httpx.Response, path: Path, max_bytes: int) -> str:
 
 
 def _write(file: BinaryIO, piece: bytes = b"") -> None:
-    """Write a piece; nothing means that all is written. Our own disk's errors are not the network's."""
+    """Write a piece; nothing means that all is written. Our own disk's errors are not the
+    network's.
+    """
     try:
         file.write(piece) if piece else file.flush()
     except OSError as error:
-        raise OutputError(f"Can't write to '{file.name}': {error.strerror}. Choose another folder with -o, or free some space.") from error
+        raise OutputError(
+            f"Can't write to '{file.name}': {error.strerror}. Choose another folder with -o, or "
+            "free some space."
+        ) from error
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Return the seconds that a `Retry-After` header asks to wait, a number or a date; None where it says nothing."""
+    """Return the seconds that a `Retry-After` header asks to wait, a number or a date; None
+    where it says nothing.
+    """
     if value is None:
         return None
     try:
@@ -301,7 +363,9 @@ def _fetch_error(error: Exception) -> FetchError:
         return FetchError("timed out", type(error).__name__)
     if isinstance(error, httpx.ConnectError | httpcore.ConnectError):
         return FetchError("no connection", text)
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpcore.UnsupportedProtocol):
+    if isinstance(
+        error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpcore.UnsupportedProtocol
+    ):
         return FetchError("not http(s)", text)
     return FetchError("broken off", text)
 
@@ -311,7 +375,9 @@ def _json(body: bytes, response: httpx.Response) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         kind = response.headers.get("content-type", "nothing").partition(";")[0]
-        raise FetchError("not answered", f"status {response.status_code} with {kind} instead of JSON") from None
+        raise FetchError(
+            "not answered", f"status {response.status_code} with {kind} instead of JSON"
+        ) from None
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,8 @@
-"""Web search without an API, by packages that read search pages (extra `search`). They know no licence and break often.
+"""Web search without an API, by packages that read search pages (extra `search`). They know no
+licence and break often.
 
-`ddgs` asks several search engines, `icrawler` asks Bing. Nothing found is an error with its cause, never an empty success.
+`ddgs` asks several search engines, `icrawler` asks Bing. Nothing found is an error with its cause,
+never an empty success.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def _needs(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise InvalidArgument(f"Source '{package}' needs its package: pip install 'wordsight[search]'.") from None
+        raise InvalidArgument(
+            f"Source '{package}' needs its package: pip install 'wordsight[search]'."
+        ) from None
 
 
 class _WebSearch(Source):
@@ -57,7 +61,9 @@ class Ddgs(_WebSearch):
         except Exception as error:  # whatever the package raises, it is the cause to tell
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if "no results" in reason.casefold():
-                return Page([], note="" if number > 1 else f"found nothing for '{query.text}': {reason}")
+                return Page(
+                    [], note="" if number > 1 else f"found nothing for '{query.text}': {reason}"
+                )
             raise SourceUnavailable(f"ddgs can't search '{query.text}': {reason}") from error
         if not found and number == 1:
             return Page([], note=f"found nothing for '{query.text}' and gave no reason")
@@ -77,13 +83,27 @@ class Icrawler(_WebSearch):
             return Page([], note=NO_LICENCES)
         found: list[str] = await anyio.to_thread.run_sync(_addresses_from_bing, query.text)
         if not found:
-            return Page([], note=f"found nothing for '{query.text}'; Bing may have changed its pages, or refuses this machine")
+            return Page(
+                [],
+                note=f"found nothing for '{query.text}'; Bing may have changed its pages, or "
+                "refuses "
+                "this machine",
+            )
         return Page([Candidate(url=url) for url in found])
 
 
 def _from_ddgs(item: dict) -> Candidate:
-    sizes = [int(item[name]) if str(item.get(name, "")).isdigit() else None for name in ("width", "height")]
-    return Candidate(url=item["image"], title=str(item.get("title") or ""), page_url=str(item.get("url") or ""), width=sizes[0], height=sizes[1])
+    sizes = [
+        int(item[name]) if str(item.get(name, "")).isdigit() else None
+        for name in ("width", "height")
+    ]
+    return Candidate(
+        url=item["image"],
+        title=str(item.get("title") or ""),
+        page_url=str(item.get("url") or ""),
+        width=sizes[0],
+        height=sizes[1],
+    )
 
 
 def _addresses_from_bing(text: str) -> list[str]:
@@ -94,16 +114,27 @@ def _addresses_from_bing(text: str) -> list[str]:
     addresses: list[str] = []
 
     class Collector(Downloader):
-        def download(self, task: dict, default_ext: str, timeout: int = 5, max_retry: int = 3, overwrite: bool = False, **options: Any) -> None:
+        def download(
+            self,
+            task: dict,
+            default_ext: str,
+            timeout: int = 5,
+            max_retry: int = 3,
+            overwrite: bool = False,
+            **options: Any,
+        ) -> None:
             addresses.append(task["file_url"])
             with self.lock:
                 self.fetched_num += 1
 
         def worker_exec(self, *arguments: Any, **options: Any) -> None:
-            with contextlib.suppress(Exception):  # its queue raises when it runs dry; what was collected counts
+            # its queue raises when it runs dry; what was collected counts
+            with contextlib.suppress(Exception):
                 super().worker_exec(*arguments, **options)
 
     with tempfile.TemporaryDirectory() as nowhere:
-        crawler = BingImageCrawler(downloader_cls=Collector, storage={"root_dir": nowhere}, log_level=logging.CRITICAL)
+        crawler = BingImageCrawler(
+            downloader_cls=Collector, storage={"root_dir": nowhere}, log_level=logging.CRITICAL
+        )
         crawler.crawl(text, filters={"type": "photo"}, max_num=BING_DEPTH)
     return list(dict.fromkeys(addresses))

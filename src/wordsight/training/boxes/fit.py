@@ -1,8 +1,10 @@
-"""Train a box head on a classifier's frozen backbone from annotated pictures, judge it on held-out ones, and show what it learns from.
+"""Train a box head on a classifier's frozen backbone from annotated pictures, judge it on held-out
+ones, and show what it learns from.
 
-The backbone stays as it is, so a model's class answers do, too, and its loss of classes and the loss of boxes need no weights against
-each other. Within the loss of boxes: 1 - GIoU (Rezatofighi et al. 2019) + 2 × the mean distance of the edges + 0.5 × the cross-entropy of
-"this cell lies in the box" + the mean distance of the edges that cells in the box say.
+The backbone stays as it is, so a model's class answers do, too, and its loss of classes and the
+loss of boxes need no weights against each other. Within the loss of boxes: 1 - GIoU (Rezatofighi et
+al. 2019) + 2 × the mean distance of the edges + 0.5 × the cross-entropy of "this cell lies in the
+box" + the mean distance of the edges that cells in the box say.
 """
 
 from __future__ import annotations
@@ -51,9 +53,11 @@ class Sample:
 
     Attributes:
         picture: which.
-        maps: the picture itself first, then its views, on the head's directions, (c, h, w) float16 each.
+        maps: the picture itself first, then its views, on the head's directions, (c, h, w) float16
+            each.
         boxes: (views, 4) in fractions of each.
-        overlaps: (thresholds,) IoU of the heat map's box with the truth at each of `THRESHOLDS`, or None where the class is unknown.
+        overlaps: (thresholds,) IoU of the heat map's box with the truth at each of `THRESHOLDS`, or
+            None where the class is unknown.
     """
 
     picture: Annotated
@@ -99,13 +103,24 @@ class TrainedBoxes:
             "box_accuracy": box_accuracy(overlaps),
             "median_box_mean_iou": float(simple.mean()),
             "median_box": [round(float(side), 6) for side in self.median],
-            "loss_weights": {"giou": 1.0, "edges": EDGE_WEIGHT, "inside": INSIDE_WEIGHT, "edges_of_cells": 1.0},
+            "loss_weights": {
+                "giou": 1.0,
+                "edges": EDGE_WEIGHT,
+                "inside": INSIDE_WEIGHT,
+                "edges_of_cells": 1.0,
+            },
             "history": self.history,
             "unreadable": self.unreadable,
         }
 
 
-def train_boxes(model: Classifier, pictures: list[Annotated], embedder: Embedder, seed: int = 0, progress: Progress | None = None) -> TrainedBoxes:
+def train_boxes(
+    model: Classifier,
+    pictures: list[Annotated],
+    embedder: Embedder,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TrainedBoxes:
     """Train a box head for a classifier; of a picture with several objects, the largest counts.
 
     Raises:
@@ -115,17 +130,31 @@ def train_boxes(model: Classifier, pictures: list[Annotated], embedder: Embedder
     directions = _directions(pictures, embedder, seed)
     samples, unreadable = _samples(model, pictures, embedder, directions, seed, progress)
     if len(samples) < FEWEST:
-        raise InvalidArgument(f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}.")
+        raise InvalidArgument(
+            f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
+        )
     order = np.random.default_rng(seed).permutation(len(samples))
     held = [samples[i] for i in np.sort(order[: max(1, len(samples) // HELD_OUT)])]
     known = [samples[i] for i in np.sort(order[max(1, len(samples) // HELD_OUT) :])]
     history: list[dict] = []
-    judged = _fit(known, directions, seed, progress, "steps, judged on held-out pictures", held, history)
+    judged = _fit(
+        known, directions, seed, progress, "steps, judged on held-out pictures", held, history
+    )
     head = _fit(samples, directions, seed, progress, "steps, with all pictures")
     found = np.stack([judged.box_of(sample.maps[0]) for sample in held])
     truth = np.stack([sample.boxes[0] for sample in held])
     median = np.median([sample.boxes[0] for sample in known], axis=0)
-    return TrainedBoxes(head, history, [s.picture for s in held], found, truth, median, _mask_threshold(samples), len(samples), unreadable)
+    return TrainedBoxes(
+        head,
+        history,
+        [s.picture for s in held],
+        found,
+        truth,
+        median,
+        _mask_threshold(samples),
+        len(samples),
+        unreadable,
+    )
 
 
 def check_backbone(backbone: Backbone) -> None:
@@ -135,11 +164,18 @@ def check_backbone(backbone: Backbone) -> None:
         InvalidArgument: its embedding is not the mean of a feature map.
     """
     if not backbone.pooled:
-        raise InvalidArgument(f"'{backbone.name}' gives no feature map that boxes can be learned from. Use the default backbone, or another with one.")
+        raise InvalidArgument(
+            f"'{backbone.name}' gives no feature map that boxes can be learned from. Use the "
+            "default backbone, or another with one."
+        )
 
 
-def one_batch(pictures: list[Annotated], model: Classifier, seed: int) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Return one random view of each of up to sixteen pictures: pixels, box (4,) in fractions, label."""
+def one_batch(
+    pictures: list[Annotated], model: Classifier, seed: int
+) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Return one random view of each of up to sixteen pictures: pixels, box (4,) in fractions,
+    label.
+    """
     shown = []
     chosen = np.random.default_rng(seed).permutation(len(pictures))
     for index in chosen.tolist():
@@ -147,7 +183,12 @@ def one_batch(pictures: list[Annotated], model: Classifier, seed: int) -> list[t
             image = decode(read(pictures[index].file)[0]).image
         except UnreadableImage:
             continue
-        pixels, box = view(image, _fractions(pictures[index]), model.backbone.preprocessing, np.random.default_rng([seed, index, 1]))
+        pixels, box = view(
+            image,
+            _fractions(pictures[index]),
+            model.backbone.preprocessing,
+            np.random.default_rng([seed, index, 1]),
+        )
         shown.append((pixels, box, pictures[index].boxes[0].label))
         if len(shown) == BATCH:
             break
@@ -159,7 +200,9 @@ def _fractions(picture: Annotated) -> np.ndarray:
     return np.array(picture.boxes[0].xyxy) / [width, height, width, height]
 
 
-def _views(picture: Annotated, preprocessing, count: int, seed: int, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _views(
+    picture: Annotated, preprocessing, count: int, seed: int, number: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return a picture's pixels and box: as it is, then in `count` random views.
 
     Raises:
@@ -168,12 +211,17 @@ def _views(picture: Annotated, preprocessing, count: int, seed: int, number: int
     photo = decode(read(picture.file)[0])
     truth = _fractions(picture)
     return [(input_pixels(photo, preprocessing), truth)] + [
-        view(photo.image, truth, preprocessing, np.random.default_rng([seed, number, i + 1])) for i in range(count)
+        view(photo.image, truth, preprocessing, np.random.default_rng([seed, number, i + 1]))
+        for i in range(count)
     ]
 
 
-def _directions(pictures: list[Annotated], embedder: Embedder, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean (C,) and the half whitened principal directions (c, C) of cells of the feature map, of mean square 1."""
+def _directions(
+    pictures: list[Annotated], embedder: Embedder, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (C,) and the half whitened principal directions (c, C) of cells of the
+    feature map, of mean square 1.
+    """
     chosen = np.random.default_rng(seed).permutation(len(pictures))[:SAMPLED].tolist()
 
     def cells(number: int) -> list[np.ndarray]:
@@ -193,7 +241,9 @@ def _directions(pictures: list[Annotated], embedder: Embedder, seed: int) -> tup
     every -= mean
     values, vectors = np.linalg.eigh(every.T @ every / len(every))
     values, vectors = values[::-1][:DIRECTIONS], vectors[:, ::-1][:, :DIRECTIONS]
-    turned = (vectors / np.maximum(values, max(1e-6, values[0] * 1e-4)) ** 0.25).T.astype(np.float32)
+    turned = (vectors / np.maximum(values, max(1e-6, values[0] * 1e-4)) ** 0.25).T.astype(
+        np.float32
+    )
     return mean, turned / np.sqrt(np.mean((every @ turned.T) ** 2))
 
 
@@ -204,9 +254,16 @@ def _feature_map(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
 
 
 def _samples(
-    model: Classifier, pictures: list[Annotated], embedder: Embedder, directions: tuple[np.ndarray, np.ndarray], seed: int, progress: Progress | None
+    model: Classifier,
+    pictures: list[Annotated],
+    embedder: Embedder,
+    directions: tuple[np.ndarray, np.ndarray],
+    seed: int,
+    progress: Progress | None,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
-    """Send every picture and its views through the network once; of the maps only the directions are kept."""
+    """Send every picture and its views through the network once; of the maps only the
+    directions are kept.
+    """
     count = max(0, min(VIEWS, MOST_VIEWS // len(pictures) - 1))
     turning = BoxHead(*directions, {})
 
@@ -222,11 +279,19 @@ def _samples(
             feature_map = _feature_map(embedder, pixels)
             maps.append(turning.reduce(feature_map).astype(np.float16))
             if index == 0 and picture.boxes[0].label in model.class_names:
-                overlaps = _heatmap_overlaps(feature_map, model.head.weight[model.class_names.index(picture.boxes[0].label)], picture)
-        return Sample(picture, maps, np.stack([box for _, box in made]).astype(np.float32), overlaps)
+                overlaps = _heatmap_overlaps(
+                    feature_map,
+                    model.head.weight[model.class_names.index(picture.boxes[0].label)],
+                    picture,
+                )
+        return Sample(
+            picture, maps, np.stack([box for _, box in made]).astype(np.float32), overlaps
+        )
 
     samples, unreadable = [], []
-    for done, sample in enumerate(parallel_map(make, range(len(pictures)), callers(embedder.engine)), start=1):
+    for done, sample in enumerate(
+        parallel_map(make, range(len(pictures)), callers(embedder.engine)), start=1
+    ):
         if isinstance(sample, Sample):
             samples.append(sample)
         else:
@@ -236,15 +301,24 @@ def _samples(
     return samples, unreadable
 
 
-def _heatmap_overlaps(feature_map: np.ndarray, class_weight: np.ndarray, picture: Annotated) -> np.ndarray:
-    """Return the IoU (thresholds,) with the truth of the box that the heat map gives at each threshold."""
+def _heatmap_overlaps(
+    feature_map: np.ndarray, class_weight: np.ndarray, picture: Annotated
+) -> np.ndarray:
+    """Return the IoU (thresholds,) with the truth of the box that the heat map gives at each
+    threshold.
+    """
     heatmap = class_heatmap(feature_map, class_weight)
-    found = [heatmap_box(heatmap, picture.size, float(threshold)) or (0.0, 0.0, 0.0, 0.0) for threshold in THRESHOLDS]
+    found = [
+        heatmap_box(heatmap, picture.size, float(threshold)) or (0.0, 0.0, 0.0, 0.0)
+        for threshold in THRESHOLDS
+    ]
     return paired_iou(np.array(found), np.tile(np.array(picture.boxes[0].xyxy), (len(found), 1)))
 
 
 def _mask_threshold(samples: list[Sample]) -> float | None:
-    """Return the threshold at which heat maps give the best boxes by the mean over IoU 0.3, 0.5 and 0.7, or None for too few pictures."""
+    """Return the threshold at which heat maps give the best boxes by the mean over IoU 0.3, 0.5
+    and 0.7, or None for too few pictures.
+    """
     known = [sample.overlaps for sample in samples if sample.overlaps is not None]
     if len(known) < FEWEST_FOR_THRESHOLD:
         return None
@@ -267,19 +341,26 @@ class _Network(nn.Module):
             self.leave.weight.mul_(0.3)
 
     def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return boxes (n, 4), the box of every cell (n, 4, h, w) and its in-the-box logit (n, h, w), of maps (n, c, h, w)."""
+        """Return boxes (n, 4), the box of every cell (n, 4, h, w) and its in-the-box logit (n,
+        h, w), of maps (n, c, h, w).
+        """
         x = functional.relu(self.enter(functional.dropout2d(maps, DROP_DIRECTIONS, self.training)))
         x = functional.relu(self.near(x)) + x
         x = functional.relu(self.far(x)) + x
         out = self.leave(functional.dropout(x, DROP_LAST, self.training))
-        said = torch.from_numpy(centres(*maps.shape[2:])) + torch.from_numpy(OUTWARD).view(1, EDGES, 1, 1) * functional.softplus(out[:, :EDGES])
+        said = torch.from_numpy(centres(*maps.shape[2:])) + torch.from_numpy(OUTWARD).view(
+            1, EDGES, 1, 1
+        ) * functional.softplus(out[:, :EDGES])
         votes = out[:, -EDGES:].flatten(2).softmax(dim=2)
         return (said.flatten(2) * votes).sum(dim=2), said, out[:, EDGES]
 
     def numpy(self, directions: tuple[np.ndarray, np.ndarray]) -> BoxHead:
         """Return the head as it is now."""
         weights = {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
-        return BoxHead(*directions, {name: (weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in SHAPES})
+        return BoxHead(
+            *directions,
+            {name: (weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in SHAPES},
+        )
 
 
 def _fit(
@@ -291,7 +372,9 @@ def _fit(
     held: list[Sample] | None = None,
     history: list[dict] | None = None,
 ) -> BoxHead:
-    """Train a head; where there are held-out pictures, note and tell their mean IoU after each epoch."""
+    """Train a head; where there are held-out pictures, note and tell their mean IoU after each
+    epoch.
+    """
     maps = [m for sample in samples for m in sample.maps]
     boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples]))
     groups = defaultdict(list)
@@ -304,17 +387,32 @@ def _fit(
         torch.manual_seed(seed)
         network = _Network(len(directions[1]))
         optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps * epochs, pct_start=WARMUP)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, RATE, total_steps=steps * epochs, pct_start=WARMUP
+        )
         done = 0
         for epoch in range(1, epochs + 1):
             network.train()
             total = 0.0
-            batches = [part[i : i + BATCH] for rows in groups.values() for part in [rng.permutation(rows)] for i in range(0, len(rows), BATCH)]
+            batches = [
+                part[i : i + BATCH]
+                for rows in groups.values()
+                for part in [rng.permutation(rows)]
+                for i in range(0, len(rows), BATCH)
+            ]
             for index in rng.permutation(len(batches)):
                 rows = batches[index]
-                some, truth = torch.from_numpy(np.stack([maps[i] for i in rows]).astype(np.float32)), boxes[rows]
+                some, truth = (
+                    torch.from_numpy(np.stack([maps[i] for i in rows]).astype(np.float32)),
+                    boxes[rows],
+                )
                 if rng.random() < 0.5:
-                    some, truth = some.flip(3), torch.stack([1 - truth[:, 2], truth[:, 1], 1 - truth[:, 0], truth[:, 3]], dim=1)
+                    some, truth = (
+                        some.flip(3),
+                        torch.stack(
+                            [1 - truth[:, 2], truth[:, 1], 1 - truth[:, 0], truth[:, 3]], dim=1
+                        ),
+                    )
                 optimizer.zero_grad()
                 found, said, inside = network(some)
                 loss = _loss(found, said, inside, truth).sum()
@@ -328,23 +426,57 @@ def _fit(
                     progress(done, steps * epochs, what)
             if held is not None and history is not None:
                 head = network.numpy(directions)
-                overlaps = paired_iou(np.stack([head.box_of(s.maps[0]) for s in held]), np.stack([s.boxes[0] for s in held]))
-                row = {"epoch": epoch, "loss": total / len(maps), "mean_iou": float(overlaps.mean())}
+                overlaps = paired_iou(
+                    np.stack([head.box_of(s.maps[0]) for s in held]),
+                    np.stack([s.boxes[0] for s in held]),
+                )
+                row = {
+                    "epoch": epoch,
+                    "loss": total / len(maps),
+                    "mean_iou": float(overlaps.mean()),
+                }
                 history.append(row)
-                log.info("Boxes, epoch %d of %d: loss %.4f, mean IoU of %d held-out pictures %.3f.", epoch, epochs, row["loss"], len(held), row["mean_iou"])
+                log.info(
+                    "Boxes, epoch %d of %d: loss %.4f, mean IoU of %d held-out pictures %.3f.",
+                    epoch,
+                    epochs,
+                    row["loss"],
+                    len(held),
+                    row["mean_iou"],
+                )
     return network.numpy(directions)
 
 
-def _loss(boxes: torch.Tensor, said: torch.Tensor, inside: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the loss (n,) of boxes (n, 4) against the truth (n, 4), of what cells say (n, 4, h, w), and of their in-the-box logits (n, h, w)."""
+def _loss(
+    boxes: torch.Tensor, said: torch.Tensor, inside: torch.Tensor, truth: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss (n,) of boxes (n, 4) against the truth (n, 4), of what cells say (n, 4,
+    h, w), and of their in-the-box logits (n, h, w).
+    """
     x, y = torch.from_numpy(centres(*inside.shape[1:])[:2])
     left, top, right, bottom = (truth[:, i, None, None] for i in range(EDGES))
     within = ((x > left) & (x < right) & (y > top) & (y < bottom)).float()
-    shared = (torch.minimum(boxes[:, 2:], truth[:, 2:]) - torch.maximum(boxes[:, :2], truth[:, :2])).clamp(min=0).prod(dim=1)
+    shared = (
+        (torch.minimum(boxes[:, 2:], truth[:, 2:]) - torch.maximum(boxes[:, :2], truth[:, :2]))
+        .clamp(min=0)
+        .prod(dim=1)
+    )
     areas = [(b[:, 2:] - b[:, :2]).clamp(min=0).prod(dim=1) for b in (boxes, truth)]
     union = areas[0] + areas[1] - shared
-    hull = (torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])).prod(dim=1)
+    hull = (
+        torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
+    ).prod(dim=1)
     giou = shared / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
-    of_cells = ((said - truth[:, :, None, None]).abs().mean(dim=1) * within).sum(dim=(1, 2)) / within.sum(dim=(1, 2)).clamp(min=1)
-    cross = functional.binary_cross_entropy_with_logits(inside, within, reduction="none").mean(dim=(1, 2))
-    return 1 - giou + EDGE_WEIGHT * (boxes - truth).abs().mean(dim=1) + INSIDE_WEIGHT * cross + of_cells
+    of_cells = ((said - truth[:, :, None, None]).abs().mean(dim=1) * within).sum(
+        dim=(1, 2)
+    ) / within.sum(dim=(1, 2)).clamp(min=1)
+    cross = functional.binary_cross_entropy_with_logits(inside, within, reduction="none").mean(
+        dim=(1, 2)
+    )
+    return (
+        1
+        - giou
+        + EDGE_WEIGHT * (boxes - truth).abs().mean(dim=1)
+        + INSIDE_WEIGHT * cross
+        + of_cells
+    )

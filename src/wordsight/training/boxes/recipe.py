@@ -22,11 +22,18 @@ log = logging.getLogger("wordsight")
 
 
 def add_boxes(
-    model: Classifier, annotated: BoxSet, target: Path, embedder: Embedder, seed: int, progress: Callable[[int, int, str], None] | None
+    model: Classifier,
+    annotated: BoxSet,
+    target: Path,
+    embedder: Embedder,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None,
 ) -> dict[str, bytes]:
-    """Train a box head for a model, whose class answers stay as they are, and return sheets for its plots, PNG by name.
+    """Train a box head for a model, whose class answers stay as they are, and return sheets for its
+    plots, PNG by name.
 
-    Before training, a batch as it is learned from is drawn beside the model's folder `target`, so that wrong boxes are seen.
+    Before training, a batch as it is learned from is drawn beside the model's folder `target`, so
+    that wrong boxes are seen.
 
     Raises:
         InvalidArgument: too few pictures, or a backbone that boxes can't be learned on.
@@ -39,9 +46,14 @@ def add_boxes(
     if first_process():
         with writing(before):
             write_atomic(before, batch)
-        log.info("See whether the boxes are right: '%s' shows a batch as it is learned from.", before)
+        log.info(
+            "See whether the boxes are right: '%s' shows a batch as it is learned from.", before
+        )
     try:
-        with interrupted_with("Interrupted while learning boxes, of which nothing is kept: the same command learns them anew."):
+        with interrupted_with(
+            "Interrupted while learning boxes, of which nothing is kept: the same command "
+            "learns them anew."
+        ):
             trained = train_boxes(model, pictures, embedder, seed, progress)
     finally:
         if first_process():
@@ -51,7 +63,10 @@ def add_boxes(
     if trained.mask_threshold is not None:
         model.info["mask_threshold"] = trained.mask_threshold
     overlaps = paired_iou(trained.found, trained.truth).tolist()
-    rows = [(p.file, t, f, o) for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)]
+    rows = [
+        (p.file, t, f, o)
+        for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)
+    ]
     return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
 
 
@@ -63,11 +78,16 @@ def check_pictures(annotated: BoxSet) -> list[Annotated]:
     """
     pictures = [picture for picture in annotated.pictures if picture.file.split != "test"]
     if len(pictures) < FEWEST:
-        raise InvalidArgument(f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}.")
+        raise InvalidArgument(
+            f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}."
+        )
     return pictures
 
 
 def _free_name(target: Path) -> Path:
     """Return where to draw the batch: beside the model's folder, over nothing that is there."""
-    names = itertools.chain([f"{target.name}-boxes.png"], (f"{target.name}-boxes-{number}.png" for number in itertools.count(2)))
+    names = itertools.chain(
+        [f"{target.name}-boxes.png"],
+        (f"{target.name}-boxes-{number}.png" for number in itertools.count(2)),
+    )
     return next(path for name in names if not os.path.lexists(path := target.with_name(name)))
