@@ -91,11 +91,11 @@ def _clothing(work: Path) -> float:
 
     from wordsight.backbones.embedder import Embedder
     from wordsight.backbones.registry import load_backbone
-    from wordsight.datasets.files import find_pictures
+    from wordsight.datasets.files import find_images
     from wordsight.heads.linear import fit_head
 
     embedder = Embedder(load_backbone())
-    items = list(embedder.embed_all(find_pictures([DATA / "clothing"]).pictures))
+    items = list(embedder.embed_all(find_images([DATA / "clothing"]).images))
     embedder.cache.close()
     x = np.stack([item.embedding for item in items])
     _, y = np.unique([item.file.name.split("/")[-2] for item in items], return_inverse=True)

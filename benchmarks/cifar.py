@@ -79,9 +79,9 @@ def _split_table(data: Path, folder: Path) -> Path:
         rows.writerow(("file_name", "label", "split"))
         for part, split in (("train", "train"), ("test", "val")):
             shutil.copytree(data / part, target / part)
-            for picture in sorted((data / part).glob("*/*.jpg")):
+            for image in sorted((data / part).glob("*/*.jpg")):
                 rows.writerow(
-                    (f"{part}/{picture.parent.name}/{picture.name}", picture.parent.name, split)
+                    (f"{part}/{image.parent.name}/{image.name}", image.parent.name, split)
                 )
     return target
 

@@ -104,8 +104,8 @@ def _examine_ms(addresses: list[str]) -> tuple[float, float]:
     """
     from wordsight.gathering.screening import examine
 
-    pictures = [urllib.request.urlopen(address).read() for address in addresses]
+    images = [urllib.request.urlopen(address).read() for address in addresses]
     start = time.perf_counter()
-    for data in pictures[:500]:
+    for data in images[:500]:
         examine(data, 224)
-    return (time.perf_counter() - start) * 2, sum(map(len, pictures)) / len(pictures)
+    return (time.perf_counter() - start) * 2, sum(map(len, images)) / len(images)

@@ -124,14 +124,14 @@ def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
     from wordsight.backbones.embedder import Embedder
     from wordsight.backbones.runtime import callers
     from wordsight.core.threads import parallel_map
-    from wordsight.datasets.files import find_pictures
+    from wordsight.datasets.files import find_images
     from wordsight.heatmaps.one_pass import class_heatmap
     from wordsight.images.decoding import decode, resize
 
     lines = []
     for length, folder in models.items():
         model = ws.load(folder)
-        files = find_pictures([TEST]).pictures[::6][:48]
+        files = find_images([TEST]).images[::6][:48]
         pixels = np.stack(
             [
                 resize(decode(file.path.read_bytes()).image, (length, length), "bicubic")
@@ -141,9 +141,9 @@ def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
         np.save(work / "pixels.npy", pixels)
         runtime, made = Embedder(model.backbone).runtime, []
 
-        def one(picture, runtime=runtime, model=model):
+        def one(image, runtime=runtime, model=model):
             return class_heatmap(
-                runtime.encode(picture, feature_map=True).feature_map, model.head.weight[1]
+                runtime.encode(image, feature_map=True).feature_map, model.head.weight[1]
             )
 
         def ours(pixels=pixels, made=made, one=one) -> float:

@@ -48,7 +48,7 @@ def int8(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import wordsight
     from wordsight.exports.model import EXPORT_FORMATS, open_exported
-    from wordsight.exports.quantization import Trial, compare, quantize, trial_pictures
+    from wordsight.exports.quantization import Trial, compare, quantize, trial_images
 
     lines = [
         "| data | format | accuracy f32 | int8 | same answer | mean difference | speed, "
@@ -57,8 +57,8 @@ def int8(work: Path) -> list[str]:
     ]
     for name in ("catdog", "clothing"):
         model = wordsight.train(DATA / name / "train", work / name)
-        calibration = trial_pictures(model, DATA / name / "train", calibrate=True).calibration
-        test = trial_pictures(model, DATA / name / "test", calibrate=False)
+        calibration = trial_images(model, DATA / name / "train", calibrate=True).calibration
+        test = trial_images(model, DATA / name / "test", calibrate=False)
         trial = Trial(test.pixels, test.labels, calibration)
         for format in ("openvino", "onnx"):
             done = wordsight.export(
@@ -77,7 +77,7 @@ def int8(work: Path) -> list[str]:
                 for one in (done.path, small)
             ]
             row = [
-                f"{name} ({price.pictures})",
+                f"{name} ({price.images})",
                 format,
                 f"{price.accuracy_f32:.4f}",
                 f"{price.accuracy_int8:.4f}",

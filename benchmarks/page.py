@@ -232,12 +232,12 @@ def page(work: Path) -> list[str]:
                 target=load, args=(root, str(TEST), CLIENTS, SECONDS, a_request, results_queue)
             )
             worker.start()
-            pictures, took, waits = results_queue.get()
+            images, took, waits = results_queue.get()
             worker.join()
             waits.sort()
             said = "a picture a request" if a_request == 1 else f"{a_request} a request"
             lines.append(
-                f"| {said} | **{pictures / took / alone:.2f}** | {waits[len(waits) // 2]:.2f} | "
+                f"| {said} | **{images / took / alone:.2f}** | {waits[len(waits) // 2]:.2f} | "
                 f"{waits[int(0.99 * (len(waits) - 1))]:.2f} |"
             )
         home, photo = work / "home", next(TEST.rglob("*.jpg")).read_bytes()

@@ -17,7 +17,7 @@ from PIL import Image
 SCENES = 10
 LARGE = """
 import re, sys, wordsight
-windows = wordsight.Windows((200, 200), 50.0, 1)
+windows = wordsight.WindowSettings((200, 200), 50.0, 1)
 found = wordsight.detect(sys.argv[1], sys.argv[2], windows=windows, output=sys.argv[3])
 # getrusage would count the process that started this one
 peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
@@ -32,9 +32,9 @@ def model_of_boxes(work: Path):
     from wordsight.datasets.files import LabelledSet
     from wordsight.training.recipes import train_labelled
 
-    known = wordsight.read_boxes(DATA / "boxes" / "annotations-train.csv")
+    known = wordsight.datasets.read_boxes(DATA / "boxes" / "annotations-train.csv")
     train_labelled(
-        LabelledSet([picture.file for picture in known.pictures], known.class_names), work / "m"
+        LabelledSet([image.file for image in known.images], known.class_names), work / "m"
     )
     return wordsight.load(work / "m")
 
@@ -47,11 +47,11 @@ def scenes(work: Path) -> list[str]:
     model = model_of_boxes(work)
     sys.path.insert(0, str(ROOT / "tests"))
     from composer import annotated_objects, compose
-    from wordsight import Windows
+    from wordsight import WindowSettings
     from wordsight.backbones.embedder import Embedder
     from wordsight.datasets.annotations import Annotated, Box
-    from wordsight.datasets.files import PictureFile
-    from wordsight.detection.detector import detect_picture
+    from wordsight.datasets.files import ImageFile
+    from wordsight.detection.detector import detect_image
     from wordsight.evaluation.boxes import average_precision
     from wordsight.images.decoding import decode
 
@@ -66,8 +66,13 @@ def scenes(work: Path) -> list[str]:
     for number, scene in enumerate(made):
         scene.image.save(work / "scene.png")
         for exact, rows in found.items():
-            seen = detect_picture(
-                (work / "scene.png").read_bytes(), model, embedder, 0.05, Windows(step=None), exact
+            seen = detect_image(
+                (work / "scene.png").read_bytes(),
+                model,
+                embedder,
+                0.05,
+                WindowSettings(step=None),
+                exact,
             )
             truth = [
                 Box(label, tuple(box))
@@ -75,7 +80,7 @@ def scenes(work: Path) -> list[str]:
             ]
             rows.append(
                 (
-                    Annotated(PictureFile(work, str(number)), seen.size, truth),
+                    Annotated(ImageFile(work, str(number)), seen.size, truth),
                     [(d.label, d.probability, d.xyxy) for d in seen.detections],
                 )
             )
@@ -101,15 +106,15 @@ def large(work: Path) -> list[str]:
     model_of_boxes(work)
     rng = np.random.default_rng(0)
     tile = Image.fromarray(rng.integers(0, 256, (512, 512, 3), dtype=np.uint8))
-    picture = Image.new("RGB", (8192, 6144))
+    image = Image.new("RGB", (8192, 6144))
     for y in range(0, 6144, 512):
         for x in range(0, 8192, 512):
-            picture.paste(tile, (x, y))
+            image.paste(tile, (x, y))
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(work / "large.jpg", quality=85, exif=exif)
-    picture.save(work / "large.png", compress_level=1)
-    del picture
+    image.save(work / "large.jpg", quality=85, exif=exif)
+    image.save(work / "large.png", compress_level=1)
+    del image
     lines = ["| file | peak memory | windows | seconds | error |", "|---|---|---|---|---|"]
     for name in ("large.jpg", "large.png"):
         start = time.perf_counter()

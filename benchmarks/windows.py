@@ -21,21 +21,19 @@ def windows(work: Path) -> list[str]:
     model = model_of_boxes(work)
     import wordsight
     from wordsight.backbones.embedder import Embedder
-    from wordsight.detection.detector import detect_picture
+    from wordsight.detection.detector import detect_image
 
     photo = work / "photo.jpg"
     Image.open(sorted((DATA / "street" / "photos").iterdir())[0]).convert("RGB").resize(
         (1008, 756)
     ).save(photo, quality=90)
-    embedder, every = Embedder(model.backbone), wordsight.Windows((200, 200), 10.0, 1)
-    usual = wordsight.Windows((200, 200), 25.0, 4)
+    embedder, every = Embedder(model.backbone), wordsight.WindowSettings((200, 200), 10.0, 1)
+    usual = wordsight.WindowSettings((200, 200), 25.0, 4)
     counts: dict[str, int] = {}
 
-    def look(name: str, which: wordsight.Windows, exact: bool = False) -> float:
+    def look(name: str, which: wordsight.WindowSettings, exact: bool = False) -> float:
         start = time.perf_counter()
-        counts[name] = detect_picture(
-            photo.read_bytes(), model, embedder, 0.99, which, exact
-        ).windows
+        counts[name] = detect_image(photo.read_bytes(), model, embedder, 0.99, which, exact).windows
         return time.perf_counter() - start
 
     def slice_up(these: dict[str, Side]) -> float:

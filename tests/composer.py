@@ -80,10 +80,10 @@ def annotated_objects(annotations: Path) -> list[tuple[str, Image.Image]]:
     from wordsight.images.decoding import decode
 
     objects = []
-    for picture in wordsight.read_boxes(annotations).pictures:
-        photo = decode(read(picture.file)[0])
+    for image in wordsight.datasets.read_boxes(annotations).images:
+        photo = decode(read(image.file)[0])
         scale = photo.image.width / photo.size[1]
-        for box in picture.boxes:
+        for box in image.boxes:
             objects.append(
                 (box.label, photo.image.crop(tuple(round(side * scale) for side in box.xyxy)))
             )

@@ -246,7 +246,7 @@ class Images:
         reader = rng.choice(self.readers) if rng.random() < 0.3 else self.images.decode
 
         def read() -> object:
-            self.images.looks_like_picture(rng.choice(("", ".jpg", ".tga")), data[:1024])
+            self.images.looks_like_image(rng.choice(("", ".jpg", ".tga")), data[:1024])
             return reader(data)
 
         return read
@@ -262,7 +262,7 @@ class Annotations:
         from wordsight.datasets.formats import Labelled, Region
 
         self.trees: list[dict[str, bytes]] = []
-        pictures = []
+        images = []
         for number in range(4):
             buffer = io.BytesIO()
             draw_shape("disc", number, (48, 64))[0].save(
@@ -272,12 +272,12 @@ class Annotations:
                 if number == 3
                 else b"",
             )
-            pictures.append((f"{'ab'[number % 2]}/{number}.jpg", buffer.getvalue()))
+            images.append((f"{'ab'[number % 2]}/{number}.jpg", buffer.getvalue()))
         for format in formats.list_formats():
             tree = folder / format.key
             named = []
-            for number, (name, data) in enumerate(pictures):
-                target = tree / format.pictures / name
+            for number, (name, data) in enumerate(images):
+                target = tree / format.images / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
                 regions = [
@@ -298,12 +298,12 @@ class Annotations:
             )
         rows = "".join(
             f"{name},{name[0]},{('train', 'val', 'test')[number % 3]},by,BY-4.0,http://a/b\n"
-            for number, (name, _) in enumerate(pictures)
+            for number, (name, _) in enumerate(images)
         )
-        folders = dict(pictures) | {
+        folders = dict(images) | {
             "metadata.csv": f"file_name,label,split,creator,license,page_url\n{rows}".encode()
         }
-        self.trees += [folders, dict(pictures)]
+        self.trees += [folders, dict(images)]
 
     def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
         import wordsight
@@ -335,10 +335,10 @@ class Annotations:
         source = folder if name is None or rng.random() < 0.5 else folder / name
         way = rng.randrange(3)
         if way == 0:
-            return lambda: wordsight.read_boxes(source)
+            return lambda: wordsight.datasets.read_boxes(source)
         if way == 1:
-            return lambda: wordsight.read_labels(source)
-        return lambda: wordsight.read_boxes(source, folder)
+            return lambda: wordsight.datasets.read_labels(source)
+        return lambda: wordsight.datasets.read_boxes(source, folder)
 
 
 class Models:

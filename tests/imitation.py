@@ -65,7 +65,7 @@ def fault_of(number: int, faulty: bool) -> str:
 
 
 @functools.cache
-def picture(label: str, number: int, quality: int = 85) -> bytes:
+def drawn_image(label: str, number: int, quality: int = 85) -> bytes:
     """Draw a picture that resembles no other: blocks of random colours."""
     rng = np.random.default_rng([number, *label.encode()])
     image = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(
@@ -155,7 +155,7 @@ class Imitation:
             await self.send(writer, *self.commons(parameters, headers))
         elif parts.path.startswith("/pictures/"):
             _, _, label, name = parts.path.split("/", 3)
-            await self.send_picture(writer, unquote(label), int(name.split(".")[0]), target)
+            await self.send_image(writer, unquote(label), int(name.split(".")[0]), target)
         elif parts.path == "/most_at_once":
             await self.send(writer, 200, self.most_at_once)
         else:
@@ -351,10 +351,10 @@ class Imitation:
         return (
             self.files[label][number].read_bytes()
             if self.files
-            else picture(label, number, self.options.quality)
+            else drawn_image(label, number, self.options.quality)
         )
 
-    async def send_picture(
+    async def send_image(
         self, writer: asyncio.StreamWriter, label: str, number: int, target: str
     ) -> None:
         fault = fault_of(number, self.options.faulty)
@@ -375,7 +375,7 @@ class Imitation:
         elif fault == "duplicate":
             await self.send(writer, 200, self.bytes_of(label, number - 1), jpeg)
         elif fault == "near duplicate":
-            await self.send(writer, 200, picture(label, number - 1, 60), jpeg)
+            await self.send(writer, 200, drawn_image(label, number - 1, 60), jpeg)
         elif fault == "redirect inside":
             await self.send(
                 writer, 302, b"", {"Location": f"http://127.0.0.1:{self.inner_port}/secret"}

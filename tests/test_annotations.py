@@ -96,8 +96,8 @@ def write_table(folder):
 def test_every_format_says_the_same(write, name, folder):
     found = read_boxes(write(folder), folder / "images")
     assert found.format == name and found.class_names == ["cat", "dog"] and len(found.skipped) == 1
-    first, second = found.pictures
-    assert [picture.file.path.name for picture in found.pictures] == ["a.jpg", "b.jpg"]
+    first, second = found.images
+    assert [image.file.path.name for image in found.images] == ["a.jpg", "b.jpg"]
     assert first.file.label == "cat" and [box.label for box in first.boxes] == ["cat", "dog"]
     assert first.boxes[0].xyxy == pytest.approx((0, 0, 100, 100)) and first.boxes[
         1
@@ -119,7 +119,7 @@ def test_bad_boxes_are_listed_and_the_good_ones_kept(folder):
         "/,cat,0,0,9,9": "there is no picture",
     }
     found = read_boxes(write_csv(folder, ["images/train/b.jpg,dog,0,0,200,100", *bad]))
-    assert len(found.pictures) == 1 and len(found.skipped) == len(bad)
+    assert len(found.images) == 1 and len(found.skipped) == len(bad)
     reasons = dict(found.skipped)
     for line, reason in enumerate(bad.values(), start=3):
         assert any(
@@ -128,7 +128,7 @@ def test_bad_boxes_are_listed_and_the_good_ones_kept(folder):
         ), (line, reason)
 
 
-def test_a_picture_outside_the_folder_is_not_read(folder, tmp_path_factory):
+def test_a_image_outside_the_folder_is_not_read(folder, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside") / "secret.jpg"
     Image.new("RGB", (50, 50)).save(outside)
     (folder / "link.jpg").symlink_to(outside)
@@ -137,7 +137,7 @@ def test_a_picture_outside_the_folder_is_not_read(folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_boxes_turn_with_their_picture(orientation, folder):
+def test_boxes_turn_with_their_image(orientation, folder):
     pixels = np.zeros((100, 200, 3), dtype=np.uint8)
     pixels[10:40, 20:120] = 255
     exif = Image.Exif()
@@ -148,24 +148,24 @@ def test_boxes_turn_with_their_picture(orientation, folder):
         ["turned.png,cat,20,10,120,40,200,100"],
         "file_name,label,x_min,y_min,x_max,y_max,width,height",
     )
-    picture = read_boxes(source).pictures[0]
+    image = read_boxes(source).images[0]
     upright = np.asarray(decode((folder / "turned.png").read_bytes()).image)
     ys, xs = np.nonzero(upright[..., 0])
-    assert picture.size == upright.shape[:2] == (200, 100)
-    assert picture.boxes[0].xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+    assert image.size == upright.shape[:2] == (200, 100)
+    assert image.boxes[0].xyxy == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
     upright_source = write_csv(
         folder,
         ["turned.png,cat,5,10,60,90,100,200"],
         "file_name,label,x_min,y_min,x_max,y_max,width,height",
     )
-    assert read_boxes(upright_source).pictures[0].boxes[0].xyxy == (5, 10, 60, 90)
+    assert read_boxes(upright_source).images[0].boxes[0].xyxy == (5, 10, 60, 90)
     with pytest.raises(
         InvalidArgument, match="nothing says whether the box was drawn before or after"
     ):
         read_boxes(write_csv(folder, ["turned.png,cat,5,10,60,90"]))
 
 
-def test_a_size_that_is_not_the_pictures_is_told(folder):
+def test_a_size_that_is_not_the_images_is_told(folder):
     (folder / "Annotations").mkdir()
     sides = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
     box = f"<object><name>cat</name><bndbox>{sides}</bndbox></object>"
@@ -288,7 +288,7 @@ def test_a_data_file_may_name_its_folders_as_seen_from_beside_it(folder):
         "names: [2020-01-01]\ntrain: ../images/train\nval: ../images/val\n"
     )
     found = read_boxes(folder / "data.yaml")
-    assert found.pictures[0].boxes[0].xyxy == (50, 25, 150, 75) and found.class_names == [
+    assert found.images[0].boxes[0].xyxy == (50, 25, 150, 75) and found.class_names == [
         "2020-01-01"
     ]
     # that there is no val yet is no fault
@@ -297,9 +297,9 @@ def test_a_data_file_may_name_its_folders_as_seen_from_beside_it(folder):
 
 def test_real_annotations_are_read_whole(data):
     table = read_boxes(data / "boxes" / "annotations-train.csv")
-    assert len(table.pictures) == 259 and not table.skipped and len(table.class_names) == 7
+    assert len(table.images) == 259 and not table.skipped and len(table.class_names) == 7
     voc = read_boxes(data / "voc_raccoon")
-    assert len(voc.pictures) == 40 and voc.class_names == ["raccoon"] and not voc.skipped
+    assert len(voc.images) == 40 and voc.class_names == ["raccoon"] and not voc.skipped
 
 
 def test_overlap_and_accuracies():
@@ -320,7 +320,7 @@ def test_overlap_and_accuracies():
     assert mirrored((10, 0, 30, 5), 100) == (70, 0, 90, 5)
 
 
-def test_pictures_that_labels_leave_out_are_told(tmp_path, shapes, cli_here):
+def test_images_that_labels_leave_out_are_told(tmp_path, shapes, cli_here):
     images, boxes = [], []
     for number, path in enumerate(sorted(shapes.rglob("*.jpg"))):
         (tmp_path / "images").mkdir(exist_ok=True)

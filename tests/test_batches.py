@@ -10,16 +10,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from wordsight.backbones.preprocessing import Preprocessing  # noqa: E402
-from wordsight.datasets.files import PictureFile, read_labelled  # noqa: E402
+from wordsight.datasets.files import ImageFile, read_labelled  # noqa: E402
 from wordsight.errors import InvalidModel  # noqa: E402
-from wordsight.training.batches import Pictures, Sized, SizedBatches, augmentation, load_pictures  # noqa: E402
+from wordsight.training.batches import Images, Sized, SizedBatches, augmentation, load_images  # noqa: E402
 from wordsight.training.checkpoints import SafeCheckpoints  # noqa: E402
 
 SQUARE = Preprocessing((32, 32), (0.0,) * 3, (1.0,) * 3, "bilinear", "squash")
 SIZES = [(32, 32)] * 10 + [(32, 64)] * 5
 
 
-def test_a_batch_holds_one_size_and_a_pass_holds_every_picture():
+def test_a_batch_holds_one_size_and_a_pass_holds_every_image():
     batches = [indices for indices, _ in SizedBatches(SIZES, 4, seed=0)]
     assert sorted(i for batch in batches for i in batch) == list(range(15))
     assert all(len({SIZES[i] for i in batch}) == 1 for batch in batches)
@@ -40,22 +40,22 @@ def test_processes_share_the_batches_and_get_equally_many():
     assert {i for part in parts for batch, _ in part for i in batch} == set(range(15))
 
 
-def pictures(augment=None):
+def images(augment=None):
     rng = np.random.default_rng(0)
     items = [
         Sized(
-            PictureFile(None, str(i)),
+            ImageFile(None, str(i)),
             "",
             (32, 32),
             rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
         )
         for i in range(12)
     ]
-    return Pictures(items, np.arange(12), SQUARE, augment)
+    return Images(items, np.arange(12), SQUARE, augment)
 
 
-def test_augmentation_changes_training_pictures_by_seed_alone():
-    plain, changed = pictures(), pictures(augmentation())
+def test_augmentation_changes_training_images_by_seed_alone():
+    plain, changed = images(), images(augmentation())
     indices = list(range(12))
     one, labels = changed[indices, 5]
     assert labels.tolist() == indices and one.dtype == torch.uint8 and one.shape == (12, 3, 32, 32)
@@ -68,21 +68,21 @@ def test_augmentation_changes_training_pictures_by_seed_alone():
 def test_augmentation_leaves_the_global_generator_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    pictures(augmentation())[[0, 1], 9]
+    images(augmentation())[[0, 1], 9]
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_pictures_beyond_the_memory_are_decoded_anew(shapes, monkeypatch):
-    files = read_labelled(shapes).pictures
-    kept, _ = load_pictures(files, SQUARE)
+def test_images_beyond_the_memory_are_decoded_anew(shapes, monkeypatch):
+    files = read_labelled(shapes).images
+    kept, _ = load_images(files, SQUARE)
     monkeypatch.setattr("wordsight.training.batches.KEPT_BYTES", 5 * 32 * 32 * 3)
-    thin, bad = load_pictures(files, SQUARE)
+    thin, bad = load_images(files, SQUARE)
     assert not bad and sum(item.pixels is not None for item in thin) == 5
     labels = np.zeros(len(files), int)
     everything = list(range(len(files)))
     assert torch.equal(
-        Pictures(thin, labels, SQUARE)[everything, 0][0],
-        Pictures(kept, labels, SQUARE)[everything, 0][0],
+        Images(thin, labels, SQUARE)[everything, 0][0],
+        Images(kept, labels, SQUARE)[everything, 0][0],
     )
 
 

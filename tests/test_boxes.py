@@ -41,10 +41,10 @@ def write_boxes(folder, count, seed=0):
             left, top, width, height = (
                 int(rng.integers(*span)) for span in ((0, 190), (0, 270), (90, 220), (90, 180))
             )
-            picture = lawn.crop((left, top, left + 320, top + 240))
+            image = lawn.crop((left, top, left + 320, top + 240))
             x, y = int(rng.integers(0, 320 - width)), int(rng.integers(0, 240 - height))
-            picture.paste(thing.resize((width, height)), (x, y))
-            picture.save(folder / kind / f"{kind}{i}.jpg", quality=92)
+            image.paste(thing.resize((width, height)), (x, y))
+            image.save(folder / kind / f"{kind}{i}.jpg", quality=92)
             rows.append(
                 [f"{kind}{i}", x / 320, (x + width) / 320, y / 240, (y + height) / 240, kind, kind]
             )
@@ -94,9 +94,9 @@ def quick(monkeypatch):
 
 
 def test_views_move_the_box_along():
-    picture = np.full((240, 320, 3), 100, np.uint8)
-    picture[60:180, 80:200] = 220  # a bright square
-    image, box = Image.fromarray(picture), np.array([80 / 320, 60 / 240, 200 / 320, 180 / 240])
+    image = np.full((240, 320, 3), 100, np.uint8)
+    image[60:180, 80:200] = 220  # a bright square
+    image, box = Image.fromarray(image), np.array([80 / 320, 60 / 240, 200 / 320, 180 / 240])
     overlaps, mirrored = [], 0
     for seed in range(40):
         pixels, moved = view(image, box, SMALL, np.random.default_rng(seed))
@@ -172,8 +172,8 @@ def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
         and "Boxes: learned from 20" in (boxed / "README.md").read_text()
     )
     truth = {
-        picture.file.name: picture.boxes[0].xyxy
-        for picture in wordsight.read_boxes(unseen).pictures
+        image.file.name: image.boxes[0].xyxy
+        for image in wordsight.datasets.read_boxes(unseen).images
     }
     found = {p.file_name: p.box_xyxy for p in model.predict(unseen.parent, threshold=0)}
     names = sorted(name for name in truth if found[name] is not None)
@@ -283,7 +283,7 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
     )
     plain_model = wordsight.load(boxed)
     plain_model.box_head, plain_model.info["boxes"] = None, None
-    plain = wordsight.evaluate_boxes(unseen, plain_model, output=None, detections=False)
+    plain = wordsight.evaluation.evaluate_boxes(unseen, plain_model, output=None, detections=False)
     assert plain.ap == {}
     assert (
         set(plain.kinds) == {"predict", "heat map", "centre box", "median box"}
@@ -350,12 +350,12 @@ def test_real_boxes_from_heat_maps(data, tmp_path):
     from wordsight.datasets.files import LabelledSet
     from wordsight.training.recipes import train_labelled
 
-    known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
+    known = wordsight.datasets.read_boxes(data / "boxes" / "annotations-train.csv")
     model = train_labelled(
-        LabelledSet([picture.file for picture in known.pictures], known.class_names),
+        LabelledSet([image.file for image in known.images], known.class_names),
         tmp_path / "model",
     )
-    found = wordsight.evaluate_boxes(
+    found = wordsight.evaluation.evaluate_boxes(
         data / "boxes" / "annotations-test.csv", model, output=None, detections=False
     )
     assert (
@@ -371,7 +371,7 @@ def test_real_boxes_from_a_box_head(data, tmp_path):
     model = wordsight.train(
         data / "boxes", tmp_path / "model", boxes=data / "boxes" / "annotations-train.csv"
     )
-    found = wordsight.evaluate_boxes(
+    found = wordsight.evaluation.evaluate_boxes(
         data / "boxes" / "annotations-test.csv", model, output=None, detections=False
     )
     assert (

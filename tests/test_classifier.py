@@ -31,7 +31,7 @@ def results(shapes_model, other_shapes, tmp_path_factory):
     )
 
 
-def test_predict_is_right_on_new_pictures(results):
+def test_predict_is_right_on_new_images(results):
     assert len(results) == 12
     assert all(p.top_label == p.file_name.split("/")[0] for p in results)
     assert sum(results.counts.accepted.values()) >= 9
@@ -50,7 +50,7 @@ def test_tables_hold_every_field(results):
         assert abs(sum(record["probabilities"].values()) - 1) < 1e-4
 
 
-def test_accepted_pictures_are_drawn_and_rejected_are_not(results, other_shapes):
+def test_accepted_images_are_drawn_and_rejected_are_not(results, other_shapes):
     for p in results:
         assert (p.label is None) == (p.heatmap is None) == (p.mask is None)
         if p.label:
@@ -130,7 +130,7 @@ def test_a_second_predict_decodes_only_what_it_draws(
     decoded = []
     real = classifier.decode
     monkeypatch.setattr(classifier, "decode", lambda data: decoded.append(1) or real(data))
-    results = model.predict(photos, threshold=0.5, output=tmp_path / "r", pictures=False)
+    results = model.predict(photos, threshold=0.5, output=tmp_path / "r", draw=False)
     assert 9 <= len(decoded) == sum(results.counts.accepted.values()) <= 12
     assert results.counts.strangers >= 3
 
@@ -140,7 +140,7 @@ def test_timm_loads_the_model_and_gives_the_same_logits(shapes_model, other_shap
     import timm
 
     from wordsight.backbones.embedder import Embedder
-    from wordsight.datasets.files import find_pictures
+    from wordsight.datasets.files import find_images
     from wordsight.images.decoding import decode, resize
 
     model = wordsight.load(shapes_model)
@@ -150,7 +150,7 @@ def test_timm_loads_the_model_and_gives_the_same_logits(shapes_model, other_shap
         "disc",
         "square",
     ]
-    photo = decode(find_pictures([other_shapes]).pictures[0].path.read_bytes())
+    photo = decode(find_images([other_shapes]).images[0].path.read_bytes())
     pixels = resize(photo.image, model.backbone.preprocessing.input_size(photo.size), "bicubic")
     with torch.inference_mode():
         theirs = network(
@@ -160,7 +160,7 @@ def test_timm_loads_the_model_and_gives_the_same_logits(shapes_model, other_shap
     assert np.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_bad_pictures_are_listed_and_stop_nothing(shapes_model, other_shapes, tmp_path):
+def test_bad_images_are_listed_and_stop_nothing(shapes_model, other_shapes, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(other_shapes, photos)
     (photos / "broken.jpg").write_bytes((photos / "disc" / "000.jpg").read_bytes()[:500])
@@ -233,9 +233,9 @@ def test_results_inside_the_photos_are_not_read_as_photos(shapes_model, other_sh
         assert len(model.predict(photos, threshold=0, output=photos / "results")) == 12
 
 
-def test_no_pictures_writes_tables_only(shapes_model, other_shapes, tmp_path):
+def test_no_images_writes_tables_only(shapes_model, other_shapes, tmp_path):
     wordsight.load(shapes_model).predict(
-        other_shapes, threshold=0, output=tmp_path / "r", pictures=False
+        other_shapes, threshold=0, output=tmp_path / "r", draw=False
     )
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
         "predictions.csv",
@@ -313,7 +313,7 @@ def test_training_leaves_out_what_cannot_be_read(shapes, tmp_path):
     assert [name for name, _ in model.info["unreadable"]] == ["disc/broken.jpg"]
 
 
-def test_training_refuses_a_class_without_readable_pictures(shapes, tmp_path):
+def test_training_refuses_a_class_without_readable_images(shapes, tmp_path):
     folder = shutil.copytree(shapes, tmp_path / "data")
     (folder / "triangle").mkdir()
     (folder / "triangle" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
@@ -403,7 +403,7 @@ def test_results_in_the_photo_folder_itself_do_not_grow(shapes_model, other_shap
     ]
 
 
-def test_pictures_named_alike_are_drawn_apart(shapes_model, other_shapes, tmp_path):
+def test_images_named_alike_are_drawn_apart(shapes_model, other_shapes, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in ("a.jpg", "a.jpg.png", "a.png", "a.png.jpg"):

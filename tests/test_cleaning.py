@@ -129,14 +129,14 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(
-    "reason", [reason for reason in wordsight.list_checks() if reason != "redundant"]
+    "reason", [reason for reason in wordsight.cleaning.list_checks() if reason != "redundant"]
 )
 def test_every_check_finds_its_kind(cleaned, reason):
     result, _ = cleaned
     found = [finding for finding in result.findings if finding.reason == reason]
-    assert EXPECTED[reason] in {finding.file_name for finding in found} and wordsight.list_checks()[
-        reason
-    ].endswith(".")
+    assert EXPECTED[reason] in {
+        finding.file_name for finding in found
+    } and wordsight.cleaning.list_checks()[reason].endswith(".")
     assert all(0 <= finding.score <= 1 and finding.label in ("disc", "square") for finding in found)
     assert [finding.score for finding in found] == sorted(
         (finding.score for finding in found), reverse=True
@@ -165,7 +165,7 @@ def test_findings_say_what_they_are_of(cleaned):
     )
     assert rows["mislabelled", "disc/wrong0.jpg"]["suggested_label"] == "square"
     order = [row["reason"] for row in findings(report)]
-    assert order == sorted(order, key=list(wordsight.list_checks()).index)
+    assert order == sorted(order, key=list(wordsight.cleaning.list_checks()).index)
     assert {row["reason"] for row in findings(report)} == set(result.counts)
     sound = {f"{kind}/{i:03d}.jpg" for kind in ("disc", "square") for i in range(30)} - {
         "square/005.jpg"
@@ -239,13 +239,13 @@ def test_undo_keeps_what_was_changed_meanwhile(messy, tmp_path):
     (root / "metadata.csv").write_text(
         (root / "metadata.csv").read_text().replace("disc/000.jpg,disc", "disc/000.jpg,square")
     )
-    assert wordsight.undo(root) == ["disc/again.jpg"]
+    assert wordsight.cleaning.undo(root) == ["disc/again.jpg"]
     text = (root / "metadata.csv").read_text()
     assert "disc/000.jpg,square" in text and "disc/again.jpg,disc" in text
     wordsight.clean(root, tmp_path / "r", apply=True, reasons=["duplicate"])
     (root / "disc" / "again.jpg").write_bytes(b"new")
-    with pytest.raises(wordsight.InvalidArgument, match="is there again"):
-        wordsight.undo(root)
+    with pytest.raises(wordsight.errors.InvalidArgument, match="is there again"):
+        wordsight.cleaning.undo(root)
 
 
 def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_the_classes(
@@ -259,7 +259,9 @@ def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_th
     assert result.moved == ["disc/broken.jpg", "disc/urls.txt"] and (root / "README.md").exists()
     (root / "disc" / "urls.txt").write_text("again")
     before = tree(root)
-    with pytest.raises(wordsight.InvalidArgument, match="is there already, so nothing was moved"):
+    with pytest.raises(
+        wordsight.errors.InvalidArgument, match="is there already, so nothing was moved"
+    ):
         wordsight.clean(root, tmp_path / "r", apply=True)
     assert tree(root) == before
 
@@ -297,7 +299,7 @@ def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch
             wordsight.clean(
                 root, tmp_path / "r", apply=True, reasons=["duplicate", "near_duplicate", "blurry"]
             )
-    wordsight.undo(root)
+    wordsight.cleaning.undo(root)
     after = {name: value[0] for name, value in tree(root).items()}
     assert after.keys() == before.keys() and all(
         after[name] == before[name] for name in before if name != "metadata.csv"
@@ -313,21 +315,21 @@ def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch
 
 def test_wrong_requests_are_refused(messy, tmp_path):
     with pytest.raises(
-        wordsight.InvalidArgument, match=r"Unknown reason 'ugly'. Choose of: not_a_picture"
+        wordsight.errors.InvalidArgument, match=r"Unknown reason 'ugly'. Choose of: not_a_picture"
     ):
         wordsight.clean(messy, tmp_path / "r", reasons=["ugly"])
-    with pytest.raises(wordsight.NotFound):
+    with pytest.raises(wordsight.errors.NotFound):
         wordsight.clean(tmp_path / "nowhere")
-    with pytest.raises(wordsight.InvalidArgument, match="can't lie inside the data set"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="can't lie inside the data set"):
         wordsight.clean(messy, messy / "report")
-    with pytest.raises(wordsight.InvalidArgument, match="1 to 10000"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="1 to 10000"):
         wordsight.clean(messy, tmp_path / "r", min_size=0)
-    with pytest.raises(wordsight.InvalidArgument, match="leave some for training"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="leave some for training"):
         wordsight.split(messy, val=0.5, test=0.5)
     root = shutil.copytree(messy, tmp_path / "set")
     (tmp_path / "set-rejected").mkdir()
     (tmp_path / "set-rejected" / "mine.txt").write_text("x")
-    with pytest.raises(wordsight.InvalidArgument, match="not set aside by wordsight"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="not set aside by wordsight"):
         wordsight.clean(root, tmp_path / "r", apply=True)
 
 
@@ -509,11 +511,11 @@ def _embedded(folder):
     labelled = read_labelled(folder)
     how = Embedding()
     embedder = how.open()
-    items = how.embed_all(embedder, labelled.pictures, "pictures")
+    items = how.embed_all(embedder, labelled.images, "pictures")
     embedder.cache.close()
     return (
         np.stack([item.embedding for item in items]),
-        np.array([labelled.class_names.index(p.label) for p in labelled.pictures]),
+        np.array([labelled.class_names.index(p.label) for p in labelled.images]),
         len(labelled.class_names),
     )
 

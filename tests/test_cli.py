@@ -100,7 +100,7 @@ def test_run_learns_from_labelled_data(cli, shapes, other_shapes, fresh_home):
     assert json.loads(one.stdout)["classes"] == ["disc", "not_disc"]
 
 
-def test_unreadable_pictures_give_exit_code_1(cli, shapes_model, other_shapes, tmp_path):
+def test_unreadable_images_give_exit_code_1(cli, shapes_model, other_shapes, tmp_path):
     photos = shutil.copytree(other_shapes, tmp_path / "p")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     process = cli("predict", photos, "-m", shapes_model)

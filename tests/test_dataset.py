@@ -5,7 +5,7 @@ import os
 import pytest
 
 from conftest import draw_shape, write_shapes
-from wordsight.datasets.files import find_pictures, read_labelled, select_classes
+from wordsight.datasets.files import find_images, read_labelled, select_classes
 from wordsight.errors import InvalidArgument, NotFound
 
 
@@ -29,9 +29,9 @@ def photos(tmp_path):
     return folder
 
 
-def test_find_pictures_finds_all_in_order_and_counts_the_rest(photos):
-    found = find_pictures([photos])
-    assert [p.name for p in found.pictures] == [
+def test_find_images_finds_all_in_order_and_counts_the_rest(photos):
+    found = find_images([photos])
+    assert [p.name for p in found.images] == [
         "a b.png",
         "b.jpg",
         "broken.jpg",
@@ -43,52 +43,52 @@ def test_find_pictures_finds_all_in_order_and_counts_the_rest(photos):
     assert found.skipped == ["notes.txt"]
 
 
-def test_find_pictures_reads_names_that_are_no_text(tmp_path):
+def test_find_images_reads_names_that_are_no_text(tmp_path):
     draw_shape("disc", 1)[0].save(tmp_path / "x.jpg")
     os.rename(tmp_path / "x.jpg", os.fsencode(tmp_path) + b"/caf\xe9.jpg")
-    (picture,) = find_pictures([tmp_path]).pictures
-    assert picture.path.is_file() and os.fsencode(picture.name) == b"caf\xe9.jpg"
+    (image,) = find_images([tmp_path]).images
+    assert image.path.is_file() and os.fsencode(image.name) == b"caf\xe9.jpg"
 
 
-def test_find_pictures_takes_files_and_globs(photos):
-    assert [p.name for p in find_pictures([photos / "b.jpg"]).pictures] == ["b.jpg"]
-    assert [p.name for p in find_pictures([f"{photos}/*.jpg"]).pictures] == ["b.jpg", "broken.jpg"]
+def test_find_images_takes_files_and_globs(photos):
+    assert [p.name for p in find_images([photos / "b.jpg"]).images] == ["b.jpg"]
+    assert [p.name for p in find_images([f"{photos}/*.jpg"]).images] == ["b.jpg", "broken.jpg"]
 
 
-def test_find_pictures_makes_names_of_several_folders_unique(photos, tmp_path):
+def test_find_images_makes_names_of_several_folders_unique(photos, tmp_path):
     other = tmp_path / "deep" / "photos"
     other.mkdir(parents=True)
     draw_shape("disc", 2)[0].save(other / "b.jpg")
-    names = [p.name for p in find_pictures([photos, other]).pictures]
+    names = [p.name for p in find_images([photos, other]).images]
     assert len(names) == len(set(names)) == 8
 
 
-def test_find_pictures_survives_links_in_a_circle(photos):
+def test_find_images_survives_links_in_a_circle(photos):
     (photos / "sub" / "loop").symlink_to(photos)
-    assert len(find_pictures([photos]).pictures) == 7
+    assert len(find_images([photos]).images) == 7
 
 
-def test_find_pictures_passes_over_the_results(photos):
+def test_find_images_passes_over_the_results(photos):
     assert not any(
-        p.name.startswith("sub/") for p in find_pictures([photos], exclude=photos / "sub").pictures
+        p.name.startswith("sub/") for p in find_images([photos], exclude=photos / "sub").images
     )
 
 
 @pytest.mark.parametrize("missing", ["no/such/folder", "no/such/*.jpg"])
-def test_find_pictures_names_what_is_missing(missing):
+def test_find_images_names_what_is_missing(missing):
     with pytest.raises(NotFound, match="no/such"):
-        find_pictures([missing])
+        find_images([missing])
 
 
-def test_find_pictures_refuses_an_empty_folder(tmp_path):
+def test_find_images_refuses_an_empty_folder(tmp_path):
     with pytest.raises(InvalidArgument, match=r"No pictures in .*no file at all"):
-        find_pictures([tmp_path])
+        find_images([tmp_path])
 
 
 def test_read_labelled_reads_class_folders(shapes):
     labelled = read_labelled(shapes)
-    assert labelled.class_names == ["disc", "square"] and len(labelled.pictures) == 24
-    assert labelled.pictures[0].name == "disc/000.jpg" and labelled.pictures[0].label == "disc"
+    assert labelled.class_names == ["disc", "square"] and len(labelled.images) == 24
+    assert labelled.images[0].name == "disc/000.jpg" and labelled.images[0].label == "disc"
 
 
 def test_read_labelled_reads_csv(shapes, tmp_path):
@@ -96,7 +96,7 @@ def test_read_labelled_reads_csv(shapes, tmp_path):
     table.write_text("file_name,label\ndisc/000.jpg,round\nsquare/000.jpg,square\ndisc/001.jpg,\n")
     labelled = read_labelled(table)
     table.unlink()
-    assert [(p.name, p.label) for p in labelled.pictures] == [
+    assert [(p.name, p.label) for p in labelled.images] == [
         ("disc/000.jpg", "round"),
         ("square/000.jpg", "square"),
     ]
@@ -123,14 +123,14 @@ def test_read_labelled_refuses_names_that_differ_by_case(tmp_path):
         read_labelled(tmp_path)
 
 
-def test_find_pictures_survives_a_link_to_itself(photos):
+def test_find_images_survives_a_link_to_itself(photos):
     (photos / "loop").symlink_to("loop")
-    assert len(find_pictures([photos]).pictures) == 7
+    assert len(find_images([photos]).images) == 7
 
 
-def test_find_pictures_skips_other_files_of_a_glob(photos):
-    found = find_pictures([f"{photos}/*"], exclude=photos / "sub")
-    assert found.skipped == ["notes.txt"] and [p.name for p in found.pictures] == [
+def test_find_images_skips_other_files_of_a_glob(photos):
+    found = find_images([f"{photos}/*"], exclude=photos / "sub")
+    assert found.skipped == ["notes.txt"] and [p.name for p in found.images] == [
         "a b.png",
         "b.jpg",
         "broken.jpg",
@@ -171,7 +171,7 @@ def test_select_classes_keeps_what_is_marked_test_apart(tmp_path):
         (["disc"], {"disc", "not_disc"}),
     ):
         chosen = select_classes(labelled, words)
-        assert {p.label for p in chosen.pictures} == names == set(chosen.class_names)
-        assert [p.split for p in chosen.pictures] == [p.split for p in labelled.pictures]
+        assert {p.label for p in chosen.images} == names == set(chosen.class_names)
+        assert [p.split for p in chosen.images] == [p.split for p in labelled.images]
     with pytest.raises(InvalidArgument, match="no class 'ring'; they have: disc, square"):
         select_classes(labelled, ["ring"])

@@ -11,9 +11,9 @@ from PIL import Image
 import wordsight
 from composer import annotated_objects, compose
 from conftest import draw_shape
-from wordsight import Windows
+from wordsight import WindowSettings
 from wordsight.datasets.annotations import Annotated, Box
-from wordsight.datasets.files import PictureFile
+from wordsight.datasets.files import ImageFile
 from wordsight.errors import InvalidArgument
 from wordsight.evaluation.boxes import average_precision
 from wordsight.heatmaps.windows import (
@@ -27,7 +27,7 @@ from wordsight.heatmaps.windows import (
 from wordsight.metrics.boxes import iou
 
 
-def test_pyramid_covers_the_picture_to_its_edges():
+def test_pyramid_covers_the_image_to_its_edges():
     levels = pyramid((756, 1008), (200, 200), (10, 10), 1.5, None)
     # the last ones flush with the edges, so a few more than 4,400
     assert len(levels[0].ys) * len(levels[0].xs) == 57 * 82
@@ -139,22 +139,22 @@ def scene(tmp_path_factory):
 def test_things_are_found_where_they_are(exact, yes_or_no, scene):
     folder, boxes = scene
     found = wordsight.detect(
-        folder, yes_or_no, threshold=0.9, windows=Windows((140, 140), 35.0), exact=exact
+        folder, yes_or_no, threshold=0.9, windows=WindowSettings((140, 140), 35.0), exact=exact
     )
-    (picture,) = found
+    (image,) = found
     # what means anything else is no detection
-    assert {d.label for d in picture.detections} == {"brick"}
-    overlaps = iou(np.array([d.xyxy for d in picture.detections]), boxes)
+    assert {d.label for d in image.detections} == {"brick"}
+    overlaps = iou(np.array([d.xyxy for d in image.detections]), boxes)
     # a wall is many windows wide
     assert (
         (overlaps.max(axis=0) > 0.3).all()
         and (overlaps.max(axis=1) > 0.1).all()
-        and len(picture.detections) <= 8
+        and len(image.detections) <= 8
     )
-    assert (np.diff([d.probability for d in picture.detections]) <= 0).all()
-    assert picture.map.max() <= 1 and picture.map.shape == (96, 128) and found.exact == exact
+    assert (np.diff([d.probability for d in image.detections]) <= 0).all()
+    assert image.map.max() <= 1 and image.map.shape == (96, 128) and found.exact == exact
     x, y = ((boxes[0, :2] + boxes[0, 2:]) / 2 / 5).astype(int)
-    assert picture.map[y, x] > 3 * picture.map[-5, 5]
+    assert image.map[y, x] > 3 * image.map[-5, 5]
 
 
 def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
@@ -197,7 +197,7 @@ def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
     assert whole.shape == joined.shape and np.corrcoef(whole.ravel(), joined.ravel())[0, 1] > 0.9
 
 
-def test_the_command_writes_tables_and_pictures(yes_or_no, scene, tmp_path, cli):
+def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli):
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b\nc.png"):
         (tmp_path / "photos" / name).write_bytes((scene[0] / "scene.png").read_bytes())
@@ -252,14 +252,17 @@ def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
         (tmp_path / "photos" / name).write_bytes((scene[0] / "scene.png").read_bytes())
     found = list(
         wordsight.detect(
-            tmp_path / "photos", yes_or_no, tmp_path / "out", windows=Windows((200, 200), 100.0, 1)
+            tmp_path / "photos",
+            yes_or_no,
+            tmp_path / "out",
+            windows=WindowSettings((200, 200), 100.0, 1),
         )
     )
-    assert len({picture.picture for picture in found}) == 3
+    assert len({image.image for image in found}) == 3
     assert all(
         (tmp_path / "out" / path).is_file()
-        for picture in found
-        for path in (picture.picture, picture.heatmap)
+        for image in found
+        for path in (image.image, image.heatmap)
     )
 
 
@@ -310,13 +313,13 @@ def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
     for kind in ("disc", "not_disc"):
         (tmp_path / "data" / kind).mkdir(parents=True)
         for i in range(6):
-            picture = (
+            image = (
                 draw_shape("disc", i)[0]
                 if kind == "disc"
                 else Image.fromarray(rng.integers(90, 150, (200, 200, 3), dtype=np.uint8))
             )
-            picture.save(tmp_path / "data" / kind / f"{i}.png")
-    tuning = wordsight.Tuning(epochs=1)
+            image.save(tmp_path / "data" / kind / f"{i}.png")
+    tuning = wordsight.TrainingSettings(epochs=1)
     model = wordsight.train(
         tmp_path / "data",
         tmp_path / "model",
@@ -325,16 +328,18 @@ def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
         tuning=tuning,
         positive="disc",
     )
-    found = wordsight.detect(scene[0], model, threshold=0.0, windows=Windows((200, 200), 100.0, 1))
+    found = wordsight.detect(
+        scene[0], model, threshold=0.0, windows=WindowSettings((200, 200), 100.0, 1)
+    )
     # rows 0, 100, 200, 280; columns 0 … 400, 440
-    assert found.exact and found.pictures == 1 and next(iter(found)).windows == 4 * 6
+    assert found.exact and found.images == 1 and next(iter(found)).windows == 4 * 6
 
 
 def test_average_precision_by_hand():
-    def picture(name, *boxes):
-        return Annotated(PictureFile(name, name), (100, 100), [Box("a", box) for box in boxes])
+    def image(name, *boxes):
+        return Annotated(ImageFile(name, name), (100, 100), [Box("a", box) for box in boxes])
 
-    one, two = picture("1", (0, 0, 50, 50)), picture("2", (0, 0, 50, 50), (50, 50, 100, 100))
+    one, two = image("1", (0, 0, 50, 50)), image("2", (0, 0, 50, 50), (50, 50, 100, 100))
     perfect = [
         (one, [("a", 0.9, (0, 0, 50, 50))]),
         (two, [("a", 0.8, (0, 0, 50, 50)), ("a", 0.7, (50, 50, 100, 100))]),
@@ -353,16 +358,16 @@ def test_objects_on_streets(data, tmp_path):
     from wordsight.images.decoding import decode
     from wordsight.training.recipes import train_labelled
 
-    known = wordsight.read_boxes(data / "boxes" / "annotations-train.csv")
+    known = wordsight.datasets.read_boxes(data / "boxes" / "annotations-train.csv")
     model = train_labelled(
-        LabelledSet([picture.file for picture in known.pictures], known.class_names),
+        LabelledSet([image.file for image in known.images], known.class_names),
         tmp_path / "model",
     )
     streets = [
         decode(path.read_bytes()).image for path in sorted((data / "street" / "photos").iterdir())
     ]
     scenes = compose(annotated_objects(data / "boxes" / "annotations-test.csv"), streets, 8, seed=0)
-    pictures = []
+    images = []
     for number, scene in enumerate(scenes):
         scene.image.save(tmp_path / f"{number}.png")
         (found,) = wordsight.detect(tmp_path / f"{number}.png", model, threshold=0.05)
@@ -371,13 +376,13 @@ def test_objects_on_streets(data, tmp_path):
             for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)
         ]
         detections = [(d.label, d.probability, d.xyxy) for d in found.detections]
-        pictures.append(
+        images.append(
             (
-                Annotated(PictureFile(tmp_path / f"{number}.png", str(number)), found.size, truth),
+                Annotated(ImageFile(tmp_path / f"{number}.png", str(number)), found.size, truth),
                 detections,
             )
         )
-    found = average_precision(pictures, known.class_names)
+    found = average_precision(images, known.class_names)
     assert found["0.3"] > 0.7 and found["0.5"] > 0.5
 
 
@@ -392,7 +397,7 @@ def test_nothing_of_the_users_is_removed_or_drawn_over(yes_or_no, scene, tmp_pat
     with pytest.raises(InvalidArgument, match="was there before"):
         wordsight.detect(scene[0], yes_or_no, out)
     # tables only: the folders don't matter
-    wordsight.detect(scene[0], yes_or_no, out, pictures=False)
+    wordsight.detect(scene[0], yes_or_no, out, draw=False)
     assert (
         (out / "only-copy.jpg").read_text()
         == (out / "detections" / "scene.png.jpg").read_text()

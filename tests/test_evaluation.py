@@ -106,7 +106,7 @@ def test_evaluate_counts_what_the_model_says(evaluated):
     assert (
         e.selective_accuracy.value == e.right / e.accepted and e.coverage.value == e.accepted / 18
     )
-    assert e.confusion.tolist() == [[8, 1], [1, 8]] and [c.pictures for c in e.classes] == [9, 9]
+    assert e.confusion.tolist() == [[8, 1], [1, 8]] and [c.images for c in e.classes] == [9, 9]
     assert e.classes[0].precision.value == e.classes[0].recall.value == 8 / 9
     assert (
         e.split is None and e.set_aside == 0 and e.positive is None and e.positive_ranking is None
@@ -167,7 +167,7 @@ def test_strangers_are_rejected_first_in_the_curve(shapes, model):
 
 def test_others_are_compared_by_familiarity_and_probability(evaluated):
     others = evaluated.others
-    assert others.pictures == 6 and others.belonging == 18 and others.unreadable == 0
+    assert others.images == 6 and others.belonging == 18 and others.unreadable == 0
     assert others.familiarity.auroc.value > 0.9 and others.labelled == 0
     assert others.labelled_share.high == clopper_pearson(0, 6)[1]
     assert {row["label"] for row in rows(evaluated.output, "others.csv")} == {""}
@@ -181,8 +181,8 @@ def test_report_holds_every_file_and_all_numbers(evaluated):
         "mistakes.png",
         ".wordsight-evaluation",
     }
-    for picture in report.glob("*.png"):
-        with Image.open(picture) as image:
+    for image in report.glob("*.png"):
+        with Image.open(image) as image:
             assert min(image.size) > 100
     numbers = json.loads((report / "evaluation.json").read_text())
     assert numbers == json.loads(json.dumps(evaluated.as_json()))
@@ -211,7 +211,7 @@ def test_the_same_again_gives_the_same_bytes_and_removes_what_no_longer_applies(
     assert {p.name for p in report.iterdir()} == FIXED | {".wordsight-evaluation", "mine.txt"}
 
 
-def test_only_pictures_marked_test_are_evaluated(tmp_path, shapes_model):
+def test_only_images_marked_test_are_evaluated(tmp_path, shapes_model):
     root = write_shapes(tmp_path / "d", 4, seed=300)
     lines = [
         (f"{k}/{i:03d}.jpg", k, "test" if i < 1 else "train")
@@ -232,7 +232,7 @@ def test_classes_are_compared_without_case_and_blanks_and_may_be_missing(tmp_pat
         tmp_path / "d" / "DISC ",
     )
     result = wordsight.evaluate(tmp_path / "d", shapes_model, tmp_path / "r")  # a single class
-    assert [c.pictures for c in result.classes] == [3, 0] and result.classes[1].recall.value is None
+    assert [c.images for c in result.classes] == [3, 0] and result.classes[1].recall.value is None
     assert {row["label"] for row in rows(tmp_path / "r")} == {"disc"}
 
 

@@ -21,7 +21,7 @@ from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exports import model as exporting
 from wordsight.exports.model import EXPORT_FORMATS, open_exported
-from wordsight.exports.quantization import Trial, compare, trial_pictures
+from wordsight.exports.quantization import Trial, compare, trial_images
 from wordsight.heatmaps.one_pass import class_heatmap
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
@@ -312,13 +312,13 @@ def test_an_export_that_says_something_else_is_not_kept(output, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_to_try_are_the_labelled_ones_of_its_classes(shapes_model, tmp_path):
+def test_images_to_try_are_the_labelled_ones_of_its_classes(shapes_model, tmp_path):
     model = wordsight.load(shapes_model)
     write_shapes(tmp_path / "three", 20)
     (tmp_path / "three" / "disc").rename(tmp_path / "three" / "Disc")
     shutil.copytree(tmp_path / "three" / "square", tmp_path / "three" / "unknown")
     (tmp_path / "three" / "square" / "broken.jpg").write_bytes(b"\xff\xd8 broken")
-    trial = trial_pictures(model, tmp_path / "three", calibrate=True)
+    trial = trial_images(model, tmp_path / "three", calibrate=True)
     assert (
         len(trial.pixels) + len(trial.calibration) == 40
         and set(trial.labels) == {0, 1}
@@ -326,28 +326,28 @@ def test_pictures_to_try_are_the_labelled_ones_of_its_classes(shapes_model, tmp_
     )
     assert [name for name, _ in trial.unreadable] == ["square/broken.jpg"]
     # photos without labels
-    trial = trial_pictures(model, tmp_path / "three" / "unknown", calibrate=False)
+    trial = trial_images(model, tmp_path / "three" / "unknown", calibrate=False)
     assert trial.labels is None and len(trial.pixels) == 20
     rows = [
         f"{path.relative_to(tmp_path)},{path.parent.name},{'test' if number % 2 else 'train'}"
         for number, path in enumerate(sorted(tmp_path.rglob("0*.jpg")))
     ]
     (tmp_path / "marked.csv").write_text("\n".join(["file_name,label,split", *rows]))
-    trial = trial_pictures(model, tmp_path / "marked.csv", calibrate=True)
+    trial = trial_images(model, tmp_path / "marked.csv", calibrate=True)
     assert trial.held_out and len(trial.pixels) == len(trial.calibration) == 20
     (tmp_path / "all.csv").write_text(
         "\n".join(["file_name,label,split", *(row.replace(",train", ",test") for row in rows)])
     )
     with pytest.raises(InvalidArgument, match=r"not marked test, at least 15; .* has 0"):
-        trial_pictures(model, tmp_path / "all.csv", calibrate=True)
+        trial_images(model, tmp_path / "all.csv", calibrate=True)
     (tmp_path / "foreign.csv").write_text(
         "\n".join(["file_name,label", *(f"{row.split(',')[0]},car" for row in rows)])
     )
     with pytest.raises(InvalidArgument, match="knows no class of"):
-        trial_pictures(model, tmp_path / "foreign.csv", calibrate=True)
+        trial_images(model, tmp_path / "foreign.csv", calibrate=True)
     (tmp_path / "three" / "annotations.json").write_text('{"images": ')
     with pytest.raises(InvalidArgument, match="is no JSON"):
-        trial_pictures(model, tmp_path / "three", calibrate=True)
+        trial_images(model, tmp_path / "three", calibrate=True)
 
 
 def test_a_model_that_may_label_nothing_is_compared_as_silent():

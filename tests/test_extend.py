@@ -84,7 +84,7 @@ def test_a_source_of_ones_own_is_gathered_from(monkeypatch, capsys):
     monkeypatch.setenv("MUSEUM_API", f"http://{host}/api")
     monkeypatch.setenv("WORDSIGHT_OFFLINE", "")
     # the imitation is no public address
-    monkeypatch.setattr(wordsight.Source, "allowed_sites", lambda self: {host})
+    monkeypatch.setattr(wordsight.gathering.Source, "allowed_sites", lambda self: {host})
     try:
         run("museum")
     finally:
@@ -104,7 +104,8 @@ def test_a_check_of_ones_own_finds_what_it_is_for(capsys):
     run("washed_out")
     assert capsys.readouterr().out.strip() == "['disc/003.jpg']"
     assert (
-        wordsight.list_checks()["washed_out"] == "Hardly any colour, as old prints and scans have."
+        wordsight.cleaning.list_checks()["washed_out"]
+        == "Hardly any colour, as old prints and scans have."
     )
     assert "washed_out" in Path("data/pets-clean-report/findings.csv").read_text()
 
@@ -112,12 +113,12 @@ def test_a_check_of_ones_own_finds_what_it_is_for(capsys):
 def test_a_format_of_ones_own_is_written_and_read(shapes_model, other_shapes):
     results = wordsight.load(shapes_model).predict(other_shapes, threshold=0.5, output="results")
     example = run("lines_format")
-    back = wordsight.read_boxes(example["written"].output)
-    boxes = {Path(picture.file.name).name: picture.boxes for picture in back.pictures}
+    back = wordsight.datasets.read_boxes(example["written"].output)
+    boxes = {Path(image.file.name).name: image.boxes for image in back.images}
     assert sum(map(len, boxes.values())) == sum(one.box_xyxy is not None for one in results) > 6
     (Path("results/prelabels/lines") / "boxes.lines").write_text("no box\n")
-    with pytest.raises(wordsight.InvalidArgument, match="is not written as a box"):
-        wordsight.read_boxes("results/prelabels/lines")
+    with pytest.raises(wordsight.errors.InvalidArgument, match="is not written as a box"):
+        wordsight.datasets.read_boxes("results/prelabels/lines")
 
 
 def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
@@ -154,7 +155,7 @@ def installed(tmp_path):
 
 HEATMAP = """
 import numpy as np
-from wordsight import register_heatmap_method
+from wordsight.heatmaps import register_heatmap_method
 
 @register_heatmap_method("strength")
 def strength(activations, gradients):
@@ -229,16 +230,16 @@ def test_the_command_line_knows_what_entry_points_name(
             ["'broken', which adds to wordsight's checks", "uninstall 'own-checks'"],
         ),
         (
-            "import wordsight\n@wordsight.register_check(1)\ndef blurry(m, t):\n    'x'\n",
+            "import wordsight\n@wordsight.cleaning.register_check(1)\ndef blurry(m, t):\n    'x'\n",
             ["There is a check 'blurry' already, of 'wordsight.cleaning.checks'"],
         ),
         (
-            "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    yield "
+            "import wordsight\n@wordsight.cleaning.register_check(1)\ndef mine(m, t):\n    yield "
             "m.finding(0, 'other', 1)\n",
             ["'mine' of 'broken' gives the reason 'other'"],
         ),
         (
-            "import wordsight\n@wordsight.register_check(1)\ndef mine(m, t):\n    raise "
+            "import wordsight\n@wordsight.cleaning.register_check(1)\ndef mine(m, t):\n    raise "
             "KeyError('x')\n    yield\n",
             ["'mine' of 'broken' failed: KeyError"],
         ),

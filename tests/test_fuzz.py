@@ -66,18 +66,18 @@ def test_names_no_file_can_have_are_rows_that_are_not_there(shapes, tmp_path):
     (tmp_path / "d" / "metadata.csv").write_text(
         "\n".join(["file_name,label", *rows, f"disc/{'x' * 400}.jpg,disc"])
     )
-    found = wordsight.read_labels(tmp_path / "d")
-    assert len(found.pictures) == 24 and found.skipped == [f"disc/{'x' * 400}.jpg (gone)"]
+    found = wordsight.datasets.read_labels(tmp_path / "d")
+    assert len(found.images) == 24 and found.skipped == [f"disc/{'x' * 400}.jpg (gone)"]
     # no folder can have that name
     (tmp_path / "d" / "metadata.csv").write_text(
         "\n".join(["file_name,label", *rows, f"disc/000.jpg,{'y' * 400}"])
     )
-    assert len(wordsight.read_labels(tmp_path / "d").class_names) == 3
+    assert len(wordsight.datasets.read_labels(tmp_path / "d").class_names) == 3
     (tmp_path / "d" / "metadata.csv").write_text(
         "\n".join(["file_name,label", f"{'x' * 400}/a.jpg,disc"])
     )
     with pytest.raises(InvalidArgument):
-        wordsight.read_labels(tmp_path / "d")
+        wordsight.datasets.read_labels(tmp_path / "d")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_yaml_nested_too_deeply_is_refused_at_once(nested, tmp_path):
     (tmp_path / "data.yaml").write_text(f"names: [a, b]\ntrain: images\nx:\n {nested}")
     began = time.monotonic()
     with pytest.raises(InvalidArgument):
-        wordsight.read_boxes(tmp_path)
+        wordsight.datasets.read_boxes(tmp_path)
     assert time.monotonic() - began < 60, "hours, where it is not bounded"
 
 
@@ -106,7 +106,7 @@ def test_a_message_names_no_more_than_can_be_read(tmp_path):
     (tmp_path / "a.csv").write_text(
         ",".join(f"column{number}" for number in range(5000)) + "\n" + ",".join("1" * 5000)
     )
-    for read in (wordsight.read_boxes, wordsight.read_labels):
+    for read in (wordsight.datasets.read_boxes, wordsight.datasets.read_labels):
         with pytest.raises(InvalidArgument) as refused:
             read(tmp_path / "a.csv")
         assert len(str(refused.value)) < 600 and "column0" in str(refused.value)

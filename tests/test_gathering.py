@@ -18,16 +18,16 @@ import pytest
 from PIL import Image
 
 import wordsight
-from imitation import fault_of, picture
+from imitation import drawn_image, fault_of
 from wordsight.gathering.credits import COLUMNS
 from wordsight.gathering.funnel import STAGES
 from wordsight.gathering.ledger import FILE
 from wordsight.gathering.request import folder_name
-from wordsight.gathering.sources import Candidate, FakeSource, FetchError, Page
+from wordsight.gathering.sources import Candidate, FakeSource, FetchError, SearchPage
 
 
-def pictures(label, numbers):
-    return [picture(label, number) for number in numbers]
+def images(label, numbers):
+    return [drawn_image(label, number) for number in numbers]
 
 
 def metadata(folder) -> list[dict]:
@@ -45,7 +45,7 @@ def files(folder) -> dict[str, str]:
 
 @pytest.fixture
 def cats_and_dogs():
-    return FakeSource({"cat": pictures("cat", range(30)), "dog": pictures("dog", range(30))})
+    return FakeSource({"cat": images("cat", range(30)), "dog": images("dog", range(30))})
 
 
 def test_gather_stops_at_the_target(tmp_path, cats_and_dogs):
@@ -80,11 +80,11 @@ def test_gather_goes_on_to_a_higher_target_and_to_new_classes(tmp_path, cats_and
 
 
 def test_duplicates_do_not_count_within_and_across_classes(tmp_path):
-    again = picture("cat", 3, 60)  # the same picture, compressed more
+    again = drawn_image("cat", 3, 60)  # the same picture, compressed more
     source = FakeSource(
         {
-            "cat": [*pictures("cat", range(5)), picture("cat", 0), again],
-            "dog": [picture("cat", 1), again, *pictures("dog", range(3))],
+            "cat": [*images("cat", range(5)), drawn_image("cat", 0), again],
+            "dog": [drawn_image("cat", 1), again, *images("dog", range(3))],
         }
     )
     result = wordsight.gather("cat,dog", tmp_path / "d", [source], limit=20)
@@ -101,11 +101,11 @@ def test_every_loss_is_told_with_its_reason(tmp_path):
         b"",
         b"<html>no</html>",
         b"nonsense",
-        picture("cat", 1)[:2000],
+        drawn_image("cat", 1)[:2000],
         (tmp_path / "small.png").read_bytes(),
     ]
     result = wordsight.gather(
-        "cat", tmp_path / "d", [FakeSource({"cat": bad + pictures("cat", range(2))})], limit=9
+        "cat", tmp_path / "d", [FakeSource({"cat": bad + images("cat", range(2))})], limit=9
     )
     assert result.classes["cat"].reasons == {
         "empty": 1,
@@ -122,17 +122,17 @@ def test_every_loss_is_told_with_its_reason(tmp_path):
 
 
 def test_nothing_found_raises_with_the_cause(tmp_path):
-    with pytest.raises(wordsight.NothingGathered, match=r"fake found nothing for 'xyzzyq'"):
+    with pytest.raises(wordsight.errors.NothingGathered, match=r"fake found nothing for 'xyzzyq'"):
         wordsight.gather("xyzzyq", tmp_path / "d", [FakeSource({})], limit=3)
-    with pytest.raises(wordsight.NothingGathered, match=r"3 licence not wanted.*--license"):
+    with pytest.raises(wordsight.errors.NothingGathered, match=r"3 licence not wanted.*--license"):
         wordsight.gather(
             "cat",
             tmp_path / "e",
-            [FakeSource({"cat": pictures("cat", range(3))}, license="by-nc")],
+            [FakeSource({"cat": images("cat", range(3))}, license="by-nc")],
             limit=3,
             license="commercial",
         )
-    with pytest.raises(wordsight.NothingGathered, match="out of order"):
+    with pytest.raises(wordsight.errors.NothingGathered, match="out of order"):
         wordsight.gather("cat", tmp_path / "f", [FakeSource({}, fails_after=0)], limit=3)
     assert not [path for path in (tmp_path / "f").iterdir() if path.is_dir()]
 
@@ -142,7 +142,7 @@ def test_the_licence_filter_holds_though_the_source_ignores_it(tmp_path):
         async def search(self, query, cursor, web):
             page = await super().search(query, cursor, web)
             codes = ("by", "by-nc", "unknown", "cc0")
-            return Page(
+            return SearchPage(
                 [Candidate(c.url, codes[i % 4]) for i, c in enumerate(page.candidates)], page.cursor
             )
 
@@ -154,7 +154,7 @@ def test_the_licence_filter_holds_though_the_source_ignores_it(tmp_path):
         wordsight.gather(
             "cat",
             tmp_path / license,
-            [Mixed({"cat": pictures("cat", range(8))})],
+            [Mixed({"cat": images("cat", range(8))})],
             limit=8,
             license=license,
         )
@@ -162,7 +162,7 @@ def test_the_licence_filter_holds_though_the_source_ignores_it(tmp_path):
 
 
 def test_one_source_out_of_order_does_not_stop_the_other(tmp_path):
-    broken, good = FakeSource({}, fails_after=0), FakeSource({"cat": pictures("cat", range(6))})
+    broken, good = FakeSource({}, fails_after=0), FakeSource({"cat": images("cat", range(6))})
     broken.name, said = "broken", []
     result = wordsight.gather("cat", tmp_path / "d", [broken, good], limit=6, say=said.append)
     assert result.kept == {"cat": 6} and any(
@@ -172,14 +172,14 @@ def test_one_source_out_of_order_does_not_stop_the_other(tmp_path):
 
 def test_a_short_class_asks_again_another_day(tmp_path):
     early, late = (
-        FakeSource({"cat": pictures("cat", range(3))}),
-        FakeSource({"cat": pictures("cat", range(9))}),
+        FakeSource({"cat": images("cat", range(3))}),
+        FakeSource({"cat": images("cat", range(9))}),
     )
     assert wordsight.gather("cat", tmp_path / "d", [early], limit=9).kept == {"cat": 3}
     assert wordsight.gather("cat", tmp_path / "d", [late], limit=9).kept == {"cat": 9}
 
 
-def test_a_picture_cut_by_a_power_failure_is_fetched_anew(tmp_path, cats_and_dogs):
+def test_a_image_cut_by_a_power_failure_is_fetched_anew(tmp_path, cats_and_dogs):
     wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5)
     before = files(tmp_path / "d")
     sorted((tmp_path / "d" / "cat").iterdir())[2].write_bytes(b"")
@@ -189,7 +189,7 @@ def test_a_picture_cut_by_a_power_failure_is_fetched_anew(tmp_path, cats_and_dog
     )
 
 
-def test_a_picture_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_dogs):
+def test_a_image_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_dogs):
     wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
     moved = sorted((tmp_path / "d" / "cat").iterdir())[0]
     moved.rename(tmp_path / "d" / "dog" / moved.name)
@@ -233,7 +233,7 @@ def test_folders_are_never_named_like_splits(tmp_path):
     for label, folder in names.items():
         assert folder_name(label) == folder
     text = {"crane#bird": "crane bird"}
-    source = FakeSource({text.get(label, label): pictures(label, range(2)) for label in names})
+    source = FakeSource({text.get(label, label): images(label, range(2)) for label in names})
     wordsight.gather(list(names), tmp_path / "d", [source], limit=2)
     load = f"d = load_dataset('imagefolder', data_dir={str(tmp_path / 'd')!r})"
     code = (
@@ -271,7 +271,7 @@ def test_memory_is_bounded_for_sources_that_read(tmp_path):
     wordsight.gather(
         "cat",
         tmp_path / "d",
-        [Counting({"cat": pictures("cat", range(40))}, page_size=40)],
+        [Counting({"cat": images("cat", range(40))}, page_size=40)],
         limit=40,
     )
     assert 1 <= Counting.most <= (os.cpu_count() or 1)
@@ -280,14 +280,14 @@ def test_memory_is_bounded_for_sources_that_read(tmp_path):
 @pytest.mark.parametrize(
     "error", [ValueError("x"), OSError(5, "unplugged"), FetchError("no such reason")]
 )
-def test_a_picture_that_cannot_be_read_is_left_out_and_tried_another_day(tmp_path, error):
+def test_a_image_that_cannot_be_read_is_left_out_and_tried_another_day(tmp_path, error):
     class Unplugged(FakeSource):
         def read(self, candidate):
             if candidate.url.endswith("/1"):
                 raise error
             return super().read(candidate)
 
-    offered = {"cat": pictures("cat", range(4))}
+    offered = {"cat": images("cat", range(4))}
     first = wordsight.gather("cat", tmp_path / "d", [Unplugged(offered)], limit=4)
     assert first.kept == {"cat": 3} and first.classes["cat"].reasons == {"not read": 1}
     assert wordsight.gather("cat", tmp_path / "d", [FakeSource(offered)], limit=4).kept == {
@@ -306,14 +306,14 @@ class Sly(FakeSource):
             raise KeyError("results")
         if self.manner == "returns nonsense":
             return [{"url": 1}]
-        return Page((await super().search(query, None, web)).candidates, "more")
+        return SearchPage((await super().search(query, None, web)).candidates, "more")
 
 
 @pytest.mark.parametrize("manner", ["raises", "returns nonsense", "promises more for ever"])
 def test_a_source_of_somebody_else_cannot_stop_the_run(tmp_path, manner):
     sly, good = (
-        Sly({"cat": pictures("cat", range(2))}),
-        FakeSource({"cat": pictures("cat", range(6))}),
+        Sly({"cat": images("cat", range(2))}),
+        FakeSource({"cat": images("cat", range(6))}),
     )
     sly.name, sly.manner, said = "sly", manner, []
     result = wordsight.gather("cat", tmp_path / "d", [sly, good], limit=9, say=said.append)
@@ -360,9 +360,9 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation)
 def test_queries_widen_where_the_depth_ends_and_are_recorded(tmp_path):
     source = FakeSource(
         {
-            "cat": pictures("cat", range(4)),
-            "domestic cat": pictures("cat", range(2, 9)),
-            "tabby cat": pictures("cat", range(20, 30)),
+            "cat": images("cat", range(4)),
+            "domestic cat": images("cat", range(2, 9)),
+            "tabby cat": images("cat", range(20, 30)),
         }
     )
     result = wordsight.gather("cat", tmp_path / "d", [source], limit=15)
@@ -385,7 +385,7 @@ class Anything(FakeSource):
     """Has five pictures for whatever is asked."""
 
     async def search(self, query, cursor, web):
-        self.pictures = {**self.pictures, query.text: pictures(query.text, range(5))}
+        self.images = {**self.images, query.text: images(query.text, range(5))}
         return await super().search(query, cursor, web)
 
 
@@ -404,7 +404,7 @@ def test_negatives_are_a_class_of_unrelated_words(tmp_path):
     }
 
 
-def test_a_picture_the_user_deleted_stays_away_and_is_made_up_for(tmp_path, cats_and_dogs):
+def test_a_image_the_user_deleted_stays_away_and_is_made_up_for(tmp_path, cats_and_dogs):
     wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=10)
     junk = sorted((tmp_path / "d" / "cat").iterdir())[0]
     junk.unlink()
@@ -436,8 +436,8 @@ def test_what_a_person_changed_in_the_metadata_stays(tmp_path, cats_and_dogs):
     assert after["dog/own.jpg"]["label"] == "dog"
 
 
-def test_kept_pictures_are_upright_rgb_and_untouched_where_they_were_that_already(tmp_path):
-    plain = picture("cat", 1)
+def test_kept_images_are_upright_rgb_and_untouched_where_they_were_that_already(tmp_path):
+    plain = drawn_image("cat", 1)
     turned = Image.new("RGB", (300, 400), (200, 30, 30))
     turned.paste((30, 30, 200), (0, 0, 300, 200))
     exif = Image.Exif()
@@ -486,20 +486,20 @@ def test_the_data_set_loads_in_datasets_and_in_torchvision(tmp_path, cats_and_do
     )
 
 
-def test_training_passes_over_deleted_pictures_and_takes_added_ones(tmp_path, cats_and_dogs):
+def test_training_passes_over_deleted_images_and_takes_added_ones(tmp_path, cats_and_dogs):
     wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=8)
     sorted((tmp_path / "d" / "cat").iterdir())[0].unlink()
-    (tmp_path / "d" / "dog" / "mine.jpg").write_bytes(picture("dog", 99))
+    (tmp_path / "d" / "dog" / "mine.jpg").write_bytes(drawn_image("dog", 99))
     model = wordsight.train(tmp_path / "d", tmp_path / "m")
     assert model.info["pictures"] == {"cat": 7, "dog": 9} and not model.info["unreadable"]
     assert model.info["licences"] == {"cc0": 15, "not recorded": 1}
 
 
-def test_attribution_credits_every_picture_in_safe_markdown(tmp_path):
+def test_attribution_credits_every_image_in_safe_markdown(tmp_path):
     class Sly(FakeSource):
         async def search(self, query, cursor, web):
             page = await super().search(query, cursor, web)
-            return Page(
+            return SearchPage(
                 [
                     Candidate(
                         c.url,
@@ -513,7 +513,7 @@ def test_attribution_credits_every_picture_in_safe_markdown(tmp_path):
                 ]
             )
 
-    wordsight.gather("cat", tmp_path / "d", [Sly({"cat": pictures("cat", range(2))})], limit=2)
+    wordsight.gather("cat", tmp_path / "d", [Sly({"cat": images("cat", range(2))})], limit=2)
     text = (tmp_path / "d" / "ATTRIBUTION.md").read_text()
     assert text.count("- `cat/fake-") == 2 and "2 pictures: CC BY 2." in text
     assert (
@@ -545,7 +545,7 @@ def test_attribution_credits_every_picture_in_safe_markdown(tmp_path):
 )
 def test_wrong_requests_are_refused(tmp_path, arguments, message):
     arguments = {"classes": "cat", "sources": [FakeSource({})], **arguments}
-    with pytest.raises(wordsight.InvalidArgument, match=message.replace("(", r"\(")):
+    with pytest.raises(wordsight.errors.InvalidArgument, match=message.replace("(", r"\(")):
         wordsight.gather(
             arguments.pop("classes"), tmp_path / "d", arguments.pop("sources"), **arguments
         )
@@ -555,16 +555,16 @@ def test_wrong_requests_are_refused(tmp_path, arguments, message):
 def test_a_folder_of_something_else_is_left_alone(tmp_path, cats_and_dogs):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thesis.txt").write_text("x")
-    with pytest.raises(wordsight.InvalidArgument, match="not gathered"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="not gathered"):
         wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=1)
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["thesis.txt"]
     wordsight.gather("cat", tmp_path / "e", [cats_and_dogs], limit=1)
-    with pytest.raises(wordsight.InvalidArgument, match="--license any, now it is by"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="--license any, now it is by"):
         wordsight.gather("cat", tmp_path / "e", [cats_and_dogs], limit=1, license="by")
-    with pytest.raises(wordsight.InvalidArgument, match="has the class 'cat'"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="has the class 'cat'"):
         wordsight.gather("Cat", tmp_path / "e", [cats_and_dogs], limit=1)
     (tmp_path / "e" / FILE).write_bytes(b"no database at all, but long enough to be looked at")
-    with pytest.raises(wordsight.InvalidArgument, match="can't be used"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="can't be used"):
         wordsight.gather("cat", tmp_path / "e", [cats_and_dogs], limit=1)
 
 
@@ -581,7 +581,7 @@ def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli, tmp_
     assert report["kept"] == {"cat": 80, "dog": 80}
     shas = set(files(tmp_path / "d").values())
     assert len(shas) == 160 and shas <= {
-        hashlib.sha256(picture(label, n)).hexdigest()
+        hashlib.sha256(drawn_image(label, n)).hexdigest()
         for label in ("cat", "dog")
         for n in range(3000)
     }
@@ -832,7 +832,7 @@ def test_run_gathers_trains_and_predicts_and_then_reuses_the_model(
     )
 
 
-def test_run_with_too_few_pictures_says_why(imitation, cli, fresh_home, other_shapes):
+def test_run_with_too_few_images_says_why(imitation, cli, fresh_home, other_shapes):
     service = imitation("--empty", "blorp")
     process = cli("run", "-c", "blorp,disc", "-p", other_shapes, "--gather", env=service.env)
     assert (

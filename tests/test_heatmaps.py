@@ -8,7 +8,7 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape
-from wordsight import Closer, Looking
+from wordsight import HeatmapSettings
 from wordsight.heatmaps.gradients import open_gradcam
 from wordsight.metrics.boxes import iou
 
@@ -21,7 +21,7 @@ def disc(tmp_path):
     return tmp_path / "disc.png", box
 
 
-def test_a_heatmap_has_the_size_of_the_picture_and_covers_the_object(shapes_model, disc):
+def test_a_heatmap_has_the_size_of_the_image_and_covers_the_object(shapes_model, disc):
     path, box = disc
     found = wordsight.load(shapes_model).heatmap(path, "disc")
     assert (
@@ -60,13 +60,15 @@ def test_any_class_may_be_asked_for_and_the_likeliest_is_the_default(shapes_mode
     assert model.heatmap(path).class_name == "disc"
     other = model.heatmap(path, "square")
     assert other.class_name == "square" and not np.allclose(other.grid, model.heatmap(path).grid)
-    with pytest.raises(wordsight.InvalidArgument, match="no class 'cat'; it knows: disc, square"):
+    with pytest.raises(
+        wordsight.errors.InvalidArgument, match="no class 'cat'; it knows: disc, square"
+    ):
         model.heatmap(path, "cat")
-    with pytest.raises(wordsight.InvalidArgument, match="above 0 and at most at 1"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="above 0 and at most at 1"):
         other.mask(0)
 
 
-def test_a_picture_may_be_a_path_an_image_or_an_array(shapes_model, disc):
+def test_a_image_may_be_a_path_an_image_or_an_array(shapes_model, disc):
     model = wordsight.load(shapes_model)
     image = Image.open(disc[0]).convert("RGB")
     maps = [model.heatmap(given).grid for given in (disc[0], image, np.asarray(image))]
@@ -75,9 +77,9 @@ def test_a_picture_may_be_a_path_an_image_or_an_array(shapes_model, disc):
     turned.getexif()[0x0112] = 6  # says: turn by 90 degrees clockwise
     assert model.heatmap(turned).size == (240, 320)
     for bad in (np.zeros((4, 4)), np.zeros((4, 4, 3))):
-        with pytest.raises(wordsight.InvalidArgument, match="uint8"):
+        with pytest.raises(wordsight.errors.InvalidArgument, match="uint8"):
             model.heatmap(bad)
-    with pytest.raises(wordsight.NotFound):
+    with pytest.raises(wordsight.errors.NotFound):
         model.heatmap(disc[0].with_name("none.png"))
 
 
@@ -85,7 +87,7 @@ def test_words_of_the_backbone_have_heatmaps_without_a_model(disc):
     found = wordsight.heatmap(disc[0], "vehicle")
     assert found.class_name == "vehicle" and found.values.shape == (240, 320)
     assert wordsight.heatmap(disc[0]).class_name
-    with pytest.raises(wordsight.UnknownWord):
+    with pytest.raises(wordsight.errors.UnknownWord):
         wordsight.heatmap(disc[0], "flibbertigibbet-xyz")
 
 
@@ -93,11 +95,13 @@ def test_methods_by_gradients_agree_with_one_pass_where_theory_says_so(shapes_mo
     model = wordsight.load(shapes_model)
     one_pass = model.heatmap(disc[0]).grid
     for method in ("gradcam", "gradcam++", "layercam"):
-        grid = model.heatmap(disc[0], looking=Looking(method)).grid
+        grid = model.heatmap(disc[0], looking=HeatmapSettings(method)).grid
         assert grid.shape == one_pass.shape and grid.max() == 1
         assert np.corrcoef(grid.ravel(), one_pass.ravel())[0, 1] > 0.6, method
-    assert np.allclose(model.heatmap(disc[0], looking=Looking("gradcam")).grid, one_pass, atol=1e-4)
-    early = model.heatmap(disc[0], looking=Looking("layercam", "blocks.3")).grid
+    assert np.allclose(
+        model.heatmap(disc[0], looking=HeatmapSettings("gradcam")).grid, one_pass, atol=1e-4
+    )
+    early = model.heatmap(disc[0], looking=HeatmapSettings("layercam", "blocks.3")).grid
     assert early.shape[0] > one_pass.shape[0]  # a finer layer
 
 
@@ -106,7 +110,7 @@ def test_scales_and_mirror_average(shapes_model, disc):
     path, box = disc
     plain, averaged = (
         model.heatmap(path),
-        model.heatmap(path, looking=Looking(scales=(1.0, 1.5), mirror=True)),
+        model.heatmap(path, looking=HeatmapSettings(scales=(1.0, 1.5), mirror=True)),
     )
     assert (
         averaged.grid.shape[0] > plain.grid.shape[0]
@@ -120,31 +124,40 @@ def test_scales_and_mirror_average(shapes_model, disc):
 @pytest.mark.parametrize(
     ("looking", "message"),
     [
-        (Looking("cubism"), "Unknown heat map method 'cubism'. Choose one of: auto, gradcam"),
-        (Looking(layer="blocks.33"), "has no layer 'blocks.33'. Some that it has: blocks.3"),
-        (Looking("gradcam", "global_pool.flatten"), "does not tell places apart"),
-        (Looking("gradcam", "global_pool.pool"), "does not tell places apart"),
-        (Looking(scales=()), "Scales must lie between"),
-        (Looking(scales=(9.0,)), "Scales must lie between"),
+        (
+            HeatmapSettings("cubism"),
+            "Unknown heat map method 'cubism'. Choose one of: auto, gradcam",
+        ),
+        (
+            HeatmapSettings(layer="blocks.33"),
+            "has no layer 'blocks.33'. Some that it has: blocks.3",
+        ),
+        (HeatmapSettings("gradcam", "global_pool.flatten"), "does not tell places apart"),
+        (HeatmapSettings("gradcam", "global_pool.pool"), "does not tell places apart"),
+        (HeatmapSettings(scales=()), "Scales must lie between"),
+        (HeatmapSettings(scales=(9.0,)), "Scales must lie between"),
     ],
 )
 def test_wrong_settings_are_one_sentence(looking, message, shapes_model, disc):
-    with pytest.raises(wordsight.InvalidArgument, match=message.replace("(", r"\(")):
+    with pytest.raises(wordsight.errors.InvalidArgument, match=message.replace("(", r"\(")):
         wordsight.load(shapes_model).heatmap(disc[0], looking=looking)
 
 
 def test_a_method_of_ones_own(shapes_model, disc):
     from wordsight.heatmaps import gradients
 
-    @wordsight.register_heatmap_method("norm")
+    @wordsight.heatmaps.register_heatmap_method("norm")
     def norm(activations, gradients):
         """Where anything happens at all."""
         return np.linalg.norm(activations, axis=0)
 
     try:
-        assert wordsight.list_heatmap_methods()["norm"] == "Where anything happens at all."
+        assert wordsight.heatmaps.list_heatmap_methods()["norm"] == "Where anything happens at all."
         assert (
-            wordsight.load(shapes_model).heatmap(disc[0], looking=Looking("norm")).grid.max() == 1
+            wordsight.load(shapes_model)
+            .heatmap(disc[0], looking=HeatmapSettings("norm"))
+            .grid.max()
+            == 1
         )
     finally:
         del gradients._methods["norm"]
@@ -172,12 +185,12 @@ def test_layers_are_found_in_other_families(name, tmp_path, disc):
 
 def test_parts_of_a_feature_map_are_means_over_quarters(shapes_model, disc):
     from wordsight.backbones.embedder import Embedder, open_photo
-    from wordsight.heatmaps.grid import part_embeddings
+    from wordsight.heatmaps.grid import Grid, part_embeddings
 
     model = wordsight.load(shapes_model)
     embedder, photo = Embedder(model.backbone), open_photo(disc[0])
     whole = embedder.encode(photo, feature_map=True)
-    parts = part_embeddings(photo, embedder, Closer((2, 3)), whole.feature_map)
+    parts = part_embeddings(photo, embedder, Grid((2, 3)), whole.feature_map)
     assert [box for box, _ in parts][:3] == [
         (0, 0, 106.7, 120),
         (106.7, 0, 213.3, 120),
@@ -187,7 +200,7 @@ def test_parts_of_a_feature_map_are_means_over_quarters(shapes_model, disc):
         np.mean([embedding for _, embedding in parts], axis=0), whole.embedding, atol=1e-4
     )
     height = whole.feature_map.shape[1] // 2
-    half = part_embeddings(photo, embedder, Closer((2, 1)), whole.feature_map)[0][1]
+    half = part_embeddings(photo, embedder, Grid((2, 1)), whole.feature_map)[0][1]
     assert whole.feature_map.shape[1] % 2 or np.allclose(
         half, whole.feature_map[:, :height].mean(axis=(1, 2)), atol=1e-4
     )

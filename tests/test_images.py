@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import pillow_reads
 from wordsight.errors import UnreadableImage
-from wordsight.images.decoding import MAX_LONGEST, decode, looks_like_picture, resize
+from wordsight.images.decoding import MAX_LONGEST, decode, looks_like_image, resize
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -107,17 +107,15 @@ def test_decode_refuses_truncated_files():
         decode(whole[: len(whole) // 2])
 
 
-def test_looks_like_picture_by_suffix_or_first_bytes():
+def test_looks_like_image_by_suffix_or_first_bytes():
     jpeg = encoded(corners(), "JPEG")
     assert (
-        looks_like_picture(".jpg")
-        and looks_like_picture(".HEIC")
-        and looks_like_picture(".php", jpeg[:1024])
+        looks_like_image(".jpg")
+        and looks_like_image(".HEIC")
+        and looks_like_image(".php", jpeg[:1024])
     )
-    assert not looks_like_picture(
-        ".txt", b"plain words, and enough of them to fill a header\n" * 10
-    )
-    assert not looks_like_picture(".mpg") and not looks_like_picture("", b"")
+    assert not looks_like_image(".txt", b"plain words, and enough of them to fill a header\n" * 10)
+    assert not looks_like_image(".mpg") and not looks_like_image("", b"")
 
 
 def test_resize_returns_the_size_asked_for():
@@ -125,24 +123,24 @@ def test_resize_returns_the_size_asked_for():
 
 
 def test_decode_agrees_with_pillow_on_odd_files(data):
-    from wordsight.datasets.files import find_pictures
+    from wordsight.datasets.files import find_images
 
     verdict = {path.name: pillow_reads(path) for path in (data / "odd_files").iterdir()}
     assert sum(verdict.values()) > 150
-    found = find_pictures([data / "odd_files"])
+    found = find_images([data / "odd_files"])
     readable = set()
-    for picture in found.pictures:
+    for image in found.images:
         try:
-            decode(picture.path.read_bytes())
-            readable.add(picture.name)
+            decode(image.path.read_bytes())
+            readable.add(image.name)
         except UnreadableImage as error:
             assert str(error)
     assert readable == {name for name, ok in verdict.items() if ok}
-    assert len(found.pictures) + len(found.skipped) == len(verdict)
+    assert len(found.images) + len(found.skipped) == len(verdict)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG"])
-def test_size_and_picture_agree_for_turned_files_of_every_kind(kind):
+def test_size_and_image_agree_for_turned_files_of_every_kind(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     photo = decode(encoded(Image.new("RGB", (300, 200)), kind, exif=exif))

@@ -62,5 +62,5 @@ def test_filters():
         and parse_filter("cc0,by").text == parse_filter("by,cc0").text
     )
     for wrong in ("", "by,", "gpl", "by-nc,commercial"):
-        with pytest.raises(wordsight.InvalidArgument, match="Unknown licence"):
+        with pytest.raises(wordsight.errors.InvalidArgument, match="Unknown licence"):
             parse_filter(wrong)

@@ -43,15 +43,15 @@ def test_one_pass_heatmap_equals_autograd_gradcam(shapes_model, other_shapes):
 
     from wordsight.backbones.embedder import Embedder
     from wordsight.classification.classifier import load
-    from wordsight.datasets.files import find_pictures
+    from wordsight.datasets.files import find_images
     from wordsight.images.decoding import decode, resize
 
     model = load(shapes_model)
     network = timm.create_model(f"local-dir:{shapes_model}", pretrained=True).eval()
     embedder = Embedder(model.backbone)
     preprocessing = model.backbone.preprocessing
-    for picture in find_pictures([other_shapes]).pictures[::4]:
-        photo = decode(picture.path.read_bytes())
+    for image in find_images([other_shapes]).images[::4]:
+        photo = decode(image.path.read_bytes())
         pixels = resize(
             photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation
         )

@@ -176,7 +176,7 @@ def test_curves_are_thinned_to_500_points_with_both_ends():
     assert {len(column) for column in curve.values()} == {500} and curve["coverage"][-1] == 1.0
 
 
-def test_memory_stays_flat_at_100_000_pictures(monkeypatch):
+def test_memory_stays_flat_at_100_000_images(monkeypatch):
     monkeypatch.setattr(metrics, "RESAMPLES", 20)  # memory doesn't depend on how many
     rng = np.random.default_rng(5)
     probability = rng.uniform(0.5, 1, 100_000).astype(np.float32)

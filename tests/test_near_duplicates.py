@@ -33,8 +33,8 @@ def photos():
     from skimage import data
 
     return [
-        Image.fromarray(np.asarray(picture)).convert("RGB")
-        for picture in (
+        Image.fromarray(np.asarray(image)).convert("RGB")
+        for image in (
             data.chelsea(),
             data.coffee(),
             data.astronaut(),
@@ -52,7 +52,7 @@ def test_find_finds_copies(photos, change):
     assert [index.find(look(CHANGES[change](photo))) for photo in photos] == [0, 1, 2, 3, 4]
 
 
-def test_find_tells_different_pictures_apart(photos):
+def test_find_tells_different_images_apart(photos):
     index, taken = NearDuplicates(), 0
     for number, image in enumerate(
         [
@@ -66,7 +66,7 @@ def test_find_tells_different_pictures_apart(photos):
     assert len(index) == 405 and taken <= 12
 
 
-def test_flat_pictures_are_told_apart_by_colour():
+def test_flat_images_are_told_apart_by_colour():
     index = NearDuplicates()
     index.add(0, look(Image.new("RGB", (300, 300), (200, 40, 40))))
     assert index.find(look(Image.new("RGB", (90, 70), (200, 40, 41)))) == 0

@@ -91,7 +91,7 @@ def outputs(tmp_path_factory, shapes, other_shapes):
     }
 
 
-def pictures(html: str) -> list[Image.Image]:
+def images(html: str) -> list[Image.Image]:
     """Decode the pictures embedded in HTML."""
     return [
         Image.open(io.BytesIO(base64.b64decode(data)))
@@ -106,20 +106,20 @@ def test_models_and_results_show_themselves(outputs):
     )
     shown = outputs["predict"][-1]["text/html"]
     assert "12 photos" in shown and "report.html" in shown
-    small = pictures(shown)
-    assert 6 <= len(small) <= 12 and all(max(picture.size) <= 200 for picture in small)
+    small = images(shown)
+    assert 6 <= len(small) <= 12 and all(max(image.size) <= 200 for image in small)
     assert "selective accuracy" in outputs["evaluate"][-1]["text/html"]
-    assert len(pictures(outputs["detect"][-1]["text/html"])) == 1
+    assert len(images(outputs["detect"][-1]["text/html"])) == 1
     assert (
         "shows" in outputs["recognize"][-1]["text/html"]
         and "files named" in outputs["clean"][-1]["text/html"]
     )
 
 
-def test_heat_maps_and_plots_are_pictures(outputs):
+def test_heat_maps_and_plots_are_images(outputs):
     for name, width in (("map", 320), ("plot", 300)):
-        picture = Image.open(io.BytesIO(base64.b64decode(outputs[name][-1]["image/png"])))
-        assert picture.format == "PNG" and picture.width >= width
+        image = Image.open(io.BytesIO(base64.b64decode(outputs[name][-1]["image/png"])))
+        assert image.format == "PNG" and image.width >= width
 
 
 def test_results_become_frames(outputs, shapes_model, other_shapes):
@@ -191,7 +191,7 @@ def odd(tmp_path_factory):
     return folder
 
 
-def test_small_pictures_are_upright_on_white_and_bounded(odd):
+def test_small_images_are_upright_on_white_and_bounded(odd):
     assert Image.open(io.BytesIO(thumbnail(odd / "square" / "turned.jpg"))).size == (40, 60)
     assert Image.open(io.BytesIO(thumbnail(odd / "square" / "clear.png"))).getpixel((30, 30)) == (
         255,
@@ -222,7 +222,9 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
         "recognitions": wordsight.recognize(odd, groups="vehicle", output=folder / "g"),
         "cleaning": wordsight.clean(odd, folder / "c"),
         "evaluation": wordsight.evaluate(shapes, shapes_model, folder / "e"),
-        "box evaluation": wordsight.evaluate_boxes(boxes, shapes_model, odd, folder / "b"),
+        "box evaluation": wordsight.evaluation.evaluate_boxes(
+            boxes, shapes_model, odd, folder / "b"
+        ),
         "gathered": wordsight.gather(
             "train,disc", folder / "s", sources=[f"folder:{odd}"], limit=3, min_size=30
         ),
@@ -253,7 +255,7 @@ def test_every_result_shows_itself_and_becomes_a_frame(kind, made):
     if kind in ("results", "detections", "recognitions"):
         assert set(frame[frame["error"].notna()]["file_name"]) >= {"disc/torn.jpg", "disc/huge.png"}
     if kind in ("results", "detections", "recognitions", "cleaning", "gathered"):
-        assert pictures(shown)
+        assert images(shown)
     for figure in result.plots().values() if hasattr(result, "plots") else ():
         assert figure._repr_png_().startswith(b"\x89PNG") and pickle.loads(pickle.dumps(figure))
 
@@ -261,8 +263,8 @@ def test_every_result_shows_itself_and_becomes_a_frame(kind, made):
 def test_results_whose_folder_is_gone_say_so(odd, shapes_model, tmp_path):
     results = wordsight.load(shapes_model).predict(odd, output=tmp_path / "r")
     shutil.rmtree(tmp_path / "r")
-    assert "photos" in results._repr_html_() and not pictures(results._repr_html_())
-    with pytest.raises(wordsight.NotFound, match="no longer there"):
+    assert "photos" in results._repr_html_() and not images(results._repr_html_())
+    with pytest.raises(wordsight.errors.NotFound, match="no longer there"):
         results.to_pandas()
 
 

@@ -307,7 +307,7 @@ def test_no_file_but_uploads_can_be_read(page, photos, shapes_model, home):
     ]
 
 
-def test_pictures_are_uploaded_not_fetched(page):
+def test_images_are_uploaded_not_fetched(page):
     for path in (
         "http://127.0.0.1:9/x.jpg",
         "https://example.org/x.jpg",
@@ -370,7 +370,7 @@ def test_other_sites_are_turned_away(page):
     )
 
 
-def test_only_pictures_are_kept(page, home, other_shapes):
+def test_only_images_are_kept(page, home, other_shapes):
     def kept() -> set[str]:
         return {path.name for path in (home / "cache" / "uploads").rglob("*") if path.is_file()}
 
@@ -546,29 +546,29 @@ def test_models_are_chosen_by_name_and_never_overwritten(
     home, shapes_model, shapes, other_shapes, tmp_path, monkeypatch
 ):
     from wordsight.webapp import workspace as module
-    from wordsight.webapp.workspace import Workshop
+    from wordsight.webapp.workspace import Workspace
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("wordsight.webapp.workspace.OPEN_MODELS", 1)
     shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
-    shop = Workshop(shapes_model)
+    shop = Workspace(shapes_model)
     dropped = {kind: sorted((other_shapes / kind).iterdir()) for kind in ("disc", "square")}
     for name in ("../up", "", ".", "a/b", "x" * 81, "registered", "-m"):
-        with pytest.raises(wordsight.InvalidArgument):
+        with pytest.raises(wordsight.errors.InvalidArgument):
             shop.train_dropped(name, dropped)
-    with pytest.raises(wordsight.InvalidArgument, match="1 to 80"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="1 to 80"):
         shop.train_dropped("good", {"../up": dropped["disc"], "square": dropped["square"]})
-    with pytest.raises(wordsight.InvalidArgument, match="at least 2"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="at least 2"):
         shop.train_dropped("good", {"disc": dropped["disc"][:1], "square": dropped["square"]})
     # a refusal leaves the name free
-    assert not (module.pictures_folder() / "page" / "good").exists()
+    assert not (module.images_folder() / "page" / "good").exists()
     made = shop.train_dropped("good", dropped)
     before = (module.models_folder() / "good" / "model.safetensors").read_bytes()
-    with pytest.raises(wordsight.InvalidArgument, match="taken already"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="taken already"):
         shop.train_dropped("good", {kind: files[:3] for kind, files in dropped.items()})
     assert (module.models_folder() / "good" / "model.safetensors").read_bytes() == before
     for name in ("../../etc", str(shapes_model), "good"):
-        with pytest.raises(wordsight.InvalidArgument, match="There is no model"):
+        with pytest.raises(wordsight.errors.InvalidArgument, match="There is no model"):
             shop.viewer(name)
     first = shop.viewer(made)
     assert shop.viewer(made) is first and len(shop._open) == 1
@@ -578,11 +578,11 @@ def test_models_are_chosen_by_name_and_never_overwritten(
 
 
 def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_path, monkeypatch):
-    from wordsight.webapp.workspace import Workshop
+    from wordsight.webapp.workspace import Workspace
 
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     shutil.copytree(home / "cache" / "backbones", tmp_path / "home" / "cache" / "backbones")
-    shop, said = Workshop(), []
+    shop, said = Workspace(), []
     name = shop.train_words(
         "cat,dog", sorted((other_shapes / "disc").iterdir()), False, say=said.append
     )
@@ -602,7 +602,7 @@ def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_
         == trained
         and "made before" in said[0]
     )
-    with pytest.raises(wordsight.UnknownWord):
+    with pytest.raises(wordsight.errors.UnknownWord):
         shop.train_words("cat,xyzzyx", [other_shapes / "disc" / "000.jpg"], False)
 
 

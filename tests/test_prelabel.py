@@ -107,7 +107,7 @@ def exported(made, tmp_path_factory):
     for key in KEYS:
         done = wordsight.prelabel(made[0], key, root / key)
         assert (
-            done.pictures == 9
+            done.images == 9
             and done.regions == sum(map(len, made[1].values()))
             and not done.skipped
         )
@@ -119,7 +119,7 @@ def test_every_format_comes_back_through_its_own_reader(key, exported, made):
     source = {"coco": "annotations.json", "yolo": "data.yaml", "csv": "annotations.csv"}.get(
         key, ""
     )
-    found = wordsight.read_boxes(exported / key / source)
+    found = wordsight.datasets.read_boxes(exported / key / source)
     assert (
         found.format.lower()
         .replace(" ", "-")
@@ -127,20 +127,19 @@ def test_every_format_comes_back_through_its_own_reader(key, exported, made):
         and not found.skipped
     )
     assert found.class_names == sorted({label for boxes in made[1].values() for label, *_ in boxes})
-    names = stems(picture.file.name for picture in found.pictures)
+    names = stems(image.file.name for image in found.images)
     by_name = {
-        picture.file.name: [(box.label, *box.xyxy) for box in picture.boxes]
-        for picture in found.pictures
+        image.file.name: [(box.label, *box.xyxy) for box in image.boxes] for image in found.images
     }
     assert_same({short: by_name[name] for short, name in names.items()}, made[1])
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_pictures_are_upright_whatever_a_tool_makes_of_exif(key, exported, made):
+def test_images_are_upright_whatever_a_tool_makes_of_exif(key, exported, made):
     folder = exported / key / ("JPEGImages" if key == "voc" else "images")
-    pictures = sorted(path for path in folder.rglob("*.jpg"))
-    assert len(pictures) == 9
-    for path in pictures:
+    images = sorted(path for path in folder.rglob("*.jpg"))
+    assert len(images) == 9
+    for path in images:
         with Image.open(path) as image:
             assert image.getexif().get(0x0112, 1) == 1
             assert (image.height, image.width) == SIZES[int(path.stem.split()[-1]) % 3]
@@ -268,9 +267,9 @@ def test_predictions_are_labels_and_only_sure_ones_unless_asked(
         and answer["output"] == "results/prelabels/hf"
     )
     read = read_labels(tmp_path / "results" / "prelabels" / "hf", min_classes=1)
-    assert {p.name.removeprefix("images/"): p.label for p in read.pictures} == sure
+    assert {p.name.removeprefix("images/"): p.label for p in read.images} == sure
     everything = wordsight.prelabel(tmp_path / "results", "label-studio", all=True)
-    assert everything.pictures == 24 and everything.left_out == 0
+    assert everything.images == 24 and everything.left_out == 0
     tasks = json.loads((everything.output / "tasks.json").read_text())
     assert all(task["predictions"][0]["result"][-1]["type"] == "choices" for task in tasks)
 
@@ -330,14 +329,14 @@ def test_names_never_collide_climb_or_break(tmp_path):
     (results / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for key in KEYS:
         done = wordsight.prelabel(results, key, photos=photos)
-        assert done.pictures == len(names)
-        found = wordsight.read_boxes(
+        assert done.images == len(names)
+        found = wordsight.datasets.read_boxes(
             done.output
             / {"coco": "annotations.json", "yolo": "data.yaml", "csv": "annotations.csv"}.get(
                 key, ""
             )
         )
-        assert len(found.pictures) == len(names) and not found.skipped
+        assert len(found.images) == len(names) and not found.skipped
 
 
 def test_what_is_not_there_is_listed_and_nothing_of_others_is_replaced(made, tmp_path, cli):
@@ -420,29 +419,29 @@ def test_373_real_boxes_come_back(key, data, tmp_path):
     truth: dict = {}
     lines = []
     for half in ("train", "test"):
-        for picture in wordsight.read_boxes(
+        for image in wordsight.datasets.read_boxes(
             data / "boxes" / f"annotations-{half}.csv", data / "boxes"
-        ).pictures:
+        ).images:
             boxes = [
                 {"label": box.label, "probability": 1.0, "xyxy": list(box.xyxy)}
-                for box in picture.boxes
+                for box in image.boxes
             ]
-            name = picture.file.path.relative_to(data / "boxes" / "images").as_posix()
-            truth[name] = sorted((box.label, *box.xyxy) for box in picture.boxes)
+            name = image.file.path.relative_to(data / "boxes" / "images").as_posix()
+            truth[name] = sorted((box.label, *box.xyxy) for box in image.boxes)
             lines.append({"file_name": name, "detections": boxes, "error": None})
     (tmp_path / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = wordsight.prelabel(tmp_path, key, photos=data / "boxes" / "images")
-    assert done.pictures == len(truth) >= 371 and not done.skipped
+    assert done.images == len(truth) >= 371 and not done.skipped
     source = {"coco": "annotations.json", "yolo": "data.yaml", "csv": "annotations.csv"}.get(
         key, ""
     )
-    found = wordsight.read_boxes(done.output / source)
+    found = wordsight.datasets.read_boxes(done.output / source)
     assert not found.skipped
     by_name = {
-        picture.file.name.rpartition("/")[2].rpartition(".")[0]: [
-            (box.label, *box.xyxy) for box in picture.boxes
+        image.file.name.rpartition("/")[2].rpartition(".")[0]: [
+            (box.label, *box.xyxy) for box in image.boxes
         ]
-        for picture in found.pictures
+        for image in found.images
     }
     assert_same(
         by_name,

@@ -78,7 +78,7 @@ def test_an_error_among_the_doubtful_costs_only_those():
     assert promise.accepted == 597 and promise.wrong == 1
 
 
-def test_pictures_of_one_probability_stand_and_fall_together():
+def test_images_of_one_probability_stand_and_fall_together():
     promise = keep_promise(held_out(np.ones(400), [True] * 399 + [False]), 0.99)
     assert promise.threshold is None
     assert keep_promise(held_out(np.ones(400), [True] * 400), 0.99).accepted == 400
@@ -91,7 +91,7 @@ def test_strangers_are_never_accepted():
     assert promise.accepted == 350 and promise.wrong == 0
 
 
-def test_where_even_the_surest_are_wrong_more_pictures_would_not_help():
+def test_where_even_the_surest_are_wrong_more_images_would_not_help():
     promise = keep_promise(held_out(np.linspace(0, 1, 300), np.arange(300) % 5 > 0), 0.99)
     assert (
         promise.threshold is None
@@ -107,6 +107,6 @@ def test_a_precision_that_cannot_be_promised_is_refused(precision):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_few_pictures_promise_nothing(count):
+def test_few_images_promise_nothing(count):
     promise = keep_promise(held_out(np.ones(count), [True] * count), 0.9)
     assert promise.threshold is None and promise.held_out == count and promise.sentence()

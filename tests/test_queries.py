@@ -47,5 +47,5 @@ def test_unrelated_texts_share_no_class_with_the_word(word):
 
 
 def test_words_that_mean_everything_have_nothing_unrelated():
-    with pytest.raises(wordsight.InvalidArgument, match="Nothing is unrelated to entity"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="Nothing is unrelated to entity"):
         unrelated_texts(["entity"])

@@ -45,10 +45,10 @@ def cat():
 @pytest.fixture(scope="module")
 def wall(cat, tmp_path_factory):
     """A small cat before a large brick wall, and the cat's box."""
-    picture = Image.fromarray(skimage_data.brick()).convert("RGB").resize((640, 480))
-    picture.paste(cat.crop((75, 0, 375, 300)).resize((150, 150)), (400, 220))
+    image = Image.fromarray(skimage_data.brick()).convert("RGB").resize((640, 480))
+    image.paste(cat.crop((75, 0, 375, 300)).resize((150, 150)), (400, 220))
     path = tmp_path_factory.mktemp("wall") / "wall.jpg"
-    picture.save(path, quality=95)
+    image.save(path, quality=95)
     return path, (400, 220, 550, 370)
 
 
@@ -178,20 +178,20 @@ def test_quadrants_are_seen_by_themselves(wall, tmp_path):
     ]
     shares = [part.groups["cat"] for part in found.quadrants]
     assert max(shares[0], shares[2]) < 0.2 < max(shares[1], shares[3])
-    with Image.open(tmp_path / "out" / found.quadrants_picture) as image:
+    with Image.open(tmp_path / "out" / found.quadrants_image) as image:
         assert image.width > 600
 
 
 def test_any_class_may_be_shown(wall, tmp_path):
     found = one(wall[0], class_name="streetcar", output=tmp_path / "out")
     assert found.asked.wnid == "n04335435" and found.asked.probability < 0.05
-    with Image.open(tmp_path / "out" / found.picture) as image:
+    with Image.open(tmp_path / "out" / found.image) as image:
         assert image.size == (640, 480) and not np.array_equal(
             np.asarray(image), np.asarray(Image.open(wall[0]).convert("RGB"))
         )
 
 
-def test_small_flat_and_large_pictures(tmp_path):
+def test_small_flat_and_large_images(tmp_path):
     rng = np.random.default_rng(0)
     for name, size in (
         ("tiny.png", (9, 7)),
@@ -258,7 +258,7 @@ def test_a_parked_car_is_found_by_looking_closer(data):
     )
 
 
-def test_the_command_writes_tables_and_pictures(cli, wall, cat, tmp_path):
+def test_the_command_writes_tables_and_images(cli, wall, cat, tmp_path):
     photos = tmp_path / "photos"
     (photos / "deep").mkdir(parents=True)
     cat.save(photos / "deep" / "cat.png")

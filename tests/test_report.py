@@ -100,7 +100,7 @@ def test_it_counts_what_the_tables_count(predicted):
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 0.99, 0.999, 1.0])
-def test_every_picture_falls_on_its_side_of_any_threshold(
+def test_every_image_falls_on_its_side_of_any_threshold(
     shapes_model, other_shapes, tmp_path, threshold
 ):
     results = wordsight.load(shapes_model).predict(other_shapes, threshold, tmp_path / "r")
@@ -124,7 +124,7 @@ def test_tables_only_leave_no_report_of_an_earlier_run(shapes_model, other_shape
     model.predict(other_shapes, output=tmp_path / "r")
     (tmp_path / "r" / "report-2.html").write_bytes((tmp_path / "r" / "report.html").read_bytes())
     (tmp_path / "r" / "report-mine.html").write_text("mine")
-    model.predict(other_shapes, output=tmp_path / "r", pictures=False)
+    model.predict(other_shapes, output=tmp_path / "r", draw=False)
     assert sorted(path.name for path in (tmp_path / "r").glob("report*")) == ["report-mine.html"]
 
 
@@ -137,9 +137,9 @@ def test_a_file_of_the_users_own_is_never_written_over(shapes_model, other_shape
         lambda: model.predict(other_shapes, output=tmp_path / "r"),
         lambda: wordsight.evaluate(other_shapes, model, tmp_path / "r"),
     ):
-        with pytest.raises(wordsight.InvalidArgument, match="no report of wordsight"):
+        with pytest.raises(wordsight.errors.InvalidArgument, match="no report of wordsight"):
             action()
-    with pytest.raises(wordsight.InvalidArgument, match="no report of wordsight"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="no report of wordsight"):
         wordsight.clean(other_shapes, tmp_path / "r")
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [name]
 
@@ -194,7 +194,7 @@ def test_of_one_class_against_the_rest_others_may_be_called_the_rest(
 
 
 @pytest.mark.parametrize("exact", [0.9989080429077148, 0.5000004, 0.4999996, 0.99999994])
-def test_a_threshold_that_is_a_pictures_own_probability_lets_it_in(exact):
+def test_a_threshold_that_is_a_images_own_probability_lets_it_in(exact):
     for label, threshold in (("cat", exact), (None, float(np.nextafter(exact, 2)))):
         said = Prediction(
             "a.jpg",
@@ -257,7 +257,7 @@ def test_cleaning_shows_what_and_why(tmp_path):
     assert "set aside in &#39;set-rejected&#39;" in (tmp_path / "r" / "report.html").read_text()
 
 
-def test_a_model_of_gathered_pictures_tells_how_they_were_gathered(tmp_path, other_shapes):
+def test_a_model_of_gathered_images_tells_how_they_were_gathered(tmp_path, other_shapes):
     data = write_shapes(tmp_path / "set", 6)
     (data / "funnel.json").write_text(
         json.dumps(
@@ -283,7 +283,7 @@ def test_a_model_of_gathered_pictures_tells_how_they_were_gathered(tmp_path, oth
 
 def test_curves_of_a_training_are_drawn(tmp_path, shapes, other_shapes):
     wordsight.train(
-        shapes, tmp_path / "m", "scratch", "brick_cnn", tuning=wordsight.Tuning(epochs=2)
+        shapes, tmp_path / "m", "scratch", "brick_cnn", tuning=wordsight.TrainingSettings(epochs=2)
     )
     text = text_of(
         wordsight.load(tmp_path / "m").predict(other_shapes, output=tmp_path / "r", threshold=0.5)
@@ -311,13 +311,13 @@ def a_gallery(folder, count, noisy=False):
             probability=1 - i / count,
             top="cat",
             likeliest=(("cat", 0.9), ("dog", 0.1)),
-        ).with_picture(image, heat)
+        ).with_image(image, heat)
         gallery.add(card, (0, i))
     return gallery
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_a_page_holds_a_thousand_pictures_and_stays_below_15_mb(tmp_path, noisy):
+def test_a_page_holds_a_thousand_images_and_stays_below_15_mb(tmp_path, noisy):
     gallery = a_gallery(tmp_path, A_PAGE + 1, noisy)
     write_report(tmp_path, Report("t", ["s"], "a"), gallery)
     gallery.close()
@@ -376,7 +376,7 @@ def test_a_folder_that_holds_no_report_is_fine(tmp_path):
     check_report_target(tmp_path / "not-there")
 
 
-def test_a_person_moves_the_slider_and_walks_through_the_pictures(evaluated, tab):
+def test_a_person_moves_the_slider_and_walks_through_the_images(evaluated, tab):
     page = tab((evaluated.output / "report.html").as_uri()).page
     shown = page.locator("#recount").inner_text()
     assert f"{evaluated.right} are right and {evaluated.wrong} wrong" in shown

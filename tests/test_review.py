@@ -49,7 +49,7 @@ def test_a_wrong_label_is_found_corrected_on_disk_and_learned_from(labelled, tmp
     }
     # from now on the table says it of every picture
     assert len(table) == 17 and table["disc/000.jpg"]["label"] == "disc"
-    assert {picture.name: picture.label for picture in read_labelled(labelled).pictures}[
+    assert {image.name: image.label for image in read_labelled(labelled).images}[
         "square/wrong.jpg"
     ] == "disc"
     model = wordsight.train(labelled, tmp_path / "m")
@@ -61,17 +61,15 @@ def test_a_wrong_label_is_found_corrected_on_disk_and_learned_from(labelled, tmp
     ]
 
 
-def test_a_rejected_picture_is_no_training_picture_though_it_lies_in_a_class_folder(
-    labelled, tmp_path
-):
+def test_a_rejected_image_is_no_training_image_though_it_lies_in_a_class_folder(labelled, tmp_path):
     book = ReviewBook(labelled)
     book.decide("square/wrong.jpg", "rejected")
     assert (
         rows(labelled)["square/wrong.jpg"]["label"] == "" and book.label("square/wrong.jpg") is None
     )
-    assert "square/wrong.jpg" not in {picture.name for picture in read_labelled(labelled).pictures}
+    assert "square/wrong.jpg" not in {image.name for image in read_labelled(labelled).images}
     draw_shape("disc", 78)[0].save(labelled / "disc" / "new.jpg")  # one added later still counts
-    assert "disc/new.jpg" in {picture.name for picture in read_labelled(labelled).pictures}
+    assert "disc/new.jpg" in {image.name for image in read_labelled(labelled).images}
     assert ReviewBook(labelled).label("disc/new.jpg") == "disc"
 
 
@@ -88,7 +86,7 @@ def test_undo_takes_decisions_back_one_by_one(labelled):
         REVIEW: "",
     }
     assert book.counts == {"accepted": 0, "changed": 0, "rejected": 0}
-    with pytest.raises(wordsight.InvalidArgument, match="changed again"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="changed again"):
         book.undo(first)
 
 
@@ -96,7 +94,7 @@ def test_two_people_never_decide_over_one_another(labelled):
     book = ReviewBook(labelled)
     seen = book.state("disc/000.jpg")
     theirs = book.decide("disc/000.jpg", "changed", "square")
-    with pytest.raises(wordsight.InvalidArgument, match="Somebody has decided"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="Somebody has decided"):
         book.decide("disc/000.jpg", "accepted", "disc", seen)
     assert book.label("disc/000.jpg") == "square"
     text = (
@@ -105,12 +103,12 @@ def test_two_people_never_decide_over_one_another(labelled):
         .replace("disc/000.jpg,square", "disc/000.jpg,triangle")
     )
     (labelled / "metadata.csv").write_text(text)
-    with pytest.raises(wordsight.InvalidArgument, match="changed again"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="changed again"):
         book.undo(theirs)
     assert rows(labelled)["disc/000.jpg"]["label"] == "triangle"
 
 
-def test_pictures_without_a_label_are_proposed_one_the_rejected_first(
+def test_images_without_a_label_are_proposed_one_the_rejected_first(
     shapes_model, other_shapes, tmp_path
 ):
     root = tmp_path / "photos"
@@ -171,7 +169,7 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("wordsight.core.home.os.replace", full)
-    with pytest.raises(wordsight.OutputError, match="No space left"):
+    with pytest.raises(wordsight.errors.OutputError, match="No space left"):
         book.decide("disc/001.jpg", "changed", "square")
     monkeypatch.undo()
     assert (labelled / "metadata.csv").read_bytes() == before and book.label(
@@ -182,7 +180,7 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
     first = book.decide("disc/000.jpg", "rejected")
     before = (labelled / "metadata.csv").read_bytes()
     monkeypatch.setattr("wordsight.core.home.os.replace", full)
-    with pytest.raises(wordsight.OutputError, match="No space left"):
+    with pytest.raises(wordsight.errors.OutputError, match="No space left"):
         book.undo(first)
     monkeypatch.undo()
     assert (labelled / "metadata.csv").read_bytes() == before and book.label("disc/000.jpg") is None
@@ -198,8 +196,8 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(labelled, monkeypatch):
      ("disc/000.jpg", "changed", "../secret"), ("disc/000.jpg", "changed", ".."), ("disc/000.jpg",
      "changed", "/etc")],
 )  # fmt: skip
-def test_nothing_but_decisions_on_pictures_of_the_folder_is_written(labelled, name, action, label):
-    with pytest.raises(wordsight.InvalidArgument):
+def test_nothing_but_decisions_on_images_of_the_folder_is_written(labelled, name, action, label):
+    with pytest.raises(wordsight.errors.InvalidArgument):
         ReviewBook(labelled).decide(name, action, label)
     assert not (labelled / "metadata.csv").exists()
 
@@ -208,11 +206,11 @@ def test_links_out_of_the_folder_are_neither_shown_nor_written(labelled, tmp_pat
     secret = tmp_path / "secret.jpg"
     draw_shape("disc", 5)[0].save(secret)
     (labelled / "disc" / "link.jpg").symlink_to(secret)
-    assert "disc/link.jpg" not in ReviewBook(labelled).pictures
+    assert "disc/link.jpg" not in ReviewBook(labelled).images
     outside = tmp_path / "elsewhere.csv"
     outside.write_text("file_name,label\n")
     (labelled / "metadata.csv").symlink_to(outside)
-    with pytest.raises(wordsight.InvalidArgument, match="leads to another folder"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="leads to another folder"):
         ReviewBook(labelled)
 
 
@@ -227,7 +225,7 @@ def test_links_out_of_the_folder_are_neither_shown_nor_written(labelled, tmp_pat
 )
 def test_a_table_that_is_none_is_refused_and_kept(labelled, text):
     (labelled / "metadata.csv").write_text(text)
-    with pytest.raises(wordsight.InvalidArgument, match="Mend it"):
+    with pytest.raises(wordsight.errors.InvalidArgument, match="Mend it"):
         ReviewBook(labelled)
     assert (labelled / "metadata.csv").read_text() == text
 
@@ -271,7 +269,7 @@ def test_everything_else_in_the_table_stays(labelled):
         and found[4][4] == "neither"
     )
     assert table.stat().st_mode & 0o777 == 0o600
-    labels = {picture.name: picture.label for picture in read_labelled(labelled).pictures}
+    labels = {image.name: image.label for image in read_labelled(labelled).images}
     assert (
         len(labels) == 17
         and labels["disc/001.jpg"] == "square"
@@ -323,10 +321,9 @@ def test_a_label_never_leads_out_of_the_folder(labelled, tmp_path):
     (labelled / "metadata.csv").write_text("\n".join(lines) + "\n")
     inside = labelled.resolve()
     assert all(
-        picture.path.resolve().is_relative_to(inside)
-        for picture in read_labelled(labelled).pictures
+        image.path.resolve().is_relative_to(inside) for image in read_labelled(labelled).images
     )
-    assert len(read_labelled(labelled).pictures) == 5 + 3  # those listed, and the other discs
+    assert len(read_labelled(labelled).images) == 5 + 3  # those listed, and the other discs
 
 
 def test_what_is_listed_without_a_label_is_told(labelled, caplog):

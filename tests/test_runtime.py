@@ -24,7 +24,7 @@ from wordsight.backbones.registry import (
     load_backbone,
 )
 from wordsight.backbones.runtime import TorchRuntime, open_runtime
-from wordsight.datasets.files import find_pictures
+from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidArgument
 
 
@@ -243,7 +243,7 @@ def test_default_recognises_imagenet_photos(data, tmp_path):
     from wordsight.words.vocabulary import imagenet_synsets
 
     embedder = Embedder(load_backbone())
-    files = find_pictures([data / "imagenet_sample"]).pictures
+    files = find_images([data / "imagenet_sample"]).images
     weight, bias = embedder.backbone.imagenet_head()
     logits = np.stack([item.embedding for item in embedder.embed_all(files)]) @ weight.T + bias
     index = {s.wnid: s.index for s in imagenet_synsets()}

@@ -42,9 +42,9 @@ def rows_in(job, plan):
     return [row for table in read_parts(job, plan) for row in table.to_pylist()]
 
 
-def carried_out(job, pictures, shard=7, model=None):
+def carried_out(job, images, shard=7, model=None):
     """Do a whole job in this process."""
-    plan = begin(job, pictures, shard)
+    plan = begin(job, images, shard)
     work = work_of(job, model)
     counts = [do_shard(job, number, work) for number in range(plan.shards)]
     return plan, total(counts)
@@ -55,8 +55,8 @@ PREDICT = {"threshold": 0.9, "engine": "auto", "dtype": "f32"}
 
 def test_shards_say_what_one_process_says(shapes_model, photos, tmp_path):
     job = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
-    plan, counts = carried_out(job, Place(photos).pictures(), model=shapes_model)
-    assert (plan.pictures, plan.shards) == (31, 5)
+    plan, counts = carried_out(job, Place(photos).images(), model=shapes_model)
+    assert (plan.images, plan.shards) == (31, 5)
     expected = list(wordsight.load(shapes_model).predict(photos, threshold=0.9))
     rows = rows_in(job, plan)
     for row, one in zip(rows, expected, strict=True):
@@ -79,9 +79,9 @@ def test_an_object_store_gives_and_takes_the_same(shapes_model, photos, tmp_path
     memory.pipe_file("/bucket/photos/.hidden.jpg", b"x")
     memory.pipe_file("/bucket/photos/notes.txt", b"x")
     job = Job("predict", "memory://bucket/photos", "memory://bucket/out", PREDICT)
-    plan, counts = carried_out(job, Place(job.source).pictures(), model=shapes_model)
+    plan, counts = carried_out(job, Place(job.source).images(), model=shapes_model)
     other = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
-    plan_here, counts_here = carried_out(other, Place(photos).pictures(), model=shapes_model)
+    plan_here, counts_here = carried_out(other, Place(photos).images(), model=shapes_model)
     assert rows_in(job, plan) == rows_in(other, plan_here) and counts == counts_here
     assert shards.MARKER in Place(job.output).names()
     memory.rm("/bucket", recursive=True)
@@ -89,10 +89,10 @@ def test_an_object_store_gives_and_takes_the_same(shapes_model, photos, tmp_path
 
 def test_what_is_there_is_not_done_again(shapes_model, photos, tmp_path):
     job = Job("predict", str(photos), str(tmp_path / "out"), PREDICT)
-    _, counts = carried_out(job, Place(photos).pictures(), model=shapes_model)
+    _, counts = carried_out(job, Place(photos).images(), model=shapes_model)
     carried_out(
         Job("predict", str(photos), str(tmp_path / "other"), {**PREDICT, "threshold": 0.5}),
-        Place(photos).pictures(),
+        Place(photos).images(),
         model=shapes_model,
     )
     parts = sorted((tmp_path / "out").glob("part-*.parquet"))
@@ -114,7 +114,7 @@ def test_what_is_there_is_not_done_again(shapes_model, photos, tmp_path):
     ):
         begin(Job("predict", str(photos), job.output, {**PREDICT, "threshold": 0.5}), iter(()))
     replaced = begin(
-        Job("material", str(photos), job.output, {}), Place(photos).pictures(), 7, replace=True
+        Job("material", str(photos), job.output, {}), Place(photos).images(), 7, replace=True
     )
     assert replaced.done == {} and not list((tmp_path / "out").glob("part-*"))
 
@@ -123,20 +123,20 @@ def test_nothing_of_others_is_taken_for_shards(photos, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(InvalidArgument, match="holds other files"):
-        begin(Job("embed", str(photos), str(tmp_path / "out")), Place(photos).pictures())
+        begin(Job("embed", str(photos), str(tmp_path / "out")), Place(photos).images())
     (tmp_path / "out" / shards.MARKER).write_text("{")
     with pytest.raises(InvalidArgument, match="damaged"):
-        begin(Job("embed", str(photos), str(tmp_path / "out")), Place(photos).pictures())
+        begin(Job("embed", str(photos), str(tmp_path / "out")), Place(photos).images())
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
-def test_a_store_that_fails_ends_the_run_and_loses_no_picture(shapes_model, photos, monkeypatch):
+def test_a_store_that_fails_ends_the_run_and_loses_no_image(shapes_model, photos, monkeypatch):
     import fsspec
 
     memory = fsspec.filesystem("memory")
     memory.put(str(photos), "/failing/photos", recursive=True)
     job = Job("predict", "memory://failing/photos", "memory://failing/out", PREDICT)
-    plan = begin(job, Place(job.source).pictures(), 7)
+    plan = begin(job, Place(job.source).images(), 7)
     work = work_of(job, shapes_model)
 
     def busy(path, *arguments, **named):
@@ -154,7 +154,7 @@ def test_a_store_that_fails_ends_the_run_and_loses_no_picture(shapes_model, phot
             do_shard(job, 0, work)
         patched.setattr(type(memory), "ls", busy)
         with pytest.raises(WordsightError, match="SlowDown"):
-            list(Place(job.source).pictures())
+            list(Place(job.source).images())
     assert part_counts(job, 0) is None and do_shard(job, 0, work)["unreadable"] == 0
     memory.rm_file("/failing/photos/disc/008.jpg")
     assert do_shard(job, 1, work)["unreadable"] == 1 and plan.shards == 5
@@ -162,7 +162,7 @@ def test_a_store_that_fails_ends_the_run_and_loses_no_picture(shapes_model, phot
         "the file is gone"
     ]
     with pytest.raises(NotFound):
-        list(Place("memory://failing/nowhere").pictures())
+        list(Place("memory://failing/nowhere").images())
     memory.rm("/failing", recursive=True)
 
 

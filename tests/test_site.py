@@ -263,9 +263,9 @@ def test_pages_in_a_browser(tab, served, page, heading, width):
     assert title.is_visible()
     # nothing sticks out to the side
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
-    pictures = shown.locator("article img")
-    for k in range(pictures.count()):
-        pictures.nth(k).scroll_into_view_if_needed()
+    images = shown.locator("article img")
+    for k in range(images.count()):
+        images.nth(k).scroll_into_view_if_needed()
         shown.wait_for_function(
             "k => { const i = document.querySelectorAll('article img')[k]; return i.complete "
             "&& i.naturalWidth > 0 }",

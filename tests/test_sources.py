@@ -14,13 +14,13 @@ import anyio
 import pytest
 
 import wordsight
-from imitation import picture
+from imitation import drawn_image
 from wordsight.datasets.licenses import CODES, UNKNOWN, parse_filter
 from wordsight.gathering.sources import (
     Candidate,
     FakeSource,
-    Page,
     Query,
+    SearchPage,
     Source,
     Web,
     list_sources,
@@ -84,7 +84,7 @@ def opened(request, imitation, searching, shapes, tmp_path):
     """A source by name, with something to find for cat."""
     imitation("--offered", 45)
     (tmp_path / "own" / "cat").mkdir(parents=True)
-    (tmp_path / "own" / "cat" / "a b.jpg").write_bytes(picture("cat", 1))
+    (tmp_path / "own" / "cat" / "a b.jpg").write_bytes(drawn_image("cat", 1))
     (tmp_path / "list.csv").write_text(
         "url,label,license\nhttps://example.org/a.jpg,cat,CC BY 4.0\n"
         "https://example.org/b.jpg,dog,\n"
@@ -106,7 +106,7 @@ def test_every_source_keeps_the_contract(opened):
     opened.check(["cat"])
     pages = every_page(opened)
     urls = [candidate.url for page in pages for candidate in page.candidates]
-    assert urls and all(isinstance(page, Page) for page in pages)
+    assert urls and all(isinstance(page, SearchPage) for page in pages)
     for page in pages:
         for candidate in page.candidates:
             assert (
@@ -128,7 +128,7 @@ def test_nothing_found_is_an_empty_page_or_a_cause(opened, imitation):
     imitation("--empty", "xyzzyq", name="empty")
     try:
         assert ask(open_source(opened.text), text="xyzzyq").candidates == []
-    except wordsight.SourceUnavailable as error:
+    except wordsight.errors.SourceUnavailable as error:
         assert "xyzzyq" in str(error)
 
 
@@ -180,7 +180,7 @@ def test_openverse_uses_a_key_and_keeps_it_secret(imitation, monkeypatch, tmp_pa
         "AUTH" in line for line in lines if "/pictures/" in line
     )
     monkeypatch.setenv("WORDSIGHT_OPENVERSE_CLIENT_SECRET", "wrong")
-    with pytest.raises(wordsight.SourceUnavailable, match="refuses the key"):
+    with pytest.raises(wordsight.errors.SourceUnavailable, match="refuses the key"):
         ask(Openverse())
 
 
@@ -188,7 +188,7 @@ def test_openverse_is_not_asked_for_licences_it_does_not_have(imitation):
     service = imitation("--offered", 100)
     assert (
         ask(Openverse(), license="gfdl,fal")
-        == Page([], note="has no pictures under these licences")
+        == SearchPage([], note="has no pictures under these licences")
         and not service.requests()
     )
 
@@ -233,7 +233,7 @@ def test_nonsense_from_a_service_is_a_cause_or_harmless(name, body, monkeypatch,
                 candidate.url.encode() and candidate.creator in ("", "x")
                 for candidate in page.candidates
             )
-        except wordsight.SourceUnavailable as error:
+        except wordsight.errors.SourceUnavailable as error:
             assert str(error)
         finally:
             server.shutdown()
@@ -414,9 +414,9 @@ def test_url_lists_are_read_in_every_form(imitation, cli, tmp_path):
 )
 def test_bad_lists_are_refused_before_any_work(tmp_path, name, content, classes, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(wordsight.InvalidArgument, match=message):
+    with pytest.raises(wordsight.errors.InvalidArgument, match=message):
         open_source(f"urls:{tmp_path / name}").check(classes)
-    with pytest.raises(wordsight.NotFound):
+    with pytest.raises(wordsight.errors.NotFound):
         open_source(f"urls:{tmp_path / 'none.csv'}").check(classes)
 
 
@@ -455,7 +455,9 @@ def test_ddgs_gives_pages_until_there_are_none(searching):
 @pytest.mark.parametrize("name", ["ddgs", "icrawler"])
 def test_web_search_without_its_package_says_what_to_install(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(wordsight.InvalidArgument, match=r"pip install 'wordsight\[search\]'"):
+    with pytest.raises(
+        wordsight.errors.InvalidArgument, match=r"pip install 'wordsight\[search\]'"
+    ):
         open_source(name).check(["cat"])
 
 
@@ -463,7 +465,9 @@ def test_web_search_without_its_package_says_what_to_install(name, monkeypatch):
 def test_web_search_that_finds_nothing_is_a_loud_error(name, searching, tmp_path, monkeypatch):
     monkeypatch.setenv("WORDSIGHT_OFFLINE", "")
     assert "found nothing for 'xyzzyq'" in ask(open_source(name), text="xyzzyq").note
-    with pytest.raises(wordsight.NothingGathered, match=rf"{name}: found nothing for 'xyzzyq'"):
+    with pytest.raises(
+        wordsight.errors.NothingGathered, match=rf"{name}: found nothing for 'xyzzyq'"
+    ):
         wordsight.gather("xyzzyq", tmp_path / "d", name)
     assert "knows no licences" in ask(open_source(name), license="commercial").note
 
@@ -483,7 +487,7 @@ def test_the_real_packages_still_have_what_we_use():
 def test_a_source_of_ones_own_comes_by_entry_point(tmp_path):
     (tmp_path / "my_source.py").write_text(
         textwrap.dedent("""
-        from wordsight import FakeSource
+        from wordsight.gathering import FakeSource
         from imitation import picture
         class Mine(FakeSource):
             name = "mine"

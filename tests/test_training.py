@@ -21,7 +21,7 @@ from PIL import Image
 
 import wordsight
 from conftest import write_shapes
-from wordsight import Tuning
+from wordsight import TrainingSettings
 from wordsight.errors import InvalidArgument
 
 torch = pytest.importorskip("torch")
@@ -29,7 +29,7 @@ SMALL = {"image_size": 64, "recipe": "finetune"}
 
 
 # a mirrored picture would be of the other class
-TUNING = Tuning(epochs=3, lr=2e-4, batch_size=8, augment=False)
+TUNING = TrainingSettings(epochs=3, lr=2e-4, batch_size=8, augment=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_finetuning_lowers_the_loss_and_notes_how(finetuned):
     for name in ("loss", "accuracy"):
         with Image.open(path / "plots" / f"{name}.png") as image:
             assert image.size[0] > 300
-    assert model.backbone.fingerprint != wordsight.load_backbone().fingerprint
+    assert model.backbone.fingerprint != wordsight.backbones.load_backbone().fingerprint
 
 
 def test_finetuned_models_load_predict_and_show_where(finetuned, tilts, fresh_home):
@@ -116,20 +116,20 @@ def test_an_epochs_weights_are_kept_on_request(finetuned):
 
 
 def test_frozen_statistics_stay_as_they_were(finetuned):
-    before, after = wordsight.load_backbone().weights(), finetuned[0].backbone.weights()
+    before, after = wordsight.backbones.load_backbone().weights(), finetuned[0].backbone.weights()
     assert np.array_equal(before["bn1.running_mean"], after["bn1.running_mean"])
     assert not np.array_equal(before["bn1.weight"], after["bn1.weight"])
 
 
 def test_finetuning_that_does_not_help_is_not_kept(shapes, tmp_path):
     model = wordsight.train(
-        shapes, tmp_path / "m", tuning=Tuning(epochs=1, lr=0.5, batch_size=8), **SMALL
+        shapes, tmp_path / "m", tuning=TrainingSettings(epochs=1, lr=0.5, batch_size=8), **SMALL
     )
     assert (
         model.info["recipe"] == "probe"
         and model.info["validation_loss"]["after"] >= model.info["validation_loss"]["before"]
     )
-    assert model.backbone.fingerprint == wordsight.load_backbone().fingerprint
+    assert model.backbone.fingerprint == wordsight.backbones.load_backbone().fingerprint
     assert [row["epoch"] for row in model.history] == [0, 1]
     assert not (tmp_path / "m-training").exists()
 
@@ -162,7 +162,9 @@ def test_going_on_with_other_classes_is_refused(finetuned, tmp_path):
     with pytest.raises(
         InvalidArgument, match="go on from knows left, right; the pictures show box, disc"
     ):
-        wordsight.train(data, tmp_path / "m", tuning=Tuning(continue_from=finetuned[1]), **SMALL)
+        wordsight.train(
+            data, tmp_path / "m", tuning=TrainingSettings(continue_from=finetuned[1]), **SMALL
+        )
 
 
 def _command(shapes, model):
@@ -264,7 +266,7 @@ def test_networks_from_scratch_train_save_load_predict_and_show_where(
     network, shapes, other_shapes, tmp_path, fresh_home
 ):
     size = {"small_resnet": 64, "resnet18": 64}.get(network)
-    tuning = Tuning(epochs=1, batch_size=8)
+    tuning = TrainingSettings(epochs=1, batch_size=8)
     model = wordsight.train(
         shapes, tmp_path / "m", "scratch", network, image_size=size, tuning=tuning
     )
@@ -283,7 +285,11 @@ def test_small_resnet_learns_shapes_from_scratch(tmp_path):
         write_shapes(tmp_path / "test", 10, seed=700),
     )
     wordsight.train(
-        data, tmp_path / "m", "scratch", image_size=64, tuning=Tuning(epochs=8, batch_size=16)
+        data,
+        tmp_path / "m",
+        "scratch",
+        image_size=64,
+        tuning=TrainingSettings(epochs=8, batch_size=16),
     )
     result = wordsight.evaluate(test, tmp_path / "m", output=None)
     assert result.total_accuracy.value >= 0.9
@@ -292,7 +298,12 @@ def test_small_resnet_learns_shapes_from_scratch(tmp_path):
 def test_a_yes_or_no_brick_network_has_one_logit_and_two_probabilities(tmp_path):
     data = write_shapes(tmp_path / "data", 6)
     model = wordsight.train(
-        data, tmp_path / "m", "scratch", "brick_cnn", positive="disc", tuning=Tuning(epochs=1)
+        data,
+        tmp_path / "m",
+        "scratch",
+        "brick_cnn",
+        positive="disc",
+        tuning=TrainingSettings(epochs=1),
     )
     assert model.class_names == ["disc", "not_disc"] and model.catch_all == 1
     # softmax beside zero is the sigmoid
@@ -402,12 +413,12 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(shapes, other_shapes,
             {"recipe": "magic"},
             "Unknown recipe 'magic'. Choose one of: probe, finetune, scratch, auto.",
         ),
-        ({"tuning": Tuning(epochs=3)}, "a probe has none"),
+        ({"tuning": TrainingSettings(epochs=3)}, "a probe has none"),
         (
             {"recipe": "scratch", "backbone": "resnet5x"},
             "Unknown network 'resnet5x'. Close names: resnet5",
         ),
-        ({"recipe": "finetune", "tuning": Tuning(lr=-1)}, "lr must lie between"),
+        ({"recipe": "finetune", "tuning": TrainingSettings(lr=-1)}, "lr must lie between"),
         (
             {"recipe": "scratch", "backbone": "cifar_cnn", "image_size": 64},
             "'cifar_cnn' takes 32 × 32 pixels only",
@@ -416,7 +427,7 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(shapes, other_shapes,
         ({"image_size": 100}, "multiple of 32 from 32 to 1024, got 100"),
         ({"precision": 99}, "between 0.5 and 0.9999"),
         (
-            {"recipe": "finetune", "tuning": Tuning(continue_from="nowhere")},
+            {"recipe": "finetune", "tuning": TrainingSettings(continue_from="nowhere")},
             "No such model: 'nowhere'",
         ),
     ],
@@ -435,10 +446,10 @@ def test_a_bad_time_gets_one_sentence(shapes, cli, tmp_path):
     )
 
 
-def test_too_few_pictures_to_hold_some_out(tmp_path):
+def test_too_few_images_to_hold_some_out(tmp_path):
     data = write_shapes(tmp_path / "data", 3)
     with pytest.raises(InvalidArgument, match="Give at least 4 of each class"):
-        wordsight.train(data, tmp_path / "m", "scratch", tuning=Tuning(epochs=1))
+        wordsight.train(data, tmp_path / "m", "scratch", tuning=TrainingSettings(epochs=1))
 
 
 def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
@@ -455,7 +466,9 @@ def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
                         ["train", "train", "train", "train", "val", "val", "test", "test"][i],
                     )
                 )
-    model = wordsight.train(data, tmp_path / "m", "scratch", image_size=64, tuning=Tuning(epochs=1))
+    model = wordsight.train(
+        data, tmp_path / "m", "scratch", image_size=64, tuning=TrainingSettings(epochs=1)
+    )
     assert model.info["pictures"] == {"disc": 4, "square": 4} and model.info["kept_for_test"] == 4
     assert sorted(model.held_out.file_names) == [
         "disc/004.jpg",
@@ -474,7 +487,7 @@ def test_layers_are_listed_and_drawn(finetuned, tmp_path, monkeypatch):
         plots, "network", lambda title, boxes: drawn.extend(boxes) or original(title, boxes)
     )
     shutil.copytree(finetuned[1], tmp_path / "m")
-    table = wordsight.draw_network(tmp_path / "m")
+    table = wordsight.training.draw_network(tmp_path / "m")
     assert "InvertedResidual" in table and "Total params: 3,373,570" in table
     assert (tmp_path / "m" / "plots" / "layers.txt").read_text() == table
     # each layer stands in one box

@@ -144,20 +144,20 @@ def test_an_output_folder_with_files_of_others_is_left_alone(tmp_path):
     ("name", "pattern", "least"),
     [("brick", r"^probe: ([\d.]+)%", 80), ("boxes", r"^box head: mean IoU ([\d.]+)", 0.75)],
 )
-def test_the_full_form_works_on_real_pictures(name, pattern, least, data, tmp_path):
+def test_the_full_form_works_on_real_images(name, pattern, least, data, tmp_path):
     (found,) = figures(pattern, play(name, tmp_path, "--data", data, timeout_s=1700))
     assert found >= least
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pages_show_parts_that_scripts_have_and_pictures_that_are_there(name):
+def test_pages_show_parts_that_scripts_have_and_images_that_are_there(name):
     page = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
     shown = re.findall(r'^--8<-- "docs/tutorials/(\w+\.py):(\w+)"$', page, flags=re.MULTILINE)
     assert len(shown) >= 3
     for script, part in shown:
         text = (TUTORIALS / script).read_text(encoding="utf-8")
         assert text.count(f"[start:{part}]") == text.count(f"[end:{part}]") == 1, (script, part)
-    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-    assert pictures
-    for picture in pictures:
-        assert (TUTORIALS / picture).stat().st_size < 200_000, picture
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    assert images
+    for image in images:
+        assert (TUTORIALS / image).stat().st_size < 200_000, image

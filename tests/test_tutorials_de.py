@@ -95,8 +95,7 @@ def test_the_page_includes_sections_that_the_script_has(name):
         for edge in ("start", "end")
     )
     assert all(
-        (TUTORIALS / picture).is_file()
-        for picture in re.findall(r"\]\((\.\./images/[^)]+)\)", page)
+        (TUTORIALS / image).is_file() for image in re.findall(r"\]\((\.\./images/[^)]+)\)", page)
     )
 
 
@@ -180,7 +179,7 @@ def test_gathering_tells_each_loss_and_cleaning_finds_what_was_put_there(words):
     )
 
 
-def test_a_promise_of_99_is_refused_where_pictures_are_few_and_then_nothing_is_labelled(words):
+def test_a_promise_of_99_is_refused_where_images_are_few_and_then_nothing_is_labelled(words):
     said, _ = words
     assert "Labels are right in at least 0.9 of cases, at 95% confidence" in said
     assert (
@@ -284,7 +283,7 @@ def names_in_the_code() -> set[str]:
             name,
             *(option for each in command.params for option in (*each.opts, *each.secondary_opts)),
         }
-    return found | set(wordsight.list_checks())
+    return found | set(wordsight.cleaning.list_checks())
 
 
 def test_the_glossary_is_in_order_and_short():

@@ -396,8 +396,8 @@ def test_wrong_options_are_one_sentence(options, sentence, clip, tmp_path, cli_h
 
 
 def test_the_same_command_writes_the_same_again(clip, shapes_model, tmp_path, cli):
-    for pictures in (["--frames"], []):
-        done = cli("video", clip, "-m", shapes_model, "-t", 0.6, "-o", "out.mp4", *pictures)
+    for images in (["--frames"], []):
+        done = cli("video", clip, "-m", shapes_model, "-t", 0.6, "-o", "out.mp4", *images)
         assert (
             done.returncode == 0
             and "0:00.0" in done.stdout
@@ -479,14 +479,14 @@ def test_a_real_street_shows_vehicles_throughout(data):
 
 
 def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
-    pictures = [
+    images = [
         np.asarray(draw_shape(kind, seed)[0])
         for seed, kind in enumerate(["disc", "square", "disc"])
     ]
     noise = np.random.default_rng(0)
     frames = [
         np.clip(p + noise.integers(-4, 5, p.shape), 0, 255).astype(np.uint8)
-        for p in pictures
+        for p in images
         for _ in range(10)
     ]
     write_clip(tmp_path / "a.mp4", [*frames, *frames[:10]])
@@ -508,7 +508,7 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
     ]  # fmt: skip
     assert (tmp_path / "out" / "a-000010.jpg").read_text() == "mine"
     with Image.open(tmp_path / "out" / "a-000020.jpg") as image:
-        assert np.abs(np.asarray(image).astype(int) - pictures[2]).mean() < 15
+        assert np.abs(np.asarray(image).astype(int) - images[2]).mean() < 15
     shutil.copyfile(tmp_path / "a.mp4", tmp_path / "b.mp4")
     _cut(tmp_path / "a.mp4", tmp_path / "cut.mp4", 0.6)
     again = cli("extract", "a.mp4", "b.mp4", "cut.mp4", "-o", "out", "--fps", 10, "--json")
@@ -526,13 +526,13 @@ def test_a_killed_extraction_goes_on(tmp_path):
         tmp_path / "a.mp4",
         [np.asarray(draw_shape(kind, seed)[0]) for seed in range(8) for kind in ("disc", "square")],
     )
-    whole = wordsight.extract(path, tmp_path / "whole", fps=10)
+    whole = wordsight.videos.extract(path, tmp_path / "whole", fps=10)
     files = sorted(p.name for p in (tmp_path / "whole").glob("*.jpg"))
     assert whole.written == len(files) > 8
     (tmp_path / "cut").mkdir()
     # written, and its row was not
     shutil.copyfile(tmp_path / "whole" / files[1], tmp_path / "cut" / files[1])
-    wordsight.extract(path, tmp_path / "cut", fps=10)
+    wordsight.videos.extract(path, tmp_path / "cut", fps=10)
     assert sorted(p.name for p in (tmp_path / "cut").glob("*.jpg")) == files
     assert (tmp_path / "cut" / "frames.csv").read_text() == (
         tmp_path / "whole" / "frames.csv"
@@ -542,7 +542,7 @@ def test_a_killed_extraction_goes_on(tmp_path):
 def test_extracted_frames_are_a_class_to_learn_from(tmp_path):
     for kind in ("disc", "square"):
         path = write_clip(tmp_path / f"{kind}.mp4", frames_of(kind, 12))
-        wordsight.extract(path, tmp_path / "data" / kind, fps=10)
+        wordsight.videos.extract(path, tmp_path / "data" / kind, fps=10)
     model = wordsight.train(tmp_path / "data", tmp_path / "model")
     assert model.class_names == ["disc", "square"] and all(
         count >= 4 for count in model.info["pictures"].values()
@@ -646,7 +646,7 @@ def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli):
 def test_names_that_hide_or_are_too_long(clip, tmp_path):
     for name in (".hidden.mp4", "字" * 80 + ".mp4"):
         shutil.copyfile(clip, tmp_path / name)
-        result = wordsight.extract(tmp_path / name, tmp_path / "out" / name[:3], fps=1)
+        result = wordsight.videos.extract(tmp_path / name, tmp_path / "out" / name[:3], fps=1)
         assert result.written >= 1 and all(
             not p.name.startswith(".") for p in result.output.glob("*.jpg")
         )
@@ -673,7 +673,7 @@ def test_a_foreign_table_is_left_alone(clip, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "frames.csv").write_text("mine\n1\n")
     with pytest.raises(InvalidArgument, match="is no table of frames"):
-        wordsight.extract(clip, tmp_path / "out")
+        wordsight.videos.extract(clip, tmp_path / "out")
     assert (tmp_path / "out" / "frames.csv").read_text() == "mine\n1\n" and [
         p.name for p in (tmp_path / "out").iterdir()
     ] == ["frames.csv"]

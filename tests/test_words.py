@@ -8,7 +8,7 @@ import pytest
 import wordsight
 from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.registry import load_backbone
-from wordsight.datasets.files import find_pictures
+from wordsight.datasets.files import find_images
 from wordsight.heads.zero_shot import Gate, fit_words_head
 from wordsight.words.vocabulary import resolve
 
@@ -20,7 +20,7 @@ def pets(data):
 
     def embed(*folders):
         return np.stack(
-            [item.embedding for item in embedder.embed_all(find_pictures(folders).pictures)]
+            [item.embedding for item in embedder.embed_all(find_images(folders).images)]
         )
 
     photos = {name: embed(data / "catdog" / "test" / name) for name in ("cat", "dog")}

@@ -9,13 +9,13 @@ from fastai_train import get_image_files, learner
 
 weights, train, photos = sys.argv[1:]
 made = learner(weights, train)
-pictures = sorted(get_image_files(photos))
+images = sorted(get_image_files(photos))
 
 
 def job() -> dict:
     with made.no_bar(), made.no_logging():
-        made.get_preds(dl=made.dls.test_dl(pictures))
-    return {"photos": len(pictures)}
+        made.get_preds(dl=made.dls.test_dl(images))
+    return {"photos": len(images)}
 
 
 turns.serve(job)

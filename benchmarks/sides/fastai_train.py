@@ -41,12 +41,12 @@ def learner(weights: str, folder: str):
     """Return a learner as the documentation builds it, with the backbone's weights put in by
     hand, since no hub can be reached.
     """
-    pictures = [*get_image_files(folder)]
+    images = [*get_image_files(folder)]
     loaders = ImageDataLoaders.from_path_func(
         Path(folder),
-        pictures,
+        images,
         parent_label,
-        valid_pct=2 / len(pictures),  # all of them are learned from, but for the two it insists on
+        valid_pct=2 / len(images),  # all of them are learned from, but for the two it insists on
         seed=0,
         item_tfms=Resize(224),
         batch_tfms=[Normalize.from_stats([0.5] * 3, [0.5] * 3)],
@@ -68,16 +68,16 @@ if __name__ == "__main__":
     with made.no_bar(), made.no_logging():
         made.fine_tune(int(epochs), cbs=[NoValidation()])
         trained = time.perf_counter()
-        pictures = sorted(get_image_files(test))
-        answers = made.get_preds(dl=made.dls.test_dl(pictures))[0].argmax(dim=1)
+        images = sorted(get_image_files(test))
+        answers = made.get_preds(dl=made.dls.test_dl(images))[0].argmax(dim=1)
     done = time.perf_counter()
     right = sum(
         made.dls.vocab[int(answer)] == path.parent.name
-        for answer, path in zip(answers, pictures, strict=True)
+        for answer, path in zip(answers, images, strict=True)
     )
     turns.report(
         imports=ready - began,
         train=trained - ready,
         predict=done - trained,
-        right=right / len(pictures),
+        right=right / len(images),
     )

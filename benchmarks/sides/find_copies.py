@@ -22,7 +22,7 @@ def ours():
         material = gather_material(
             read_labelled(Path(folder).parent, min_classes=1), 1, embedder, None
         )
-        names = [picture.path.stem for picture in material.pictures]
+        names = [image.path.stem for image in material.images]
         return {(names[a], names[b]) for a, b in material.copies}
 
     return find

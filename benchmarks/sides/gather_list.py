@@ -59,5 +59,5 @@ if __name__ == "__main__":
     name, listed, target, count, root = sys.argv[1:]
     peak = [0.0]
     threading.Thread(target=watch, daemon=True).start()
-    pictures = {"ours": ours, "img2dataset": img2dataset}[name]()
-    turns.report(pictures=pictures, peak=peak[0])
+    images = {"ours": ours, "img2dataset": img2dataset}[name]()
+    turns.report(images=images, peak=peak[0])

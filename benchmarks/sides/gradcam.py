@@ -26,13 +26,13 @@ def as_input(pixels: np.ndarray) -> torch.Tensor:
 
 
 def from_files() -> dict:
-    for path in pictures:
+    for path in images:
         image = (
             Image.open(path).convert("RGB").resize((int(last), int(last)), Image.Resampling.BICUBIC)
         )
         # the likeliest class
         cam(input_tensor=as_input(np.asarray(image)[None].copy()), targets=None)
-    return {"photos": len(pictures)}
+    return {"photos": len(images)}
 
 
 def from_pixels() -> None:
@@ -49,7 +49,7 @@ def from_pixels() -> None:
 
 if kind == "files":
     # it takes long, and counts by the picture
-    pictures = sorted(path for path in Path(source).rglob("*") if path.is_file())[::3]
+    images = sorted(path for path in Path(source).rglob("*") if path.is_file())[::3]
     turns.serve(from_files)
 else:
     given = as_input(np.load(source))

@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
-pictures, train_table, test_table = sys.argv[1:4]
+images, train_table, test_table = sys.argv[1:4]
 epochs, side, batch = int(sys.argv[4]), 224, 32
 keras.utils.set_random_seed(0)
 
@@ -32,7 +32,7 @@ def read(table):
         dtype="float32",
     )
     return (
-        [os.path.join(pictures, row["file_name"]) for row in rows],
+        [os.path.join(images, row["file_name"]) for row in rows],
         [row["label"] for row in rows],
         boxes,
     )

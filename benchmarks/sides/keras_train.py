@@ -17,7 +17,7 @@ import keras  # noqa: E402
 
 train, test = sys.argv[1:]
 size = (224, 224)
-pictures = {
+images = {
     part: keras.utils.image_dataset_from_directory(
         train,
         image_size=size,
@@ -42,8 +42,8 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 ready = time.perf_counter()
 stopping = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
 history = model.fit(
-    pictures["training"],
-    validation_data=pictures["validation"],
+    images["training"],
+    validation_data=images["validation"],
     epochs=2,
     callbacks=[stopping],
     verbose=0,

@@ -28,13 +28,13 @@ model = keras.Sequential(
     ]
 )
 assert model.count_params() == 622_753
-picture = np.random.default_rng(0).random((756, 1008, 3), dtype=np.float32)
-model.predict(picture[None, :200, :200], verbose=0)
+image = np.random.default_rng(0).random((756, 1008, 3), dtype=np.float32)
+model.predict(image[None, :200, :200], verbose=0)
 
 
 def job(count: int) -> None:
     for step in range(count):
-        model.predict(picture[None, step : step + 200, step : step + 200], verbose=0)
+        model.predict(image[None, step : step + 200, step : step + 200], verbose=0)
 
 
 turns.serve(job)

@@ -15,10 +15,10 @@ import wordsight  # noqa: E402
 ready = time.perf_counter()
 made = wordsight.train(Path(train).parent, model, boxes=train)
 trained = time.perf_counter()
-files = [picture.file for picture in wordsight.read_boxes(test).pictures]
+files = [image.file for image in wordsight.datasets.read_boxes(test).images]
 answers = list(made.predict([file.path for file in files], threshold=0.0))
 done = time.perf_counter()
-found = wordsight.evaluate_boxes(test, made, output=None, detections=False)
+found = wordsight.evaluation.evaluate_boxes(test, made, output=None, detections=False)
 assert [answer.file_name for answer in answers] == [file.path.name for file in files]
 right = sum(answer.top_label == file.label for answer, file in zip(answers, files, strict=True))
 turns.report(

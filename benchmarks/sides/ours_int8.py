@@ -11,7 +11,7 @@ import turns
 
 from wordsight.backbones.runtime import cores, import_openvino
 from wordsight.core.threads import parallel_map
-from wordsight.datasets.files import find_pictures
+from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode, resize
 
 network, photos, length = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -21,7 +21,7 @@ options = {
     "INFERENCE_NUM_THREADS": str(cores()),
 }
 compiled = import_openvino().Core().compile_model(network, "CPU", options)
-files, own = find_pictures([photos]).pictures, threading.local()
+files, own = find_images([photos]).images, threading.local()
 compiled.create_infer_request().infer(
     {0: resize(decode(files[0].path.read_bytes()).image, (length, length), "bicubic")[None]}
 )

@@ -25,11 +25,11 @@ from wordsight.classification import classifier
 from wordsight.classification.predictions import Counts, ResultsWriter
 from wordsight.classification.report import ResultsReport
 from wordsight.core.threads import parallel_map
-from wordsight.datasets.files import find_pictures
+from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode
 
 model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
-files = find_pictures([photos]).pictures
+files = find_images([photos]).images
 preprocessing = model.backbone.preprocessing
 ov = import_openvino()
 
@@ -115,7 +115,7 @@ def on_one_core() -> dict[str, float]:
     writer.draw, writer.add = timed("overlay, mask, link", writer.draw), timed("tables", writer.add)
     report.keep = timed("report", report.keep)
     decide, model.decide = model.decide, timed("decide", model.decide)
-    way = classifier._Way(0.99, classifier.Looking(), None)
+    way = classifier._Way(0.99, classifier.HeatmapSettings(), None)
     counts = Counts()
     try:
         for place, name, part in places:

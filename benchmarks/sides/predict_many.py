@@ -12,9 +12,9 @@ import wordsight
 name, model, photos, output, workers = sys.argv[1:]
 start = time.perf_counter()
 if name == "one":
-    done = len(wordsight.load(model).predict(photos, output=output, pictures=False))
+    done = len(wordsight.load(model).predict(photos, output=output, draw=False))
 else:
-    done = wordsight.predict_dataset(
+    done = wordsight.distributed.predict(
         photos, model, output, ray="local", workers=int(workers)
-    ).pictures
+    ).images
 turns.report(seconds=time.perf_counter() - start, photos=done)

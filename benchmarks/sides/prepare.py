@@ -5,7 +5,7 @@ import turns
 import wordsight
 from wordsight.backbones.embedder import Embedder
 
-backbone = wordsight.load_backbone()
+backbone = wordsight.backbones.load_backbone()
 embedder = Embedder(backbone)
 embedder.runtime  # noqa: B018  # opening it compiles it
 embedder.cache.close()

@@ -15,7 +15,7 @@ import turns
 
 folder, source = sys.argv[1:]
 model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-picture = cv2.imread(source)
+image = cv2.imread(source)
 seen = 0
 torch.set_num_threads(1)  # the slicer has a thread a core
 
@@ -42,7 +42,7 @@ def job(step: int) -> dict:
     seen = 0
     supervision.InferenceSlicer(
         look, slice_wh=(200, 200), overlap_wh=(200 - step, 200 - step), thread_workers=2
-    )(picture)
+    )(image)
     return {"windows": seen}
 
 

@@ -18,20 +18,20 @@ transform = timm.data.create_transform(
     input_size=(3, 224, 224), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0
 )
 # it takes long, and counts by the picture
-pictures = sorted(path for path in Path(photos).rglob("*") if path.is_file())[::3]
+images = sorted(path for path in Path(photos).rglob("*") if path.is_file())[::3]
 
 
 def job(batch: int) -> dict:
     with torch.inference_mode():
-        for first in range(0, len(pictures), batch):
+        for first in range(0, len(images), batch):
             pixels = torch.stack(
                 [
                     transform(Image.open(path).convert("RGB"))
-                    for path in pictures[first : first + batch]
+                    for path in images[first : first + batch]
                 ]
             )
             model(pixels).softmax(dim=1).tolist()
-    return {"photos": len(pictures)}
+    return {"photos": len(images)}
 
 
 turns.serve(job)

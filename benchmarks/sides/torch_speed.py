@@ -16,12 +16,12 @@ from wordsight.backbones.embedder import input_pixels, read
 from wordsight.backbones.registry import build_module, untrained_module
 from wordsight.backbones.runtime import GPU_CALLERS, TorchRuntime, cores, torch_device
 from wordsight.core.threads import parallel_map
-from wordsight.datasets.files import find_pictures
+from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode
 
 model_path, photos, train, tuned = sys.argv[1:]
 device, batch = torch_device(), 64
-model, files = wordsight.load(model_path), find_pictures([photos]).pictures
+model, files = wordsight.load(model_path), find_images([photos]).images
 preprocessing = model.backbone.preprocessing
 repeats = 20 if device != "cpu" else 1
 
@@ -97,7 +97,7 @@ def from_files() -> None:
     model.predict(photos, engine="torch", dtype="bf16")
 
 
-pictures = [input_pixels(decode(read(file)[0]), preprocessing) for file in files]
+images = [input_pixels(decode(read(file)[0]), preprocessing) for file in files]
 found = {
     "decode": rate(
         len(files),
@@ -113,7 +113,7 @@ for dtype in ("f32", "bf16"):
     found[f"ours_{dtype}"] = rate(
         len(files),
         lambda runtime=runtime: list(
-            parallel_map(lambda pixels: runtime.encode(pixels, True), pictures, GPU_CALLERS)
+            parallel_map(lambda pixels: runtime.encode(pixels, True), images, GPU_CALLERS)
         ),
     )
 found["memory_embedding"] = memory()
@@ -122,10 +122,10 @@ for dtype in ("f32", "bf16"):
 found["files"] = rate(len(files), from_files)
 found["timm_train"] = plain_training()
 memory()
-wordsight.train(train, tuned, recipe="finetune", tuning=wordsight.Tuning(epochs=2))
+wordsight.train(train, tuned, recipe="finetune", tuning=wordsight.TrainingSettings(epochs=2))
 found["memory_training"] = memory()
 with open(Path(tuned) / "history.csv") as history:
     epochs = [row for row in csv.DictReader(history) if row.get("seconds")]
-learned = len(find_pictures([train]).pictures)
+learned = len(find_images([train]).images)
 found["finetune"] = learned / float(epochs[-1]["seconds"])
 turns.report(**found)

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import wordsight
-from wordsight.datasets.formats import Format, Mark
+from wordsight.datasets.formats import Format, RawBox
 
 FILE = "boxes.lines"
 
 
-@wordsight.register_format
+@wordsight.datasets.register_format
 class Lines(Format):
     """A line a box, in pixels of the upright picture."""
 
@@ -28,26 +28,28 @@ class Lines(Format):
             try:
                 box, label = tuple(float(part) for part in parts[1:5]), parts[5]
             except (ValueError, IndexError):
-                yield Mark(f"line {number}", (), "", None, False, problem="is not written as a box")
+                yield RawBox(
+                    f"line {number}", (), "", None, False, problem="is not written as a box"
+                )
                 continue
-            yield Mark(
+            yield RawBox(
                 f"line {number}",
-                (file.parent / self.pictures / parts[0], root / parts[0]),
+                (file.parent / self.images / parts[0], root / parts[0]),
                 label,
                 box,
                 False,
             )
 
-    def write(self, pictures, class_names, folder, made_by):
+    def write(self, images, class_names, folder, made_by):
         """Write every box of every picture."""
         lines = [
-            f"{Path(picture.file_name).as_posix()} {' '.join(f'{side:.1f}' for side in region.xyxy)} {region.label}"
-            for picture in pictures
-            for region in picture.regions
+            f"{Path(image.file_name).as_posix()} {' '.join(f'{side:.1f}' for side in region.xyxy)} {region.label}"
+            for image in images
+            for region in image.regions
         ]
         (folder / FILE).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
     written = wordsight.prelabel("results", "lines")
-    print(wordsight.read_boxes(written.output))
+    print(wordsight.datasets.read_boxes(written.output))

@@ -7,8 +7,8 @@ import wordsight
 API = os.environ.get("MUSEUM_API", "https://museum.example/api")
 
 
-@wordsight.register_source
-class Museum(wordsight.Source):
+@wordsight.gathering.register_source
+class Museum(wordsight.gathering.Source):
     """Pictures of our museum."""
 
     name = "museum"
@@ -17,12 +17,12 @@ class Museum(wordsight.Source):
         """Return one page of what the museum has for the words of a query."""
         answer = await web.get_json(API, {"q": query.text, "page": cursor or "1"})
         found = [
-            wordsight.Candidate(
+            wordsight.gathering.Candidate(
                 url=item["image"], license="cc0", creator=item["maker"], page_url=item["page"]
             )
             for item in answer.content["items"]
         ]
-        return wordsight.Page(found, cursor=answer.content.get("next"))
+        return wordsight.gathering.SearchPage(found, cursor=answer.content.get("next"))
 
 
 if __name__ == "__main__":

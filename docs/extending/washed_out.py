@@ -6,13 +6,13 @@ from PIL import Image
 import wordsight
 
 
-@wordsight.register_check(threshold=6)
+@wordsight.cleaning.register_check(threshold=6)
 def washed_out(material, threshold):
     """Hardly any colour, as old prints and scans have."""
     for index in material.good:
-        with Image.open(material.pictures[index].path) as picture:
-            picture.draft("RGB", (64, 64))
-            pixels = np.asarray(picture.convert("RGB").resize((32, 32)), dtype=np.float32)
+        with Image.open(material.images[index].path) as image:
+            image.draft("RGB", (64, 64))
+            pixels = np.asarray(image.convert("RGB").resize((32, 32)), dtype=np.float32)
         colour = float((pixels.max(axis=2) - pixels.min(axis=2)).mean())  # 0 (grey) to 255
         if colour < threshold:
             yield material.finding(

@@ -42,11 +42,11 @@ def compose(folder: Path, count: int, seed: int) -> Path:
                 width, height = int(rng.integers(90, 200)), int(rng.integers(90, 180))
                 left, top = int(rng.integers(0, 512 - SIZE[0])), int(rng.integers(0, 512 - SIZE[1]))
                 x, y = int(rng.integers(0, SIZE[0] - width)), int(rng.integers(0, SIZE[1] - height))
-                picture = grounds[int(rng.integers(len(grounds)))].crop(
+                image = grounds[int(rng.integers(len(grounds)))].crop(
                     (left, top, left + SIZE[0], top + SIZE[1])
                 )
-                picture.paste(thing.resize((width, height)), (x, y))
-                picture.save(folder / f"{label}{number:02d}.png")
+                image.paste(thing.resize((width, height)), (x, y))
+                image.save(folder / f"{label}{number:02d}.png")
                 rows.writerow(
                     (
                         f"{label}{number:02d}.png",
@@ -82,9 +82,11 @@ def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classif
 
 
 # --8<-- [start:judge]
-def judge(table: Path, model: wordsight.Classifier, report: Path) -> wordsight.BoxEvaluation:
+def judge(
+    table: Path, model: wordsight.Classifier, report: Path
+) -> wordsight.evaluation.BoxEvaluation:
     """Measure boxes on pictures that the model has not seen, beside boxes that look at no picture."""
-    found = wordsight.evaluate_boxes(table, model, output=report, detections=False)
+    found = wordsight.evaluation.evaluate_boxes(table, model, output=report, detections=False)
     for kind in ("box head", "heat map", "median box"):
         figures = found.kinds[kind]
         print(
@@ -99,7 +101,7 @@ def judge(table: Path, model: wordsight.Classifier, report: Path) -> wordsight.B
 # --8<-- [start:look]
 def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> None:
     """Draw truth (blue) and prediction (orange) on some of the pictures, and count the right classes."""
-    known = {picture.file.path: picture for picture in wordsight.read_boxes(table).pictures}
+    known = {image.file.path: image for image in wordsight.datasets.read_boxes(table).images}
     files, cells, right = list(known), [], 0
     for file, said in zip(files, model.predict(files, threshold=0.0), strict=True):
         truth = known[file].boxes[0]
@@ -122,11 +124,11 @@ def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> No
 def main() -> None:
     """Run the tutorial."""
     chosen = arguments(__doc__, "boxes")
-    pictures, model = chosen.output / "pictures", chosen.output / "models" / "boxes"
+    images, model = chosen.output / "pictures", chosen.output / "models" / "boxes"
     if chosen.data is None:
         known, unseen, image_size = (
-            compose(pictures / "train", 10, seed=1),
-            compose(pictures / "test", 8, seed=2),
+            compose(images / "train", 10, seed=1),
+            compose(images / "test", 8, seed=2),
             192,
         )
     else:

@@ -28,8 +28,8 @@ OTHERS, UNSEEN = (
 SIDES = (110, 200)  # pixels of a piece
 
 # --8<-- [start:windows]
-ONE_SIZE = wordsight.Windows(window=(120, 120), step=20, levels=1)  # the original's loop
-PYRAMID = wordsight.Windows(
+ONE_SIZE = wordsight.WindowSettings(window=(120, 120), step=20, levels=1)  # the original's loop
+PYRAMID = wordsight.WindowSettings(
     window=(100, 100), factor=1.5
 )  # every level half as large again; steps of an eighth
 # --8<-- [end:windows]
@@ -61,7 +61,7 @@ def compose(folder: Path) -> Path:
 # --8<-- [start:scratch]
 def train_scratch(data: Path, model: Path, word: str, epochs: int) -> None:
     """Train the original's network from random weights: 200 × 200 pixels, five convolutions, one sigmoid."""
-    tuning = wordsight.Tuning(epochs=epochs, batch_size=8, patience=epochs)
+    tuning = wordsight.TrainingSettings(epochs=epochs, batch_size=8, patience=epochs)
     trained = wordsight.train(
         data, model, recipe="scratch", backbone="brick_cnn", positive=word, tuning=tuning
     )
@@ -98,7 +98,7 @@ def judge(name: str, data: Path, model: Path) -> None:
 
 # --8<-- [start:search]
 def search(
-    name: str, scene: Path, model: Path, output: Path, windows: wordsight.Windows
+    name: str, scene: Path, model: Path, output: Path, windows: wordsight.WindowSettings
 ) -> list[wordsight.Detection]:
     """Slide a window over a photo; write it with rectangles, and its score map."""
     began = time.perf_counter()
@@ -135,17 +135,17 @@ def compare_with_wall(name: str, detections: list[wordsight.Detection]) -> None:
 def main() -> None:
     """Run the tutorial."""
     chosen = arguments(__doc__, "brick")
-    pictures, models, results = (chosen.output / part for part in ("pictures", "models", "results"))
+    images, models, results = (chosen.output / part for part in ("pictures", "models", "results"))
     if chosen.data is None:
-        word, scene, epochs = "brick", compose(pictures), 8
+        word, scene, epochs = "brick", compose(images), 8
     else:
-        copy_split(chosen.data / "fire", pictures)
+        copy_split(chosen.data / "fire", images)
         word, epochs = "fire", 20
-        scene = sorted((pictures / "test" / "fire").iterdir())[0]
-    train_scratch(pictures / "train", models / "scratch", word, epochs)
-    train_probe(pictures / "train", models / "probe", word)
+        scene = sorted((images / "test" / "fire").iterdir())[0]
+    train_scratch(images / "train", models / "scratch", word, epochs)
+    train_probe(images / "train", models / "probe", word)
     for name in ("scratch", "probe"):
-        judge(name, pictures / "test", models / name)
+        judge(name, images / "test", models / name)
     cells = []
     for name, windows in (("scratch", ONE_SIZE), ("probe", ONE_SIZE), ("probe, pyramid", PYRAMID)):
         output = results / name.replace(", ", "-")

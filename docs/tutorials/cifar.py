@@ -90,7 +90,7 @@ def train(data: Path, model: Path, **how: object) -> float:
 # --8<-- [start:draw]
 def summarise(model: Path) -> None:
     """Print the table of a model's layers, and draw them."""
-    print(wordsight.draw_network(model))
+    print(wordsight.training.draw_network(model))
 
 
 # --8<-- [end:draw]
@@ -120,23 +120,23 @@ def show(data: Path, path: Path) -> None:
 
 
 # --8<-- [start:compare]
-def compare(pictures: Path, models: Path, batch_size: int, epochs: int, probe_size: int) -> None:
+def compare(images: Path, models: Path, batch_size: int, epochs: int, probe_size: int) -> None:
     """Train the tutorial's network for four epochs, a better one for about as long, and a head on one that has seen a million photos."""
     recipes = {
         "cifar_cnn": {
             "recipe": "scratch",
             "backbone": "cifar_cnn",
-            "tuning": wordsight.Tuning(epochs=4, batch_size=batch_size),
+            "tuning": wordsight.TrainingSettings(epochs=4, batch_size=batch_size),
         },
         "small_resnet": {
             "recipe": "scratch",
-            "tuning": wordsight.Tuning(epochs=epochs, augment=False),
+            "tuning": wordsight.TrainingSettings(epochs=epochs, augment=False),
         },
         "probe": {"image_size": probe_size},
     }
     for name, how in recipes.items():
-        seconds = train(pictures / "train", models / name, **how)
-        judge(name, pictures / "test", models / name, seconds)
+        seconds = train(images / "train", models / name, **how)
+        judge(name, images / "test", models / name, seconds)
 
 
 # --8<-- [end:compare]
@@ -145,17 +145,17 @@ def compare(pictures: Path, models: Path, batch_size: int, epochs: int, probe_si
 def main() -> None:
     """Run the tutorial."""
     chosen = arguments(__doc__, "cifar")
-    pictures, models = chosen.output / "pictures", chosen.output / "models"
+    images, models = chosen.output / "pictures", chosen.output / "models"
     if chosen.data is None:
-        compose(pictures / "train", 100, seed=1)
-        compose(pictures / "test", 30, seed=2)
+        compose(images / "train", 100, seed=1)
+        compose(images / "test", 30, seed=2)
         settings = {"batch_size": 8, "epochs": 5, "probe_size": 64}
     else:
         with zipfile.ZipFile(chosen.data / "cifar10.zip") as packed:
-            packed.extractall(pictures)
-        pictures, settings = pictures / "cifar10", {"batch_size": 32, "epochs": 5, "probe_size": 96}
-    show(pictures / "train", chosen.output / "cifar-pictures.png")
-    compare(pictures, models, **settings)
+            packed.extractall(images)
+        images, settings = images / "cifar10", {"batch_size": 32, "epochs": 5, "probe_size": 96}
+    show(images / "train", chosen.output / "cifar-pictures.png")
+    compare(images, models, **settings)
     summarise(models / "cifar_cnn")
     print(f"See {models / 'cifar_cnn' / 'plots'}: network.png, loss.png, accuracy.png")
 

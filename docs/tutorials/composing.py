@@ -97,8 +97,8 @@ def sheet(cells: list[tuple[Path | Image.Image, str]], path: Path, columns: int,
     """Write pictures side by side, each with a line under it."""
     caption, gap, font = 24, 8, ImageFont.load_default(size=15)
     drawn = []
-    for picture, text in cells:
-        image = (Image.open(picture) if isinstance(picture, Path) else picture).convert("RGB")
+    for image, text in cells:
+        image = (Image.open(image) if isinstance(image, Path) else image).convert("RGB")
         image = image.resize(
             (side, round(image.height * side / image.width)), Image.Resampling.BICUBIC
         )

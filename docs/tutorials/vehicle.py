@@ -134,7 +134,7 @@ def follow_a_clip(clip: Path, output: Path) -> None:
     )
     for part in seen.segments:
         print(f"  {part.start_s:.1f}–{part.end_s:.1f} s: {part.label}")
-    taken = wordsight.extract(clip, output / "frames", fps=5)
+    taken = wordsight.videos.extract(clip, output / "frames", fps=5)
     print(
         f"  {taken.looked_at} frames looked at, {taken.written} kept to learn from, {taken.near_duplicates} too alike"
     )
@@ -166,10 +166,10 @@ def draw_steps(photo: Path, output: Path) -> None:
         output / "asked.jpg",
         *sorted((output / "recognized" / "recognized").glob(f"{photo.stem}*"))[:1],
     ]
-    pictures = [Image.open(path).resize((420, 280)) for path in drawn]
-    sheet = Image.new("RGB", (430 * len(pictures) - 10, 280), "white")
-    for number, picture in enumerate(pictures):
-        sheet.paste(picture, (430 * number, 0))
+    images = [Image.open(path).resize((420, 280)) for path in drawn]
+    sheet = Image.new("RGB", (430 * len(images) - 10, 280), "white")
+    for number, image in enumerate(images):
+        sheet.paste(image, (430 * number, 0))
     sheet.save(output / "vehicle.jpg", quality=88)
 
 

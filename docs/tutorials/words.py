@@ -34,7 +34,7 @@ class Case:
     """
 
     words: str
-    source: str | wordsight.Source
+    source: str | wordsight.gathering.Source
     limit: int
     photos: Path
     strangers: Path
@@ -64,7 +64,7 @@ def compose(
     ground = chance.choice(grounds)
     side = chance.randint(180, min(ground.size))
     x, y = chance.randint(0, ground.width - side), chance.randint(0, ground.height - side)
-    picture = ground.crop((x, y, x + side, y + side)).resize((320, 320))
+    image = ground.crop((x, y, x + side, y + side)).resize((320, 320))
     width, angle, mirrored = chance.randint(90, 200), chance.uniform(-15, 15), chance.random() < 0.5
     parts = []
     for image in thing:
@@ -72,8 +72,8 @@ def compose(
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
         parts.append(image.rotate(angle, Image.Resampling.BICUBIC))
     at = (chance.randint(0, 320 - width), chance.randint(0, 320 - parts[0].height))
-    picture.paste(parts[0], at, parts[1].filter(ImageFilter.GaussianBlur(1)))
-    return as_jpeg(ImageEnhance.Brightness(picture).enhance(chance.uniform(0.7, 1.3)))
+    image.paste(parts[0], at, parts[1].filter(ImageFilter.GaussianBlur(1)))
+    return as_jpeg(ImageEnhance.Brightness(image).enhance(chance.uniform(0.7, 1.3)))
 
 
 def as_jpeg(image: Image.Image, quality: int = 90) -> bytes:
@@ -121,7 +121,7 @@ def compose_case(folder: Path) -> Case:
     # All composed pictures show one cat or one motorcycle: the search for copies would set most of them aside, that for outliers some.
     return Case(
         "cat,motorcycle",
-        wordsight.FakeSource(found),
+        wordsight.gathering.FakeSource(found),
         40,
         photos,
         strangers,
@@ -220,14 +220,14 @@ def promise(model: wordsight.Classifier, case: Case) -> None:
 
 def draw_some(output: Path) -> None:
     """Put some labelled photos side by side, two of each class, with heat map and box, as words.jpg."""
-    pictures = [
+    images = [
         Image.open(path).resize((280, 280))
         for folder in sorted((output / "results" / "heatmaps").iterdir())
         for path in sorted(folder.rglob("*.jpg"))[:2]
     ]
-    sheet = Image.new("RGB", (290 * len(pictures) - 10, 280), "white")
-    for number, picture in enumerate(pictures):
-        sheet.paste(picture, (290 * number, 0))
+    sheet = Image.new("RGB", (290 * len(images) - 10, 280), "white")
+    for number, image in enumerate(images):
+        sheet.paste(image, (290 * number, 0))
     sheet.save(output / "words.jpg", quality=88)
 
 

@@ -7,10 +7,10 @@
     ├── InvalidModel         (ValueError)         a model folder is half written, foreign or from
     another version ├── BackboneUnavailable  (RuntimeError)       weights can't be had here and now
     ├── OutputError          (OSError)            results can't be written: disk full, read-only, no
-    permission ├── NothingGathered      (RuntimeError)       pictures were searched and none came:
-    exit code 1 ├── SourceUnavailable    (RuntimeError)       a source of pictures can't go on;
+    permission ├── NothingGathered      (RuntimeError)       images were searched and none came:
+    exit code 1 ├── SourceUnavailable    (RuntimeError)       a source of images can't go on;
     others may ├── UnreadableVideo      (ValueError)         a clip can't be decoded └──
-    UnreadableImage      (ValueError)         one picture can't be decoded; never ends a run
+    UnreadableImage      (ValueError)         one image can't be decoded; never ends a run
 
 A message is one sentence or two: what, what is allowed, what came, the next step.
 """
@@ -49,7 +49,7 @@ class OutputError(WordsightError, OSError):
 
 
 class NothingGathered(WordsightError, RuntimeError):
-    """No picture came of a search; the message says why.
+    """No image came of a search; the message says why.
 
     Attributes:
         gathered: what was found and lost (`Gathered`), where there is such a reckoning.
@@ -61,11 +61,11 @@ class NothingGathered(WordsightError, RuntimeError):
 
 
 class SourceUnavailable(WordsightError, RuntimeError):
-    """A source of pictures can't go on; the message is the cause."""
+    """A source of images can't go on; the message is the cause."""
 
 
 class UnreadableImage(WordsightError, ValueError):
-    """A file that should be a picture can't be decoded; the message is the reason."""
+    """A file that should be an image can't be decoded; the message is the reason."""
 
 
 class UnreadableVideo(WordsightError, ValueError):

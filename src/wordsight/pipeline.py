@@ -17,13 +17,13 @@ from .classification.classifier import Classifier, load
 from .classification.model_folder import DEFAULT_THRESHOLD, check_threshold
 from .classification.predictions import Results
 from .cleaning.cleaner import clean
-from .core.home import expand, is_offline, pictures_folder
+from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
 from .core.progress import or_notebook
 from .datasets.annotations import read_labels
-from .datasets.files import LabelledSet, PictureFile, find_pictures, read_labelled, select_classes
+from .datasets.files import ImageFile, LabelledSet, find_images, read_labelled, select_classes
 from .errors import InvalidArgument, NothingGathered, UnknownWord
-from .gathering.collector import gather as gather_pictures
+from .gathering.collector import gather as gather_images
 from .heads.zero_shot import Gate, fit_words_head
 from .training.recipes import WORDS, Embedding, default_model_path, find_model, train_labelled
 from .words.vocabulary import Sense, fold, parse_classes, resolve, synsets
@@ -32,7 +32,7 @@ from .words.vocabulary import senses as senses_of
 Say = Callable[[str], None]
 Consent = Callable[[str], bool]  # asks a person yes or no
 GATHERED = "gathered pictures"
-GATHER_LIMIT = 600  # pictures a class
+GATHER_LIMIT = 600  # images a class
 TOO_FEW = 10
 ADAPT_TO = 10_000  # photos; more teach nothing new and take memory
 
@@ -44,7 +44,7 @@ def run(
     threshold: float | None = None,
     data: str | os.PathLike | None = None,
     model: str | os.PathLike | None = None,
-    pictures: bool = True,
+    draw: bool = True,
     how: Embedding | None = None,
     say: Say | None = None,
     gather: bool = False,
@@ -52,10 +52,10 @@ def run(
 ) -> Results:
     """Recognise the words in the photos, with the first supervision that applies.
 
-    1. labelled pictures given with `data`;
+    1. labelled images given with `data`;
     2. a model already made for exactly these classes, or `model`;
     3. the backbone's own vocabulary, adapted to the photos themselves;
-    4. pictures gathered for the words: with `gather` instead of 3, or where a word is unknown and
+    4. images gathered for the words: with `gather` instead of 3, or where a word is unknown and
        `consent` says yes.
 
     Args:
@@ -63,20 +63,20 @@ def run(
         photos: folders, files or globs.
         output: folder of the results; None writes nothing.
         threshold: calibrated probability from which a label is given, 0–1; default 0.99.
-        data: labelled pictures.
+        data: labelled images.
         model: model folder.
-        pictures: False writes tables only.
+        draw: False writes tables only.
         how: backbone, engine, dtype and progress.
         say: called with one line on which way was taken.
-        gather: gather pictures for the words, unless data or a model for them is there.
-        consent: asked before pictures are gathered for words the backbone doesn't know; None stands
+        gather: gather images for the words, unless data or a model for them is there.
+        consent: asked before images are gathered for words the backbone doesn't know; None stands
             for no.
 
     Raises:
         InvalidArgument: a class twice, a word nobody knows (`UnknownWord`), a model for other
             classes, …
         NotFound: photos, data or model do not exist.
-        NothingGathered: too few pictures came.
+        NothingGathered: too few images came.
     """
     words = parse_classes(classes)
     how, say = (
@@ -89,13 +89,11 @@ def run(
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     # before any work: is there something to do?
-    found = find_pictures(sources, exclude=None if output is None else expand(output))
+    found = find_images(sources, exclude=None if output is None else expand(output))
     classifier = _given(words, data, model, how, say) or _made(
-        words, found.pictures, gather, consent, how, say
+        words, found.images, gather, consent, how, say
     )
-    return classifier.predict(
-        sources, threshold, output, pictures, how.engine, how.dtype, how.progress
-    )
+    return classifier.predict(sources, threshold, output, draw, how.engine, how.dtype, how.progress)
 
 
 def _given(
@@ -105,12 +103,12 @@ def _given(
     how: Embedding,
     say: Say,
 ) -> Classifier | None:
-    """Return the classifier of the user's own pictures or of a model that is there."""
+    """Return the classifier of the user's own images or of a model that is there."""
     if data is not None:
         labelled = select_classes(read_labels(data), words)
         say(
             "Learning from your "
-            f"{sum(picture.split != 'test' for picture in labelled.pictures)} labelled pictures "
+            f"{sum(image.split != 'test' for image in labelled.images)} labelled pictures "
             f"in '{data}'."
         )
         classifier = train_labelled(labelled, None, "probe", how)
@@ -131,13 +129,13 @@ def _given(
 
 def _made(
     words: list[str],
-    photos: list[PictureFile],
+    photos: list[ImageFile],
     gather: bool,
     consent: Consent | None,
     how: Embedding,
     say: Say,
 ) -> Classifier:
-    """Make a classifier from the words alone, or from pictures gathered for them."""
+    """Make a classifier from the words alone, or from images gathered for them."""
     unknown = [
         word
         for word in words
@@ -155,13 +153,13 @@ def _made(
 
 
 def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
-    """Gather pictures, and train on them."""
+    """Gather images, and train on them."""
     # as the folder is named, whatever the case they are typed in
     wanted = [fold(word) for word in words]
     names = wanted if len(words) > 1 else [wanted[0], f"not_{wanted[0]}"]
-    folder = pictures_folder() / default_model_path(names).name
+    folder = images_folder() / default_model_path(names).name
     say(f"Gathering pictures of {', '.join(words)} into '{folder}'.")
-    gathered = gather_pictures(
+    gathered = gather_images(
         wanted,
         folder,
         limit=GATHER_LIMIT,
@@ -202,16 +200,16 @@ def _without_junk(
     ]
     junk = {finding.file_name for finding in found}
     labelled = read_labelled(folder)
-    left = [picture for picture in labelled.pictures if picture.name not in junk]
-    counts = Counter(picture.label for picture in left)
+    left = [image for image in labelled.images if image.name not in junk]
+    counts = Counter(image.label for image in left)
     if min(counts[name] for name in names) < TOO_FEW:
         return labelled, {}  # so little is better learned from as it is
     if junk:
         say(
-            f"Left out {len(labelled.pictures) - len(left)} that look like junk; see "
+            f"Left out {len(labelled.images) - len(left)} that look like junk; see "
             f"'{cleaned.output}'."
         )
-    return replace(labelled, pictures=left), dict(
+    return replace(labelled, images=left), dict(
         Counter(finding.reason for finding in found if finding.reason != "not_a_picture")
     )
 
@@ -252,7 +250,7 @@ def _resolve_all(words: list[str]) -> list[Sense]:
 
 
 def _from_words(
-    words: list[str], senses: list[Sense], photos: list[PictureFile], how: Embedding, say: Say
+    words: list[str], senses: list[Sense], photos: list[ImageFile], how: Embedding, say: Say
 ) -> Classifier:
     """Make a head from the words and adapt it to the photos."""
     meaning = ", ".join(

@@ -1,3 +1,7 @@
 """Networks: weights, preprocessing, engines, embeddings and their cache. The only importer of
 timm.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

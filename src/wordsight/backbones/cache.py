@@ -1,4 +1,4 @@
-"""Embeddings on disk, by content of the picture and key of the backbone: one SQLite file for all
+"""Embeddings on disk, by content of the image and key of the backbone: one SQLite file for all
 projects.
 
 Safe with several processes and threads at once and against sudden death (SQLite's write-ahead log);
@@ -82,7 +82,7 @@ class EmbeddingCache:
         self.put_bytes(sha, key, embedding.astype("<f4").tobytes())
 
     def get_bytes(self, sha: bytes, key: str) -> bytes | None:
-        """Return whatever else is kept of a picture, or None."""
+        """Return whatever else is kept of an image, or None."""
         with self._lock:
             value = self._pending.get((sha, key))
             if value is None and self._database is not None:
@@ -96,7 +96,7 @@ class EmbeddingCache:
         return value
 
     def put_bytes(self, sha: bytes, key: str, value: bytes) -> None:
-        """Keep something else of a picture, as `put`."""
+        """Keep something else of an image, as `put`."""
         with self._lock:
             self._pending[sha, key] = value
             if len(self._pending) >= FLUSH_EVERY:

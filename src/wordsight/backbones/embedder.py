@@ -1,4 +1,4 @@
-"""Pictures to embeddings: read, hash, look up, decode and encode, many at once, in order and at
+"""Images to embeddings: read, hash, look up, decode and encode, many at once, in order and at
 bounded memory.
 """
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..core.home import expand
 from ..core.threads import parallel_map
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..images.decoding import MAX_BYTES, Photo, decode, resize, upright
 from .cache import EmbeddingCache
@@ -25,23 +25,23 @@ from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_ru
 
 @dataclass(frozen=True)
 class Embedded:
-    """One picture's embedding, or why there is none.
+    """One image's embedding, or why there is none.
 
     Attributes:
-        file: the picture.
+        file: the image.
         sha256: hash of the file's bytes, 64 hex digits, or None if it could not be read.
         embedding: (C,) float32, or None.
         error: None, or why the file could not be read.
     """
 
-    file: PictureFile
+    file: ImageFile
     sha256: str | None
     embedding: np.ndarray | None
     error: str | None = None
 
 
 class Embedder:
-    """A backbone in an engine, with the cache before it. The engine starts only when a picture
+    """A backbone in an engine, with the cache before it. The engine starts only when an image
     is not cached.
     """
 
@@ -70,11 +70,11 @@ class Embedder:
         return open_runtime(self.backbone, self.engine, self.dtype)
 
     def encode(self, photo: Photo, feature_map: bool = False) -> Encoding:
-        """Encode one decoded picture."""
+        """Encode one decoded image."""
         return self.runtime.encode(input_pixels(photo, self.backbone.preprocessing), feature_map)
 
-    def embed(self, file: PictureFile) -> Embedded:
-        """Return one picture's embedding, from the cache if it is there."""
+    def embed(self, file: ImageFile) -> Embedded:
+        """Return one image's embedding, from the cache if it is there."""
         sha = None
         try:
             data, sha = read(file)
@@ -87,9 +87,9 @@ class Embedder:
         return Embedded(file, sha.hex(), embedding)
 
     def embed_all(
-        self, files: Iterable[PictureFile], embed: Callable[[PictureFile], Embedded] | None = None
+        self, files: Iterable[ImageFile], embed: Callable[[ImageFile], Embedded] | None = None
     ) -> Iterator[Embedded]:
-        """Embed many pictures, by `embed` where something more is to be done with each; yields
+        """Embed many images, by `embed` where something more is to be done with each; yields
         them in order as they are done.
         """
         try:
@@ -99,12 +99,12 @@ class Embedder:
 
 
 def input_pixels(photo: Photo, preprocessing: Preprocessing) -> np.ndarray:
-    """Return a picture as the network takes it, (height, width, 3) uint8."""
+    """Return an image as the network takes it, (height, width, 3) uint8."""
     return resize(photo.image, preprocessing.input_size(photo.size), preprocessing.interpolation)
 
 
 def open_photo(image: str | os.PathLike | Image.Image | np.ndarray) -> Photo:
-    """Return a picture given as a path, as a PIL image or as (height, width, 3) uint8 RGB.
+    """Return an image given as a path, as a PIL image or as (height, width, 3) uint8 RGB.
 
     Raises:
         NotFound: no such file.
@@ -115,7 +115,7 @@ def open_photo(image: str | os.PathLike | Image.Image | np.ndarray) -> Photo:
         path = expand(image)
         if not path.exists():
             raise NotFound(f"No such picture: '{path}'.")
-        return decode(read(PictureFile(path, path.name))[0])
+        return decode(read(ImageFile(path, path.name))[0])
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InvalidArgument(
@@ -126,7 +126,7 @@ def open_photo(image: str | os.PathLike | Image.Image | np.ndarray) -> Photo:
     return upright(image)
 
 
-def read(file: PictureFile) -> tuple[bytes, bytes]:
+def read(file: ImageFile) -> tuple[bytes, bytes]:
     """Return a file's bytes and their sha256.
 
     Raises:

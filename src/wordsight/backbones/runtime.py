@@ -57,7 +57,7 @@ class Runtime(Protocol):
     dtype: str
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
-        """Encode one picture (height, width, 3) uint8, RGB, already of the preprocessing's
+        """Encode one image (height, width, 3) uint8, RGB, already of the preprocessing's
         input size.
         """
 
@@ -143,7 +143,7 @@ def import_openvino():
 
 
 class OpenVinoRuntime:
-    """OpenVINO on the CPU: one stream a core, so that pictures of any size run side by side."""
+    """OpenVINO on the CPU: one stream a core, so that images of any size run side by side."""
 
     engine = "openvino"
 
@@ -199,7 +199,7 @@ class OpenVinoRuntime:
 
 
 class TorchRuntime:
-    """torch on CUDA, MPS or the CPU: callers' pictures of one size are gathered into batches."""
+    """torch on CUDA, MPS or the CPU: callers' images of one size are gathered into batches."""
 
     engine = "torch"
 

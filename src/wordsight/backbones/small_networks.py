@@ -158,7 +158,7 @@ def cifar_cnn(num_classes: int = 10) -> nn.Module:
 
 
 def small_resnet(num_classes: int = 10) -> nn.Module:
-    """A residual network small enough to be trained from scratch on a laptop, for pictures of
+    """A residual network small enough to be trained from scratch on a laptop, for images of
     any size.
     """
     return SmallResnet((16, 32, 96), num_classes)  # of many widths the best after 80 s on CIFAR-10

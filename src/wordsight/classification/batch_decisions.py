@@ -1,4 +1,4 @@
-"""What a model says of many pictures at once, a few numbers each. Knows nothing of which of it
+"""What a model says of many images at once, a few numbers each. Knows nothing of which of it
 is right.
 """
 
@@ -11,18 +11,18 @@ from itertools import islice
 import numpy as np
 
 from ..backbones.embedder import Embedded
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from .classifier import Classifier
 
-BATCH = 1024  # pictures; more would only take memory
+BATCH = 1024  # images; more would only take memory
 
 
 @dataclass
 class Judged:
-    """What a model says of pictures, in their order; those that can't be read are set apart.
+    """What a model says of images, in their order; those that can't be read are set apart.
 
     Attributes:
-        files: the n pictures that could be read.
+        files: the n images that could be read.
         top: (n,) int, index of the likeliest class.
         probability: (n,) float32, calibrated probability of that class, 0–1.
         positive: (n,) float32, probability of the one class that a one-against-the-rest model looks
@@ -33,7 +33,7 @@ class Judged:
         unreadable: (file name, reason) of each.
     """
 
-    files: list[PictureFile]
+    files: list[ImageFile]
     top: np.ndarray
     probability: np.ndarray
     positive: np.ndarray
@@ -53,18 +53,18 @@ class Judged:
 def judge(
     model: Classifier, items: Iterable[Embedded], threshold: float | None, familiarity: bool = False
 ) -> Judged:
-    """Decide on embedded pictures as `Classifier.decide` does, many at once.
+    """Decide on embedded images as `Classifier.decide` does, many at once.
 
     Args:
         model: who decides.
-        items: embedded pictures; only a thousand are held at a time.
+        items: embedded images; only a thousand are held at a time.
         threshold: probability from which a label is given, 0–1; None gives none.
         familiarity: whether to measure that, too.
 
     Raises:
         InvalidArgument: the model knows no familiarity.
     """
-    files: list[PictureFile] = []
+    files: list[ImageFile] = []
     unreadable: list[tuple[str, str]] = []
     parts: list[tuple[np.ndarray, ...]] = [
         (

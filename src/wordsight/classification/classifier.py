@@ -1,4 +1,4 @@
-"""The classifier: a backbone, a head and a sense of what is foreign to it. Predicts pictures;
+"""The classifier: a backbone, a head and a sense of what is foreign to it. Predicts images;
 `model_folder` keeps it.
 """
 
@@ -21,15 +21,15 @@ from ..core.home import expand
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
 from ..core.threads import parallel_map
-from ..datasets.files import RESULT_FOLDERS, PictureFile, find_pictures, refuse_photos_among_results
+from ..datasets.files import RESULT_FOLDERS, ImageFile, find_images, refuse_photos_among_results
 from ..errors import InvalidArgument, UnreadableImage, some_of
 from ..heads.boxes import BoxHead
-from ..heads.guarantee import HeldOut, Promise, keep_promise
+from ..heads.guarantee import HeldOut, PrecisionGuarantee, keep_promise
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
 from ..heads.zero_shot import Gate
-from ..heatmaps.grid import Closer, part_embeddings
-from ..heatmaps.heatmap import Heatmap, Looking, look
+from ..heatmaps.grid import Grid, part_embeddings
+from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ..images.decoding import Photo, decode
 from ..reports.model_sections import about_model, made_by
@@ -51,7 +51,7 @@ class Classifier:
         class_names: in the head's order.
         head: linear head on the backbone's embedding.
         backbone: prepared backbone.
-        neighbourhood: where the training pictures lie, or None.
+        neighbourhood: where the training images lie, or None.
         gate: for heads made from words, how much of the backbone's own probability the words hold,
             else None.
         catch_all: index of a class that means "anything else" (of a yes/no question), or None.
@@ -59,8 +59,8 @@ class Classifier:
         info: recipe, supervision, counts, metrics; kept in wordsight.json.
         history: how it was trained, a row an epoch (or a candidate tried), a DataFrame by
             `to_pandas()`.
-        held_out: what it said of labelled pictures it had not learned from, or None.
-        box_head: what draws the box of the object, learned from annotated pictures; None: boxes
+        held_out: what it said of labelled images it had not learned from, or None.
+        box_head: what draws the box of the object, learned from annotated images; None: boxes
             come from heat maps.
     """
 
@@ -78,7 +78,7 @@ class Classifier:
     @property
     def mask_threshold(self) -> float:
         """Share of a heat map's peak (0–1) from which masks and boxes are cut: chosen on
-        annotated pictures where it learned from any, else 0.2.
+        annotated images where it learned from any, else 0.2.
         """
         return float(self.info.get("mask_threshold") or MASK_THRESHOLD)
 
@@ -138,7 +138,7 @@ class Classifier:
             )
         return self.neighbourhood.familiarity(embeddings)
 
-    def promise(self, precision: float) -> Promise:
+    def promise(self, precision: float) -> PrecisionGuarantee:
         """Choose the threshold from which labels are right in at least `precision` of cases, at 95
         % confidence.
 
@@ -146,7 +146,7 @@ class Classifier:
             precision: 0.5–0.9999.
 
         Raises:
-            InvalidArgument: out of range, or the model was made without labelled pictures.
+            InvalidArgument: out of range, or the model was made without labelled images.
         """
         if self.held_out is None:
             raise InvalidArgument(
@@ -179,31 +179,31 @@ class Classifier:
         photos: str | os.PathLike | Iterable[str | os.PathLike],
         threshold: float | None = None,
         output: str | os.PathLike | None = None,
-        pictures: bool = True,
+        draw: bool = True,
         engine: str = "auto",
         dtype: str = "f32",
         progress: Progress | None = None,
         precision: float | None = None,
-        looking: Looking | None = None,
-        closer: Closer | None = None,
+        looking: HeatmapSettings | None = None,
+        grid: Grid | None = None,
     ) -> Results:
         """Say what each photo shows, or nothing where that isn't sure.
 
         Args:
             photos: folders, files or globs.
             threshold: calibrated probability from which a label is given, 0–1; default: the
-                model's, 0.99. A model whose promise the pictures could not support gives no label
+                model's, 0.99. A model whose promise the images could not support gives no label
                 without one.
             output: folder for tables, originals, heat maps, masks and report.html; None writes
                 nothing.
-            pictures: False writes tables only.
+            draw: False writes tables only.
             engine: "auto", "openvino" or "torch".
             dtype: "f32" or "bf16".
             progress: called with (done, total, "photos").
             precision: instead of a threshold, the share of labels that must be right; see
                 `promise`.
             looking: how heat maps are made; by default in one pass.
-            closer: look at quarters (or other parts) of each photo, too, and let the surest of them
+            grid: look at quarters (or other parts) of each photo, too, and let the surest of them
                 answer.
 
         Raises:
@@ -213,45 +213,43 @@ class Classifier:
         """
         progress = or_notebook(progress)
         threshold, note = self.threshold_for(threshold, precision)
-        looking = looking or Looking()
+        looking = looking or HeatmapSettings()
         looking.check(self.backbone)
-        if closer is not None:
-            closer.check(self.backbone)
+        if grid is not None:
+            grid.check(self.backbone)
         sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
         folder = None if output is None else expand(output)
-        found = find_pictures(sources, exclude=folder)
+        found = find_images(sources, exclude=folder)
         if folder is not None:
-            refuse_photos_among_results(found.pictures, folder, RESULT_FOLDERS)
-            if pictures:
+            refuse_photos_among_results(found.images, folder, RESULT_FOLDERS)
+            if draw:
                 check_report_target(folder)
         counts, kept = Counts(skipped=found.skipped), []
         embedder = Embedder(self.backbone, engine, dtype)
         writer = (
             None
             if folder is None
-            else ResultsWriter(folder, self.class_names, pictures, closer is not None, sources)
+            else ResultsWriter(folder, self.class_names, draw, grid is not None, sources)
         )
         report = None
 
-        def job(file: PictureFile) -> Prediction:
-            return self._predict_one(
-                file, embedder, _Way(threshold, looking, closer), writer, report
-            )
+        def job(file: ImageFile) -> Prediction:
+            return self._predict_one(file, embedder, _Way(threshold, looking, grid), writer, report)
 
         try:
             report = (
                 ResultsReport(folder, self.class_names, threshold)
-                if folder is not None and pictures
+                if folder is not None and draw
                 else None
             )
-            for prediction in parallel_map(job, found.pictures, callers(embedder.engine)):
+            for prediction in parallel_map(job, found.images, callers(embedder.engine)):
                 counts.add(prediction)
                 if writer is None:
                     kept.append(prediction)
                 else:
                     writer.add(prediction)
                 if progress:
-                    progress(counts.total, len(found.pictures), "photos")
+                    progress(counts.total, len(found.images), "photos")
             if writer is not None:
                 writer.finish(counts)
             if report is not None:
@@ -272,16 +270,18 @@ class Classifier:
         copied = None if writer is None else writer.copied_bytes
         return Results(self.class_names, threshold, counts, folder, copied, kept, note)
 
-    def predict_file(self, file: PictureFile, embedder: Embedder, threshold: float) -> Prediction:
+    def predict_file(self, file: ImageFile, embedder: Embedder, threshold: float) -> Prediction:
         """Return what one file shows, with its box and without its map; `error` where it can't be
         read.
 
         Args:
-            file: the picture.
+            file: the image.
             embedder: of the model's backbone, kept open from call to call.
             threshold: probability from which a label is given; infinite for none.
         """
-        seen = self._predict_one(file, embedder, _Way(threshold, Looking(), None), None, None)
+        seen = self._predict_one(
+            file, embedder, _Way(threshold, HeatmapSettings(), None), None, None
+        )
         seen.map = None
         return seen
 
@@ -313,7 +313,7 @@ class Classifier:
 
     def _predict_one(
         self,
-        file: PictureFile,
+        file: ImageFile,
         embedder: Embedder,
         way: _Way,
         writer: ResultsWriter | None,
@@ -328,7 +328,7 @@ class Classifier:
                 embedding, feature_map = encoding.embedding, encoding.feature_map
                 embedder.cache.put(sha, embedder.key, embedding)
             prediction = self.decide(file.name, embedding, way.threshold)
-            if way.closer is not None:
+            if way.grid is not None:
                 photo = photo or decode(data)
                 prediction = self._look_closer(prediction, photo, embedder, way, feature_map)
             if prediction.label is None and report is None:
@@ -371,10 +371,10 @@ class Classifier:
         feature_map: np.ndarray | None,
     ) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
-        assert way.closer is not None
+        assert way.grid is not None
         other = None if self.catch_all is None else self.class_names[self.catch_all]
         best = whole
-        for box, embedding in part_embeddings(photo, embedder, way.closer, feature_map):
+        for box, embedding in part_embeddings(photo, embedder, way.grid, feature_map):
             seen = self.decide(whole.file_name, embedding, way.threshold)
             whole.parts.append(
                 Part(
@@ -399,13 +399,13 @@ class Classifier:
         prediction: Prediction,
         photo: Photo,
         embedder: Embedder,
-        looking: Looking | None = None,
+        looking: HeatmapSettings | None = None,
         feature_map: np.ndarray | None = None,
     ) -> None:
         """Give an accepted prediction its heat map and its box, from the box head where there
         is one, else from the heat map.
         """
-        looking = looking or Looking()
+        looking = looking or HeatmapSettings()
         assert prediction.label is not None
         if self.backbone.pooled and (looking.plain or self.box_head is not None):
             feature_map = self._feature_map(photo, embedder, feature_map)
@@ -431,7 +431,7 @@ class Classifier:
         self,
         image: str | os.PathLike | Image.Image | np.ndarray,
         class_name: str | None = None,
-        looking: Looking | None = None,
+        looking: HeatmapSettings | None = None,
         engine: str = "auto",
         dtype: str = "f32",
     ) -> Heatmap:
@@ -452,7 +452,7 @@ class Classifier:
             raise InvalidArgument(
                 f"The model has no class '{class_name}'; it knows: {some_of(self.class_names)}."
             )
-        looking = looking or Looking()
+        looking = looking or HeatmapSettings()
         looking.check(self.backbone)
         photo = open_photo(image)
         embedder = Embedder(self.backbone, engine, dtype)
@@ -480,8 +480,8 @@ class _Way:
     """How one photo is predicted."""
 
     threshold: float
-    looking: Looking
-    closer: Closer | None
+    looking: HeatmapSettings
+    grid: Grid | None
 
 
 def load(path: str | os.PathLike) -> Classifier:

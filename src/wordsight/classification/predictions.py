@@ -22,7 +22,7 @@ from PIL import Image
 from ..core.home import write_atomic, writing
 from ..core.notebook import block, frame, line, table
 from ..core.result_folder import TableWriter, safe_name
-from ..datasets.files import RESULT_FOLDERS, PictureFile
+from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
 from ..heatmaps.one_pass import MASK_THRESHOLD
@@ -60,7 +60,7 @@ MARKER = ".wordsight-results"
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of a picture shows.
+    """What one part of an image shows.
 
     Attributes:
         xyxy: where the part lies, in pixels of the upright original.
@@ -79,11 +79,11 @@ class Part:
 
 @dataclass
 class Prediction:
-    """What one picture shows.
+    """What one image shows.
 
     Attributes:
         file_name: path relative to the folder given.
-        label: class name, or None where the picture is rejected or unreadable.
+        label: class name, or None where the image is rejected or unreadable.
         top_label: the best guess, whether accepted or not; None where unreadable.
         probability: calibrated probability of `top_label`, 0–1.
         probabilities: the same for every class.
@@ -93,8 +93,8 @@ class Prediction:
         error: None, or why the file could not be read.
         stranger: whether it was rejected because it lies outside what the model learned from.
         map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
-        parts: what parts of the picture show, where they were looked at; in parts.csv.
-        part: `xyxy` of the part whose answer this is, or None where it is the whole picture's.
+        parts: what parts of the image show, where they were looked at; in parts.csv.
+        part: `xyxy` of the part whose answer this is, or None where it is the whole image's.
     """
 
     file_name: str
@@ -118,14 +118,14 @@ class Prediction:
 
 @dataclass
 class Counts:
-    """How many pictures fared how.
+    """How many images fared how.
 
     Attributes:
         accepted: by class name.
         unsure: rejected because the probability is below the threshold.
         strangers: rejected because they resemble nothing the model learned from.
         unreadable: (file name, reason) of each.
-        skipped: names of files that are no pictures.
+        skipped: names of files that are no images.
     """
 
     accepted: Counter[str] = field(default_factory=Counter)
@@ -147,18 +147,18 @@ class Counts:
 
     @property
     def rejected(self) -> int:
-        """Pictures that were read but got no label."""
+        """Images that were read but got no label."""
         return self.unsure + self.strangers
 
     @property
     def total(self) -> int:
-        """Pictures in all, unreadable ones included."""
+        """Images in all, unreadable ones included."""
         return sum(self.accepted.values()) + self.rejected + len(self.unreadable)
 
 
 @dataclass
 class Results:
-    """The outcome of predicting many pictures.
+    """The outcome of predicting many images.
 
     Attributes:
         class_names: in the model's order.
@@ -203,7 +203,7 @@ class Results:
         return self.counts.total
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with the columns of predictions.csv, a row a picture."""
+        """Return a DataFrame with the columns of predictions.csv, a row an image."""
         return frame((prediction.record() for prediction in self), FIELDS)
 
     def _repr_html_(self) -> str:
@@ -245,8 +245,8 @@ class ResultsWriter:
         output: the folder; made if need be. What an earlier run wrote there is replaced, other
             files are left alone.
         class_names: names that become folders.
-        pictures: whether to write originals, heat maps and masks, or tables only.
-        parts: whether parts of pictures are looked at, which get a table of their own.
+        images: whether to write originals, heat maps and masks, or tables only.
+        parts: whether parts of images are looked at, which get a table of their own.
         photos: folders, files and globs that are looked through.
     """
 
@@ -254,18 +254,18 @@ class ResultsWriter:
         self,
         output: Path,
         class_names: list[str],
-        pictures: bool = True,
+        draw: bool = True,
         parts: bool = False,
         photos: Iterable[str | os.PathLike] = (),
     ) -> None:
-        self.output, self.pictures = output, pictures
+        self.output, self.images = output, draw
         self._folders = _folder_names(class_names)
         self._copied: list[int] = []
         self._tables = TableWriter(
             output,
             "predictions",
             FIELDS,
-            RESULT_FOLDERS if pictures else (),
+            RESULT_FOLDERS if draw else (),
             MARKER,
             _drawn,
             photos,
@@ -275,12 +275,12 @@ class ResultsWriter:
     def draw(
         self,
         prediction: Prediction,
-        file: PictureFile,
+        file: ImageFile,
         image: Image.Image,
         size: tuple[int, int],
         mask_threshold: float = MASK_THRESHOLD,
     ) -> None:
-        """Write one accepted picture's original, heat map and mask, and note their paths. Safe from
+        """Write one accepted image's original, heat map and mask, and note their paths. Safe from
         many threads.
 
         Args:
@@ -290,7 +290,7 @@ class ResultsWriter:
             size: (height, width) of the upright original.
             mask_threshold: of the map's peak, from which the mask is cut.
         """
-        if not self.pictures or prediction.label is None or prediction.map is None:
+        if not self.images or prediction.label is None or prediction.map is None:
             return
         folder = self._folders[prediction.label]
         name = safe_name(prediction.file_name)
@@ -307,7 +307,7 @@ class ResultsWriter:
     @property
     def copied_bytes(self) -> int | None:
         """What the originals take: 0 where they are linked, None where none are written."""
-        return sum(self._copied) if self.pictures else None
+        return sum(self._copied) if self.images else None
 
     def add(self, prediction: Prediction) -> None:
         """Write one row to both tables."""

@@ -54,7 +54,7 @@ class ResultsReport:
             size: (height, width) of the upright original.
             heat: (h, w) heat map of the likeliest class, 0–1, or None.
         """
-        card = prediction_card(prediction, self._threshold, size).with_picture(image, heat)
+        card = prediction_card(prediction, self._threshold, size).with_image(image, heat)
         index = self.class_names.index(card.top)
         self._gallery.add(card, (prediction.label is None, index, -(card.probability or 0.0)))
         with self._lock:
@@ -85,7 +85,7 @@ class ResultsReport:
             ("fate:silent", "left without a label"),
             *((f"group:{name}", f"{name} (likeliest)") for name in self.class_names),
         ]
-        report.pictures_heading = "The photos, those with a label first"
+        report.images_heading = "The photos, those with a label first"
         unreadable = listed("What can’t be read", counts.unreadable, ("file", "why"))
         skipped = listed(
             "Files that are no pictures", [[name] for name in counts.skipped], ("file",)
@@ -101,7 +101,7 @@ class ResultsReport:
 
 
 def prediction_card(prediction: Prediction, threshold: float | None, size: tuple[int, int]) -> Card:
-    """Return a photo's card, still without its picture."""
+    """Return a photo's card, still without its image."""
     probability = float(prediction.probability or 0.0)
     if threshold is not None and not prediction.stranger:
         probability = (

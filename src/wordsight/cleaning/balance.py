@@ -11,13 +11,13 @@ from .checks import Finding, Material
 
 
 def redundant(material: Material, findings: list[Finding]) -> list[Finding]:
-    """Return the pictures that must go so that all classes are as small as the smallest: those most
+    """Return the images that must go so that all classes are as small as the smallest: those most
     like another one first.
 
-    Pictures that something else was found about count as gone already.
+    Images that something else was found about count as gone already.
     """
     gone = {finding.file_name for finding in findings}
-    left = [i for i in material.good.tolist() if material.pictures[i].name not in gone]
+    left = [i for i in material.good.tolist() if material.images[i].name not in gone]
     counts = Counter(material.labels[left].tolist())
     if len(counts) < 2:
         return []
@@ -26,14 +26,14 @@ def redundant(material: Material, findings: list[Finding]) -> list[Finding]:
     for label in sorted(counts):
         members = [i for i in left if material.labels[i] == label]
         found += [
-            material.finding(i, "redundant", score, evidence=material.pictures[twin].name)
+            material.finding(i, "redundant", score, evidence=material.images[twin].name)
             for i, score, twin in _most_alike(material, members, smallest)
         ]
     return found
 
 
 def _most_alike(material: Material, members: list[int], keep: int) -> list[tuple[int, float, int]]:
-    """Return (picture, cosine to the one it is most like, that one) of those to drop, one after
+    """Return (image, cosine to the one it is most like, that one) of those to drop, one after
     the other.
     """
     unit = normalize(np.sqrt(np.maximum(material.embeddings[members], 0))).astype(np.float32)

@@ -1,7 +1,7 @@
-"""What may be wrong with a picture in a data set: one small registered function a reason. They
+"""What may be wrong with an image in a data set: one small registered function a reason. They
 find; nothing here moves a file.
 
-A check gets all the pictures at once (`Material`) and yields a `Finding` for each that should go.
+A check gets all the images at once (`Material`) and yields a `Finding` for each that should go.
 Thresholds stand in its decorator. `list_checks()` names all reasons; the order below is the order
 in which they are looked for.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.plugins import load_extensions
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import InvalidArgument
 from ..heads.linear import normalize, second_opinion, softmax
 from ..images.copies import (
@@ -29,7 +29,7 @@ from ..images.copies import (
 from ..images.fingerprints import mirrored, resembles
 from ..images.measures import Measures
 
-MIN_FOR_CLASS = 5  # pictures a class needs before its outliers and mislabelled ones are looked for
+MIN_FOR_CLASS = 5  # images a class needs before its outliers and mislabelled ones are looked for
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,20 @@ class Material:
     """What checks look at; lists and rows go together.
 
     Attributes:
-        pictures: the files, in order of name.
+        images: the files, in order of name.
         class_names: the classes.
-        labels: (n,) int, index of each picture's class.
+        labels: (n,) int, index of each image's class.
         shas: hash of each file, None where it could not be read.
-        errors: why a picture could not be decoded, else None.
+        errors: why an image could not be decoded, else None.
         measures: what was measured, None where it could not be decoded.
         embeddings: (n, C) float32, zero where there is none.
         imagenet: weight (1000, C) and bias (1000,) of the backbone's own head, None where it has
             none.
-        others: names of files that are no pictures.
+        others: names of files that are no images.
         min_size: shortest side wanted, pixels.
     """
 
-    pictures: list[PictureFile]
+    images: list[ImageFile]
     class_names: list[str]
     labels: np.ndarray
     shas: list[str | None]
@@ -84,14 +84,14 @@ class Material:
 
     @property
     def good(self) -> np.ndarray:
-        """Indices of the pictures that could be decoded."""
+        """Indices of the images that could be decoded."""
         return np.array(
             [i for i, measures in enumerate(self.measures) if measures is not None], dtype=int
         )
 
     @functools.cached_property
     def copies(self) -> dict[tuple[int, int], float]:
-        """Pairs of pictures that show the same, with how alike they are, 0–1; looked for once,
+        """Pairs of images that show the same, with how alike they are, 0–1; looked for once,
         whoever asks.
         """
         return _copies(self)
@@ -99,8 +99,8 @@ class Material:
     def finding(
         self, index: int, reason: str, score: float, suggested_label: str = "", evidence: str = ""
     ) -> Finding:
-        """Return a finding about one picture."""
-        file = self.pictures[index]
+        """Return a finding about one image."""
+        file = self.images[index]
         return Finding(
             file.name,
             file.label or "",
@@ -115,7 +115,7 @@ class Material:
         name.
         """
         sizes = [
-            (-m.width * m.height if m else 0, self.pictures[i].name)
+            (-m.width * m.height if m else 0, self.images[i].name)
             for i, m in ((a, self.measures[a]), (b, self.measures[b]))
         ]
         return sizes[0] <= sizes[1]
@@ -197,7 +197,7 @@ def _run_check(name: str, material: Material) -> list[Finding]:
 
 @register_check(0)
 def not_a_picture(material: Material, threshold: float) -> Iterator[Finding]:
-    """A file that is no picture at all, such as a list of addresses."""
+    """A file that is no image at all, such as a list of addresses."""
     for name in material.others:
         if "/" not in name or name.endswith(" (gone)"):
             continue  # beside the classes, such as a README; or deleted since the table was written
@@ -206,7 +206,7 @@ def not_a_picture(material: Material, threshold: float) -> Iterator[Finding]:
 
 @register_check(0)
 def undecodable(material: Material, threshold: float) -> Iterator[Finding]:
-    """A picture that is broken, empty or of a kind that can't be read."""
+    """An image that is broken, empty or of a kind that can't be read."""
     for i, error in enumerate(material.errors):
         if error is not None:
             yield material.finding(i, "undecodable", 1.0, evidence=error)
@@ -313,12 +313,12 @@ def duplicate(material: Material, threshold: float) -> Iterator[Finding]:
         if sha is not None:
             first = kept.setdefault((sha, int(material.labels[i])), i)
             if first != i:
-                yield material.finding(i, "duplicate", 1.0, evidence=material.pictures[first].name)
+                yield material.finding(i, "duplicate", 1.0, evidence=material.images[first].name)
 
 
 @register_check(0)
 def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
-    """The same picture as another of its class: smaller, compressed, cropped, framed, mirrored,
+    """The same image as another of its class: smaller, compressed, cropped, framed, mirrored,
     grey or written on.
     """
     same_class = {
@@ -331,7 +331,7 @@ def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
         for (a, b), score in same_class.items()
         if material.shas[a] != material.shas[b]
     }
-    for group in groups(len(material.pictures), np.array(list(within), dtype=int).reshape(-1, 2)):
+    for group in groups(len(material.images), np.array(list(within), dtype=int).reshape(-1, 2)):
         best = group[0]
         for i in group[1:]:
             best = best if material.better(best, i) else i
@@ -341,13 +341,13 @@ def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
             )
             if scores and material.shas[i] != material.shas[best]:
                 yield material.finding(
-                    i, "near_duplicate", max(scores)[0], evidence=material.pictures[best].name
+                    i, "near_duplicate", max(scores)[0], evidence=material.images[best].name
                 )
 
 
 @register_check(0)
 def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
-    """The same picture lies in two classes; both are shown."""
+    """The same image lies in two classes; both are shown."""
     best: dict[int, tuple[float, int]] = {}
     for (a, b), score in material.copies.items():
         if material.labels[a] != material.labels[b]:
@@ -358,8 +358,8 @@ def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
             i,
             "in_two_classes",
             score,
-            material.pictures[other].label or "",
-            material.pictures[other].name,
+            material.images[other].label or "",
+            material.images[other].name,
         )
 
 
@@ -404,7 +404,7 @@ def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
                 "mislabelled",
                 score,
                 name,
-                f"{name} {row[other]:.1%}, {material.pictures[i].label} {row[own]:.1%}",
+                f"{name} {row[other]:.1%}, {material.images[i].label} {row[own]:.1%}",
             )
 
 
@@ -415,10 +415,10 @@ def _measured(material: Material) -> Iterator[tuple[int, Measures]]:
 
 
 def _copies(material: Material) -> dict[tuple[int, int], float]:
-    """Return pairs of pictures that show the same, with how alike they are, 0–1; those of equal
+    """Return pairs of images that show the same, with how alike they are, 0–1; those of equal
     bytes in two classes too.
 
-    Found by hash and by nearness of embeddings, and in both cases only where the pictures
+    Found by hash and by nearness of embeddings, and in both cases only where the images
     themselves agree. Of files with equal bytes in one class only the first is looked at.
     """
     first: dict[tuple[str | None, int], int] = {}
@@ -459,11 +459,11 @@ def _copies(material: Material) -> dict[tuple[int, int], float]:
 
 
 def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures of classes large enough, and how far each lies from the middle of its
+    """Return the images of classes large enough, and how far each lies from the middle of its
     class, in deviations.
 
     Two distances are averaged: of the embedding's square root, and of what the backbone's own head
-    takes the picture for. A class's middle is found from its inner 70 %, so that junk does not move
+    takes the image for. A class's middle is found from its inner 70 %, so that junk does not move
     it.
     """
     good = material.good

@@ -1,4 +1,4 @@
-"""Clean a data set: look at every picture once, say what should go and why, and on request set it
+"""Clean a data set: look at every image once, say what should go and why, and on request set it
 aside or put it back.
 
 The data set itself is only touched by `apply` and `undo`, which move files and delete none.
@@ -25,7 +25,7 @@ from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
 from ..core.threads import parallel_map
-from ..datasets.files import LabelledSet, PictureFile, data_root, read_labelled
+from ..datasets.files import ImageFile, LabelledSet, data_root, read_labelled
 from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..images.contact_sheet import contact_sheet
 from ..images.decoding import decode, frame_count
@@ -53,7 +53,7 @@ class Cleaning:
         data: the data set; an address where it lies in an object store.
         output: folder of the report, likewise, or None.
         findings: by reason and falling score.
-        classes: class name -> pictures, before anything goes.
+        classes: class name -> images, before anything goes.
         moved: names of the files that were set aside or put back, if that was asked for.
         rejected: where files are set aside.
     """
@@ -130,7 +130,7 @@ def clean(
     progress: Progress | None = None,
     look: Callable[[LabelledSet, Path], list[LookedAt]] | None = None,
 ) -> Cleaning:
-    """Look for pictures that should not be in a data set, and report them.
+    """Look for images that should not be in a data set, and report them.
 
     Writes `report.html`, `findings.csv` (one row a file and reason), a contact sheet a reason with
     the clearest first, and `summary.json`.
@@ -141,14 +141,14 @@ def clean(
         output: folder of the report; by default beside the data, `<data>-clean-report`.
         apply: move what was found to `<data>-rejected` beside the data; `undo` puts it back.
         reasons: only these (`list_checks()`); by default all.
-        min_size: shortest side in pixels under which a picture is too small.
-        balance: bring all classes down to the smallest, the most redundant pictures first (reason
+        min_size: shortest side in pixels under which an image is too small.
+        balance: bring all classes down to the smallest, the most redundant images first (reason
             `redundant`).
         backbone: whose embeddings are used.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
-        progress: called with (done, total, "pictures" or "findings").
-        look: looks at every picture of a set, in order, given the report's folder, too; by default
+        progress: called with (done, total, "images" or "findings").
+        look: looks at every image of a set, in order, given the report's folder, too; by default
             this process does.
 
     Raises:
@@ -176,7 +176,7 @@ def clean(
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
     if balance:
         findings += redundant(material, findings)
-    counts = Counter(picture.label for picture in labelled.pictures)
+    counts = Counter(image.label for image in labelled.images)
     result = Cleaning(root, target, findings, {name: counts[name] for name in labelled.class_names})
     with writing(target):
         _write_report(result)
@@ -188,7 +188,7 @@ def clean(
 
 @dataclass(frozen=True)
 class LookedAt:
-    """What cleaning knows of one picture.
+    """What cleaning knows of one image.
 
     Attributes:
         sha256: of the file, 64 hex digits, or None where it could not be read.
@@ -203,8 +203,8 @@ class LookedAt:
     embedding: np.ndarray | None
 
 
-def look_at(file: PictureFile, embedder: Embedder) -> LookedAt:
-    """Read, measure and embed one picture, decoded at most once and not at all where both are
+def look_at(file: ImageFile, embedder: Embedder) -> LookedAt:
+    """Read, measure and embed one image, decoded at most once and not at all where both are
     cached.
     """
     sha = None
@@ -230,15 +230,15 @@ def look_at(file: PictureFile, embedder: Embedder) -> LookedAt:
 def gather_material(
     labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None
 ) -> Material:
-    """Look at every picture, in this process."""
+    """Look at every image, in this process."""
     seen = []
     try:
         for one in parallel_map(
-            lambda file: look_at(file, embedder), labelled.pictures, callers(embedder.engine)
+            lambda file: look_at(file, embedder), labelled.images, callers(embedder.engine)
         ):
             seen.append(one)
             if progress:
-                progress(len(seen), len(labelled.pictures), "pictures")
+                progress(len(seen), len(labelled.images), "pictures")
     finally:
         embedder.cache.close()
     return material_of(labelled, seen, min_size, embedder.backbone)
@@ -247,7 +247,7 @@ def gather_material(
 def material_of(
     labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone
 ) -> Material:
-    """Put together what checks look at; `seen` goes with the pictures."""
+    """Put together what checks look at; `seen` goes with the images."""
     try:
         imagenet = backbone.imagenet_head()
     except InvalidArgument:  # a backbone that knows no words
@@ -258,14 +258,14 @@ def material_of(
         if one.embedding is not None:
             row[:] = one.embedding
     place = {name: number for number, name in enumerate(labelled.class_names)}
-    labels = np.array([place[str(picture.label)] for picture in labelled.pictures], dtype=int)
+    labels = np.array([place[str(image.label)] for image in labelled.images], dtype=int)
     shas, errors, measures = (
         [one.sha256 for one in seen],
         [one.error for one in seen],
         [one.measures for one in seen],
     )
     return Material(
-        labelled.pictures,
+        labelled.images,
         labelled.class_names,
         labels,
         shas,

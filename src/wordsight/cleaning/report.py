@@ -1,4 +1,4 @@
-"""The report of a cleaning: what should go, seen, with the reason; and where the pictures came
+"""The report of a cleaning: what should go, seen, with the reason; and where the images came
 from.
 """
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..backbones.embedder import read
 from ..core.threads import parallel_map
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..datasets.training_set import gathered
 from ..errors import UnreadableImage
 from ..images.decoding import decode
@@ -29,7 +29,7 @@ THREADS = 4
 def write_cleaning_report(
     result: Any, apply: bool, progress: Callable[[int, int, str], None] | None = None
 ) -> Path:
-    """Write report.html of a `Cleaning` beside its tables; the pictures are read where they lie, so
+    """Write report.html of a `Cleaning` beside its tables; the images are read where they lie, so
     before any is moved.
 
     Args:
@@ -58,7 +58,7 @@ def write_cleaning_report(
             (f"group:{reason}", f"{reason.replace('_', ' ')} ({count})")
             for reason, count in result.counts.items()
         ]
-        report.pictures_heading = "What was found, the clearest first"
+        report.images_heading = "What was found, the clearest first"
         return write_report(result.output, report, gallery)
     finally:
         gallery.close()
@@ -80,18 +80,18 @@ def _card(finding: Finding, root: Path) -> Card:
     image: Image.Image | None = None
     if finding.reason != "not_a_picture":
         try:
-            image = decode(read(PictureFile(root / finding.file_name, finding.file_name))[0]).image
+            image = decode(read(ImageFile(root / finding.file_name, finding.file_name))[0]).image
         except UnreadableImage:
             image = None  # which is often what was found
-    return Card(finding.file_name, finding.reason, said, note).with_picture(image)
+    return Card(finding.file_name, finding.reason, said, note).with_image(image)
 
 
 def _summary(result: Any, apply: bool) -> list[str]:
-    pictures, files = (
+    images, files = (
         sum(result.classes.values()),
         len({finding.file_name for finding in result.findings}),
     )
-    told = [f"{pictures} pictures looked at, in {len(result.classes)} classes."]
+    told = [f"{images} pictures looked at, in {len(result.classes)} classes."]
     if not result.findings:
         return [*told, "Nothing was found that should not be there."]
     found = ", ".join(

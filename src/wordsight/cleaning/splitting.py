@@ -34,7 +34,7 @@ def split(
     there is none.
 
     Every class is divided in the same proportions. Copies, also cropped or mirrored ones and those
-    in another class, go to the same side, so that what is tested was not learned. Pictures that
+    in another class, go to the same side, so that what is tested was not learned. Images that
     can't be read get no split.
 
     Args:
@@ -42,13 +42,13 @@ def split(
             and label.
         val: share for validation, 0–1.
         test: share for testing, 0–1; the rest is for training.
-        seed: same seed and pictures, same split.
+        seed: same seed and images, same split.
         backbone: whose embeddings find copies.
         engine: "auto", "openvino" or "torch".
-        progress: called with (done, total, "pictures").
+        progress: called with (done, total, "images").
 
     Returns:
-        split -> class name -> pictures.
+        split -> class name -> images.
 
     Raises:
         NotFound, InvalidArgument: there is no such data set, or the shares leave nothing to train
@@ -69,7 +69,7 @@ def split(
         _note(
             root,
             {
-                material.pictures[i].name: (material.pictures[i].label or "", name)
+                material.images[i].name: (material.images[i].label or "", name)
                 for i, name in assigned.items()
             },
         )
@@ -77,12 +77,12 @@ def split(
         name: dict.fromkeys(labelled.class_names, 0) for name in SPLITS
     }
     for i, name in assigned.items():
-        counts[name][str(material.pictures[i].label)] += 1
+        counts[name][str(material.images[i].label)] += 1
     return counts
 
 
 def _assign(material: Material, val: float, test: float, seed: int) -> dict[int, str]:
-    """Return the split of every readable picture."""
+    """Return the split of every readable image."""
     good = material.good.tolist()
     pairs = np.array(list(material.copies) or np.empty((0, 2)), dtype=int).reshape(-1, 2)
     same: dict[str, int] = {}
@@ -90,7 +90,7 @@ def _assign(material: Material, val: float, test: float, seed: int) -> dict[int,
     pairs = np.concatenate(
         [pairs, np.array([pair for pair in equal if pair[0] != pair[1]], dtype=int).reshape(-1, 2)]
     )
-    together = groups(len(material.pictures), pairs)
+    together = groups(len(material.images), pairs)
     grouped = {i for group in together for i in group}
     units = sorted([*together, *([i] for i in good if i not in grouped)])
     rng = np.random.default_rng(seed)

@@ -191,9 +191,9 @@ def clean_command(
                 data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress
             )
         else:
-            from ..distributed.ray import clean_dataset
+            from ..distributed.ray import clean
 
-            result = clean_dataset(
+            result = clean(
                 data,
                 output,
                 apply,

@@ -25,7 +25,7 @@ from ..backbones.runtime import (
     import_openvino,
     torch_device,
 )
-from ..core.home import cache_folder, is_offline, models_folder, pictures_folder
+from ..core.home import cache_folder, images_folder, is_offline, models_folder
 from ..core.plugins import KINDS, load_extensions
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, WordsightError
@@ -70,7 +70,7 @@ def examine() -> dict[str, object]:
         "offline": is_offline(),
         "cache": _cache(),
         "models": f"{models_folder()} ({len(list_models())} models)",
-        "pictures": f"{pictures_folder()} ({_mib(pictures_folder())}, gathered by 'run')",
+        "pictures": f"{images_folder()} ({_mib(images_folder())}, gathered by 'run')",
         "problems": problems,
     }
 
@@ -127,7 +127,7 @@ def _problems() -> list[str]:
 
 
 def _speed(engine: str) -> str:
-    """Return how many pictures a second the default network looks at, decoding and drawing
+    """Return how many images a second the default network looks at, decoding and drawing
     apart.
     """
     embedder = Embedder(load_backbone(), engine)
@@ -146,7 +146,7 @@ def _speed(engine: str) -> str:
 
 
 def _timed(embedder: Embedder, pixels: np.ndarray, count: int, threads: int) -> float:
-    """Return seconds a picture."""
+    """Return seconds an image."""
     start = time.perf_counter()
     for _ in parallel_map(lambda _: embedder.runtime.encode(pixels, False), range(count), threads):
         pass

@@ -301,11 +301,11 @@ def train_command(
     are, and is kept only if the validation loss falls.
     """
     from ..training.recipes import train
-    from ..training.settings import Tuning, parse_duration
+    from ..training.settings import TrainingSettings, parse_duration
 
     go_offline(offline)
     budget_s = None if budget is None else parse_duration(budget)
-    tuning = Tuning(
+    tuning = TrainingSettings(
         epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from
     )
     with show_progress() as progress:
@@ -406,29 +406,27 @@ def predict_command(
     goes on with the same command.
     """
     from ..classification.classifier import load
-    from ..heatmaps.grid import Closer
-    from ..heatmaps.heatmap import Looking
+    from ..heatmaps.grid import Grid
+    from ..heatmaps.heatmap import HeatmapSettings
 
     go_offline(offline)
-    looking = Looking(heatmap, layer, numbers(scales, "--scales"), mirror)
-    closer = (
-        Closer(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
-    )
+    looking = HeatmapSettings(heatmap, layer, numbers(scales, "--scales"), mirror)
+    closer = Grid(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
     if closer is None and (exact or base_height is not None or grid != "2x2"):
         raise InvalidArgument(
             "--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or "
             "leave them out."
         )
     if ray is not None:
-        if len(photos) != 1 or closer is not None or looking != Looking():
+        if len(photos) != 1 or closer is not None or looking != HeatmapSettings():
             raise InvalidArgument(
                 "With --ray, one folder or address is predicted, without --quadrants or "
                 "options of heat maps. Leave them out."
             )
-        from ..distributed.ray import predict_dataset
+        from ..distributed.ray import predict
 
         with show_progress() as progress:
-            sharded = predict_dataset(
+            sharded = predict(
                 photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress
             )
         print_sharded(sharded, as_json)
@@ -518,12 +516,12 @@ def detect_command(
     A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the
     heat map within their window.
     """
-    from ..detection.detector import Windows, detect
+    from ..detection.detector import WindowSettings, detect
 
     go_offline(offline)
     size = None if window is None else sides(window, "--window", "WIDTHxHEIGHT")[::-1]
     with show_progress() as progress:
-        windows = Windows(size, step, levels, factor, overlap)
+        windows = WindowSettings(size, step, levels, factor, overlap)
         found = detect(
             photos,
             model,
@@ -595,14 +593,14 @@ def evaluate_command(
     go_offline(offline)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
-        from ..heatmaps.heatmap import Looking
+        from ..heatmaps.heatmap import HeatmapSettings
 
         if others or threshold is not None:
             raise InvalidArgument(
                 "--boxes measures boxes whatever the probability, so -t and --others don't go "
                 "with it. Leave them out."
             )
-        looking = Looking(scales=numbers(scales, "--scales"), mirror=mirror)
+        looking = HeatmapSettings(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
             measured = evaluate_boxes(
                 boxes, model, data, output, engine, dtype, progress, looking=looking

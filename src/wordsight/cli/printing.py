@@ -66,7 +66,7 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
 
 
 def print_sharded(result: Any, as_json: bool) -> NoReturn:
-    """Print what became of pictures predicted in shards, and exit with 1 where one could not be
+    """Print what became of images predicted in shards, and exit with 1 where one could not be
     read.
     """
     if as_json:
@@ -74,7 +74,7 @@ def print_sharded(result: Any, as_json: bool) -> NoReturn:
             json.dumps(
                 {
                     "output": result.output,
-                    "pictures": result.pictures,
+                    "pictures": result.images,
                     "shards": result.shards,
                     "resumed": result.resumed,
                     "counts": result.counts,
@@ -86,7 +86,7 @@ def print_sharded(result: Any, as_json: bool) -> NoReturn:
         rows += [
             [what, f"{result.counts[what]:,}"] for what in ("unsure", "strangers", "unreadable")
         ]
-        print_table(["label", "photos"], [*rows, ["total", f"{result.pictures:,}"]], "")
+        print_table(["label", "photos"], [*rows, ["total", f"{result.images:,}"]], "")
         if result.note:
             print(result.note)
         print(
@@ -108,7 +108,7 @@ def _drawn(copied_bytes: int | None) -> str:
 
 
 def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoReturn:
-    """Print what was learned from and how well, and exit with 1 where a picture could not be
+    """Print what was learned from and how well, and exit with 1 where an image could not be
     read or a promise not be made.
     """
     info = model.info
@@ -208,7 +208,7 @@ def _print_metrics(info: dict) -> None:
 
 
 def print_evaluation(result: Any, as_json: bool) -> NoReturn:
-    """Print what was measured, and exit with 1 where a picture could not be read."""
+    """Print what was measured, and exit with 1 where an image could not be read."""
     missing = result.unreadable or result.unused
     if as_json:
         print(json.dumps(result.as_json()))
@@ -232,7 +232,7 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
     shown = [
         [
             c.name,
-            str(c.pictures),
+            str(c.images),
             " ".join(_figure(c.precision)).strip(),
             " ".join(_figure(c.recall)).strip(),
         ]
@@ -264,7 +264,7 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
 
 
 def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
-    """Print how right boxes are, beside those that look at no picture, and exit with 1 where
+    """Print how right boxes are, beside those that look at no image, and exit with 1 where
     something could not be read.
     """
     missing = result.unreadable or result.skipped
@@ -283,7 +283,7 @@ def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
         )
     print_table(
         [
-            f"box ({result.pictures} pictures)",
+            f"box ({result.images} pictures)",
             "mean IoU",
             "mean share at IoU 0.3, 0.5, 0.7",
             "MaxBoxAcc",
@@ -314,13 +314,13 @@ def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
 
 
 def print_detections(found: Any, as_json: bool) -> NoReturn:
-    """Print how many of each class were found, and exit with 1 where a picture could not be
+    """Print how many of each class were found, and exit with 1 where an image could not be
     read or nothing may be found at all.
     """
-    if found.unreadable and len(found.unreadable) == found.pictures:
+    if found.unreadable and len(found.unreadable) == found.images:
         name, reason = found.unreadable[0]
         raise InvalidArgument(
-            f"None of the {found.pictures} pictures can be read; the first: '{name}': {reason}."
+            f"None of the {found.images} pictures can be read; the first: '{name}': {reason}."
         )
     nothing = not math.isfinite(found.threshold)
     if as_json:
@@ -336,7 +336,7 @@ def print_detections(found: Any, as_json: bool) -> NoReturn:
             ],
             "",
         )
-        print(f"Photos: {found.pictures}, something found in {found.with_any}.")
+        print(f"Photos: {found.images}, something found in {found.with_any}.")
         if nothing:
             print("The model's promise leaves it no threshold; give one with -t.")
         if found.output is not None:
@@ -388,7 +388,7 @@ def print_recognitions(result: Any, as_json: bool) -> NoReturn:
                 f"{result.threshold:g})."
             )
     if not as_json and result.output is not None:
-        quadrants = ", quadrants/" if any(one.quadrants_picture for one in result) else ""
+        quadrants = ", quadrants/" if any(one.quadrants_drawing for one in result) else ""
         drawn = f", recognized/ (photos with heat maps){quadrants}" if result.drawn else ""
         print(f"Results: {printable(result.output)}/recognition.csv, recognition.jsonl{drawn}")
     _say_some("Unreadable", result.unreadable, "recognition.csv")
@@ -493,12 +493,12 @@ def print_extraction(result: Any, as_json: bool) -> NoReturn:
 
 
 def print_prelabels(result: Any, as_json: bool) -> NoReturn:
-    """Print what was written for another tool, and exit with 1 where a picture is missing."""
+    """Print what was written for another tool, and exit with 1 where an image is missing."""
     if as_json:
         print(json.dumps(result.as_json()))
     else:
         rows = [
-            ["pictures", str(result.pictures)],
+            ["pictures", str(result.images)],
             ["boxes", str(result.regions)],
             ["left out, no accepted label", str(result.left_out)],
         ]
@@ -537,13 +537,13 @@ def print_export(result: Any, as_json: bool) -> NoReturn:
         print("It has no heat maps: this network can't make them in one pass.")
     if result.price is None:
         print(
-            f"Tried on {result.pictures} pictures: probabilities differ from wordsight's by "
+            f"Tried on {result.images} pictures: probabilities differ from wordsight's by "
             f"{result.largest_difference:.1g} at most."
         )
     else:
         price = result.price
         print(
-            f"int8 beside f32 on {price.pictures} pictures it was not calibrated on: the same "
+            f"int8 beside f32 on {price.images} pictures it was not calibrated on: the same "
             f"answer in {price.same_answer:.1%}, probabilities"
         )
         print(
@@ -597,7 +597,7 @@ def _print_others(others: Any) -> None:
         )
     print_table(
         [
-            f"telling {others.pictures} others by",
+            f"telling {others.images} others by",
             "AUROC",
             "let in with 95 % of the classes' pictures",
             "get a label",

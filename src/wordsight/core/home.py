@@ -33,8 +33,8 @@ def models_folder() -> Path:
     )
 
 
-def pictures_folder() -> Path:
-    """Return the folder of the pictures that `run` gathers."""
+def images_folder() -> Path:
+    """Return the folder of the images that `run` gathers."""
     home = os.environ.get("WORDSIGHT_HOME")
     return (
         Path(home).expanduser() / "pictures"
@@ -108,7 +108,7 @@ def writing(path: Path):
         )
         ours = any(
             path.is_relative_to(folder)
-            for folder in (cache_folder(), models_folder(), pictures_folder())
+            for folder in (cache_folder(), models_folder(), images_folder())
         )
         step = (
             "Set WORDSIGHT_HOME to a folder that can be written"

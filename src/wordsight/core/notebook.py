@@ -1,7 +1,7 @@
-"""How results show themselves in a notebook: HTML with small pictures, rows as a pandas DataFrame.
+"""How results show themselves in a notebook: HTML with small images, rows as a pandas DataFrame.
 Knows no result; each says what is its own.
 
-Everything is escaped, styles stand in the elements, pictures are embedded: a notebook may be
+Everything is escaped, styles stand in the elements, images are embedded: a notebook may be
 mailed, and looks right in light and dark.
 """
 
@@ -17,9 +17,9 @@ from ..errors import InvalidArgument
 if TYPE_CHECKING:
     import pandas
 
-SIDE = 200  # pixels on the longest side of a small picture
-MAX_BYTES = 64 << 20  # larger files are not opened for a small picture
-MOST_PICTURES = 12
+SIDE = 200  # pixels on the longest side of a small image
+MAX_BYTES = 64 << 20  # larger files are not opened for a small image
+MOST_IMAGES = 12
 MOST_ROWS = 10
 CELL = "text-align:left;padding:2px 14px 2px 0"
 

@@ -1,4 +1,4 @@
-"""The tables of a run and the pictures drawn beside them: whole or not at all, one run at a
+"""The tables of a run and the images drawn beside them: whole or not at all, one run at a
 time, never over what is not ours.
 """
 
@@ -20,16 +20,16 @@ from .home import cache_folder, lock_folder, write_atomic, writing
 
 class TableWriter:
     """Writes NAME.jsonl and NAME.csv, which appear under their names only when the run is complete,
-    and pictures.
+    and images.
 
     Args:
         output: the folder; made if need be. What an earlier run wrote there is replaced, other
             files are left alone.
         name: of the tables.
         columns: of the csv.
-        folders: folders in `output` that pictures are drawn into; none: tables only.
+        folders: folders in `output` that images are drawn into; none: tables only.
         marker: name of the file there that lists the folders that are ours.
-        pictures_of: tells which pictures, by path relative to `output`, a row of the jsonl speaks
+        pictures_of: tells which images, by path relative to `output`, a row of the jsonl speaks
             of.
         photos: folders, files and globs that are looked through, noted so that the photos are found
             again by their names.
@@ -47,7 +47,7 @@ class TableWriter:
         columns: Sequence[str],
         folders: Sequence[str],
         marker: str,
-        pictures_of: Callable[[dict], Iterable[str]],
+        images_of: Callable[[dict], Iterable[str]],
         photos: Iterable[str | os.PathLike] = (),
     ) -> None:
         self.output, self._name = output, name
@@ -63,10 +63,10 @@ class TableWriter:
                     f"'{output / folder}' was there before and is no result of wordsight. "
                     "Choose another folder with -o."
                 )
-        self._old = _listed(output, name, pictures_of, ours)
+        self._old = _listed(output, name, images_of, ours)
         self._new: set[str] = set()
         self._naming = threading.Lock()
-        self._drawing = output / f".{name}-drawing"  # pictures wait here until the run is complete
+        self._drawing = output / f".{name}-drawing"  # images wait here until the run is complete
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(output)
@@ -107,7 +107,7 @@ class TableWriter:
                 )
 
     def reserve(self, path: str, suffix: str) -> str:
-        """Return a path with the suffix that no other picture of this run has. Safe from many
+        """Return a path with the suffix that no other image of this run has. Safe from many
         threads.
         """
         with self._naming:
@@ -135,12 +135,12 @@ class TableWriter:
         return 0
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a picture under a path that was reserved."""
+        """Write an image under a path that was reserved."""
         with writing(self.output):
             write_atomic(self._drawing / path, data)
 
     def finish(self) -> None:
-        """Put pictures and tables in place, and remove what an earlier run drew and this one
+        """Put images and tables in place, and remove what an earlier run drew and this one
         did not.
         """
         with writing(self.output):
@@ -242,9 +242,9 @@ def _made(marker: Path, folders: Sequence[str]) -> set[str]:
 
 
 def _listed(
-    output: Path, name: str, pictures_of: Callable[[dict], Iterable[str]], ours: set[str]
+    output: Path, name: str, images_of: Callable[[dict], Iterable[str]], ours: set[str]
 ) -> set[str]:
-    """Return the pictures in folders of ours, by path relative to `output`, that an earlier
+    """Return the images in folders of ours, by path relative to `output`, that an earlier
     run's table speaks of.
     """
     drawn: set[str] = set()
@@ -252,7 +252,7 @@ def _listed(
     try:
         with open(output / f"{name}.jsonl", encoding="utf-8") as lines:
             for line in lines:
-                for path in pictures_of(json.loads(line)):
+                for path in images_of(json.loads(line)):
                     inside = path.partition("/")[0] in ours and safe_name(path) == path
                     if (
                         inside

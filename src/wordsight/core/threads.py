@@ -28,7 +28,7 @@ def parallel_map(
     under way.
 
     Work within work ends soon after the outer one does, by Ctrl-C or an error.
-    Meanwhile numpy's own threads rest: for the small products of one picture they only take the
+    Meanwhile numpy's own threads rest: for the small products of one image they only take the
     cores from the others.
     """
     most = max(2 * threads, 8) if most is None else most

@@ -1,4 +1,4 @@
-"""Annotated boxes: read in any format, checked against the pictures, and turned upright with
+"""Annotated boxes: read in any format, checked against the images, and turned upright with
 them.
 """
 
@@ -15,8 +15,8 @@ from ..core.home import expand
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import USUAL_SUFFIXES, header
-from .files import LabelledSet, PictureFile, read_labelled, with_classes
-from .formats import Mark, choose_format
+from .files import ImageFile, LabelledSet, read_labelled, with_classes
+from .formats import RawBox, choose_format
 
 SLACK = 0.01  # of a side: boxes may stick out by rounding, and are cut off there
 MIN_SIDE = 1.0  # pixels
@@ -28,7 +28,7 @@ class Box:
 
     Attributes:
         label: class name.
-        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright picture.
+        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright image.
     """
 
     label: str
@@ -42,52 +42,52 @@ class Box:
 
 @dataclass
 class Annotated:
-    """One picture and the objects on it.
+    """One image and the objects on it.
 
     Attributes:
-        file: the picture; its label is that of the largest object.
-        size: (height, width) of the upright picture.
+        file: the image; its label is that of the largest object.
+        size: (height, width) of the upright image.
         boxes: the objects, the largest first.
     """
 
-    file: PictureFile
+    file: ImageFile
     size: tuple[int, int]
     boxes: list[Box]
 
 
 @dataclass
 class BoxSet:
-    """Annotated pictures, and what of the annotations could not be used.
+    """Annotated images, and what of the annotations could not be used.
 
     Attributes:
         source: the annotations.
         format: what they are written in.
-        pictures: those with at least one good box, by name.
+        images: those with at least one good box, by name.
         skipped: (where, reason) of each box that was not taken.
     """
 
     source: Path
     format: str
-    pictures: list[Annotated]
+    images: list[Annotated]
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def class_names(self) -> list[str]:
         """Names of all classes, sorted."""
-        return sorted({box.label for picture in self.pictures for box in picture.boxes})
+        return sorted({box.label for image in self.images for box in image.boxes})
 
 
-def read_boxes(source: str | os.PathLike, pictures: str | os.PathLike | None = None) -> BoxSet:
+def read_boxes(source: str | os.PathLike, images: str | os.PathLike | None = None) -> BoxSet:
     """Read annotated boxes.
 
     A box is skipped, and listed, where its numbers are none, its corners are swapped or outside the
-    picture, it has no area, the picture is missing, unreadable or of another size than the
-    annotation says, or where EXIF turns the picture and nothing says whether the box was drawn
+    image, it has no area, the image is missing, unreadable or of another size than the
+    annotation says, or where EXIF turns the image and nothing says whether the box was drawn
     before or after.
 
     Args:
         source: a CSV, a COCO .json, a folder of Pascal VOC .xml, a YOLO data.yaml.
-        pictures: their folder; by default that of `source`.
+        images: their folder; by default that of `source`.
 
     Raises:
         InvalidArgument: it is in no known format, or no box of it can be used.
@@ -98,7 +98,7 @@ def read_boxes(source: str | os.PathLike, pictures: str | os.PathLike | None = N
             f"There are no annotations '{path}'. Give a CSV, a COCO .json, a folder of VOC .xml "
             "or a YOLO data.yaml."
         )
-    root = expand(pictures) if pictures is not None else path if path.is_dir() else path.parent
+    root = expand(images) if images is not None else path if path.is_dir() else path.parent
     format = choose_format(path)
     marks = list(format.read(path, root))
     roots = tuple(
@@ -148,11 +148,9 @@ def read_boxes(source: str | os.PathLike, pictures: str | os.PathLike | None = N
         head = headers[file]
         assert not isinstance(head, str)
         annotated.append(
-            Annotated(
-                PictureFile(file, _name(file, roots), own[0].label, splits[file]), head[1], own
-            )
+            Annotated(ImageFile(file, _name(file, roots), own[0].label, splits[file]), head[1], own)
         )
-    annotated.sort(key=lambda picture: picture.file.name)
+    annotated.sort(key=lambda image: image.file.name)
     return BoxSet(path, format.name, annotated, skipped)
 
 
@@ -164,7 +162,7 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     """Read a labelled set, in a folder per class or a CSV (see `read_labelled`), or in COCO, YOLO,
     Pascal VOC, Label Studio or Hugging Face's format.
 
-    In those a picture's label is the one it has as a whole, or else that of its boxes; pictures
+    In those an image's label is the one it has as a whole, or else that of its boxes; images
     whose boxes are of several classes are passed over, and listed.
 
     Args:
@@ -195,7 +193,7 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     kinds: dict[Path, set[str]] = {}
     splits: dict[Path, str | None] = {}
     unused: list[tuple[str, str]] = []
-    # the whole picture's label comes first
+    # the whole image's label comes first
     for marks in (format.labels(file, root), format.read(file, root)):
         known = set(kinds)
         for mark in marks:
@@ -210,31 +208,31 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
         (_name(found, roots), f"shows {' and '.join(sorted(kinds[found]))}")
         for found in sorted(several)
     ]
-    pictures = [
-        PictureFile(found, _name(found, roots), min(labels), splits[found])
+    images = [
+        ImageFile(found, _name(found, roots), min(labels), splits[found])
         for found, labels in kinds.items()
         if found not in several
     ]
-    if not pictures:
+    if not images:
         first = f"; the first: {unused[0][0]}: {unused[0][1]}" if unused else ""
         raise InvalidArgument(
             f"No label in '{path}' can be used ({len(unused)} were passed over{first})."
         )
     return with_classes(
-        LabelledSet(sorted(pictures, key=lambda picture: picture.name), [], unused=unused),
+        LabelledSet(sorted(images, key=lambda image: image.name), [], unused=unused),
         path,
         min_classes,
     )
 
 
 def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, float]:
-    """Return an `xyxy` box as it lies in the mirrored picture."""
+    """Return an `xyxy` box as it lies in the mirrored image."""
     x_min, y_min, x_max, y_max = box
     return width - x_max, y_min, width - x_min, y_max
 
 
 def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
-    """Return the picture's file, if it lies in one of the roots: annotations from strangers
+    """Return the image's file, if it lies in one of the roots: annotations from strangers
     must not reach outside.
     """
     for place in places:
@@ -265,7 +263,7 @@ def _name(file: Path, roots: tuple[Path, ...]) -> str:
 
 
 def _header(file: Path) -> tuple[tuple[int, int], tuple[int, int], int] | str:
-    """Return stored size, upright size and EXIF orientation of a picture, or why it has none."""
+    """Return stored size, upright size and EXIF orientation of an image, or why it has none."""
     try:
         return header(file)
     except UnreadableImage as error:
@@ -273,9 +271,9 @@ def _header(file: Path) -> tuple[tuple[int, int], tuple[int, int], int] | str:
 
 
 def _upright(
-    mark: Mark, stored: tuple[int, int], upright: tuple[int, int], orientation: int
+    mark: RawBox, stored: tuple[int, int], upright: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float] | str:
-    """Return a mark's box in pixels of the upright picture, or why it can't be used."""
+    """Return a mark's box in pixels of the upright image, or why it can't be used."""
     if mark.box is None or not np.isfinite(mark.box).all():
         return "its sides are no numbers"
     frame = stored
@@ -312,7 +310,7 @@ def _upright(
 def _turned(
     box: tuple[float, float, float, float], size: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float]:
-    """Return a box of the stored picture of (height, width) `size` as it lies once EXIF's
+    """Return a box of the stored image of (height, width) `size` as it lies once EXIF's
     orientation is applied.
     """
     height, width = size

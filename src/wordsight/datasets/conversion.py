@@ -10,7 +10,7 @@ from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import MAX_BYTES, to_jpeg
-from .files import PictureFile, data_root, read_labelled
+from .files import ImageFile, data_root, read_labelled
 
 MAX_SIDE = 320  # the input of the embedded backbone
 
@@ -21,15 +21,15 @@ def convert(
     max_side: int = MAX_SIDE,
     progress: Progress | None = None,
 ) -> list[tuple[str, str]]:
-    """Copy every picture as JPEG: upright, sRGB by its colour profile, transparency on white, first
+    """Copy every image as JPEG: upright, sRGB by its colour profile, transparency on white, first
     frame, no side over `max_side`.
 
     Args:
         data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
             and label.
         output: a new or empty folder; gets one subfolder a class, and metadata.csv.
-        max_side: pixels; smaller pictures stay as large as they are.
-        progress: called with (done, total, "pictures").
+        max_side: pixels; smaller images stay as large as they are.
+        progress: called with (done, total, "images").
 
     Returns:
         (file name, reason) of those that could not be read.
@@ -47,9 +47,9 @@ def convert(
         raise InvalidArgument(f"'{target}' is there already. Choose a new folder.")
     if target.resolve().is_relative_to(data_root(data)):
         raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
-    names = _names(labelled.pictures)
+    names = _names(labelled.images)
 
-    def one(file: PictureFile) -> str | None:
+    def one(file: ImageFile) -> str | None:
         try:
             if file.path.stat().st_size > MAX_BYTES:
                 return f"larger than {MAX_BYTES >> 20} MiB"
@@ -66,33 +66,33 @@ def convert(
     failed, rows = [], []
     with writing(target), ThreadPoolExecutor(os.cpu_count() or 1) as workers:
         for done, (file, reason) in enumerate(
-            zip(labelled.pictures, workers.map(one, labelled.pictures), strict=True), start=1
+            zip(labelled.images, workers.map(one, labelled.images), strict=True), start=1
         ):
             if reason is None:
                 rows.append((names[file.name], file.label))
             else:
                 failed.append((file.name, reason))
             if progress:
-                progress(done, len(labelled.pictures), "pictures")
+                progress(done, len(labelled.images), "pictures")
         target.mkdir(parents=True, exist_ok=True)
         with atomic_text(target / "metadata.csv") as text:
             csv.writer(text).writerows([("file_name", "label"), *sorted(rows)])
     return failed
 
 
-def _names(pictures: list[PictureFile]) -> dict[str, str]:
-    """Return the new name of each picture: its class, its stem, .jpg; told apart by a number
+def _names(images: list[ImageFile]) -> dict[str, str]:
+    """Return the new name of each image: its class, its stem, .jpg; told apart by a number
     where two would be the same.
     """
     taken: set[str] = set()
     names = {}
-    for picture in pictures:
-        stem = f"{picture.label}/{picture.path.stem}"
+    for image in images:
+        stem = f"{image.label}/{image.path.stem}"
         name = next(
             name
-            for number in range(len(pictures) + 1)
+            for number in range(len(images) + 1)
             if (name := f"{stem}{f'-{number}' if number else ''}.jpg").casefold() not in taken
         )
         taken.add(name.casefold())
-        names[picture.name] = name
+        names[image.name] = name
     return names

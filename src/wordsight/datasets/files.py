@@ -1,4 +1,4 @@
-"""Find picture files, and read labelled sets of them. Looks at names and first bytes only;
+"""Find image files, and read labelled sets of them. Looks at names and first bytes only;
 decodes nothing.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..core.home import expand, is_file, is_folder
 from ..errors import InvalidArgument, NotFound, some_of
-from ..images.decoding import looks_like_picture
+from ..images.decoding import looks_like_image
 from ..words.vocabulary import fold
 
 log = logging.getLogger("wordsight")
@@ -32,8 +32,8 @@ RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds 
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """One picture file.
+class ImageFile:
+    """One image file.
 
     Attributes:
         path: where it is.
@@ -50,31 +50,31 @@ class PictureFile:
 
 @dataclass
 class Found:
-    """Picture files in order of name, and the names of the files that are none."""
+    """Image files in order of name, and the names of the files that are none."""
 
-    pictures: list[PictureFile] = field(default_factory=list)
+    images: list[ImageFile] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Labelled picture files and their classes in order.
+    """Labelled image files and their classes in order.
 
     Attributes:
-        pictures: what to learn from.
+        images: what to learn from.
         class_names: the classes.
-        skipped: names of files that are no pictures.
-        unused: (name, reason) of each listed picture that can't be taken.
+        skipped: names of files that are no images.
+        unused: (name, reason) of each listed image that can't be taken.
     """
 
-    pictures: list[PictureFile]
+    images: list[ImageFile]
     class_names: list[str]
     skipped: list[str] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
-    """Find the pictures in folders (with all below them), files and globs.
+def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
+    """Find the images in folders (with all below them), files and globs.
 
     Hidden files and folders are passed over, and so are drawings of earlier results; folders that
     link back to themselves are entered once.
@@ -85,7 +85,7 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
 
     Raises:
         NotFound: a source does not exist, or a glob matches nothing.
-        InvalidArgument: no source holds a picture.
+        InvalidArgument: no source holds an image.
     """
     found = Found()
     named = [os.fspath(source) for source in sources]
@@ -99,12 +99,12 @@ def find_pictures(sources: Iterable[str | os.PathLike], exclude: Path | None = N
                 by_pattern and exclude is not None and exclude.is_dir() and exclude.samefile(root)
             ):
                 _walk(root, root.resolve().name + "/" if several else "", found, exclude)
-        elif by_pattern and not _is_picture(root):
+        elif by_pattern and not _is_image(root):
             found.skipped.append(root.name)
         else:
-            found.pictures.append(PictureFile(root, root.name))  # named outright: always a row
-    found.pictures = _unique_names(found.pictures)
-    if not found.pictures:
+            found.images.append(ImageFile(root, root.name))  # named outright: always a row
+    found.images = _unique_names(found.images)
+    if not found.images:
         what = (
             "no file at all"
             if not found.skipped
@@ -149,15 +149,13 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
 
 
 def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> LabelledSet:
-    """Return a set with its pictures' classes in order.
+    """Return a set with its images' classes in order.
 
     Raises:
         InvalidArgument: fewer than `min_classes`, or class names that differ only by case or
             blanks.
     """
-    class_names = sorted(
-        {picture.label for picture in labelled.pictures if picture.label is not None}
-    )
+    class_names = sorted({image.label for image in labelled.images if image.label is not None})
     if len(class_names) < min_classes:
         got = f"only '{class_names[0]}'" if class_names else "none"
         raise InvalidArgument(
@@ -169,7 +167,7 @@ def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> L
 
 
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
-    """Keep the pictures of the words asked for; for one word, all others become `not_<word>`.
+    """Keep the images of the words asked for; for one word, all others become `not_<word>`.
 
     Raises:
         InvalidArgument: the data lacks a word.
@@ -189,17 +187,17 @@ def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
 
 
 def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = None) -> LabelledSet:
-    """Spell the pictures' classes as in `class_names`, whatever their case and blanks; other
+    """Spell the images' classes as in `class_names`, whatever their case and blanks; other
     classes become `rest`, or go.
     """
     spelling = {fold(name): name for name in class_names}
-    pictures = [
-        replace(picture, label=spelling.get(fold(picture.label or ""), rest))
-        for picture in labelled.pictures
+    images = [
+        replace(image, label=spelling.get(fold(image.label or ""), rest))
+        for image in labelled.images
     ]
     return replace(
         labelled,
-        pictures=[picture for picture in pictures if picture.label is not None],
+        images=[image for image in images if image.label is not None],
         class_names=class_names,
     )
 
@@ -221,7 +219,7 @@ def check_class_names(class_names: list[str]) -> None:
 
 
 def _read_class_folders(root: Path) -> LabelledSet:
-    pictures: list[PictureFile] = []
+    images: list[ImageFile] = []
     skipped: list[str] = []
     empty: list[str] = []
     with os.scandir(root) as entries:
@@ -232,37 +230,37 @@ def _read_class_folders(root: Path) -> LabelledSet:
             continue
         found = Found()
         _walk(root / name, name + "/", found)
-        pictures += [PictureFile(picture.path, picture.name, name) for picture in found.pictures]
+        images += [ImageFile(image.path, image.name, name) for image in found.images]
         skipped += found.skipped
-        if not found.pictures:
+        if not found.images:
             empty.append(name)
-    if pictures and empty:
+    if images and empty:
         raise InvalidArgument(
             f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away."
         )
-    if not pictures:
+    if not images:
         raise InvalidArgument(
             f"No pictures in '{root}': it needs one subfolder a class, with pictures in each."
         )
-    return LabelledSet(pictures, [], skipped)
+    return LabelledSet(images, [], skipped)
 
 
 def _read_metadata(root: Path) -> LabelledSet:
-    """Read a folder by its metadata.csv. Pictures deleted since, and those listed without a
+    """Read a folder by its metadata.csv. Images deleted since, and those listed without a
     label, are passed over; those added to a class's folder count.
     """
     listed = _read_csv(root / "metadata.csv")
-    present = [picture for picture in listed if is_file(picture.path)]
+    present = [image for image in listed if is_file(image.path)]
     names = _listed_names(root / "metadata.csv")
-    if len(names) > len({picture.name for picture in listed}):
+    if len(names) > len({image.name for image in listed}):
         log.info(
             "Left out: %d pictures that 'metadata.csv' lists without a label.",
-            len(names) - len({picture.name for picture in listed}),
+            len(names) - len({image.name for image in listed}),
         )
     if not present:
         return LabelledSet(listed, [])
     found = Found()
-    for label in sorted({str(picture.label) for picture in listed}):
+    for label in sorted({str(image.label) for image in listed}):
         # a folder of the set, no other
         if (
             label not in (".", "..")
@@ -272,14 +270,14 @@ def _read_metadata(root: Path) -> LabelledSet:
         ):
             _walk(root / label, label + "/", found)
     added = [
-        PictureFile(picture.path, picture.name, picture.name.partition("/")[0])
-        for picture in found.pictures
-        if picture.name not in names
+        ImageFile(image.path, image.name, image.name.partition("/")[0])
+        for image in found.images
+        if image.name not in names
     ]
-    there = {picture.name for picture in present}
-    gone = [f"{picture.name} (gone)" for picture in listed if picture.name not in there]
+    there = {image.name for image in present}
+    gone = [f"{image.name} (gone)" for image in listed if image.name not in there]
     return LabelledSet(
-        sorted(present + added, key=lambda picture: picture.name), [], gone + found.skipped
+        sorted(present + added, key=lambda image: image.name), [], gone + found.skipped
     )
 
 
@@ -307,7 +305,7 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
         raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
 
 
-def _read_csv(path: Path) -> list[PictureFile]:
+def _read_csv(path: Path) -> list[ImageFile]:
     columns = _csv_columns(path)
     missing = {"file_name", "label"} - set(columns)
     if missing:
@@ -317,12 +315,12 @@ def _read_csv(path: Path) -> list[PictureFile]:
     root = path.parent.resolve()
     # asks the disk once a folder
     inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))
-    pictures = []
+    images = []
     for number, cells in enumerate(_csv_rows(path), start=1):
         row = dict(zip(columns, cells, strict=False))
         name, label = row.get("file_name", ""), row.get("label", "")
         if number == 1 or not name or not label:
-            continue  # the headings; or an unlabelled row, which is no training picture
+            continue  # the headings; or an unlabelled row, which is no training image
         try:
             stays = (
                 "\0" not in name
@@ -335,10 +333,10 @@ def _read_csv(path: Path) -> list[PictureFile]:
             raise InvalidArgument(
                 f"'{path}' line {number} names {name[:200]!r}, which is outside its folder."
             )
-        pictures.append(PictureFile(root / name, name, label, row.get("split") or None))
-    if not pictures:
+        images.append(ImageFile(root / name, name, label, row.get("split") or None))
+    if not images:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
-    return pictures
+    return images
 
 
 def _stays_inside(path: Path, root: Path) -> bool:
@@ -396,8 +394,8 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
                 continue
             if _is_dir(entry):
                 subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
-            elif _is_picture(Path(entry.path)):
-                found.pictures.append(PictureFile(Path(entry.path), prefix + entry.name))
+            elif _is_image(Path(entry.path)):
+                found.images.append(ImageFile(Path(entry.path), prefix + entry.name))
             else:
                 found.skipped.append(prefix + entry.name)
         stack.extend(reversed(subfolders))
@@ -418,34 +416,34 @@ def _is_dir(entry: os.DirEntry) -> bool:
         return False
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     suffix = path.suffix
-    if looks_like_picture(suffix):
+    if looks_like_image(suffix):
         return True
     try:
         if not path.is_file():
             return False
         with open(path, "rb") as file:
-            return looks_like_picture(suffix, file.read(1024))
+            return looks_like_image(suffix, file.read(1024))
     except OSError:
         return False
 
 
-def _unique_names(pictures: list[PictureFile]) -> list[PictureFile]:
+def _unique_names(images: list[ImageFile]) -> list[ImageFile]:
     """Make names unique where two sources hold the same one, by the shortest run of parent
     folders that tells them apart.
     """
-    by_path = {os.path.abspath(picture.path): picture for picture in pictures}
+    by_path = {os.path.abspath(image.path): image for image in images}
     taken: dict[str, int] = {}
-    for picture in by_path.values():
-        taken[picture.name] = taken.get(picture.name, 0) + 1
+    for image in by_path.values():
+        taken[image.name] = taken.get(image.name, 0) + 1
     if max(taken.values(), default=1) == 1:
         return list(by_path.values())
     return [
-        picture
-        if taken[picture.name] == 1
-        else PictureFile(picture.path, os.path.abspath(picture.path).lstrip("/"), picture.label)
-        for picture in by_path.values()
+        image
+        if taken[image.name] == 1
+        else ImageFile(image.path, os.path.abspath(image.path).lstrip("/"), image.label)
+        for image in by_path.values()
     ]
 
 
@@ -460,7 +458,7 @@ def data_root(data: str | os.PathLike) -> Path:
 
 
 def refuse_photos_among_results(
-    pictures: list[PictureFile], output: Path, names: Iterable[str]
+    images: list[ImageFile], output: Path, names: Iterable[str]
 ) -> None:
     """Refuse to draw over the very photos that are read.
 
@@ -469,7 +467,7 @@ def refuse_photos_among_results(
             be drawn.
     """
     ours = [(output / name).resolve() for name in names]
-    for folder in {picture.path.parent for picture in pictures}:
+    for folder in {image.path.parent for image in images}:
         if any(folder.resolve().is_relative_to(path) for path in ours):
             raise InvalidArgument(
                 f"The photos in '{folder}' lie where results would be drawn. Choose another "

@@ -1,4 +1,4 @@
-"""Licences of pictures: one code for each, and a filter that holds whatever a source answers."""
+"""Licences of images: one code for each, and a filter that holds whatever a source answers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LicenseFilter:
     codes: frozenset[str] | None
 
     def allows(self, code: str) -> bool:
-        """Tell whether a picture under this licence is wanted."""
+        """Tell whether an image under this licence is wanted."""
         return self.codes is None or code in self.codes
 
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..core.home import expand, is_offline, write_atomic, writing
 from ..errors import InvalidArgument, NotFound, OutputError, WordsightError
-from ..images.decoding import looks_like_picture
-from .files import PictureFile, find_pictures
+from ..images.decoding import looks_like_image
+from .files import ImageFile, find_images
 
 # where a file that is written appears whole or not at all
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory")
@@ -142,16 +142,16 @@ class Place:
             }
         return {name for name in found if not UNFINISHED.fullmatch(name)}
 
-    def pictures(self, exclude: Path | None = None) -> Iterator[PictureFile]:
-        """Yield every picture below, in order of name; on disk as `find_pictures`, elsewhere by
+    def images(self, exclude: Path | None = None) -> Iterator[ImageFile]:
+        """Yield every image below, in order of name; on disk as `find_pictures`, elsewhere by
         suffix.
 
         Raises:
-            NotFound, InvalidArgument: there is no such place, or no picture.
+            NotFound, InvalidArgument: there is no such place, or no image.
             WordsightError: a part of it can't be listed now.
         """
         if self.local is not None:
-            yield from find_pictures([self.local], exclude).pictures
+            yield from find_images([self.local], exclude).images
             return
         some = False
         try:
@@ -168,12 +168,12 @@ class Place:
                         if (
                             name
                             and not name.startswith(".")
-                            and looks_like_picture(posixpath.splitext(name)[1])
+                            and looks_like_image(posixpath.splitext(name)[1])
                         ):
                             some = True
                             relative = posixpath.relpath(posixpath.join(folder, name), self._root)
                             file = RemoteFile(self, relative, int(about.get("size") or 0))
-                            yield PictureFile(file, relative)  # type: ignore[arg-type]
+                            yield ImageFile(file, relative)  # type: ignore[arg-type]
         except FileNotFoundError:
             raise NotFound(f"No such folder: '{self.address}'.") from None
         if not some:
@@ -203,7 +203,7 @@ def _said(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What is asked of a picture's path, for one in an object store: nothing is fetched but the
+    """What is asked of an image's path, for one in an object store: nothing is fetched but the
     file itself.
     """
 

@@ -1,4 +1,4 @@
-"""What a model learns from: the usable pictures of a labelled set, what is held out of them,
+"""What a model learns from: the usable images of a labelled set, what is held out of them,
 and what is noted of them.
 """
 
@@ -17,17 +17,17 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from ..words.vocabulary import fold
-from .files import LabelledSet, PictureFile, find_pictures, select_classes
+from .files import ImageFile, LabelledSet, find_images, select_classes
 
 VAL_SHARE = 0.2
-MIN_HELD_OUT = 2  # pictures of a class
+MIN_HELD_OUT = 2  # images of a class
 
 
 class Hashed(Protocol):
-    """A picture that was read."""
+    """An image that was read."""
 
     @property
-    def file(self) -> PictureFile: ...  # noqa: D102
+    def file(self) -> ImageFile: ...  # noqa: D102
 
     @property
     def sha256(self) -> str | None: ...  # noqa: D102
@@ -40,7 +40,7 @@ def one_against_rest(
     data: LabelledSet, positive: str, negatives: Path | None = None
 ) -> LabelledSet:
     """Return a set of two classes, `positive` and `not_<positive>`: all other classes, and all
-    pictures below `negatives`.
+    images below `negatives`.
 
     Raises:
         InvalidArgument: the set has no such class, or nothing else.
@@ -48,18 +48,16 @@ def one_against_rest(
     """
     name = next((name for name in data.class_names if fold(name) == fold(positive)), positive)
     data, rest = select_classes(data, [name]), f"not_{name}"
-    pictures = list(data.pictures)
+    images = list(data.images)
     if negatives is not None:
-        found = find_pictures([negatives])
-        pictures += [
-            PictureFile(p.path, f"{negatives.name}/{p.name}", rest) for p in found.pictures
-        ]
-    if not any(picture.label == rest for picture in pictures):
+        found = find_images([negatives])
+        images += [ImageFile(p.path, f"{negatives.name}/{p.name}", rest) for p in found.images]
+    if not any(image.label == rest for image in images):
         raise InvalidArgument(
             f"There are only pictures of '{positive}'. Give others with --negatives FOLDER, "
             f"or gather both: wordsight gather {positive} --negatives 600 -o DATA."
         )
-    return replace(data, pictures=pictures, class_names=[name, rest])
+    return replace(data, images=images, class_names=[name, rest])
 
 
 def usable(
@@ -69,7 +67,7 @@ def usable(
     twice, or in two classes.
 
     Raises:
-        InvalidArgument: a class has fewer than two pictures left.
+        InvalidArgument: a class has fewer than two images left.
     """
     labels: dict[str | None, set[str | None]] = {}
     for item in items:
@@ -95,13 +93,13 @@ def usable(
 
 
 def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> np.ndarray:
-    """Tell for each picture whether it is held out to judge the network, (n,) bool.
+    """Tell for each image whether it is held out to judge the network, (n,) bool.
 
     Those whose `split` says "val"; where none says so, a fifth of each class, drawn by `seed`.
     Equal files stay together.
 
     Raises:
-        InvalidArgument: a class has too few pictures to hold some out.
+        InvalidArgument: a class has too few images to hold some out.
     """
     held = np.array([item.file.split == "val" for item in items])
     labels = np.array([class_names.index(str(item.file.label)) for item in items])
@@ -141,11 +139,11 @@ def fingerprint(items: Iterable[Hashed]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def set_root(pictures: Sequence[PictureFile]) -> Path | None:
-    """Return the folder that the names of a set's pictures are relative to, or None where there
+def set_root(images: Sequence[ImageFile]) -> Path | None:
+    """Return the folder that the names of a set's images are relative to, or None where there
     is none.
     """
-    first = pictures[0]
+    first = images[0]
     depth = first.name.count("/") + 1
     return first.path.parents[depth - 1] if len(first.path.parents) >= depth else None
 
@@ -173,14 +171,14 @@ def _counts(noted: dict) -> dict[str, int]:
     return {str(name): int(count) for name, count in noted.items()}
 
 
-def licences(pictures: Sequence[PictureFile]) -> dict[str, int]:
-    """Count the pictures' licences, as a metadata.csv at the root of their data set records
+def licences(images: Sequence[ImageFile]) -> dict[str, int]:
+    """Count the images' licences, as a metadata.csv at the root of their data set records
     them; nothing where there is none.
     """
-    root = set_root(pictures)
+    root = set_root(images)
     metadata = None if root is None else root / "metadata.csv"
     if metadata is None or not metadata.is_file():
         return {}
     with open(metadata, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         recorded = {row.get("file_name"): row.get("license") for row in csv.DictReader(file)}
-    return dict(Counter(recorded.get(picture.name) or "not recorded" for picture in pictures))
+    return dict(Counter(recorded.get(image.name) or "not recorded" for image in images))

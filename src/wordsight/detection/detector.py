@@ -26,7 +26,7 @@ from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import TableWriter, safe_name
 from ..core.threads import interrupted_with, parallel_map
-from ..datasets.files import PictureFile, find_pictures, refuse_photos_among_results
+from ..datasets.files import ImageFile, find_images, refuse_photos_among_results
 from ..errors import InvalidArgument, UnreadableImage
 from ..heatmaps.drawing import COLOURS, rectangle, superimpose, to_jpeg
 from ..heatmaps.window_features import can_be_dense, network_scale
@@ -44,12 +44,12 @@ MARKER = ".wordsight-detections"
 COLUMNS = ("file_name", "label", "probability", "x_min", "y_min", "x_max", "y_max", "error")
 SMALLEST_WINDOW = 16  # pixels
 LARGEST_STEP = 100_000  # pixels
-WINDOW = 1 / 4  # of the picture's shorter side, where no window is given
+WINDOW = 1 / 4  # of the image's shorter side, where no window is given
 STEP = 1 / 8  # of the window, where no step is given
 FACTOR = 1.5
 OVERLAP = 0.5
 DRAWN = 1280  # pixels of the longest side of what is drawn
-AT_ONCE = 2  # pictures: one is decoded and drawn while another is looked at
+AT_ONCE = 2  # images: one is decoded and drawn while another is looked at
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Detection:
     """One thing found.
 
     Attributes:
-        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright picture.
+        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright image.
         label: class name.
         probability: calibrated, 0–1.
     """
@@ -76,26 +76,26 @@ class Detection:
 
 
 @dataclass
-class Detected:
-    """What was found in one picture.
+class ImageDetections:
+    """What was found in one image.
 
     Attributes:
         file_name: path relative to the folder given.
-        size: (height, width) in pixels of the upright picture, or None where it is unreadable.
+        size: (height, width) in pixels of the upright image, or None where it is unreadable.
         detections: the surest first.
         windows: how many windows were looked at.
-        picture: path of the picture with rectangles, relative to the results folder, or None.
+        drawing: path of the image with rectangles, relative to the results folder, or None.
         heatmap: path of the superimposed score map, likewise.
         error: None, or why the file could not be read.
         map: (h, w) float32 score map, 0–1, or None; not part of the tables.
-        image: the upright picture, while it is drawn on.
+        image: the upright image, while it is drawn on.
     """
 
     file_name: str
     size: tuple[int, int] | None = None
     detections: list[Detection] = field(default_factory=list)
     windows: int = 0
-    picture: str | None = None
+    drawing: str | None = None
     heatmap: str | None = None
     error: str | None = None
     map: np.ndarray | None = None
@@ -110,7 +110,7 @@ class Detected:
             "height": height,
             "detections": [detection.record() for detection in self.detections],
             "windows": self.windows,
-            "picture": self.picture,
+            "picture": self.drawing,
             "heatmap": self.heatmap,
             "error": self.error,
         }
@@ -118,26 +118,26 @@ class Detected:
 
 @dataclass
 class Detections:
-    """What was found in many pictures; iterates over them.
+    """What was found in many images; iterates over them.
 
     Attributes:
         class_names: in the model's order.
         threshold: probability from which a window counts.
         counts: detections by class name.
-        pictures: how many pictures there were.
+        images: how many images there were.
         with_any: in how many of them something was found.
-        unreadable: (file name, reason) of each picture that could not be read.
-        skipped: names of files that are no pictures.
+        unreadable: (file name, reason) of each image that could not be read.
+        skipped: names of files that are no images.
         output: folder of the results, or None.
         exact: whether every window had its own crop.
         catch_all: class that means "anything else" and is never a detection, or None.
-        drawn: whether pictures were drawn.
+        drawn: whether images were drawn.
     """
 
     class_names: list[str]
     threshold: float
     counts: Counter[str] = field(default_factory=Counter)
-    pictures: int = 0
+    images: int = 0
     with_any: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -145,17 +145,17 @@ class Detections:
     exact: bool = False
     catch_all: str | None = None
     drawn: bool = False
-    _kept: list[Detected] = field(default_factory=list)
+    _kept: list[ImageDetections] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[Detected]:
+    def __iter__(self) -> Iterator[ImageDetections]:
         return iter(self._kept)
 
     def __len__(self) -> int:
-        return self.pictures
+        return self.images
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with the columns of detections.csv: a row a detection, and one for
-        each picture that could not be read.
+        each image that could not be read.
         """
         found = (
             (one.file_name, d.label, d.probability, *d.xyxy, None)
@@ -169,18 +169,18 @@ class Detections:
 
     def _repr_html_(self) -> str:
         found = (
-            (f"{one.file_name}: {len(one.detections)}", self.output / one.picture)
+            (f"{one.file_name}: {len(one.detections)}", self.output / one.drawing)
             for one in self
-            if self.output and one.picture
+            if self.output and one.drawing
         )
         rows = [[name, self.counts[name]] for name in self.class_names if name != self.catch_all]
-        title = f"{self.pictures:,} photos, something found in {self.with_any:,}"
+        title = f"{self.images:,} photos, something found in {self.with_any:,}"
         return block(title, table(["class", "found"], rows, len(rows)), gallery(found))
 
-    def add(self, found: Detected) -> None:
-        """Count one picture."""
+    def add(self, found: ImageDetections) -> None:
+        """Count one image."""
         self._kept.append(found)
-        self.pictures += 1
+        self.images += 1
         self.with_any += bool(found.detections)
         self.counts.update(detection.label for detection in found.detections)
         if found.error is not None:
@@ -191,7 +191,7 @@ class Detections:
         return {
             "classes": self.class_names,
             "threshold": self.threshold if math.isfinite(self.threshold) else None,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "pictures_with_detections": self.with_any,
             "detections": {
                 name: self.counts[name] for name in self.class_names if name != self.catch_all
@@ -206,11 +206,11 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowSettings:
     """Which windows to look through.
 
     Attributes:
-        window: (height, width) in pixels of the smallest; None: a quarter of the picture's shorter
+        window: (height, width) in pixels of the smallest; None: a quarter of the image's shorter
             side.
         step: pixels from one to the next at the smallest, no less than 1/64 of the window; None: an
             eighth of it.
@@ -257,7 +257,7 @@ class Windows:
             raise InvalidArgument(f"The overlap must lie between 0 and 1, got {self.overlap:g}.")
 
     def of(self, size: tuple[int, int]) -> list[Level]:
-        """Return the levels for a picture of (height, width) `size`."""
+        """Return the levels for an image of (height, width) `size`."""
         side = max(float(SMALLEST_WINDOW), min(size) * WINDOW)
         window = self.window or (side, side)
         finest = max(window) * SMALLEST_STEP
@@ -274,30 +274,30 @@ def detect(
     model: str | os.PathLike | Classifier,
     output: str | os.PathLike | None = None,
     threshold: float | None = None,
-    windows: Windows | None = None,
+    windows: WindowSettings | None = None,
     exact: bool = False,
-    pictures: bool = True,
+    draw: bool = True,
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
 ) -> Detections:
     """Find where in photos a model's classes are.
 
-    All windows of a level share one pass over the picture: a window's embedding is the mean of the
+    All windows of a level share one pass over the image: a window's embedding is the mean of the
     feature map over it. Networks whose embedding is no such mean give each window its own crop, and
     so does `exact`. A window counts if its probability reaches the threshold and, where no class
     stands for "anything else", it is no stranger to the model; that class is never a detection. Of
     windows over one thing the likeliest stays, and its box is drawn in to the heat map within it,
-    as the box of a whole picture is.
+    as the box of a whole image is.
 
     Args:
         photos: folders, files or globs.
         model: model folder or classifier.
-        output: folder for tables, pictures with rectangles and score maps; None writes nothing.
+        output: folder for tables, images with rectangles and score maps; None writes nothing.
         threshold: probability from which a window counts, 0–1; default: the model's, 0.99.
         windows: sizes, steps, levels.
         exact: look at a crop for each window, for comparison; hundreds of times slower.
-        pictures: False writes tables only.
+        draw: False writes tables only.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
         progress: called with (done, total, "photos").
@@ -307,16 +307,16 @@ def detect(
         OutputError: the results can't be written.
     """
     progress = or_notebook(progress)
-    windows = windows or Windows()
+    windows = windows or WindowSettings()
     windows.check()
     classifier = model if isinstance(model, Classifier) else load(model)
     kept = classifier.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
     chosen = math.inf if kept is None else check_threshold(kept)
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     folder = None if output is None else expand(output)
-    found = find_pictures(sources, exclude=folder)
+    found = find_images(sources, exclude=folder)
     if folder is not None:
-        refuse_photos_among_results(found.pictures, folder, FOLDERS)
+        refuse_photos_among_results(found.images, folder, FOLDERS)
     result = Detections(
         classifier.class_names,
         chosen,
@@ -327,23 +327,23 @@ def detect(
     result.catch_all = (
         None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
     )
-    result.drawn = folder is not None and pictures
+    result.drawn = folder is not None and draw
     embedder = Embedder(classifier.backbone, engine, dtype)
-    writer = None if folder is None else _Writer(folder, classifier.class_names, pictures, sources)
+    writer = None if folder is None else _Writer(folder, classifier.class_names, draw, sources)
 
-    def job(file: PictureFile) -> Detected:
+    def job(file: ImageFile) -> ImageDetections:
         return _detect_one(file, classifier, embedder, chosen, windows, exact, writer)
 
     try:
         with interrupted_with(
             "Interrupted. Tables are written at the end: the same command begins anew."
         ):
-            for one in parallel_map(job, found.pictures, AT_ONCE):
+            for one in parallel_map(job, found.images, AT_ONCE):
                 result.add(one)
                 if writer is not None:
                     writer.add(one)
                 if progress:
-                    progress(result.pictures, len(found.pictures), "photos")
+                    progress(result.images, len(found.images), "photos")
         if writer is not None:
             writer.finish()
     finally:
@@ -353,18 +353,18 @@ def detect(
     return result
 
 
-_large = threading.Lock()  # one very large picture at a time
+_large = threading.Lock()  # one very large image at a time
 
 
-def detect_picture(
+def detect_image(
     data: bytes,
     model: Classifier,
     embedder: Embedder,
     threshold: float,
-    windows: Windows,
+    windows: WindowSettings,
     exact: bool = False,
-) -> Detected:
-    """Look at one picture file's bytes through all windows; see `detect`. Its `image`, at most
+) -> ImageDetections:
+    """Look at one image file's bytes through all windows; see `detect`. Its `image`, at most
     1,280 pixels, is there to draw on.
 
     Raises:
@@ -383,22 +383,22 @@ def detect_picture(
         Detection(tuple(box), model.class_names[label], probability)
         for box, label, probability in rows
     ]
-    return Detected("", size, found, seen.windows, map=seen.map, image=photo.image)
+    return ImageDetections("", size, found, seen.windows, map=seen.map, image=photo.image)
 
 
 def _detect_one(
-    file: PictureFile,
+    file: ImageFile,
     model: Classifier,
     embedder: Embedder,
     threshold: float,
-    windows: Windows,
+    windows: WindowSettings,
     exact: bool,
     writer: _Writer | None,
-) -> Detected:
+) -> ImageDetections:
     try:
-        detected = detect_picture(read(file)[0], model, embedder, threshold, windows, exact)
+        detected = detect_image(read(file)[0], model, embedder, threshold, windows, exact)
     except UnreadableImage as error:
-        return Detected(file.name, error=str(error))
+        return ImageDetections(file.name, error=str(error))
     detected.file_name = file.name
     if writer is not None:
         writer.draw(detected)
@@ -408,37 +408,37 @@ def _detect_one(
 
 
 def draw_detections(
-    picture: np.ndarray,
+    image: np.ndarray,
     detections: Iterable[Detection],
     size: tuple[int, int],
     class_names: list[str],
 ) -> np.ndarray:
-    """Draw rectangles with their labels into a picture (height, width, 3) uint8 RGB, in place;
+    """Draw rectangles with their labels into an image (height, width, 3) uint8 RGB, in place;
     `size` is what the boxes are for.
     """
     for detection in reversed(list(detections)):  # the surest on top
         colour = COLOURS[class_names.index(detection.label) % len(COLOURS)]
         rectangle(
-            picture, detection.xyxy, size, f"{detection.label} {detection.probability:.2f}", colour
+            image, detection.xyxy, size, f"{detection.label} {detection.probability:.2f}", colour
         )
-    return picture
+    return image
 
 
 class _Writer:
     """Writes the results."""
 
-    def __init__(self, output: Path, class_names: list[str], pictures: bool, photos: list) -> None:
-        self._class_names, self._pictures = class_names, pictures
+    def __init__(self, output: Path, class_names: list[str], draw: bool, photos: list) -> None:
+        self._class_names, self._images = class_names, draw
         self._tables = TableWriter(
-            output, "detections", COLUMNS, FOLDERS if pictures else (), MARKER, _drawn, photos
+            output, "detections", COLUMNS, FOLDERS if draw else (), MARKER, _drawn, photos
         )
 
-    def draw(self, detected: Detected) -> None:
-        """Write a picture with its rectangles, and its score map laid over it; note their
+    def draw(self, detected: ImageDetections) -> None:
+        """Write an image with its rectangles, and its score map laid over it; note their
         paths. Safe from many threads.
         """
         if (
-            not self._pictures
+            not self._images
             or detected.map is None
             or detected.size is None
             or detected.image is None
@@ -454,10 +454,10 @@ class _Writer:
         ]
         for path, pixels in zip(paths, (drawn, heat), strict=True):
             self._tables.write(path, to_jpeg(pixels))
-        detected.picture, detected.heatmap = paths
+        detected.drawing, detected.heatmap = paths
 
-    def add(self, detected: Detected) -> None:
-        """Write one picture's rows to both tables."""
+    def add(self, detected: ImageDetections) -> None:
+        """Write one image's rows to both tables."""
         rows: list[list] = []
         for detection in detected.detections:
             sides = [round(side, 1) for side in detection.xyxy]

@@ -1,4 +1,4 @@
-"""Look at one picture through sliding windows, and decide which of them show something."""
+"""Look at one image through sliding windows, and decide which of them show something."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..heatmaps.window_features import View, look_through, tighten, within
 from ..heatmaps.windows import Level, representatives, suppress, window_means
 
 TILES = 8  # looked at at once, however many cores there are: each takes a third of a gigabyte
-MAP_CELLS = 128  # of the score map, on the picture's longer side
+MAP_CELLS = 128  # of the score map, on the image's longer side
 # IoU from which windows of one part count as the same, and only the best is compared with what was
 # learned from
 SAME = 0.7
@@ -22,7 +22,7 @@ SAME = 0.7
 
 @dataclass
 class Scan:
-    """What was found in one picture.
+    """What was found in one image.
 
     Attributes:
         boxes: (n, 4) `xyxy` in pixels, the best first: windows, drawn in to the heat map within
@@ -51,7 +51,7 @@ def scan(
     overlap: float,
     exact: bool = False,
 ) -> Scan:
-    """Look at a picture through all windows of all levels.
+    """Look at an image through all windows of all levels.
 
     Args:
         image: upright RGB, possibly smaller than `size`.
@@ -63,14 +63,14 @@ def scan(
             goes.
         exact: give every window its own crop, whatever the cost.
     """
-    picture = _ScoreMap(size, len(levels))
+    score_map = _ScoreMap(size, len(levels))
     found: list[_Candidate] = []
     threads = min(callers(embedder.engine), TILES)
     for number, part, view in look_through(
         image, size, embedder, levels, len(model.class_names), exact, threads
     ):
         scores, candidates = _decide(part, view, model, threshold)
-        picture.add(number, part, scores)
+        score_map.add(number, part, scores)
         found += candidates
     found = _apart(found, overlap)
     for candidate in found:
@@ -83,7 +83,7 @@ def scan(
     labels = np.array([candidate.label for candidate in found], dtype=int)
     probabilities = np.array([candidate.probability for candidate in found], dtype=np.float32)
     windows = sum(len(level.ys) * len(level.xs) for level in levels)
-    return Scan(boxes, labels, probabilities, windows, picture.finish())
+    return Scan(boxes, labels, probabilities, windows, score_map.finish())
 
 
 @dataclass
@@ -148,7 +148,7 @@ def _decide(
     kept = np.unique(chosen)
     known = np.zeros(len(counted), dtype=bool)
     # A model that has learned what "anything else" looks like needs no other gate; windows, cut
-    # anywhere, rarely look like whole pictures.
+    # anywhere, rarely look like whole images.
     known[kept] = (
         True if other >= 0 else ~model.is_stranger(_embeddings(view, counted[kept], shape))
     )
@@ -182,7 +182,7 @@ def _embeddings(view: View, windows: np.ndarray, shape: tuple[int, int]) -> np.n
 
 
 class _ScoreMap:
-    """Gathers what windows say into one map of the picture."""
+    """Gathers what windows say into one map of the image."""
 
     def __init__(self, size: tuple[int, int], levels: int) -> None:
         cell = max(size) / MAP_CELLS

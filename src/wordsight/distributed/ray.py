@@ -32,19 +32,21 @@ from ..cleaning.cleaner import (
     LookedAt,
     check_min_size,
     check_reasons,
-    clean,
     material_of,
+)
+from ..cleaning.cleaner import (
+    clean as clean_folder,
 )
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
 from ..core.threads import say_interrupted
-from ..datasets.files import LabelledSet, PictureFile, with_classes
+from ..datasets.files import ImageFile, LabelledSet, with_classes
 from ..datasets.remote import Place
 from ..errors import InvalidArgument, OutputError, WordsightError
 from ..images.measures import Measures
 from .shards import MARKER, SHARD, Job, Plan, begin, do_shard, read_parts, total, work_of
 
-# of a shard whose worker dies: others' work goes on, but a picture that kills every worker ends the
+# of a shard whose worker dies: others' work goes on, but an image that kills every worker ends the
 # run
 TRIES = 5
 ONLY_HERE = ("memory://",)  # addresses that mean something else in every process
@@ -56,10 +58,10 @@ class Sharded:
 
     Attributes:
         output: address of the folder of parts.
-        pictures: how many in all.
+        images: how many in all.
         shards: how many parts.
         resumed: how many of them were there already.
-        counts: what became of the pictures; of predictions "accepted" by class, "unsure",
+        counts: what became of the images; of predictions "accepted" by class, "unsure",
             "strangers"; always "unreadable".
         threshold: of predictions, probability from which a label was given; infinite where none
             was; else None.
@@ -67,7 +69,7 @@ class Sharded:
     """
 
     output: str
-    pictures: int
+    images: int
     shards: int
     resumed: int
     counts: dict
@@ -75,7 +77,7 @@ class Sharded:
     note: str | None = None
 
 
-def embed_dataset(
+def embed(
     photos: str | os.PathLike,
     output: str | os.PathLike,
     backbone: str = DEFAULT_BACKBONE,
@@ -85,8 +87,8 @@ def embed_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sharded:
-    """Embed any number of pictures on Ray; write Parquet with file_name, sha256, embedding (C,)
-    float32 and error, a part for 500 pictures.
+    """Embed any number of images on Ray; write Parquet with file_name, sha256, embedding (C,)
+    float32 and error, a part for 500 images.
 
     Args:
         photos: a folder, or an address such as s3://bucket/photos.
@@ -112,7 +114,7 @@ def embed_dataset(
     )
 
 
-def predict_dataset(
+def predict(
     photos: str | os.PathLike,
     model: str | os.PathLike,
     output: str | os.PathLike,
@@ -124,7 +126,7 @@ def predict_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sharded:
-    """Predict any number of pictures on Ray; write Parquet with a row a picture, with what
+    """Predict any number of images on Ray; write Parquet with a row an image, with what
     `Classifier.predict` says of it, boxes included.
 
     Args:
@@ -133,14 +135,14 @@ def predict_dataset(
         output: folder or address of the parts; one that every worker reaches.
         threshold: calibrated probability from which a label is given, 0–1; default: the model's.
         precision: instead of a threshold, the share of labels that must be right.
-        engine: see `embed_dataset`; as the rest.
+        engine: see `embed`; as the rest.
         dtype: see there.
         ray: see there.
         workers: see there.
         progress: called with (done, total, "photos").
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: as `load` and `embed_dataset`.
+        NotFound, InvalidModel, InvalidArgument: as `load` and `embed`.
         OutputError: a part can't be written.
     """
     progress = or_notebook(progress)
@@ -156,7 +158,7 @@ def predict_dataset(
     return replace(done, threshold=threshold, note=note)
 
 
-def clean_dataset(
+def clean(
     data: str | os.PathLike,
     output: str | os.PathLike | None = None,
     apply: bool = False,
@@ -170,11 +172,11 @@ def clean_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Cleaning:
-    """Look for pictures that should not be in a data set as `clean` does, with reading, measuring
+    """Look for images that should not be in a data set as `clean` does, with reading, measuring
     and embedding on Ray.
 
-    What was seen of each picture is kept in `material/` of the report's folder, as Parquet; the
-    decisions are made from it in this process, which takes about 15 KB a picture. Of a data set in
+    What was seen of each image is kept in `material/` of the report's folder, as Parquet; the
+    decisions are made from it in this process, which takes about 15 KB an image. Of a data set in
     an object store (a folder a class) findings.csv and summary.json are written, and nothing is
     moved.
 
@@ -189,18 +191,18 @@ def clean_dataset(
         backbone: as `clean`.
         engine: as `clean`.
         dtype: as `clean`.
-        ray: see `embed_dataset`.
+        ray: see `embed`.
         workers: see there.
-        progress: called with (done, total, "pictures" or "findings").
+        progress: called with (done, total, "images" or "findings").
 
     Raises:
-        NotFound, InvalidArgument, OutputError: as `clean` and `embed_dataset`.
+        NotFound, InvalidArgument, OutputError: as `clean` and `embed`.
     """
     progress = or_notebook(progress)
     settings = {"backbone": backbone, "engine": engine, "dtype": dtype}
 
     def look(labelled: LabelledSet, report: Place) -> list[LookedAt]:
-        listed = _digest({picture.name: _state(picture) for picture in labelled.pictures})
+        listed = _digest({image.name: _state(image) for image in labelled.images})
         job = Job(
             "material",
             _address(data),
@@ -209,13 +211,13 @@ def clean_dataset(
         )
         _prepare(load_backbone(backbone), engine)
         plan, _ = _carry_out(
-            job, labelled.pictures, None, ray, workers, progress, "pictures", replace=True
+            job, labelled.images, None, ray, workers, progress, "pictures", replace=True
         )
         return [one for table in read_parts(job, plan) for one in _looked_at(table)]
 
     place = Place(data)
     if place.local is not None:
-        return clean(
+        return clean_folder(
             data,
             output,
             apply,
@@ -249,14 +251,14 @@ def clean_dataset(
             f"'{report.address}' holds other files ('{min(names)}'). Choose a new folder with -o."
         )
     files = [
-        PictureFile(file.path, file.name, file.name.split("/")[0])
-        for file in place.pictures()
+        ImageFile(file.path, file.name, file.name.split("/")[0])
+        for file in place.images()
         if "/" in file.name
     ]
     labelled = with_classes(LabelledSet(files, []), Path(place.address), 1)
     material = material_of(labelled, look(labelled, report), min_size, load_backbone(backbone))
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
-    counts = Counter(picture.label for picture in labelled.pictures)
+    counts = Counter(image.label for image in labelled.images)
     result = Cleaning(
         place.address,
         report.address,
@@ -285,23 +287,23 @@ def _run(
     progress: Progress | None,
 ) -> Sharded:
     source, target = Place(job.source), Place(job.output)
-    pictures: Iterable[PictureFile] = source.pictures(target.local)
+    images: Iterable[ImageFile] = source.images(target.local)
     # listed at once: so it can be told whether they are those that it was begun with
     if source.local is not None:
-        pictures = list(pictures)
+        images = list(images)
         job = replace(
             job,
             settings={
                 **job.settings,
-                "listed": _digest({picture.name: _state(picture) for picture in pictures}),
+                "listed": _digest({image.name: _state(image) for image in images}),
             },
         )
-    plan, counts = _carry_out(job, pictures, files, ray, workers, progress, "photos")
+    plan, counts = _carry_out(job, images, files, ray, workers, progress, "photos")
     counts.pop("pictures")
-    done = Sharded(job.output, plan.pictures, plan.shards, len(plan.done), counts)
+    done = Sharded(job.output, plan.images, plan.shards, len(plan.done), counts)
     summary = {
         "output": done.output,
-        "pictures": done.pictures,
+        "pictures": done.images,
         "shards": done.shards,
         "counts": counts,
     }
@@ -314,7 +316,7 @@ def _run(
 
 def _carry_out(
     job: Job,
-    pictures: Iterable[PictureFile],
+    images: Iterable[ImageFile],
     files: dict[str, bytes] | None,
     address: str,
     workers: int | None,
@@ -334,7 +336,7 @@ def _carry_out(
     if workers is not None and workers < 1:
         raise InvalidArgument(f"There must be at least 1 worker, got {workers}.")
     ray = _import_ray(address == "local")
-    plan = begin(job, pictures, SHARD, replace)
+    plan = begin(job, images, SHARD, replace)
     missing = [number for number in range(plan.shards) if number not in plan.done]
     counted = list(plan.done.values())
     done = sum(counts["pictures"] for counts in counted)
@@ -376,7 +378,7 @@ def _carry_out(
             counted.append(json.loads(row["counts"]))
             done += counted[-1]["pictures"]
             if progress:
-                progress(done, plan.pictures, what)
+                progress(done, plan.images, what)
     except ray.exceptions.RayError as error:
         said = str(getattr(error, "cause", None) or error).strip().splitlines()[-1][:200]
         raise WordsightError(
@@ -493,19 +495,19 @@ def _digest(parts: dict[str, bytes]) -> str:
     return whole.hexdigest()
 
 
-def _state(picture: PictureFile) -> bytes:
-    """Return what changes when a picture does, without reading it."""
+def _state(image: ImageFile) -> bytes:
+    """Return what changes when an image does, without reading it."""
     try:
-        status = picture.path.stat()
+        status = image.path.stat()
     except OSError:
         return b"gone"
-    return f"{status.st_size} {getattr(status, 'st_mtime_ns', 0)} {picture.label}".encode(
+    return f"{status.st_size} {getattr(status, 'st_mtime_ns', 0)} {image.label}".encode(
         "utf-8", "surrogateescape"
     )
 
 
 def _looked_at(table: Any) -> Iterator[LookedAt]:
-    """Yield what a part says of each picture."""
+    """Yield what a part says of each image."""
     columns = (table.column(name) for name in ("sha256", "error", "measures", "embedding"))
     for sha256, error, measures, embedding in zip(*columns, strict=True):
         packed, row = measures.as_py(), embedding.values

@@ -1,10 +1,10 @@
-"""Work on more pictures than one process should hold: a list cut into shards, each done whole and
+"""Work on more images than one process should hold: a list cut into shards, each done whole and
 written as one Parquet file.
 
 A folder of shards, on disk or in an object store, holds
 
     .wordsight-shards.json         what is done, to what, in how many shards
-    .wordsight-shards/0000000.json the pictures of a shard
+    .wordsight-shards/0000000.json the images of a shard
     part-0000000.parquet           what came of them
 
 A part is there whole or not at all, so whoever was interrupted goes on with those that are missing.
@@ -27,18 +27,18 @@ from ..backbones.cache import EmbeddingCache
 from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
 from ..core.threads import parallel_map
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..datasets.remote import Place, RemoteFile
 from ..errors import InvalidArgument
 
-SHARD = 500  # pictures: a minute of one core, and what is lost when a worker is
+SHARD = 500  # images: a minute of one core, and what is lost when a worker is
 MARKER = ".wordsight-shards.json"
 LISTS = ".wordsight-shards"
 COUNTS, KEY = b"wordsight", b"wordsight-job"  # in a part's schema: its own counts, and whose it is
 
 
 class Work(Protocol):
-    """What is done to every picture.
+    """What is done to every image.
 
     Attributes:
         schema: pyarrow's, of the rows.
@@ -48,8 +48,8 @@ class Work(Protocol):
     schema: Any
     threads: int
 
-    def row(self, file: PictureFile) -> dict:
-        """Return one picture's row; one that can't be read has its `error`, and raises nothing."""
+    def row(self, file: ImageFile) -> dict:
+        """Return one image's row; one that can't be read has its `error`, and raises nothing."""
 
     def counts(self, rows: list[dict]) -> dict:
         """Return what is counted of a shard, as JSON can hold it."""
@@ -60,11 +60,11 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to which pictures, and where the outcome lies.
+    """What is done to which images, and where the outcome lies.
 
     Attributes:
         kind: "embed", "predict" or "material".
-        source: address of the pictures, or how the list of them is called.
+        source: address of the images, or how the list of them is called.
         output: address of the folder of shards.
         settings: what `work_of` needs beside the kind; as JSON can hold it.
     """
@@ -86,29 +86,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """A list of pictures, cut into shards.
+    """A list of images, cut into shards.
 
     Attributes:
-        pictures: how many in all.
+        images: how many in all.
         shards: how many parts.
         done: number -> counts of each part that is there already, whole and of this very job.
     """
 
-    pictures: int
+    images: int
     shards: int
     done: dict[int, dict]
 
 
-def begin(
-    job: Job, pictures: Iterable[PictureFile], shard: int = SHARD, replace: bool = False
-) -> Plan:
-    """Cut a list of pictures into shards and note them, or find the plan that an earlier run of the
+def begin(job: Job, images: Iterable[ImageFile], shard: int = SHARD, replace: bool = False) -> Plan:
+    """Cut a list of images into shards and note them, or find the plan that an earlier run of the
     same job noted.
 
     Args:
         job: what is to be done.
-        pictures: looked through only where nothing was noted yet.
-        shard: pictures each.
+        images: looked through only where nothing was noted yet.
+        shard: images each.
         replace: whether the shards of an earlier job make room; else they are an error.
 
     Raises:
@@ -154,7 +152,7 @@ def begin(
             "with -o."
         )
     count, shards, held = 0, 0, []
-    for file in pictures:
+    for file in images:
         held.append(file)
         if len(held) == shard:
             place.write(_list_name(shards), _listed(held))
@@ -176,7 +174,7 @@ def begin(
 
 
 def do_shard(job: Job, number: int, work: Work) -> dict:
-    """Do one shard and write its part; return its counts, with "pictures". One that is there
+    """Do one shard and write its part; return its counts, with "images". One that is there
     already is left.
     """
     import pyarrow as pa
@@ -186,7 +184,7 @@ def do_shard(job: Job, number: int, work: Work) -> dict:
     there = part_counts(job, number) if place.exists(part_name(number)) else None
     if there is not None:
         return there
-    rows = list(parallel_map(work.row, pictures_of(job, number), work.threads))
+    rows = list(parallel_map(work.row, images_of(job, number), work.threads))
     counts = {"pictures": len(rows), **work.counts(rows)}
     table = pa.Table.from_pylist(
         rows, schema=work.schema.with_metadata({COUNTS: json.dumps(counts), KEY: job.key})
@@ -198,16 +196,16 @@ def do_shard(job: Job, number: int, work: Work) -> dict:
     return counts
 
 
-def pictures_of(job: Job, number: int) -> list[PictureFile]:
-    """Return the pictures of one shard."""
+def images_of(job: Job, number: int) -> list[ImageFile]:
+    """Return the images of one shard."""
     source = None
     files = []
     for name, path, label, size in json.loads(Place(job.output).read(_list_name(number))):
         if size is None:
-            files.append(PictureFile(Path(path), name, label))
+            files.append(ImageFile(Path(path), name, label))
         else:
             source = source or Place(job.source)
-            files.append(PictureFile(RemoteFile(source, path, size), name, label))  # type: ignore[arg-type]
+            files.append(ImageFile(RemoteFile(source, path, size), name, label))  # type: ignore[arg-type]
     return files
 
 
@@ -232,7 +230,7 @@ def part_counts(job: Job, number: int) -> dict | None:
 
 
 def read_parts(job: Job, plan: Plan) -> Iterator[Any]:
-    """Yield every part as a pyarrow table, in the pictures' order."""
+    """Yield every part as a pyarrow table, in the images' order."""
     import pyarrow.parquet as pq
 
     place = Place(job.output)
@@ -253,7 +251,7 @@ def total(counted: Iterable[dict]) -> dict:
 
 
 def work_of(job: Job, model_folder: Path | None = None) -> Work:
-    """Return what a job does to pictures, ready to begin.
+    """Return what a job does to images, ready to begin.
 
     Args:
         job: the job.
@@ -287,7 +285,7 @@ class _Embed:
         }
         self.schema = pa.schema(columns)
 
-    def row(self, file: PictureFile) -> dict:
+    def row(self, file: ImageFile) -> dict:
         done = self._embedder.embed(file)
         return {
             "file_name": _text(file.name),
@@ -319,7 +317,7 @@ class _Material:
         }
         self.schema = pa.schema(columns)
 
-    def row(self, file: PictureFile) -> dict:
+    def row(self, file: ImageFile) -> dict:
         from ..cleaning.cleaner import look_at
 
         seen = look_at(file, self._embedder)
@@ -340,7 +338,7 @@ class _Material:
 
 
 class _Predict:
-    """What each picture shows, and its box."""
+    """What each image shows, and its box."""
 
     def __init__(self, folder: Path, threshold: float, engine: str, dtype: str) -> None:
         import pyarrow as pa
@@ -366,7 +364,7 @@ class _Predict:
         }
         self.schema = pa.schema({**columns, "stranger": pa.bool_(), "error": pa.string()})
 
-    def row(self, file: PictureFile) -> dict:
+    def row(self, file: ImageFile) -> dict:
         seen = self._model.predict_file(file, self._embedder, self._threshold)
         row = {name: getattr(seen, name) for name in self.schema.names}
         texts = {
@@ -403,7 +401,7 @@ def _list_name(number: int) -> str:
     return f"{LISTS}/{number:07d}.json"
 
 
-def _listed(files: list[PictureFile]) -> bytes:
+def _listed(files: list[ImageFile]) -> bytes:
     rows = []
     for file in files:
         remote = isinstance(file.path, RemoteFile)

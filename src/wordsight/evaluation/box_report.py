@@ -1,4 +1,4 @@
-"""The report of boxes measured: each picture with its predicted box and the annotated one, the
+"""The report of boxes measured: each image with its predicted box and the annotated one, the
 worst first.
 """
 
@@ -32,30 +32,30 @@ class BoxReport:
 
     def keep(
         self,
-        picture: Annotated,
+        image: Annotated,
         top_label: str,
         predicted: Sequence[float],
         photo: Photo,
         heat: np.ndarray,
     ) -> None:
-        """Keep what is shown of one picture. Safe from many threads.
+        """Keep what is shown of one image. Safe from many threads.
 
         Args:
-            picture: with its annotated boxes, the largest of which counts.
+            image: with its annotated boxes, the largest of which counts.
             top_label: the class the box was looked for.
             predicted: `xyxy` in pixels of the upright original.
-            photo: the decoded picture.
+            photo: the decoded image.
             heat: (h, w) heat map, 0–1.
         """
-        truth = picture.boxes[0]
+        truth = image.boxes[0]
         overlap = float(paired_iou(np.array([predicted]), np.array([truth.xyxy]))[0])
-        sides = np.array([picture.size[1], picture.size[0]] * 2, dtype=float)
+        sides = np.array([image.size[1], image.size[0]] * 2, dtype=float)
         box, true_box = (
             tuple(np.round(np.array(xyxy) / sides, 4).tolist()) for xyxy in (predicted, truth.xyxy)
         )
         note = "" if truth.label == top_label else f"annotated as {truth.label}"
         card = Card(
-            picture.file.name,
+            image.file.name,
             truth.label,
             f"{top_label}, IoU {overlap:.2f}",
             note,
@@ -63,7 +63,7 @@ class BoxReport:
             true_box=true_box,
         )
         self._labels.add(truth.label)
-        self._gallery.add(card.with_picture(photo.image, heat), (round(overlap, 6),))
+        self._gallery.add(card.with_image(photo.image, heat), (round(overlap, 6),))
 
     def write(self, result: Any) -> Path:
         """Write the report of a `BoxEvaluation`.
@@ -73,7 +73,7 @@ class BoxReport:
         """
         best = result.kinds["predict"]
         told = [
-            f"{result.pictures} annotated pictures; the mean IoU of the predicted box is "
+            f"{result.images} annotated pictures; the mean IoU of the predicted box is "
             f"{best.mean_iou.value:.3f}."
         ]
         told.append(
@@ -102,7 +102,7 @@ class BoxReport:
             [section for section in (figures, missing) if section is not None],
         )
         report.groups = [(f"group:{name}", f"annotated as {name}") for name in sorted(self._labels)]
-        report.pictures_heading = "The pictures, the worst boxes first"
+        report.images_heading = "The pictures, the worst boxes first"
         return write_report(self.folder, report, self._gallery)
 
     def close(self) -> None:

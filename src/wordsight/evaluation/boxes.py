@@ -1,5 +1,5 @@
 """How right boxes are: those that `predict` gives and those that `detect` finds, beside boxes
-that look at no picture.
+that look at no image.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
 from ..core.threads import parallel_map
 from ..datasets.annotations import Annotated, read_boxes
-from ..detection.detector import Windows, detect_picture
+from ..detection.detector import WindowSettings, detect_image
 from ..errors import InvalidArgument, UnreadableImage
-from ..heatmaps.heatmap import Looking
+from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import fine_heatmap
 from ..heatmaps.regions import mask_to_boxes, scale_box
 from ..images.decoding import decode
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     import pandas
 
 
-CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the picture's area
+CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the image's area
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
 # probability from which a detection counts, as far down as the curve of precision goes
 LEAST = 0.05
 AP_IOUS = (0.3, 0.5, *np.arange(0.55, 0.96, 0.05).round(2).tolist())
-MOST_DETECTIONS = 100  # a picture, as COCO has it
+MOST_DETECTIONS = 100  # an image, as COCO has it
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class BoxFigures:
     """How right one kind of box is.
 
     Attributes:
-        mean_iou: of the one box a picture gets, with the true one.
-        box_accuracy: mean over IoU 0.3, 0.5 and 0.7 of the share of pictures whose one box overlaps
+        mean_iou: of the one box an image gets, with the true one.
+        box_accuracy: mean over IoU 0.3, 0.5 and 0.7 of the share of images whose one box overlaps
             the truth that much.
         max_box_acc: share with IoU 0.5 or more at the best threshold, the largest region's box
             (Choe et al. 2020).
@@ -91,7 +91,7 @@ class BoxEvaluation:
         annotations: where the true boxes are from.
         model: folder of the model, or None.
         output: folder of the report, or None.
-        pictures: how many were looked at; each counts with its largest box.
+        images: how many were looked at; each counts with its largest box.
         objects: how many boxes they have in all, which detections are measured on.
         kinds: figures by kind of box: "predict" (what `predict` gives), "box head" or "heat map",
             "centre box", "median box".
@@ -101,13 +101,13 @@ class BoxEvaluation:
         unknown: classes of the annotations that the model doesn't know; detections are measured
             without them.
         skipped: (where, reason) of annotations that could not be used.
-        unreadable: (file name, reason) of pictures that could not be read.
+        unreadable: (file name, reason) of images that could not be read.
     """
 
     annotations: Path
     model: str | None
     output: Path | None
-    pictures: int
+    images: int
     objects: int
     kinds: dict[str, BoxFigures]
     median_of: str
@@ -123,7 +123,7 @@ class BoxEvaluation:
         ]
         headings = ["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7, mean"]
         return block(
-            f"Boxes of {self.pictures:,} pictures",
+            f"Boxes of {self.images:,} pictures",
             table(headings, rows),
             line(f"Report: {self.output}" if self.output else ""),
         )
@@ -152,7 +152,7 @@ class BoxEvaluation:
             "annotations": str(self.annotations),
             "model": self.model,
             "output": None if self.output is None else str(self.output),
-            "pictures": self.pictures,
+            "pictures": self.images,
             "objects": self.objects,
             "boxes": {name: figures.as_json() for name, figures in self.kinds.items()},
             "median_of": self.median_of,
@@ -167,9 +167,9 @@ class BoxEvaluation:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What was seen on one picture: boxes in pixels, and IoUs with the truth."""
+    """What was seen on one image: boxes in pixels, and IoUs with the truth."""
 
-    picture: Annotated
+    image: Annotated
     label: str
     predicted: tuple[float, ...]
     head: tuple[float, ...] | None
@@ -182,28 +182,28 @@ class _Looked:
 def evaluate_boxes(
     annotations: str | os.PathLike,
     model: str | os.PathLike | Classifier,
-    pictures: str | os.PathLike | None = None,
+    images: str | os.PathLike | None = None,
     output: str | os.PathLike | None = "report",
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
-    windows: Windows | None = None,
+    windows: WindowSettings | None = None,
     detections: bool = True,
-    looking: Looking | None = None,
+    looking: HeatmapSettings | None = None,
 ) -> BoxEvaluation:
-    """Measure a model's boxes on annotated pictures, and write a report.
+    """Measure a model's boxes on annotated images, and write a report.
 
-    Every picture is looked at, whatever the probability: a box is measured, not a label. Where
-    annotations mark pictures as "test", only those are measured.
+    Every image is looked at, whatever the probability: a box is measured, not a label. Where
+    annotations mark images as "test", only those are measured.
 
     Args:
         annotations: a CSV, a COCO .json, a folder of Pascal VOC .xml, a YOLO data.yaml.
         model: model folder or classifier.
-        pictures: their folder; by default that of the annotations.
+        images: their folder; by default that of the annotations.
         output: folder of the report; None writes nothing.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
-        progress: called with (done, total, "pictures").
+        progress: called with (done, total, "images").
         windows: of detections; see `detect`.
         detections: whether to measure those, too, which takes longest.
         looking: how heat maps are made; by default in one pass.
@@ -215,12 +215,12 @@ def evaluate_boxes(
     """
     progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
-    found = read_boxes(annotations, pictures)
+    found = read_boxes(annotations, images)
     target = None if output is None else expand(output)
     if target is not None:
         check_target(target, [found.source])
-    tested = [p for p in found.pictures if p.file.split == "test"] or found.pictures
-    windows, looking = windows or Windows(), looking or Looking()
+    tested = [p for p in found.images if p.file.split == "test"] or found.images
+    windows, looking = windows or WindowSettings(), looking or HeatmapSettings()
     windows.check()
     looking.check(classifier.backbone)
     embedder = Embedder(classifier.backbone, engine, dtype)
@@ -228,13 +228,13 @@ def evaluate_boxes(
     looked: list[_Looked] = []
     unreadable: list[tuple[str, str]] = []
 
-    def job(picture: Annotated) -> _Looked | tuple[str, str]:
+    def job(image: Annotated) -> _Looked | tuple[str, str]:
         try:
             return _look(
-                picture, classifier, embedder, windows if detections else None, looking, report
+                image, classifier, embedder, windows if detections else None, looking, report
             )
         except UnreadableImage as error:
-            return picture.file.name, str(error)
+            return image.file.name, str(error)
 
     try:
         for done, one in enumerate(parallel_map(job, tested, callers(embedder.engine)), start=1):
@@ -251,14 +251,12 @@ def evaluate_boxes(
             )
         kinds, median_of = _measure(looked, classifier)
         unknown = sorted(
-            {box.label for one in looked for box in one.picture.boxes} - set(classifier.class_names)
+            {box.label for one in looked for box in one.image.boxes} - set(classifier.class_names)
         )
         path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
-        objects = sum(len(one.picture.boxes) for one in looked)
+        objects = sum(len(one.image.boxes) for one in looked)
         ap = (
-            average_precision(
-                [(one.picture, one.detections) for one in looked], _wanted(classifier)
-            )
+            average_precision([(one.image, one.detections) for one in looked], _wanted(classifier))
             if detections
             else {}
         )
@@ -286,28 +284,28 @@ def evaluate_boxes(
 
 
 def average_precision(
-    pictures: Sequence[tuple[Annotated, Iterable[tuple[str, float, Sequence[float]]]]],
+    images: Sequence[tuple[Annotated, Iterable[tuple[str, float, Sequence[float]]]]],
     class_names: Sequence[str],
 ) -> dict[str, float]:
     """Return COCO's average precision of detections, by IoU: "0.3", "0.5" and the mean over
     "0.5:0.95"; empty where there is no object.
 
     Args:
-        pictures: each with its (label, probability, `xyxy`) detections.
+        images: each with its (label, probability, `xyxy`) detections.
         class_names: those that count; others are left out on both sides.
     """
     import contextlib
 
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
     truth, found = [], []
-    for image, (picture, detections) in enumerate(pictures, start=1):
+    for number, (image, detections) in enumerate(images, start=1):
         truth += [
-            (image, numbers[box.label], box.xyxy, 1.0)
-            for box in picture.boxes
+            (number, numbers[box.label], box.xyxy, 1.0)
+            for box in image.boxes
             if box.label in numbers
         ]
         found += [
-            (image, numbers[label], xyxy, probability)
+            (number, numbers[label], xyxy, probability)
             for label, probability, xyxy in detections
             if label in numbers
         ]
@@ -339,9 +337,9 @@ def average_precision(
 
     with contextlib.redirect_stdout(io.StringIO()):  # it speaks to the terminal
         known = COCO()
-        images = [{"id": image} for image in range(1, len(pictures) + 1)]
+        ids = [{"id": number} for number in range(1, len(images) + 1)]
         known.dataset = {
-            "images": images,
+            "images": ids,
             "annotations": rows(truth),
             "categories": [{"id": n, "name": name} for name, n in numbers.items()],
         }
@@ -363,22 +361,22 @@ def _wanted(model: Classifier) -> list[str]:
 
 
 def _look(
-    picture: Annotated,
+    image: Annotated,
     model: Classifier,
     embedder: Embedder,
-    windows: Windows | None,
-    looking: Looking,
+    windows: WindowSettings | None,
+    looking: HeatmapSettings,
     report: BoxReport | None,
 ) -> _Looked:
-    data = read(picture.file)[0]
+    data = read(image.file)[0]
     photo = decode(data)
     height, width = photo.size
     encoding = embedder.encode(photo, feature_map=True)
-    prediction = model.decide(picture.file.name, encoding.embedding, 0.0)
+    prediction = model.decide(image.file.name, encoding.embedding, 0.0)
     prediction.label = prediction.top_label
     model.localize(prediction, photo, embedder, looking, encoding.feature_map)
     assert prediction.map is not None
-    truth = np.array(picture.boxes[0].xyxy)
+    truth = np.array(image.boxes[0].xyxy)
     fine = fine_heatmap(prediction.map, photo.size)
     by_threshold = [_regions(fine, float(threshold), photo.size) for threshold in THRESHOLDS]
     overlaps = [
@@ -395,14 +393,14 @@ def _look(
             (model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist()
         )
     found = (
-        [] if windows is None else detect_picture(data, model, embedder, LEAST, windows).detections
+        [] if windows is None else detect_image(data, model, embedder, LEAST, windows).detections
     )
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
     if report is not None:
-        report.keep(picture, str(prediction.top_label), predicted, photo, prediction.map)
+        report.keep(image, str(prediction.top_label), predicted, photo, prediction.map)
     return _Looked(
-        picture, str(prediction.top_label), predicted, head, largest, best, at_default, detections
+        image, str(prediction.top_label), predicted, head, largest, best, at_default, detections
     )
 
 
@@ -416,10 +414,8 @@ def _regions(fine: np.ndarray, threshold: float, size: tuple[int, int]) -> list[
 
 def _measure(looked: list[_Looked], model: Classifier) -> tuple[dict[str, BoxFigures], str]:
     """Return the figures of every kind of box, and what the median box is the median of."""
-    truth = np.array([one.picture.boxes[0].xyxy for one in looked])
-    sizes = np.array(
-        [[one.picture.size[1], one.picture.size[0]] * 2 for one in looked], dtype=float
-    )
+    truth = np.array([one.image.boxes[0].xyxy for one in looked])
+    sizes = np.array([[one.image.size[1], one.image.size[0]] * 2 for one in looked], dtype=float)
     kinds = {"predict": _one_box([one.predicted for one in looked], truth)}
     if all(one.head is not None for one in looked):
         kinds["box head"] = _one_box([one.head for one in looked], truth)
@@ -444,7 +440,7 @@ def _measure(looked: list[_Looked], model: Classifier) -> tuple[dict[str, BoxFig
 
 
 def _one_box(found: Sequence | np.ndarray, truth: np.ndarray) -> BoxFigures:
-    """Return the figures of boxes that have no threshold: of each picture one."""
+    """Return the figures of boxes that have no threshold: of each image one."""
     overlaps = paired_iou(np.array(found), truth)
     levels = np.mean([overlaps >= least for least in IOUS], axis=0)
     return BoxFigures(
@@ -470,8 +466,8 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
         sides = [round(side, 1) for side in one.predicted]
         writer.writerow(
             [
-                one.picture.file.name,
-                one.picture.boxes[0].label,
+                one.image.file.name,
+                one.image.boxes[0].label,
                 one.label,
                 round(overlap, 4),
                 *sides,
@@ -483,8 +479,8 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
     )
     shown = [
         (
-            one.picture.file,
-            np.array(one.picture.boxes[0].xyxy) / scale,
+            one.image.file,
+            np.array(one.image.boxes[0].xyxy) / scale,
             np.array(one.predicted) / scale,
             overlap,
         )
@@ -499,8 +495,8 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
 
 
 def _rows(looked: list[_Looked]) -> Iterator[tuple[_Looked, float, np.ndarray]]:
-    """Yield each picture with the IoU of its predicted box and its (width, height) twice."""
+    """Yield each image with the IoU of its predicted box and its (width, height) twice."""
     for one in looked:
-        height, width = one.picture.size
-        overlap = paired_iou(np.array([one.predicted]), np.array([one.picture.boxes[0].xyxy]))[0]
+        height, width = one.image.size
+        overlap = paired_iou(np.array([one.predicted]), np.array([one.image.boxes[0].xyxy]))[0]
         yield one, float(overlap), np.array([width, height] * 2, dtype=float)

@@ -1,4 +1,4 @@
-"""Evaluate a model on labelled pictures it has not seen: how often it is right, how sure it may
+"""Evaluate a model on labelled images it has not seen: how often it is right, how sure it may
 be, what it should have refused.
 """
 
@@ -22,7 +22,7 @@ from ..core.home import expand
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import read_labels
-from ..datasets.files import LabelledSet, PictureFile, data_root, find_pictures, relabel
+from ..datasets.files import ImageFile, LabelledSet, data_root, find_images, relabel
 from ..errors import InvalidArgument, some_of
 from ..images.contact_sheet import contact_sheet
 from ..metrics import classification as metrics
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-Embed = Callable[[PictureFile], Embedded]
+Embed = Callable[[ImageFile], Embedded]
 
 
 @dataclass
@@ -46,13 +46,13 @@ class ClassFigures:
 
     Attributes:
         name: the class.
-        pictures: how many of it were evaluated.
-        precision: of the pictures taken for it, the share that shows it.
-        recall: of the pictures that show it, the share taken for it.
+        images: how many of it were evaluated.
+        precision: of the images taken for it, the share that shows it.
+        recall: of the images that show it, the share taken for it.
     """
 
     name: str
-    pictures: int
+    images: int
     precision: Estimate
     recall: Estimate
 
@@ -60,7 +60,7 @@ class ClassFigures:
         """Return the figures, ready for JSON."""
         return {
             "name": self.name,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "precision": self.precision.as_json(),
             "recall": self.recall.as_json(),
         }
@@ -68,13 +68,13 @@ class ClassFigures:
 
 @dataclass
 class OthersFigures:
-    """How well pictures of none of the classes are told from those of the classes.
+    """How well images of none of the classes are told from those of the classes.
 
     Attributes:
-        pictures: how many others could be read.
+        images: how many others could be read.
         unreadable: how many could not.
-        belonging: how many pictures of the classes they are compared with.
-        familiarity: by the model's measure of how near a picture lies to what it learned from.
+        belonging: how many images of the classes they are compared with.
+        familiarity: by the model's measure of how near an image lies to what it learned from.
         probability: by the probability alone.
         labelled: how many others the model gives a label.
         labelled_share: the same as a share.
@@ -82,7 +82,7 @@ class OthersFigures:
         labelled_by_probability_share: the same as a share.
     """
 
-    pictures: int
+    images: int
     unreadable: int
     belonging: int
     familiarity: Ranking
@@ -95,30 +95,32 @@ class OthersFigures:
     def as_json(self) -> dict:
         """Return the figures, ready for JSON."""
         return {
-            name: value.as_json() if hasattr(value, "as_json") else value
+            "pictures" if name == "images" else name: (
+                value.as_json() if hasattr(value, "as_json") else value
+            )
             for name, value in vars(self).items()
         }
 
 
 @dataclass
 class Evaluation:
-    """How a model did on labelled pictures. All shares are 0–1; every `Estimate` carries its 95 %
+    """How a model did on labelled images. All shares are 0–1; every `Estimate` carries its 95 %
     interval.
 
     Attributes:
-        data: the labelled pictures.
+        data: the labelled images.
         model: folder of the model, or None where it has none.
         output: folder of the report, or None.
         class_names: in the model's order.
         threshold: probability from which a label is given; None: no label is.
-        split: "test" where only pictures so marked were evaluated, else None.
-        set_aside: how many pictures were not, for that reason.
+        split: "test" where only images so marked were evaluated, else None.
+        set_aside: how many images were not, for that reason.
         counted_as: classes of the data that stand for another of the model's, such as "cat" for
             "not_fire".
-        total: pictures, unreadable ones included.
+        total: images, unreadable ones included.
         accepted: how many got a label.
         right: how many of those the right one.
-        total_accuracy: share of the readable pictures whose top label is right, accepted or not.
+        total_accuracy: share of the readable images whose top label is right, accepted or not.
         selective_accuracy: share of the accepted ones that is right.
         coverage: share of the readable ones that is accepted.
         classes: figures of each class, in the model's order.
@@ -128,10 +130,10 @@ class Evaluation:
             5 % risk.
         positive: the class a one-against-the-rest model looks for, else None.
         positive_ranking: how well its probability finds it, likewise.
-        others: figures on pictures of none of the classes, if there were any.
-        unreadable: (file name, reason) of each picture that can't be read, those of others too.
-        skipped: names of files that are no pictures.
-        unused: (file name, reason) of each listed picture that could not be taken.
+        others: figures on images of none of the classes, if there were any.
+        unreadable: (file name, reason) of each image that can't be read, those of others too.
+        skipped: names of files that are no images.
+        unused: (file name, reason) of each listed image that could not be taken.
     """
 
     data: Path
@@ -161,12 +163,12 @@ class Evaluation:
 
     @property
     def wrong(self) -> int:
-        """Accepted pictures with a wrong label."""
+        """Accepted images with a wrong label."""
         return self.accepted - self.right
 
     @property
     def rejected(self) -> int:
-        """Pictures that were read but got no label."""
+        """Images that were read but got no label."""
         return int(self.confusion.sum()) - self.accepted
 
     def figures(self) -> dict[str, Estimate]:
@@ -276,9 +278,9 @@ class _Request:
     model_path: str | None
     threshold: float | None
     labelled: LabelledSet
-    tested: list[PictureFile]
+    tested: list[ImageFile]
     counted_as: dict[str, str]
-    others: list[PictureFile]
+    others: list[ImageFile]
     target: Path | None
 
 
@@ -292,9 +294,9 @@ def evaluate(
     dtype: str = "f32",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a model on labelled pictures, and write a report.
+    """Measure a model on labelled images, and write a report.
 
-    Where a `split` column marks pictures as "test", only those are evaluated. Classes are compared
+    Where a `split` column marks images as "test", only those are evaluated. Classes are compared
     without regard to case and blanks; for a model of one class against the rest, every other class
     of the data counts as the rest.
 
@@ -304,10 +306,10 @@ def evaluate(
         model: model folder or classifier.
         output: folder of the report; None writes nothing.
         threshold: probability from which a label is given, 0–1; default: the model's.
-        others: folders, files or globs of pictures that show none of the classes.
+        others: folders, files or globs of images that show none of the classes.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
-        progress: called with (done, total, "pictures" or "others").
+        progress: called with (done, total, "images" or "others").
 
     Raises:
         NotFound: there is no such data or model.
@@ -370,7 +372,7 @@ def _check(
             [expand(data), *(path for source in others if (path := expand(source)).is_dir())],
         )
     tested, counted_as = _to_test(labelled, model)
-    foreign = find_pictures(others).pictures if others else []
+    foreign = find_images(others).images if others else []
     if others:
         # raises where it can't be asked
         model.familiarity(np.zeros((1, model.backbone.num_features), dtype=np.float32))
@@ -379,17 +381,17 @@ def _check(
     )
 
 
-def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile], dict[str, str]]:
-    """Return the pictures to evaluate, with the model's names of their classes, and what other
+def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[ImageFile], dict[str, str]]:
+    """Return the images to evaluate, with the model's names of their classes, and what other
     classes are counted as.
 
     Raises:
         InvalidArgument: the model doesn't know a class.
     """
-    marked = [picture for picture in labelled.pictures if picture.split == "test"]
-    tested = replace(labelled, pictures=marked or labelled.pictures)
+    marked = [image for image in labelled.images if image.split == "test"]
+    tested = replace(labelled, images=marked or labelled.images)
     known = {fold(name) for name in model.class_names}
-    present = {str(picture.label) for picture in tested.pictures}
+    present = {str(image.label) for image in tested.images}
     strange = [name for name in labelled.class_names if name in present and fold(name) not in known]
     rest = None if model.catch_all is None else model.class_names[model.catch_all]
     if strange and rest is None:
@@ -397,14 +399,14 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[PictureFile
             f"The model has no class '{strange[0]}'; it knows: {some_of(model.class_names)}. "
             "Take it out of the data, or train with it."
         )
-    return relabel(tested, model.class_names, rest).pictures, {name: str(rest) for name in strange}
+    return relabel(tested, model.class_names, rest).images, {name: str(rest) for name in strange}
 
 
 def _judge_all(
     request: _Request,
     embedder: Embedder,
     embed: Embed,
-    files: list[PictureFile],
+    files: list[ImageFile],
     what: str,
     progress: Progress | None,
 ) -> Judged:
@@ -446,7 +448,7 @@ def _measure(
         class_names=names,
         threshold=request.threshold,
         split="test" if request.tested[0].split == "test" else None,
-        set_aside=len(request.labelled.pictures) - len(request.tested),
+        set_aside=len(request.labelled.images) - len(request.tested),
         counted_as=request.counted_as,
         total=len(request.tested),
         accepted=accepted,
@@ -475,7 +477,7 @@ def _measure(
 
 
 def _belonging(model: Classifier, truth: np.ndarray) -> np.ndarray:
-    """Tell which pictures belong to a class, (n,) bool: all, but for the rest that one class is
+    """Tell which images belong to a class, (n,) bool: all, but for the rest that one class is
     set against, as the others are.
     """
     return np.ones(len(truth), dtype=bool) if model.catch_all is None else truth != model.catch_all
@@ -484,7 +486,7 @@ def _belonging(model: Classifier, truth: np.ndarray) -> np.ndarray:
 def _measure_others(
     request: _Request, own: Judged, truth: np.ndarray, foreign: Judged
 ) -> OthersFigures:
-    """Compare pictures of the classes with pictures of none; for one class against the rest,
+    """Compare images of the classes with images of none; for one class against the rest,
     only its own label is wrong.
     """
     belongs = _belonging(request.model, truth)
@@ -500,7 +502,7 @@ def _measure_others(
         else int(((foreign.probability >= request.threshold) & could).sum())
     )
     return OthersFigures(
-        pictures=len(foreign.files),
+        images=len(foreign.files),
         unreadable=len(foreign.unreadable),
         belonging=int(belongs.sum()),
         familiarity=metrics.ranking(own.familiarity[belongs], foreign.familiarity),
@@ -544,7 +546,7 @@ def _files(
 
 
 def _mistakes(result: Evaluation, own: Judged, truth: np.ndarray) -> bytes | None:
-    """Return a contact sheet of the pictures whose top label is wrong, the surest first;
+    """Return a contact sheet of the images whose top label is wrong, the surest first;
     strangers, which are rejected anyway, last.
     """
     wrong = np.flatnonzero(own.top != truth)

@@ -49,11 +49,11 @@ COLUMNS = (
 
 
 def check_target(target: Path, sources: Iterable[Path]) -> None:
-    """Refuse to write a report among the pictures it is about, or over what no evaluation wrote.
+    """Refuse to write a report among the images it is about, or over what no evaluation wrote.
 
     Args:
         target: the folder.
-        sources: where the pictures are read from: folders, or a table.
+        sources: where the images are read from: folders, or a table.
 
     Raises:
         InvalidArgument: the folder won't do.
@@ -107,13 +107,13 @@ def write_files(target: Path, files: dict[str, bytes]) -> None:
 
 
 def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray | None) -> bytes:
-    """Return a CSV with a row for each picture; those that can't be read stand last, with the
+    """Return a CSV with a row for each image; those that can't be read stand last, with the
     reason.
 
     Args:
-        judged: n pictures.
+        judged: n images.
         class_names: in the model's order.
-        truth: (n,) int, their true classes, or None for pictures of no class.
+        truth: (n,) int, their true classes, or None for images of no class.
     """
     text = io.StringIO()
     writer = csv.writer(text)

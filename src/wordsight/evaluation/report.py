@@ -14,7 +14,7 @@ import numpy as np
 from ..backbones.embedder import Embedded, Embedder, read
 from ..classification.classifier import Classifier
 from ..classification.report import prediction_card
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import decode
@@ -30,7 +30,7 @@ NONE = "none of the classes"
 
 
 class EvaluationReport:
-    """Gathers what a report shows while pictures are judged.
+    """Gathers what a report shows while images are judged.
 
     Args:
         folder: where the report will lie, or where it will be made.
@@ -52,8 +52,8 @@ class EvaluationReport:
         self._gallery = Gallery(folder)
         self._lock = threading.Lock()
 
-    def look_at(self, file: PictureFile) -> Embedded:
-        """Embed a picture as `Embedder.embed` does, and keep what is shown of it. One without a
+    def look_at(self, file: ImageFile) -> Embedded:
+        """Embed an image as `Embedder.embed` does, and keep what is shown of it. One without a
         label shows none of the classes.
         """
         sha, pooled, cache = None, self._embedder.backbone.pooled, self._embedder.cache
@@ -81,7 +81,7 @@ class EvaluationReport:
             if feature_map is None
             else class_heatmap(feature_map, self._model.head.weight[index])
         )
-        card = prediction_card(prediction, self._threshold, photo.size).with_picture(
+        card = prediction_card(prediction, self._threshold, photo.size).with_image(
             photo.image, heat
         )
         foreign = file.label is None
@@ -114,7 +114,7 @@ class EvaluationReport:
             _summary(result),
             about,
             outcomes=self._outcomes,
-            pictures_heading="The pictures, mistakes first",
+            images_heading="The pictures, mistakes first",
         )
         report.groups = [
             ("fate:mistakes", "mistakes: labelled, and wrong"),
@@ -168,7 +168,7 @@ def _summary(result: Any) -> list[str]:
     if result.others is not None:
         others = result.others
         told.append(
-            f"Of {others.pictures} pictures of {NONE} it labels {others.labelled}; by "
+            f"Of {others.images} pictures of {NONE} it labels {others.labelled}; by "
             f"probability alone it would label {others.labelled_by_probability}."
         )
     if result.split:
@@ -194,7 +194,7 @@ def _figures(result: Any) -> Section:
 
 def _classes(result: Any) -> Section:
     rows = [
-        [c.name, c.pictures, *_numbers(c.precision), *_numbers(c.recall)] for c in result.classes
+        [c.name, c.images, *_numbers(c.precision), *_numbers(c.recall)] for c in result.classes
     ][:MOST_ROWS]
     return Section(
         "By class",
@@ -245,7 +245,7 @@ def _others(result: Any) -> Section | None:
     rows = [[name, *_numbers(estimate)] for name, estimate in told.items()]
     return Section(
         f"Pictures of {NONE}",
-        [f"{others.pictures} pictures that should get no label."],
+        [f"{others.images} pictures that should get no label."],
         ("figure", "value", "95 % interval"),
         rows,
     )

@@ -1,4 +1,4 @@
-"""Results as labels that other tools load: what is sure, with its pictures beside it, in a
+"""Results as labels that other tools load: what is sure, with its images beside it, in a
 format of theirs.
 """
 
@@ -19,7 +19,7 @@ from ..core.home import expand, lock_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import noted_photos, safe_name
 from ..core.threads import parallel_map
-from ..datasets.files import PictureFile, find_pictures
+from ..datasets.files import ImageFile, find_images
 from ..datasets.formats import Labelled, Region, list_formats
 from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
 from ..images.decoding import USUAL_SUFFIXES, header, storable
@@ -36,17 +36,17 @@ class Prelabels:
     Attributes:
         format: name of the format.
         output: the folder.
-        pictures: how many pictures are in it.
+        images: how many images are in it.
         regions: how many boxes.
         class_names: in the order of their ids.
-        left_out: pictures without an accepted label, which are not in it.
-        skipped: (file name, reason) of each picture that should be in it and is not.
-        copied_bytes: what the pictures take there.
+        left_out: images without an accepted label, which are not in it.
+        skipped: (file name, reason) of each image that should be in it and is not.
+        copied_bytes: what the images take there.
     """
 
     format: str
     output: Path
-    pictures: int = 0
+    images: int = 0
     regions: int = 0
     class_names: list[str] = field(default_factory=list)
     left_out: int = 0
@@ -58,7 +58,7 @@ class Prelabels:
         return {
             "format": self.format,
             "output": str(self.output),
-            "pictures": self.pictures,
+            "pictures": self.images,
             "regions": self.regions,
             "class_names": self.class_names,
             "left_out": self.left_out,
@@ -95,19 +95,19 @@ def prelabel(
     progress: Progress | None = None,
 ) -> Prelabels:
     """Write results of `run`, `predict`, `detect` or `recognize` as labels in another tool's
-    format, with the pictures beside them.
+    format, with the images beside them.
 
-    Pictures are copied, for some of those tools mend files in place; those that EXIF turns are
-    written upright, for some ignore that mark. Boxes are in the upright picture.
+    Images are copied, for some of those tools mend files in place; those that EXIF turns are
+    written upright, for some ignore that mark. Boxes are in the upright image.
 
     Args:
         results: results folder, or a .jsonl table in one. Of several tables predictions come before
             detections, and those before recognitions.
         format: "coco", "yolo", "voc", "label-studio", "csv" or "hf".
         output: folder to write; default: `prelabels/FORMAT` in the results folder.
-        all: with rejected pictures, too, under their best guess; scores tell them apart.
+        all: with rejected images, too, under their best guess; scores tell them apart.
         photos: where the photos are, if they were moved since.
-        progress: called with (done, total, "pictures").
+        progress: called with (done, total, "images").
 
     Raises:
         NotFound, InvalidArgument: no such results or format, nothing to write, or a folder of
@@ -143,14 +143,14 @@ def prelabel(
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(target.parent)
         shutil.rmtree(building, ignore_errors=True)
-        (building / chosen.pictures).mkdir(parents=True)
+        (building / chosen.images).mkdir(parents=True)
     try:
         names = _Names()
         jobs = [(row, places.get(row.file_name), names.of(row.file_name)) for row in kept]
         labelled: list[Labelled] = []
         for row, placed in zip(
             kept,
-            parallel_map(lambda job: _place(job, building / chosen.pictures), jobs, 4),
+            parallel_map(lambda job: _place(job, building / chosen.images), jobs, 4),
             strict=True,
         ):
             if isinstance(placed, str):
@@ -178,7 +178,7 @@ def prelabel(
         shutil.rmtree(building, ignore_errors=True)
         if lock is not None:
             os.close(lock)
-    result.pictures, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
+    result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
     return result
 
 
@@ -284,7 +284,7 @@ def _sides(values: list) -> tuple[float, float, float, float]:
 
 def _places(
     table: Path, photos: str | os.PathLike | Iterable[str | os.PathLike] | None
-) -> dict[str, PictureFile]:
+) -> dict[str, ImageFile]:
     """Return where the photos of the results are, by the names that they have there."""
     if photos is None:
         noted = noted_photos(table.parent, table.stem)
@@ -300,10 +300,7 @@ def _places(
             else [os.fspath(photo) for photo in photos]
         )
     try:
-        return {
-            picture.name: picture
-            for picture in find_pictures(sources, exclude=table.parent).pictures
-        }
+        return {image.name: image for image in find_images(sources, exclude=table.parent).images}
     except WordsightError as error:
         raise InvalidArgument(
             f"The photos of '{table.parent}' are not where they were ({error}) Say where they "
@@ -312,7 +309,7 @@ def _places(
 
 
 class _Names:
-    """Names under which pictures lie in the export: plain, in one folder, for some tools look
+    """Names under which images lie in the export: plain, in one folder, for some tools look
     no deeper, and each stem once, for some go by that.
     """
 
@@ -320,7 +317,7 @@ class _Names:
         self._stems: dict[str, str] = {}  # stem -> file name in the results
 
     def of(self, file_name: str) -> str:
-        """Return a path for a picture."""
+        """Return a path for an image."""
         plain = "".join(
             "_" if c in '\\:*?"<>|%' or ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 else c
             for c in safe_name(file_name)
@@ -341,8 +338,8 @@ class _Names:
         return base + own
 
 
-def _place(job: tuple[_Row, PictureFile | None, str], folder: Path) -> tuple[Labelled, int] | str:
-    """Put a picture into the export, upright; return what is labelled and the bytes it takes,
+def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Labelled, int] | str:
+    """Put an image into the export, upright; return what is labelled and the bytes it takes,
     or why it can't be.
     """
     row, file, name = job

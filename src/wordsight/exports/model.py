@@ -31,7 +31,7 @@ from ..core.progress import Progress, or_notebook
 from ..core.threads import interrupted_with, uninterrupted
 from ..errors import InvalidArgument, WordsightError
 from ..heatmaps.one_pass import class_heatmap
-from .quantization import Price, Run, Trial, compare, quantize, trial_pictures
+from .quantization import Price, Run, Trial, compare, quantize, trial_images
 
 log = logging.getLogger("wordsight")
 EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
@@ -53,10 +53,10 @@ class ExportedModel:
         dtype: "f32" or "int8".
         outputs: their names, in order.
         size_bytes: of all its files.
-        pictures: how many it was tried on; made up where none were given.
+        images: how many it was tried on; made up where none were given.
         largest_difference: of a probability on them from wordsight's own.
         price: for int8, what it costs and gains beside f32, else None.
-        unreadable: (file name, reason) of each picture given that can't be read.
+        unreadable: (file name, reason) of each image given that can't be read.
     """
 
     path: Path
@@ -64,14 +64,15 @@ class ExportedModel:
     dtype: str
     outputs: tuple[str, ...]
     size_bytes: int
-    pictures: int
+    images: int
     largest_difference: float
     price: Price | None
     unreadable: list[tuple[str, str]]
 
     def as_json(self) -> dict:
         """Return everything, ready for JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        record = {**asdict(self), "path": str(self.path)}
+        return {"pictures" if key == "images" else key: value for key, value in record.items()}
 
 
 def export(
@@ -85,10 +86,10 @@ def export(
     """Write a model as one network that other tools run without wordsight, and try it beside the
     original.
 
-    Its input `pixels` is (n, height, width, 3) uint8, RGB: upright pictures already resized, as
+    Its input `pixels` is (n, height, width, 3) uint8, RGB: upright images already resized, as
     `docs/export.md` shows; scaling is inside. Its outputs are `probabilities` (n, classes) float32,
     calibrated, and, where the model has them, `heatmap` (n, classes, h, w) float32, 0–1, `stranger`
-    (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the picture. Class names, threshold and
+    (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the image. Class names, threshold and
     what resizing is due are in the file's metadata.
 
     Args:
@@ -98,12 +99,12 @@ def export(
             ending, here.
         dtype: "f32", or "int8": weights and activations quantised after training, smaller and
             faster, slightly less exact.
-        data: pictures to try it on, labelled or not; int8 is calibrated on a part of them and needs
+        data: images to try it on, labelled or not; int8 is calibrated on a part of them and needs
             some.
         progress: called with (done, total, what).
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: no such model, format, dtype or pictures, a package
+        NotFound, InvalidModel, InvalidArgument: no such model, format, dtype or images, a package
             is missing, or the output is something else.
         OutputError: it can't be written.
         WordsightError: the exported model says something else than the original.
@@ -129,7 +130,7 @@ def export(
     classifier = model if isinstance(model, Classifier) else load(model)
     target = _target(classifier, format, dtype, output)
     _need(format, dtype)
-    tried = trial_pictures(classifier, data, dtype == "int8")
+    tried = trial_images(classifier, data, dtype == "int8")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
@@ -278,7 +279,7 @@ def open_exported(path: Path, format: str) -> Run:
 def differences(
     model: Classifier, run: Run, outputs: tuple[str, ...], pixels: list[np.ndarray]
 ) -> dict[str, float]:
-    """Return by output how far an exported model is from wordsight itself on pictures (height,
+    """Return by output how far an exported model is from wordsight itself on images (height,
     width, 3) uint8: at most; of strangers, the share.
     """
     runtime = open_runtime(model.backbone, "openvino")
@@ -295,7 +296,7 @@ def differences(
 
 
 def _own_answers(model: Classifier, encoding: Encoding) -> dict[str, np.ndarray]:
-    """Return what the model itself says of a picture, by output."""
+    """Return what the model itself says of an image, by output."""
     probabilities = model.head.probabilities(encoding.embedding[None])[0]
     answers = {
         "probabilities": probabilities,

@@ -52,12 +52,12 @@ class ExportedNetwork(nn.Module):
         ] * (self.box_head is not None)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the model says of pictures (n, height, width, 3), uint8, RGB, upright.
+        """Return what the model says of images (n, height, width, 3), uint8, RGB, upright.
 
         Returns:
             probabilities (n, classes), calibrated; heatmap (n, classes, h, w), 0–1, where the head
             allows it in one pass; stranger (n,) bool, where the model has a sense of it: such a
-            picture gets no label, however probable; box (n, 4), `xyxy` as shares of width and
+            image gets no label, however probable; box (n, 4), `xyxy` as shares of width and
             height, 0–1, where the model has a box head.
         """
         features = self.network.forward_features(pixels_to_input(pixels, self._backbone))  # type: ignore[operator]  # timm's networks have it

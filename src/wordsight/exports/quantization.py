@@ -21,26 +21,26 @@ from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress
 from ..datasets.annotations import ANNOTATIONS, read_labels
-from ..datasets.files import PictureFile, find_pictures, relabel
+from ..datasets.files import ImageFile, find_images, relabel
 from ..errors import InvalidArgument, UnreadableImage
 from ..words.vocabulary import fold
 
 log = logging.getLogger("wordsight")
-CALIBRATED_ON = 300  # pictures
+CALIBRATED_ON = 300  # images
 TRIED_ON = 300
-FEWEST = 30  # pictures, of which two thirds calibrate
-# (height, width) of pictures made up where none are given
+FEWEST = 30  # images, of which two thirds calibrate
+# (height, width) of images made up where none are given
 MADE_SIZES = ((240, 320), (320, 240), (300, 300), (200, 500))
 Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Pictures to try an exported model on, as a network takes them: (height, width, 3) uint8.
+    """Images to try an exported model on, as a network takes them: (height, width, 3) uint8.
 
     Attributes:
         pixels: what it is tried on.
-        labels: index of the class of each, or None where the pictures have none.
+        labels: index of the class of each, or None where the images have none.
         calibration: others, to calibrate int8 on.
         held_out: whether the first are marked "test", so that the model has not learned from them.
         unreadable: (file name, reason) of each that can't be read.
@@ -55,19 +55,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Price:
-    """What int8 costs and gains, on pictures it was not calibrated on.
+    """What int8 costs and gains, on images it was not calibrated on.
 
     Attributes:
-        pictures: how many.
+        images: how many.
         same_answer: share of them with the same answer as f32: the same label, or silence where it
             is not sure, 0–1.
         mean_difference: of their probabilities.
         accuracy_f32, accuracy_int8: shares of right top labels, or None where no labels were given.
-        held_out: whether the pictures are marked "test"; else the model may have learned from them.
-        speed: pictures a second, as a multiple of f32's, one picture at a time.
+        held_out: whether the images are marked "test"; else the model may have learned from them.
+        speed: images a second, as a multiple of f32's, one image at a time.
     """
 
-    pictures: int
+    images: int
     same_answer: float
     mean_difference: float
     accuracy_f32: float | None
@@ -76,20 +76,20 @@ class Price:
     speed: float
 
 
-def trial_pictures(
+def trial_images(
     model: Classifier, data: str | os.PathLike | None, calibrate: bool, seed: int = 0
 ) -> Trial:
-    """Choose pictures to try a model on, at random, or those marked "test" where any are; without
+    """Choose images to try a model on, at random, or those marked "test" where any are; without
     data, a few are made up.
 
     Args:
         model: what is exported.
-        data: labelled pictures of its classes, or any photos.
+        data: labelled images of its classes, or any photos.
         calibrate: keep two thirds (or all that are not marked), at most 300, to calibrate on.
         seed: decides the choice.
 
     Raises:
-        NotFound, InvalidArgument: no such pictures, or too few.
+        NotFound, InvalidArgument: no such images, or too few.
     """
     preprocessing = model.backbone.preprocessing
     if data is None:
@@ -118,7 +118,7 @@ def trial_pictures(
     kept = min(CALIBRATED_ON, len(first) if held_out else 2 * len(files) // 3) if calibrate else 0
     unreadable: list[tuple[str, str]] = []
 
-    def read(files: list[PictureFile]) -> list[tuple[PictureFile, np.ndarray]]:
+    def read(files: list[ImageFile]) -> list[tuple[ImageFile, np.ndarray]]:
         done = []
         for file in files:
             try:
@@ -150,7 +150,7 @@ def quantize(
     calibration: list[np.ndarray],
     progress: Progress | None = None,
 ) -> None:
-    """Write an exported file ("onnx" or "openvino") as int8, calibrated on pictures."""
+    """Write an exported file ("onnx" or "openvino") as int8, calibrated on images."""
 
     def told(number: int) -> dict[str, np.ndarray]:
         if progress:
@@ -197,10 +197,10 @@ def _quantize_onnx(
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.pictures = map(told, range(count))
+            self.images = map(told, range(count))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.pictures, None)
+            return next(self.images, None)
 
     # Unsigned activations, and weights of seven bits, which processors without VNNI add up without
     # overflow.
@@ -221,13 +221,13 @@ def compare(
     trial: Trial,
     progress: Progress | None = None,
 ) -> Price:
-    """Run both on every picture of a trial, in turn.
+    """Run both on every image of a trial, in turn.
 
     Args:
         exact, quantized: the exported model in f32 and in int8.
         outputs: names of what they give, in order.
         threshold: probability from which a label is given, 0–1, or infinite where nothing gets one.
-        trial: pictures.
+        trial: images.
         progress: called with (done, total, what).
     """
     answers: dict[Run, list[np.ndarray]] = {exact: [], quantized: []}
@@ -265,12 +265,12 @@ def compare(
     )
 
 
-def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[PictureFile], bool]:
-    """Return the pictures of data whose labels the model knows, or, of a folder that names none of
-    its classes, all pictures, and whether they have labels.
+def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[ImageFile], bool]:
+    """Return the images of data whose labels the model knows, or, of a folder that names none of
+    its classes, all images, and whether they have labels.
 
     Raises:
-        NotFound, InvalidArgument: no such pictures, or labels that can't be read, or none that the
+        NotFound, InvalidArgument: no such images, or labels that can't be read, or none that the
             model knows.
     """
     path, known = expand(data), {fold(name) for name in model.class_names}
@@ -282,25 +282,25 @@ def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[PictureFile
         entry.is_dir() and fold(entry.name) in known for entry in path.iterdir()
     )
     if path.is_dir() and not tables and not named:
-        return find_pictures([path]).pictures, False
+        return find_images([path]).images, False
     if path.is_file() and path.suffix.lower() not in (".csv", ".json", ".jsonl", ".yaml", ".yml"):
-        return find_pictures([path]).pictures, False
+        return find_images([path]).images, False
     labelled = read_labels(data, min_classes=1)
-    chosen = relabel(labelled, model.class_names).pictures
+    chosen = relabel(labelled, model.class_names).images
     if not chosen:
         raise InvalidArgument(
             f"The model knows no class of '{data}'; it knows: {', '.join(model.class_names)}."
         )
-    if len(chosen) < len(labelled.pictures):
+    if len(chosen) < len(labelled.images):
         log.info(
             "%d pictures of classes that the model doesn't know are left out.",
-            len(labelled.pictures) - len(chosen),
+            len(labelled.images) - len(chosen),
         )
     return chosen, True
 
 
 def _made_up(size: tuple[int, int], seed: int) -> np.ndarray:
-    """Return a picture (height, width, 3) uint8 of soft random colours."""
+    """Return an image (height, width, 3) uint8 of soft random colours."""
     from PIL import Image
 
     rough = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)

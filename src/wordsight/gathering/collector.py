@@ -1,4 +1,4 @@
-"""Gather pictures for words: search, fetch, look at each, keep what is usable and new, until there
+"""Gather images for words: search, fetch, look at each, keep what is usable and new, until there
 are enough.
 
 Candidates are fetched many at once but decided one by one in the order they were found, so the same
@@ -64,27 +64,27 @@ def gather(
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Gathered:
-    """Gather pictures for words into a data set with one folder a class.
+    """Gather images for words into a data set with one folder a class.
 
     The same call goes on where an interrupted one stopped, and asks for nothing twice. Every
-    picture is upright 8-bit RGB in JPEG, PNG or WebP: the bytes of the original where it is that
+    image is upright 8-bit RGB in JPEG, PNG or WebP: the bytes of the original where it is that
     already, else a JPEG made of it.
 
     Args:
         classes: "cat,dog" or a list.
         output: folder, new or gathered before.
         sources: names (`list_sources()`; "urls:FILE" and "folder:FOLDER" too) or `Source` objects.
-        limit: unique usable pictures wanted for each class.
+        limit: unique usable images wanted for each class.
         license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
         min_size: shortest side in pixels.
-        negatives: pictures of a further class of anything else: `not_<word>` beside one word,
+        negatives: images of a further class of anything else: `not_<word>` beside one word,
             `other` beside several.
         progress: called with (done, total, what).
         say: called with one line on what is worth knowing.
 
     Raises:
         InvalidArgument: the request can't be met, or `--offline` forbids it.
-        NothingGathered: not one picture came; the message says why.
+        NothingGathered: not one image came; the message says why.
         OutputError: the folder can't be written.
     """
     progress = or_notebook(progress)
@@ -428,14 +428,14 @@ class _Gathering:
     def _examine(
         self, part: Path, source: Source | None, offer: Candidate
     ) -> Fetched | Rejected | None:
-        """Judge a picture that was downloaded, or that its source reads; None where the source
+        """Judge an image that was downloaded, or that its source reads; None where the source
         leaves it to us to download.
         """
         data = None
         if source is not None and type(source).read is not Source.read:
             try:
                 data = source.read(offer)
-            except Exception as error:  # a source may be anybody's code; this picture is left out
+            except Exception as error:  # a source may be anybody's code; this image is left out
                 return Rejected("not read", f"{type(error).__name__}: {error}")
             if data is None:
                 return None
@@ -462,7 +462,7 @@ class _Gathering:
         return f"{folder_name(row.label)}/{source}-{fetched.sha[:16]}{fetched.suffix}"
 
     def _decide(self, row: Row, fetched: Fetched) -> None:
-        """Keep a fetched picture, unless it is one we have."""
+        """Keep a fetched image, unless it is one we have."""
         part = self._part(row.number)
         same = self.shas.get(bytes.fromhex(fetched.downloaded_sha)) or self.shas.get(
             bytes.fromhex(fetched.sha)
@@ -493,7 +493,7 @@ class _Gathering:
             self.saved_at = time.monotonic()
 
     def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
-        """Write metadata.csv and ATTRIBUTION.md; return how many pictures the user removed, by
+        """Write metadata.csv and ATTRIBUTION.md; return how many images the user removed, by
         class and by site.
         """
         removed: set[str] = set()

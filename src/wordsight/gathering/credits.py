@@ -1,4 +1,4 @@
-"""Who made the pictures of a gathered set, and under which licence: `metadata.csv` and
+"""Who made the images of a gathered set, and under which licence: `metadata.csv` and
 `ATTRIBUTION.md`.
 """
 
@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 def metadata_row(kept: dict) -> dict[str, str]:
-    """Return the row of one kept picture (as `Ledger.kept` yields it), by column."""
+    """Return the row of one kept image (as `Ledger.kept` yields it), by column."""
     offer = kept["offer"]
     title = offer.title or "untitled"
     attribution = (
@@ -50,9 +50,9 @@ def write_credits(
 
     Args:
         folder: the data set.
-        ours: yields one row (`metadata_row`) for each kept picture that is there, by class and
+        ours: yields one row (`metadata_row`) for each kept image that is there, by class and
             name; called several times, so that the rows of a large set need not be held.
-        removed: names of kept pictures that are no longer there; their rows go.
+        removed: names of kept images that are no longer there; their rows go.
     """
     path = folder / "metadata.csv"
     columns, theirs = _changes(path, ours, removed)

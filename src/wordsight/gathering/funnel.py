@@ -1,4 +1,4 @@
-"""What a gathering brought: how many pictures were found, how many were lost at each step, and
+"""What a gathering brought: how many images were found, how many were lost at each step, and
 why, per class and per site.
 """
 
@@ -63,7 +63,7 @@ def funnels(ledger: Ledger, by: str, removed: dict[str, int]) -> dict[str, Funne
     Args:
         ledger: what became of each candidate.
         by: what to count by.
-        removed: pictures kept once and deleted by the user since, by the same.
+        removed: images kept once and deleted by the user since, by the same.
     """
     found: dict[str, Funnel] = {}
     for value, state, reason, count in ledger.counts(by):
@@ -84,11 +84,11 @@ class Gathered:
 
     Attributes:
         output: the data set's folder.
-        wanted: class name -> how many pictures were asked for.
+        wanted: class name -> how many images were asked for.
         classes: class name -> its funnel; `classes["cat"].stages["kept"]` is how many there are.
-        sites: "host:port" of the pictures -> its funnel.
-        queries: (class, source, text, pages, pictures offered) of each query.
-        other_size: class name -> pictures kept whose size is not what their source claimed.
+        sites: "host:port" of the images -> its funnel.
+        queries: (class, source, text, pages, images offered) of each query.
+        other_size: class name -> images kept whose size is not what their source claimed.
         causes: why classes are short, one line each; empty if every class is full.
     """
 
@@ -102,14 +102,14 @@ class Gathered:
 
     @property
     def kept(self) -> dict[str, int]:
-        """Return class name -> how many pictures there are."""
+        """Return class name -> how many images there are."""
         return {
             name: self.classes[name].stages["kept"] if name in self.classes else 0
             for name in self.wanted
         }
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a class: how many pictures reached each stage."""
+        """Return a DataFrame with a row a class: how many images reached each stage."""
         return frame(
             ({"class": name, **funnel.stages} for name, funnel in self.classes.items()),
             ["class", *STAGES],

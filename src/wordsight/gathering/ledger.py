@@ -1,4 +1,4 @@
-"""What a gathering has asked, found and decided, in one SQLite file beside the pictures: so that it
+"""What a gathering has asked, found and decided, in one SQLite file beside the images: so that it
 can go on at any moment.
 
 Every step is one transaction, so sudden death leaves either the state before a step or the one
@@ -40,7 +40,7 @@ CREATE INDEX IF NOT EXISTS by_url ON candidates (url);
 
 @dataclass(frozen=True)
 class Fetched:
-    """A picture that was fetched, measured and found good in itself.
+    """An image that was fetched, measured and found good in itself.
 
     Attributes:
         downloaded_sha: sha256 of the bytes that came.
@@ -238,7 +238,7 @@ class Ledger:
         ]
 
     def waiting_files(self) -> list[int]:
-        """Return the numbers of all pictures that lie in their waiting place."""
+        """Return the numbers of all images that lie in their waiting place."""
         return [
             number
             for (number,) in self._database.execute(
@@ -256,7 +256,7 @@ class Ledger:
         )
 
     def fetch(self, number: int, fetched: Fetched) -> None:
-        """Note that a picture lies in its waiting place."""
+        """Note that an image lies in its waiting place."""
         f = fetched
         self._database.execute(
             "UPDATE candidates SET state = 'fetched', downloaded_sha = ?, sha = ?, suffix "
@@ -277,7 +277,7 @@ class Ledger:
         )
 
     def keep(self, number: int, name: str) -> None:
-        """Note that a picture lies in its final place."""
+        """Note that an image lies in its final place."""
         self._database.execute(
             "UPDATE candidates SET state = 'kept', name = ? WHERE id = ?", (name, number)
         )
@@ -309,7 +309,7 @@ class Ledger:
     # Reports
 
     def kept(self) -> Iterator[dict]:
-        """Yield every kept picture in the order of class and name: its columns, and `offer` as
+        """Yield every kept image in the order of class and name: its columns, and `offer` as
         a `Candidate`.
         """
         columns = (
@@ -336,7 +336,7 @@ class Ledger:
             yield row
 
     def name_of(self, number: int) -> str:
-        """Return the file name of a kept picture."""
+        """Return the file name of a kept image."""
         return self._database.execute(
             "SELECT name FROM candidates WHERE id = ?", (number,)
         ).fetchone()[0]
@@ -349,7 +349,7 @@ class Ledger:
         ).fetchall()
 
     def sizes_that_differ(self) -> dict[str, int]:
-        """Return class -> how many kept pictures have another size than their source claims."""
+        """Return class -> how many kept images have another size than their source claims."""
         differing: dict[str, int] = {}
         for label, offer, width, height in self._database.execute(
             "SELECT label, offer, width, height FROM candidates WHERE state = 'kept'"
@@ -363,7 +363,7 @@ class Ledger:
         return differing
 
     def queries(self) -> list[tuple[str, str, str, int, int]]:
-        """Return (class, source, text, pages, pictures offered) of every query, in order."""
+        """Return (class, source, text, pages, images offered) of every query, in order."""
         return self._database.execute(
             "SELECT label, source, text, COUNT(*), SUM(found) FROM pages GROUP BY label, "
             "source, text ORDER BY MIN(id)"

@@ -25,7 +25,7 @@ _SPLITS = "train|training|validation|valid|dev|val|test|testing|eval|evaluation"
 
 @dataclass(frozen=True)
 class Want:
-    """One class: what to search for, how many pictures, and how many candidates of one query at
+    """One class: what to search for, how many images, and how many candidates of one query at
     most.
     """
 

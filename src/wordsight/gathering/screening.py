@@ -14,14 +14,14 @@ from .ledger import Fetched
 
 @dataclass(frozen=True)
 class Rejected:
-    """Why a file that came is no usable picture: a reason of the funnel, and what exactly."""
+    """Why a file that came is no usable image: a reason of the funnel, and what exactly."""
 
     reason: str
     detail: str = ""
 
 
 def examine(data: bytes, min_size: int) -> tuple[Fetched, bytes] | Rejected:
-    """Look whether a file that came is a usable picture; return its measures and the bytes to
+    """Look whether a file that came is a usable image; return its measures and the bytes to
     keep, or why not.
     """
     if not data:

@@ -1,4 +1,4 @@
-"""The box head: the box of a picture's object from its feature map, in numpy, so that predicting
+"""The box head: the box of an image's object from its feature map, in numpy, so that predicting
 needs no torch.
 
 Every cell of the map says how far each edge of the box is from it, and how much its word counts for
@@ -23,7 +23,7 @@ SHAPES = {"enter": 1, "near": 3, "far": 3, "leave": 1}  # layer -> side of its k
 
 @dataclass(frozen=True)
 class BoxHead:
-    """One box a picture, from its feature map.
+    """One box an image, from its feature map.
 
     Attributes:
         mean: (C,) float32, subtracted from every cell.
@@ -37,7 +37,7 @@ class BoxHead:
     layers: dict[str, tuple[np.ndarray, np.ndarray]]
 
     def box(self, feature_map: np.ndarray) -> np.ndarray:
-        """Return the `xyxy` box (4,) in fractions of the picture, 0–1, for a feature map (C, h,
+        """Return the `xyxy` box (4,) in fractions of the image, 0–1, for a feature map (C, h,
         w).
         """
         return self.box_of(self.reduce(feature_map))
@@ -102,7 +102,7 @@ class BoxHead:
 
 
 def centres(height: int, width: int) -> np.ndarray:
-    """Return x, y, x, y of the centre of each cell of a map, in fractions of the picture, (4,
+    """Return x, y, x, y of the centre of each cell of a map, in fractions of the image, (4,
     height, width) float32.
     """
     y, x = np.meshgrid(

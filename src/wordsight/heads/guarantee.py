@@ -12,15 +12,15 @@ import numpy as np
 from ..errors import InvalidArgument
 
 CONFIDENCE = 0.95
-START = 1 / 3  # share of the held-out pictures with which the search begins
+START = 1 / 3  # share of the held-out images with which the search begins
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the model said of labelled pictures it had not learned from.
+    """What the model said of labelled images it had not learned from.
 
     Attributes:
-        file_names: (n,) of the pictures.
+        file_names: (n,) of the images.
         labels: (n,) their class names.
         top_labels: (n,) what the model said.
         probabilities: (n,) float32, calibrated probability of that.
@@ -44,18 +44,18 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Promise:
+class PrecisionGuarantee:
     """A threshold chosen so that labels are right at least as often as promised.
 
     Attributes:
         precision: promised selective accuracy, 0–1.
-        confidence: how sure the promise is, over draws of the held-out pictures, 0–1.
-        threshold: probability from which a label is given, or None where the pictures cannot
+        confidence: how sure the promise is, over draws of the held-out images, 0–1.
+        threshold: probability from which a label is given, or None where the images cannot
             support the promise.
-        held_out: pictures it rests on.
+        held_out: images it rests on.
         accepted: those of them that reach the threshold.
         wrong: those of the accepted that are wrong.
-        needed: where there is no threshold, about how many labelled pictures in all would do, or
+        needed: where there is no threshold, about how many labelled images in all would do, or
             None if more would not help.
     """
 
@@ -112,11 +112,13 @@ def check_precision(precision: float) -> float:
     return float(precision)
 
 
-def keep_promise(held_out: HeldOut, precision: float, confidence: float = CONFIDENCE) -> Promise:
+def keep_promise(
+    held_out: HeldOut, precision: float, confidence: float = CONFIDENCE
+) -> PrecisionGuarantee:
     """Choose the lowest threshold at which labels are right in at least `precision` of cases, at
     `confidence`.
 
-    Numbers of accepted pictures are tried from the surest third downwards, each where one more
+    Numbers of accepted images are tried from the surest third downwards, each where one more
     error becomes allowed, and after the last of these one by one, by the exact binomial bound
     (Clopper and Pearson 1934); the first that fails ends the search, and the last that held counts.
     Tests in an order that is fixed beforehand and ends with the first failure keep the level of
@@ -124,7 +126,7 @@ def keep_promise(held_out: HeldOut, precision: float, confidence: float = CONFID
     nothing is paid for trying many.
 
     Args:
-        held_out: pictures the model had not learned from, drawn as those to come.
+        held_out: images the model had not learned from, drawn as those to come.
         precision: wanted selective accuracy, 0.5–0.9999.
         confidence: of the promise, 0–1.
     """
@@ -143,7 +145,7 @@ def keep_promise(held_out: HeldOut, precision: float, confidence: float = CONFID
             break
         kept = size
     if kept is None:
-        return Promise(
+        return PrecisionGuarantee(
             precision,
             confidence,
             None,
@@ -152,13 +154,13 @@ def keep_promise(held_out: HeldOut, precision: float, confidence: float = CONFID
             0,
             _needed(errors[:able], len(score), risk, confidence),
         )
-    return Promise(
+    return PrecisionGuarantee(
         precision, confidence, float(score[kept - 1]), len(score), kept, int(errors[kept - 1]), None
     )
 
 
 def critical_sizes(risk: float, at_most: int, confidence: float = CONFIDENCE) -> list[int]:
-    """Return, for 0, 1, 2, … errors, the least number of pictures that shows a risk below
+    """Return, for 0, 1, 2, … errors, the least number of images that shows a risk below
     `risk`; up to the first beyond `at_most`.
     """
     sizes: list[int] = []
@@ -181,7 +183,7 @@ def critical_sizes(risk: float, at_most: int, confidence: float = CONFIDENCE) ->
 
 
 def binomial_tail(errors: int, n: int, risk: float) -> float:
-    """Return the probability of at most `errors` errors among `n` pictures, each wrong with
+    """Return the probability of at most `errors` errors among `n` images, each wrong with
     probability `risk`.
     """
     if errors >= n:
@@ -193,7 +195,7 @@ def binomial_tail(errors: int, n: int, risk: float) -> float:
 
 
 def _needed(errors: np.ndarray, held_out: int, risk: float, confidence: float) -> int | None:
-    """Estimate how many pictures would support the promise, if more of them fared as these did;
+    """Estimate how many images would support the promise, if more of them fared as these did;
     None if none would.
     """
     least = critical_sizes(risk, 1, confidence)[0]

@@ -1,6 +1,6 @@
 """The linear head: fit it to embeddings, choose among its kinds, and calibrate it.
 
-Everything here is linear algebra on embeddings that are already computed; no picture and no network
+Everything here is linear algebra on embeddings that are already computed; no image and no network
 is touched.
 """
 
@@ -17,7 +17,7 @@ from ..errors import InvalidArgument
 SHRINKAGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 INVERSE_PENALTIES = (0.3,)
 FOLDS = 5
-MAX_CV_ROWS = 6000  # regularisation is chosen on at most this many pictures
+MAX_CV_ROWS = 6000  # regularisation is chosen on at most this many images
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a head was chosen and how good it was on pictures it had not seen (out of fold).
+    """How a head was chosen and how good it was on images it had not seen (out of fold).
 
     Attributes:
         method: "lda" or "logistic".
@@ -94,10 +94,10 @@ def fit_head(
 ) -> tuple[LinearHead, FitReport | None]:
     """Fit a linear head whose method and regularisation are chosen by cross-validation.
 
-    Candidates are linear discriminant analysis with a shrunk covariance (strongest when pictures
+    Candidates are linear discriminant analysis with a shrunk covariance (strongest when images
     are few) and multinomial logistic regression (strongest when they are many or the classes are
     far apart); the lowest out-of-fold log loss after temperature scaling wins. All classes count
-    the same, however many pictures each has. All of it happens in the basis of the embeddings'
+    the same, however many images each has. All of it happens in the basis of the embeddings'
     singular vectors, which changes nothing and costs little.
 
     Args:
@@ -109,7 +109,7 @@ def fit_head(
             (no report).
 
     Raises:
-        InvalidArgument: a class has fewer than two pictures.
+        InvalidArgument: a class has fewer than two images.
     """
     counts = np.bincount(labels, minlength=classes)
     if classes < 2 or counts.min() < 2:
@@ -155,10 +155,10 @@ def fit_head(
 def second_opinion(
     embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0
 ) -> np.ndarray:
-    """Return what others say of each picture's class: out-of-fold probabilities (n, classes), of a
+    """Return what others say of each image's class: out-of-fold probabilities (n, classes), of a
     head that doubtful labels did not teach.
 
-    Two rounds of discriminant analysis in folds: pictures that the first would class otherwise do
+    Two rounds of discriminant analysis in folds: images that the first would class otherwise do
     not teach the second (after Northcutt et al. 2021, "Confident learning", with the whole of the
     doubtful left out).
 
@@ -186,7 +186,7 @@ def second_opinion(
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature that minimises the log loss of held-out logits (Guo et al. 2017).
 
-    A weak prior towards 1, worth one picture, keeps a handful of pictures without a mistake from
+    A weak prior towards 1, worth one image, keeps a handful of images without a mistake from
     making the head infinitely sure.
     """
     # bounds of log(temperature); golden-section search on a unimodal function
@@ -334,6 +334,6 @@ def _fit_logistic(
         previous, theta = theta, ahead - gradient * step
         change = theta - previous
         momentum = 1.0 if (gradient * change).sum() > 0 else following
-        if np.abs(change @ x1.T).max() < 1e-3:  # logits of the training pictures stand still
+        if np.abs(change @ x1.T).max() < 1e-3:  # logits of the training images stand still
             break
     return theta[:, :-1], theta[:, -1] - theta[:, -1].mean()

@@ -1,4 +1,4 @@
-"""Where the training pictures lie, so that a picture of none of the classes can be told: linear
+"""Where the training images lie, so that an image of none of the classes can be told: linear
 algebra on embeddings.
 """
 
@@ -12,7 +12,7 @@ from .linear import nearest_mean, normalize, softmax
 
 MAX_REFERENCES = 512  # more changed nothing in measurements
 NEIGHBOURS = 10
-# share of the pictures it is learned from that the limit would itself turn away
+# share of the images it is learned from that the limit would itself turn away
 STRANGER_QUANTILE = 0.02
 # sharpens what the backbone's ImageNet head says; 0.2 to 0.4 do equally well
 CONCEPT_TEMPERATURE = 0.3
@@ -21,20 +21,20 @@ LEAST_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Where the training pictures lie: how near an embedding is to its nearest training embeddings.
+    """Where the training images lie: how near an embedding is to its nearest training embeddings.
 
-    A picture is looked at in one or two views: its embedding, and, where the backbone has an
+    An image is looked at in one or two views: its embedding, and, where the backbone has an
     ImageNet head, what that head takes it for. In each, the mean cosine to the `k` nearest
     references counts (Sun et al. 2022, "Out-of-distribution detection with deep nearest
-    neighbors"), measured from the middle of the training pictures' own, in units of their spread.
-    It separates pictures of other things from pictures of the classes far better than probability
+    neighbors"), measured from the middle of the training images' own, in units of their spread.
+    It separates images of other things from images of the classes far better than probability
     does.
 
     Attributes:
         references: (n, C) float32 training embeddings of unit length.
         k: how many neighbours are averaged.
-        limit: familiarity below which a picture counts as a stranger.
-        scales: for each view the middle and spread of the training pictures' own similarity.
+        limit: familiarity below which an image counts as a stranger.
+        scales: for each view the middle and spread of the training images' own similarity.
         concepts: (n, 1000) float32, the references in the second view, or None.
         concept_head: weight (1000, C) and bias (1000,) of the backbone's ImageNet head, or None.
     """
@@ -66,10 +66,10 @@ def fit_neighbourhood(
     concept_head: tuple[np.ndarray, np.ndarray] | None = None,
     held_out: np.ndarray | None = None,
 ) -> Neighbourhood:
-    """Learn where the training embeddings lie and below which familiarity a picture is a stranger.
+    """Learn where the training embeddings lie and below which familiarity an image is a stranger.
 
-    The limit is the `STRANGER_QUANTILE` of the familiarity of the held-out pictures, or, where
-    there are none, of the training pictures, each measured without itself.
+    The limit is the `STRANGER_QUANTILE` of the familiarity of the held-out images, or, where
+    there are none, of the training images, each measured without itself.
 
     Args:
         embeddings: (n, C) float32, n at least 2.
@@ -114,7 +114,7 @@ def fit_neighbourhood(
 
 
 def _concepts(embeddings: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Return what the ImageNet head takes pictures for, (n, 1000): roots of sharpened
+    """Return what the ImageNet head takes images for, (n, 1000): roots of sharpened
     probabilities, which have unit length.
     """
     return np.sqrt(softmax((embeddings @ weight.T + bias) / CONCEPT_TEMPERATURE))

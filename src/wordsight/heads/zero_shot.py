@@ -1,9 +1,9 @@
 """A head from words alone: rows of the backbone's ImageNet head, then self-training on the user's
 own photos.
 
-No labelled picture is needed. Every photo is first read by the backbone's own 1,000 classes; those
-it is surest of become the training pictures of a head of our own, whose surest photos train the
-next, for a few rounds. The measured settings below were chosen on pictures that no reported figure
+No labelled image is needed. Every photo is first read by the backbone's own 1,000 classes; those
+it is surest of become the training images of a head of our own, whose surest photos train the
+next, for a few rounds. The measured settings below were chosen on images that no reported figure
 uses.
 """
 
@@ -61,7 +61,7 @@ class Gate:
         return np.stack([_log_sum_exp(part) for part in parts], axis=1)
 
     def turns_away(self, embeddings: np.ndarray) -> np.ndarray:
-        """Tell (n,) which pictures show none of the words: too small a share, and for one word,
+        """Tell (n,) which images show none of the words: too small a share, and for one word,
         another class leads.
 
         Several words weigh against each other; one word alone has only the other classes to weigh

@@ -1,4 +1,4 @@
-"""Draw on pictures: heat maps laid over them, masks, rectangles with their names."""
+"""Draw on images: heat maps laid over them, masks, rectangles with their names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .one_pass import MASK_THRESHOLD, upsample
 
 JPEG_QUALITY = 88
 WHITE = (255, 255, 255)
-HEAT = 0.4  # share of the colours where a heat map lies over a picture
+HEAT = 0.4  # share of the colours where a heat map lies over an image
 # Okabe and Ito 2008
 COLOURS = (
     (0, 114, 178),
@@ -32,7 +32,7 @@ def superimpose(
     box: Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Return the picture (height, width, 3) uint8 RGB with its heat map laid over it and a box
+    """Return the image (height, width, 3) uint8 RGB with its heat map laid over it and a box
     drawn.
 
     Args:
@@ -43,11 +43,11 @@ def superimpose(
     """
     import cv2
 
-    picture = np.asarray(image)
-    heat = upsample(heatmap, picture.shape[:2])
+    pixels = np.asarray(image)
+    heat = upsample(heatmap, pixels.shape[:2])
     colours = cv2.applyColorMap(cv2.convertScaleAbs(heat, alpha=255), _heat_colours())
-    laid_over = cv2.addWeighted(picture, 1 - HEAT, colours, HEAT, 0.0)
-    return laid_over if box is None else rectangle(laid_over, box, size or picture.shape[:2])
+    laid_over = cv2.addWeighted(pixels, 1 - HEAT, colours, HEAT, 0.0)
+    return laid_over if box is None else rectangle(laid_over, box, size or pixels.shape[:2])
 
 
 @functools.cache
@@ -64,17 +64,17 @@ def _heat_colours() -> np.ndarray:
 
 
 def rectangle(
-    picture: np.ndarray,
+    image: np.ndarray,
     box: Sequence[float],
     size: tuple[int, int],
     text: str = "",
     colour: tuple[int, int, int] = WHITE,
 ) -> np.ndarray:
-    """Draw a box into a picture (height, width, 3) uint8 RGB, with a text above it, and return the
-    picture.
+    """Draw a box into an image (height, width, 3) uint8 RGB, with a text above it, and return the
+    image.
 
     Args:
-        picture: changed in place.
+        image: changed in place.
         box: `xyxy` in pixels of `size`.
         size: (height, width) that the box is for.
         text: a short line.
@@ -82,21 +82,21 @@ def rectangle(
     """
     import cv2
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = np.array([width / size[1], height / size[0]] * 2)
     x_min, y_min, x_max, y_max = np.round(np.array(box) * scale).astype(int).tolist()
     thick = max(2, round(max(height, width) / 250))
-    cv2.rectangle(picture, (x_min, y_min), (x_max - 1, y_max - 1), colour, thick)
-    return _banner(picture, text, colour, x_min, y_min) if text else picture
+    cv2.rectangle(image, (x_min, y_min), (x_max - 1, y_max - 1), colour, thick)
+    return _banner(image, text, colour, x_min, y_min) if text else image
 
 
 def _banner(
-    picture: np.ndarray, text: str, colour: tuple[int, int, int], x: int, y: int
+    image: np.ndarray, text: str, colour: tuple[int, int, int], x: int, y: int
 ) -> np.ndarray:
     """Write a line on a ground of a colour, above (x, y) where there is room, else below."""
     from PIL import ImageDraw, ImageFont
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     font = ImageFont.load_default(max(12, round(max(height, width) / 55)))
     left, top, right, bottom = font.getbbox(text)
     wide, high = round(right - left) + 6, round(bottom - top) + 6
@@ -105,24 +105,24 @@ def _banner(
     ImageDraw.Draw(banner).text(
         (3 - left, 3 - top), text, fill="black" if sum(colour) > 330 else "white", font=font
     )
-    part = picture[y : y + high, x : x + wide]
+    part = image[y : y + high, x : x + wide]
     part[:] = np.asarray(banner)[: part.shape[0], : part.shape[1]]
-    return picture
+    return image
 
 
-def caption(picture: np.ndarray, text: str, colour: tuple[int, int, int] = WHITE) -> np.ndarray:
-    """Write a short line into the upper left corner of a picture (height, width, 3) uint8 RGB,
+def caption(image: np.ndarray, text: str, colour: tuple[int, int, int] = WHITE) -> np.ndarray:
+    """Write a short line into the upper left corner of an image (height, width, 3) uint8 RGB,
     in place, and return it.
     """
-    return _banner(picture, text, colour, 0, 0)
+    return _banner(image, text, colour, 0, 0)
 
 
-def to_jpeg(picture: np.ndarray) -> bytes:
-    """Return a picture (height, width, 3) uint8 RGB as JPEG."""
+def to_jpeg(image: np.ndarray) -> bytes:
+    """Return an image (height, width, 3) uint8 RGB as JPEG."""
     import cv2
 
     return cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )[1].tobytes()
 
 
@@ -152,5 +152,5 @@ def full_mask(
     scale = min(1.0, MAX_LONGEST / max(size))
     drawn = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     mask = (upsample(heatmap, drawn) >= threshold).astype(np.uint8) * 255
-    # Enlarged as bytes: floats of a very large picture would take gigabytes.
+    # Enlarged as bytes: floats of a very large image would take gigabytes.
     return mask if drawn == size else cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)

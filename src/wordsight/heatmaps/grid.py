@@ -1,5 +1,5 @@
-"""Look closer: the parts of a picture that a grid cuts, each as an embedding, from the
-picture's own feature map or from true crops.
+"""Look closer: the parts of an image that a grid cuts, each as an embedding, from the
+image's own feature map or from true crops.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .windows import shares, window_means
 
 MOST = 16  # rows or columns
 MOST_PIXELS = 1_500_000  # of the network's input in one pass
-HEIGHTS = (32, 1280)  # pixels; pictures are decoded no larger
+HEIGHTS = (32, 1280)  # pixels; images are decoded no larger
 
 
 @dataclass(frozen=True)
-class Closer:
-    """How a picture is cut.
+class Grid:
+    """How an image is cut.
 
     Attributes:
-        grid: rows and columns.
-        base_height: pixels that the picture's height becomes before it is cut; None: the network's
-            own input, so that the one pass over the picture serves its parts, too.
+        shape: rows and columns.
+        base_height: pixels that the image's height becomes before it is cut; None: the network's
+            own input, so that the one pass over the image serves its parts, too.
         exact: cut true crops, each with a pass of its own, instead of taking means of the feature
             map.
     """
 
-    grid: tuple[int, int] = (2, 2)
+    shape: tuple[int, int] = (2, 2)
     base_height: int | None = None
     exact: bool = False
 
@@ -44,10 +44,10 @@ class Closer:
             InvalidArgument: a grid or height out of range, or a network whose embedding is no mean
                 over places.
         """
-        if not all(1 <= n <= MOST for n in self.grid) or self.grid == (1, 1):
+        if not all(1 <= n <= MOST for n in self.shape) or self.shape == (1, 1):
             raise InvalidArgument(
                 f"The grid must have 1 to {MOST} rows and columns, and more than one part, got "
-                f"{self.grid[0]}x{self.grid[1]}."
+                f"{self.shape[0]}x{self.shape[1]}."
             )
         if self.base_height is not None and not HEIGHTS[0] <= self.base_height <= HEIGHTS[1]:
             raise InvalidArgument(
@@ -70,29 +70,29 @@ class Closer:
 
 
 def part_embeddings(
-    photo: Photo, embedder: Embedder, closer: Closer, feature_map: np.ndarray | None = None
+    photo: Photo, embedder: Embedder, grid: Grid, feature_map: np.ndarray | None = None
 ) -> list[tuple[tuple[float, float, float, float], np.ndarray]]:
     """Return each part's `xyxy` in pixels of the upright original, row by row, and its embedding
     (C,).
 
     Args:
-        photo: the picture.
+        photo: the image.
         embedder: the network.
-        closer: how to cut.
+        grid: how to cut.
         feature_map: (C, h, w) of the ordinary pass, if it was kept.
     """
-    (rows, columns), (height, width) = closer.grid, photo.size
+    (rows, columns), (height, width) = grid.shape, photo.size
     boxes = [
         (width * x / columns, height * y / rows, width * (x + 1) / columns, height * (y + 1) / rows)
         for y in range(rows)
         for x in range(columns)
     ]
-    if closer.exact:
-        embeddings = [_crop(photo, box, embedder, closer) for box in boxes]
+    if grid.exact:
+        embeddings = [_crop(photo, box, embedder, grid) for box in boxes]
     else:
-        if closer.base_height is not None:
+        if grid.base_height is not None:
             feature_map = embedder.runtime.encode(
-                _at_height(photo, closer.base_height, embedder.backbone), feature_map=True
+                _at_height(photo, grid.base_height, embedder.backbone), feature_map=True
             ).feature_map
         elif feature_map is None:
             feature_map = embedder.encode(photo, feature_map=True).feature_map
@@ -100,7 +100,7 @@ def part_embeddings(
         cells = feature_map.shape[1:]
         down, across = (
             shares(np.arange(n) / n, 1 / n, 0.0, 1 / count, count)
-            for n, count in zip(closer.grid, cells, strict=True)
+            for n, count in zip(grid.shape, cells, strict=True)
         )
         means = window_means(feature_map, down, across)  # (C, h, w) -> (C, rows, columns)
         embeddings = list(means.reshape(len(means), -1).T)
@@ -111,14 +111,14 @@ def part_embeddings(
 
 
 def _at_height(photo: Photo, height: int, backbone: Backbone) -> np.ndarray:
-    """Return the whole picture at a height, as near as the network's stride and `MOST_PIXELS`
+    """Return the whole image at a height, as near as the network's stride and `MOST_PIXELS`
     allow.
     """
     return resize(photo.image, _input(height, photo.size), backbone.preprocessing.interpolation)
 
 
 def _crop(
-    photo: Photo, box: tuple[float, float, float, float], embedder: Embedder, closer: Closer
+    photo: Photo, box: tuple[float, float, float, float], embedder: Embedder, grid: Grid
 ) -> np.ndarray:
     """Return the embedding of a true crop, as high as its share of the base height."""
     preprocessing, image = embedder.backbone.preprocessing, photo.image
@@ -126,15 +126,15 @@ def _crop(
     corners = tuple((np.array(box) * scale).tolist())
     part = (max(1, round(box[3] - box[1])), max(1, round(box[2] - box[0])))
     size = preprocessing.input_size(part)
-    if closer.base_height is not None and preprocessing.fit == "area":
-        size = _input(closer.base_height / closer.grid[0], part)
+    if grid.base_height is not None and preprocessing.fit == "area":
+        size = _input(grid.base_height / grid.shape[0], part)
     return embedder.runtime.encode(
         resize(image, size, preprocessing.interpolation, corners)
     ).embedding
 
 
 def _input(height: float, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the network's input (height, width) for a picture of (height, width) `size` at a
+    """Return the network's input (height, width) for an image of (height, width) `size` at a
     height, in multiples of 32.
     """
     height = min(height, math.sqrt(MOST_PIXELS * size[0] / size[1]))

@@ -29,9 +29,9 @@ class Heatmap:
         class_name: the class.
         grid: (h, w) float32, 0–1, as coarse as the network sees it; all zero where nothing speaks
             for the class.
-        size: (height, width) in pixels of the upright picture.
+        size: (height, width) in pixels of the upright image.
         threshold: of the peak, from which masks and boxes are cut where no other is given.
-        image: the upright picture, RGB, possibly smaller than `size`.
+        image: the upright image, RGB, possibly smaller than `size`.
     """
 
     class_name: str
@@ -42,14 +42,14 @@ class Heatmap:
 
     @property
     def values(self) -> np.ndarray:
-        """The heat map at the picture's size: (height, width) float32, 0–1."""
+        """The heat map at the image's size: (height, width) float32, 0–1."""
         return upsample(self.grid, self.size)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self.values.astype(dtype or np.float32, copy=False)
 
     def overlay(self) -> Image.Image:
-        """Return the picture with the heat map laid over it."""
+        """Return the image with the heat map laid over it."""
         return Image.fromarray(superimpose(self.image, self.grid))
 
     def mask(self, threshold: float | None = None) -> np.ndarray:
@@ -83,7 +83,7 @@ class Heatmap:
 
 
 @dataclass(frozen=True)
-class Looking:
+class HeatmapSettings:
     """How heat maps are made.
 
     Attributes:
@@ -91,7 +91,7 @@ class Looking:
             `list_heatmap_methods`.
         layer: the layer for methods by gradients; None: found by itself.
         scales: of the network's input side; the maps of several are averaged.
-        mirror: average with the map of the mirrored picture, too.
+        mirror: average with the map of the mirrored image, too.
     """
 
     method: str = "auto"
@@ -125,20 +125,20 @@ class Looking:
     @property
     def plain(self) -> bool:
         """Whether the feature map of the ordinary pass does."""
-        return self == Looking()
+        return self == HeatmapSettings()
 
 
 def look(
     photo: Photo,
     embedder: Embedder,
     class_weight: np.ndarray,
-    how: Looking,
+    how: HeatmapSettings,
     feature_map: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the heat map (h, w) float32 of one class, 0–1.
 
     Args:
-        photo: the picture.
+        photo: the image.
         embedder: the network.
         class_weight: (C,) the class's row of the head's weight.
         how: method, layer, scales.
@@ -171,7 +171,7 @@ def look(
     return mean / peak if peak > 0 else mean
 
 
-def one_pass(backbone: Backbone, how: Looking) -> bool:
+def one_pass(backbone: Backbone, how: HeatmapSettings) -> bool:
     """Tell whether a heat map costs no backward pass: Grad-CAM of a head on a mean *is* the
     weighted sum at the feature map.
     """
@@ -179,7 +179,7 @@ def one_pass(backbone: Backbone, how: Looking) -> bool:
 
 
 def _one(
-    pixels: np.ndarray, embedder: Embedder, class_weight: np.ndarray, how: Looking
+    pixels: np.ndarray, embedder: Embedder, class_weight: np.ndarray, how: HeatmapSettings
 ) -> np.ndarray:
     if one_pass(embedder.backbone, how):
         feature_map = embedder.runtime.encode(pixels, feature_map=True).feature_map

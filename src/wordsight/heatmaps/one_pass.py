@@ -8,7 +8,7 @@ import numpy as np
 
 from .regions import mask_to_boxes, scale_box
 
-# of the peak; on 259 annotated pictures the best box by the mean over IoU 0.3, 0.5 and 0.7
+# of the peak; on 259 annotated images the best box by the mean over IoU 0.3, 0.5 and 0.7
 MASK_THRESHOLD = 0.2
 # cells on the longer side at which a heat map is thresholded; its own cells are too coarse for a
 # box
@@ -47,7 +47,7 @@ def heatmap_box(
 
     Args:
         heatmap: (h, w), 0–1.
-        size: (height, width) in pixels of the picture the box is for.
+        size: (height, width) in pixels of the image the box is for.
         threshold: 0–1, of the map's peak.
 
     Returns:
@@ -60,7 +60,7 @@ def heatmap_box(
 
 def fine_heatmap(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a heat map (h, w) on the grid that boxes are cut from, `GRID` cells on the longer
-    side of a picture of (height, width) `size`.
+    side of an image of (height, width) `size`.
     """
     scale = GRID / max(size)
     return upsample(

@@ -1,4 +1,4 @@
-"""Feature maps for sliding windows over one picture: of all windows of a level from one pass, or of
+"""Feature maps for sliding windows over one image: of all windows of a level from one pass, or of
 each from its own crop.
 
 Knows no classes: what windows show is decided by who asks (`scanning`, `recognition`).
@@ -22,7 +22,7 @@ from ..images.decoding import resize
 from .one_pass import heatmap_box
 from .windows import Level, shares
 
-# of the feature map, made in one pass (1.3 megapixels of input); larger pictures go in several
+# of the feature map, made in one pass (1.3 megapixels of input); larger images go in several
 TILE_CELLS = 1280
 # cells around a tile that are seen and thrown away: at its edges a network sees otherwise than
 # within
@@ -36,13 +36,13 @@ HALF = 0.5  # of a cell must lie in a window for its evidence to count there
 
 def can_be_dense(backbone: Backbone) -> bool:
     """Tell whether windows can share one pass: the embedding is a mean over places, and
-    pictures may have any size.
+    images may have any size.
     """
     return backbone.pooled and backbone.preprocessing.fit == "area"
 
 
 def network_scale(window: tuple[float, float], backbone: Backbone) -> float:
-    """Return how many pixels of the network's input a pixel of the picture becomes, for windows
+    """Return how many pixels of the network's input a pixel of the image becomes, for windows
     of (height, width).
     """
     height, width = backbone.preprocessing.image_size

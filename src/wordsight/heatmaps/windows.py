@@ -17,7 +17,7 @@ class Level:
     """All windows of one size.
 
     Attributes:
-        window: (height, width) in pixels of the picture.
+        window: (height, width) in pixels of the image.
         ys: (a,) top edges, ascending.
         xs: (b,) left edges, ascending; the windows are all a × b pairs.
     """
@@ -61,16 +61,16 @@ def pyramid(
     factor: float,
     levels: int | None = None,
 ) -> list[Level]:
-    """Return the levels of an image pyramid: windows of one size over ever smaller pictures, said
+    """Return the levels of an image pyramid: windows of one size over ever smaller images, said
     in pixels of the original.
 
     Args:
-        size: (height, width) of the picture in pixels.
-        window: (height, width) of the smallest windows; no larger than the picture is used.
+        size: (height, width) of the image in pixels.
+        window: (height, width) of the smallest windows; no larger than the image is used.
         step: (height, width) from one to the next, at the smallest windows; larger ones step in
             proportion.
         factor: how much larger the windows of the next level are.
-        levels: how many; by default as many as fit into the picture.
+        levels: how many; by default as many as fit into the image.
     """
     found: list[Level] = []
     scale = 1.0

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..core.home import expand, writing
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
-from .decoding import looks_like_picture
+from .decoding import looks_like_image
 
 CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # what is written under a suffix: MPEG-4 part 2, VP9
 # FFmpeg's names
@@ -75,7 +75,7 @@ class Clip:
         skipped_s: seconds by which the file's own times jumped, taken out.
 
     Raises:
-        NotFound, InvalidArgument: no such file, or it is none, or a picture, or a rate that can't
+        NotFound, InvalidArgument: no such file, or it is none, or an image, or a rate that can't
             be.
         UnreadableVideo: it can't be read, or holds no frame.
     """
@@ -380,7 +380,7 @@ def _check(path: Path) -> None:
     if (
         path.suffix.lower() != ".gif"
         and not first.startswith(b"GIF8")
-        and looks_like_picture("", first)
+        and looks_like_image("", first)
     ):
         raise InvalidArgument(
             f"'{path}' is a picture, not a clip. Use 'wordsight predict' or 'wordsight "

@@ -1,4 +1,4 @@
-"""Many pictures on one sheet, so that a person sees in a minute what they are."""
+"""Many images on one sheet, so that a person sees in a minute what they are."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MAX_BYTES = 64 << 20
 
 def contact_sheet(
     root: Path,
-    pictures: Sequence[tuple[str, str, str]],
+    images: Sequence[tuple[str, str, str]],
     title: str,
     order: str = "the clearest first",
 ) -> bytes | None:
-    """Return a PNG of the first 48 pictures, in order, or None where none can be shown.
+    """Return a PNG of the first 48 images, in order, or None where none can be shown.
 
     Args:
         root: folder that names are relative to.
-        pictures: (file name, first line, second line) of each.
+        images: (file name, first line, second line) of each.
         title: stands above, with how many are shown of how many.
         order: what comes first, in words.
     """
     cells = []
-    for name, first, second in pictures:
+    for name, first, second in images:
         shown = _thumbnail(root / name)
         if shown is not None:
             cells.append((shown, name, first, second))
@@ -40,7 +40,7 @@ def contact_sheet(
     return (
         sheet(
             [(image, lines) for image, *lines in cells],
-            f"{title}: {len(cells)} of {len(pictures)}, {order}",
+            f"{title}: {len(cells)} of {len(images)}, {order}",
         )
         if cells
         else None
@@ -53,12 +53,12 @@ def sheet(
     columns: int = COLUMNS,
     cell: int = CELL,
 ) -> bytes:
-    """Return a PNG of small pictures in rows, each with up to three lines below it.
+    """Return a PNG of small images in rows, each with up to three lines below it.
 
     Args:
-        cells: picture and lines of each; pictures are made smaller to fit.
+        cells: image and lines of each; images are made smaller to fit.
         title: stands above.
-        columns: pictures a row.
+        columns: images a row.
         cell: pixels of a cell's side.
     """
     rows = -(-len(cells) // columns)

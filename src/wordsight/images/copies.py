@@ -1,4 +1,4 @@
-"""Find all pairs of pictures that are copies of one another, among many: by perceptual hash,
+"""Find all pairs of images that are copies of one another, among many: by perceptual hash,
 embedding and corners.
 
 The hash finds what was made smaller, compressed, turned grey or framed. The embedding names
@@ -16,7 +16,7 @@ import numpy as np
 from ..heads.linear import normalize
 
 MAX_BITS = 8  # of 63; two flips in one of three bands find every such pair
-# of the square roots of two embeddings; above it the pictures themselves are compared
+# of the square roots of two embeddings; above it the images themselves are compared
 PERHAPS_COSINE = 0.74
 MIN_CORNERS = 26  # that must agree in a copy
 NEIGHBOURS = 6
@@ -71,7 +71,7 @@ def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
 
 
 def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """Return each picture with its nearest ones: pairs (pairs, 2) int, the smaller index first,
+    """Return each image with its nearest ones: pairs (pairs, 2) int, the smaller index first,
     each once, and cosines (pairs,).
 
     The cosine is of the square roots of the embeddings. Neighbours are sought in the 64 directions
@@ -79,7 +79,7 @@ def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndar
 
     Args:
         embeddings: (n, C) float32, none negative.
-        count: neighbours of each picture.
+        count: neighbours of each image.
     """
     unit = normalize(np.sqrt(np.maximum(embeddings, 0))).astype(np.float32)
     centred = unit - unit.mean(axis=0)
@@ -107,13 +107,13 @@ def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndar
 def matching_corners(
     points_a: np.ndarray, descriptors_a: np.ndarray, points_b: np.ndarray, descriptors_b: np.ndarray
 ) -> int:
-    """Return how many corners of one picture are found in another at places that one shift, turn
+    """Return how many corners of one image are found in another at places that one shift, turn
     and scaling explains.
 
     Args:
         points_a: (k, 2) x and y; `descriptors_a` (k, 32) uint8.
         descriptors_a: see there.
-        points_b: as `points_a`, of the other picture.
+        points_b: as `points_a`, of the other image.
         descriptors_b: as `descriptors_a`.
     """
     if min(len(points_a), len(points_b)) < MIN_CORNERS:

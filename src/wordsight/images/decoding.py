@@ -1,6 +1,6 @@
-"""Read one picture file into an upright RGB array, safely and no larger than needed.
+"""Read one image file into an upright RGB array, safely and no larger than needed.
 
-What is a picture is decided by Pillow's own signatures; what is too large is refused before a pixel
+What is an image is decided by Pillow's own signatures; what is too large is refused before a pixel
 is decoded.
 """
 
@@ -20,16 +20,16 @@ from ..errors import UnreadableImage
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are refused unread
-# pixels; a picture is decoded no smaller than the one and no larger than the other
+# pixels; an image is decoded no smaller than the one and no larger than the other
 MIN_LONGEST, MAX_LONGEST = 640, 1280
-# pictures above this are decoded one at a time, so that memory stays bounded
+# images above this are decoded one at a time, so that memory stays bounded
 LARGE_PIXELS = 12_000_000
 REFUSED_FORMATS = {
     "EPS": "PostScript is a program and is not run",
     "WMF": "Windows metafiles are drawing programs",
 }
 # films and weather data that Pillow knows by name only
-NOT_PICTURES = {"MPEG", "HDF5", "GRIB", "BUFR"}
+NOT_IMAGES = {"MPEG", "HDF5", "GRIB", "BUFR"}
 USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 # photos all the same
 UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
@@ -55,10 +55,10 @@ _large = threading.Lock()
 
 @dataclass(frozen=True)
 class Photo:
-    """One decoded picture.
+    """One decoded image.
 
     Attributes:
-        image: RGB, upright; it may be smaller than the file's picture.
+        image: RGB, upright; it may be smaller than the file's image.
         size: (height, width) in pixels of the upright original.
     """
 
@@ -67,52 +67,50 @@ class Photo:
 
 
 @functools.cache
-def picture_formats() -> tuple[str, ...]:
+def image_formats() -> tuple[str, ...]:
     """Return the names of the formats that may be opened (every one of Pillow's but those that run
     programs), usual ones first.
 
     Pillow tries them in order, and some are known only by reading a header, which takes as long as
-    decoding a small picture.
+    decoding a small image.
     """
     Image.init()
-    allowed = [
-        name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_PICTURES
-    ]
+    allowed = [name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_IMAGES]
     return tuple(sorted(allowed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "GIF")))
 
 
-def looks_like_picture(suffix: str, first_bytes: bytes = b"") -> bool:
-    """Tell whether a file counts as a picture: its suffix (with dot) or its first bytes (1,024
+def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
+    """Tell whether a file counts as an image: its suffix (with dot) or its first bytes (1,024
     will do) say so.
     """
     suffix = suffix.lower()
     if suffix in USUAL_SUFFIXES:  # spares loading all of Pillow's formats
         return True
-    picture_formats()
+    image_formats()
     if (
         suffix in UNREADABLE_SUFFIXES
-        or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_PICTURES
+        or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_IMAGES
     ):
         return True
     if len(first_bytes) < 16:
         return False
-    for name in Image.OPEN.keys() - NOT_PICTURES:
+    for name in Image.OPEN.keys() - NOT_IMAGES:
         accept = Image.OPEN[name][1]
         if accept is not None and accept(first_bytes[:16]) is True:
             return True
     without_signature = [
-        name for name in picture_formats() if Image.OPEN[name][1] is None and name != "TGA"
+        name for name in image_formats() if Image.OPEN[name][1] is None and name != "TGA"
     ]
     try:  # the few formats that are known only by reading their header
         Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
     except Exception:
-        # whatever a header reader makes of foreign bytes, they are no picture of its kind
+        # whatever a header reader makes of foreign bytes, they are no image of its kind
         return False
     return True
 
 
 def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
-    """Decode the bytes of a picture file: first frame, upright, RGB, transparency on white.
+    """Decode the bytes of an image file: first frame, upright, RGB, transparency on white.
 
     What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded
     at 1/2, 1/4 or 1/8 of its size as long as 640 pixels remain, which is several times faster.
@@ -122,7 +120,7 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
         longest: pixels that the longest side is decoded to at least, if it has them, and at most.
 
     Raises:
-        UnreadableImage: no picture, broken, or more than 120 megapixels.
+        UnreadableImage: no image, broken, or more than 120 megapixels.
     """
     try:
         return _decode(data, *longest)
@@ -140,7 +138,7 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
 
 
 def upright(image: Image.Image) -> Photo:
-    """Return an open picture as `decode` returns one of a file: upright, RGB, no side longer than
+    """Return an open image as `decode` returns one of a file: upright, RGB, no side longer than
     1,280 pixels.
 
     Raises:
@@ -154,7 +152,7 @@ def upright(image: Image.Image) -> Photo:
 
 
 def storable(data: bytes) -> tuple[bytes, str]:
-    """Return a picture as every tool reads it alike, and the suffix that tells its format.
+    """Return an image as every tool reads it alike, and the suffix that tells its format.
 
     JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (turned
     by EXIF, grey, CMYK, transparent, animated, another format) becomes an upright RGB JPEG of full
@@ -164,7 +162,7 @@ def storable(data: bytes) -> tuple[bytes, str]:
         UnreadableImage: as `decode`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
             suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(
                 image.format or ""
             )
@@ -192,14 +190,14 @@ def storable(data: bytes) -> tuple[bytes, str]:
 
 
 def to_jpeg(data: bytes, max_side: int) -> bytes:
-    """Return a picture as an upright sRGB JPEG: first frame, colours by its own profile,
+    """Return an image as an upright sRGB JPEG: first frame, colours by its own profile,
     transparency on white.
 
     Raises:
         UnreadableImage: as `decode`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(
                     f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} "
@@ -220,7 +218,7 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """Return the picture in sRGB, by the colour profile it carries; as it is where it carries
+    """Return the image in sRGB, by the colour profile it carries; as it is where it carries
     none that can be used.
     """
     profile = image.info.get("icc_profile")
@@ -235,7 +233,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        # a profile for other colours than the picture's, or a broken one
+        # a profile for other colours than the image's, or a broken one
         return image
     if turned is None:
         return image
@@ -246,11 +244,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Return a picture file's (height, width) as stored and upright, and its EXIF orientation (1:
+    """Return an image file's (height, width) as stored and upright, and its EXIF orientation (1:
     upright). Decodes nothing.
 
     Raises:
-        UnreadableImage: no picture.
+        UnreadableImage: no image.
     """
     try:
         with _open(source) as image:
@@ -268,30 +266,30 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
 
 
 def frame_count(data: bytes) -> int:
-    """Return how many frames or pages a picture file has; 1 for photos with small copies inside.
+    """Return how many frames or pages an image file has; 1 for photos with small copies inside.
 
     Raises:
         UnreadableImage: as `decode`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=picture_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
             return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
     except Exception as error:  # a broken file may raise anything out of a decoder
         raise UnreadableImage(_reason(error)) from None
 
 
 def _open(source: Path | bytes) -> Image.Image:
-    """Return a picture file, opened but not decoded.
+    """Return an image file, opened but not decoded.
 
     Raises:
-        UnreadableImage: empty, no picture, or too large.
+        UnreadableImage: empty, no image, or too large.
     """
     first = source[:4] if isinstance(source, bytes) else _first_bytes(source)
     if not first:
         raise UnreadableImage("empty file")
     try:
         image = Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=picture_formats()
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats()
         )
     except Image.UnidentifiedImageError:
         if first in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
@@ -328,10 +326,10 @@ def _decode(data: bytes, least: int, most: int) -> Photo:
 
 
 def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Image, bool]:
-    """Return the picture upright, no side longer than `most` pixels, and whether that exchanged
+    """Return the image upright, no side longer than `most` pixels, and whether that exchanged
     its sides.
     """
-    image.load()  # of some formats this already turns the picture, and removes the mark
+    image.load()  # of some formats this already turns the image, and removes the mark
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
     if most is not None and max(image.size) > most:
@@ -369,7 +367,7 @@ def resize(
     interpolation: str,
     box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-    """Return a picture, or its part in an `xyxy` box, resized to (height, width) `size`, as
+    """Return an image, or its part in an `xyxy` box, resized to (height, width) `size`, as
     (height, width, 3) uint8.
     """
     if box is not None:

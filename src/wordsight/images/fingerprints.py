@@ -1,8 +1,8 @@
-"""Tell whether two pictures are the same but for scale, compression or a little light. Knows
+"""Tell whether two images are the same but for scale, compression or a little light. Knows
 nothing of files or networks.
 
-Two pictures are near duplicates if their perceptual hashes differ in few bits *and* their
-thumbnails look alike: the hash finds candidates fast, the thumbnail keeps flat or simple pictures,
+Two images are near duplicates if their perceptual hashes differ in few bits *and* their
+thumbnails look alike: the hash finds candidates fast, the thumbnail keeps flat or simple images,
 whose hashes say little, from being taken for one another.
 """
 
@@ -26,7 +26,7 @@ _BIT_COUNT = np.array([bin(value).count("1") for value in range(256)], dtype=np.
 
 @dataclass(frozen=True)
 class Look:
-    """What a picture looks like, in 776 bytes.
+    """What an image looks like, in 776 bytes.
 
     Attributes:
         bits: perceptual hash, 8 bytes.
@@ -38,7 +38,7 @@ class Look:
 
 
 def look(image: Image.Image) -> Look:
-    """Return the look of an RGB picture: signs of its 8 x 8 lowest cosine frequencies, and a
+    """Return the look of an RGB image: signs of its 8 x 8 lowest cosine frequencies, and a
     thumbnail.
 
     Source: the hash is the "pHash" of C. Zauner, Implementation and Benchmarking of Perceptual
@@ -55,7 +55,7 @@ def look(image: Image.Image) -> Look:
 
 
 class NearDuplicates:
-    """The looks of pictures kept so far, each under a number."""
+    """The looks of images kept so far, each under a number."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
@@ -66,7 +66,7 @@ class NearDuplicates:
         return len(self._numbers)
 
     def add(self, number: int, appearance: Look) -> None:
-        """Keep a picture's look."""
+        """Keep an image's look."""
         if len(self) == len(self._bits):
             more = max(256, len(self._bits))
             self._bits = np.concatenate([self._bits, np.empty((more, 8), dtype=np.uint8)])

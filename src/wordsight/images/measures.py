@@ -1,4 +1,4 @@
-"""What can be measured of a picture without any network: size, light, sharpness, plainness, and
+"""What can be measured of an image without any network: size, light, sharpness, plainness, and
 what it looks like.
 
 One decode gives all of it; it is cached by the content of the file, like embeddings.
@@ -17,7 +17,7 @@ from .fingerprints import Look, look
 
 KEY = "measures-1"  # of the cache; a new number when anything measured here changes
 # pixels; light and sharpness are measured at this size, so that they mean the same for every
-# picture
+# image
 LONGEST = 320
 MAX_TRIM = 0.2  # of a side
 # corners, and the longest side in pixels that they are looked for at
@@ -26,7 +26,7 @@ POINTS, POINTS_LONGEST = 200, 400
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """Numbers about one picture.
+    """Numbers about one image.
 
     Attributes:
         width: pixels of the upright original.
@@ -37,7 +37,7 @@ class Measures:
         spread: standard deviation of the least uniform colour channel, 0–128.
         plain: share of the pixels that have the commonest colour, 0–1.
         coloured: share of the pixels that have a colour rather than a shade of grey, 0–1.
-        sharpness: share of the finest detail in all detail, 0–1; low where a picture is blurred.
+        sharpness: share of the finest detail in all detail, 0–1; low where an image is blurred.
         look: what it looks like, without uniform borders.
         points: (k, 2) uint16, x and y of up to 200 corners, of a longest side of 400.
         descriptors: (k, 32) uint8, what is around each.
@@ -80,7 +80,7 @@ class Measures:
 
 
 def measure(photo: Photo, frames: int = 1) -> Measures:
-    """Measure a decoded picture."""
+    """Measure a decoded image."""
     height, width = photo.size
     scale = min(1.0, LONGEST / max(photo.image.size))
     small = photo.image.resize(
@@ -112,7 +112,7 @@ def measure(photo: Photo, frames: int = 1) -> Measures:
 
 def _corners(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """Return places (k, 2) and descriptions (k, 32) of corners that are found again when a
-    picture is scaled or cropped (ORB).
+    image is scaled or cropped (ORB).
     """
     scale = POINTS_LONGEST / max(image.size)
     size = (max(32, round(image.width * scale)), max(32, round(image.height * scale)))
@@ -146,7 +146,7 @@ def _measures(
 
 
 def trim(image: Image.Image) -> Image.Image:
-    """Return the picture without uniform borders, where it has any."""
+    """Return the image without uniform borders, where it has any."""
     # (96, 96, 3)
     pixels = np.asarray(image.resize((96, 96), Image.Resampling.BOX)).astype(np.int16)
     left = upper = 0
@@ -186,7 +186,7 @@ def _plainness(pixels: np.ndarray) -> float:
 
 def _sharpness(grey: np.ndarray) -> float:
     """Return how much of the detail between 1 and 4 pixels is finer than 2, of the sharpest
-    tenth of the picture.
+    tenth of the image.
     """
     image = grey.astype(np.float32)
     fine = np.abs(image - cv2.GaussianBlur(image, (0, 0), 1.0))

@@ -29,13 +29,13 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def paired_iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the intersection over union (n,) of each `xyxy` box (n, 4) with the truth of its
-    picture (n, 4).
+    image (n, 4).
     """
     return np.array([iou(box, true)[0, 0] for box, true in zip(boxes, truth, strict=True)])
 
 
 def box_accuracy(overlaps: np.ndarray) -> float:
-    """Return the mean over IoU 0.3, 0.5 and 0.7 of the share of pictures (n,) whose box
+    """Return the mean over IoU 0.3, 0.5 and 0.7 of the share of images (n,) whose box
     overlaps the truth that much.
     """
     return float(np.mean([(overlaps >= least).mean() for least in IOUS]))
@@ -46,7 +46,7 @@ def max_box_acc(overlaps: Sequence[np.ndarray]) -> tuple[float, int]:
     boxes with IoU 0.5 or more.
 
     Args:
-        overlaps: for each threshold the IoU (n,) of each picture's largest box with the truth.
+        overlaps: for each threshold the IoU (n,) of each image's largest box with the truth.
 
     Source: Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right".
     """
@@ -60,7 +60,7 @@ def max_box_acc_v2(overlaps: Sequence[np.ndarray]) -> float:
     their mean.
 
     Args:
-        overlaps: for each threshold the IoU (n,) of each picture's best box, of all its blobs, with
+        overlaps: for each threshold the IoU (n,) of each image's best box, of all its blobs, with
             the truth.
 
     Source: Choe et al. 2020.

@@ -21,7 +21,7 @@ RISKS = (0.01, 0.05)
 TAIL = 0.025  # of the chance on either side of a 95 % interval
 CELLS = 1 << 17  # draws held at once: what fits the processor's cache
 CURVE_POINTS = 500
-# of a curve, in each resample: enough for an interval, whatever the number of pictures
+# of a curve, in each resample: enough for an interval, whatever the number of images
 RESAMPLED_POINTS = 4096
 ROUNDING = 1e-9  # so that 5 mistakes in 100 are a risk of 5 %, whatever 0.05 is in binary
 
@@ -55,7 +55,7 @@ class Reliability:
     Attributes:
         edges: (bins + 1,) probabilities, 0–1; a bin holds its upper edge, the first its lower one,
             too.
-        counts: (bins,) int, pictures in each.
+        counts: (bins,) int, images in each.
         probability: (bins,) mean probability of those; 0 where there are none.
         accuracy: for each bin, the share of them that is right.
         ece: expected calibration error, 0–1.
@@ -97,7 +97,7 @@ class RiskCoverage:
     Attributes:
         confidence: (m,) distinct confidences, falling; each is a place where one could draw the
             line.
-        coverage: (m,) share of pictures at least so sure, 0–1, rising.
+        coverage: (m,) share of images at least so sure, 0–1, rising.
         risk: (m,) share of those that is wrong, 0–1.
         aurc: area under the curve, 0–1; lower is better.
         coverage_at: risk -> the largest coverage whose risk is no higher.
@@ -121,7 +121,7 @@ class Ranking:
     """How well a score puts what is wanted before what is not.
 
     Attributes:
-        wanted: number of pictures that should score high.
+        wanted: number of images that should score high.
         unwanted: number of those that should score low.
         auroc: chance that one of the first outscores one of the second, 0–1.
         average_precision: precision averaged over the recalls reached, 0–1.
@@ -196,7 +196,7 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 def confusion(truth: np.ndarray, top: np.ndarray, classes: int) -> np.ndarray:
-    """Return how many pictures of each class (row) were taken for each (column), (classes, classes)
+    """Return how many images of each class (row) were taken for each (column), (classes, classes)
     int.
 
     Args:
@@ -211,7 +211,7 @@ def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) ->
     """Compare how sure the model says it is with how often it is right.
 
     The expected calibration error is the gap between the two, averaged over bins of equal width
-    weighed by their pictures (Naeini et al. 2015, "Obtaining well calibrated probabilities using
+    weighed by their images (Naeini et al. 2015, "Obtaining well calibrated probabilities using
     Bayesian binning"; Guo et al. 2017, "On calibration of modern neural networks"). Resampling adds
     noise, which adds to the error; by how much on average is taken off its interval again.
 
@@ -251,7 +251,7 @@ def risk_coverage(
 ) -> RiskCoverage:
     """Follow the share of wrong answers while less and less sure ones are let in.
 
-    Pictures of equal confidence are let in together. The area is the mean risk over the pictures'
+    Images of equal confidence are let in together. The area is the mean risk over the images'
     own confidences as thresholds (Geifman et al. 2019, "Bias-reduced uncertainty estimation for
     deep neural classifiers"); coverage at a risk after El-Yaniv and Wiener 2010, "On the
     foundations of noise-free selective classification".
@@ -282,7 +282,7 @@ def risk_coverage(
 
 
 def ranking(wanted: np.ndarray, unwanted: np.ndarray) -> Ranking:
-    """Say how well scores tell two sets of pictures apart.
+    """Say how well scores tell two sets of images apart.
 
     Area under the ROC curve (Hanley and McNeil 1982) and average precision are scikit-learn's; the
     false positive rate at 95 % true positives follows Liang et al. 2018, "Enhancing the reliability
@@ -357,7 +357,7 @@ def _points(**columns: np.ndarray) -> dict[str, list[float]]:
 
 
 def _resamples(*sizes: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield, for each set of that size, how often each of its pictures is drawn, (rows, size)
+    """Yield, for each set of that size, how often each of its images is drawn, (rows, size)
     int32; 2,000 rows in all.
     """
     rng = np.random.default_rng(SEED)
@@ -393,7 +393,7 @@ def _at_least(scores: np.ndarray, lines: np.ndarray) -> np.ndarray:
 
 
 def _let_in(drawn: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return how many draws fall on the first so many pictures, the best first: (rows, n), (m,)
+    """Return how many draws fall on the first so many images, the best first: (rows, n), (m,)
     -> (rows, m).
     """
     return np.where(counts > 0, np.cumsum(drawn, axis=1)[:, counts - 1], 0)

@@ -10,7 +10,7 @@ from PIL import Image
 from ..backbones.embedder import Embedder, open_photo
 from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
 from ..classification.classifier import Classifier, load
-from ..heatmaps.heatmap import Heatmap, Looking, look
+from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD
 from .imagenet_classes import known_classes
 
@@ -19,7 +19,7 @@ def heatmap(
     image: str | os.PathLike | Image.Image | np.ndarray,
     class_name: str | None = None,
     model: str | os.PathLike | Classifier | None = None,
-    looking: Looking | None = None,
+    looking: HeatmapSettings | None = None,
     backbone: str = DEFAULT_BACKBONE,
     engine: str = "auto",
     dtype: str = "f32",
@@ -44,7 +44,7 @@ def heatmap(
     if model is not None:
         classifier = model if isinstance(model, Classifier) else load(model)
         return classifier.heatmap(image, class_name, looking, engine, dtype)
-    network, looking = load_backbone(backbone), looking or Looking()
+    network, looking = load_backbone(backbone), looking or HeatmapSettings()
     looking.check(network)
     known = known_classes(network)
     photo = open_photo(image)

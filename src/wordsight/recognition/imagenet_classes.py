@@ -57,7 +57,7 @@ class KnownClasses:
         have in common.
 
         Args:
-            probabilities: (classes,) of the picture.
+            probabilities: (classes,) of the image.
             indices: the classes.
         """
         chosen = list(indices)

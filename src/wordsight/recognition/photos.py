@@ -21,7 +21,7 @@ from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import TableWriter, safe_name
 from ..core.threads import interrupted_with, parallel_map
-from ..datasets.files import PictureFile, find_pictures, refuse_photos_among_results
+from ..datasets.files import ImageFile, find_images, refuse_photos_among_results
 from ..errors import InvalidArgument, UnreadableImage
 from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose, to_jpeg
 from ..images.decoding import MAX_LONGEST, Photo
@@ -53,14 +53,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class GroupFound:
-    """How likely a picture shows anything under a word.
+    """How likely an image shows anything under a word.
 
     Attributes:
         name: the word.
         found: whether the probability reaches the threshold.
-        probability: the sum over its classes, 0–1, of the whole picture or of the window or
+        probability: the sum over its classes, 0–1, of the whole image or of the window or
             quadrant that is surer.
-        whole_probability: of the whole picture.
+        whole_probability: of the whole image.
         box_xyxy: where, in pixels of the upright original; None where it is not found or nothing
             says where.
         classes: the likeliest of its classes there.
@@ -76,7 +76,7 @@ class GroupFound:
 
 @dataclass(frozen=True)
 class Quadrant:
-    """What a quarter of a picture shows, seen by itself.
+    """What a quarter of an image shows, seen by itself.
 
     Attributes:
         xyxy: where it lies, in pixels of the upright original.
@@ -91,16 +91,16 @@ class Quadrant:
 
 @dataclass
 class Recognition:
-    """What one picture shows.
+    """What one image shows.
 
     Attributes:
         file_name: path relative to the folder given.
-        top: the likeliest classes of the whole picture, the likeliest first.
+        top: the likeliest classes of the whole image, the likeliest first.
         groups: each group asked for, the surest first.
         asked: the class asked for, likely or not, or None.
         quadrants: the four quarters, row by row, where they were looked at.
-        picture: path of the drawn picture, relative to the results folder, or None.
-        quadrants_picture: path of the drawn quadrants, likewise.
+        drawing: path of the drawn image, relative to the results folder, or None.
+        quadrants_drawing: path of the drawn quadrants, likewise.
         error: None, or why the file could not be read.
     """
 
@@ -109,26 +109,28 @@ class Recognition:
     groups: list[GroupFound] = field(default_factory=list)
     asked: Guess | None = None
     quadrants: list[Quadrant] = field(default_factory=list)
-    picture: str | None = None
-    quadrants_picture: str | None = None
+    drawing: str | None = None
+    quadrants_drawing: str | None = None
     error: str | None = None
 
     def record(self) -> dict:
         """Return the fields, ready for JSON, probabilities rounded to six digits."""
-        return _rounded(asdict(self))
+        record = asdict(self)
+        keys = {"drawing": "picture", "quadrants_drawing": "quadrants_picture"}
+        return _rounded({keys.get(name, name): value for name, value in record.items()})
 
 
 @dataclass
 class Recognitions:
-    """What many pictures show; iterates over them.
+    """What many images show; iterates over them.
 
     Attributes:
         groups: the groups asked for.
         threshold: probability from which a group is found.
-        unreadable: (file name, reason) of each picture that could not be read.
-        skipped: names of files that are no pictures.
+        unreadable: (file name, reason) of each image that could not be read.
+        skipped: names of files that are no images.
         output: folder of the results, or None.
-        drawn: whether pictures were drawn.
+        drawn: whether images were drawn.
     """
 
     groups: list[str]
@@ -146,7 +148,7 @@ class Recognitions:
         return len(self._kept)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a picture: the likeliest class, and for each group its
+        """Return a DataFrame with a row an image: the likeliest class, and for each group its
         probability and whether it was found.
         """
         columns = [
@@ -168,16 +170,16 @@ class Recognitions:
             for one in self
         ]
         drawn = (
-            (f"{one.file_name}: {_names(one)}", self.output / one.picture)
+            (f"{one.file_name}: {_names(one)}", self.output / one.drawing)
             for one in self
-            if self.output and one.picture
+            if self.output and one.drawing
         )
         return block(
             f"{len(self):,} photos", table(["photo", "shows", "found"], rows), gallery(drawn)
         )
 
     def add(self, one: Recognition) -> None:
-        """Count one picture."""
+        """Count one image."""
         self._kept.append(one)
         if one.error is not None:
             self.unreadable.append((one.file_name, one.error))
@@ -222,7 +224,7 @@ def recognize(
     output: str | os.PathLike | None = None,
     threshold: float = THRESHOLD,
     quadrants: bool = False,
-    pictures: bool = True,
+    draw: bool = True,
     backbone: str = DEFAULT_BACKBONE,
     engine: str = "auto",
     dtype: str = "f32",
@@ -241,10 +243,10 @@ def recognize(
         top: how many classes are named.
         groups: words of WordNet, such as "vehicle".
         class_name: name, word or WordNet id whose heat map is drawn, likely or not.
-        output: folder for tables and drawn pictures; None writes nothing.
+        output: folder for tables and drawn images; None writes nothing.
         threshold: probability from which a group is found, 0–1.
         quadrants: look at each quarter by itself, too.
-        pictures: False writes tables only.
+        draw: False writes tables only.
         backbone: the network: any that timm has with a head of ImageNet's classes.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
@@ -264,15 +266,15 @@ def recognize(
     asked = None if class_name is None else (class_name, recognizer.known.named(class_name))
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     folder = None if output is None else expand(output)
-    found = find_pictures(sources, exclude=folder)
+    found = find_images(sources, exclude=folder)
     if folder is not None:
-        refuse_photos_among_results(found.pictures, folder, FOLDERS)
+        refuse_photos_among_results(found.images, folder, FOLDERS)
     result = Recognitions(
         list(recognizer.groups),
         threshold,
         skipped=found.skipped,
         output=folder,
-        drawn=folder is not None and pictures,
+        drawn=folder is not None and draw,
     )
     tables = (
         None
@@ -281,25 +283,25 @@ def recognize(
             folder,
             "recognition",
             COLUMNS,
-            FOLDERS[: 1 + quadrants] if pictures else (),
+            FOLDERS[: 1 + quadrants] if draw else (),
             MARKER,
             _drawn,
             sources,
         )
     )
-    way = _Way(recognizer, top, asked, quadrants, tables if pictures else None)
+    way = _Way(recognizer, top, asked, quadrants, tables if draw else None)
     try:
         with interrupted_with(
             "Interrupted. Tables are written at the end: the same command begins anew."
         ):
             for one in parallel_map(
-                way.recognize, found.pictures, callers(recognizer.embedder.engine)
+                way.recognize, found.images, callers(recognizer.embedder.engine)
             ):
                 result.add(one)
                 if tables is not None:
                     tables.add(one.record(), _rows(one))
                 if progress:
-                    progress(len(result), len(found.pictures), "photos")
+                    progress(len(result), len(found.images), "photos")
         if tables is not None:
             tables.finish()
     finally:
@@ -318,7 +320,7 @@ class _Way:
         top: how many classes are named.
         asked: a class to show, and its indices, or None.
         quadrants: whether quarters are looked at.
-        tables: where drawn pictures go, or None.
+        tables: where drawn images go, or None.
     """
 
     by: Recognizer
@@ -327,7 +329,7 @@ class _Way:
     quadrants: bool
     tables: TableWriter | None
 
-    def recognize(self, file: PictureFile) -> Recognition:
+    def recognize(self, file: ImageFile) -> Recognition:
         """Return what one file shows."""
         try:
             photo = self.by.decode(read(file)[0])
@@ -397,7 +399,7 @@ class _Way:
     def _answer(
         self, name: str, whole: Seen, window: Answer | None, quarters: list[tuple[Box, Seen]]
     ) -> Answer:
-        """Return the surest of the whole picture, a window and the quadrants."""
+        """Return the surest of the whole image, a window and the quadrants."""
         best = Answer(self.by.share(whole.probabilities, name), whole.probabilities)
         if window is not None and window.probability > best.probability + LEAD:
             best = window
@@ -435,7 +437,7 @@ class _Way:
                 f"{found.top[0].name} {found.top[0].probability:.2f}",
             )
         name = safe_name(found.file_name)
-        picture = superimpose(_small(whole.photo.image), self.by.heatmap(whole, indices))
+        image = superimpose(_small(whole.photo.image), self.by.heatmap(whole, indices))
         boxes = [
             group for group in found.groups if group.box_xyxy is not None and self.asked is None
         ]
@@ -443,19 +445,19 @@ class _Way:
             assert group.box_xyxy is not None
             colour = COLOURS[list(self.by.groups).index(group.name) % len(COLOURS)]
             rectangle(
-                picture,
+                image,
                 group.box_xyxy,
                 whole.photo.size,
                 f"{group.name} {group.probability:.2f}",
                 colour,
             )
         if not boxes:
-            caption(picture, text)
-        found.picture = tables.reserve(f"{FOLDERS[0]}/{name}", ".jpg")
-        tables.write(found.picture, to_jpeg(picture))
+            caption(image, text)
+        found.drawing = tables.reserve(f"{FOLDERS[0]}/{name}", ".jpg")
+        tables.write(found.drawing, to_jpeg(image))
         if quarters:
-            found.quadrants_picture = tables.reserve(f"{FOLDERS[1]}/{name}", ".jpg")
-            tables.write(found.quadrants_picture, to_jpeg(self._sheet(found, quarters)))
+            found.quadrants_drawing = tables.reserve(f"{FOLDERS[1]}/{name}", ".jpg")
+            tables.write(found.quadrants_drawing, to_jpeg(self._sheet(found, quarters)))
 
     def _sheet(self, found: Recognition, quarters: list[tuple[Box, Seen]]) -> np.ndarray:
         """Return the four quarters beside one another, each with its heat map and what it shows."""
@@ -473,14 +475,14 @@ class _Way:
             )
         height, width = max(p.shape[0] for p in drawn), max(p.shape[1] for p in drawn)
         page = np.full((2 * height + 6, 2 * width + 6, 3), 255, dtype=np.uint8)
-        for number, picture in enumerate(drawn):
+        for number, image in enumerate(drawn):
             y, x = number // 2 * (height + 6), number % 2 * (width + 6)
-            page[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            page[y : y + image.shape[0], x : x + image.shape[1]] = image
         return page
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """Return a picture no larger than is drawn."""
+    """Return an image no larger than is drawn."""
     if max(image.size) <= MAX_LONGEST:
         return image
     image = image.copy()

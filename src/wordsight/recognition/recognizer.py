@@ -1,4 +1,4 @@
-"""A known network that recognises one picture: its own classes, groups of them, and where; by
+"""A known network that recognises one image: its own classes, groups of them, and where; by
 one look, or by a closer one.
 """
 
@@ -15,7 +15,7 @@ from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
 from ..classification.model_folder import check_threshold
 from ..errors import InvalidArgument
 from ..heads.linear import softmax
-from ..heatmaps.heatmap import Looking, look
+from ..heatmaps.heatmap import HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..heatmaps.window_features import can_be_dense, look_through, network_scale, tighten, within
 from ..heatmaps.windows import Level, pyramid, window_means
@@ -25,12 +25,12 @@ from .imagenet_classes import KnownClasses, known_classes
 # on 200 ImageNet photos and eight groups the closer look then claims 0.7 % that are not there; at
 # 0.5 it claims 1.6 %
 THRESHOLD = 0.75
-# of the picture's shorter side: what the closer look sees at once, at the network's own input size
+# of the image's shorter side: what the closer look sees at once, at the network's own input size
 WINDOW = 1 / 2
 # of the window: where all windows share one pass, and where each needs one of its own
 STEP, CROP_STEP = 1 / 4, 1 / 2
 SMALLEST_WINDOW = 32  # pixels; smaller ones show nothing that the whole does not
-FLATTEST = 6  # times as long as wide: of flatter pictures windows grow with the longer side
+FLATTEST = 6  # times as long as wide: of flatter images windows grow with the longer side
 MOST_GROUPS = 20
 
 Box = tuple[float, float, float, float]
@@ -53,7 +53,7 @@ class Guess:
 
 @dataclass
 class Seen:
-    """One picture, or a part of one, after one pass.
+    """One image, or a part of one, after one pass.
 
     Attributes:
         photo: what was looked at.
@@ -123,7 +123,7 @@ class Recognizer:
         self.embedder = Embedder(network, engine, dtype)
 
     def see(self, photo: Photo) -> Seen:
-        """Look at a picture once, whole."""
+        """Look at an image once, whole."""
         encoding = self.embedder.encode(photo, feature_map=True)
         return Seen(
             photo, self.known.probabilities(encoding.embedding[None])[0], encoding.feature_map
@@ -151,13 +151,13 @@ class Recognizer:
                 seen.photo,
                 self.embedder,
                 self.known.direction(seen.probabilities, indices),
-                Looking(),
+                HeatmapSettings(),
                 seen.feature_map,
             )
         return seen.maps[indices]
 
     def locate(self, seen: Seen, group: str) -> tuple[np.ndarray, Box | None]:
-        """Return the heat map of a group in the whole picture, and the box around its strongest
+        """Return the heat map of a group in the whole image, and the box around its strongest
         region.
         """
         grid = self.heatmap(seen, self.groups[group])
@@ -165,7 +165,7 @@ class Recognizer:
         return grid, None if box is None else (box[0], box[1], box[2], box[3])
 
     def levels(self, size: tuple[int, int]) -> list[Level]:
-        """Return the windows of the closer look for a picture of (height, width) `size`: none
+        """Return the windows of the closer look for an image of (height, width) `size`: none
         for a very small one.
         """
         side = max(min(size) * WINDOW, max(size) / (2 * FLATTEST))
@@ -175,7 +175,7 @@ class Recognizer:
         return pyramid(size, (side, side), (step, step), 1.5, 1)
 
     def decode(self, data: bytes) -> Photo:
-        """Decode a picture file as finely as the closer look needs it.
+        """Decode an image file as finely as the closer look needs it.
 
         Raises:
             UnreadableImage: it can't be read.

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.embedder import read
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..heatmaps.drawing import COLOURS, rectangle
 from ..images.contact_sheet import sheet
@@ -31,14 +31,14 @@ def batch_sheet(views: Sequence[tuple[np.ndarray, np.ndarray, str]]) -> bytes:
     )
 
 
-def truth_sheet(pictures: Sequence[tuple[PictureFile, np.ndarray, np.ndarray, float]]) -> bytes:
-    """Return a PNG of pictures with their true box and, beside it, the predicted one.
+def truth_sheet(images: Sequence[tuple[ImageFile, np.ndarray, np.ndarray, float]]) -> bytes:
+    """Return a PNG of images with their true box and, beside it, the predicted one.
 
     Args:
-        pictures: file, true box, predicted box (4,) in fractions, IoU of each; the worst dozen and
+        images: file, true box, predicted box (4,) in fractions, IoU of each; the worst dozen and
             others evenly are shown.
     """
-    ordered = sorted(pictures, key=lambda item: item[3])
+    ordered = sorted(images, key=lambda item: item[3])
     if len(ordered) > MOST:
         rest = ordered[MOST // 2 :]
         ordered = ordered[: MOST // 2] + [
@@ -56,7 +56,7 @@ def truth_sheet(pictures: Sequence[tuple[PictureFile, np.ndarray, np.ndarray, fl
         ]
     return sheet(
         cells,
-        f"Truth (blue) beside prediction (orange), {len(cells) // 2} of {len(pictures)}: the "
+        f"Truth (blue) beside prediction (orange), {len(cells) // 2} of {len(images)}: the "
         "worst first",
         columns=6,
         cell=CELL,
@@ -64,13 +64,13 @@ def truth_sheet(pictures: Sequence[tuple[PictureFile, np.ndarray, np.ndarray, fl
 
 
 def _drawn(pixels: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
-    """Return a small picture with a box in fractions drawn."""
+    """Return a small image with a box in fractions drawn."""
     image = Image.fromarray(pixels)
     image.thumbnail((CELL - 8, CELL - 8))
-    picture = np.array(image)
-    height, width = picture.shape[:2]
+    drawn = np.array(image)
+    height, width = drawn.shape[:2]
     return Image.fromarray(
         rectangle(
-            picture, (box * (width, height, width, height)).tolist(), (height, width), colour=colour
+            drawn, (box * (width, height, width, height)).tolist(), (height, width), colour=colour
         )
     )

@@ -89,7 +89,7 @@ def history(rows: list[dict], name: str) -> Figure:
 
 
 def network(title: str, boxes: list[tuple[str, tuple[int, ...], int]]) -> Figure:
-    """Draw the layers of a network in the order a picture passes through them, in columns read from
+    """Draw the layers of a network in the order an image passes through them, in columns read from
     the left.
 
     Args:
@@ -125,7 +125,7 @@ def network(title: str, boxes: list[tuple[str, tuple[int, ...], int]]) -> Figure
 
 
 def mean_iou(rows: list[dict], baseline: float) -> Figure:
-    """Draw the mean IoU of held-out pictures' boxes over the epochs, beside that of one box for
+    """Draw the mean IoU of held-out images' boxes over the epochs, beside that of one box for
     all.
 
     Args:
@@ -194,7 +194,7 @@ def timeline(
 
 
 def confusion_matrix(matrix: np.ndarray, class_names: list[str]) -> Figure:
-    """Draw how many pictures of each class were taken for each.
+    """Draw how many images of each class were taken for each.
 
     Args:
         matrix: (classes, classes) int, rows the truth, columns the top label.
@@ -234,7 +234,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: list[str]) -> Figure:
 
 
 def reliability(bins: Reliability) -> Figure:
-    """Draw how often the model is right against how sure it says it is, and how many pictures
+    """Draw how often the model is right against how sure it says it is, and how many images
     lie where.
     """
     with _figure((5.6, 6.0)) as figure:
@@ -288,7 +288,7 @@ def reliability(bins: Reliability) -> Figure:
 
 
 def risk_coverage(curve: RiskCoverage, point: tuple[float, float] | None = None) -> Figure:
-    """Draw the share of wrong labels against the share of pictures that get one.
+    """Draw the share of wrong labels against the share of images that get one.
 
     Args:
         curve: the curve.
@@ -373,10 +373,10 @@ def roc(ranked: Ranking, name: str) -> Figure:
 
 
 def others(measures: dict[str, tuple[np.ndarray, np.ndarray, Ranking]]) -> Figure:
-    """Draw for each measure how the pictures of the classes and those of none lie along it.
+    """Draw for each measure how the images of the classes and those of none lie along it.
 
     Args:
-        measures: name of the measure -> its values for the pictures of the classes (n,), for the
+        measures: name of the measure -> its values for the images of the classes (n,), for the
             others (m,), and how well it tells them apart.
     """
     with _figure((5.2 * len(measures), 4.4)) as figure:

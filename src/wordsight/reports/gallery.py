@@ -1,4 +1,4 @@
-"""The pictures of a report: small, with heat maps as coarse as the network saw them, kept on
+"""The images of a report: small, with heat maps as coarse as the network saw them, kept on
 disk until they can be put in order.
 """
 
@@ -19,13 +19,13 @@ from ..core.home import writing
 
 SIDE = 224  # pixels on the longest side
 QUALITY = 72
-A_PAGE = 1000  # pictures
-PAGE_BYTES = 13 << 20  # of pictures on one page, so that it stays below 15 MB
+A_PAGE = 1000  # images
+PAGE_BYTES = 13 << 20  # of images on one page, so that it stays below 15 MB
 
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of a report and what is said of it.
+    """One image of a report and what is said of it.
 
     Attributes:
         name: of the file.
@@ -34,7 +34,7 @@ class Card:
         note: more of it, "" for nothing.
         probability: of the likeliest class, 0–1; None where no model spoke.
         top: the likeliest class.
-        right: whether the likeliest class is the true one, or, of a foreign picture, does no harm;
+        right: whether the likeliest class is the true one, or, of a foreign image, does no harm;
             None where the truth isn't known.
         stranger: whether it is refused whatever its probability.
         foreign: whether it shows none of the classes, so that any label is wrong.
@@ -42,7 +42,7 @@ class Card:
         box: (x_min, y_min, x_max, y_max), 0–1 of width and height, or None.
         true_box: the annotated one, likewise.
         link: relative address of a larger drawing, or None.
-        picture: JPEG, base64; "" where the picture can't be shown.
+        image: JPEG, base64; "" where the image can't be shown.
         size: (height, width) of that, in pixels.
         heat: the heat map's cells, a byte each by row, base64; "" for none.
         grid: (h, w) of the heat map.
@@ -61,17 +61,17 @@ class Card:
     box: tuple[float, ...] | None = None
     true_box: tuple[float, ...] | None = None
     link: str | None = None
-    picture: str = ""
+    image: str = ""
     size: tuple[int, int] = (0, 0)
     heat: str = ""
     grid: tuple[int, int] = (0, 0)
 
-    def with_picture(self, image: Image.Image | None, heat: np.ndarray | None = None) -> Card:
-        """Return the card with its picture, made small, and its heat map (h, w), 0–1."""
+    def with_image(self, image: Image.Image | None, heat: np.ndarray | None = None) -> Card:
+        """Return the card with its image, made small, and its heat map (h, w), 0–1."""
         if image is None:
             return self
         small = thumbnail(image)
-        shown = replace(self, picture=_text(small[0]), size=small[1])
+        shown = replace(self, image=_text(small[0]), size=small[1])
         if heat is None or not heat.any():
             return shown
         return replace(
@@ -82,7 +82,7 @@ class Card:
 
 
 def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[bytes, tuple[int, int]]:
-    """Return a picture as a small JPEG, and its (height, width) in pixels."""
+    """Return an image as a small JPEG, and its (height, width) in pixels."""
     import cv2
 
     scale = min(1.0, side / max(image.size))
@@ -96,7 +96,7 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[bytes, tuple[int, i
 
 class Gallery:
     """Cards that wait to be put in order, in a nameless file beside the report: a report of many
-    pictures takes no memory.
+    images takes no memory.
 
     Args:
         folder: where the report will lie, or where it will be made.

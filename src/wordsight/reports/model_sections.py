@@ -1,5 +1,5 @@
 """What a report tells of a model: what it learned from, how well, its curves, where its
-pictures came from and what was left out.
+images came from and what was left out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def made_by(backbone: str, class_names: Sequence[str]) -> str:
 
 
 def funnel_section(gathered: Mapping[str, Any]) -> Section:
-    """Return how many pictures each class kept of those found, and why the others went.
+    """Return how many images each class kept of those found, and why the others went.
 
     Args:
         gathered: "classes": class -> {"stages": stage -> how many reached it, "reasons": why others
@@ -85,7 +85,7 @@ def funnel_section(gathered: Mapping[str, Any]) -> Section:
 
 
 def licence_section(licences: Mapping[str, int]) -> Section:
-    """Return a table of licences and how many pictures are under each."""
+    """Return a table of licences and how many images are under each."""
     rows = [
         [Link(license_name(code), license_link(code)), count]
         for code, count in sorted(licences.items(), key=lambda item: -item[1])
@@ -101,7 +101,7 @@ def licence_section(licences: Mapping[str, int]) -> Section:
 def listed(
     heading: str, rows: Iterable[Sequence[Any]], columns: Sequence[str], text: str = ""
 ) -> Section | None:
-    """Return a table of what has no picture, such as unreadable files: the first 200 rows, and
+    """Return a table of what has no image, such as unreadable files: the first 200 rows, and
     how many there are; None for none.
     """
     every = list(rows)

@@ -1,4 +1,4 @@
-"""Small pictures for a notebook."""
+"""Small images for a notebook."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.notebook import MAX_BYTES, MOST_PICTURES, SIDE, escape
+from ..core.notebook import MAX_BYTES, MOST_IMAGES, SIDE, escape
 from ..errors import UnreadableImage
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-def gallery(pictures: Iterable[tuple[str, Path | Image.Image]]) -> str:
-    """Return small pictures with a line below each, at most a dozen; those that can't be opened
+def gallery(images: Iterable[tuple[str, Path | Image.Image]]) -> str:
+    """Return small images with a line below each, at most a dozen; those that can't be opened
     are left out.
     """
     drawn: list[str] = []
-    for text, picture in pictures:
-        if len(drawn) == MOST_PICTURES:
+    for text, image in images:
+        if len(drawn) == MOST_IMAGES:
             break
-        data = thumbnail(picture)
+        data = thumbnail(image)
         if data:
             source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
             caption = (
@@ -38,18 +38,18 @@ def gallery(pictures: Iterable[tuple[str, Path | Image.Image]]) -> str:
     return "".join(drawn)
 
 
-def thumbnail(picture: Path | Image.Image) -> bytes | None:
-    """Return a small JPEG of a picture, or None where it can't be opened."""
+def thumbnail(image: Path | Image.Image) -> bytes | None:
+    """Return a small JPEG of an image, or None where it can't be opened."""
     from ..images.decoding import decode
 
     try:
-        if not isinstance(picture, Path):
-            image = picture.convert("RGB")
-        elif picture.stat().st_size > MAX_BYTES:
+        if not isinstance(image, Path):
+            image = image.convert("RGB")
+        elif image.stat().st_size > MAX_BYTES:
             return None
         else:
-            image = decode(picture.read_bytes(), (SIDE, SIDE)).image
-    except (OSError, UnreadableImage):  # gone, or no picture any more
+            image = decode(image.read_bytes(), (SIDE, SIDE)).image
+    except (OSError, UnreadableImage):  # gone, or no image any more
         return None
     image.thumbnail((SIDE, SIDE))
     out = io.BytesIO()

@@ -2,7 +2,7 @@
 pinned by hash. Knows no model.
 
 `Report` says what stands in it, `write_report` renders it with the cards of a `Gallery`; beyond a
-thousand pictures further pages lie beside it (report-2.html, …). What may be wrong or right, and
+thousand images further pages lie beside it (report-2.html, …). What may be wrong or right, and
 what is told of a model, others decide.
 """
 
@@ -83,7 +83,7 @@ class Section:
         charts: drawings.
         shades: how strongly each cell is coloured, 0–1, by row, but for the first cell of each;
             none: no colours.
-        first: whether it stands above the pictures.
+        first: whether it stands above the images.
     """
 
     heading: str
@@ -97,16 +97,16 @@ class Section:
 
 @dataclass
 class Outcomes:
-    """What a threshold makes of every picture; the slider counts these anew.
+    """What a threshold makes of every image; the slider counts these anew.
 
     Attributes:
         names: classes, in order.
         threshold: probability from which a label is given, or None where none is.
         judged: whether the truth is known.
-        p: probability of the likeliest class of each picture.
+        p: probability of the likeliest class of each image.
         top: its index.
         stranger: a byte each: refused whatever the probability.
-        right: a byte each: the likeliest class is the true one, or, of a foreign picture, does no
+        right: a byte each: the likeliest class is the true one, or, of a foreign image, does no
             harm.
         foreign: a byte each: shows none of the classes.
     """
@@ -121,7 +121,7 @@ class Outcomes:
     foreign: bytearray = field(default_factory=bytearray)
 
     def add(self, card: Card, index: int) -> None:
-        """Add what was said of one picture, in any order."""
+        """Add what was said of one image, in any order."""
         assert card.probability is not None
         self.p.append(card.probability)
         self.top.append(index)
@@ -130,7 +130,7 @@ class Outcomes:
         self.foreign.append(card.foreign)
 
     def counts(self) -> np.ndarray:
-        """Return, for each class, how many pictures of the classes are accepted, and how many
+        """Return, for each class, how many images of the classes are accepted, and how many
         of those are right, (classes, 2) int.
         """
         accepted = self._accepted() & ~self._flags(self.foreign)
@@ -198,7 +198,7 @@ class Outcomes:
         return drawn
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the script needs: a number or a letter a picture, in an order that
+        """Return what the script needs: a number or a letter an image, in an order that
         doesn't depend on who came first.
         """
         frames = {"coverage": frame(SURE, Axis("", 0, 100))}
@@ -252,17 +252,17 @@ class Outcomes:
 
 @dataclass
 class Report:
-    """What stands in a report, but for the pictures.
+    """What stands in a report, but for the images.
 
     Attributes:
         title: of the page.
         summary: what came out, in sentences.
         about: what it was made from and by, in a sentence, at the foot.
         sections: parts with tables and charts.
-        groups: (value, text) of what the pictures can be filtered by: "group:NAME",
+        groups: (value, text) of what the images can be filtered by: "group:NAME",
             "fate:mistakes", "fate:wrong-guess", "fate:silent".
         outcomes: what the threshold slider counts, or None for no slider.
-        pictures_heading: stands above the pictures.
+        pictures_heading: stands above the images.
     """
 
     title: str
@@ -271,7 +271,7 @@ class Report:
     sections: list[Section] = field(default_factory=list)
     groups: list[tuple[str, str]] = field(default_factory=list)
     outcomes: Outcomes | None = None
-    pictures_heading: str = "Pictures"
+    images_heading: str = "Pictures"
 
 
 def check_report_target(folder: Path) -> None:
@@ -359,7 +359,7 @@ def render(report: Report, cards: list[Card], number: int = 1, pages: int = 1) -
 
 
 def fate(card: Card, threshold: float | None) -> tuple[str, str]:
-    """Return what becomes of a picture at a threshold, as the script names it and in words; as
+    """Return what becomes of an image at a threshold, as the script names it and in words; as
     the script decides, too.
     """
     if card.probability is None:

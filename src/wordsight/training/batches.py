@@ -1,4 +1,4 @@
-"""Pictures into batches: read once, kept at the network's size, shuffled, and augmented for
+"""Images into batches: read once, kept at the network's size, shuffled, and augmented for
 training. Torch data sets and samplers.
 """
 
@@ -19,19 +19,19 @@ from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import cores
 from ..core.progress import Progress
 from ..core.threads import parallel_map
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..images.decoding import decode
 
-KEPT_BYTES = 2 << 30  # decoded pictures kept in memory; those beyond are decoded anew each epoch
-# pixels; of smaller pictures, GROUP are augmented alike, because a single one costs as much
+KEPT_BYTES = 2 << 30  # decoded images kept in memory; those beyond are decoded anew each epoch
+# pixels; of smaller images, GROUP are augmented alike, because a single one costs as much
 SMALL_SIDE = 64
 GROUP = 8
 
 
 @dataclass
 class Sized:
-    """One readable picture.
+    """One readable image.
 
     Attributes:
         file: where it is, and its label.
@@ -40,7 +40,7 @@ class Sized:
         pixels: (height, width, 3) uint8, or None where memory didn't do.
     """
 
-    file: PictureFile
+    file: ImageFile
     sha256: str
     size: tuple[int, int]
     pixels: np.ndarray | None
@@ -59,14 +59,14 @@ class Sized:
         return pixels
 
 
-def load_pictures(
-    files: Sequence[PictureFile], preprocessing: Preprocessing, progress: Progress | None = None
+def load_images(
+    files: Sequence[ImageFile], preprocessing: Preprocessing, progress: Progress | None = None
 ) -> tuple[list[Sized], list[tuple[str, str]]]:
-    """Decode pictures to the network's size; return those that can be read, and (name, reason)
+    """Decode images to the network's size; return those that can be read, and (name, reason)
     of the others.
     """
 
-    def load(file: PictureFile) -> Sized | tuple[str, str]:
+    def load(file: ImageFile) -> Sized | tuple[str, str]:
         try:
             data, sha = read(file)
             pixels = input_pixels(decode(data), preprocessing)
@@ -75,7 +75,7 @@ def load_pictures(
         return Sized(file, sha.hex(), pixels.shape[:2], pixels)
 
     good, bad, held = [], [], 0
-    # small pictures decode faster than they are handed from thread to thread
+    # small images decode faster than they are handed from thread to thread
     size = min(16, 1 + len(files) // 64)
     chunks = [files[i : i + size] for i in range(0, len(files), size)]
     loaded = itertools.chain.from_iterable(
@@ -95,15 +95,15 @@ def load_pictures(
     return good, bad
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     """Batches by request (indices, seed): pixels (n, 3, h, w) uint8 and labels (n,) int64. One
     batch holds one size.
 
     Args:
-        items: the pictures.
+        items: the images.
         labels: (n,) class indices.
-        preprocessing: for pictures that are decoded anew.
-        augment: what changes a training picture, or None.
+        preprocessing: for images that are decoded anew.
+        augment: what changes a training image, or None.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class Pictures(Dataset):
         return pixels, self.labels[indices]
 
     def _augment(self, pixels: torch.Tensor, seed: int) -> torch.Tensor:
-        """Change pictures at random, in a way that the seed alone decides."""
+        """Change images at random, in a way that the seed alone decides."""
         assert self.augment is not None
         step = GROUP if max(pixels.shape[2:]) <= SMALL_SIDE else 1
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the work on one picture is too small to be shared
+        torch.set_num_threads(1)  # the work on one image is too small to be shared
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -147,11 +147,11 @@ class Pictures(Dataset):
 
 
 class SizedBatches(Sampler):
-    """Requests for `Pictures`: batches of one size each, in an order that seed and epoch decide.
+    """Requests for `Images`: batches of one size each, in an order that seed and epoch decide.
 
     Args:
-        sizes: (height, width) of each picture.
-        batch_size: pictures a batch, at most.
+        sizes: (height, width) of each image.
+        batch_size: images a batch, at most.
         seed: None keeps the order, for validation.
         rank, ranks: this process among several; each gets as many batches as the others.
     """
@@ -199,7 +199,7 @@ class SizedBatches(Sampler):
             yield batch, int(rng.integers(2**31))
 
 
-def loader(dataset: Pictures, batches: SizedBatches, workers: int = 0) -> DataLoader:
+def loader(dataset: Images, batches: SizedBatches, workers: int = 0) -> DataLoader:
     """Return the loader that Lightning takes; `workers` processes decode and augment, or this
     one does.
     """
@@ -213,7 +213,7 @@ def loader(dataset: Pictures, batches: SizedBatches, workers: int = 0) -> DataLo
 
 
 def augmentation() -> v2.Transform:
-    """Return what the classic works do to a training picture: flip, turn, shift, shear and
+    """Return what the classic works do to a training image: flip, turn, shift, shear and
     zoom, all a little.
     """
     affine = v2.RandomAffine(

@@ -31,9 +31,9 @@ from ..heads.guarantee import HeldOut
 from ..heads.linear import LinearHead, fit_head, fit_temperature, log_loss
 from ..heads.novelty import MAX_REFERENCES, fit_neighbourhood
 from ..images.decoding import header
-from .batches import Pictures, Sized, augmentation, load_pictures
+from .batches import Images, Sized, augmentation, load_images
 from .lightning_loop import Fitted, Job, fit
-from .settings import Tuning
+from .settings import TrainingSettings
 
 log = logging.getLogger("wordsight")
 
@@ -43,7 +43,7 @@ class Request:
     """What is to be trained, and how.
 
     Attributes:
-        data: labelled pictures.
+        data: labelled images.
         target: the model's folder; the training's own lies beside it, named …-training.
         recipe: "finetune" or "scratch".
         network: backbone to start from, or network to train from scratch.
@@ -56,7 +56,7 @@ class Request:
     target: Path
     recipe: str
     network: str
-    tuning: Tuning
+    tuning: TrainingSettings
     image_size: int | None = None
     seed: int = 0
     clean: bool = True
@@ -75,11 +75,11 @@ class Outcome:
     """A trained network as a classifier, or the news that the head alone was better.
 
     Attributes:
-        model: the classifier, without what is noted of the pictures; None where fine-tuning did not
+        model: the classifier, without what is noted of the images; None where fine-tuning did not
             lower the validation loss.
         fitted: how training went.
-        unreadable: (name, reason) of pictures that could not be read.
-        left_out: (name, reason) of pictures that the cheap checks left out.
+        unreadable: (name, reason) of images that could not be read.
+        left_out: (name, reason) of images that the cheap checks left out.
         items: what was learned from, in order.
         held: (n,) bool, which of them judged the network.
         labels: (held,) class index of those.
@@ -99,7 +99,7 @@ class Outcome:
 
     @property
     def held_out(self) -> HeldOut:
-        """What the classifier says of the held-out pictures."""
+        """What the classifier says of the held-out images."""
         assert self.model is not None
         names = self.model.class_names
         files = [item.file.name for item, out in zip(self.items, self.held, strict=True) if out]
@@ -114,14 +114,14 @@ class Outcome:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Accuracy and log loss (nats) on the held-out pictures."""
+        """Accuracy and log loss (nats) on the held-out images."""
         right = self.probabilities.argmax(axis=1) == self.labels
         logs = np.log(np.maximum(self.probabilities, 1e-30))
         return {"accuracy": float(right.mean()), "log_loss": log_loss(logs, self.labels)}
 
 
 def train_network(request: Request, embedder: Embedder | None = None) -> Outcome:
-    """Train a network's weights on labelled pictures; the held-out ones choose the epoch and
+    """Train a network's weights on labelled images; the held-out ones choose the epoch and
     calibrate it.
 
     Args:
@@ -129,14 +129,14 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
         embedder: for fine-tuning, of the backbone to start from.
 
     Raises:
-        InvalidArgument: too few pictures, a network that can't be had, other classes than those of
+        InvalidArgument: too few images, a network that can't be had, other classes than those of
             the model to go on from.
         KeyboardInterrupt: interrupted; the same request goes on after the last whole epoch.
     """
     earlier = _earlier(request)
     network, preprocessing, outputs = _network(request, embedder, earlier)
-    files = [picture for picture in request.data.pictures if picture.split != "test"]
-    items, unreadable = load_pictures(files, preprocessing, request.progress)
+    files = [image for image in request.data.images if image.split != "test"]
+    items, unreadable = load_images(files, preprocessing, request.progress)
     items, left_out = usable(items, request.data.class_names, request.clean)
     labels = np.array([request.data.class_names.index(str(item.file.label)) for item in items])
     held = hold_out(items, request.data.class_names, request.seed)
@@ -158,13 +158,13 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
         job = Job(
             network,
             preprocessing,
-            Pictures(
+            Images(
                 train,
                 labels[~held],
                 preprocessing,
                 augmentation() if request.tuning.augment else None,
             ),
-            Pictures(val, labels[held], preprocessing),
+            Images(val, labels[held], preprocessing),
             counts.sum() / (len(counts) * counts),
             request.tuning,
             request.folder,
@@ -241,18 +241,18 @@ def _network(request: Request, embedder: Embedder | None, earlier: Classifier | 
         torch.manual_seed(request.seed)
         module, preprocessing = untrained_module(request.network, outputs, request.image_size)
     if request.image_size is None and preprocessing.fit == "area":
-        preprocessing = _no_larger_than_the_pictures(preprocessing, request)
+        preprocessing = _no_larger_than_the_images(preprocessing, request)
     return module, preprocessing, outputs
 
 
-def _no_larger_than_the_pictures(preprocessing: Preprocessing, request: Request) -> Preprocessing:
-    """Return a preprocessing that does not enlarge pictures, which would cost time and add
+def _no_larger_than_the_images(preprocessing: Preprocessing, request: Request) -> Preprocessing:
+    """Return a preprocessing that does not enlarge images, which would cost time and add
     nothing: by the median of 100.
     """
     sides = []
-    for picture in request.data.pictures[:: max(1, len(request.data.pictures) // 100)]:
+    for image in request.data.images[:: max(1, len(request.data.images) // 100)]:
         with contextlib.suppress(UnreadableImage):
-            sides.append(math.sqrt(math.prod(header(picture.path)[0])))
+            sides.append(math.sqrt(math.prod(header(image.path)[0])))
     side = min(
         preprocessing.image_size[0],
         max(1, round(float(np.median(sides or [1e9])) / STRIDE)) * STRIDE,
@@ -280,7 +280,7 @@ def _set_head(module, head: LinearHead) -> None:
 def _probe_head(
     embedder: Embedder, items: list[Sized], labels: np.ndarray, held: np.ndarray, request: Request
 ) -> LinearHead:
-    """Fit a head to the frozen backbone's embeddings of the training pictures."""
+    """Fit a head to the frozen backbone's embeddings of the training images."""
     embeddings = _embed(embedder, items, request.progress)
     head, _ = fit_head(
         embeddings[~held], labels[~held], len(request.data.class_names), request.seed
@@ -289,7 +289,7 @@ def _probe_head(
 
 
 def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) -> np.ndarray:
-    """Return the embeddings (n, C) of pictures, from the pixels that training holds in memory
+    """Return the embeddings (n, C) of images, from the pixels that training holds in memory
     where it does.
     """
 
@@ -337,7 +337,7 @@ def _identity(request: Request, items: list[Sized]) -> str:
 def _classifier(
     request: Request, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray
 ) -> tuple[Classifier, np.ndarray]:
-    """Make the trained network a classifier: its own head, calibrated on the held-out pictures.
+    """Make the trained network a classifier: its own head, calibrated on the held-out images.
     Return their embeddings, too.
     """
     layer = job.network.get_classifier()  # type: ignore[operator]

@@ -1,5 +1,5 @@
 """Train a network's weights with Lightning: loss, schedule, early stopping, checkpoints,
-history. Knows pictures as batches only.
+history. Knows images as batches only.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ..classification.model_folder import history_csv
 from ..core.home import first_process, write_atomic
 from ..core.progress import Progress
 from ..errors import InvalidArgument
-from .batches import Pictures, SizedBatches, loader
+from .batches import Images, SizedBatches, loader
 from .checkpoints import SafeCheckpoints
-from .settings import Tuning
+from .settings import TrainingSettings
 
 log = logging.getLogger("wordsight")
 
-VAL_PIXELS = 256 * 64 * 64  # of pictures judged at once
+VAL_PIXELS = 256 * 64 * 64  # of images judged at once
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Job:
 
     Attributes:
         network: timm network, changed in place: at the end it holds the best epoch's weights.
-        preprocessing: of its pictures.
-        train, val: the pictures; `val` decides which epoch is best.
-        class_weights: (classes,) weight of a picture of each class in the loss.
+        preprocessing: of its images.
+        train, val: the images; `val` decides which epoch is best.
+        class_weights: (classes,) weight of an image of each class in the loss.
         tuning: all settings filled in.
         folder: where checkpoints and logs go.
         key: names the job; training goes on from a checkpoint of that name.
@@ -59,10 +59,10 @@ class Job:
 
     network: nn.Module
     preprocessing: Preprocessing
-    train: Pictures
-    val: Pictures
+    train: Images
+    val: Images
     class_weights: np.ndarray
-    tuning: Tuning
+    tuning: TrainingSettings
     folder: Path
     key: str
     positive: int | None = None
@@ -194,7 +194,7 @@ def _fit(job: Job) -> Fitted:
 
 
 def _val_batch(job: Job) -> int:
-    """Return how many pictures are judged at once: no gradients are kept, so small ones go by
+    """Return how many images are judged at once: no gradients are kept, so small ones go by
     the hundred.
     """
     pixels = max(height * width for height, width in (item.size for item in job.val.items))

@@ -18,7 +18,7 @@ FINEST = 3  # levels of nesting that a box may lie deep
 def draw_network(model: str | os.PathLike) -> str:
     """Write `plots/layers.txt` and `plots/network.png` into a model folder, and return the table.
 
-    The drawing has a box for each layer or block, in the order in which a picture passes through
+    The drawing has a box for each layer or block, in the order in which an image passes through
     them, with the shape it comes out in. Blocks are opened as far as the drawing stays readable;
     what branches inside one (a residual connection) is not drawn.
 

@@ -1,4 +1,4 @@
-"""Train a classifier from labelled pictures, by any recipe, and find the models made before."""
+"""Train a classifier from labelled images, by any recipe, and find the models made before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..classification.model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
-from ..datasets.files import LabelledSet, PictureFile, check_class_names
+from ..datasets.files import ImageFile, LabelledSet, check_class_names
 from ..datasets.training_set import (
     catch_all,
     fingerprint,
@@ -38,7 +38,7 @@ from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
 from ..heads.novelty import fit_neighbourhood
 from ..words.vocabulary import fold
-from .settings import SCRATCH_NETWORK, Tuning
+from .settings import SCRATCH_NETWORK, TrainingSettings
 
 log = logging.getLogger("wordsight")
 RECIPES = ("probe", "finetune", "scratch", "auto")
@@ -59,13 +59,13 @@ def train(
     negatives: str | os.PathLike | None = None,
     precision: float | None = None,
     image_size: int | None = None,
-    tuning: Tuning | None = None,
+    tuning: TrainingSettings | None = None,
     boxes: str | os.PathLike | None = None,
     from_model: str | os.PathLike | None = None,
 ) -> Classifier:
-    """Train a classifier from labelled pictures and save it.
+    """Train a classifier from labelled images and save it.
 
-    Pictures that a `split` column gives to "test" are left out, and, unless `clean` is False,
+    Images that a `split` column gives to "test" are left out, and, unless `clean` is False,
     copies of the same file within a class and files that lie in two classes. Those it gives to
     "val", or else a fifth of each class, judge the recipes that train a network's own weights.
 
@@ -84,13 +84,13 @@ def train(
         clean: leave out what the cheap checks find.
         positive: one class against all others; the model then knows it and `not_<it>`, by a softmax
             over the two, which is a sigmoid of the difference of their logits.
-        negatives: with `positive`, a folder of further pictures of anything else.
+        negatives: with `positive`, a folder of further images of anything else.
         precision: choose the threshold so that labels are right at least so often, at 95 %
             confidence; see `Classifier.promise`.
-        image_size: side in pixels of a square picture's input; by default the backbone's own.
+        image_size: side in pixels of a square image's input; by default the backbone's own.
         tuning: settings of the recipes other than "probe".
-        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `read_boxes`). They then name the pictures
-            and classes to learn from, and `data` is the pictures' folder. A box head is trained on
+        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `read_boxes`). They then name the images
+            and classes to learn from, and `data` is the images' folder. A box head is trained on
             the same backbone, after the classifier.
         from_model: with `boxes`, a model to add the box head to, instead of training one; its class
             answers stay as they are, and without `output` it is saved where it was.
@@ -122,7 +122,7 @@ class _Settings:
     positive: str | None
     negatives: str | os.PathLike | None
     precision: float | None
-    tuning: Tuning | None
+    tuning: TrainingSettings | None
 
 
 def _train_read(
@@ -161,9 +161,9 @@ def _train_with_boxes(
 ) -> Classifier:
     """Train or load a classifier, then its box head; see `train`."""
     from .boxes.fit import check_backbone
-    from .boxes.recipe import add_boxes, check_pictures
+    from .boxes.recipe import add_boxes, check_images
 
-    names = sorted({str(picture.file.label) for picture in check_pictures(labelled)})
+    names = sorted({str(image.file.label) for image in check_images(labelled)})
     if from_model is None:
         check_class_names(names)
         if told.recipe != "scratch":
@@ -174,14 +174,14 @@ def _train_with_boxes(
                 f"{names[0]} --negatives FOLDER, or --from MODEL."
             )
         model = _train_read(
-            LabelledSet([p.file for p in labelled.pictures if p.file.label in names], names),
+            LabelledSet([p.file for p in labelled.images if p.file.label in names], names),
             output,
             how,
             told,
         )
     else:
         changes = (
-            told.tuning not in (None, Tuning())
+            told.tuning not in (None, TrainingSettings())
             or told.positive
             or told.negatives
             or told.precision
@@ -214,7 +214,7 @@ def _train_with_boxes(
 
 @dataclass
 class Embedding:
-    """How pictures become embeddings: backbone by name (None: the default), engine, dtype, whom
+    """How images become embeddings: backbone by name (None: the default), engine, dtype, whom
     to tell of progress, input size.
     """
 
@@ -238,15 +238,13 @@ class Embedding:
         )
         return Embedder(backbone, self.engine, self.dtype)
 
-    def embed_all(
-        self, embedder: Embedder, pictures: list[PictureFile], what: str
-    ) -> list[Embedded]:
-        """Embed every picture, telling of progress."""
+    def embed_all(self, embedder: Embedder, images: list[ImageFile], what: str) -> list[Embedded]:
+        """Embed every image, telling of progress."""
         done = []
-        for item in embedder.embed_all(pictures):
+        for item in embedder.embed_all(images):
             done.append(item)
             if self.progress:
-                self.progress(len(done), len(pictures), what)
+                self.progress(len(done), len(images), what)
         return done
 
 
@@ -259,15 +257,15 @@ def train_labelled(
     supervision: str = "labelled pictures",
     clean: bool = True,
     precision: float | None = None,
-    tuning: Tuning | None = None,
+    tuning: TrainingSettings | None = None,
     cleaned: dict[str, int] | None = None,
 ) -> Classifier:
     """Train from a set already read; see `train`. `cleaned` says what was taken out of it
-    before: reason -> pictures.
+    before: reason -> images.
     """
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
-    if tuning is not None and tuning != Tuning() and recipe == "probe":
+    if tuning is not None and tuning != TrainingSettings() and recipe == "probe":
         raise InvalidArgument(
             "Epochs, learning rate and the like are settings of --recipe finetune, scratch or "
             "auto; a probe has none."
@@ -276,23 +274,23 @@ def train_labelled(
     target = default_model_path(data.class_names) if output is None else expand(output)
     check_model_target(target)
     task = _Task(data, target, how, seed, clean)
-    model = _probe(task) if recipe == "probe" else _train_weights(task, recipe, tuning or Tuning())
+    model = (
+        _probe(task)
+        if recipe == "probe"
+        else _train_weights(task, recipe, tuning or TrainingSettings())
+    )
     passed = {name for name, _ in (*model.info["left_out"], *model.info["unreadable"])}
     model.info |= {
         "supervision": supervision,
         "seed": seed,
         "threshold": DEFAULT_THRESHOLD,
         "dtype": how.dtype,
-        "kept_for_test": sum(picture.split == "test" for picture in data.pictures),
+        "kept_for_test": sum(image.split == "test" for image in data.images),
         "licences": licences(
-            [
-                picture
-                for picture in data.pictures
-                if picture.split != "test" and picture.name not in passed
-            ]
+            [image for image in data.images if image.split != "test" and image.name not in passed]
         ),
         "unused": data.unused,
-        "gathered": gathered(set_root(data.pictures)),
+        "gathered": gathered(set_root(data.images)),
         "cleaned": cleaned or {},
     }
     _judge(model, precision)
@@ -302,7 +300,7 @@ def train_labelled(
     if "validation_loss" in model.info:
         from .finetuning import finish
 
-        finish(_request(task, recipe, tuning or Tuning()))
+        finish(_request(task, recipe, tuning or TrainingSettings()))
     model.info["path"] = str(target)
     return model
 
@@ -317,7 +315,7 @@ class _Task:
 
 
 def _probe(task: _Task) -> Classifier:
-    """Fit a head to the frozen backbone's embeddings; every picture is judged by a head that
+    """Fit a head to the frozen backbone's embeddings; every image is judged by a head that
     had not seen it.
     """
     names = task.data.class_names
@@ -325,7 +323,7 @@ def _probe(task: _Task) -> Classifier:
     try:
         every = task.how.embed_all(
             embedder,
-            [picture for picture in task.data.pictures if picture.split != "test"],
+            [image for image in task.data.images if image.split != "test"],
             "pictures",
         )
     finally:
@@ -373,8 +371,8 @@ def _held_out(
     labels: np.ndarray,
     files: list[str],
 ) -> HeldOut:
-    """Return what heads that had not seen the pictures said of them. Of strangers, the share is
-    that of new pictures.
+    """Return what heads that had not seen the images said of them. Of strangers, the share is
+    that of new images.
     """
     top = report.probabilities.argmax(axis=1)
     strangers = model.is_stranger(embeddings[report.rows]) & (
@@ -390,7 +388,7 @@ def _held_out(
     )
 
 
-def _train_weights(task: _Task, recipe: str, tuning: Tuning) -> Classifier:
+def _train_weights(task: _Task, recipe: str, tuning: TrainingSettings) -> Classifier:
     """Train a network's own weights; where fine-tuning is not worth it, return the probe, and
     say so.
     """
@@ -448,16 +446,16 @@ def _train_weights(task: _Task, recipe: str, tuning: Tuning) -> Classifier:
     return model
 
 
-def _unchanged(task: _Task, tuning: Tuning) -> Classifier:
+def _unchanged(task: _Task, tuning: TrainingSettings) -> Classifier:
     """Return what there was before fine-tuning: the model gone on from, or the head alone,
-    learned from every picture.
+    learned from every image.
     """
     if tuning.continue_from is None:
         return _probe(task)
     return load(tuning.continue_from)
 
 
-def _request(task: _Task, recipe: str, tuning: Tuning) -> Any:
+def _request(task: _Task, recipe: str, tuning: TrainingSettings) -> Any:
     kind = "scratch" if recipe == "scratch" else "finetune"
     network = task.how.backbone or (SCRATCH_NETWORK if kind == "scratch" else DEFAULT_BACKBONE)
     how = task.how
@@ -480,7 +478,7 @@ def _request(task: _Task, recipe: str, tuning: Tuning) -> Any:
 
 
 def _judge(model: Classifier, precision: float | None) -> None:
-    """Note how the model did on pictures it had not seen, at its threshold, which a promise may
+    """Note how the model did on images it had not seen, at its threshold, which a promise may
     choose.
     """
     held_out = model.held_out

@@ -14,14 +14,14 @@ CLASSICS = ("brick_cnn", "cifar_cnn")  # trained as their tutorials do
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TrainingSettings:
     """Settings of the recipes finetune, scratch and auto; None stands for the recipe's default.
 
     Attributes:
-        epochs: passes over the training pictures, at most.
+        epochs: passes over the training images, at most.
         lr: learning rate; its peak where the schedule is "one-cycle".
-        batch_size: pictures a step (a process).
-        augment: flip, turn, shift, shear and zoom the training pictures at random.
+        batch_size: images a step (a process).
+        augment: flip, turn, shift, shear and zoom the training images at random.
         patience: epochs without a lower validation loss after which training stops.
         budget_s: stop after this many seconds of training, at the end of an epoch where possible.
         checkpoints: keep the weights of every epoch, in MODEL-training beside the model.
@@ -41,7 +41,7 @@ class Tuning:
     continue_from: str | os.PathLike | None = None
     schedule: str | None = None
 
-    def filled(self, recipe: str, network: str) -> Tuning:
+    def filled(self, recipe: str, network: str) -> TrainingSettings:
         """Return the settings with defaults in place of None.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Frames of clips as pictures to learn from: taken evenly, those that look like one already
+"""Frames of clips as images to learn from: taken evenly, those that look like one already
 there left out.
 """
 
@@ -63,10 +63,10 @@ def extract(
     fps: float = FPS,
     progress: Progress | None = None,
 ) -> Extraction:
-    """Write frames of clips as JPEG pictures into a folder, such as that of a class, ready for
+    """Write frames of clips as JPEG images into a folder, such as that of a class, ready for
     `train` or `clean`.
 
-    Of frames that look alike (as `clean` compares pictures: by perceptual hash and thumbnail) the
+    Of frames that look alike (as `clean` compares images: by perceptual hash and thumbnail) the
     first stays; what earlier runs wrote into the folder counts, too, so the same call adds nothing
     twice. frames.csv there says which clip and time each came from.
 

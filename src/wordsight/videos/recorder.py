@@ -41,7 +41,7 @@ COLUMNS = (
 )
 MARKER = ".wordsight-video"  # lists the clips that were made, and from what
 FRAMES_MARKER = ".wordsight-frames"
-PICTURES = "frames"
+IMAGES = "frames"
 MOST_LINES = 6  # of the timeline
 
 
@@ -58,7 +58,7 @@ class FrameSeen:
         probabilities: the same for every class or group.
         box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the frame, or None where there is no
             label.
-        picture: path of the frame as JPEG, relative to the folder of tables, or None.
+        drawing: path of the frame as JPEG, relative to the folder of tables, or None.
     """
 
     frame: int
@@ -68,11 +68,11 @@ class FrameSeen:
     probability: float
     probabilities: dict[str, float]
     box_xyxy: list[float] | None = None
-    picture: str | None = None
+    drawing: str | None = None
 
     def record(self) -> dict:
         """Return the fields of `frames.jsonl`, in order."""
-        return {name: getattr(self, name) for name in COLUMNS}
+        return {n: getattr(self, {"picture": "drawing"}.get(n, n)) for n in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -240,10 +240,10 @@ def _made(marker: Path) -> dict[str, str] | None:
 class Recorder:
     """Writes the labelled clip and its tables; all appear when they are finished, the clip last."""
 
-    def __init__(self, target: Path, source: Clip, pictures: bool) -> None:
+    def __init__(self, target: Path, source: Clip, draw: bool) -> None:
         check_name(target.absolute())
         self.folder = target.with_suffix("")
-        self._target, self._fps, self._pictures = target, source.fps, pictures
+        self._target, self._fps, self._images = target, source.fps, draw
         self._new_folder, self._finished = not self.folder.exists(), False
         self._made = _made(self.folder / MARKER) or {}
         before = self._made.get(target.name)
@@ -251,7 +251,7 @@ class Recorder:
             log.info("'%s' is made anew; it was made from '%s'.", target, before)
         self._made[target.name] = str(source.path.absolute())
         self._tables = TableWriter(
-            self.folder, "frames", COLUMNS, (PICTURES,) if pictures else (), FRAMES_MARKER, _drawn
+            self.folder, "frames", COLUMNS, (IMAGES,) if draw else (), FRAMES_MARKER, _drawn
         )
         self._clip: ClipWriter | None = None
         with writing(self.folder):
@@ -267,9 +267,9 @@ class Recorder:
                 self._target, self._fps, (drawn.shape[0], drawn.shape[1]), unfinished
             )
         self._clip.write(frame, drawn)
-        if self._pictures:
-            seen.picture = self._tables.reserve(f"{PICTURES}/{seen.frame:06d}", ".jpg")
-            self._tables.write(seen.picture, to_jpeg(drawn[:, :, ::-1]))
+        if self._images:
+            seen.drawing = self._tables.reserve(f"{IMAGES}/{seen.frame:06d}", ".jpg")
+            self._tables.write(seen.drawing, to_jpeg(drawn[:, :, ::-1]))
         record = seen.record()
         self._tables.add(record, [list(record.values())])
 
@@ -331,7 +331,7 @@ def _timeline(result: Video) -> Figure:
 
 
 def _drawn(row: dict) -> list[str]:
-    """Return the path, relative to the folder of tables, of the picture of a row of
+    """Return the path, relative to the folder of tables, of the image of a row of
     frames.jsonl.
     """
     return [row["picture"]] if row.get("picture") else []

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..images.decoding import looks_like_picture
+from ..images.decoding import looks_like_image
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-MAX_FILE = 64 << 20  # bytes of one picture
-MAX_UPLOAD = 256 << 20  # of all pictures of one request
+MAX_FILE = 64 << 20  # bytes of one image
+MAX_UPLOAD = 256 << 20  # of all images of one request
 MAX_REQUEST = 1 << 20  # of any other request
 MAX_KEPT = 4 << 30  # of everything uploaded and not yet forgotten
 LEAST_FREE = 512 << 20  # of the disk, below which nothing more is taken
@@ -220,14 +220,14 @@ class Guard:
                 await send(message)
 
     def _empty_others(self, held: _Held) -> tuple[int, str] | None:
-        """Empty uploaded files that are no pictures, so that they are listed as unreadable
+        """Empty uploaded files that are no images, so that they are listed as unreadable
         beside the others; refuse where all are such.
         """
         paths = [Path(name) for name in json.loads(held.body)]
         others = [
             path
             for path in paths
-            if path.resolve().is_relative_to(self._uploads.resolve()) and not _is_picture(path)
+            if path.resolve().is_relative_to(self._uploads.resolve()) and not _is_image(path)
         ]
         for path in others:
             if len(others) == len(paths):
@@ -358,10 +358,10 @@ def _only_uploads(value: Any, uploads: Path) -> bool:
     return True
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
-            return looks_like_picture("", file.read(1024))
+            return looks_like_image("", file.read(1024))
     except OSError:
         return False
 

@@ -12,7 +12,7 @@ from .tab_compare import add_compare
 from .tab_review import KEYS, add_review, describe_folder
 from .tab_train import add_train
 from .tab_try import add_calls, add_try
-from .workspace import Workshop
+from .workspace import Workspace
 
 FORGET_S = (300, 3600)  # how often uploads are looked through, and how old they may become
 SESSIONS = 256  # visitors whose state is remembered at once
@@ -20,7 +20,7 @@ SESSIONS = 256  # visitors whose state is remembered at once
 SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]
 
 
-def build_page(workshop: Workshop) -> gr.Blocks:
+def build_page(workspace: Workspace) -> gr.Blocks:
     """Return the page."""
     with gr.Blocks(title="wordsight", analytics_enabled=False, delete_cache=FORGET_S) as page:
         gr.Markdown(
@@ -29,19 +29,19 @@ def build_page(workshop: Workshop) -> gr.Blocks:
         )
         with gr.Tabs():
             with gr.Tab("Try", id="try"):
-                model = add_try(workshop)
+                model = add_try(workspace)
             with gr.Tab("Compare", id="compare", render=False) as compare:
-                others = add_compare(workshop)
+                others = add_compare(workspace)
             models = [model, *others]
             with gr.Tab("Train", id="train"):
-                add_train(workshop, models)
+                add_train(workspace, models)
             with gr.Tab("Review", id="review"):
-                folder = add_review(workshop, models)
+                folder = add_review(workspace, models)
             compare.render()
-        add_calls(workshop, callers(choose_engine("auto")))
+        add_calls(workspace, callers(choose_engine("auto")))
 
         def fresh() -> tuple:  # what was trained or decided since the page was built
-            return (*offered(workshop.models(), None, len(models)), describe_folder(workshop))
+            return (*offered(workspace.models(), None, len(models)), describe_folder(workspace))
 
         page.load(
             fresh,

@@ -1,4 +1,4 @@
-"""What the tabs of the page share: how a refusal is shown, how progress is told, how a picture
+"""What the tabs of the page share: how a refusal is shown, how progress is told, how an image
 is handed over.
 """
 
@@ -14,7 +14,7 @@ import gradio as gr
 from PIL import Image
 
 from ..backbones.embedder import read
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import UnreadableImage, WordsightError
 from ..images.decoding import decode
 
@@ -66,9 +66,9 @@ def telling(progress: gr.Progress) -> Callable[[int, int, str], None]:
 
 
 def shown(path: Path) -> Image.Image | None:
-    """Return a picture of the data folder, made small, or None where it can't be read."""
+    """Return an image of the data folder, made small, or None where it can't be read."""
     try:
-        image = decode(read(PictureFile(path, path.name))[0]).image.copy()
+        image = decode(read(ImageFile(path, path.name))[0]).image.copy()
     except UnreadableImage:
         return None
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))

@@ -1,9 +1,9 @@
-"""Going through doubtful pictures one by one: which, in what order, and every decision on disk
-before the next picture is shown.
+"""Going through doubtful images one by one: which, in what order, and every decision on disk
+before the next image is shown.
 
-Decisions stand in `metadata.csv` of the pictures' folder, where training reads labels: `label`
-(empty for a rejected picture) and `wordsight_review`: accepted, changed or rejected. Whatever else
-stands in that table stays; no picture is moved or changed.
+Decisions stand in `metadata.csv` of the images' folder, where training reads labels: `label`
+(empty for a rejected image) and `wordsight_review`: accepted, changed or rejected. Whatever else
+stands in that table stays; no image is moved or changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..cleaning.checks import run_checks
 from ..cleaning.cleaner import MIN_SIZE, gather_material
 from ..core.home import atomic_text
 from ..core.progress import Progress
-from ..datasets.files import LabelledSet, PictureFile, find_pictures
+from ..datasets.files import ImageFile, LabelledSet, find_images
 from ..errors import InvalidArgument, OutputError
 from ..words.vocabulary import fold
 
@@ -46,7 +46,7 @@ MOST_LETTERS = 100  # of a label
 
 @dataclass(frozen=True)
 class Doubt:
-    """A picture that a person should look at.
+    """An image that a person should look at.
 
     Attributes:
         file_name: relative to the folder.
@@ -68,7 +68,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided of a picture, and what stood there before.
+    """What was decided of an image, and what stood there before.
 
     Attributes:
         file_name: relative to the folder.
@@ -90,7 +90,7 @@ class ReviewBook:
             if one of them bears such a name; without any class names they always are.
 
     Raises:
-        InvalidArgument: there is no picture, or a metadata.csv in which decisions can't be kept.
+        InvalidArgument: there is no image, or a metadata.csv in which decisions can't be kept.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str] = ()) -> None:
@@ -103,52 +103,49 @@ class ReviewBook:
                     f"'{self.root / 'metadata.csv'}' leads to another folder, so nothing can be "
                     "kept there. Put the table itself there."
                 )
-        found = find_pictures([self.root]).pictures
-        self.pictures = {
-            picture.name: picture
-            for picture in found
-            if picture.path.resolve().is_relative_to(self.root)
+        found = find_images([self.root]).images
+        self.images = {
+            image.name: image for image in found if image.path.resolve().is_relative_to(self.root)
         }
         known = {fold(name) for name in class_names}
-        folders = {name.partition("/")[0] for name in self.pictures if "/" in name}
+        folders = {name.partition("/")[0] for name in self.images if "/" in name}
         self._folders = (
             folders if not known or any(fold(name) in known for name in folders) else set()
         )
         self._model_names = list(class_names)
         self._rows: list[list[str]] = []  # of the table as they stand there, the headings first
         self._labels: set[str] = set()  # that the table gives
-        self._at: dict[str, int] = {}  # name of a picture -> its row
+        self._at: dict[str, int] = {}  # name of an image -> its row
         self._read_state: tuple[int, int] | None = None
         self._lock = threading.RLock()
         self._load()
 
     def label(self, name: str) -> str | None:
-        """Return a picture's label, from the table or else from its folder."""
+        """Return an image's label, from the table or else from its folder."""
         if self._has_labels and name in self._at:
             return self._cell(name, "label") or None
         folder = name.partition("/")[0] if "/" in name else None
         return folder if folder in (self._labels if self._has_labels else self._folders) else None
 
     def reviewed(self, name: str) -> str | None:
-        """Return what was decided of a picture, or None."""
+        """Return what was decided of an image, or None."""
         return self._cell(name, REVIEW) or None
 
     @property
     def class_names(self) -> list[str]:
         """Labels in use and those of the model, sorted."""
         return sorted(
-            {label for name in self.pictures if (label := self.label(name))}
-            | set(self._model_names)
+            {label for name in self.images if (label := self.label(name))} | set(self._model_names)
         )
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pictures were accepted, changed and rejected so far."""
+        """How many images were accepted, changed and rejected so far."""
         said = [self.reviewed(name) for name in self._at]
         return {action: said.count(action) for action in ACTIONS}
 
     def state(self, name: str) -> tuple[str | None, str | None]:
-        """Return a picture's label and what was decided of it, as the table on disk says now."""
+        """Return an image's label and what was decided of it, as the table on disk says now."""
         with self._lock:
             self._refresh()
             return self.label(name), self.reviewed(name)
@@ -163,17 +160,17 @@ class ReviewBook:
         """Write one decision to the table, whole or not at all, before anything else happens.
 
         Args:
-            name: a picture of the folder.
+            name: an image of the folder.
             action: "accepted" or "changed", with the label; or "rejected".
             label: the class.
-            seen: the picture's `state` on which the decision rests, or None for any.
+            seen: the image's `state` on which the decision rests, or None for any.
 
         Raises:
-            InvalidArgument: no such picture or action, a label that is none, or somebody has
+            InvalidArgument: no such image or action, a label that is none, or somebody has
                 decided otherwise meanwhile.
             OutputError: it can't be written.
         """
-        if name not in self.pictures:
+        if name not in self.images:
             raise InvalidArgument(f"There is no picture '{name}' in '{self.root}'.")
         if action not in ACTIONS or (action != "rejected" and not (label and label.strip())):
             raise InvalidArgument(
@@ -293,9 +290,9 @@ class ReviewBook:
         said: dict[str, dict[str, str]] = {
             name: {"label": label, REVIEW: review} for name, (label, review) in decided.items()
         }
-        # from now on the table says what is what, so it must say it of every picture
+        # from now on the table says what is what, so it must say it of every image
         if "label" not in columns:
-            for name in self.pictures:
+            for name in self.images:
                 label = self.label(name)
                 if label:
                     said.setdefault(name, {}).setdefault("label", label)
@@ -327,29 +324,29 @@ def find_doubts(
     book: ReviewBook, model: Classifier | None, threshold: float, progress: Progress | None = None
 ) -> list[Doubt]:
     """Return what a person should look at, the most doubtful first: suspicious labels, then
-    pictures without one.
+    images without one.
 
     Args:
         book: the folder; what was reviewed before is passed over.
-        model: proposes labels for pictures that have none; None: only labelled ones are looked at.
-        threshold: probability from which a picture counts as pre-labelled.
+        model: proposes labels for images that have none; None: only labelled ones are looked at.
+        threshold: probability from which an image counts as pre-labelled.
         progress: called with (done, total, what).
     """
-    waiting = [picture for name, picture in book.pictures.items() if book.reviewed(name) is None]
+    waiting = [image for name, image in book.images.items() if book.reviewed(name) is None]
     labelled = [
-        PictureFile(picture.path, picture.name, book.label(picture.name))
-        for picture in waiting
-        if book.label(picture.name)
+        ImageFile(image.path, image.name, book.label(image.name))
+        for image in waiting
+        if book.label(image.name)
     ]
     every = [
-        PictureFile(picture.path, name, book.label(name))
-        for name, picture in book.pictures.items()
+        ImageFile(image.path, name, book.label(name))
+        for name, image in book.images.items()
         if book.label(name)
     ]
     doubts: list[Doubt] = []
-    names = sorted({str(picture.label) for picture in every})
+    names = sorted({str(image.label) for image in every})
     if labelled and len(names) > 1:
-        open_ones = {picture.name for picture in labelled}
+        open_ones = {image.name for image in labelled}
         backbone = load_backbone() if model is None else model.backbone
         material = gather_material(
             LabelledSet(every, names), MIN_SIZE, Embedder(backbone), progress
@@ -383,19 +380,19 @@ def find_doubts(
                         why,
                     )
                 )
-    bare = [picture for picture in waiting if not book.label(picture.name)]
+    bare = [image for image in waiting if not book.label(image.name)]
     return doubts + (_unlabelled(bare, model, threshold, progress) if model is not None else [])
 
 
 def _unlabelled(
-    pictures: list[PictureFile], model: Classifier, threshold: float, progress: Progress | None
+    images: list[ImageFile], model: Classifier, threshold: float, progress: Progress | None
 ) -> list[Doubt]:
-    """Return the pictures without a label, rejected ones first, then those that the model would
+    """Return the images without a label, rejected ones first, then those that the model would
     label, the least sure first.
     """
     found = []
     embedder = Embedder(model.backbone)
-    for done, item in enumerate(embedder.embed_all(pictures), start=1):
+    for done, item in enumerate(embedder.embed_all(images), start=1):
         if item.embedding is not None:
             said = model.decide(item.file.name, item.embedding, threshold)
             kind = "rejected" if said.label is None else "pre-labelled"
@@ -408,7 +405,7 @@ def _unlabelled(
             )
             found.append(Doubt(said.file_name, kind, None, said.top_label, said.probability, why))
         if progress:
-            progress(done, len(pictures), "pictures without a label")
+            progress(done, len(images), "pictures without a label")
     embedder.cache.close()
     return sorted(
         found,

@@ -38,12 +38,12 @@ def app(
     port: int | None = None,
     say: Callable[[str], None] | None = None,
 ) -> None:
-    """Open a page in the browser to try models, train them, review pictures and compare, until
+    """Open a page in the browser to try models, train them, review images and compare, until
     Ctrl-C.
 
     Args:
         model: a model folder that is offered first.
-        data: a folder whose pictures are reviewed and compared; only its metadata.csv is written.
+        data: a folder whose images are reviewed and compared; only its metadata.csv is written.
         host: address to listen on. From any but this machine's own a token is demanded: that of
             WORDSIGHT_TOKEN, or a new one.
         port: to listen on; by default 7860, or the next that is free.
@@ -102,9 +102,9 @@ def guarded(
         GRADIO_NUM_WORKERS="1",
     )
     from .page import build_page, mounted
-    from .workspace import Workshop
+    from .workspace import Workspace
 
-    page = build_page(Workshop(model, data))
+    page = build_page(Workspace(model, data))
     return Guard(mounted(page, [], [], MAX_FILE), hosts, token, uploads)
 
 

@@ -8,16 +8,16 @@ import gradio as gr
 
 from ..classification.predictions import Prediction
 from .parts import plain, readable, refused, shown, telling
-from .workspace import MOST_PICTURES, Workshop, find_one
+from .workspace import MOST_IMAGES, Workspace, find_one
 
-SHOWN = 24  # pictures in the gallery
+SHOWN = 24  # images in the gallery
 ROWS = 500  # of the table
 
 
-def add_compare(workshop: Workshop) -> list[gr.Dropdown]:
+def add_compare(workspace: Workspace) -> list[gr.Dropdown]:
     """Add the tab; return its lists of models."""
-    names = workshop.models()
-    if workshop.data is None:
+    names = workspace.models()
+    if workspace.data is None:
         gr.Markdown("Start with a folder to compare on: `wordsight app --data FOLDER`.")
         return []
     with gr.Row():
@@ -58,8 +58,8 @@ def add_compare(workshop: Workshop) -> list[gr.Dropdown]:
             raise gr.Error("Choose two models; make one under Train first.", print_exception=False)
         progress(0, desc="looking at the pictures")
         with refused():
-            rows = workshop.compare(one, other, wanted, telling(progress))
-        left = len(workshop.book.pictures) - MOST_PICTURES
+            rows = workspace.compare(one, other, wanted, telling(progress))
+        left = len(workspace.book.images) - MOST_IMAGES
         apart = [row for row in rows if row[1].label != row[2].label]
         best = sum(a.top_label == b.top_label for _, a, b in rows)
         told = (
@@ -72,14 +72,14 @@ def add_compare(workshop: Workshop) -> list[gr.Dropdown]:
         ] or [0, 0]
         told += f"Labels given: {given[0]} by {plain(one)}, {given[1]} by {plain(other)}."
         told += f" {left} further pictures of the folder were not looked at." if left > 0 else ""
-        pictures = [
+        images = [
             (image, f"{_said(a)} | {_said(b)}")
             for name, a, b in apart[:SHOWN]
-            if (image := shown(find_one(workshop.book, name))) is not None
+            if (image := shown(find_one(workspace.book, name))) is not None
         ]
         return (
             told,
-            pictures,
+            images,
             [
                 [readable(name), _said(a), a.probability, _said(b), b.probability]
                 for name, a, b in rows[:ROWS]

@@ -1,4 +1,4 @@
-"""The page's tab Review: doubtful pictures one by one, decided by keyboard, each decision on
+"""The page's tab Review: doubtful images one by one, decided by keyboard, each decision on
 disk before the next is shown.
 """
 
@@ -12,7 +12,7 @@ from ..classification.report import percent
 from .parts import offered, plain, readable, refused, shown, telling
 from .review import Decision, Doubt
 from .tab_train import summarise
-from .workspace import Workshop, find_one
+from .workspace import Workspace, find_one
 
 NUMBERED = 9  # classes that have a key
 KEYS = """
@@ -34,22 +34,22 @@ document.addEventListener("keydown", (event) => {
 """
 
 
-def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
+def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
     """Add the tab; `models` are the lists that a retrained model is added to. Return what tells
     of the folder.
     """
-    if workshop.data is None:
-        return gr.Markdown(describe_folder(workshop), elem_id="review-told")
+    if workspace.data is None:
+        return gr.Markdown(describe_folder(workspace), elem_id="review-told")
     doubts = gr.State([])
     at = gr.State(0)
-    was = gr.State(None)  # what the table said of the picture when it was shown
+    was = gr.State(None)  # what the table said of the image when it was shown
     done = gr.State([])  # this visitor's decisions, to be taken back
     with gr.Row():
         find = gr.Button("Find doubtful pictures", variant="primary", elem_id="review-find")
         retrain = gr.Button("Retrain with the corrections", elem_id="review-retrain")
-    told = gr.Markdown(describe_folder(workshop), elem_id="review-told")
+    told = gr.Markdown(describe_folder(workspace), elem_id="review-told")
     with gr.Row():
-        picture = gr.Image(
+        image = gr.Image(
             label="Picture",
             interactive=False,
             height=480,
@@ -61,7 +61,7 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
         with gr.Column(scale=1):
             why = gr.Markdown(elem_id="review-why")
             accept = gr.Button("Accept (A)", variant="primary", elem_id="review-accept")
-            names = workshop.book.class_names
+            names = workspace.book.class_names
             with gr.Row():
                 classes = [
                     gr.Button(
@@ -90,17 +90,17 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
         "without deciding. Everything is saved at once."
     )
     result = gr.Markdown(elem_id="review-result")
-    view = [at, done, was, picture, why, accept, told]
+    view = [at, done, was, image, why, accept, told]
 
     def show(found: list[Doubt], place: int, made: list[Decision]) -> tuple:
         place = max(0, min(place, len(found)))
         if place == len(found):
             nothing = "Nothing left to look at." if found else "Nothing doubtful was found."
-            return place, made, None, None, nothing, "Accept (A)", describe_folder(workshop)
+            return place, made, None, None, nothing, "Accept (A)", describe_folder(workspace)
         doubt = found[place]
         with refused():
-            state = workshop.book.state(doubt.file_name)
-            image = shown(find_one(workshop.book, doubt.file_name))
+            state = workspace.book.state(doubt.file_name)
+            image = shown(find_one(workspace.book, doubt.file_name))
         accept = f"Accept “{readable(state[0] or doubt.suggestion or '')}” (A)"
         return (
             place,
@@ -109,7 +109,7 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
             image,
             _described(doubt, state, place, len(found)),
             accept,
-            describe_folder(workshop),
+            describe_folder(workspace),
         )
 
     def begin(
@@ -117,9 +117,9 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
     ) -> tuple:
         progress(0, desc="looking for doubtful pictures")
         with refused():
-            known = name if name in workshop.models() else None
-            threshold = workshop.viewer(known).threshold if workshop.models() else 1.0
-            found = workshop.doubts(known, threshold, telling(progress))
+            known = name if name in workspace.models() else None
+            threshold = workspace.viewer(known).threshold if workspace.models() else 1.0
+            found = workspace.doubts(known, threshold, telling(progress))
         return (found, *show(found, 0, made))
 
     def decide(
@@ -139,7 +139,7 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
         if action == "changed" and chosen == (seen[0] or doubt.suggestion):
             action = "accepted"
         with refused():
-            decision = workshop.book.decide(doubt.file_name, action, chosen, seen)
+            decision = workspace.book.decide(doubt.file_name, action, chosen, seen)
         return show(found, place + 1, [*made, decision])
 
     def take_back(found: list[Doubt], place: int, made: list[Decision]) -> tuple:
@@ -147,7 +147,7 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
             gr.Info("Nothing to undo.")
             return show(found, place, made)
         with refused():
-            workshop.book.undo(made[-1])
+            workspace.book.undo(made[-1])
         there = next(
             (index for index, doubt in enumerate(found) if doubt.file_name == made[-1].file_name),
             place,
@@ -157,9 +157,9 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
     def again(progress: gr.Progress = gr.Progress()) -> tuple:
         progress(0, desc="training")
         with refused():
-            name = workshop.retrain(telling(progress))
-            names = workshop.models()
-            text = summarise(workshop.viewer(name).model, name)
+            name = workspace.retrain(telling(progress))
+            names = workspace.models()
+            text = summarise(workspace.viewer(name).model, name)
         return (text, *offered(names, name, len(models)))
 
     def named(name: str) -> Any:
@@ -201,17 +201,17 @@ def add_review(workshop: Workshop, models: list[gr.Dropdown]) -> gr.Markdown:
     return told
 
 
-def describe_folder(workshop: Workshop) -> str:
+def describe_folder(workspace: Workspace) -> str:
     """Say what is in the folder and how much of it was decided, in Markdown."""
-    if workshop.data is None:
+    if workspace.data is None:
         return (
             "Start with a folder to review: `wordsight app --data FOLDER`, best with a model: "
             "`-m MODEL`."
         )
-    counts = workshop.book.counts
+    counts = workspace.book.counts
     said = ", ".join(f"{count} {action}" for action, count in counts.items())
     return (
-        f"**{len(workshop.book.pictures)}** pictures in the folder; decided so far: {said}. "
+        f"**{len(workspace.book.images)}** pictures in the folder; decided so far: {said}. "
         "Decisions are kept in its `metadata.csv`."
     )
 

@@ -1,4 +1,4 @@
-"""The page's tab Train: name classes and drop pictures into each, or give words; watch, and get
+"""The page's tab Train: name classes and drop images into each, or give words; watch, and get
 a model.
 """
 
@@ -11,12 +11,12 @@ import gradio as gr
 
 from ..classification.classifier import Classifier
 from .parts import offered, plain, refused, telling, uploaded
-from .workspace import Workshop
+from .workspace import Workspace
 
 MOST_CLASSES = 100
 
 
-def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
+def add_train(workspace: Workspace, models: list[gr.Dropdown]) -> None:
     """Add the tab; `models` are the lists that a new model is added to."""
     gr.Markdown(
         "Name a class, drop pictures of it, add them; the same for every other class. Twenty "
@@ -24,7 +24,7 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
     )
     with gr.Row():
         class_name = gr.Textbox(label="Class", placeholder="cat", elem_id="train-class", scale=1)
-        pictures = gr.File(
+        images = gr.File(
             label="Pictures of it",
             file_count="multiple",
             file_types=["image"],
@@ -77,12 +77,12 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
     def start(known: dict, name: str, progress: gr.Progress = gr.Progress()) -> tuple:
         progress(0, desc="reading the pictures")
         with refused():
-            made = workshop.train_dropped(
+            made = workspace.train_dropped(
                 (name or "").strip(),
                 {label: uploaded(files) for label, files in known.items()},
                 telling(progress),
             )
-        return _made(workshop, made, models)
+        return _made(workspace, made, models)
 
     def start_words(
         words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()
@@ -94,23 +94,23 @@ def add_train(workshop: Workshop, models: list[gr.Dropdown]) -> None:
             )
         said: list[str] = []
         with refused():
-            made = workshop.train_words(
+            made = workspace.train_words(
                 words, uploaded(files), gather, telling(progress), said.append
             )
-        return _made(workshop, made, models, said)
+        return _made(workspace, made, models, said)
 
     private: dict[str, Any] = {"api_visibility": "private"}
     add.click(
         put,
-        [classes, class_name, pictures],
-        [classes, told, class_name, pictures],
+        [classes, class_name, images],
+        [classes, told, class_name, images],
         queue=False,
         **private,
     )
     clear.click(
         lambda: ({}, _list({}), "", None),
         [],
-        [classes, told, class_name, pictures],
+        [classes, told, class_name, images],
         queue=False,
         **private,
     )
@@ -153,11 +153,11 @@ def summarise(model: Classifier, name: str) -> str:
 
 
 def _made(
-    workshop: Workshop, name: str, models: list[gr.Dropdown], said: Sequence[str] = ()
+    workspace: Workspace, name: str, models: list[gr.Dropdown], said: Sequence[str] = ()
 ) -> tuple:
-    names = workshop.models()
+    names = workspace.models()
     with refused():
-        text = summarise(workshop.viewer(name).model, name)
+        text = summarise(workspace.viewer(name).model, name)
     return ("\n\n".join([*map(plain, said), text]), *offered(names, name, len(models)))
 
 

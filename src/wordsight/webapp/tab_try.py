@@ -1,4 +1,4 @@
-"""The page's tab Try, and the calls that programs use: pictures in, labels, probabilities, heat
+"""The page's tab Try, and the calls that programs use: images in, labels, probabilities, heat
 maps and boxes out.
 """
 
@@ -17,16 +17,16 @@ from ..classification.report import percent
 from ..core.threads import parallel_map
 from ..errors import UnreadableImage, WordsightError
 from .parts import MODEL_HINT, refused, uploaded
-from .workspace import Seen, Viewer, Workshop
+from .workspace import Seen, Viewer, Workspace
 
-MOST = 64  # pictures at once
+MOST = 64  # images at once
 FORGET_AFTER_S = 3600  # what a visitor who went away had looked at
 
 
-def add_try(workshop: Workshop) -> gr.Dropdown:
+def add_try(workspace: Workspace) -> gr.Dropdown:
     """Add the tab; return its list of models."""
-    names = workshop.models()
-    viewer = workshop.viewer(None) if names else None
+    names = workspace.models()
+    viewer = workspace.viewer(None) if names else None
     threads = callers(viewer.embedder.engine) if viewer is not None else 3
     with gr.Row():
         with gr.Column(scale=1):
@@ -79,7 +79,7 @@ def add_try(workshop: Workshop) -> gr.Dropdown:
     chosen = gr.State(0)
 
     def look(paths: Any, name: str | None, wanted: float) -> tuple:
-        found = _look(workshop, _paths(paths), name, wanted)
+        found = _look(workspace, _paths(paths), name, wanted)
         return (found, 0, *_shown(found, wanted, 0))
 
     def again(found: list, wanted: float, at: int) -> tuple:
@@ -120,7 +120,7 @@ def add_try(workshop: Workshop) -> gr.Dropdown:
     return model
 
 
-def add_calls(workshop: Workshop, threads: int) -> None:
+def add_calls(workspace: Workspace, threads: int) -> None:
     """Add what programs call: `/predict`, `/heatmap` and `/models`."""
     files = gr.File(visible=False, file_count="multiple")
     file = gr.File(visible=False)
@@ -128,10 +128,10 @@ def add_calls(workshop: Workshop, threads: int) -> None:
     model = gr.Textbox("", visible=False)
     class_name = gr.Textbox("", visible=False)
     answer = gr.JSON(visible=False)
-    picture = gr.Image(visible=False, format="jpeg")
+    image = gr.Image(visible=False, format="jpeg")
 
-    def predict(pictures: Any, wanted: float, name: str) -> list[dict]:
-        viewer = _viewer(workshop, name)
+    def predict(images: Any, wanted: float, name: str) -> list[dict]:
+        viewer = _viewer(workspace, name)
         if not isinstance(wanted, int | float):
             raise gr.Error(
                 "The threshold is a number from 0 to 1, or -1 for the model's own.",
@@ -144,7 +144,7 @@ def add_calls(workshop: Workshop, threads: int) -> None:
         def decide(path: Path) -> Prediction:
             return _decided(viewer, path, wanted)
 
-        paths = _paths(pictures)
+        paths = _paths(images)
         # One alone is not worth a pool of threads; the requests of others keep the cores busy.
         decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
         return [prediction.record() for prediction in decided]
@@ -157,10 +157,10 @@ def add_calls(workshop: Workshop, threads: int) -> None:
             )
         one = paths[0]
         with refused():
-            return _viewer(workshop, name).heatmap(one, one.name, class_name or None)
+            return _viewer(workspace, name).heatmap(one, one.name, class_name or None)
 
     def models() -> list[str]:
-        return workshop.models()
+        return workspace.models()
 
     gr.Button(visible=False).click(
         predict,
@@ -173,7 +173,7 @@ def add_calls(workshop: Workshop, threads: int) -> None:
     gr.Button(visible=False).click(
         heatmap,
         [file, class_name, model],
-        picture,
+        image,
         api_name="heatmap",
         concurrency_limit=threads,
         concurrency_id="look",
@@ -192,9 +192,9 @@ def _paths(value: Any) -> list[Path]:
     return paths
 
 
-def _viewer(workshop: Workshop, name: str | None) -> Viewer:
+def _viewer(workspace: Workspace, name: str | None) -> Viewer:
     with refused():
-        return workshop.viewer(name)
+        return workspace.viewer(name)
 
 
 def _decided(viewer: Viewer, path: Path, threshold: float) -> Prediction:
@@ -205,11 +205,11 @@ def _decided(viewer: Viewer, path: Path, threshold: float) -> Prediction:
 
 
 def _look(
-    workshop: Workshop, paths: list[Path], name: str | None, threshold: float
+    workspace: Workspace, paths: list[Path], name: str | None, threshold: float
 ) -> list[Seen | Prediction]:
     if not paths:
         return []
-    viewer = _viewer(workshop, name)
+    viewer = _viewer(workspace, name)
 
     def one(path: Path) -> Seen | Prediction:
         try:

@@ -1,8 +1,8 @@
-"""What the page in the browser works with, without the page: models by name, one picture looked at,
+"""What the page in the browser works with, without the page: models by name, one image looked at,
 classes dropped in, two models compared.
 
 Paths come from the file system or from what was uploaded, never from what a visitor types: models
-are chosen by name from a list, pictures of the data folder by the names found there, and all that
+are chosen by name from a list, images of the data folder by the names found there, and all that
 is written lies among wordsight's own files.
 """
 
@@ -26,10 +26,10 @@ from ..backbones.embedder import Embedder, read
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import DEFAULT_THRESHOLD
 from ..classification.predictions import Prediction
-from ..core.home import expand, models_folder, pictures_folder, write_atomic, writing
+from ..core.home import expand, images_folder, models_folder, write_atomic, writing
 from ..core.progress import Progress
 from ..core.result_folder import short_stem
-from ..datasets.files import PictureFile
+from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound
 from ..heatmaps.drawing import superimpose
 from ..heatmaps.one_pass import class_heatmap
@@ -41,7 +41,7 @@ from ..words.vocabulary import fold, parse_classes
 from .review import Doubt, ReviewBook, find_doubts
 
 OPEN_MODELS = 4  # held in memory at once
-MOST_PICTURES = 5000  # of a folder that two models are compared on
+MOST_IMAGES = 5000  # of a folder that two models are compared on
 SHOWN_SIDE = 640  # pixels
 RESERVED = {"registered"}  # among the models, where the places of others are noted
 NAME = re.compile(r"[\w][\w .-]{0,79}")
@@ -49,11 +49,11 @@ NAME = re.compile(r"[\w][\w .-]{0,79}")
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture, looked at.
+    """One image, looked at.
 
     Attributes:
         prediction: what was said; label and box as decided at the threshold asked for.
-        picture: upright, at most 640 pixels a side, as JPEG: a page holds many of them.
+        image: upright, at most 640 pixels a side, as JPEG: a page holds many of them.
         heat: (h, w) heat map of the likeliest class, 0–1, or None where one can't be had.
         box: `xyxy` of the likeliest class in pixels of the original, whether accepted or not; None
             where there is none.
@@ -61,20 +61,20 @@ class Seen:
     """
 
     prediction: Prediction
-    picture: bytes
+    image: bytes
     heat: np.ndarray | None
     box: list[float] | None
     size: tuple[int, int]
 
     def drawn(self, threshold: float) -> np.ndarray:
-        """Return the picture with its heat map laid over, and with its box where it gets a
+        """Return the image with its heat map laid over, and with its box where it gets a
         label: (height, width, 3) uint8 RGB.
         """
-        picture = Image.open(io.BytesIO(self.picture))
+        image = Image.open(io.BytesIO(self.image))
         if self.heat is None:
-            return np.asarray(picture)
+            return np.asarray(image)
         return superimpose(
-            picture, self.heat, self.box if self.label_at(threshold) else None, self.size
+            image, self.heat, self.box if self.label_at(threshold) else None, self.size
         )
 
     def label_at(self, threshold: float) -> str | None:
@@ -83,7 +83,7 @@ class Seen:
         return self.prediction.top_label if sure else None
 
     def record(self, threshold: float) -> dict:
-        """Return what predictions.jsonl says of a picture, at a threshold; nothing is drawn to
+        """Return what predictions.jsonl says of an image, at a threshold; nothing is drawn to
         a file.
         """
         label = self.label_at(threshold)
@@ -91,7 +91,7 @@ class Seen:
 
 
 class Viewer:
-    """A model, ready to look at pictures from many threads."""
+    """A model, ready to look at images from many threads."""
 
     def __init__(self, model: Classifier) -> None:
         self.model = model
@@ -104,7 +104,7 @@ class Viewer:
         return 1.0 if kept is None else float(kept)
 
     def look(self, path: Path, name: str, threshold: float) -> Seen:
-        """Look at one picture file.
+        """Look at one image file.
 
         Raises:
             UnreadableImage: it can't be read.
@@ -118,7 +118,7 @@ class Viewer:
         )
 
     def decide(self, path: Path, name: str, threshold: float) -> Prediction:
-        """Say what one picture file shows, with its box where it gets a label; nothing is drawn.
+        """Say what one image file shows, with its box where it gets a label; nothing is drawn.
 
         Raises:
             UnreadableImage: it can't be read.
@@ -132,12 +132,12 @@ class Viewer:
     def _pass(
         self, path: Path, name: str, threshold: float
     ) -> tuple[Photo, np.ndarray | None, Prediction]:
-        photo = decode(read(PictureFile(path, name))[0])
+        photo = decode(read(ImageFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
         return photo, encoding.feature_map, self.model.decide(name, encoding.embedding, threshold)
 
     def heatmap(self, path: Path, name: str, class_name: str | None) -> np.ndarray:
-        """Return a picture with the heat map of a class, by default the likeliest, laid over it:
+        """Return an image with the heat map of a class, by default the likeliest, laid over it:
         (height, width, 3) uint8 RGB.
 
         Raises:
@@ -149,7 +149,7 @@ class Viewer:
                 f"The model has no class '{class_name}'; it knows: "
                 f"{', '.join(self.model.class_names)}."
             )
-        photo: Photo = decode(read(PictureFile(path, name))[0])
+        photo: Photo = decode(read(ImageFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=True)
         index = (
             self.model.class_names.index(class_name)
@@ -166,15 +166,15 @@ class Viewer:
         )
 
 
-class Workshop:
-    """The models and the one folder of pictures that a page may use.
+class Workspace:
+    """The models and the one folder of images that a page may use.
 
     Args:
         model: a model folder that is offered first, or None.
-        data: the folder whose pictures are reviewed and compared, or None.
+        data: the folder whose images are reviewed and compared, or None.
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: there is no such model or folder, or no picture in
+        NotFound, InvalidModel, InvalidArgument: there is no such model or folder, or no image in
             it.
     """
 
@@ -260,7 +260,7 @@ class Workshop:
     def train_dropped(
         self, name: str, classes: dict[str, list[Path]], progress: Progress | None = None
     ) -> str:
-        """Train on pictures dropped into classes; copies of them are kept among wordsight's own
+        """Train on images dropped into classes; copies of them are kept among wordsight's own
         files. Return the model's name.
 
         Args:
@@ -269,7 +269,7 @@ class Workshop:
             progress: called with (done, total, what).
 
         Raises:
-            InvalidArgument: a name that can't be one, or too few pictures.
+            InvalidArgument: a name that can't be one, or too few images.
         """
         for text in (name, *classes):
             if not NAME.fullmatch(text):
@@ -281,7 +281,7 @@ class Workshop:
             raise InvalidArgument(
                 "Two classes at least are needed, such as cat and dog, or brick and not_brick."
             )
-        root = pictures_folder() / "page" / name
+        root = images_folder() / "page" / name
         target = models_folder() / name
         if target.exists() or root.exists() or name in RESERVED:
             raise InvalidArgument(
@@ -310,7 +310,7 @@ class Workshop:
         progress: Progress | None = None,
         say: Callable[[str], None] | None = None,
     ) -> str:
-        """Make a model from words and photos without labels, or from pictures gathered for the
+        """Make a model from words and photos without labels, or from images gathered for the
         words; return its name.
 
         Raises:
@@ -336,15 +336,15 @@ class Workshop:
     def compare(
         self, first: str, second: str, threshold: float, progress: Progress | None = None
     ) -> list[tuple[str, Prediction, Prediction]]:
-        """Return what two models say of the data folder's pictures: (file name, first's,
+        """Return what two models say of the data folder's images: (file name, first's,
         second's), where they differ most first.
         """
-        pictures = list(self.book.pictures.values())[:MOST_PICTURES]
+        images = list(self.book.images.values())[:MOST_IMAGES]
         said = []
         for number, name in enumerate((first, second)):
             model = self.viewer(name).model
             embedder, told = Embedder(model.backbone), []
-            for done, item in enumerate(embedder.embed_all(pictures), start=1):
+            for done, item in enumerate(embedder.embed_all(images), start=1):
                 told.append(
                     None
                     if item.embedding is None
@@ -352,13 +352,13 @@ class Workshop:
                 )
                 if progress:
                     progress(
-                        number * len(pictures) + done, 2 * len(pictures), "pictures, by two models"
+                        number * len(images) + done, 2 * len(images), "pictures, by two models"
                     )
             embedder.cache.close()
             said.append(told)
         both = [
-            (picture.name, a, b)
-            for picture, a, b in zip(pictures, *said, strict=True)
+            (image.name, a, b)
+            for image, a, b in zip(images, *said, strict=True)
             if a is not None and b is not None
         ]
         return sorted(
@@ -395,12 +395,12 @@ class Workshop:
 
 
 def find_one(book: ReviewBook, name: str) -> Path:
-    """Return where a picture of a folder is.
+    """Return where an image of a folder is.
 
     Raises:
         InvalidArgument: the folder has none of that name.
     """
     try:
-        return book.pictures[name].path
+        return book.images[name].path
     except KeyError:
         raise InvalidArgument(f"There is no picture '{name}'.") from None

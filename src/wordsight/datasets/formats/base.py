@@ -20,17 +20,17 @@ MAX_NODES = 30_000_000
 
 
 @dataclass(frozen=True)
-class Mark:
+class RawBox:
     """One box as it is written.
 
     Attributes:
         where: line or element, to name it by.
-        places: where its picture may lie, the likeliest first; without a suffix, any usual one is
+        places: where its image may lie, the likeliest first; without a suffix, any usual one is
             tried.
         label: class name.
         box: (x_min, y_min, x_max, y_max), or None where the numbers can't be read.
-        fractions: whether the box is in fractions of the picture's sides, else in pixels.
-        size: (height, width) of the picture as the annotation says, or None.
+        fractions: whether the box is in fractions of the image's sides, else in pixels.
+        size: (height, width) of the image as the annotation says, or None.
         split: "train", "val" or "test", or None.
         problem: why there is no box, where that is known already.
     """
@@ -51,7 +51,7 @@ class Region:
 
     Attributes:
         label: class name.
-        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright picture, within it.
+        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright image, within it.
         score: probability, 0–1, or None.
     """
 
@@ -62,12 +62,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One picture to be written down, with what is on it.
+    """One image to be written down, with what is on it.
 
     Attributes:
-        file_name: path relative to the format's folder of pictures, its stem like no other's.
-        size: (height, width) in pixels; the picture is upright.
-        label: class name of the whole picture, or None.
+        file_name: path relative to the format's folder of images, its stem like no other's.
+        size: (height, width) in pixels; the image is upright.
+        label: class name of the whole image, or None.
         score: its probability, 0–1, or None.
         regions: boxes.
     """
@@ -86,37 +86,37 @@ class Format(ABC):
         name: what people call it.
         key: what the command line calls it.
         described: what it looks like on disk, for messages.
-        pictures: folder, within what is written, that its pictures lie in.
+        images: folder, within what is written, that its images lie in.
     """
 
     name: str
     key: str
     described: str
-    pictures = "images"
+    images = "images"
 
     @abstractmethod
     def knows(self, path: Path) -> bool:
         """Tell whether a file or folder is in this format."""
 
     @abstractmethod
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """Yield every box of a file or folder.
 
         Args:
             path: the annotations.
-            root: folder of the pictures.
+            root: folder of the images.
 
         Raises:
             InvalidArgument: it can't be read at all.
         """
 
-    def labels(self, path: Path, root: Path) -> Iterator[Mark]:
-        """Yield labels of whole pictures (marks without a box), where the format has them beside
+    def labels(self, path: Path, root: Path) -> Iterator[RawBox]:
+        """Yield labels of whole images (marks without a box), where the format has them beside
         boxes; by default none.
 
         Args:
             path: the annotations.
-            root: folder of the pictures.
+            root: folder of the images.
 
         Raises:
             InvalidArgument: it can't be read at all.
@@ -125,12 +125,12 @@ class Format(ABC):
 
     @abstractmethod
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
-        """Write labels into a folder whose pictures are there already.
+        """Write labels into a folder whose images are there already.
 
         Args:
-            pictures: what is on them.
+            images: what is on them.
             class_names: in the order of their ids.
             folder: where to.
             made_by: what the labels come from, such as "wordsight 0.1.0".
@@ -219,7 +219,7 @@ def numbers(*texts: object) -> tuple[float, ...] | None:
 
 
 def whole_size(height: object, width: object) -> tuple[int, int] | None:
-    """Return a picture's declared (height, width), or None where it says nothing sensible."""
+    """Return an image's declared (height, width), or None where it says nothing sensible."""
     values = numbers(height, width)
     if values is None or not all(1 <= value < 1e7 for value in values):
         return None

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import InvalidArgument
-from .base import Format, Labelled, Mark, numbers, read_json, read_text, register_format, whole_size
+from .base import (
+    Format,
+    Labelled,
+    RawBox,
+    numbers,
+    read_json,
+    read_text,
+    register_format,
+    whole_size,
+)
 
 
 @register_format
@@ -25,7 +34,7 @@ class Coco(Format):
         file = _file(path)
         return file is not None and read_text(file, 1024).lstrip().startswith("{")
 
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
         file = _file(path)
         assert file is not None
@@ -60,7 +69,7 @@ class Coco(Format):
                 )
                 if image is None or label is None:
                     missing = "image" if image is None else "category"
-                    yield Mark(
+                    yield RawBox(
                         where,
                         (),
                         label or "",
@@ -77,7 +86,7 @@ class Coco(Format):
                     else (values[0], values[1], values[0] + values[2], values[1] + values[3])
                 )
                 places = tuple(dict.fromkeys(base / str(image["file_name"]) for base in bases))
-                yield Mark(
+                yield RawBox(
                     where,
                     places,
                     label,
@@ -86,25 +95,25 @@ class Coco(Format):
                     whole_size(image.get("height"), image.get("width")),
                 )
             except (ValueError, KeyError, TypeError, AttributeError):
-                yield Mark(
+                yield RawBox(
                     where, (), "", None, False, problem="is not written as COCO's annotations are"
                 )
 
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
         """See `Format.write`. Ids begin with 1, as COCO's own do; the score of a box is kept
         beside it.
         """
         ids = {name: number for number, name in enumerate(class_names, start=1)}
-        images: list[dict] = []
+        rows: list[dict] = []
         annotations: list[dict] = []
-        for number, picture in enumerate(pictures, start=1):
-            height, width = picture.size
-            images.append(
-                {"id": number, "file_name": picture.file_name, "width": width, "height": height}
+        for number, image in enumerate(images, start=1):
+            height, width = image.size
+            rows.append(
+                {"id": number, "file_name": image.file_name, "width": width, "height": height}
             )
-            for region in picture.regions:
+            for region in image.regions:
                 x_min, y_min, x_max, y_max = region.xyxy
                 bbox = [round(value, 3) for value in (x_min, y_min, x_max - x_min, y_max - y_min)]
                 annotation = {
@@ -127,7 +136,7 @@ class Coco(Format):
         content = {
             "info": {"description": f"Labels by {made_by}"},
             "licenses": [],
-            "images": images,
+            "images": rows,
             "annotations": annotations,
             "categories": categories,
         }

@@ -1,5 +1,5 @@
 """Boxes and labels as Hugging Face's ImageFolder reads them: metadata.jsonl beside the
-pictures, boxes [x, y, width, height] in pixels.
+images, boxes [x, y, width, height] in pixels.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Format, Labelled, Mark, bounded, numbers, read_text, register_format
+from .base import Format, Labelled, RawBox, bounded, numbers, read_text, register_format
 
 
 @register_format
@@ -25,7 +25,7 @@ class HuggingFace(Format):
             path / "metadata.jsonl"
         ).is_file()
 
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
         for where, places, row in self._rows(path, root):
             try:
@@ -43,15 +43,17 @@ class HuggingFace(Format):
                         if sides is None or len(sides) != 4
                         else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
                     )
-                    yield Mark(f"{where} object {number}", places, str(name), box, False)
+                    yield RawBox(f"{where} object {number}", places, str(name), box, False)
             except (ValueError, TypeError, AttributeError):
-                yield Mark(where, (), "", None, False, problem="is no row of pictures and objects")
+                yield RawBox(
+                    where, (), "", None, False, problem="is no row of pictures and objects"
+                )
 
-    def labels(self, path: Path, root: Path) -> Iterator[Mark]:
+    def labels(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.labels`."""
         for where, places, row in self._rows(path, root):
             if places and isinstance(row.get("label"), str | int | float) and row["label"] != "":
-                yield Mark(where, places, str(row["label"]), None, False)
+                yield RawBox(where, places, str(row["label"]), None, False)
 
     def _rows(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "metadata.jsonl" if path.is_dir() else path
@@ -73,30 +75,30 @@ class HuggingFace(Format):
             )
 
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
         """See `Format.write`."""
         with open(folder / "metadata.jsonl", "w", encoding="utf-8") as file:
-            for picture in pictures:
-                row: dict = {"file_name": f"{self.pictures}/{picture.file_name}"}
-                if any(one.label is not None for one in pictures):
+            for image in images:
+                row: dict = {"file_name": f"{self.images}/{image.file_name}"}
+                if any(one.label is not None for one in images):
                     row |= {
-                        "label": picture.label,
-                        "score": None if picture.score is None else round(picture.score, 6),
+                        "label": image.label,
+                        "score": None if image.score is None else round(image.score, 6),
                     }
-                if any(one.regions for one in pictures):
-                    corners = [region.xyxy for region in picture.regions]
+                if any(one.regions for one in images):
+                    corners = [region.xyxy for region in image.regions]
                     bbox = [
                         [round(side, 3) for side in (x_min, y_min, x_max - x_min, y_max - y_min)]
                         for x_min, y_min, x_max, y_max in corners
                     ]
                     scores = [
                         None if region.score is None else round(region.score, 6)
-                        for region in picture.regions
+                        for region in image.regions
                     ]
                     row["objects"] = {
                         "bbox": bbox,
-                        "category": [region.label for region in picture.regions],
+                        "category": [region.label for region in image.regions],
                         "score": scores,
                     }
                 file.write(json.dumps(row) + "\n")

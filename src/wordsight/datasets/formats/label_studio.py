@@ -1,4 +1,4 @@
-"""Boxes and choices as Label Studio's JSON: a list of tasks, sides in percent of the picture's."""
+"""Boxes and choices as Label Studio's JSON: a list of tasks, sides in percent of the image's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...errors import InvalidArgument
 from .base import (
     Format,
     Labelled,
-    Mark,
+    RawBox,
     Region,
     numbers,
     read_json,
@@ -42,13 +42,13 @@ class LabelStudio(Format):
             and read_text(file, 1024).lstrip().startswith("[")
         )
 
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`. What people have drawn comes before what a model has; turned
         rectangles are not taken.
         """
         for where, places, result in self._results(path, root):
             if not places:
-                yield Mark(
+                yield RawBox(
                     where, (), "", None, True, problem="is not written as Label Studio's tasks are"
                 )
             if result.get("type") != "rectanglelabels":
@@ -74,14 +74,14 @@ class LabelStudio(Format):
                 if labels[0]
                 else "names no class"
             )
-            yield Mark(where, places, labels[0], box, True, size, problem=problem)
+            yield RawBox(where, places, labels[0], box, True, size, problem=problem)
 
-    def labels(self, path: Path, root: Path) -> Iterator[Mark]:
+    def labels(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.labels`."""
         for where, places, result in self._results(path, root):
             _, choices = _value(result, "choices")
             if result.get("type") == "choices" and len(choices) == 1 and choices[0]:
-                yield Mark(where, places, choices[0], None, False)
+                yield RawBox(where, places, choices[0], None, False)
 
     def _results(self, path: Path, root: Path) -> Iterator[tuple[str, tuple[Path, ...], dict]]:
         file = path / "tasks.json" if path.is_dir() else path
@@ -125,45 +125,45 @@ class LabelStudio(Format):
                 yield f"task {number}", places, result
 
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
         """See `Format.write`. Each task has one prediction, whose score is that of its least
         sure part, so that doubtful ones can come first.
         """
         tasks = []
-        for number, picture in enumerate(pictures, start=1):
+        for number, image in enumerate(images, start=1):
             results = [
-                _rectangle(picture, region, place) for place, region in enumerate(picture.regions)
+                _rectangle(image, region, place) for place, region in enumerate(image.regions)
             ]
-            if picture.label is not None:
+            if image.label is not None:
                 shared = {"from_name": "class", "to_name": "image", "type": "choices"}
-                score = {} if picture.score is None else {"score": round(picture.score, 6)}
+                score = {} if image.score is None else {"score": round(image.score, 6)}
                 results.append(
                     {
-                        "id": _id(picture, "class"),
+                        "id": _id(image, "class"),
                         **shared,
-                        "value": {"choices": [picture.label]},
+                        "value": {"choices": [image.label]},
                         **score,
                     }
                 )
-            scores = [region.score for region in picture.regions if region.score is not None] + (
-                [] if picture.score is None else [picture.score]
+            scores = [region.score for region in image.regions if region.score is not None] + (
+                [] if image.score is None else [image.score]
             )
             prediction = {
                 "model_version": made_by,
                 "score": round(min(scores), 6) if scores else None,
                 "result": results,
             }
-            address = LOCAL + quote(f"{self.pictures}/{picture.file_name}")
+            address = LOCAL + quote(f"{self.images}/{image.file_name}")
             tasks.append({"id": number, "data": {"image": address}, "predictions": [prediction]})
         (folder / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
         view = ElementTree.Element("View")
         ElementTree.SubElement(view, "Image", name="image", value="$image")
-        if any(picture.regions for picture in pictures):
+        if any(image.regions for image in images):
             boxes = ElementTree.SubElement(view, "RectangleLabels", name="box", toName="image")
             for name in class_names:
                 ElementTree.SubElement(boxes, "Label", value=name)
-        if any(picture.label is not None for picture in pictures):
+        if any(image.label is not None for image in images):
             choices = ElementTree.SubElement(
                 view, "Choices", name="class", toName="image", choice="single"
             )
@@ -185,8 +185,8 @@ def _value(result: dict, kind: str) -> tuple[dict, list[str]]:
     ) and names else [""]
 
 
-def _rectangle(picture: Labelled, region: Region, number: int) -> dict:
-    height, width = picture.size
+def _rectangle(image: Labelled, region: Region, number: int) -> dict:
+    height, width = image.size
     x_min, y_min, x_max, y_max = region.xyxy
     sides = {
         "x": x_min / width,
@@ -195,7 +195,7 @@ def _rectangle(picture: Labelled, region: Region, number: int) -> dict:
         "height": (y_max - y_min) / height,
     }
     return {
-        "id": _id(picture, str(number)),
+        "id": _id(image, str(number)),
         "from_name": "box",
         "to_name": "image",
         "type": "rectanglelabels",
@@ -211,5 +211,5 @@ def _rectangle(picture: Labelled, region: Region, number: int) -> dict:
     }
 
 
-def _id(picture: Labelled, part: str) -> str:
-    return hashlib.sha256(f"{picture.file_name}|{part}".encode()).hexdigest()[:10]
+def _id(image: Labelled, part: str) -> str:
+    return hashlib.sha256(f"{image.file_name}|{part}".encode()).hexdigest()[:10]

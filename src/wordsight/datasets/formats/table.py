@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import InvalidArgument, some_of
-from .base import Format, Labelled, Mark, numbers, read_text, register_format, whole_size
+from .base import Format, Labelled, RawBox, numbers, read_text, register_format, whole_size
 
 NAMES = ("file_name", "image_id", "filename", "image")
 LABELS = ("label", "class_name", "class")
@@ -33,7 +33,7 @@ class Table(Format):
         """See `Format.knows`."""
         return _file(path) is not None
 
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`. Sides are pixels where any in the file is above 1."""
         file_path = _file(path)
         assert file_path is not None
@@ -65,7 +65,7 @@ class Table(Format):
                 for base in (path.parent, root)
                 for part in ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
             ]
-            yield Mark(
+            yield RawBox(
                 f"line {line}",
                 tuple(dict.fromkeys(places)) if file else (),
                 kind,
@@ -77,29 +77,29 @@ class Table(Format):
             )
 
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
-        """See `Format.write`. A row a box, in pixels; a picture without any has one row without
+        """See `Format.write`. A row a box, in pixels; an image without any has one row without
         sides.
         """
         with open(folder / FILE, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["file_name", "label", "score", *SIDES[0], "width", "height"])
-            for picture in pictures:
-                height, width = picture.size
+            for image in images:
+                height, width = image.size
                 whole = (
-                    [(picture.label, picture.score, ("",) * 4)]
-                    if not picture.regions and picture.label is not None
+                    [(image.label, image.score, ("",) * 4)]
+                    if not image.regions and image.label is not None
                     else []
                 )
                 boxes = [
                     (region.label, region.score, tuple(round(side, 3) for side in region.xyxy))
-                    for region in picture.regions
+                    for region in image.regions
                 ]
                 for label, score, sides in [*boxes, *whole]:
                     table.writerow(
                         [
-                            f"{self.pictures}/{picture.file_name}",
+                            f"{self.images}/{image.file_name}",
                             label,
                             "" if score is None else round(score, 6),
                             *sides,

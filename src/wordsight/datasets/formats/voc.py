@@ -1,4 +1,4 @@
-"""Boxes as Pascal VOC's XML: a file a picture, sides in pixels."""
+"""Boxes as Pascal VOC's XML: a file an image, sides in pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import InvalidArgument
 from .base import (
     Format,
     Labelled,
-    Mark,
+    RawBox,
     lies_inside,
     numbers,
     read_text,
@@ -32,13 +32,13 @@ class Voc(Format):
     name = "Pascal VOC"
     key = "voc"
     described = "a folder of .xml files"
-    pictures = "JPEGImages"
+    images = "JPEGImages"
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
         return path.is_dir() and _folder(path) is not None
 
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
         folder = _folder(path)
         assert folder is not None
@@ -53,31 +53,31 @@ class Voc(Format):
         )
         for file in sorted(folder.rglob("*.xml")):
             if not lies_inside(file, path):
-                yield Mark(file.name, (), "", None, False, problem="leads out of the folder")
+                yield RawBox(file.name, (), "", None, False, problem="leads out of the folder")
                 continue
             try:
                 yield from _read_file(file, tuple(dict.fromkeys(bases)))
             except (ElementTree.ParseError, InvalidArgument) as error:
-                yield Mark(file.name, (), "", None, False, problem=str(error))
+                yield RawBox(file.name, (), "", None, False, problem=str(error))
 
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
         """See `Format.write`. The score of a box is kept beside it."""
         stems = []
-        for picture in pictures:
-            height, width = picture.size
+        for image in images:
+            height, width = image.size
             root = ElementTree.Element("annotation")
             parts = {
-                "folder": self.pictures,
-                "filename": picture.file_name,
+                "folder": self.images,
+                "filename": image.file_name,
                 "source/database": made_by,
                 "segmented": "0",
             }
             parts |= {"size/width": str(width), "size/height": str(height), "size/depth": "3"}
             for path, text in parts.items():
                 _add(root, path, text)
-            for region in picture.regions:
+            for region in image.regions:
                 element = ElementTree.SubElement(root, "object")
                 sides = {
                     f"bndbox/{name}": f"{side + CENTRE:.3f}"
@@ -96,10 +96,10 @@ class Voc(Format):
                 }.items():
                     _add(element, path, text)
             ElementTree.indent(root)
-            target = (folder / "Annotations" / picture.file_name).with_suffix(".xml")
+            target = (folder / "Annotations" / image.file_name).with_suffix(".xml")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(ElementTree.tostring(root, encoding="utf-8"))
-            stems.append(picture.file_name.rpartition(".")[0] or picture.file_name)
+            stems.append(image.file_name.rpartition(".")[0] or image.file_name)
         (folder / "labels.txt").write_text(
             "".join(f"{name}\n" for name in class_names), encoding="utf-8"
         )
@@ -118,7 +118,7 @@ def _add(parent: ElementTree.Element, path: str, text: str) -> None:
     parent.text = "".join(c if c.isprintable() else " " for c in text)
 
 
-def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[Mark]:
+def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[RawBox]:
     text = read_text(file)
     if len(text) > MAX_XML:
         raise InvalidArgument(f"has {len(text) >> 20} MiB, too much for one picture's boxes")
@@ -137,7 +137,7 @@ def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[Mark]:
         if box is not None and ours:
             box = tuple(side - CENTRE for side in box)
         label = (element.findtext("name") or "").strip()
-        yield Mark(
+        yield RawBox(
             f"{file.name} object {number}",
             places,
             label,

@@ -12,8 +12,8 @@ from typing import Any
 
 from ...core.home import is_file, is_folder
 from ...errors import InvalidArgument
-from ...images.decoding import looks_like_picture
-from .base import Format, Labelled, Mark, lies_inside, numbers, read_text, register_format
+from ...images.decoding import looks_like_image
+from .base import Format, Labelled, RawBox, lies_inside, numbers, read_text, register_format
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
 # PyYAML takes minutes for thousands of lists in one another, and libyaml ends the process
@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 @register_format
 class Yolo(Format):
-    """A data.yaml (or the folder that holds it) that names classes and folders of pictures;
+    """A data.yaml (or the folder that holds it) that names classes and folders of images;
     labels lie beside each images folder.
     """
 
@@ -35,7 +35,7 @@ class Yolo(Format):
         """See `Format.knows`."""
         return _file(path) is not None
 
-    def read(self, path: Path, root: Path) -> Iterator[Mark]:
+    def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
         import yaml
 
@@ -88,21 +88,21 @@ class Yolo(Format):
                     problem = (
                         f"its folder lies outside '{root}'; put {file.name} beside the pictures"
                     )
-                    yield Mark(split, (), "", None, True, problem=problem)
+                    yield RawBox(split, (), "", None, True, problem=problem)
                 elif folder is None:
                     missing.append(split)
                 elif os.path.abspath(folder) not in seen:
-                    # some name the same pictures for training and validation
+                    # some name the same images for training and validation
                     seen.add(os.path.abspath(folder))
                     yield from _read_folder(folder, names, split, roots)
         if not seen:
             yield from (
-                Mark(split, (), "", None, True, problem="is no folder that is there")
+                RawBox(split, (), "", None, True, problem="is no folder that is there")
                 for split in missing
             )
 
     def write(
-        self, pictures: list[Labelled], class_names: list[str], folder: Path, made_by: str
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
         """See `Format.write`. There is no place for scores: a sixth number would be read as
         part of a polygon.
@@ -110,10 +110,10 @@ class Yolo(Format):
         import yaml
 
         ids = {name: number for number, name in enumerate(class_names)}
-        for picture in pictures:
-            height, width = picture.size
+        for image in images:
+            height, width = image.size
             lines = []
-            for region in picture.regions:
+            for region in image.regions:
                 x_min, y_min, x_max, y_max = region.xyxy
                 sides = (
                     (x_min + x_max) / 2 / width,
@@ -124,12 +124,12 @@ class Yolo(Format):
                 lines.append(
                     f"{ids[region.label]} " + " ".join(f"{side:.8f}" for side in sides) + "\n"
                 )
-            target = (folder / "labels" / picture.file_name).with_suffix(".txt")
+            target = (folder / "labels" / image.file_name).with_suffix(".txt")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("".join(lines), encoding="utf-8")
         content = {
-            "train": self.pictures,
-            "val": self.pictures,
+            "train": self.images,
+            "val": self.images,
             "names": dict(enumerate(class_names)),
         }
         told = (
@@ -192,17 +192,17 @@ def _scalar(value: object) -> str:
 
 def _read_folder(
     folder: Path, names: dict[int, str], split: str, roots: tuple[Path, ...]
-) -> Iterator[Mark]:
+) -> Iterator[RawBox]:
     parts = list(folder.parts)
     if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     labels = Path(*parts)
-    for picture in sorted(path for path in folder.rglob("*") if looks_like_picture(path.suffix)):
-        text = (labels / picture.relative_to(folder)).with_suffix(".txt")
+    for image in sorted(path for path in folder.rglob("*") if looks_like_image(path.suffix)):
+        text = (labels / image.relative_to(folder)).with_suffix(".txt")
         if not is_file(text):
-            continue  # a picture without objects
+            continue  # an image without objects
         if not any(lies_inside(text, root) for root in roots):
-            yield Mark(
+            yield RawBox(
                 text.name, (), "", None, True, split=split, problem="leads out of the folder"
             )
             continue
@@ -211,8 +211,8 @@ def _read_folder(
             if not line.strip():
                 continue
             if values is None or len(values) < 5:
-                yield Mark(
-                    where, (picture,), "", None, True, split=split, problem="is not five numbers"
+                yield RawBox(
+                    where, (image,), "", None, True, split=split, problem="is not five numbers"
                 )
                 continue
             label = (
@@ -221,9 +221,9 @@ def _read_folder(
                 else None
             )
             if label is None:
-                yield Mark(
+                yield RawBox(
                     where,
-                    (picture,),
+                    (image,),
                     "",
                     None,
                     True,
@@ -237,7 +237,7 @@ def _read_folder(
             else:
                 _, x, y, width, height = values
                 box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            yield Mark(where, (picture,), label, box, True, split=split)
+            yield RawBox(where, (image,), label, box, True, split=split)
 
 
 def _file(path: Path) -> Path | None:

@@ -1,18 +1,18 @@
-"""Sources of pictures, and the only code that reaches the network. One small file each,
+"""Sources of images, and the only code that reaches the network. One small file each,
 registered by being here.
 """
 
 from __future__ import annotations
 
 from ...core.plugins import import_all
-from .base import Candidate, Page, Query, Source, list_sources, open_source, register_source
+from .base import Candidate, Query, SearchPage, Source, list_sources, open_source, register_source
 from .fake import FakeSource
 from .transport import REASONS, FetchError
 from .web import Web, site
 
 import_all(__name__, list(__path__))
 
-DEFAULT_SOURCES = ("openverse", "commons")
+DEFAULT_SOURCES: tuple[str, ...] = ("openverse", "commons")
 
 __all__ = [
     "DEFAULT_SOURCES",
@@ -20,8 +20,8 @@ __all__ = [
     "Candidate",
     "FakeSource",
     "FetchError",
-    "Page",
     "Query",
+    "SearchPage",
     "Source",
     "Web",
     "list_sources",

@@ -1,4 +1,4 @@
-"""What a source of pictures is: it turns a query into pages of candidates. How they are fetched
+"""What a source of images is: it turns a query into pages of candidates. How they are fetched
 and judged is not its affair.
 """
 
@@ -18,18 +18,18 @@ ENTRY_POINTS = "wordsight.sources"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture that a source offers, not fetched yet. Text that is none, or can't be written, is
+    """An image that a source offers, not fetched yet. Text that is none, or can't be written, is
     made so.
 
     Attributes:
-        url: where the picture itself is; unique within a class.
+        url: where the image itself is; unique within a class.
         license: a code of `wordsight.licenses`, "unknown" where the source doesn't say.
         license_url: text of the licence.
         creator: who made it.
         title: what its maker calls it.
         page_url: page that shows and describes it.
         attribution: the line that credits it.
-        width: pixels, as the source claims; the picture itself is measured.
+        width: pixels, as the source claims; the image itself is measured.
         height: as width.
     """
 
@@ -62,7 +62,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Page:
+class SearchPage:
     """One answer of a source.
 
     Attributes:
@@ -82,7 +82,7 @@ class Query:
 
     Attributes:
         text: the words.
-        label: the class the pictures are for.
+        label: the class the images are for.
         license: the licences wanted; a source may leave others out, and what it lets through is
             filtered again.
         min_size: shortest side wanted, in pixels; likewise.
@@ -95,7 +95,7 @@ class Query:
 
 
 class Source(ABC):
-    """A source of pictures. Subclass it, give it a `name`, write `search`, and register it.
+    """A source of images. Subclass it, give it a `name`, write `search`, and register it.
 
     A package of your own registers one with an entry point in the group `wordsight.sources`, named
     like the source.
@@ -113,7 +113,7 @@ class Source(ABC):
     widens = True
 
     @abstractmethod
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return the page at `cursor` (None: the first) of what the query finds.
 
         Raises:
@@ -121,10 +121,10 @@ class Source(ABC):
         """
 
     def read(self, candidate: Candidate) -> bytes | None:
-        """Return the picture's bytes where they don't come from the web; None has them fetched from
+        """Return the image's bytes where they don't come from the web; None has them fetched from
         its address.
 
-        Called from several threads. Whatever it raises is a reason to leave the picture out.
+        Called from several threads. Whatever it raises is a reason to leave the image out.
         """
         return None
 

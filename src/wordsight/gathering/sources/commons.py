@@ -1,4 +1,4 @@
-"""Wikimedia Commons: free pictures with their makers and licences. No key needed.
+"""Wikimedia Commons: free images with their makers and licences. No key needed.
 
 Source: https://www.mediawiki.org/wiki/API:Search. `WORDSIGHT_COMMONS_URL` names another server (up
 to and with `/w/api.php`). Commons serves those who say who they are far more: set
@@ -15,7 +15,7 @@ from typing import Any
 
 from ...datasets.licenses import UNKNOWN, license_code, license_from_url, strictest
 from ...errors import SourceUnavailable
-from .base import Candidate, Page, Query, Source, register_source
+from .base import Candidate, Query, SearchPage, Source, register_source
 from .web import Web, site
 
 API = "https://commons.wikimedia.org/w/api.php"
@@ -38,10 +38,10 @@ class Commons(Source):
         return {site(self.api)} if self.api != API else set()
 
     def at_once(self) -> tuple[set[str], int]:
-        """Return Commons' own limit, which holds for its API and its pictures together."""
+        """Return Commons' own limit, which holds for its API and its images together."""
         return {site(self.api), "upload.wikimedia.org:443"}, MAX_AT_ONCE
 
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return one page; `cursor` is what the API wants to hear again, in JSON."""
         width = next((width for width in WIDTHS if width >= 2 * query.min_size), WIDTHS[-1])
         parameters = {
@@ -87,7 +87,7 @@ class Commons(Source):
         )
         deep = following is not None and _whole(following.get("gsroffset", "0")) >= MAX_OFFSET
         candidates = [candidate for page in ordered if (candidate := _candidate(page))]
-        return Page(
+        return SearchPage(
             candidates, json.dumps(following, sort_keys=True) if following and not deep else None
         )
 

@@ -1,4 +1,4 @@
-"""A folder with one subfolder a class: pictures you already have, gathered beside those of the
+"""A folder with one subfolder a class: images you already have, gathered beside those of the
 web.
 """
 
@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote_to_bytes
 
 from ...core.home import expand
-from ...datasets.files import find_pictures
+from ...datasets.files import find_images
 from ...errors import InvalidArgument, NotFound
 from ...images.decoding import MAX_BYTES
-from .base import Candidate, Page, Query, Source, register_source
+from .base import Candidate, Query, SearchPage, Source, register_source
 from .web import Web
 
 
 @register_source
 class Folder(Source):
-    """Pictures below `FOLDER/<class>/`; their licence is unknown."""
+    """Images below `FOLDER/<class>/`; their licence is unknown."""
 
     name = "folder"
     argument = "FOLDER"
@@ -37,19 +37,19 @@ class Folder(Source):
                 f"'{self.folder}' has no subfolder '{classes[0]}'; it needs one a class."
             )
 
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return all pictures of the class, in order of name."""
         place = self.folder / query.label
         if not place.is_dir() or query.text != query.label:
-            return Page([])
+            return SearchPage([])
         try:
-            found = find_pictures([place])
-        except InvalidArgument:  # no picture in it
-            return Page([])
-        return Page(
+            found = find_images([place])
+        except InvalidArgument:  # no image in it
+            return SearchPage([])
+        return SearchPage(
             [
-                Candidate(url=f"folder:{quote(os.fsencode(f'{query.label}/{picture.name}'))}")
-                for picture in found.pictures
+                Candidate(url=f"folder:{quote(os.fsencode(f'{query.label}/{image.name}'))}")
+                for image in found.images
             ]
         )
 

@@ -1,4 +1,4 @@
-"""Openverse: openly licensed pictures with their makers and licences. No key needed; with one, more
+"""Openverse: openly licensed images with their makers and licences. No key needed; with one, more
 and faster.
 
 Source: https://api.openverse.org/v1/. `WORDSIGHT_OPENVERSE_URL` names another server (the root,
@@ -17,7 +17,7 @@ from typing import Any
 
 from ...datasets.licenses import COMMERCIAL, CREATIVE_COMMONS, UNKNOWN
 from ...errors import SourceUnavailable
-from .base import Candidate, Page, Query, Source, register_source
+from .base import Candidate, Query, SearchPage, Source, register_source
 from .web import Answer, Web, site
 
 ROOT = "https://api.openverse.org"
@@ -49,14 +49,14 @@ class Openverse(Source):
         """Return the server the user named."""
         return {site(self.root)} if self.root != ROOT else set()
 
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return one page; `cursor` is "slice:page"."""
         if query.license.codes is not None and not query.license.codes & set(CREATIVE_COMMONS):
-            return Page([], note="has no pictures under these licences")
+            return SearchPage([], note="has no pictures under these licences")
         slice_name, _, number = (cursor or ":1").partition(":")
         answer = await self._get(self._parameters(query, slice_name, int(number)), web)
         if answer.status == 404 and int(number) > 1:
-            return Page([], self._next_slice(slice_name))  # beyond its depth
+            return SearchPage([], self._next_slice(slice_name))  # beyond its depth
         if answer.status != 200:
             raise SourceUnavailable(
                 f"Openverse answered {answer.status}: {_problem(answer.content)}"
@@ -74,8 +74,8 @@ class Openverse(Source):
         size, total = self._page_size(), _whole(answer.content.get("result_count"))
         last = min(_whole(answer.content.get("page_count")), DEPTH // size)
         if int(number) < last and results and (unseen or not slice_name):
-            return Page(candidates, f"{slice_name}:{int(number) + 1}")
-        return Page(
+            return SearchPage(candidates, f"{slice_name}:{int(number) + 1}")
+        return SearchPage(
             candidates, self._next_slice(slice_name) if slice_name or total > DEPTH else None
         )
 

@@ -16,7 +16,7 @@ import anyio
 import httpcore
 import httpx
 
-# Why a picture could not be fetched, and whether another day may change that.
+# Why an image could not be fetched, and whether another day may change that.
 REASONS = {
     "not http(s)": False, "private address": False, "redirect loop": False,
     "refused by the site": False, "not found": False,
@@ -27,7 +27,7 @@ REASONS = {
 
 
 class FetchError(Exception):
-    """One picture can't be fetched.
+    """One image can't be fetched.
 
     Attributes:
         reason: one of `REASONS`.

@@ -11,7 +11,7 @@ from typing import Any
 from ...core.home import expand
 from ...datasets.licenses import UNKNOWN, license_code, license_from_url, strictest
 from ...errors import InvalidArgument, NotFound
-from .base import Candidate, Page, Query, Source, register_source
+from .base import Candidate, Query, SearchPage, Source, register_source
 from .web import Web
 
 PAGE = 500  # addresses
@@ -48,14 +48,14 @@ class UrlList(Source):
                 f"{', '.join(sorted(rows)[:10]) or 'none'}."
             )
 
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return the next 500 addresses of the class."""
         if query.text != query.label:
-            return Page([])
+            return SearchPage([])
         rows, start = self._read(), int(cursor or 0)
         mine = rows.get(query.label, rows.get("", []))
         later = start + PAGE
-        return Page(
+        return SearchPage(
             [_candidate(row) for row in mine[start:later]],
             str(later) if later < len(mine) else None,
         )

@@ -27,17 +27,17 @@ from ... import __version__
 from ...errors import OutputError, SourceUnavailable
 from .transport import FetchError, GuardedTransport
 
-MAX_PICTURE_BYTES = 32 << 20
+MAX_IMAGE_BYTES = 32 << 20
 MAX_JSON_BYTES = 16 << 20
 AT_ONCE, AT_ONCE_PER_SITE = 32, 8  # requests under way
 ATTEMPTS = 3  # of one request, the first included
 MAX_REDIRECTS = 5
-# refusals in a row after which an API, or a site's pictures, are left alone for this run
+# refusals in a row after which an API, or a site's images, are left alone for this run
 STRIKES = 4
 WAIT_S = 5.0  # doubled with each refusal, where a site says "too many" and not for how long
 MAX_WAIT_S = 120.0  # a site that asks for a longer pause is left alone for this run
 TIMEOUT = httpx.Timeout(10.0)  # to connect, and between two pieces of an answer
-DEADLINE_S = 60.0  # for one whole picture
+DEADLINE_S = 60.0  # for one whole image
 SLOWEST_BYTES_PER_S, SLOW_AFTER_S = 1024, 5.0
 _REFUSALS = {"noai", "noimageai", "noindex", "noimageindex", "none"}  # of the X-Robots-Tag header
 _TRANSPORT_ERRORS = (
@@ -81,7 +81,7 @@ def user_agent() -> str:
 
 @dataclass
 class _Limits:
-    """What an API, or a site's pictures, asked of us."""
+    """What an API, or a site's images, asked of us."""
 
     resume_at: float = 0.0  # monotonic; before it nothing is asked
     closed: str = ""  # why nothing is asked any more in this run
@@ -105,7 +105,7 @@ class Web:
     async def __aenter__(self) -> Web:
         self._slots = anyio.Semaphore(AT_ONCE)
         self._site_slots: dict[str, anyio.Semaphore] = {}
-        # by address of an API, or by site for its pictures
+        # by address of an API, or by site for its images
         self._limits: dict[str, _Limits] = defaultdict(_Limits)
         for names, count in self.together:
             self._site_slots.update(dict.fromkeys(names, anyio.Semaphore(count)))
@@ -165,7 +165,7 @@ class Web:
         except FetchError as error:
             raise SourceUnavailable(f"{site(url).rpartition(':')[0] or url}: {error}") from None
 
-    async def download(self, url: str, path: Path, max_bytes: int = MAX_PICTURE_BYTES) -> str:
+    async def download(self, url: str, path: Path, max_bytes: int = MAX_IMAGE_BYTES) -> str:
         """Stream a picture to a file and return the sha256 of its bytes, in hex.
 
         Raises:
@@ -177,7 +177,7 @@ class Web:
             async with self._response(
                 "GET", url, {"Accept": "image/*,*/*;q=0.5"}, MAX_REDIRECTS, None
             ) as response:
-                _check_picture_headers(response, max_bytes)
+                _check_image_headers(response, max_bytes)
                 return await _stream(response, path, max_bytes)
 
         return await self._patiently(once, attempts=ATTEMPTS)
@@ -287,7 +287,7 @@ class Web:
             limits.resume_at = max(limits.resume_at, time.monotonic() + seconds)
 
 
-def _check_picture_headers(response: httpx.Response, max_bytes: int) -> None:
+def _check_image_headers(response: httpx.Response, max_bytes: int) -> None:
     status = response.status_code
     if status in (401, 403, 451):
         raise FetchError("refused by the site", f"status {status}")

@@ -16,7 +16,7 @@ import anyio
 
 from ...datasets.licenses import UNKNOWN
 from ...errors import InvalidArgument, SourceUnavailable
-from .base import Candidate, Page, Query, Source, register_source
+from .base import Candidate, Query, SearchPage, Source, register_source
 from .web import Web
 
 MAX_PAGES = 10
@@ -47,10 +47,10 @@ class Ddgs(_WebSearch):
 
     name = "ddgs"
 
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return one page of what the engines find."""
         if not query.license.allows(UNKNOWN):
-            return Page([], note=NO_LICENCES)
+            return SearchPage([], note=NO_LICENCES)
         package, number = _needs("ddgs"), int(cursor or 1)
 
         def ask() -> list[dict]:
@@ -61,35 +61,35 @@ class Ddgs(_WebSearch):
         except Exception as error:  # whatever the package raises, it is the cause to tell
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             if "no results" in reason.casefold():
-                return Page(
+                return SearchPage(
                     [], note="" if number > 1 else f"found nothing for '{query.text}': {reason}"
                 )
             raise SourceUnavailable(f"ddgs can't search '{query.text}': {reason}") from error
         if not found and number == 1:
-            return Page([], note=f"found nothing for '{query.text}' and gave no reason")
+            return SearchPage([], note=f"found nothing for '{query.text}' and gave no reason")
         candidates = [_from_ddgs(item) for item in found if isinstance(item.get("image"), str)]
-        return Page(candidates, str(number + 1) if found and number < MAX_PAGES else None)
+        return SearchPage(candidates, str(number + 1) if found and number < MAX_PAGES else None)
 
 
 @register_source
 class Icrawler(_WebSearch):
-    """Bing through the package `icrawler`; only its search, the pictures are fetched by us."""
+    """Bing through the package `icrawler`; only its search, the images are fetched by us."""
 
     name = "icrawler"
 
-    async def search(self, query: Query, cursor: str | None, web: Web) -> Page:
+    async def search(self, query: Query, cursor: str | None, web: Web) -> SearchPage:
         """Return all that Bing finds, up to 1,000."""
         if not query.license.allows(UNKNOWN):
-            return Page([], note=NO_LICENCES)
+            return SearchPage([], note=NO_LICENCES)
         found: list[str] = await anyio.to_thread.run_sync(_addresses_from_bing, query.text)
         if not found:
-            return Page(
+            return SearchPage(
                 [],
                 note=f"found nothing for '{query.text}'; Bing may have changed its pages, or "
                 "refuses "
                 "this machine",
             )
-        return Page([Candidate(url=url) for url in found])
+        return SearchPage([Candidate(url=url) for url in found])
 
 
 def _from_ddgs(item: dict) -> Candidate:

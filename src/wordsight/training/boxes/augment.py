@@ -1,4 +1,4 @@
-"""Random views of annotated pictures, their boxes moved along: what a box head learns from."""
+"""Random views of annotated images, their boxes moved along: what a box head learns from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...backbones.preprocessing import Preprocessing
 from ...datasets.annotations import mirrored
 from ...images.decoding import resize
 
-# side of a view's window in sides of the picture, drawn evenly on a logarithmic scale; above 1 a
+# side of a view's window in sides of the image, drawn evenly on a logarithmic scale; above 1 a
 # flat margin shows
 ZOOM = (0.4, 1.6)
 KEPT = 0.8  # of the box's area must be in the view
@@ -22,14 +22,14 @@ LIGHT = 0.25  # logarithm of contrast and gain, at most; a third of it for each 
 def view(
     image: Image.Image, box: np.ndarray, preprocessing: Preprocessing, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random view of a picture as the network takes it, and its box there.
+    """Return a random view of an image as the network takes it, and its box there.
 
     A window that is moved, zoomed and stretched; other light and colours; mirrored every other
     time.
 
     Args:
         image: upright RGB.
-        box: (4,) `xyxy` in fractions of the picture.
+        box: (4,) `xyxy` in fractions of the image.
         preprocessing: of the network.
         rng: decides everything.
 
@@ -60,7 +60,7 @@ def view(
 
 
 def _window(box: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a random window's corner and (width, height), in fractions of the picture, and the
+    """Return a random window's corner and (width, height), in fractions of the image, and the
     box in fractions of the window.
     """
     for _ in range(TRIES):
@@ -80,12 +80,12 @@ def _render(
     shape: tuple[int, int],
     interpolation: str,
 ) -> np.ndarray:
-    """Return a window of a picture at (height, width) `shape`; what lies outside the picture is
+    """Return a window of an image at (height, width) `shape`; what lies outside the image is
     flat, of its mean colour.
     """
     whole, wanted = np.array(image.size), np.array(shape[::-1])  # (width, height)
     low, high = np.clip(start, 0, 1), np.clip(start + size, 0, 1)
-    # of the picture's part in the view
+    # of the image's part in the view
     corners = np.round((np.stack([low, high]) - start) / size * wanted).astype(int)
     width, height = np.maximum(corners[1] - corners[0], 1).tolist()
     part = resize(

@@ -1,4 +1,4 @@
-"""Train a box head on a classifier's frozen backbone from annotated pictures, judge it on held-out
+"""Train a box head on a classifier's frozen backbone from annotated images, judge it on held-out
 ones, and show what it learns from.
 
 The backbone stays as it is, so a model's class answers do, too, and its loss of classes and the
@@ -34,33 +34,33 @@ from .augment import view
 
 log = logging.getLogger("wordsight")
 
-VIEWS, MOST_VIEWS = 12, 6000  # random views of each picture, besides itself; and in all
+VIEWS, MOST_VIEWS = 12, 6000  # random views of each image, besides itself; and in all
 DIRECTIONS, WIDTH = 128, 64  # of the feature map that are kept; channels within the head
-SAMPLED, CELLS = 150, 25  # pictures that the directions are learned from, cells of each map
+SAMPLED, CELLS = 150, 25  # images that the directions are learned from, cells of each map
 EPOCHS, LEAST_STEPS, BATCH = 8, 600, 16
 RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 2.0
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.2
 EDGE_WEIGHT, INSIDE_WEIGHT = 2.0, 0.5
-HELD_OUT = 5  # every fifth picture
-FEWEST = 5  # pictures
+HELD_OUT = 5  # every fifth image
+FEWEST = 5  # images
 FEWEST_FOR_THRESHOLD = 20
 THRESHOLDS = np.arange(0.05, 0.65, 0.05)
 
 
 @dataclass
 class Sample:
-    """Views of one picture.
+    """Views of one image.
 
     Attributes:
-        picture: which.
-        maps: the picture itself first, then its views, on the head's directions, (c, h, w) float16
+        image: which.
+        maps: the image itself first, then its views, on the head's directions, (c, h, w) float16
             each.
         boxes: (views, 4) in fractions of each.
         overlaps: (thresholds,) IoU of the heat map's box with the truth at each of `THRESHOLDS`, or
             None where the class is unknown.
     """
 
-    picture: Annotated
+    image: Annotated
     maps: list[np.ndarray]
     boxes: np.ndarray
     overlaps: np.ndarray | None
@@ -71,14 +71,14 @@ class TrainedBoxes:
     """A box head and how it was judged.
 
     Attributes:
-        head: learned from all pictures.
+        head: learned from all images.
         history: a row an epoch: loss of those learned from, mean IoU of those held out.
-        held_out: pictures that a head that had not seen them was judged on.
+        held_out: images that a head that had not seen them was judged on.
         found: (n, 4) the boxes that one gave, in fractions.
         truth: (n, 4) the true ones.
         median: (4,) the median box of those learned from, in fractions.
-        mask_threshold: of heat maps, chosen on the annotated pictures; None where they are too few.
-        pictures: how many were learned from.
+        mask_threshold: of heat maps, chosen on the annotated images; None where they are too few.
+        images: how many were learned from.
         unreadable: (name, reason) of those that could not be read.
     """
 
@@ -89,7 +89,7 @@ class TrainedBoxes:
     truth: np.ndarray
     median: np.ndarray
     mask_threshold: float | None
-    pictures: int
+    images: int
     unreadable: list[tuple[str, str]]
 
     def record(self) -> dict:
@@ -97,7 +97,7 @@ class TrainedBoxes:
         overlaps = paired_iou(self.found, self.truth)
         simple = paired_iou(np.tile(self.median, (len(self.truth), 1)), self.truth)
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             "held_out": len(self.truth),
             "mean_iou": float(overlaps.mean()),
             "box_accuracy": box_accuracy(overlaps),
@@ -116,19 +116,19 @@ class TrainedBoxes:
 
 def train_boxes(
     model: Classifier,
-    pictures: list[Annotated],
+    images: list[Annotated],
     embedder: Embedder,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TrainedBoxes:
-    """Train a box head for a classifier; of a picture with several objects, the largest counts.
+    """Train a box head for a classifier; of an image with several objects, the largest counts.
 
     Raises:
-        InvalidArgument: fewer than five pictures can be read, or the backbone gives no feature map.
+        InvalidArgument: fewer than five images can be read, or the backbone gives no feature map.
     """
     check_backbone(model.backbone)
-    directions = _directions(pictures, embedder, seed)
-    samples, unreadable = _samples(model, pictures, embedder, directions, seed, progress)
+    directions = _directions(images, embedder, seed)
+    samples, unreadable = _samples(model, images, embedder, directions, seed, progress)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
@@ -147,7 +147,7 @@ def train_boxes(
     return TrainedBoxes(
         head,
         history,
-        [s.picture for s in held],
+        [s.image for s in held],
         found,
         truth,
         median,
@@ -171,45 +171,45 @@ def check_backbone(backbone: Backbone) -> None:
 
 
 def one_batch(
-    pictures: list[Annotated], model: Classifier, seed: int
+    images: list[Annotated], model: Classifier, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Return one random view of each of up to sixteen pictures: pixels, box (4,) in fractions,
+    """Return one random view of each of up to sixteen images: pixels, box (4,) in fractions,
     label.
     """
     shown = []
-    chosen = np.random.default_rng(seed).permutation(len(pictures))
+    chosen = np.random.default_rng(seed).permutation(len(images))
     for index in chosen.tolist():
         try:
-            image = decode(read(pictures[index].file)[0]).image
+            image = decode(read(images[index].file)[0]).image
         except UnreadableImage:
             continue
         pixels, box = view(
             image,
-            _fractions(pictures[index]),
+            _fractions(images[index]),
             model.backbone.preprocessing,
             np.random.default_rng([seed, index, 1]),
         )
-        shown.append((pixels, box, pictures[index].boxes[0].label))
+        shown.append((pixels, box, images[index].boxes[0].label))
         if len(shown) == BATCH:
             break
     return shown
 
 
-def _fractions(picture: Annotated) -> np.ndarray:
-    height, width = picture.size
-    return np.array(picture.boxes[0].xyxy) / [width, height, width, height]
+def _fractions(image: Annotated) -> np.ndarray:
+    height, width = image.size
+    return np.array(image.boxes[0].xyxy) / [width, height, width, height]
 
 
 def _views(
-    picture: Annotated, preprocessing, count: int, seed: int, number: int
+    image: Annotated, preprocessing, count: int, seed: int, number: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return a picture's pixels and box: as it is, then in `count` random views.
+    """Return an image's pixels and box: as it is, then in `count` random views.
 
     Raises:
         UnreadableImage: it can't be read.
     """
-    photo = decode(read(picture.file)[0])
-    truth = _fractions(picture)
+    photo = decode(read(image.file)[0])
+    truth = _fractions(image)
     return [(input_pixels(photo, preprocessing), truth)] + [
         view(photo.image, truth, preprocessing, np.random.default_rng([seed, number, i + 1]))
         for i in range(count)
@@ -217,16 +217,16 @@ def _views(
 
 
 def _directions(
-    pictures: list[Annotated], embedder: Embedder, seed: int
+    images: list[Annotated], embedder: Embedder, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean (C,) and the half whitened principal directions (c, C) of cells of the
     feature map, of mean square 1.
     """
-    chosen = np.random.default_rng(seed).permutation(len(pictures))[:SAMPLED].tolist()
+    chosen = np.random.default_rng(seed).permutation(len(images))[:SAMPLED].tolist()
 
     def cells(number: int) -> list[np.ndarray]:
         try:
-            made = _views(pictures[number], embedder.backbone.preprocessing, 1, seed, number)
+            made = _views(images[number], embedder.backbone.preprocessing, 1, seed, number)
         except UnreadableImage:
             return []
         rng = np.random.default_rng([seed, number])
@@ -255,69 +255,67 @@ def _feature_map(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
 
 def _samples(
     model: Classifier,
-    pictures: list[Annotated],
+    images: list[Annotated],
     embedder: Embedder,
     directions: tuple[np.ndarray, np.ndarray],
     seed: int,
     progress: Progress | None,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
-    """Send every picture and its views through the network once; of the maps only the
+    """Send every image and its views through the network once; of the maps only the
     directions are kept.
     """
-    count = max(0, min(VIEWS, MOST_VIEWS // len(pictures) - 1))
+    count = max(0, min(VIEWS, MOST_VIEWS // len(images) - 1))
     turning = BoxHead(*directions, {})
 
     def make(number: int) -> Sample | tuple[str, str]:
-        picture = pictures[number]
+        image = images[number]
         try:
-            made = _views(picture, embedder.backbone.preprocessing, count, seed, number)
+            made = _views(image, embedder.backbone.preprocessing, count, seed, number)
         except UnreadableImage as error:
-            return picture.file.name, str(error)
+            return image.file.name, str(error)
         maps = []
         overlaps = None
         for index, (pixels, _) in enumerate(made):
             feature_map = _feature_map(embedder, pixels)
             maps.append(turning.reduce(feature_map).astype(np.float16))
-            if index == 0 and picture.boxes[0].label in model.class_names:
+            if index == 0 and image.boxes[0].label in model.class_names:
                 overlaps = _heatmap_overlaps(
                     feature_map,
-                    model.head.weight[model.class_names.index(picture.boxes[0].label)],
-                    picture,
+                    model.head.weight[model.class_names.index(image.boxes[0].label)],
+                    image,
                 )
-        return Sample(
-            picture, maps, np.stack([box for _, box in made]).astype(np.float32), overlaps
-        )
+        return Sample(image, maps, np.stack([box for _, box in made]).astype(np.float32), overlaps)
 
     samples, unreadable = [], []
     for done, sample in enumerate(
-        parallel_map(make, range(len(pictures)), callers(embedder.engine)), start=1
+        parallel_map(make, range(len(images)), callers(embedder.engine)), start=1
     ):
         if isinstance(sample, Sample):
             samples.append(sample)
         else:
             unreadable.append(sample)
         if progress:
-            progress(done, len(pictures), f"pictures, each with {count} random views")
+            progress(done, len(images), f"pictures, each with {count} random views")
     return samples, unreadable
 
 
 def _heatmap_overlaps(
-    feature_map: np.ndarray, class_weight: np.ndarray, picture: Annotated
+    feature_map: np.ndarray, class_weight: np.ndarray, image: Annotated
 ) -> np.ndarray:
     """Return the IoU (thresholds,) with the truth of the box that the heat map gives at each
     threshold.
     """
     heatmap = class_heatmap(feature_map, class_weight)
     found = [
-        heatmap_box(heatmap, picture.size, float(threshold)) or (0.0, 0.0, 0.0, 0.0)
+        heatmap_box(heatmap, image.size, float(threshold)) or (0.0, 0.0, 0.0, 0.0)
         for threshold in THRESHOLDS
     ]
-    return paired_iou(np.array(found), np.tile(np.array(picture.boxes[0].xyxy), (len(found), 1)))
+    return paired_iou(np.array(found), np.tile(np.array(image.boxes[0].xyxy), (len(found), 1)))
 
 
 def _mask_threshold(samples: list[Sample]) -> float | None:
     """Return the threshold at which heat maps give the best boxes by the mean over IoU 0.3, 0.5
-    and 0.7, or None for too few pictures.
+    and 0.7, or None for too few images.
     """
     known = [sample.overlaps for sample in samples if sample.overlaps is not None]
     if len(known) < FEWEST_FOR_THRESHOLD:
@@ -372,7 +370,7 @@ def _fit(
     held: list[Sample] | None = None,
     history: list[dict] | None = None,
 ) -> BoxHead:
-    """Train a head; where there are held-out pictures, note and tell their mean IoU after each
+    """Train a head; where there are held-out images, note and tell their mean IoU after each
     epoch.
     """
     maps = [m for sample in samples for m in sample.maps]

@@ -36,12 +36,12 @@ def add_boxes(
     that wrong boxes are seen.
 
     Raises:
-        InvalidArgument: too few pictures, or a backbone that boxes can't be learned on.
+        InvalidArgument: too few images, or a backbone that boxes can't be learned on.
         OutputError: the sheet can't be written.
     """
     check_backbone(model.backbone)
-    pictures = check_pictures(annotated)
-    batch = batch_sheet(one_batch(pictures, model, seed))
+    images = check_images(annotated)
+    batch = batch_sheet(one_batch(images, model, seed))
     before = _free_name(target)
     if first_process():
         with writing(before):
@@ -54,7 +54,7 @@ def add_boxes(
             "Interrupted while learning boxes, of which nothing is kept: the same command "
             "learns them anew."
         ):
-            trained = train_boxes(model, pictures, embedder, seed, progress)
+            trained = train_boxes(model, images, embedder, seed, progress)
     finally:
         if first_process():
             before.unlink(missing_ok=True)
@@ -70,18 +70,18 @@ def add_boxes(
     return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
 
 
-def check_pictures(annotated: BoxSet) -> list[Annotated]:
-    """Return the pictures to learn from: all that are not marked "test".
+def check_images(annotated: BoxSet) -> list[Annotated]:
+    """Return the images to learn from: all that are not marked "test".
 
     Raises:
         InvalidArgument: they are too few.
     """
-    pictures = [picture for picture in annotated.pictures if picture.file.split != "test"]
-    if len(pictures) < FEWEST:
+    images = [image for image in annotated.images if image.file.split != "test"]
+    if len(images) < FEWEST:
         raise InvalidArgument(
-            f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(pictures)}."
+            f"Boxes need at least {FEWEST} annotated pictures to learn from, got {len(images)}."
         )
-    return pictures
+    return images
 
 
 def _free_name(target: Path) -> Path:

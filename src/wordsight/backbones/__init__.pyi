@@ -1,0 +1,3 @@
+from .cache import EmbeddingCache as EmbeddingCache
+from .registry import list_backbones as list_backbones
+from .registry import load_backbone as load_backbone

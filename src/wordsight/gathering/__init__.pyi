@@ -1,0 +1,9 @@
+from .collector import gather as gather
+from .funnel import Gathered as Gathered
+from .sources import Candidate as Candidate
+from .sources import FakeSource as FakeSource
+from .sources import Query as Query
+from .sources import SearchPage as SearchPage
+from .sources import Source as Source
+from .sources import list_sources as list_sources
+from .sources import register_source as register_source

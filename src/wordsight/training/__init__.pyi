@@ -1,0 +1,4 @@
+from .network_summary import draw_network as draw_network
+from .recipes import list_models as list_models
+from .recipes import train as train
+from .settings import TrainingSettings as TrainingSettings
