@@ -31,10 +31,14 @@ def model_of_boxes(work: Path):
     import wordsight
     from wordsight.datasets.files import LabelledSet
     from wordsight.training.recipes import train_labelled
+    from wordsight.training.request import TrainingRequest
 
     known = wordsight.datasets.read_boxes(DATA / "boxes" / "annotations-train.csv")
     train_labelled(
-        LabelledSet([image.file for image in known.images], known.class_names), work / "m"
+        TrainingRequest(
+            LabelledSet([image.file for image in known.images], known.class_names),
+            work / "m",
+        )
     )
     return wordsight.load(work / "m")
 

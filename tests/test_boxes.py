@@ -208,7 +208,10 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     with open(bad, "w", newline="") as file:
         csv.writer(file).writerows([*rows, *wrong])
     after = wordsight.train(
-        annotated.parent, tmp_path / "after", boxes=bad, from_model=tmp_path / "before"
+        annotated.parent,
+        tmp_path / "after",
+        boxes=bad,
+        settings=wordsight.TrainingSettings(from_model=tmp_path / "before"),
     )
     before = wordsight.load(tmp_path / "before")
     for name in ("weight", "bias", "temperature"):
@@ -239,7 +242,11 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     with pytest.raises(typer.Exit) as done:
         print_training(after, False)
     assert done.value.exit_code == 1 and "corners are swapped" in capsys.readouterr().err
-    wordsight.train(annotated.parent, boxes=annotated, from_model=tmp_path / "before")
+    wordsight.train(
+        annotated.parent,
+        boxes=annotated,
+        settings=wordsight.TrainingSettings(from_model=tmp_path / "before"),
+    )
     # without another folder, it is where it was
     assert wordsight.load(tmp_path / "before").box_head is not None
 
@@ -349,11 +356,14 @@ def test_real_boxes_from_heat_maps(data, tmp_path):
     """
     from wordsight.datasets.files import LabelledSet
     from wordsight.training.recipes import train_labelled
+    from wordsight.training.request import TrainingRequest
 
     known = wordsight.datasets.read_boxes(data / "boxes" / "annotations-train.csv")
     model = train_labelled(
-        LabelledSet([image.file for image in known.images], known.class_names),
-        tmp_path / "model",
+        TrainingRequest(
+            LabelledSet([image.file for image in known.images], known.class_names),
+            tmp_path / "model",
+        )
     )
     found = wordsight.evaluation.evaluate_boxes(
         data / "boxes" / "annotations-test.csv", model, output=None, detections=False

@@ -395,7 +395,9 @@ def test_train_leaves_out_what_the_cheap_checks_find(messy, tmp_path, cli):
         and "Left out: disc/again.jpg: duplicate of disc/003.jpg" in process.stderr
     )
     assert "in_two_classes" in process.stderr
-    everything = wordsight.train(messy, tmp_path / "n", clean=False)
+    everything = wordsight.train(
+        messy, tmp_path / "n", settings=wordsight.TrainingSettings(clean=False)
+    )
     assert (
         not everything.info["left_out"]
         and sum(everything.info["pictures"].values())
@@ -506,13 +508,10 @@ def test_wrong_labels_are_found(data, name, recall, precision):
 
 def _embedded(folder):
     from wordsight.datasets.files import read_labelled
-    from wordsight.training.recipes import Embedding
+    from wordsight.training.request import embed_all, open_embedder
 
     labelled = read_labelled(folder)
-    how = Embedding()
-    embedder = how.open()
-    items = how.embed_all(embedder, labelled.images, "pictures")
-    embedder.cache.close()
+    items = embed_all(open_embedder("tf_efficientnet_lite0"), labelled.images, "pictures", None)
     return (
         np.stack([item.embedding for item in items]),
         np.array([labelled.class_names.index(p.label) for p in labelled.images]),

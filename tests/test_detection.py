@@ -323,9 +323,9 @@ def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
     model = wordsight.train(
         tmp_path / "data",
         tmp_path / "model",
-        "scratch",
-        "brick_cnn",
-        tuning=tuning,
+        recipe="scratch",
+        backbone="brick_cnn",
+        settings=tuning,
         positive="disc",
     )
     found = wordsight.detect(
@@ -357,11 +357,14 @@ def test_objects_on_streets(data, tmp_path):
     from wordsight.datasets.files import LabelledSet
     from wordsight.images.decoding import decode
     from wordsight.training.recipes import train_labelled
+    from wordsight.training.request import TrainingRequest
 
     known = wordsight.datasets.read_boxes(data / "boxes" / "annotations-train.csv")
     model = train_labelled(
-        LabelledSet([image.file for image in known.images], known.class_names),
-        tmp_path / "model",
+        TrainingRequest(
+            LabelledSet([image.file for image in known.images], known.class_names),
+            tmp_path / "model",
+        )
     )
     streets = [
         decode(path.read_bytes()).image for path in sorted((data / "street" / "photos").iterdir())

@@ -362,7 +362,8 @@ def test_bad_input_is_refused_before_any_work(
         report,
         others=foreign,
     )
-    refuse("Unknown engine", other_shapes, shapes_model, report, engine="tpu")
+    with pytest.raises(InvalidArgument, match="Unknown engine"):
+        wordsight.load(shapes_model, engine="tpu")
     assert not report.exists() and not (other_shapes / "report").exists()
 
 

@@ -95,13 +95,15 @@ def test_methods_by_gradients_agree_with_one_pass_where_theory_says_so(shapes_mo
     model = wordsight.load(shapes_model)
     one_pass = model.heatmap(disc[0]).grid
     for method in ("gradcam", "gradcam++", "layercam"):
-        grid = model.heatmap(disc[0], looking=HeatmapSettings(method)).grid
+        grid = model.heatmap(disc[0], heatmap_settings=HeatmapSettings(method)).grid
         assert grid.shape == one_pass.shape and grid.max() == 1
         assert np.corrcoef(grid.ravel(), one_pass.ravel())[0, 1] > 0.6, method
     assert np.allclose(
-        model.heatmap(disc[0], looking=HeatmapSettings("gradcam")).grid, one_pass, atol=1e-4
+        model.heatmap(disc[0], heatmap_settings=HeatmapSettings("gradcam")).grid,
+        one_pass,
+        atol=1e-4,
     )
-    early = model.heatmap(disc[0], looking=HeatmapSettings("layercam", "blocks.3")).grid
+    early = model.heatmap(disc[0], heatmap_settings=HeatmapSettings("layercam", "blocks.3")).grid
     assert early.shape[0] > one_pass.shape[0]  # a finer layer
 
 
@@ -110,7 +112,7 @@ def test_scales_and_mirror_average(shapes_model, disc):
     path, box = disc
     plain, averaged = (
         model.heatmap(path),
-        model.heatmap(path, looking=HeatmapSettings(scales=(1.0, 1.5), mirror=True)),
+        model.heatmap(path, heatmap_settings=HeatmapSettings(scales=(1.0, 1.5), mirror=True)),
     )
     assert (
         averaged.grid.shape[0] > plain.grid.shape[0]
@@ -138,9 +140,9 @@ def test_scales_and_mirror_average(shapes_model, disc):
         (HeatmapSettings(scales=(9.0,)), "Scales must lie between"),
     ],
 )
-def test_wrong_settings_are_one_sentence(looking, message, shapes_model, disc):
+def test_wrong_settings_are_one_sentence(heatmap_settings, message, shapes_model, disc):
     with pytest.raises(wordsight.errors.InvalidArgument, match=message.replace("(", r"\(")):
-        wordsight.load(shapes_model).heatmap(disc[0], looking=looking)
+        wordsight.load(shapes_model).heatmap(disc[0], heatmap_settings=heatmap_settings)
 
 
 def test_a_method_of_ones_own(shapes_model, disc):
@@ -155,7 +157,7 @@ def test_a_method_of_ones_own(shapes_model, disc):
         assert wordsight.heatmaps.list_heatmap_methods()["norm"] == "Where anything happens at all."
         assert (
             wordsight.load(shapes_model)
-            .heatmap(disc[0], looking=HeatmapSettings("norm"))
+            .heatmap(disc[0], heatmap_settings=HeatmapSettings("norm"))
             .grid.max()
             == 1
         )

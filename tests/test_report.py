@@ -283,7 +283,11 @@ def test_a_model_of_gathered_images_tells_how_they_were_gathered(tmp_path, other
 
 def test_curves_of_a_training_are_drawn(tmp_path, shapes, other_shapes):
     wordsight.train(
-        shapes, tmp_path / "m", "scratch", "brick_cnn", tuning=wordsight.TrainingSettings(epochs=2)
+        shapes,
+        tmp_path / "m",
+        recipe="scratch",
+        backbone="brick_cnn",
+        settings=wordsight.TrainingSettings(epochs=2),
     )
     text = text_of(
         wordsight.load(tmp_path / "m").predict(other_shapes, output=tmp_path / "r", threshold=0.5)

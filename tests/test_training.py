@@ -25,11 +25,11 @@ from wordsight import TrainingSettings
 from wordsight.errors import InvalidArgument
 
 torch = pytest.importorskip("torch")
-SMALL = {"image_size": 64, "recipe": "finetune"}
+SMALL = {"recipe": "finetune"}
 
 
 # a mirrored picture would be of the other class
-TUNING = TrainingSettings(epochs=3, lr=2e-4, batch_size=8, augment=False)
+TUNING = TrainingSettings(epochs=3, lr=2e-4, batch_size=8, augment=False, image_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def tilts(tmp_path_factory):
 def finetuned(tilts, tmp_path_factory):
     """A fine-tuned model and its folder."""
     path = tmp_path_factory.mktemp("finetuned") / "m"
-    return wordsight.train(tilts, path, tuning=replace(TUNING, checkpoints=True), **SMALL), path
+    return wordsight.train(tilts, path, settings=replace(TUNING, checkpoints=True), **SMALL), path
 
 
 def test_finetuning_lowers_the_loss_and_notes_how(finetuned):
@@ -123,7 +123,10 @@ def test_frozen_statistics_stay_as_they_were(finetuned):
 
 def test_finetuning_that_does_not_help_is_not_kept(shapes, tmp_path):
     model = wordsight.train(
-        shapes, tmp_path / "m", tuning=TrainingSettings(epochs=1, lr=0.5, batch_size=8), **SMALL
+        shapes,
+        tmp_path / "m",
+        settings=TrainingSettings(epochs=1, lr=0.5, batch_size=8, image_size=64),
+        **SMALL,
     )
     assert (
         model.info["recipe"] == "probe"
@@ -139,7 +142,7 @@ def test_training_goes_on_in_stages_with_one_history(finetuned, tilts, tmp_path)
     model = wordsight.train(
         tilts,
         tmp_path / "m",
-        tuning=replace(TUNING, epochs=2, lr=1e-4, continue_from=path),
+        settings=replace(TUNING, epochs=2, lr=1e-4, continue_from=path),
         **SMALL,
     )
     assert [(row["stage"], row["epoch"]) for row in model.history] == [
@@ -163,7 +166,10 @@ def test_going_on_with_other_classes_is_refused(finetuned, tmp_path):
         InvalidArgument, match="go on from knows left, right; the pictures show box, disc"
     ):
         wordsight.train(
-            data, tmp_path / "m", tuning=TrainingSettings(continue_from=finetuned[1]), **SMALL
+            data,
+            tmp_path / "m",
+            settings=TrainingSettings(continue_from=finetuned[1], image_size=64),
+            **SMALL,
         )
 
 
@@ -266,9 +272,9 @@ def test_networks_from_scratch_train_save_load_predict_and_show_where(
     network, shapes, other_shapes, tmp_path, fresh_home
 ):
     size = {"small_resnet": 64, "resnet18": 64}.get(network)
-    tuning = TrainingSettings(epochs=1, batch_size=8)
+    settings = TrainingSettings(epochs=1, batch_size=8, image_size=size)
     model = wordsight.train(
-        shapes, tmp_path / "m", "scratch", network, image_size=size, tuning=tuning
+        shapes, tmp_path / "m", recipe="scratch", backbone=network, settings=settings
     )
     assert model.backbone.architecture == network and model.info["recipe"] == "scratch"
     before = [p.record() for p in model.predict(other_shapes, threshold=0)]
@@ -287,9 +293,8 @@ def test_small_resnet_learns_shapes_from_scratch(tmp_path):
     wordsight.train(
         data,
         tmp_path / "m",
-        "scratch",
-        image_size=64,
-        tuning=TrainingSettings(epochs=8, batch_size=16),
+        recipe="scratch",
+        settings=TrainingSettings(epochs=8, batch_size=16, image_size=64),
     )
     result = wordsight.evaluate(test, tmp_path / "m", output=None)
     assert result.total_accuracy.value >= 0.9
@@ -300,10 +305,10 @@ def test_a_yes_or_no_brick_network_has_one_logit_and_two_probabilities(tmp_path)
     model = wordsight.train(
         data,
         tmp_path / "m",
-        "scratch",
-        "brick_cnn",
+        recipe="scratch",
+        backbone="brick_cnn",
         positive="disc",
-        tuning=TrainingSettings(epochs=1),
+        settings=TrainingSettings(epochs=1),
     )
     assert model.class_names == ["disc", "not_disc"] and model.catch_all == 1
     # softmax beside zero is the sigmoid
@@ -420,11 +425,15 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(shapes, other_shapes,
         ),
         ({"recipe": "finetune", "tuning": TrainingSettings(lr=-1)}, "lr must lie between"),
         (
-            {"recipe": "scratch", "backbone": "cifar_cnn", "image_size": 64},
+            {
+                "recipe": "scratch",
+                "backbone": "cifar_cnn",
+                "settings": TrainingSettings(image_size=64),
+            },
             "'cifar_cnn' takes 32 × 32 pixels only",
         ),
         ({"backbone": "cifar_cnn"}, "to be trained from scratch, with --recipe scratch"),
-        ({"image_size": 100}, "multiple of 32 from 32 to 1024, got 100"),
+        ({"settings": TrainingSettings(image_size=100)}, "multiple of 32 from 32 to 1024, got 100"),
         ({"precision": 99}, "between 0.5 and 0.9999"),
         (
             {"recipe": "finetune", "tuning": TrainingSettings(continue_from="nowhere")},
@@ -449,7 +458,7 @@ def test_a_bad_time_gets_one_sentence(shapes, cli, tmp_path):
 def test_too_few_images_to_hold_some_out(tmp_path):
     data = write_shapes(tmp_path / "data", 3)
     with pytest.raises(InvalidArgument, match="Give at least 4 of each class"):
-        wordsight.train(data, tmp_path / "m", "scratch", tuning=TrainingSettings(epochs=1))
+        wordsight.train(data, tmp_path / "m", recipe="scratch", settings=TrainingSettings(epochs=1))
 
 
 def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
@@ -467,7 +476,7 @@ def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
                     )
                 )
     model = wordsight.train(
-        data, tmp_path / "m", "scratch", image_size=64, tuning=TrainingSettings(epochs=1)
+        data, tmp_path / "m", recipe="scratch", settings=TrainingSettings(epochs=1, image_size=64)
     )
     assert model.info["pictures"] == {"disc": 4, "square": 4} and model.info["kept_for_test"] == 4
     assert sorted(model.held_out.file_names) == [

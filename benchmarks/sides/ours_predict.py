@@ -14,18 +14,23 @@ import turns
 import wordsight
 from wordsight.backbones.cache import EmbeddingCache
 
-model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
-# a stranger would get no heat map, and the others here draw one of every photo
-model.neighbourhood = None
+models, photos = (
+    {name: wordsight.load(sys.argv[1], dtype=name) for name in ("f32", "bf16")},
+    sys.argv[2],
+)
+for one in models.values():
+    # a stranger would get no heat map, and the others here draw one of every photo
+    one.neighbourhood = None
 
 
 def job(dtype: str = "f32", drawn: bool = False) -> dict:
     cache = EmbeddingCache()
     cache.clear()
     cache.close()
+    model = models[dtype]
     folder = tempfile.mkdtemp()
     start = time.perf_counter()
-    results = model.predict(photos, dtype=dtype, output=folder if drawn else None, threshold=0.0)
+    results = model.predict(photos, output=folder if drawn else None, threshold=0.0)
     seconds = time.perf_counter() - start
     maps = sum(answer.map is not None for answer in results)
     shutil.rmtree(folder)

@@ -13,7 +13,7 @@ began = time.perf_counter()
 import wordsight  # noqa: E402
 
 ready = time.perf_counter()
-made = wordsight.train(train, model, image_size=int(pixels))
+made = wordsight.train(train, model, settings=wordsight.TrainingSettings(image_size=int(pixels)))
 trained = time.perf_counter()
 answers = made.predict(test)
 done = time.perf_counter()

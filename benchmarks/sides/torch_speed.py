@@ -94,7 +94,7 @@ def from_files() -> None:
     cache = EmbeddingCache()
     cache.clear()
     cache.close()
-    model.predict(photos, engine="torch", dtype="bf16")
+    wordsight.load(sys.argv[1], engine="torch", dtype="bf16").predict(photos)
 
 
 images = [input_pixels(decode(read(file)[0]), preprocessing) for file in files]
@@ -122,7 +122,7 @@ for dtype in ("f32", "bf16"):
 found["files"] = rate(len(files), from_files)
 found["timm_train"] = plain_training()
 memory()
-wordsight.train(train, tuned, recipe="finetune", tuning=wordsight.TrainingSettings(epochs=2))
+wordsight.train(train, tuned, recipe="finetune", settings=wordsight.TrainingSettings(epochs=2))
 found["memory_training"] = memory()
 with open(Path(tuned) / "history.csv") as history:
     epochs = [row for row in csv.DictReader(history) if row.get("seconds")]

@@ -70,6 +70,6 @@ if __name__ == "__main__":
         "models/tiny",
         recipe="scratch",
         backbone="tiny_net",
-        tuning=wordsight.TrainingSettings(epochs=5),
+        settings=wordsight.TrainingSettings(epochs=5),
     )
     print(model.info["metrics"])

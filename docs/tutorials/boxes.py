@@ -66,7 +66,9 @@ def compose(folder: Path, count: int, seed: int) -> Path:
 # --8<-- [start:train]
 def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classifier:
     """Learn classes, then boxes, from one table; say how the boxes of held-out pictures got better."""
-    trained = wordsight.train(table.parent, model, boxes=table, image_size=image_size)
+    trained = wordsight.train(
+        table.parent, model, boxes=table, settings=wordsight.TrainingSettings(image_size=image_size)
+    )
     told = trained.info["boxes"]
     print(f"classes: {trained.info['metrics']['accuracy']:.1%} right, {trained.info['judged_on']}")
     print(f"loss of a box: {told['loss_weights']}")

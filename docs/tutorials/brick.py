@@ -63,7 +63,7 @@ def train_scratch(data: Path, model: Path, word: str, epochs: int) -> None:
     """Train the original's network from random weights: 200 × 200 pixels, five convolutions, one sigmoid."""
     tuning = wordsight.TrainingSettings(epochs=epochs, batch_size=8, patience=epochs)
     trained = wordsight.train(
-        data, model, recipe="scratch", backbone="brick_cnn", positive=word, tuning=tuning
+        data, model, recipe="scratch", backbone="brick_cnn", positive=word, settings=tuning
     )
     for row in trained.history[1:]:  # the first row is the network before it learned
         print(

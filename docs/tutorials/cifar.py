@@ -76,7 +76,7 @@ def compose(folder: Path, count: int, seed: int) -> None:
 def train(data: Path, model: Path, **how: object) -> float:
     """Train, and say how it went; return the seconds it took."""
     began = time.perf_counter()
-    trained = wordsight.train(data, model, clean=False, **how)
+    trained = wordsight.train(data, model, **how)
     for row in trained.history[1:] if "recipe" in how else ():
         print(
             f"  epoch {row['epoch']}: loss {row['loss']:.3f}, of held-out pictures {row['val_loss']:.3f}, right {row['val_accuracy']:.1%}"
@@ -126,13 +126,13 @@ def compare(images: Path, models: Path, batch_size: int, epochs: int, probe_size
         "cifar_cnn": {
             "recipe": "scratch",
             "backbone": "cifar_cnn",
-            "tuning": wordsight.TrainingSettings(epochs=4, batch_size=batch_size),
+            "settings": wordsight.TrainingSettings(epochs=4, batch_size=batch_size, clean=False),
         },
         "small_resnet": {
             "recipe": "scratch",
-            "tuning": wordsight.TrainingSettings(epochs=epochs, augment=False),
+            "settings": wordsight.TrainingSettings(epochs=epochs, augment=False, clean=False),
         },
-        "probe": {"image_size": probe_size},
+        "probe": {"settings": wordsight.TrainingSettings(image_size=probe_size, clean=False)},
     }
     for name, how in recipes.items():
         seconds = train(images / "train", models / name, **how)

@@ -153,8 +153,7 @@ def words_alone(case: Case, output: Path) -> None:
     results = wordsight.run(
         case.words,
         [case.photos, case.strangers],
-        output / "words-alone",
-        say=lambda line: print(" ", line),
+        output=output / "words-alone",
     )
     print(f"  {told(results)}")
     # --8<-- [end:alone]

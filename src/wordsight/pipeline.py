@@ -4,31 +4,41 @@ took.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .backbones.registry import DEFAULT_BACKBONE
+from .backbones.registry import DEFAULT_BACKBONE, Backbone
 from .classification.classifier import Classifier, load
 from .classification.model_folder import DEFAULT_THRESHOLD, check_threshold
 from .classification.predictions import Results
 from .cleaning.cleaner import clean
 from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
-from .core.progress import or_notebook
+from .core.progress import Progress, or_notebook
 from .datasets.annotations import read_labels
-from .datasets.files import ImageFile, LabelledSet, find_images, read_labelled, select_classes
+from .datasets.files import (
+    ImageFile,
+    LabelledSet,
+    find_images,
+    merge,
+    read_labelled,
+    select_classes,
+)
 from .errors import InvalidArgument, NothingGathered, UnknownWord
 from .gathering.collector import gather as gather_images
 from .heads.zero_shot import Gate, fit_words_head
-from .training.recipes import WORDS, Embedding, default_model_path, find_model, train_labelled
+from .training.recipes import WORDS, default_model_path, find_model, train_labelled
+from .training.request import TrainingRequest, embed_all, open_embedder
 from .words.vocabulary import Sense, fold, parse_classes, resolve, synsets
 from .words.vocabulary import senses as senses_of
 
+log = logging.getLogger("wordsight")
 Say = Callable[[str], None]
 Consent = Callable[[str], bool]  # asks a person yes or no
 GATHERED = "gathered pictures"
@@ -40,15 +50,15 @@ ADAPT_TO = 10_000  # photos; more teach nothing new and take memory
 def run(
     classes: str | Iterable[str],
     photos: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
-    data: str | os.PathLike | None = None,
-    model: str | os.PathLike | None = None,
+    data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    model: str | os.PathLike | Classifier | None = None,
+    gather: bool | Consent = False,
+    backbone: str | Backbone = DEFAULT_BACKBONE,
     draw: bool = True,
-    how: Embedding | None = None,
-    say: Say | None = None,
-    gather: bool = False,
-    consent: Consent | None = None,
+    progress: Progress | None = None,
 ) -> Results:
     """Recognise the words in the photos, with the first supervision that applies.
 
@@ -56,104 +66,169 @@ def run(
     2. a model already made for exactly these classes, or `model`;
     3. the backbone's own vocabulary, adapted to the photos themselves;
     4. images gathered for the words: with `gather` instead of 3, or where a word is unknown and
-       `consent` says yes.
+       the answer is yes.
+
+    Which of them applied is logged, and printed in a notebook.
 
     Args:
         classes: "cat,dog" or a list; one word alone is a yes/no question.
         photos: folders, files or globs.
         output: folder of the results; None writes nothing.
         threshold: calibrated probability from which a label is given, 0–1; default 0.99.
-        data: labelled images.
-        model: model folder.
+        data: labelled images; several places are learned from together.
+        model: model folder, or what `load` returned.
+        gather: True gathers images for the words, unless data or a model for them is there. A
+            function is asked, with the question as its argument, before images are gathered for
+            words that the backbone doesn't know.
+        backbone: a name, or what `wordsight.backbones.load_backbone` returned.
         draw: False writes tables only.
-        how: backbone, engine, dtype and progress.
-        say: called with one line on which way was taken.
-        gather: gather images for the words, unless data or a model for them is there.
-        consent: asked before images are gathered for words the backbone doesn't know; None stands
-            for no.
+        progress: called with (done, total, what).
 
     Raises:
-        InvalidArgument: a class twice, a word nobody knows (`UnknownWord`), a model for other
-            classes, …
-        NotFound: photos, data or model do not exist.
-        NothingGathered: too few images came.
+        InvalidArgument: if a class is given twice, nobody knows a word (`UnknownWord`), the model
+            has other classes, …
+        NotFound: if photos, data or model do not exist.
+        NothingGathered: if too few images came.
     """
-    words = parse_classes(classes)
-    how, say = (
-        how or Embedding(progress=or_notebook(None)),
-        say or (print if in_notebook() else lambda _: None),
+    request = ClassifierRequest(
+        parse_classes(classes), data, model, gather, backbone, or_notebook(progress), _announce
     )
     if threshold is not None:
         check_threshold(threshold)
     if data is not None and model is not None:
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
-    sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
+    sources = _places(photos)
     # before any work: is there something to do?
     found = find_images(sources, exclude=None if output is None else expand(output))
-    classifier = _given(words, data, model, how, say) or _made(
-        words, found.images, gather, consent, how, say
-    )
-    return classifier.predict(sources, threshold, output, draw, how.engine, how.dtype, how.progress)
+    classifier = find_or_make(request, found.images)
+    return classifier.predict(sources, threshold, output, draw, progress=request.progress)
 
 
-def _given(
-    words: list[str],
-    data: str | os.PathLike | None,
-    model: str | os.PathLike | None,
-    how: Embedding,
-    say: Say,
-) -> Classifier | None:
-    """Return the classifier of the user's own images or of a model that is there."""
-    if data is not None:
-        labelled = select_classes(read_labels(data), words)
-        say(
-            "Learning from your "
-            f"{sum(image.split != 'test' for image in labelled.images)} labelled pictures "
-            f"in '{data}'."
+def _announce(sentence: str) -> None:
+    """Log a sentence, and print it in a notebook."""
+    log.info(sentence)
+    if in_notebook():
+        print(sentence)
+
+
+@dataclass(frozen=True)
+class ClassifierRequest:
+    """The classifier that `run` needs; fields as in `run`.
+
+    Attributes:
+        words: what is to be recognised.
+        say: called with one sentence on which way was taken.
+    """
+
+    words: list[str]
+    data: str | os.PathLike | Sequence[str | os.PathLike] | None = None
+    model: str | os.PathLike | Classifier | None = None
+    gather: bool | Consent = False
+    backbone: str | Backbone = DEFAULT_BACKBONE
+    progress: Progress | None = None
+    say: Say = _announce
+
+    def load(self, path: str | os.PathLike) -> Classifier:
+        """Load a model, to run where the backbone asked for would."""
+        if isinstance(self.backbone, Backbone):
+            return load(path, engine=self.backbone.engine, dtype=self.backbone.dtype)
+        return load(path)
+
+    def train(self, labelled: LabelledSet, supervision: str, cleaned: dict) -> Classifier:
+        """Train a probe on labelled images, kept among the models `run` finds."""
+        return train_labelled(
+            TrainingRequest(
+                labelled,
+                default_model_path(labelled.class_names),
+                backbone=self.backbone,
+                supervision=supervision,
+                cleaned=cleaned,
+                progress=self.progress,
+            )
         )
-        classifier = train_labelled(labelled, None, "probe", how)
+
+
+def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classifier:
+    """Return the classifier for some words, found or made.
+
+    Args:
+        request: the words, and what there is to learn from.
+        images: the photos, which a classifier made from words alone adapts to.
+
+    Raises:
+        InvalidArgument, NotFound, NothingGathered: see `run`.
+    """
+    words, say = request.words, request.say
+    if request.data is not None:
+        labelled = select_classes(_read_all(request.data), words)
+        count = sum(image.split != "test" for image in labelled.images)
+        where = ", ".join(f"'{place}'" for place in _places(request.data))
+        say(f"Learning from your {count} labelled pictures in {where}.")
+        classifier = request.train(labelled, "labelled pictures", {})
         for name, reason in classifier.info["unreadable"]:
             say(f"Left out, unreadable: {name}: {reason}")
         return classifier
-    if model is not None:
-        classifier = load(model)
-        _check_model_classes(classifier, words, model)
-        say(f"Using the model '{model}'.")
+    if request.model is not None:
+        given = request.model
+        classifier = given if isinstance(given, Classifier) else request.load(given)
+        name = classifier.info.get("path") if isinstance(given, Classifier) else given
+        _check_model_classes(classifier, words, name)
+        say(f"Using the model '{name}'.")
         return classifier
     existing = find_model(words)
-    if existing is not None and how.name in (DEFAULT_BACKBONE, load(existing).backbone.name):
-        say(f"Using the model made before for these classes: '{existing}'.")
-        return load(existing)
-    return None
+    if existing is not None:
+        classifier, wanted = request.load(existing), request.backbone
+        asked = wanted.name if isinstance(wanted, Backbone) else wanted
+        if asked in (DEFAULT_BACKBONE, classifier.backbone.name):
+            say(f"Using the model made before for these classes: '{existing}'.")
+            return classifier
+    return _made(request, images)
 
 
-def _made(
-    words: list[str],
-    photos: list[ImageFile],
-    gather: bool,
-    consent: Consent | None,
-    how: Embedding,
-    say: Say,
-) -> Classifier:
+def _places(given: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
+    return [given] if isinstance(given, str | os.PathLike) else list(given)
+
+
+def _read_all(data: str | os.PathLike | Sequence[str | os.PathLike]) -> LabelledSet:
+    """Return the labelled images of one place, or of several together."""
+    places = _places(data)
+    if len(places) == 1:
+        return read_labels(places[0])
+    sets: dict[str, LabelledSet] = {}
+    for place in places:
+        name = expand(place).resolve().name
+        while name in sets:  # two folders of one name
+            name += "~"
+        sets[name] = read_labels(place, min_classes=1)
+    return merge(sets)
+
+
+def _made(request: ClassifierRequest, images: list[ImageFile]) -> Classifier:
     """Make a classifier from the words alone, or from images gathered for them."""
+    words, gather = request.words, request.gather
     unknown = [
         word
         for word in words
         if not any(sense.classes for sense in senses_of(word.partition("#")[0]))
     ]
-    if unknown and not gather and consent is not None and not is_offline():
-        gather = consent(
-            f"The backbone doesn't know '{unknown[0]}'. Search Openverse and Wikimedia "
-            f"Commons for pictures of {', '.join(words)}, "
-            f"up to {GATHER_LIMIT} each, and learn from them? This takes minutes."
+    if callable(gather):
+        gather = (
+            bool(unknown)
+            and not is_offline()
+            and gather(
+                f"The backbone doesn't know '{unknown[0]}'. Search Openverse and Wikimedia "
+                f"Commons for pictures of {', '.join(words)}, "
+                f"up to {GATHER_LIMIT} each, and learn from them? This takes minutes."
+            )
         )
     if gather:
-        return _from_gathered(words, how, say)
-    return _from_words(words, _resolve_all(words), photos, how, say)
+        return _from_gathered(request)
+    return _from_words(request, _resolve_all(words), images)
 
 
-def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
+def _from_gathered(request: ClassifierRequest) -> Classifier:
     """Gather images, and train on them."""
+    words, say = request.words, request.say
     # as the folder is named, whatever the case they are typed in
     wanted = [fold(word) for word in words]
     names = wanted if len(words) > 1 else [wanted[0], f"not_{wanted[0]}"]
@@ -164,7 +239,7 @@ def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
         folder,
         limit=GATHER_LIMIT,
         negatives=0 if len(words) > 1 else GATHER_LIMIT,
-        progress=how.progress,
+        progress=request.progress,
         say=say,
     )
     for name in names:
@@ -176,21 +251,17 @@ def _from_gathered(words: list[str], how: Embedding, say: Say) -> Classifier:
         + ", ".join(f"{count} of {name}" for name, count in gathered.kept.items())
         + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'."
     )
-    labelled, cleaned = _without_junk(folder, names, how, say)
-    return train_labelled(
-        select_classes(labelled, words), None, "probe", how, supervision=GATHERED, cleaned=cleaned
-    )
+    labelled, cleaned = _without_junk(folder, names, request)
+    return request.train(select_classes(labelled, words), GATHERED, cleaned)
 
 
 def _without_junk(
-    folder: Path, names: list[str], how: Embedding, say: Say
+    folder: Path, names: list[str], request: ClassifierRequest
 ) -> tuple[LabelledSet, dict[str, int]]:
     """Return what was gathered without what cleaning finds, and that by reason; nothing is
     moved, and a report says what and why.
     """
-    cleaned = clean(
-        folder, backbone=how.name, engine=how.engine, dtype=how.dtype, progress=how.progress
-    )
+    cleaned = clean(folder, backbone=request.backbone, progress=request.progress)
     # a class of anything has no outliers
     anything = {name for name in names if name.startswith("not_")}
     found = [
@@ -205,7 +276,7 @@ def _without_junk(
     if min(counts[name] for name in names) < TOO_FEW:
         return labelled, {}  # so little is better learned from as it is
     if junk:
-        say(
+        request.say(
             f"Left out {len(labelled.images) - len(left)} that look like junk; see "
             f"'{cleaned.output}'."
         )
@@ -215,7 +286,7 @@ def _without_junk(
 
 
 def _check_model_classes(
-    classifier: Classifier, words: list[str], model: str | os.PathLike
+    classifier: Classifier, words: list[str], model: str | os.PathLike | None
 ) -> None:
     known = {fold(name) for name in classifier.class_names}
     asked = {fold(word) for word in words}
@@ -250,22 +321,20 @@ def _resolve_all(words: list[str]) -> list[Sense]:
 
 
 def _from_words(
-    words: list[str], senses: list[Sense], photos: list[ImageFile], how: Embedding, say: Say
+    request: ClassifierRequest, senses: list[Sense], images: list[ImageFile]
 ) -> Classifier:
     """Make a head from the words and adapt it to the photos."""
+    words, say = request.words, request.say
     meaning = ", ".join(
         f"{word} ({len(sense.classes)} ImageNet "
         f"{'class' if len(sense.classes) == 1 else 'classes'})"
         for word, sense in zip(words, senses, strict=True)
     )
     say(f"Using what the backbone knows: {meaning}. No training picture is needed.")
-    embedder = how.open()
-    try:
-        gate = Gate(*embedder.backbone.imagenet_head(), tuple(sense.classes for sense in senses))
-        sample = photos[:: -(-len(photos) // ADAPT_TO)]  # evenly spaced
-        items = how.embed_all(embedder, sample, "photos read")
-    finally:
-        embedder.cache.close()
+    embedder = open_embedder(request.backbone)
+    gate = Gate(*embedder.backbone.imagenet_head(), tuple(sense.classes for sense in senses))
+    sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
+    items = embed_all(embedder, sample, "photos read", request.progress)
     embeddings = [item.embedding for item in items if item.embedding is not None]
     if not embeddings:
         raise InvalidArgument(
@@ -294,7 +363,7 @@ def _from_words(
         "threshold": DEFAULT_THRESHOLD,
         "pictures": learned,
         "senses": [s.name for s in senses],
-        "dtype": how.dtype,
+        "dtype": embedder.dtype,
     }
     classifier = Classifier(
         names,

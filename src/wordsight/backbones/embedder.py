@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -41,23 +42,19 @@ class Embedded:
 
 
 class Embedder:
-    """A backbone in an engine, with the cache before it. The engine starts only when an image
-    is not cached.
+    """A backbone in its engine, with the cache before it.
+
+    The engine starts only when an image is not cached. The cache is closed with the embedder.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        engine: str = "auto",
-        dtype: str = "f32",
-        cache: EmbeddingCache | None = None,
-    ) -> None:
+    def __init__(self, backbone: Backbone, cache: EmbeddingCache | None = None) -> None:
         self.backbone = backbone
         self.cache = cache if cache is not None else EmbeddingCache()
-        self.dtype = dtype
-        self.engine = choose_engine(engine)
+        self.dtype = backbone.dtype
+        self.engine = choose_engine(backbone.engine)
         if self.engine == "openvino":
             convert(backbone)
+        weakref.finalize(self, self.cache.close)
 
     @property
     def key(self) -> str:
@@ -73,18 +70,30 @@ class Embedder:
         """Encode one decoded image."""
         return self.runtime.encode(input_pixels(photo, self.backbone.preprocessing), feature_map)
 
+    def open(self, file: ImageFile, feature_map: bool = False) -> EncodedImage:
+        """Read one image file; what is asked of it is decoded, encoded or looked up when first
+        asked for, and once.
+
+        Args:
+            file: the image.
+            feature_map: whether its feature map is likely to be asked for, so that the pass for
+                the embedding keeps it.
+
+        Raises:
+            UnreadableImage: if the file can't be read.
+        """
+        data, sha = read(file)
+        return EncodedImage(self, data, sha, feature_map)
+
     def embed(self, file: ImageFile) -> Embedded:
         """Return one image's embedding, from the cache if it is there."""
         sha = None
         try:
-            data, sha = read(file)
-            embedding = self.cache.get(sha, self.key)
-            if embedding is None:
-                embedding = self.encode(decode(data)).embedding
-                self.cache.put(sha, self.key, embedding)
+            one = self.open(file)
+            sha = one.sha256.hex()
+            return Embedded(file, sha, one.embedding)
         except UnreadableImage as error:
-            return Embedded(file, sha.hex() if sha else None, None, str(error))
-        return Embedded(file, sha.hex(), embedding)
+            return Embedded(file, sha, None, str(error))
 
     def embed_all(
         self, files: Iterable[ImageFile], embed: Callable[[ImageFile], Embedded] | None = None
@@ -96,6 +105,60 @@ class Embedder:
             yield from parallel_map(embed or self.embed, files, callers(self.engine))
         finally:
             self.cache.flush()
+
+
+class EncodedImage:
+    """One image file on its way: bytes, photo, embedding, feature map, each made at most once.
+
+    One thread uses it; nothing here locks.
+
+    Attributes:
+        sha256: hash of the file's bytes, 32 bytes.
+        data: the file's bytes.
+    """
+
+    def __init__(self, embedder: Embedder, data: bytes, sha256: bytes, feature_map: bool) -> None:
+        self.sha256, self.data = sha256, data
+        self._embedder, self._keep_map = embedder, feature_map
+        self._photo: Photo | None = None
+        self._embedding: np.ndarray | None = None
+        self._feature_map: np.ndarray | None = None
+
+    @property
+    def photo(self) -> Photo:
+        """The decoded image.
+
+        Raises:
+            UnreadableImage: if it can't be decoded.
+        """
+        if self._photo is None:
+            self._photo = decode(self.data)
+        return self._photo
+
+    @property
+    def embedding(self) -> np.ndarray:
+        """(C,) float32, from the cache if it is there.
+
+        Raises:
+            UnreadableImage: if the image has to be decoded and can't be.
+        """
+        if self._embedding is None:
+            cache, key = self._embedder.cache, self._embedder.key
+            self._embedding = cache.get(self.sha256, key)
+            if self._embedding is None:
+                encoding = self._embedder.encode(self.photo, feature_map=self._keep_map)
+                self._embedding, self._feature_map = encoding.embedding, encoding.feature_map
+                cache.put(self.sha256, key, self._embedding)
+        return self._embedding
+
+    @property
+    def feature_map(self) -> np.ndarray | None:
+        """(C, h, w) float32, or None for networks without one; a pass of its own where the
+        embedding was cached.
+        """
+        if self._feature_map is None and self._embedder.backbone.pooled:
+            self._feature_map = self._embedder.encode(self.photo, feature_map=True).feature_map
+        return self._feature_map
 
 
 def input_pixels(photo: Photo, preprocessing: Preprocessing) -> np.ndarray:

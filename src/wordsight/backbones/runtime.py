@@ -22,10 +22,8 @@ import numpy as np
 
 from ..core.home import writing
 from ..errors import InvalidArgument
-from .registry import Backbone, build_module
+from .registry import DTYPES, ENGINES, Backbone, build_module
 
-ENGINES = ("auto", "openvino", "torch")
-DTYPES = ("f32", "bf16")
 GPU_CALLERS = 64
 _open: dict[tuple[str, str, str], Runtime] = {}
 _opening = threading.Lock()

@@ -100,25 +100,18 @@ def positive_class(model: Classifier) -> int | None:
 def _judge(
     model: Classifier, embeddings: np.ndarray, threshold: float | None, familiarity: bool
 ) -> tuple[np.ndarray, ...]:
-    probabilities = model.head.probabilities(embeddings)  # (n, C) -> (n, classes)
-    top = probabilities.argmax(axis=1)
-    probability = probabilities.max(axis=1)
-    positive = positive_class(model)
-    stranger = model.is_stranger(embeddings) & (
-        top != (-1 if model.catch_all is None else model.catch_all)
+    decisions = model.decide_all(embeddings, threshold)
+    probability, index = decisions.probability, positive_class(model)
+    positive = probability if index is None else decisions.probabilities[:, index]
+    familiar = (
+        model.familiarity(embeddings) if familiarity else np.zeros(len(probability), np.float32)
     )
-    accepted = (
-        np.zeros(len(top), dtype=bool)
-        if threshold is None
-        else (probability >= threshold) & ~stranger
-    )
-    familiar = model.familiarity(embeddings) if familiarity else np.zeros(len(top), np.float32)
     return (
-        top,
+        decisions.top,
         probability,
-        probability if positive is None else probabilities[:, positive],
-        stranger,
-        accepted,
+        positive,
+        decisions.stranger,
+        decisions.accepted,
         familiar,
     )
 

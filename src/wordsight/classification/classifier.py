@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from ..backbones.embedder import Embedder, open_photo, read
+from ..backbones.embedder import Embedder, EncodedImage, open_photo
 from ..backbones.registry import Backbone
 from ..backbones.runtime import callers
 from ..core.home import expand
@@ -24,6 +24,7 @@ from ..core.threads import parallel_map
 from ..datasets.files import RESULT_FOLDERS, ImageFile, find_images, refuse_photos_among_results
 from ..errors import InvalidArgument, UnreadableImage, some_of
 from ..heads.boxes import BoxHead
+from ..heads.decision import Decisions, decide
 from ..heads.guarantee import HeldOut, PrecisionGuarantee, keep_promise
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
@@ -31,7 +32,7 @@ from ..heads.zero_shot import Gate
 from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
-from ..images.decoding import Photo, decode
+from ..images.decoding import Photo
 from ..reports.model_sections import about_model, made_by
 from ..reports.page import check_report_target, remove_report
 from .model_folder import DEFAULT_THRESHOLD, check_threshold, draw_history, read_model, write_model
@@ -74,6 +75,11 @@ class Classifier:
     history: list[dict] = field(default_factory=list)
     held_out: HeldOut | None = None
     box_head: BoxHead | None = None
+
+    @functools.cached_property
+    def embedder(self) -> Embedder:
+        """The model's backbone in its engine, with the cache; closed with the model."""
+        return Embedder(self.backbone)
 
     @property
     def mask_threshold(self) -> float:
@@ -155,23 +161,29 @@ class Classifier:
             )
         return keep_promise(self.held_out, precision)
 
-    def decide(self, name: str, embedding: np.ndarray, threshold: float) -> Prediction:
-        """Return the prediction for one embedding (C,): label only if sure enough and no
-        stranger.
+    def decide_all(self, embeddings: np.ndarray, threshold: float | None) -> Decisions:
+        """Decide on embeddings (n, C); a threshold of None gives no label."""
+        return decide(
+            self.head.probabilities(embeddings),
+            self.is_stranger(embeddings),
+            threshold,
+            self.catch_all,
+        )
+
+    def decide(self, name: str, embedding: np.ndarray, threshold: float | None) -> Prediction:
+        """Return the prediction for one embedding (C,): a label only if sure enough and no
+        stranger; none at all for a threshold of None.
         """
-        probabilities = self.head.probabilities(embedding[None])[0]
-        top = int(probabilities.argmax())
-        stranger = top != self.catch_all and bool(self.is_stranger(embedding[None])[0])
-        accepted = bool(probabilities[top] >= threshold) and not stranger
+        decision = self.decide_all(embedding[None], threshold)
+        top_label = self.class_names[int(decision.top[0])]
+        shares = zip(self.class_names, decision.probabilities[0], strict=True)
         return Prediction(
             file_name=name,
-            label=self.class_names[top] if accepted else None,
-            top_label=self.class_names[top],
-            probability=round(float(probabilities[top]), 6),
-            probabilities={
-                c: round(float(p), 6) for c, p in zip(self.class_names, probabilities, strict=True)
-            },
-            stranger=stranger,
+            label=top_label if decision.accepted[0] else None,
+            top_label=top_label,
+            probability=round(float(decision.probability[0]), 6),
+            probabilities={name: round(float(share), 6) for name, share in shares},
+            stranger=bool(decision.stranger[0]),
         )
 
     def predict(
@@ -180,11 +192,9 @@ class Classifier:
         threshold: float | None = None,
         output: str | os.PathLike | None = None,
         draw: bool = True,
-        engine: str = "auto",
-        dtype: str = "f32",
         progress: Progress | None = None,
         precision: float | None = None,
-        looking: HeatmapSettings | None = None,
+        heatmap_settings: HeatmapSettings | None = None,
         grid: Grid | None = None,
     ) -> Results:
         """Say what each photo shows, or nothing where that isn't sure.
@@ -197,12 +207,10 @@ class Classifier:
             output: folder for tables, originals, heat maps, masks and report.html; None writes
                 nothing.
             draw: False writes tables only.
-            engine: "auto", "openvino" or "torch".
-            dtype: "f32" or "bf16".
             progress: called with (done, total, "photos").
             precision: instead of a threshold, the share of labels that must be right; see
                 `promise`.
-            looking: how heat maps are made; by default in one pass.
+            heatmap_settings: how heat maps are made; by default in one pass.
             grid: look at quarters (or other parts) of each photo, too, and let the surest of them
                 answer.
 
@@ -213,8 +221,8 @@ class Classifier:
         """
         progress = or_notebook(progress)
         threshold, note = self.threshold_for(threshold, precision)
-        looking = looking or HeatmapSettings()
-        looking.check(self.backbone)
+        heatmap_settings = heatmap_settings or HeatmapSettings()
+        heatmap_settings.check(self.backbone)
         if grid is not None:
             grid.check(self.backbone)
         sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
@@ -225,7 +233,6 @@ class Classifier:
             if draw:
                 check_report_target(folder)
         counts, kept = Counts(skipped=found.skipped), []
-        embedder = Embedder(self.backbone, engine, dtype)
         writer = (
             None
             if folder is None
@@ -234,7 +241,7 @@ class Classifier:
         report = None
 
         def job(file: ImageFile) -> Prediction:
-            return self._predict_one(file, embedder, _Way(threshold, looking, grid), writer, report)
+            return self._predict_one(file, _Way(threshold, heatmap_settings, grid), writer, report)
 
         try:
             report = (
@@ -242,7 +249,7 @@ class Classifier:
                 if folder is not None and draw
                 else None
             )
-            for prediction in parallel_map(job, found.images, callers(embedder.engine)):
+            for prediction in parallel_map(job, found.images, callers(self.embedder.engine)):
                 counts.add(prediction)
                 if writer is None:
                     kept.append(prediction)
@@ -262,7 +269,7 @@ class Classifier:
             elif folder is not None:
                 remove_report(folder)
         finally:
-            embedder.cache.close()
+            self.embedder.cache.flush()
             if report is not None:
                 report.close()
             if writer is not None:
@@ -270,33 +277,30 @@ class Classifier:
         copied = None if writer is None else writer.copied_bytes
         return Results(self.class_names, threshold, counts, folder, copied, kept, note)
 
-    def predict_file(self, file: ImageFile, embedder: Embedder, threshold: float) -> Prediction:
+    def predict_file(self, file: ImageFile, threshold: float | None) -> Prediction:
         """Return what one file shows, with its box and without its map; `error` where it can't be
         read.
 
         Args:
             file: the image.
-            embedder: of the model's backbone, kept open from call to call.
-            threshold: probability from which a label is given; infinite for none.
+            threshold: probability from which a label is given; None for none.
         """
-        seen = self._predict_one(
-            file, embedder, _Way(threshold, HeatmapSettings(), None), None, None
-        )
+        seen = self._predict_one(file, _Way(threshold, HeatmapSettings(), None), None, None)
         seen.map = None
         return seen
 
     def threshold_for(
-        self, threshold: float | None, precision: float | None
-    ) -> tuple[float, str | None]:
-        """Return the threshold to decide by, infinite where nothing may be labelled, and what is to
-        be said of it.
+        self, threshold: float | None = None, precision: float | None = None
+    ) -> tuple[float | None, str | None]:
+        """Return the threshold to decide by, None where no label may be given, and what is to be
+        said of it.
 
         Args:
             threshold: one asked for, 0–1, or None.
-            precision: one asked for instead, or None for neither: the model's own.
+            precision: one asked for instead, or None for neither: the model's own threshold.
 
         Raises:
-            InvalidArgument: both were asked for, or one out of range.
+            InvalidArgument: if both were asked for, or one is out of range.
         """
         if threshold is not None and precision is not None:
             raise InvalidArgument(
@@ -306,47 +310,38 @@ class Classifier:
             return check_threshold(threshold), None
         if precision is not None:
             promise = self.promise(precision)
-            return math.inf if promise.threshold is None else promise.threshold, promise.sentence()
+            return promise.threshold, promise.sentence()
         kept = self.info.get("threshold", DEFAULT_THRESHOLD)
         note = self.info["promise"]["sentence"] if self.info.get("promise") else None
-        return math.inf if kept is None else check_threshold(kept), note
+        return None if kept is None else check_threshold(kept), note
 
     def _predict_one(
         self,
         file: ImageFile,
-        embedder: Embedder,
         way: _Way,
         writer: ResultsWriter | None,
         report: ResultsReport | None,
     ) -> Prediction:
         try:
-            data, sha = read(file)
-            embedding, photo, feature_map = embedder.cache.get(sha, embedder.key), None, None
-            if embedding is None:
-                photo = decode(data)
-                encoding = embedder.encode(photo, feature_map=True)
-                embedding, feature_map = encoding.embedding, encoding.feature_map
-                embedder.cache.put(sha, embedder.key, embedding)
-            prediction = self.decide(file.name, embedding, way.threshold)
+            one = self.embedder.open(file, feature_map=True)
+            prediction = self.decide(file.name, one.embedding, way.threshold)
             if way.grid is not None:
-                photo = photo or decode(data)
-                prediction = self._look_closer(prediction, photo, embedder, way, feature_map)
+                prediction = self._look_closer(prediction, one, way)
             if prediction.label is None and report is None:
                 return prediction
-            # where the embedding was cached, only what is drawn is decoded again
-            photo = photo or decode(data)
+            photo = one.photo
         except UnreadableImage as error:
             return Prediction(file.name, error=str(error))
         heat = None
         if prediction.label is not None:
-            self.localize(prediction, photo, embedder, way.looking, feature_map)
+            settings = way.heatmap_settings
+            needed = one.feature_map if self._needs_map(settings) else None
+            self.localize(prediction, photo, needed, settings)
             heat = prediction.map
-        elif self.backbone.pooled and not prediction.stranger:
+        elif one.feature_map is not None and not prediction.stranger:
             # of a stranger, where the best guess comes from says nothing
-            heat = class_heatmap(
-                self._feature_map(photo, embedder, feature_map),
-                self.head.weight[self.class_names.index(str(prediction.top_label))],
-            )
+            index = self.class_names.index(str(prediction.top_label))
+            heat = class_heatmap(one.feature_map, self.head.weight[index])
         if writer is not None:
             writer.draw(prediction, file, photo.image, photo.size, self.mask_threshold)
             prediction.map = None
@@ -354,76 +349,56 @@ class Classifier:
             report.keep(prediction, photo.image, photo.size, heat)
         return prediction
 
-    def _feature_map(
-        self, photo: Photo, embedder: Embedder, made: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return a photo's feature map (C, h, w), as made before or made now."""
-        found = embedder.encode(photo, feature_map=True).feature_map if made is None else made
-        assert found is not None
-        return found
-
-    def _look_closer(
-        self,
-        whole: Prediction,
-        photo: Photo,
-        embedder: Embedder,
-        way: _Way,
-        feature_map: np.ndarray | None,
-    ) -> Prediction:
+    def _look_closer(self, whole: Prediction, one: EncodedImage, way: _Way) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
         assert way.grid is not None
         other = None if self.catch_all is None else self.class_names[self.catch_all]
         best = whole
-        for box, embedding in part_embeddings(photo, embedder, way.grid, feature_map):
+        for box, embedding in part_embeddings(one.photo, self.embedder, way.grid, one.feature_map):
             seen = self.decide(whole.file_name, embedding, way.threshold)
+            probability = float(seen.probability or 0)
             whole.parts.append(
-                Part(
-                    box,
-                    seen.label,
-                    str(seen.top_label),
-                    float(seen.probability or 0),
-                    seen.stranger,
-                )
+                Part(box, seen.label, str(seen.top_label), probability, seen.stranger)
             )
-            surer = best.label in (None, other) or float(seen.probability or 0) > float(
-                best.probability or 0
-            )
+            surer = best.label in (None, other) or probability > float(best.probability or 0)
             # that a part shows nothing says little of the whole
             if seen.label not in (None, other) and surer:
                 best, best.part = seen, box
         best.parts = whole.parts
         return best
 
+    def _needs_map(self, settings: HeatmapSettings) -> bool:
+        """Whether locating a label takes the feature map."""
+        return self.backbone.pooled and (settings.plain or self.box_head is not None)
+
     def localize(
         self,
         prediction: Prediction,
         photo: Photo,
-        embedder: Embedder,
-        looking: HeatmapSettings | None = None,
         feature_map: np.ndarray | None = None,
+        settings: HeatmapSettings | None = None,
     ) -> None:
-        """Give an accepted prediction its heat map and its box, from the box head where there
-        is one, else from the heat map.
+        """Give an accepted prediction its heat map and its box, from the box head where there is
+        one, else from the heat map.
+
+        Args:
+            prediction: with a label; `map` and `box_xyxy` are set.
+            photo: the decoded image.
+            feature_map: its (C, h, w), where a pass has made it already.
+            settings: how the heat map is made; by default in one pass.
         """
-        looking = looking or HeatmapSettings()
+        settings = settings or HeatmapSettings()
         assert prediction.label is not None
-        if self.backbone.pooled and (looking.plain or self.box_head is not None):
-            feature_map = self._feature_map(photo, embedder, feature_map)
-        prediction.map = look(
-            photo,
-            embedder,
-            self.head.weight[self.class_names.index(prediction.label)],
-            looking,
-            feature_map,
-        )
+        if feature_map is None and self._needs_map(settings):
+            feature_map = self.embedder.encode(photo, feature_map=True).feature_map
+        weight = self.head.weight[self.class_names.index(prediction.label)]
+        prediction.map = look(photo, self.embedder, weight, settings, feature_map)
         height, width = photo.size
         if prediction.part is not None:
             prediction.box_xyxy = list(prediction.part)
         elif self.box_head is not None and feature_map is not None:
-            prediction.box_xyxy = [
-                round(float(side), 1)
-                for side in self.box_head.box(feature_map) * (width, height, width, height)
-            ]
+            sides = self.box_head.box(feature_map) * (width, height, width, height)
+            prediction.box_xyxy = [round(float(side), 1) for side in sides]
         else:
             prediction.box_xyxy = heatmap_box(prediction.map, photo.size, self.mask_threshold)
 
@@ -431,18 +406,14 @@ class Classifier:
         self,
         image: str | os.PathLike | Image.Image | np.ndarray,
         class_name: str | None = None,
-        looking: HeatmapSettings | None = None,
-        engine: str = "auto",
-        dtype: str = "f32",
+        heatmap_settings: HeatmapSettings | None = None,
     ) -> Heatmap:
         """Show where the network looks for a class, likely or not.
 
         Args:
             image: path, PIL image, or (height, width, 3) uint8 RGB.
             class_name: the class; by default the likeliest.
-            looking: method, layer, scales; by default one pass where the head allows.
-            engine: "auto", "openvino" or "torch".
-            dtype: "f32" or "bf16".
+            heatmap_settings: method, layer, scales; by default one pass where the head allows.
 
         Raises:
             InvalidArgument: no such class, method, layer or scale.
@@ -452,17 +423,19 @@ class Classifier:
             raise InvalidArgument(
                 f"The model has no class '{class_name}'; it knows: {some_of(self.class_names)}."
             )
-        looking = looking or HeatmapSettings()
-        looking.check(self.backbone)
+        heatmap_settings = heatmap_settings or HeatmapSettings()
+        heatmap_settings.check(self.backbone)
         photo = open_photo(image)
-        embedder = Embedder(self.backbone, engine, dtype)
+        embedder = self.embedder
         encoding = embedder.encode(photo, feature_map=True)
         index = (
             int(self.head.logits(encoding.embedding[None])[0].argmax())
             if class_name is None
             else self.class_names.index(class_name)
         )
-        grid = look(photo, embedder, self.head.weight[index], looking, encoding.feature_map)
+        grid = look(
+            photo, embedder, self.head.weight[index], heatmap_settings, encoding.feature_map
+        )
         return Heatmap(self.class_names[index], grid, photo.size, self.mask_threshold, photo.image)
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -479,17 +452,24 @@ class Classifier:
 class _Way:
     """How one photo is predicted."""
 
-    threshold: float
-    looking: HeatmapSettings
+    threshold: float | None
+    heatmap_settings: HeatmapSettings
     grid: Grid | None
 
 
-def load(path: str | os.PathLike) -> Classifier:
+def load(path: str | os.PathLike, *, engine: str = "auto", dtype: str = "f32") -> Classifier:
     """Load a model folder.
+
+    Args:
+        path: the folder.
+        engine: where the model runs: "auto", "openvino" or "torch".
+        dtype: the type it computes in: "f32" or "bf16".
 
     Raises:
         NotFound: no such folder.
         InvalidModel: half written, foreign, damaged or of another version.
         BackboneUnavailable: its network can't be built here.
     """
-    return Classifier(**read_model(path))
+    model = Classifier(**read_model(path))
+    model.backbone = replace(model.backbone, engine=engine, dtype=dtype)
+    return model

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -162,7 +161,7 @@ class Results:
 
     Attributes:
         class_names: in the model's order.
-        threshold: probability from which a label is given; infinite where none is.
+        threshold: probability from which a label is given; None where none is.
         counts: how many fared how.
         output: folder of the results, or None.
         copied_bytes: what the originals take there: 0 where they are linked, None where none are
@@ -171,7 +170,7 @@ class Results:
     """
 
     class_names: list[str]
-    threshold: float
+    threshold: float | None
     counts: Counts
     output: Path | None = None
     copied_bytes: int | None = None
@@ -396,7 +395,7 @@ def summary(results: Results) -> dict:
     counts = asdict(results.counts)
     return {
         "classes": results.class_names,
-        "threshold": results.threshold if math.isfinite(results.threshold) else None,
+        "threshold": results.threshold,
         "note": results.note,
         "total": results.counts.total,
         "accepted": {name: results.counts.accepted[name] for name in results.class_names},

@@ -29,12 +29,12 @@ class ResultsReport:
     Args:
         folder: where the report will lie; it exists.
         class_names: in the model's order.
-        threshold: probability from which a label is given; infinite: none is.
+        threshold: probability from which a label is given; None: none is.
     """
 
-    def __init__(self, folder: Path, class_names: list[str], threshold: float) -> None:
+    def __init__(self, folder: Path, class_names: list[str], threshold: float | None) -> None:
         self.folder, self.class_names = folder, class_names
-        self._threshold = threshold if math.isfinite(threshold) else None
+        self._threshold = threshold
         self._outcomes = Outcomes(class_names, self._threshold)
         self._gallery = Gallery(folder)
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backbones.embedder import Embedder, read
+from ..backbones.embedder import Embedder
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..backbones.runtime import callers
 from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
@@ -28,7 +28,7 @@ from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, LabelledSet, data_root, read_labelled
 from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..images.contact_sheet import contact_sheet
-from ..images.decoding import decode, frame_count
+from ..images.decoding import frame_count
 from ..images.measures import KEY, Measures, measure
 from ..reports.notebook_gallery import gallery
 from ..reports.page import check_report_target
@@ -124,9 +124,7 @@ def clean(
     reasons: Iterable[str] | None = None,
     min_size: int = MIN_SIZE,
     balance: bool = False,
-    backbone: str = DEFAULT_BACKBONE,
-    engine: str = "auto",
-    dtype: str = "f32",
+    backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
     look: Callable[[LabelledSet, Path], list[LookedAt]] | None = None,
 ) -> Cleaning:
@@ -145,8 +143,6 @@ def clean(
         balance: bring all classes down to the smallest, the most redundant images first (reason
             `redundant`).
         backbone: whose embeddings are used.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         progress: called with (done, total, "images" or "findings").
         look: looks at every image of a set, in order, given the report's folder, too; by default
             this process does.
@@ -168,9 +164,7 @@ def clean(
     check_min_size(min_size)
     check_report_target(target)
     if look is None:
-        material = gather_material(
-            labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress
-        )
+        material = gather_material(labelled, min_size, Embedder(load_backbone(backbone)), progress)
     else:
         material = material_of(labelled, look(labelled, target), min_size, load_backbone(backbone))
     findings = [finding for finding in run_checks(material) if finding.reason in wanted]
@@ -209,22 +203,15 @@ def look_at(file: ImageFile, embedder: Embedder) -> LookedAt:
     """
     sha = None
     try:
-        data, sha = read(file)
-        packed, embedding = (
-            embedder.cache.get_bytes(sha, KEY),
-            embedder.cache.get(sha, embedder.key),
-        )
-        if packed is None or embedding is None:
-            photo = decode(data)
-            if packed is None:
-                packed = measure(photo, frame_count(data)).pack()
-                embedder.cache.put_bytes(sha, KEY, packed)
-            if embedding is None:
-                embedding = embedder.encode(photo).embedding
-                embedder.cache.put(sha, embedder.key, embedding)
+        one = embedder.open(file)
+        sha = one.sha256.hex()
+        packed = embedder.cache.get_bytes(one.sha256, KEY)
+        if packed is None:
+            packed = measure(one.photo, frame_count(one.data)).pack()
+            embedder.cache.put_bytes(one.sha256, KEY, packed)
+        return LookedAt(sha, None, Measures.unpack(packed), one.embedding)
     except UnreadableImage as error:
-        return LookedAt(sha.hex() if sha else None, str(error), None, None)
-    return LookedAt(sha.hex(), None, Measures.unpack(packed), embedding)
+        return LookedAt(sha, str(error), None, None)
 
 
 def gather_material(
@@ -232,15 +219,13 @@ def gather_material(
 ) -> Material:
     """Look at every image, in this process."""
     seen = []
-    try:
-        for one in parallel_map(
-            lambda file: look_at(file, embedder), labelled.images, callers(embedder.engine)
-        ):
-            seen.append(one)
-            if progress:
-                progress(len(seen), len(labelled.images), "pictures")
-    finally:
-        embedder.cache.close()
+    for one in parallel_map(
+        lambda file: look_at(file, embedder), labelled.images, callers(embedder.engine)
+    ):
+        seen.append(one)
+        if progress:
+            progress(len(seen), len(labelled.images), "pictures")
+    embedder.cache.flush()
     return material_of(labelled, seen, min_size, embedder.backbone)
 
 

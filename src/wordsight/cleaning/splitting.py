@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..core.home import atomic_text, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.files import data_root, read_labelled
@@ -26,8 +26,7 @@ def split(
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
-    backbone: str = DEFAULT_BACKBONE,
-    engine: str = "auto",
+    backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, int]]:
     """Divide a data set, and note it in the column `split` of its metadata.csv, which is made where
@@ -44,7 +43,6 @@ def split(
         test: share for testing, 0–1; the rest is for training.
         seed: same seed and images, same split.
         backbone: whose embeddings find copies.
-        engine: "auto", "openvino" or "torch".
         progress: called with (done, total, "images").
 
     Returns:
@@ -62,7 +60,7 @@ def split(
             f"and {test}."
         )
     labelled = read_labelled(data, min_classes=1)
-    material = gather_material(labelled, 1, Embedder(load_backbone(backbone), engine), progress)
+    material = gather_material(labelled, 1, Embedder(load_backbone(backbone)), progress)
     assigned = _assign(material, val, test, seed)
     root = data_root(data)
     with writing(root):

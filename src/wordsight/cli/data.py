@@ -14,7 +14,7 @@ from ..backbones.registry import DEFAULT_BACKBONE
 from ..core.progress import show_progress
 from ..errors import InvalidArgument, NothingGathered
 from .console import go_offline
-from .options import BackboneName, Dtype, Engine, Json, Offline, Ray, offer
+from .options import BackboneName, Dtype, Engine, Json, Offline, Ray, backbone_for, offer
 from .printing import (
     print_cleaning,
     print_converted,
@@ -82,9 +82,9 @@ def gather_command(
       wordsight gather "cat,dog" -o data/pets --source urls:list.csv
 
     \b
-    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each
-    picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are
-    better.
+    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made
+    each picture.
+    Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are better.
     """
     from ..gathering.collector import gather
     from ..gathering.sources import DEFAULT_SOURCES
@@ -164,11 +164,12 @@ def clean_command(
 
     \b
     Examples:
-      wordsight clean data/pets                           report.html and findings.csv, in
-      data/pets-clean-report wordsight clean data/pets --apply --reasons
-      duplicate,near_duplicate,undecodable wordsight clean data/pets --undo wordsight clean
-      data/pets --convert data/pets-320 wordsight clean s3://bucket/pets --ray auto -o
-      s3://bucket/pets-report
+      wordsight clean data/pets
+          report.html and findings.csv, in data/pets-clean-report
+      wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
+      wordsight clean data/pets --undo
+      wordsight clean data/pets --convert data/pets-320
+      wordsight clean s3://bucket/pets --ray auto -o s3://bucket/pets-report
     """
     from ..cleaning import cleaner as cleaning
 
@@ -186,9 +187,10 @@ def clean_command(
         print_undone(cleaning.undo(data), as_json)
     with show_progress() as progress:
         chosen = reasons.split(",") if reasons is not None else None
+        network = backbone_for(backbone, engine, dtype)
         if ray is None:
             result = cleaning.clean(
-                data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress
+                data, output, apply, chosen, min_size, balance, network, progress
             )
         else:
             from ..distributed.ray import clean
@@ -200,9 +202,7 @@ def clean_command(
                 chosen,
                 min_size,
                 balance,
-                backbone,
-                engine,
-                dtype,
+                network,
                 ray,
                 None,
                 progress,
@@ -240,7 +240,7 @@ def split_command(
 
     go_offline(offline)
     with show_progress() as progress:
-        counts = split(data, val, test, seed, backbone, engine, progress)
+        counts = split(data, val, test, seed, backbone_for(backbone, engine, "f32"), progress)
     if as_json:
         print(json.dumps(counts))
         return
@@ -356,8 +356,8 @@ def export_command(
 
     \b
     Scaling, class names, calibration, heat maps and the sense of strangers are inside.
-    docs/export.md has programs that run it. What is written is tried beside the original, and kept
-    only if it says the same.
+    docs/export.md has programs that run it.
+    What is written is tried beside the original, and kept only if it says the same.
     """
     from ..exports.model import export
 

@@ -15,7 +15,6 @@ from ..core.home import write_atomic, writing
 from ..core.progress import Progress
 from ..errors import InvalidArgument
 from ..pipeline import run
-from ..training.recipes import Embedding
 
 CLASSES = "cat,coffee,motorcycle,flower"
 PHOTOS = {
@@ -52,7 +51,7 @@ def demo(
         for source in _sources():
             shutil.copyfile(source, photos / source.name)
     say(f"wordsight run -c '{CLASSES}' -p {photos} -o {folder / 'results'}")
-    results = run(CLASSES, photos, folder / "results", how=Embedding(progress=progress), say=say)
+    results = run(CLASSES, photos, output=folder / "results", progress=progress)
     overview = draw_overview(results, photos, folder / "results")
     with writing(folder):
         write_atomic(folder / "overview.png", overview)

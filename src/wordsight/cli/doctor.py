@@ -130,7 +130,7 @@ def _speed(engine: str) -> str:
     """Return how many images a second the default network looks at, decoding and drawing
     apart.
     """
-    embedder = Embedder(load_backbone(), engine)
+    embedder = Embedder(load_backbone(engine=engine))
     height, width = embedder.backbone.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     try:

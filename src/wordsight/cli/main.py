@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..backbones.registry import DEFAULT_BACKBONE
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
 from . import data as cli_data
@@ -30,6 +30,7 @@ from .options import (
     Ray,
     Scales,
     Threshold,
+    backbone_for,
     numbers,
     offer,
     sides,
@@ -41,7 +42,6 @@ from .printing import (
     print_results,
     print_sharded,
     print_training,
-    say,
 )
 
 app = typer.Typer(
@@ -88,9 +88,11 @@ def run_command(
     threshold: Threshold = None,
     output: Output = Path("results"),
     data: Annotated[
-        Optional[str],
+        Optional[list[str]],
         typer.Option(
-            "--data", help="Your labelled pictures: a folder with one subfolder a class, or a CSV."
+            "--data",
+            help="Your labelled pictures: a folder with one subfolder a class, or a CSV; may be "
+            "given several times.",
         ),
     ] = None,
     model: Annotated[
@@ -125,26 +127,24 @@ def run_command(
       2. a model already made for exactly these classes, or -m
       3. what the backbone knows of the words, adapted to your photos: no labelled picture needed
       4. pictures gathered for the words from licensed image search: for words it doesn't know,
-         asked first, or with --gather
+      asked first, or with --gather
     """
+    from ..classification.classifier import load
     from ..pipeline import run
-    from ..training.recipes import Embedding
 
     go_offline(offline)
     with show_progress() as progress:
-        how = Embedding(backbone, engine, dtype, progress)
         results = run(
             classes,
             photos,
-            output,
-            threshold,
-            data,
-            model,
-            not no_pictures,
-            how,
-            say,
-            gather,
-            _consent(),
+            output=output,
+            threshold=threshold,
+            data=data,
+            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            gather=gather or _consent() or False,
+            backbone=backbone_for(backbone, engine, dtype),
+            draw=not no_pictures,
+            progress=progress,
         )
     print_results(results, as_json)
 
@@ -290,34 +290,53 @@ def train_command(
       wordsight train data/pets -o models/pets2 --recipe finetune --continue models/pets --lr 1e-6
       wordsight train data/walls -o models/brick --positive brick
       wordsight train data/walls -o models/brick --recipe scratch --backbone brick_cnn --plot-model
-      wordsight train photos/ --boxes boxes.csv -o models/fruit           classes and boxes, from
-      one table wordsight train photos/ --boxes boxes.csv --from models/pets        boxes for a
-      model that is there torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets
-      --recipe finetune
+      wordsight train photos/ --boxes boxes.csv -o models/fruit
+          classes and boxes, from one table
+      wordsight train photos/ --boxes boxes.csv --from models/pets
+          boxes for a model that is there
+      torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets --recipe finetune
 
     \b
     Cut off, it goes on with the same command. Networks for scratch: small_resnet, brick_cnn,
-    cifar_cnn, or any of timm's. Fine-tuning keeps the statistics of batch normalisation as they
-    are, and is kept only if the validation loss falls.
+    cifar_cnn, or any of timm's.
+    Fine-tuning keeps the statistics of batch normalisation as they are, and is kept only if the
+    validation loss falls.
     """
     from ..training.recipes import train
     from ..training.settings import TrainingSettings, parse_duration
 
     go_offline(offline)
     budget_s = None if budget is None else parse_duration(budget)
-    tuning = TrainingSettings(
-        epochs, lr, batch_size, augment, patience, budget_s, checkpoints, tensorboard, continue_from
+    settings = TrainingSettings(
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        augment=augment,
+        patience=patience,
+        budget_s=budget_s,
+        checkpoints=checkpoints,
+        tensorboard=tensorboard,
+        continue_from=continue_from,
+        seed=seed,
+        clean=not no_clean,
+        image_size=image_size,
+        from_model=from_model,
     )
+    network: str | Backbone | None = backbone
+    if recipe != "scratch" and from_model is None and (engine, dtype) != ("auto", "f32"):
+        network = backbone_for(backbone or DEFAULT_BACKBONE, engine, dtype)
     with show_progress() as progress:
         model = train(
-            *(data, output, recipe, backbone, seed, engine, dtype, progress, not no_clean),
+            data,
+            output,
+            recipe=recipe,
+            backbone=network,
             positive=positive,
             negatives=negatives,
             precision=precision,
-            image_size=image_size,
-            tuning=tuning,
             boxes=boxes,
-            from_model=from_model,
+            settings=settings,
+            progress=progress,
         )
     layers = None
     if plot_model:
@@ -410,15 +429,15 @@ def predict_command(
     from ..heatmaps.heatmap import HeatmapSettings
 
     go_offline(offline)
-    looking = HeatmapSettings(heatmap, layer, numbers(scales, "--scales"), mirror)
-    closer = Grid(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
-    if closer is None and (exact or base_height is not None or grid != "2x2"):
+    heatmaps = HeatmapSettings(heatmap, layer, numbers(scales, "--scales"), mirror)
+    parts = Grid(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
+    if parts is None and (exact or base_height is not None or grid != "2x2"):
         raise InvalidArgument(
             "--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or "
             "leave them out."
         )
     if ray is not None:
-        if len(photos) != 1 or closer is not None or looking != HeatmapSettings():
+        if len(photos) != 1 or parts is not None or heatmaps != HeatmapSettings():
             raise InvalidArgument(
                 "With --ray, one folder or address is predicted, without --quadrants or "
                 "options of heat maps. Leave them out."
@@ -427,21 +446,19 @@ def predict_command(
 
         with show_progress() as progress:
             sharded = predict(
-                photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress
+                photos[0],
+                load(model, engine=engine, dtype=dtype),
+                output,
+                threshold,
+                precision,
+                ray,
+                None,
+                progress,
             )
         print_sharded(sharded, as_json)
     with show_progress() as progress:
-        results = load(model).predict(
-            photos,
-            threshold,
-            output,
-            not no_pictures,
-            engine,
-            dtype,
-            progress,
-            precision,
-            looking,
-            closer,
+        results = load(model, engine=engine, dtype=dtype).predict(
+            photos, threshold, output, not no_pictures, progress, precision, heatmaps, parts
         )
     print_results(results, as_json)
 
@@ -503,8 +520,8 @@ def detect_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of a
-    level from one pass.
+    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of
+    a level from one pass.
 
     \b
     Examples:
@@ -516,6 +533,7 @@ def detect_command(
     A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the
     heat map within their window.
     """
+    from ..classification.classifier import load
     from ..detection.detector import WindowSettings, detect
 
     go_offline(offline)
@@ -524,14 +542,12 @@ def detect_command(
         windows = WindowSettings(size, step, levels, factor, overlap)
         found = detect(
             photos,
-            model,
+            load(model, engine=engine, dtype=dtype),
             output,
             threshold,
             windows,
             exact,
             not no_pictures,
-            engine,
-            dtype,
             progress,
         )
     print_detections(found, as_json)
@@ -579,18 +595,21 @@ def evaluate_command(
     \b
     Examples:
       wordsight evaluate data/test -m models/pets
-      wordsight evaluate data/pets -m models/pets -t 0.95          after 'split', only what is
-      marked test wordsight evaluate data/test -m models/pets --others street/ --others food/ -o
-      report/ wordsight evaluate photos/ -m models/fruit --boxes boxes-test.csv    how right the
-      boxes are, instead
+      wordsight evaluate data/pets -m models/pets -t 0.95
+          after 'split', only what is marked test
+      wordsight evaluate data/test -m models/pets --others street/ --others food/ -o report/
+      wordsight evaluate photos/ -m models/fruit --boxes boxes-test.csv
+          how right the boxes are, instead
 
     \b
     Where the model looks for one thing (brick, not_brick), every class but brick counts as
     not_brick.
     """
+    from ..classification.classifier import load
     from ..evaluation.classification import evaluate
 
     go_offline(offline)
+    loaded = load(model, engine=engine, dtype=dtype)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
         from ..heatmaps.heatmap import HeatmapSettings
@@ -600,10 +619,10 @@ def evaluate_command(
                 "--boxes measures boxes whatever the probability, so -t and --others don't go "
                 "with it. Leave them out."
             )
-        looking = HeatmapSettings(scales=numbers(scales, "--scales"), mirror=mirror)
+        heatmap_settings = HeatmapSettings(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
             measured = evaluate_boxes(
-                boxes, model, data, output, engine, dtype, progress, looking=looking
+                boxes, loaded, data, output, progress, heatmap_settings=heatmap_settings
             )
         print_box_evaluation(measured, as_json)
     if mirror or scales != "1":
@@ -612,7 +631,7 @@ def evaluate_command(
             "Add it, or leave them out."
         )
     with show_progress() as progress:
-        result = evaluate(data, model, output, threshold, others, engine, dtype, progress)
+        result = evaluate(data, loaded, output, threshold, others, progress)
     print_evaluation(result, as_json)
 
 

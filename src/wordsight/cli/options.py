@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from ..errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ..backbones.registry import Backbone
 
 
 def offer(*places: str) -> Callable[[str], list[str]]:
@@ -78,6 +81,17 @@ Dtype = Annotated[
         autocompletion=offer("backbones.runtime.DTYPES"),
     ),
 ]
+
+
+def backbone_for(name: str, engine: str, dtype: str) -> str | Backbone:
+    """Return a backbone by name, or prepared where it is to run otherwise than by default."""
+    if (engine, dtype) == ("auto", "f32"):
+        return name
+    from ..backbones.registry import load_backbone
+
+    return load_backbone(name, engine=engine, dtype=dtype)
+
+
 Offline = Annotated[
     bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")
 ]

@@ -5,7 +5,6 @@ Decides only the exit code.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from typing import Any, NoReturn
 
@@ -45,7 +44,7 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
         rows += [["unreadable", str(len(counts.unreadable))], ["total", str(counts.total)]]
         heading = (
             f"label (probability ≥ {results.threshold:.4g})"
-            if math.isfinite(results.threshold)
+            if results.threshold is not None
             else "label"
         )
         print_table([heading, "photos"], rows, "")
@@ -62,7 +61,7 @@ def print_results(results: Any, as_json: bool) -> NoReturn:
             f"predictions.jsonl{_drawn(results.copied_bytes)}"
         )
     _say_some("Unreadable", counts.unreadable, "the error column of predictions.csv")
-    raise typer.Exit(1 if counts.unreadable or not math.isfinite(results.threshold) else 0)
+    raise typer.Exit(1 if counts.unreadable or results.threshold is None else 0)
 
 
 def print_sharded(result: Any, as_json: bool) -> NoReturn:
@@ -93,7 +92,7 @@ def print_sharded(result: Any, as_json: bool) -> NoReturn:
             f"Results: {printable(result.output)}/part-*.parquet ({result.shards:,}, "
             f"{result.resumed:,} of them made before), summary.json"
         )
-    raise typer.Exit(1 if result.counts["unreadable"] or not math.isfinite(result.threshold) else 0)
+    raise typer.Exit(1 if result.counts["unreadable"] or result.threshold is None else 0)
 
 
 def _drawn(copied_bytes: int | None) -> str:
@@ -322,7 +321,7 @@ def print_detections(found: Any, as_json: bool) -> NoReturn:
         raise InvalidArgument(
             f"None of the {found.images} pictures can be read; the first: '{name}': {reason}."
         )
-    nothing = not math.isfinite(found.threshold)
+    nothing = found.threshold is None
     if as_json:
         print(json.dumps(found.as_json()))
     else:
@@ -441,7 +440,7 @@ def print_video(seen: Any, as_json: bool) -> NoReturn:
     """Print what a clip shows and when, and exit with 1 where it ends early or nothing may be
     labelled at all.
     """
-    nothing = not math.isfinite(seen.threshold)
+    nothing = seen.threshold is None
     if as_json:
         print(json.dumps(seen.as_json()))
     else:

@@ -9,10 +9,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..backbones.registry import DEFAULT_BACKBONE
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..core.progress import show_progress
 from .console import go_offline
-from .options import BackboneName, Backbones, Dtype, Engine, Groups, Json, NoPictures, Offline
+from .options import (
+    BackboneName,
+    Backbones,
+    Dtype,
+    Engine,
+    Groups,
+    Json,
+    NoPictures,
+    Offline,
+    backbone_for,
+)
 from .printing import print_extraction, print_recognitions, print_video, say
 
 
@@ -70,8 +80,9 @@ def recognize_command(
 
     \b
     A group sums the probabilities of all classes under a word ('wordsight words vehicle' lists
-    them), and is looked for more closely, too, through windows half as high as the photo: where one
-    of them, or a quadrant, is surer, that is the answer.
+    them), and is looked for more
+    closely, too, through windows half as high as the photo: where one of them, or a quadrant, is
+    surer, that is the answer.
     """
     from ..recognition.photos import recognize
 
@@ -86,9 +97,7 @@ def recognize_command(
             threshold,
             quadrants,
             not no_pictures,
-            backbone,
-            engine,
-            dtype,
+            backbone_for(backbone, engine, dtype),
             progress,
         )
     print_recognitions(found, as_json)
@@ -160,27 +169,30 @@ def video_command(
 
     \b
     .mp4 is quick to write and plays in players; .webm plays in browsers, too, and takes a hundred
-    times as long to write. Sound is not copied. Ctrl-C leaves a clip that plays.
+    times as long to write.
+    Sound is not copied. Ctrl-C leaves a clip that plays.
     """
+    from ..classification.classifier import load
     from ..core.result_folder import short_stem
     from ..videos.labelling import video
 
     go_offline(offline)
+    network: str | Backbone | None = backbone
+    if model is None and group:
+        network = backbone_for(backbone or DEFAULT_BACKBONE, engine, dtype)
     target = Path(f"{short_stem(Path(clip).stem)}-labelled.mp4") if output is None else output
     with show_progress() as progress:
         seen = video(
             clip,
             target,
-            model,
+            None if model is None else load(model, engine=engine, dtype=dtype),
             group or (),
             threshold,
             fps,
             smooth,
             heatmap,
             frames,
-            backbone,
-            engine,
-            dtype,
+            network,
             progress,
         )
     print_video(seen, as_json)
@@ -252,9 +264,10 @@ def app_command(
     \b
     Examples:
       wordsight app
-      wordsight app -m models/pets --data photos/            review what it rejected or labelled;
-      kept in photos/metadata.csv wordsight app -m models/pets --host 0.0.0.0            for others,
-      who need the token that is printed (or WORDSIGHT_TOKEN)
+      wordsight app -m models/pets --data photos/
+          review what it rejected or labelled; kept in photos/metadata.csv
+      wordsight app -m models/pets --host 0.0.0.0
+          for others, who need the token that is printed (or WORDSIGHT_TOKEN)
 
     \b
     Needs: pip install 'wordsight[app]'. No picture is moved or changed, nothing is sent anywhere.

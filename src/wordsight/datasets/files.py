@@ -166,6 +166,17 @@ def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> L
     return replace(labelled, class_names=class_names)
 
 
+def merge(sets: dict[str, LabelledSet]) -> LabelledSet:
+    """Return several labelled sets as one; each image's name begins with the name of its set."""
+    names = list(dict.fromkeys(name for one in sets.values() for name in one.class_names))
+    return LabelledSet(
+        [replace(i, name=f"{key}/{i.name}") for key, one in sets.items() for i in one.images],
+        names,
+        [f"{key}/{name}" for key, one in sets.items() for name in one.skipped],
+        [(f"{key}/{name}", why) for key, one in sets.items() for name, why in one.unused],
+    )
+
+
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
     """Keep the images of the words asked for; for one word, all others become `not_<word>`.
 

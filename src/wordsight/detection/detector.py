@@ -20,7 +20,6 @@ from PIL import Image
 
 from ..backbones.embedder import Embedder, read
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
 from ..core.home import expand
 from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
@@ -135,7 +134,7 @@ class Detections:
     """
 
     class_names: list[str]
-    threshold: float
+    threshold: float | None
     counts: Counter[str] = field(default_factory=Counter)
     images: int = 0
     with_any: int = 0
@@ -190,7 +189,7 @@ class Detections:
         """Return the counts, ready for JSON."""
         return {
             "classes": self.class_names,
-            "threshold": self.threshold if math.isfinite(self.threshold) else None,
+            "threshold": self.threshold,
             "pictures": self.images,
             "pictures_with_detections": self.with_any,
             "detections": {
@@ -277,8 +276,6 @@ def detect(
     windows: WindowSettings | None = None,
     exact: bool = False,
     draw: bool = True,
-    engine: str = "auto",
-    dtype: str = "f32",
     progress: Progress | None = None,
 ) -> Detections:
     """Find where in photos a model's classes are.
@@ -298,8 +295,6 @@ def detect(
         windows: sizes, steps, levels.
         exact: look at a crop for each window, for comparison; hundreds of times slower.
         draw: False writes tables only.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         progress: called with (done, total, "photos").
 
     Raises:
@@ -310,8 +305,7 @@ def detect(
     windows = windows or WindowSettings()
     windows.check()
     classifier = model if isinstance(model, Classifier) else load(model)
-    kept = classifier.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
-    chosen = math.inf if kept is None else check_threshold(kept)
+    chosen = classifier.threshold_for(threshold)[0]
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     folder = None if output is None else expand(output)
     found = find_images(sources, exclude=folder)
@@ -328,7 +322,7 @@ def detect(
         None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
     )
     result.drawn = folder is not None and draw
-    embedder = Embedder(classifier.backbone, engine, dtype)
+    embedder = classifier.embedder
     writer = None if folder is None else _Writer(folder, classifier.class_names, draw, sources)
 
     def job(file: ImageFile) -> ImageDetections:
@@ -347,7 +341,6 @@ def detect(
         if writer is not None:
             writer.finish()
     finally:
-        embedder.cache.close()
         if writer is not None:
             writer.close()
     return result
@@ -360,7 +353,7 @@ def detect_image(
     data: bytes,
     model: Classifier,
     embedder: Embedder,
-    threshold: float,
+    threshold: float | None,
     windows: WindowSettings,
     exact: bool = False,
 ) -> ImageDetections:
@@ -390,7 +383,7 @@ def _detect_one(
     file: ImageFile,
     model: Classifier,
     embedder: Embedder,
-    threshold: float,
+    threshold: float | None,
     windows: WindowSettings,
     exact: bool,
     writer: _Writer | None,

@@ -10,6 +10,7 @@ from PIL import Image
 from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier
+from ..heads.decision import accepts
 from ..heatmaps.window_features import View, look_through, tighten, within
 from ..heatmaps.windows import Level, representatives, suppress, window_means
 
@@ -47,7 +48,7 @@ def scan(
     model: Classifier,
     embedder: Embedder,
     levels: list[Level],
-    threshold: float,
+    threshold: float | None,
     overlap: float,
     exact: bool = False,
 ) -> Scan:
@@ -58,7 +59,7 @@ def scan(
         size: (height, width) in pixels that the levels are for.
         model, embedder: who looks.
         levels: windows.
-        threshold: probability from which a window counts, 0–1.
+        threshold: probability from which a window counts, 0–1; None: none does.
         overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one
             goes.
         exact: give every window its own crop, whatever the cost.
@@ -117,7 +118,7 @@ def _apart(candidates: list[_Candidate], overlap: float) -> list[_Candidate]:
 
 
 def _decide(
-    part: Level, view: View, model: Classifier, threshold: float
+    part: Level, view: View, model: Classifier, threshold: float | None
 ) -> tuple[np.ndarray, list[_Candidate]]:
     """Decide on the windows of a part: those count that are probable enough and, where no class
     means "anything else", familiar.
@@ -136,7 +137,7 @@ def _decide(
     top, best, boxes = probabilities.argmax(axis=1), probabilities.max(axis=1), part.boxes()
     other = -1 if model.catch_all is None else model.catch_all
     shape = (len(part.ys), len(part.xs))
-    counted = np.flatnonzero((best >= threshold) & (top != other))
+    counted = np.flatnonzero(accepts(best, top == other, threshold))
     scores = (
         np.zeros(len(best), dtype=np.float32)
         if other < 0

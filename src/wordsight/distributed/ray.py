@@ -24,7 +24,7 @@ from typing import Any
 
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..backbones.runtime import choose_engine, convert, share_cores
-from ..classification.classifier import load
+from ..classification.classifier import Classifier, load
 from ..cleaning.checks import Finding, run_checks
 from ..cleaning.cleaner import (
     MIN_SIZE,
@@ -80,9 +80,7 @@ class Sharded:
 def embed(
     photos: str | os.PathLike,
     output: str | os.PathLike,
-    backbone: str = DEFAULT_BACKBONE,
-    engine: str = "auto",
-    dtype: str = "f32",
+    backbone: str | Backbone = DEFAULT_BACKBONE,
     ray: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -94,8 +92,6 @@ def embed(
         photos: a folder, or an address such as s3://bucket/photos.
         output: folder or address of the parts; one that every worker reaches.
         backbone: embedded, timm's, hf-hub: or local-dir:.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         ray: "local" starts Ray on this machine, "auto" joins the cluster that runs here, or a
             cluster's address.
         workers: processes of one core each; by default as many as there are cores.
@@ -107,8 +103,7 @@ def embed(
         OutputError: a part can't be written.
     """
     progress = or_notebook(progress)
-    _prepare(load_backbone(backbone), engine)
-    settings = {"backbone": backbone, "engine": engine, "dtype": dtype}
+    settings = _prepare(load_backbone(backbone))
     return _run(
         Job("embed", _address(photos), _address(output), settings), None, ray, workers, progress
     )
@@ -116,12 +111,10 @@ def embed(
 
 def predict(
     photos: str | os.PathLike,
-    model: str | os.PathLike,
+    model: str | os.PathLike | Classifier,
     output: str | os.PathLike,
     threshold: float | None = None,
     precision: float | None = None,
-    engine: str = "auto",
-    dtype: str = "f32",
     ray: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -131,12 +124,10 @@ def predict(
 
     Args:
         photos: a folder, or an address such as s3://bucket/photos.
-        model: model folder on this machine; workers get a copy.
+        model: model folder on this machine, or what `load` returned; workers get a copy.
         output: folder or address of the parts; one that every worker reaches.
         threshold: calibrated probability from which a label is given, 0–1; default: the model's.
         precision: instead of a threshold, the share of labels that must be right.
-        engine: see `embed`; as the rest.
-        dtype: see there.
         ray: see there.
         workers: see there.
         progress: called with (done, total, "photos").
@@ -146,12 +137,13 @@ def predict(
         OutputError: a part can't be written.
     """
     progress = or_notebook(progress)
-    loaded = load(model)
-    _prepare(loaded.backbone, engine)
+    loaded = model if isinstance(model, Classifier) else load(model)
+    settings = _prepare(loaded.backbone)
     threshold, note = loaded.threshold_for(threshold, precision)
-    folder = expand(model)
+    folder = expand(loaded.info["path"] if isinstance(model, Classifier) else model)
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-    settings = {"threshold": threshold, "engine": engine, "dtype": dtype, "model": _digest(files)}
+    del settings["backbone"]
+    settings |= {"threshold": threshold, "model": _digest(files)}
     done = _run(
         Job("predict", _address(photos), _address(output), settings), files, ray, workers, progress
     )
@@ -165,9 +157,7 @@ def clean(
     reasons: Iterable[str] | None = None,
     min_size: int = MIN_SIZE,
     balance: bool = False,
-    backbone: str = DEFAULT_BACKBONE,
-    engine: str = "auto",
-    dtype: str = "f32",
+    backbone: str | Backbone = DEFAULT_BACKBONE,
     ray: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
@@ -189,8 +179,6 @@ def clean(
         min_size: as `clean`.
         balance: as `clean`; on disk only.
         backbone: as `clean`.
-        engine: as `clean`.
-        dtype: as `clean`.
         ray: see `embed`.
         workers: see there.
         progress: called with (done, total, "images" or "findings").
@@ -199,17 +187,17 @@ def clean(
         NotFound, InvalidArgument, OutputError: as `clean` and `embed`.
     """
     progress = or_notebook(progress)
-    settings = {"backbone": backbone, "engine": engine, "dtype": dtype}
+    network = load_backbone(backbone)
 
     def look(labelled: LabelledSet, report: Place) -> list[LookedAt]:
         listed = _digest({image.name: _state(image) for image in labelled.images})
+        settings = _prepare(network)
         job = Job(
             "material",
             _address(data),
             f"{_address(report.address).rstrip('/')}/material",
             {**settings, "listed": listed},
         )
-        _prepare(load_backbone(backbone), engine)
         plan, _ = _carry_out(
             job, labelled.images, None, ray, workers, progress, "pictures", replace=True
         )
@@ -225,8 +213,6 @@ def clean(
             min_size,
             balance,
             backbone,
-            engine,
-            dtype,
             progress,
             look=lambda labelled, target: look(labelled, Place(target)),
         )
@@ -433,10 +419,11 @@ class _Worker:
         return {"counts": [counts], "error": [said], "kind": [kind]}
 
 
-def _prepare(backbone: Backbone, engine: str) -> None:
-    """Convert the network once, before workers all do."""
-    if choose_engine(engine) == "openvino":
+def _prepare(backbone: Backbone) -> dict[str, object]:
+    """Convert the network once, before workers all do, and return what they need to open it."""
+    if choose_engine(backbone.engine) == "openvino":
         convert(backbone)
+    return {"backbone": backbone.name, "engine": backbone.engine, "dtype": backbone.dtype}
 
 
 def _import_ray(here: bool = False) -> Any:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..backbones.cache import EmbeddingCache
 from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
 from ..core.threads import parallel_map
@@ -263,10 +262,12 @@ def work_of(job: Job, model_folder: Path | None = None) -> Work:
     settings = job.settings
     if job.kind == "predict":
         assert model_folder is not None
-        return _Predict(model_folder, settings["threshold"], settings["engine"], settings["dtype"])
+        return _Predict(model_folder, settings)
     from ..backbones.registry import load_backbone
 
-    embedder = Embedder(load_backbone(settings["backbone"]), settings["engine"], settings["dtype"])
+    embedder = Embedder(
+        load_backbone(settings["backbone"], engine=settings["engine"], dtype=settings["dtype"])
+    )
     return _Embed(embedder) if job.kind == "embed" else _Material(embedder)
 
 
@@ -340,14 +341,14 @@ class _Material:
 class _Predict:
     """What each image shows, and its box."""
 
-    def __init__(self, folder: Path, threshold: float, engine: str, dtype: str) -> None:
+    def __init__(self, folder: Path, settings: dict) -> None:
         import pyarrow as pa
 
         from ..classification.classifier import load
 
-        self._model = load(folder)
-        self._threshold = threshold
-        self._embedder = Embedder(self._model.backbone, engine, dtype, EmbeddingCache())
+        self._model = load(folder, engine=settings["engine"], dtype=settings["dtype"])
+        self._threshold = settings["threshold"]
+        self._embedder = self._model.embedder
         self.threads = callers(self._embedder.engine)
         numbers = pa.float64()
         columns = {
@@ -365,7 +366,7 @@ class _Predict:
         self.schema = pa.schema({**columns, "stranger": pa.bool_(), "error": pa.string()})
 
     def row(self, file: ImageFile) -> dict:
-        seen = self._model.predict_file(file, self._embedder, self._threshold)
+        seen = self._model.predict_file(file, self._threshold)
         row = {name: getattr(seen, name) for name in self.schema.names}
         texts = {
             name: None if row[name] is None else _text(row[name])

@@ -184,12 +184,10 @@ def evaluate_boxes(
     model: str | os.PathLike | Classifier,
     images: str | os.PathLike | None = None,
     output: str | os.PathLike | None = "report",
-    engine: str = "auto",
-    dtype: str = "f32",
     progress: Progress | None = None,
     windows: WindowSettings | None = None,
     detections: bool = True,
-    looking: HeatmapSettings | None = None,
+    heatmap_settings: HeatmapSettings | None = None,
 ) -> BoxEvaluation:
     """Measure a model's boxes on annotated images, and write a report.
 
@@ -201,12 +199,10 @@ def evaluate_boxes(
         model: model folder or classifier.
         images: their folder; by default that of the annotations.
         output: folder of the report; None writes nothing.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         progress: called with (done, total, "images").
         windows: of detections; see `detect`.
         detections: whether to measure those, too, which takes longest.
-        looking: how heat maps are made; by default in one pass.
+        heatmap_settings: how heat maps are made; by default in one pass.
 
     Raises:
         NotFound, InvalidArgument: no such annotations or model, nothing readable, a folder that
@@ -220,10 +216,10 @@ def evaluate_boxes(
     if target is not None:
         check_target(target, [found.source])
     tested = [p for p in found.images if p.file.split == "test"] or found.images
-    windows, looking = windows or WindowSettings(), looking or HeatmapSettings()
+    windows, heatmap_settings = windows or WindowSettings(), heatmap_settings or HeatmapSettings()
     windows.check()
-    looking.check(classifier.backbone)
-    embedder = Embedder(classifier.backbone, engine, dtype)
+    heatmap_settings.check(classifier.backbone)
+    embedder = classifier.embedder
     report = None if target is None else BoxReport(target)
     looked: list[_Looked] = []
     unreadable: list[tuple[str, str]] = []
@@ -231,7 +227,12 @@ def evaluate_boxes(
     def job(image: Annotated) -> _Looked | tuple[str, str]:
         try:
             return _look(
-                image, classifier, embedder, windows if detections else None, looking, report
+                image,
+                classifier,
+                embedder,
+                windows if detections else None,
+                heatmap_settings,
+                report,
             )
         except UnreadableImage as error:
             return image.file.name, str(error)
@@ -277,7 +278,6 @@ def evaluate_boxes(
             write_files(target, _files(result, looked))
             report.write(result)
     finally:
-        embedder.cache.close()
         if report is not None:
             report.close()
     return result
@@ -365,7 +365,7 @@ def _look(
     model: Classifier,
     embedder: Embedder,
     windows: WindowSettings | None,
-    looking: HeatmapSettings,
+    heatmap_settings: HeatmapSettings,
     report: BoxReport | None,
 ) -> _Looked:
     data = read(image.file)[0]
@@ -374,7 +374,7 @@ def _look(
     encoding = embedder.encode(photo, feature_map=True)
     prediction = model.decide(image.file.name, encoding.embedding, 0.0)
     prediction.label = prediction.top_label
-    model.localize(prediction, photo, embedder, looking, encoding.feature_map)
+    model.localize(prediction, photo, encoding.feature_map, heatmap_settings)
     assert prediction.map is not None
     truth = np.array(image.boxes[0].xyxy)
     fine = fine_heatmap(prediction.map, photo.size)

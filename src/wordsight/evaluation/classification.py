@@ -17,7 +17,6 @@ from .. import __version__
 from ..backbones.embedder import Embedded, Embedder
 from ..classification.batch_decisions import Judged, judge, positive_class
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
 from ..core.home import expand
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
@@ -290,8 +289,6 @@ def evaluate(
     output: str | os.PathLike | None = "report",
     threshold: float | None = None,
     others: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
-    engine: str = "auto",
-    dtype: str = "f32",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a model on labelled images, and write a report.
@@ -307,8 +304,6 @@ def evaluate(
         output: folder of the report; None writes nothing.
         threshold: probability from which a label is given, 0–1; default: the model's.
         others: folders, files or globs of images that show none of the classes.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         progress: called with (done, total, "images" or "others").
 
     Raises:
@@ -328,7 +323,7 @@ def evaluate(
         else list(others)
     )
     request = replace(_check(data, classifier, output, threshold, sources), model_path=path)
-    embedder = Embedder(classifier.backbone, engine, dtype)
+    embedder = classifier.embedder
     report = (
         None
         if request.target is None
@@ -348,7 +343,6 @@ def evaluate(
             write_files(request.target, _files(request, result, own, truth, foreign))
             report.write(result)
     finally:
-        embedder.cache.close()
         if report is not None:
             report.close()
     return result
@@ -362,8 +356,7 @@ def _check(
     others: list,
 ) -> _Request:
     """Refuse whatever is wrong before any work is done."""
-    chosen = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
-    chosen = None if chosen is None else check_threshold(chosen)
+    chosen = model.threshold_for(threshold)[0]
     labelled = read_labels(data, min_classes=1)
     target = None if output is None else expand(output)
     if target is not None:

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backbones.embedder import Embedded, Embedder, read
+from ..backbones.embedder import Embedded, Embedder
 from ..classification.classifier import Classifier
 from ..classification.report import prediction_card
 from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..heatmaps.one_pass import class_heatmap
-from ..images.decoding import decode
 from ..metrics.classification import Estimate
 from ..reports.gallery import Gallery
 from ..reports.model_sections import MOST_ROWS, about_model, listed, made_by
@@ -56,24 +55,15 @@ class EvaluationReport:
         """Embed an image as `Embedder.embed` does, and keep what is shown of it. One without a
         label shows none of the classes.
         """
-        sha, pooled, cache = None, self._embedder.backbone.pooled, self._embedder.cache
+        sha = None
         try:
-            data, sha = read(file)
-            photo = decode(data)
-            embedding, feature_map = cache.get(sha, self._embedder.key), None
-            if embedding is None:
-                encoding = self._embedder.encode(photo, feature_map=pooled)
-                embedding, feature_map = encoding.embedding, encoding.feature_map
-                cache.put(sha, self._embedder.key, embedding)
-            prediction = self._model.decide(
-                file.name, embedding, 2.0 if self._threshold is None else self._threshold
-            )
-            if prediction.stranger:
-                feature_map = None  # where the best guess comes from says nothing then
-            elif feature_map is None and pooled:
-                feature_map = self._embedder.encode(photo, feature_map=True).feature_map
+            one = self._embedder.open(file, feature_map=self._embedder.backbone.pooled)
+            sha, photo = one.sha256.hex(), one.photo
+            prediction = self._model.decide(file.name, one.embedding, self._threshold)
+            # where the best guess for a stranger comes from says nothing
+            feature_map = None if prediction.stranger else one.feature_map
         except UnreadableImage as error:
-            return Embedded(file, sha.hex() if sha else None, None, str(error))
+            return Embedded(file, sha, None, str(error))
         names = self._model.class_names
         index = names.index(str(prediction.top_label))
         heat = (
@@ -98,7 +88,7 @@ class EvaluationReport:
         )
         with self._lock:
             self._outcomes.add(card, index)
-        return Embedded(file, sha.hex(), embedding)
+        return Embedded(file, sha, one.embedding)
 
     def write(self, result: Any) -> Path:
         """Write the report of an `Evaluation`.

@@ -297,12 +297,8 @@ def differences(
 
 def _own_answers(model: Classifier, encoding: Encoding) -> dict[str, np.ndarray]:
     """Return what the model itself says of an image, by output."""
-    probabilities = model.head.probabilities(encoding.embedding[None])[0]
-    answers = {
-        "probabilities": probabilities,
-        "stranger": model.is_stranger(encoding.embedding[None])[0]
-        & (probabilities.argmax() != model.catch_all),
-    }
+    decision = model.decide_all(encoding.embedding[None], None)
+    answers = {"probabilities": decision.probabilities[0], "stranger": decision.stranger[0]}
     if encoding.feature_map is not None:
         answers["heatmap"] = np.stack(
             [class_heatmap(encoding.feature_map, row) for row in model.head.weight]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.embedder import Embedder, open_photo
-from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..classification.classifier import Classifier, load
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD
@@ -19,10 +19,8 @@ def heatmap(
     image: str | os.PathLike | Image.Image | np.ndarray,
     class_name: str | None = None,
     model: str | os.PathLike | Classifier | None = None,
-    looking: HeatmapSettings | None = None,
-    backbone: str = DEFAULT_BACKBONE,
-    engine: str = "auto",
-    dtype: str = "f32",
+    heatmap_settings: HeatmapSettings | None = None,
+    backbone: str | Backbone = DEFAULT_BACKBONE,
 ) -> Heatmap:
     """Return where a network looks for a class, likely or not.
 
@@ -32,10 +30,8 @@ def heatmap(
             classes, whose weights are averaged by how likely each is here. By default the likeliest
             class.
         model: model folder or classifier; None: the backbone's own ImageNet classes.
-        looking: method, layer, scales; by default one pass where the head allows.
+        heatmap_settings: method, layer, scales; by default one pass where the head allows.
         backbone: without a model, the network.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
 
     Raises:
         InvalidArgument, UnknownWord: no such class or word, method, layer or scale.
@@ -43,17 +39,21 @@ def heatmap(
     """
     if model is not None:
         classifier = model if isinstance(model, Classifier) else load(model)
-        return classifier.heatmap(image, class_name, looking, engine, dtype)
-    network, looking = load_backbone(backbone), looking or HeatmapSettings()
-    looking.check(network)
+        return classifier.heatmap(image, class_name, heatmap_settings)
+    network, heatmap_settings = load_backbone(backbone), heatmap_settings or HeatmapSettings()
+    heatmap_settings.check(network)
     known = known_classes(network)
     photo = open_photo(image)
-    embedder = Embedder(network, engine, dtype)
+    embedder = Embedder(network)
     encoding = embedder.encode(photo, feature_map=True)
     probabilities = known.probabilities(encoding.embedding[None])[0]
     indices = (int(probabilities.argmax()),) if class_name is None else known.named(class_name)
     grid = look(
-        photo, embedder, known.direction(probabilities, indices), looking, encoding.feature_map
+        photo,
+        embedder,
+        known.direction(probabilities, indices),
+        heatmap_settings,
+        encoding.feature_map,
     )
     class_name = known.words[indices[0]][0] if class_name is None else class_name
     return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image)

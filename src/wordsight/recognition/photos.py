@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.embedder import read
-from ..backbones.registry import DEFAULT_BACKBONE
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..backbones.runtime import callers
 from ..core.home import expand
 from ..core.notebook import block, frame, table
@@ -23,6 +23,7 @@ from ..core.result_folder import TableWriter, safe_name
 from ..core.threads import interrupted_with, parallel_map
 from ..datasets.files import ImageFile, find_images, refuse_photos_among_results
 from ..errors import InvalidArgument, UnreadableImage
+from ..heads.decision import accepts
 from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose, to_jpeg
 from ..images.decoding import MAX_LONGEST, Photo
 from ..reports.notebook_gallery import gallery
@@ -225,9 +226,7 @@ def recognize(
     threshold: float = THRESHOLD,
     quadrants: bool = False,
     draw: bool = True,
-    backbone: str = DEFAULT_BACKBONE,
-    engine: str = "auto",
-    dtype: str = "f32",
+    backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
 ) -> Recognitions:
     """Say what photos show in the words of a pretrained network, and whether they show anything of
@@ -248,8 +247,6 @@ def recognize(
         quadrants: look at each quarter by itself, too.
         draw: False writes tables only.
         backbone: the network: any that timm has with a head of ImageNet's classes.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         progress: called with (done, total, "photos").
 
     Raises:
@@ -258,7 +255,7 @@ def recognize(
         OutputError: the results can't be written.
     """
     progress = or_notebook(progress)
-    recognizer = Recognizer(groups, threshold, backbone, engine, dtype)
+    recognizer = Recognizer(groups, threshold, backbone)
     if not 1 <= top <= len(recognizer.known):
         raise InvalidArgument(
             f"The network can name 1 to {len(recognizer.known)} classes, got --top {top}."
@@ -305,7 +302,6 @@ def recognize(
         if tables is not None:
             tables.finish()
     finally:
-        recognizer.embedder.cache.close()
         if tables is not None:
             tables.close()
     return result
@@ -354,7 +350,7 @@ class _Way:
             name: self._answer(name, whole, closer.get(name), quarters) for name in self.by.groups
         }
         for name, answer in sorted(answers.items(), key=lambda item: -item[1].probability):
-            sure = answer.probability >= self.by.threshold
+            sure = bool(accepts(answer.probability, False, self.by.threshold))
             box = (
                 None
                 if answer.box is None or not sure

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..classification.model_folder import check_threshold
 from ..errors import InvalidArgument
 from ..heads.linear import softmax
@@ -90,8 +90,6 @@ class Recognizer:
         groups: words of WordNet, or ids; several may stand in one, with commas between.
         threshold: probability from which a group is found, 0–1.
         backbone: name of the network.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
 
     Raises:
         InvalidArgument: too many groups, one twice, a threshold out of range, or a network without
@@ -103,9 +101,7 @@ class Recognizer:
         self,
         groups: Iterable[str] = (),
         threshold: float = THRESHOLD,
-        backbone: str = DEFAULT_BACKBONE,
-        engine: str = "auto",
-        dtype: str = "f32",
+        backbone: str | Backbone = DEFAULT_BACKBONE,
     ) -> None:
         names = [
             name.strip()
@@ -120,7 +116,7 @@ class Recognizer:
         network = load_backbone(backbone)
         self.known: KnownClasses = known_classes(network)
         self.groups = {name: self.known.group(name) for name in names}
-        self.embedder = Embedder(network, engine, dtype)
+        self.embedder = Embedder(network)
 
     def see(self, photo: Photo) -> Seen:
         """Look at an image once, whole."""

@@ -152,7 +152,7 @@ def timeline(
     times: np.ndarray,
     values: np.ndarray,
     names: list[str],
-    threshold: float,
+    threshold: float | None,
     segments: list[tuple[str, float, float]],
 ) -> Figure:
     """Draw probabilities over time, and below them the stretches with a label.
@@ -161,7 +161,7 @@ def timeline(
         times: (n,) seconds.
         values: (n, names) probabilities.
         names: of the lines.
-        threshold: probability from which a label is given; infinite: none is.
+        threshold: probability from which a label is given; None: none is.
         segments: (label, start, end in seconds).
     """
     labels = list(dict.fromkeys([*names, *(label for label, _, _ in segments)]))
@@ -172,7 +172,7 @@ def timeline(
             axes.plot(
                 times, values[:, number], color=colours[name], linewidth=1.2, label=_drawable(name)
             )
-        if np.isfinite(threshold):
+        if threshold is not None:
             axes.axhline(
                 threshold,
                 color=GREY,

@@ -12,7 +12,6 @@ import base64
 import functools
 import hashlib
 import json
-import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import numpy as np
 from .. import __version__
 from ..core.home import write_atomic, writing
 from ..errors import InvalidArgument
+from ..heads.decision import accepts
 from .gallery import Card, Gallery
 from .svg import Axis, Curve, draw, frame
 
@@ -224,9 +224,7 @@ class Outcomes:
         return {**plain, **flags, "frames": frames}
 
     def _accepted(self) -> np.ndarray:
-        return (
-            np.array(self.p) >= (math.inf if self.threshold is None else self.threshold)
-        ) & ~self._flags(self.stranger)
+        return accepts(np.array(self.p), self._flags(self.stranger), self.threshold)
 
     def _risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
         """Return coverage and risk, (m,) each, 0–1, of the surest so many."""
@@ -364,7 +362,7 @@ def fate(card: Card, threshold: float | None) -> tuple[str, str]:
     """
     if card.probability is None:
         return "listed", ""
-    if threshold is None or card.stranger or card.probability < threshold:
+    if not accepts(card.probability, card.stranger, threshold):
         return "silent", "resembles none" if card.stranger else "not sure"
     if card.right is None:
         return "labelled", ""

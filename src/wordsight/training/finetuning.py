@@ -11,8 +11,7 @@ import logging
 import math
 import os
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from ..classification.classifier import Classifier, load
 from ..core.home import first_process, lock_folder, writing
 from ..core.progress import Progress
 from ..core.threads import parallel_map
-from ..datasets.files import LabelledSet
 from ..datasets.training_set import catch_all, fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heads.guarantee import HeldOut
@@ -33,41 +31,9 @@ from ..heads.novelty import MAX_REFERENCES, fit_neighbourhood
 from ..images.decoding import header
 from .batches import Images, Sized, augmentation, load_images
 from .lightning_loop import Fitted, Job, fit
-from .settings import TrainingSettings
+from .request import TrainingRequest
 
 log = logging.getLogger("wordsight")
-
-
-@dataclass
-class Request:
-    """What is to be trained, and how.
-
-    Attributes:
-        data: labelled images.
-        target: the model's folder; the training's own lies beside it, named …-training.
-        recipe: "finetune" or "scratch".
-        network: backbone to start from, or network to train from scratch.
-        tuning: settings, filled in.
-        image_size: side of a square input, or None for the network's own.
-        seed, clean, engine, dtype, progress: as `train` has them.
-    """
-
-    data: LabelledSet
-    target: Path
-    recipe: str
-    network: str
-    tuning: TrainingSettings
-    image_size: int | None = None
-    seed: int = 0
-    clean: bool = True
-    engine: str = "auto"
-    dtype: str = "f32"
-    progress: Progress | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where checkpoints, logs and the history so far lie while training."""
-        return self.target.with_name(self.target.name + "-training")
 
 
 @dataclass
@@ -120,7 +86,7 @@ class Outcome:
         return {"accuracy": float(right.mean()), "log_loss": log_loss(logs, self.labels)}
 
 
-def train_network(request: Request, embedder: Embedder | None = None) -> Outcome:
+def train_network(request: TrainingRequest, embedder: Embedder | None = None) -> Outcome:
     """Train a network's weights on labelled images; the held-out ones choose the epoch and
     calibrate it.
 
@@ -135,11 +101,10 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
     """
     earlier = _earlier(request)
     network, preprocessing, outputs = _network(request, embedder, earlier)
-    files = [image for image in request.data.images if image.split != "test"]
-    items, unreadable = load_images(files, preprocessing, request.progress)
-    items, left_out = usable(items, request.data.class_names, request.clean)
+    items, unreadable = load_images(request.images, preprocessing, request.progress)
+    items, left_out = usable(items, request.data.class_names, request.settings.clean)
     labels = np.array([request.data.class_names.index(str(item.file.label)) for item in items])
-    held = hold_out(items, request.data.class_names, request.seed)
+    held = hold_out(items, request.data.class_names, request.settings.seed)
     if request.recipe == "finetune" and earlier is None:
         assert embedder is not None
         _set_head(network, _probe_head(embedder, items, labels, held, request))
@@ -162,17 +127,17 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
                 train,
                 labels[~held],
                 preprocessing,
-                augmentation() if request.tuning.augment else None,
+                augmentation() if request.settings.augment else None,
             ),
             Images(val, labels[held], preprocessing),
             counts.sum() / (len(counts) * counts),
-            request.tuning,
+            request.settings,
             request.folder,
             key,
             positive=None if outputs > 1 else 1 - (catch_all(request.data.class_names) or 0),
             freeze_statistics=request.recipe == "finetune",
             history=earlier.history if earlier is not None else [],
-            seed=request.seed,
+            seed=request.settings.seed,
             dtype=request.dtype,
             progress=request.progress,
         )
@@ -186,20 +151,25 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
             None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0
         )
     model, embeddings = _classifier(request, job, items, labels, held)
-    probabilities = model.head.probabilities(embeddings)
-    strangers = model.is_stranger(embeddings) & (
-        probabilities.argmax(axis=1) != (-1 if model.catch_all is None else model.catch_all)
-    )
+    decisions = model.decide_all(embeddings, None)
     return Outcome(
-        model, fitted, unreadable, left_out, items, held, labels[held], probabilities, strangers
+        model,
+        fitted,
+        unreadable,
+        left_out,
+        items,
+        held,
+        labels[held],
+        decisions.probabilities,
+        decisions.stranger,
     )
 
 
-def finish(request: Request) -> None:
+def finish(request: TrainingRequest) -> None:
     """Clear away the training's folder once the model is saved, unless something in it was
     asked for.
     """
-    if not (request.tuning.checkpoints or request.tuning.tensorboard) and first_process():
+    if not (request.settings.checkpoints or request.settings.tensorboard) and first_process():
         shutil.rmtree(request.folder, ignore_errors=True)
     elif first_process():
         # the same command trains anew
@@ -207,11 +177,11 @@ def finish(request: Request) -> None:
             path.unlink()
 
 
-def _earlier(request: Request) -> Classifier | None:
+def _earlier(request: TrainingRequest) -> Classifier | None:
     """Return the model to go on from."""
-    if request.tuning.continue_from is None:
+    if request.settings.continue_from is None:
         return None
-    earlier = load(request.tuning.continue_from)
+    earlier = load(request.settings.continue_from)
     if earlier.class_names != request.data.class_names:
         raise InvalidArgument(
             f"The model to go on from knows {', '.join(earlier.class_names)}; the pictures show "
@@ -220,7 +190,7 @@ def _earlier(request: Request) -> Classifier | None:
     return earlier
 
 
-def _network(request: Request, embedder: Embedder | None, earlier: Classifier | None):
+def _network(request: TrainingRequest, embedder: Embedder | None, earlier: Classifier | None):
     """Return the torch module to train, its preprocessing and how many logits it gives."""
     classes = len(request.data.class_names)
     if earlier is not None:
@@ -238,14 +208,18 @@ def _network(request: Request, embedder: Embedder | None, earlier: Classifier | 
     yes_or_no = classes == 2 and catch_all(request.data.class_names) is not None
     outputs = 1 if request.network == "brick_cnn" and yes_or_no else classes
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(request.seed)
-        module, preprocessing = untrained_module(request.network, outputs, request.image_size)
-    if request.image_size is None and preprocessing.fit == "area":
+        torch.manual_seed(request.settings.seed)
+        module, preprocessing = untrained_module(
+            request.network, outputs, request.settings.image_size
+        )
+    if request.settings.image_size is None and preprocessing.fit == "area":
         preprocessing = _no_larger_than_the_images(preprocessing, request)
     return module, preprocessing, outputs
 
 
-def _no_larger_than_the_images(preprocessing: Preprocessing, request: Request) -> Preprocessing:
+def _no_larger_than_the_images(
+    preprocessing: Preprocessing, request: TrainingRequest
+) -> Preprocessing:
     """Return a preprocessing that does not enlarge images, which would cost time and add
     nothing: by the median of 100.
     """
@@ -278,12 +252,16 @@ def _set_head(module, head: LinearHead) -> None:
 
 
 def _probe_head(
-    embedder: Embedder, items: list[Sized], labels: np.ndarray, held: np.ndarray, request: Request
+    embedder: Embedder,
+    items: list[Sized],
+    labels: np.ndarray,
+    held: np.ndarray,
+    request: TrainingRequest,
 ) -> LinearHead:
     """Fit a head to the frozen backbone's embeddings of the training images."""
     embeddings = _embed(embedder, items, request.progress)
     head, _ = fit_head(
-        embeddings[~held], labels[~held], len(request.data.class_names), request.seed
+        embeddings[~held], labels[~held], len(request.data.class_names), request.settings.seed
     )
     return head
 
@@ -314,7 +292,7 @@ def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) ->
     return np.stack(embeddings)
 
 
-def _identity(request: Request, items: list[Sized]) -> str:
+def _identity(request: TrainingRequest, items: list[Sized]) -> str:
     """Return a hash of all that decides the training, so that only the same one goes on from
     what another left.
     """
@@ -323,19 +301,19 @@ def _identity(request: Request, items: list[Sized]) -> str:
         "pictures": fingerprint(items),
         "recipe": request.recipe,
         "network": request.network,
-        "image_size": request.image_size,
-        "tuning": request.tuning.record(),
+        "image_size": request.settings.image_size,
+        "tuning": request.settings.record(),
         "continue_from": None
-        if request.tuning.continue_from is None
-        else str(request.tuning.continue_from),
-        "seed": request.seed,
+        if request.settings.continue_from is None
+        else str(request.settings.continue_from),
+        "seed": request.settings.seed,
         "dtype": request.dtype,
     }
     return hashlib.sha256(json.dumps(note).encode()).hexdigest()[:8]
 
 
 def _classifier(
-    request: Request, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray
+    request: TrainingRequest, job: Job, items: list[Sized], labels: np.ndarray, held: np.ndarray
 ) -> tuple[Classifier, np.ndarray]:
     """Make the trained network a classifier: its own head, calibrated on the held-out images.
     Return their embeddings, too.
@@ -353,18 +331,18 @@ def _classifier(
     other = catch_all(request.data.class_names)
     near = np.ones(len(labels), dtype=bool) if other is None else labels != other
     known = np.flatnonzero(near & ~held)
-    known = np.sort(np.random.default_rng(request.seed).permutation(known)[:MAX_REFERENCES])
+    known = np.sort(
+        np.random.default_rng(request.settings.seed).permutation(known)[:MAX_REFERENCES]
+    )
     chosen = np.concatenate([known, np.flatnonzero(held)])
-    embedder = Embedder(backbone, request.engine, request.dtype)
-    try:
-        embeddings = _embed(embedder, [items[row] for row in chosen], request.progress)
-    finally:
-        embedder.cache.close()
+    backbone = replace(backbone, engine=request.engine, dtype=request.dtype)
+    embedder = Embedder(backbone)
+    embeddings = _embed(embedder, [items[row] for row in chosen], request.progress)
     references, judged = embeddings[: len(known)], embeddings[len(known) :]
     head = LinearHead(weight, bias)
     head = LinearHead(weight, bias, fit_temperature(head.logits(judged), labels[held]))
     neighbourhood = fit_neighbourhood(
-        references, labels[known], request.seed, held_out=judged[near[held]]
+        references, labels[known], request.settings.seed, held_out=judged[near[held]]
     )
     return Classifier(
         request.data.class_names, head, backbone, neighbourhood, catch_all=other

@@ -9,21 +9,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backbones.embedder import Embedded, Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, load_backbone, with_image_size
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..backbones.runtime import gpu_likely
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_model_target
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
-from ..datasets.files import ImageFile, LabelledSet, check_class_names
+from ..datasets.files import LabelledSet, check_class_names
 from ..datasets.training_set import (
     catch_all,
     fingerprint,
@@ -34,11 +32,16 @@ from ..datasets.training_set import (
     usable,
 )
 from ..errors import InvalidArgument
+from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
 from ..heads.novelty import fit_neighbourhood
 from ..words.vocabulary import fold
-from .settings import SCRATCH_NETWORK, TrainingSettings
+from .request import TrainingRequest
+from .settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from .finetuning import Outcome
 
 log = logging.getLogger("wordsight")
 RECIPES = ("probe", "finetune", "scratch", "auto")
@@ -48,161 +51,150 @@ WORDS = "words alone"  # supervision of a head that run made for one folder of p
 def train(
     data: str | os.PathLike,
     output: str | os.PathLike | None = None,
+    *,
     recipe: str = "probe",
-    backbone: str | None = None,
-    seed: int = 0,
-    engine: str = "auto",
-    dtype: str = "f32",
-    progress: Progress | None = None,
-    clean: bool = True,
+    backbone: str | Backbone | None = None,
     positive: str | None = None,
     negatives: str | os.PathLike | None = None,
     precision: float | None = None,
-    image_size: int | None = None,
-    tuning: TrainingSettings | None = None,
     boxes: str | os.PathLike | None = None,
-    from_model: str | os.PathLike | None = None,
+    settings: TrainingSettings | None = None,
+    progress: Progress | None = None,
 ) -> Classifier:
     """Train a classifier from labelled images and save it.
 
-    Images that a `split` column gives to "test" are left out, and, unless `clean` is False,
-    copies of the same file within a class and files that lie in two classes. Those it gives to
+    Images that a `split` column gives to "test" are left out, and, unless `settings.clean` is
+    False, duplicate files within a class and files that lie in two classes. Those it gives to
     "val", or else a fifth of each class, judge the recipes that train a network's own weights.
 
     Args:
         data: a folder with one subfolder a class, or a CSV with columns file_name and label.
         output: model folder; by default one named after the classes, among the models `run` finds.
-        recipe: "probe": a linear head on the backbone's embeddings. "finetune": that head, then all
-            of the network, kept only if the validation loss falls. "scratch": a network from random
-            weights. "auto": "probe", and "finetune" where a GPU or `tuning.budget_s` allows.
-        backbone: embedded name, timm name, `hf-hub:` or `local-dir:`; for "scratch" a network, by
-            default "small_resnet".
-        seed: same seed, same model.
-        engine: "auto", "openvino" or "torch", for embeddings.
-        dtype: "f32" or "bf16".
-        progress: called with (done, total, what).
-        clean: leave out what the cheap checks find.
-        positive: one class against all others; the model then knows it and `not_<it>`, by a softmax
-            over the two, which is a sigmoid of the difference of their logits.
+        recipe: "probe": a linear head on the backbone's embeddings. "finetune": that head, then
+            all of the network, kept only if the validation loss falls. "scratch": a network from
+            random weights. "auto": "probe", and "finetune" where a GPU or `settings.budget_s`
+            allows.
+        backbone: a name (embedded, timm's, `hf-hub:` or `local-dir:`), or what `load_backbone`
+            returns; for "scratch" a network's name, by default "small_resnet".
+        positive: one class against all others; the model then knows it and `not_<it>`, by a
+            softmax over the two, which is a sigmoid of the difference of their logits.
         negatives: with `positive`, a folder of further images of anything else.
         precision: choose the threshold so that labels are right at least so often, at 95 %
             confidence; see `Classifier.promise`.
-        image_size: side in pixels of a square image's input; by default the backbone's own.
-        tuning: settings of the recipes other than "probe".
-        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `read_boxes`). They then name the images
-            and classes to learn from, and `data` is the images' folder. A box head is trained on
-            the same backbone, after the classifier.
-        from_model: with `boxes`, a model to add the box head to, instead of training one; its class
-            answers stay as they are, and without `output` it is saved where it was.
+        boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `wordsight.datasets.read_boxes`). They
+            then name the images and classes to learn from, and `data` is the images' folder. A
+            box head is trained on the same backbone, after the classifier.
+        settings: seed, image size, epochs and the like.
+        progress: called with (done, total, what).
 
     Raises:
-        NotFound, InvalidArgument: the data can't be trained on, or a setting is wrong.
-        BackboneUnavailable: the backbone can't be had.
-        OutputError: the model can't be written.
+        NotFound, InvalidArgument: if the data can't be trained on, or a setting is wrong.
+        BackboneUnavailable: if the backbone can't be had.
+        OutputError: if the model can't be written.
     """
-    if from_model is not None and boxes is None:
+    settings = settings or TrainingSettings()
+    if settings.from_model is not None and boxes is None:
         raise InvalidArgument(
             "--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training "
             "one, use --continue."
         )
-    how = Embedding(backbone, engine, dtype, or_notebook(progress), image_size)
-    told = _Settings(recipe, seed, clean, positive, negatives, precision, tuning)
-    if boxes is not None:
-        return _train_with_boxes(read_boxes(boxes, data), output, from_model, how, told)
-    return _train_read(read_labels(data, min_classes=1 if positive else 2), output, how, told)
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What `train` was told, but for where and how to embed."""
-
-    recipe: str
-    seed: int
-    clean: bool
-    positive: str | None
-    negatives: str | os.PathLike | None
-    precision: float | None
-    tuning: TrainingSettings | None
-
-
-def _train_read(
-    labelled: LabelledSet, output: str | os.PathLike | None, how: Embedding, told: _Settings
-) -> Classifier:
-    """Train a classifier from a set already read."""
-    positive, negatives, precision = told.positive, told.negatives, told.precision
     if negatives is not None and positive is None:
         raise InvalidArgument(
             "--negatives needs --positive: the one class that the others are set against."
         )
-    if positive is not None:
-        labelled = one_against_rest(
-            labelled, positive, None if negatives is None else expand(negatives)
-        )
     if precision is not None:
         check_precision(precision)
-    return train_labelled(
-        labelled,
-        output,
-        told.recipe,
-        how,
-        told.seed,
-        clean=told.clean,
-        precision=precision,
-        tuning=told.tuning,
-    )
-
-
-def _train_with_boxes(
-    labelled: BoxSet,
-    output: str | os.PathLike | None,
-    from_model: str | os.PathLike | None,
-    how: Embedding,
-    told: _Settings,
-) -> Classifier:
-    """Train or load a classifier, then its box head; see `train`."""
-    from .boxes.fit import check_backbone
-    from .boxes.recipe import add_boxes, check_images
-
-    names = sorted({str(image.file.label) for image in check_images(labelled)})
-    if from_model is None:
-        check_class_names(names)
-        if told.recipe != "scratch":
-            check_backbone(load_backbone(how.name))
-        if len(names) == 1 and told.positive is None:
-            raise InvalidArgument(
-                f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive "
-                f"{names[0]} --negatives FOLDER, or --from MODEL."
-            )
-        model = _train_read(
-            LabelledSet([p.file for p in labelled.images if p.file.label in names], names),
-            output,
-            how,
-            told,
-        )
-    else:
-        changes = (
-            told.tuning not in (None, TrainingSettings())
-            or told.positive
-            or told.negatives
-            or told.precision
-            or not told.clean
-            or how.backbone
-            or how.image_size
-        )
-        if told.recipe != "probe" or changes:
+    annotated = None if boxes is None else read_boxes(boxes, data)
+    if annotated is not None and settings.from_model is not None:
+        if recipe != "probe" or backbone or positive or precision or _changes_model(settings):
             raise InvalidArgument(
                 "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
                 "their like don't go with it. Leave them out."
             )
-        model = load(from_model)
-        model.info["path"] = str(expand(output if output is not None else from_model))
-        check_model_target(Path(model.info["path"]))
+        return _add_boxes_to(annotated, output, settings, progress)
+    labelled = (
+        read_labels(data, min_classes=1 if positive else 2)
+        if annotated is None
+        else _boxed_classes(annotated, positive, None if recipe == "scratch" else backbone or "")
+    )
+    if positive is not None:
+        labelled = one_against_rest(
+            labelled, positive, None if negatives is None else expand(negatives)
+        )
+    target = default_model_path(labelled.class_names) if output is None else expand(output)
+    model = train_labelled(
+        TrainingRequest(
+            labelled,
+            target,
+            recipe,
+            backbone,
+            settings,
+            precision,
+            progress=or_notebook(progress),
+        )
+    )
+    return model if annotated is None else _with_boxes(model, annotated, settings, progress)
+
+
+def _changes_model(settings: TrainingSettings) -> bool:
+    """Whether any setting would change a model that only gets boxes added."""
+    return settings.tunes_weights or not settings.clean or settings.image_size is not None
+
+
+def _boxed_classes(
+    annotated: BoxSet, positive: str | None, backbone: str | Backbone | None
+) -> LabelledSet:
+    """Return annotated images as a set of classes to train on.
+
+    Args:
+        annotated: images with boxes.
+        positive: the one class asked for, or None.
+        backbone: the network to learn on, "" for the default, None for one trained from scratch.
+
+    Raises:
+        InvalidArgument: if boxes can't be learned on the backbone, or there is one class only.
+    """
+    from .boxes.fit import check_backbone
+    from .boxes.recipe import check_images
+
+    names = sorted({str(image.file.label) for image in check_images(annotated)})
+    check_class_names(names)
+    if backbone is not None:
+        check_backbone(load_backbone(backbone or DEFAULT_BACKBONE))
+    if len(names) == 1 and positive is None:
+        raise InvalidArgument(
+            f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive "
+            f"{names[0]} --negatives FOLDER, or --from MODEL."
+        )
+    return LabelledSet([p.file for p in annotated.images if p.file.label in names], names)
+
+
+def _add_boxes_to(
+    annotated: BoxSet,
+    output: str | os.PathLike | None,
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> Classifier:
+    """Add a box head to a model that is there, whose class answers stay as they are."""
+    from .boxes.recipe import check_images
+
+    assert settings.from_model is not None
+    check_images(annotated)
+    model = load(settings.from_model)
+    target = expand(output if output is not None else settings.from_model)
+    check_model_target(target)
+    model.info["path"] = str(target)
+    return _with_boxes(model, annotated, settings, progress)
+
+
+def _with_boxes(
+    model: Classifier, annotated: BoxSet, settings: TrainingSettings, progress: Progress | None
+) -> Classifier:
+    """Train a model's box head, and save the model where its record says."""
+    from .boxes.recipe import add_boxes
+
     target = Path(model.info["path"]).absolute()
-    embedder = Embedder(model.backbone, how.engine, how.dtype)
-    try:
-        sheets = add_boxes(model, labelled, target, embedder, told.seed, how.progress)
-    finally:
-        embedder.cache.close()
+    sheets = add_boxes(model, annotated, target, model.embedder, settings.seed, progress)
     if first_process():
         model.save(target)
         register(target)
@@ -212,133 +204,64 @@ def _train_with_boxes(
     return model
 
 
-@dataclass
-class Embedding:
-    """How images become embeddings: backbone by name (None: the default), engine, dtype, whom
-    to tell of progress, input size.
+def train_labelled(request: TrainingRequest) -> Classifier:
+    """Train from a set already read; see `train`.
+
+    Raises:
+        InvalidArgument: if the recipe is unknown, or has no use for a setting.
     """
-
-    backbone: str | None = None
-    engine: str = "auto"
-    dtype: str = "f32"
-    progress: Progress | None = None
-    image_size: int | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the backbone."""
-        return self.backbone or DEFAULT_BACKBONE
-
-    def open(self) -> Embedder:
-        """Return an embedder with the shared cache."""
-        backbone = load_backbone(self.name)
-        backbone = replace(
-            backbone,
-            preprocessing=with_image_size(backbone.preprocessing, self.image_size, self.name),
-        )
-        return Embedder(backbone, self.engine, self.dtype)
-
-    def embed_all(self, embedder: Embedder, images: list[ImageFile], what: str) -> list[Embedded]:
-        """Embed every image, telling of progress."""
-        done = []
-        for item in embedder.embed_all(images):
-            done.append(item)
-            if self.progress:
-                self.progress(len(done), len(images), what)
-        return done
-
-
-def train_labelled(
-    data: LabelledSet,
-    output: str | os.PathLike | None,
-    recipe: str = "probe",
-    how: Embedding | None = None,
-    seed: int = 0,
-    supervision: str = "labelled pictures",
-    clean: bool = True,
-    precision: float | None = None,
-    tuning: TrainingSettings | None = None,
-    cleaned: dict[str, int] | None = None,
-) -> Classifier:
-    """Train from a set already read; see `train`. `cleaned` says what was taken out of it
-    before: reason -> images.
-    """
+    data, recipe, settings = request.data, request.recipe, request.settings
     if recipe not in RECIPES:
         raise InvalidArgument(f"Unknown recipe '{recipe}'. Choose one of: {', '.join(RECIPES)}.")
-    if tuning is not None and tuning != TrainingSettings() and recipe == "probe":
+    if settings.tunes_weights and recipe == "probe":
         raise InvalidArgument(
             "Epochs, learning rate and the like are settings of --recipe finetune, scratch or "
             "auto; a probe has none."
         )
-    how = how or Embedding()
-    target = default_model_path(data.class_names) if output is None else expand(output)
-    check_model_target(target)
-    task = _Task(data, target, how, seed, clean)
-    model = (
-        _probe(task)
-        if recipe == "probe"
-        else _train_weights(task, recipe, tuning or TrainingSettings())
-    )
+    check_model_target(request.target)
+    model = _probe(request) if recipe == "probe" else _train_weights(request)
     passed = {name for name, _ in (*model.info["left_out"], *model.info["unreadable"])}
     model.info |= {
-        "supervision": supervision,
-        "seed": seed,
+        "supervision": request.supervision,
+        "seed": settings.seed,
         "threshold": DEFAULT_THRESHOLD,
-        "dtype": how.dtype,
-        "kept_for_test": sum(image.split == "test" for image in data.images),
-        "licences": licences(
-            [image for image in data.images if image.split != "test" and image.name not in passed]
-        ),
+        "dtype": request.dtype,
+        "kept_for_test": len(data.images) - len(request.images),
+        "licences": licences([image for image in request.images if image.name not in passed]),
         "unused": data.unused,
         "gathered": gathered(set_root(data.images)),
-        "cleaned": cleaned or {},
+        "cleaned": request.cleaned,
     }
-    _judge(model, precision)
+    _judge(model, request.precision)
     if first_process():
-        model.save(target)
-        register(target)
+        model.save(request.target)
+        register(request.target)
     if "validation_loss" in model.info:
         from .finetuning import finish
 
-        finish(_request(task, recipe, tuning or TrainingSettings()))
-    model.info["path"] = str(target)
+        finish(request.for_weights())
+    model.info["path"] = str(request.target)
     return model
 
 
-@dataclass(frozen=True)
-class _Task:
-    data: LabelledSet
-    target: Path
-    how: Embedding
-    seed: int
-    clean: bool
-
-
-def _probe(task: _Task) -> Classifier:
+def _probe(request: TrainingRequest) -> Classifier:
     """Fit a head to the frozen backbone's embeddings; every image is judged by a head that
     had not seen it.
     """
-    names = task.data.class_names
-    embedder = task.how.open()
-    try:
-        every = task.how.embed_all(
-            embedder,
-            [image for image in task.data.images if image.split != "test"],
-            "pictures",
-        )
-    finally:
-        embedder.cache.close()
+    names, seed = request.data.class_names, request.settings.seed
+    embedder = request.open_embedder()
+    every = request.embed(embedder)
     items, left_out = usable(
-        [item for item in every if item.embedding is not None], names, task.clean
+        [item for item in every if item.embedding is not None], names, request.settings.clean
     )
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
-    head, report = fit_head(embeddings, labels, len(names), task.seed)
+    head, report = fit_head(embeddings, labels, len(names), seed)
     assert report is not None
     other = catch_all(names)
     near = labels != other if other is not None else np.ones(len(labels), dtype=bool)
     known = fit_neighbourhood(
-        embeddings[near], labels[near], task.seed, embedder.backbone.concept_head()
+        embeddings[near], labels[near], seed, embedder.backbone.concept_head()
     )
     counts = Counter(item.file.label for item in items)
     model = Classifier(names, head, embedder.backbone, known, catch_all=other)
@@ -374,107 +297,78 @@ def _held_out(
     """Return what heads that had not seen the images said of them. Of strangers, the share is
     that of new images.
     """
-    top = report.probabilities.argmax(axis=1)
-    strangers = model.is_stranger(embeddings[report.rows]) & (
-        top != (-1 if model.catch_all is None else model.catch_all)
-    )
+    unlike = model.is_stranger(embeddings[report.rows])
+    decisions = decide(report.probabilities, unlike, None, model.catch_all)
     names = model.class_names
     return HeldOut(
         [files[row] for row in report.rows],
         [names[label] for label in labels[report.rows]],
-        [names[index] for index in top],
-        report.probabilities.max(axis=1),
-        strangers,
+        [names[index] for index in decisions.top],
+        decisions.probability,
+        decisions.stranger,
     )
 
 
-def _train_weights(task: _Task, recipe: str, tuning: TrainingSettings) -> Classifier:
+def _train_weights(request: TrainingRequest) -> Classifier:
     """Train a network's own weights; where fine-tuning is not worth it, return the probe, and
     say so.
     """
-    if recipe == "auto" and tuning.budget_s is None and not gpu_likely():
+    if request.recipe == "auto" and request.settings.budget_s is None and not gpu_likely():
         log.info(
             "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m."
         )
-        model = _probe(task)
+        model = _probe(request)
         model.info["fine_tuning"] = "left out: neither a GPU nor a budget"
         return model
-    request = _request(task, recipe, tuning)
-    from .finetuning import train_network
+    request = request.for_weights()
+    from .finetuning import train_network  # takes seconds
 
-    embedder = task.how.open() if recipe != "scratch" and tuning.continue_from is None else None
-    try:
-        outcome = train_network(request, embedder)
-    finally:
-        if embedder is not None:
-            embedder.cache.close()
+    starts_here = request.recipe != "scratch" and request.settings.continue_from is None
+    outcome = train_network(request, request.open_embedder() if starts_here else None)
     fitted = outcome.fitted
-    start, best = fitted.start_loss, fitted.best_loss
     if request.recipe == "finetune":
-        verdict = "kept" if outcome.model is not None else "not kept; the head alone is"
         log.info(
             "Validation loss %.4f with the head alone, %.4f fine-tuned (epoch %d): %s.",
-            start,
-            best,
+            fitted.start_loss,
+            fitted.best_loss,
             fitted.best_epoch,
-            verdict,
+            "kept" if outcome.model is not None else "not kept; the head alone is",
         )
-    if outcome.model is None:
-        model = _unchanged(task, tuning)
-        model.history = fitted.history
-    else:
-        model = outcome.model
-        counts = Counter(
-            item.file.label
-            for item, held in zip(outcome.items, outcome.held, strict=True)
-            if not held
-        )
-        model.history = fitted.history
-        model.held_out = outcome.held_out
-        model.info = {
-            "recipe": request.recipe,
-            "pictures": {name: counts[name] for name in task.data.class_names},
-            "unreadable": outcome.unreadable,
-            "left_out": outcome.left_out,
-            "data_fingerprint": fingerprint(outcome.items),
-            "judged_on": f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
-            "metrics": outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
-            "tuning": request.tuning.record(),
-            "best_epoch": fitted.best_epoch,
-        }
-    model.info["validation_loss"] = {"before": start, "after": best}
+    model = _unchanged(request) if outcome.model is None else _trained(request, outcome)
+    model.history = fitted.history
+    model.info["validation_loss"] = {"before": fitted.start_loss, "after": fitted.best_loss}
     return model
 
 
-def _unchanged(task: _Task, tuning: TrainingSettings) -> Classifier:
+def _trained(request: TrainingRequest, outcome: Outcome) -> Classifier:
+    """Return the trained network as a classifier, with its record."""
+    model = outcome.model
+    assert model is not None
+    counts = Counter(
+        item.file.label for item, held in zip(outcome.items, outcome.held, strict=True) if not held
+    )
+    model.held_out = outcome.held_out
+    model.info = {
+        "recipe": request.recipe,
+        "pictures": {name: counts[name] for name in request.data.class_names},
+        "unreadable": outcome.unreadable,
+        "left_out": outcome.left_out,
+        "data_fingerprint": fingerprint(outcome.items),
+        "judged_on": f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
+        "metrics": outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
+        "tuning": request.settings.record(),
+        "best_epoch": outcome.fitted.best_epoch,
+    }
+    return model
+
+
+def _unchanged(request: TrainingRequest) -> Classifier:
     """Return what there was before fine-tuning: the model gone on from, or the head alone,
     learned from every image.
     """
-    if tuning.continue_from is None:
-        return _probe(task)
-    return load(tuning.continue_from)
-
-
-def _request(task: _Task, recipe: str, tuning: TrainingSettings) -> Any:
-    kind = "scratch" if recipe == "scratch" else "finetune"
-    network = task.how.backbone or (SCRATCH_NETWORK if kind == "scratch" else DEFAULT_BACKBONE)
-    how = task.how
-    settings = tuning.filled(kind, network)
-    from .finetuning import Request  # takes seconds
-
-    return Request(
-        task.data,
-        task.target,
-        kind,
-        network,
-        settings,
-        how.image_size,
-        task.seed,
-        task.clean,
-        how.engine,
-        how.dtype,
-        how.progress,
-    )
+    if request.settings.continue_from is None:
+        return _probe(request)
+    return load(request.settings.continue_from)
 
 
 def _judge(model: Classifier, precision: float | None) -> None:
@@ -488,9 +382,7 @@ def _judge(model: Classifier, precision: float | None) -> None:
         model.info["threshold"] = promise.threshold
         model.info["promise"] = {**promise.record(), "sentence": promise.sentence()}
     threshold = model.info["threshold"]
-    accepted = (
-        held_out.probabilities >= (np.inf if threshold is None else threshold)
-    ) & ~held_out.strangers
+    accepted = accepts(held_out.probabilities, held_out.strangers, threshold)
     right = held_out.right
     model.info["metrics"]["coverage"] = float(accepted.mean())
     model.info["metrics"]["selective_accuracy"] = (

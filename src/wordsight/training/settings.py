@@ -15,7 +15,9 @@ CLASSICS = ("brick_cnn", "cifar_cnn")  # trained as their tutorials do
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of the recipes finetune, scratch and auto; None stands for the recipe's default.
+    """How a model is trained; None stands for the recipe's default.
+
+    A probe has nothing to tune: of these settings it takes `seed`, `clean` and `image_size` only.
 
     Attributes:
         epochs: passes over the training images, at most.
@@ -28,6 +30,10 @@ class TrainingSettings:
         tensorboard: write TensorBoard's log there, too.
         continue_from: model folder to go on from, as a further stage with a joined history.
         schedule: "constant" or "one-cycle" (Smith and Topin 2018).
+        seed: the same seed gives the same model.
+        clean: leave out duplicate files and files found in two classes.
+        image_size: side in pixels of a square input; None: the network's own.
+        from_model: with boxes, the model folder to add the box head to, instead of training one.
     """
 
     epochs: int | None = None
@@ -40,6 +46,20 @@ class TrainingSettings:
     tensorboard: bool = False
     continue_from: str | os.PathLike | None = None
     schedule: str | None = None
+    seed: int = 0
+    clean: bool = True
+    image_size: int | None = None
+    from_model: str | os.PathLike | None = None
+
+    @property
+    def tunes_weights(self) -> bool:
+        """Whether anything is set that only training a network's own weights can use."""
+        return self != TrainingSettings(
+            seed=self.seed,
+            clean=self.clean,
+            image_size=self.image_size,
+            from_model=self.from_model,
+        )
 
     def filled(self, recipe: str, network: str) -> TrainingSettings:
         """Return the settings with defaults in place of None.
@@ -48,12 +68,12 @@ class TrainingSettings:
             InvalidArgument: a setting is out of range.
         """
         defaults = _defaults(recipe, network)
-        tuning = replace(
+        settings = replace(
             self, **{name: value for name, value in defaults.items() if getattr(self, name) is None}
         )
-        if tuning.schedule == "one-cycle" and self.patience is None:
+        if settings.schedule == "one-cycle" and self.patience is None:
             # the loss falls most at the end of the cycle
-            tuning = replace(tuning, patience=tuning.epochs)
+            settings = replace(settings, patience=settings.epochs)
         for name, low, high in (
             ("epochs", 1, 10_000),
             ("batch_size", 1, 65_536),
@@ -61,20 +81,21 @@ class TrainingSettings:
             ("patience", 1, 10_000),
             ("budget_s", 1e-3, 1e9),
         ):
-            value = getattr(tuning, name)
+            value = getattr(settings, name)
             if value is not None and not low <= value <= high:
                 raise InvalidArgument(
                     f"{name} must lie between {low:g} and {high:g}, got {value:g}."
                 )
-        if tuning.schedule not in ("constant", "one-cycle"):
+        if settings.schedule not in ("constant", "one-cycle"):
             raise InvalidArgument(
-                f"Unknown schedule '{tuning.schedule}'. Choose constant or one-cycle."
+                f"Unknown schedule '{settings.schedule}'. Choose constant or one-cycle."
             )
-        return tuning
+        return settings
 
     def record(self) -> dict:
         """Return what decides the outcome, for wordsight.json."""
-        left_out = ("checkpoints", "tensorboard", "continue_from", "budget_s")
+        left_out = {"checkpoints", "tensorboard", "continue_from", "budget_s"}
+        left_out |= {"seed", "clean", "image_size", "from_model"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 

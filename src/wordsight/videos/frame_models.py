@@ -4,7 +4,6 @@ classes.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
 from typing import Protocol
@@ -12,9 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
 from ..classification.predictions import Prediction
 from ..errors import InvalidArgument
 from ..images.decoding import Photo
@@ -26,13 +24,13 @@ class Eye(Protocol):
 
     Attributes:
         names: classes or groups.
-        threshold: probability from which a label is given.
+        threshold: probability from which a label is given; None for none.
         embedder: the network.
         silent: name that means "anything else", whose place is nowhere, or None.
     """
 
     names: list[str]
-    threshold: float
+    threshold: float | None
     embedder: Embedder
     silent: str | None
 
@@ -46,26 +44,23 @@ class Eye(Protocol):
 class ModelEye:
     """A trained model looks."""
 
-    def __init__(self, model: Classifier, threshold: float | None, engine: str, dtype: str) -> None:
+    def __init__(self, model: Classifier, threshold: float | None) -> None:
         self.names, self._model = model.class_names, model
-        kept = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
-        self.threshold = math.inf if kept is None else check_threshold(kept)
-        self.embedder = Embedder(model.backbone, engine, dtype)
+        self.threshold = model.threshold_for(threshold)[0]
+        self.embedder = model.embedder
         self.silent = None if model.catch_all is None else model.class_names[model.catch_all]
 
     def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """See `Eye.look`."""
         encoding = self.embedder.encode(photo, feature_map=True)
-        scores = self._model.head.probabilities(encoding.embedding[None])[0]
-        stranger = int(scores.argmax()) != self._model.catch_all and bool(
-            self._model.is_stranger(encoding.embedding[None])[0]
-        )
-        return scores, stranger, Seen(photo, scores, encoding.feature_map)
+        decision = self._model.decide_all(encoding.embedding[None], None)
+        scores = decision.probabilities[0]
+        return scores, bool(decision.stranger[0]), Seen(photo, scores, encoding.feature_map)
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
         """See `Eye.locate`."""
         where = Prediction("", label)
-        self._model.localize(where, seen.photo, self.embedder, feature_map=seen.feature_map)
+        self._model.localize(where, seen.photo, seen.feature_map)
         assert where.map is not None
         return where.map, where.box_xyxy
 
@@ -74,6 +69,7 @@ class GroupEye:
     """A known network looks for groups of its classes."""
 
     silent: str | None = None
+    threshold: float | None
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.names, self.threshold, self.embedder = (
@@ -102,9 +98,7 @@ def open_eye(
     model: str | os.PathLike | Classifier | None,
     groups: str | Iterable[str],
     threshold: float | None,
-    backbone: str | None,
-    engine: str,
-    dtype: str,
+    backbone: str | Backbone | None,
 ) -> Eye:
     """Return who looks: a model, or a known network for groups.
 
@@ -121,14 +115,10 @@ def open_eye(
                 groups,
                 THRESHOLD if threshold is None else threshold,
                 backbone or DEFAULT_BACKBONE,
-                engine,
-                dtype,
             )
         )
     if backbone is not None:
         raise InvalidArgument(
             "A model brings its own backbone, so --backbone goes with --group only. Leave it out."
         )
-    return ModelEye(
-        model if isinstance(model, Classifier) else load(model), threshold, engine, dtype
-    )
+    return ModelEye(model if isinstance(model, Classifier) else load(model), threshold)

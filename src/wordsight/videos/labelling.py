@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..backbones.registry import Backbone
 from ..backbones.runtime import callers, cores
 from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
 from ..core.threads import interrupted_with, parallel_map, uninterrupted
 from ..errors import InvalidArgument
+from ..heads.decision import accepts
 from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose
 from ..images.clips import Clip, Frame
 from ..images.decoding import upright
@@ -60,9 +62,7 @@ def video(
     smooth_s: float = 0.0,
     heatmap: bool = False,
     frames: bool = False,
-    backbone: str | None = None,
-    engine: str = "auto",
-    dtype: str = "f32",
+    backbone: str | Backbone | None = None,
     progress: Progress | None = None,
 ) -> Video:
     """Say what each frame of a clip shows, and write the clip with its labels.
@@ -85,8 +85,6 @@ def video(
         heatmap: draw heat maps instead of boxes.
         frames: write each frame as JPEG, too.
         backbone: with groups, the network; None: the embedded one.
-        engine: "auto", "openvino" or "torch".
-        dtype: "f32" or "bf16".
         progress: called with (done, total, "frames"); the total is an estimate.
 
     Raises:
@@ -109,7 +107,7 @@ def video(
         interrupted_with("Interrupted before anything was written: the same command begins anew."),
         Clip(clip, fps) as source,
     ):
-        eye = open_eye(model, groups, threshold, backbone, engine, dtype)
+        eye = open_eye(model, groups, threshold, backbone)
         result = Video(eye.names, eye.threshold, source.fps, output=target)
         recorder = None if target is None else Recorder(target, source, frames)
         result.tables = None if recorder is None else recorder.folder
@@ -137,7 +135,6 @@ def video(
             if recorder is not None:
                 _finish(recorder, result)
         finally:
-            eye.embedder.cache.close()
             if recorder is not None:
                 recorder.close()
     return result
@@ -204,7 +201,7 @@ def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look
             mean = scores if mean is None else mean + share * (scores - mean)
             scores, before = mean, look.frame.time_s
         top = int(scores.argmax())
-        sure = bool(scores[top] >= eye.threshold) and not stranger
+        sure = bool(accepts(scores[top], stranger, eye.threshold))
         rounded = {
             name: round(float(score), 6) for name, score in zip(eye.names, scores, strict=True)
         }

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +95,7 @@ class Video:
 
     Attributes:
         class_names: classes or groups.
-        threshold: probability from which a label is given; infinite where none is.
+        threshold: probability from which a label is given; None where none is.
         fps: frames a second that were looked at.
         frames: how many were.
         seconds: how long they last together.
@@ -108,7 +107,7 @@ class Video:
     """
 
     class_names: list[str]
-    threshold: float
+    threshold: float | None
     fps: float
     frames: int = 0
     seconds: float = 0.0
@@ -183,7 +182,7 @@ class Video:
         """Return the counts and segments, ready for JSON."""
         return {
             "classes": self.class_names,
-            "threshold": self.threshold if math.isfinite(self.threshold) else None,
+            "threshold": self.threshold,
             "fps": round(self.fps, 4),
             "frames": self.frames,
             "seconds": round(self.seconds, 3),

@@ -321,7 +321,10 @@ class ReviewBook:
 
 
 def find_doubts(
-    book: ReviewBook, model: Classifier | None, threshold: float, progress: Progress | None = None
+    book: ReviewBook,
+    model: Classifier | None,
+    threshold: float | None,
+    progress: Progress | None = None,
 ) -> list[Doubt]:
     """Return what a person should look at, the most doubtful first: suspicious labels, then
     images without one.
@@ -385,13 +388,13 @@ def find_doubts(
 
 
 def _unlabelled(
-    images: list[ImageFile], model: Classifier, threshold: float, progress: Progress | None
+    images: list[ImageFile], model: Classifier, threshold: float | None, progress: Progress | None
 ) -> list[Doubt]:
     """Return the images without a label, rejected ones first, then those that the model would
     label, the least sure first.
     """
     found = []
-    embedder = Embedder(model.backbone)
+    embedder = model.embedder
     for done, item in enumerate(embedder.embed_all(images), start=1):
         if item.embedding is not None:
             said = model.decide(item.file.name, item.embedding, threshold)
@@ -406,7 +409,6 @@ def _unlabelled(
             found.append(Doubt(said.file_name, kind, None, said.top_label, said.probability, why))
         if progress:
             progress(done, len(images), "pictures without a label")
-    embedder.cache.close()
     return sorted(
         found,
         key=lambda doubt: (doubt.kind != "rejected", doubt.probability or 0.0, doubt.file_name),

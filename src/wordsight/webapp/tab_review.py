@@ -118,7 +118,7 @@ def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
         progress(0, desc="looking for doubtful pictures")
         with refused():
             known = name if name in workspace.models() else None
-            threshold = workspace.viewer(known).threshold if workspace.models() else 1.0
+            threshold = workspace.viewer(known).threshold if workspace.models() else None
             found = workspace.doubts(known, threshold, telling(progress))
         return (found, *show(found, 0, made))
 

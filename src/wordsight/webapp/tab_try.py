@@ -23,6 +23,9 @@ MOST = 64  # images at once
 FORGET_AFTER_S = 3600  # what a visitor who went away had looked at
 
 
+NONE = 1.0  # the end of the slider, at which nothing gets a label
+
+
 def add_try(workspace: Workspace) -> gr.Dropdown:
     """Add the tab; return its list of models."""
     names = workspace.models()
@@ -51,14 +54,16 @@ def add_try(workspace: Workspace) -> gr.Dropdown:
                 elem_id="try-camera",
                 height=220,
             )
-            start = viewer.threshold if viewer is not None else 0.99
+            start = (
+                0.99 if viewer is None else NONE if viewer.threshold is None else viewer.threshold
+            )
             threshold = gr.Slider(
                 0,
                 1,
                 start,
                 step=0.001,
                 label="Threshold",
-                info="From which probability a label is given",
+                info="From which probability a label is given; at 1 none is",
                 elem_id="try-threshold",
             )
         with gr.Column(scale=2):
@@ -137,12 +142,11 @@ def add_calls(workspace: Workspace, threads: int) -> None:
                 "The threshold is a number from 0 to 1, or -1 for the model's own.",
                 print_exception=False,
             )
-        wanted = viewer.threshold if wanted < 0 else wanted
         with refused():
-            check_threshold(wanted)
+            chosen = viewer.threshold if wanted < 0 else check_threshold(wanted)
 
         def decide(path: Path) -> Prediction:
-            return _decided(viewer, path, wanted)
+            return _decided(viewer, path, chosen)
 
         paths = _paths(images)
         # One alone is not worth a pool of threads; the requests of others keep the cores busy.
@@ -197,7 +201,7 @@ def _viewer(workspace: Workspace, name: str | None) -> Viewer:
         return workspace.viewer(name)
 
 
-def _decided(viewer: Viewer, path: Path, threshold: float) -> Prediction:
+def _decided(viewer: Viewer, path: Path, threshold: float | None) -> Prediction:
     try:
         return viewer.decide(path, path.name, threshold)
     except UnreadableImage as error:
@@ -205,7 +209,7 @@ def _decided(viewer: Viewer, path: Path, threshold: float) -> Prediction:
 
 
 def _look(
-    workspace: Workspace, paths: list[Path], name: str | None, threshold: float
+    workspace: Workspace, paths: list[Path], name: str | None, slider: float
 ) -> list[Seen | Prediction]:
     if not paths:
         return []
@@ -213,22 +217,31 @@ def _look(
 
     def one(path: Path) -> Seen | Prediction:
         try:
-            return viewer.look(path, path.name, threshold)
+            return viewer.look(path, path.name, _threshold(slider))
         except WordsightError as error:
             return Prediction(path.name, error=str(error))
 
     return list(parallel_map(one, paths, callers(viewer.embedder.engine)))
 
 
-def _shown(found: list[Seen | Prediction], threshold: float, at: int) -> tuple:
+def _threshold(slider: float) -> float | None:
+    """Return the threshold that the slider stands for; at its end nothing gets a label."""
+    return None if slider >= NONE else slider
+
+
+def _shown(found: list[Seen | Prediction], slider: float, at: int) -> tuple:
     """Return sentence, gallery and probabilities at a threshold."""
+    threshold = _threshold(slider)
     seen = [item for item in found if isinstance(item, Seen)]
     if not found:
         return "Drop pictures, and see what they show and where.", [], None
     pairs = [(item.drawn(threshold), _caption(item, threshold)) for item in seen]
     labelled = sum(item.label_at(threshold) is not None for item in seen)
     text = (
-        f"**{labelled} of {len(seen)}** pictures get a label from a probability of "
+        "**No picture** gets a label: the threshold stands at its end. Move it to see what a "
+        "lower one would label."
+        if threshold is None
+        else f"**{labelled} of {len(seen)}** pictures get a label from a probability of "
         f"{threshold:g} on."
     )
     broken = [item for item in found if isinstance(item, Prediction)]
@@ -239,7 +252,7 @@ def _shown(found: list[Seen | Prediction], threshold: float, at: int) -> tuple:
     return text, pairs, _probabilities(found, at)
 
 
-def _caption(item: Seen, threshold: float) -> str:
+def _caption(item: Seen, threshold: float | None) -> str:
     said, probability = item.prediction, float(item.prediction.probability or 0)
     label = item.label_at(threshold)
     if label is not None:

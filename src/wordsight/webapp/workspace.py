@@ -22,22 +22,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..backbones.embedder import Embedder, read
+from ..backbones.embedder import read
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
 from ..core.progress import Progress
 from ..core.result_folder import short_stem
-from ..datasets.files import ImageFile
+from ..datasets.files import ImageFile, find_images
 from ..errors import InvalidArgument, NotFound
+from ..heads.decision import accepts
 from ..heatmaps.drawing import superimpose
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import Photo, decode
-from ..pipeline import run
+from ..pipeline import ClassifierRequest, find_or_make
 from ..reports.gallery import thumbnail
-from ..training.recipes import Embedding, find_model, list_models, train
-from ..words.vocabulary import fold, parse_classes
+from ..training.recipes import list_models, train
+from ..words.vocabulary import parse_classes
 from .review import Doubt, ReviewBook, find_doubts
 
 OPEN_MODELS = 4  # held in memory at once
@@ -66,7 +66,7 @@ class Seen:
     box: list[float] | None
     size: tuple[int, int]
 
-    def drawn(self, threshold: float) -> np.ndarray:
+    def drawn(self, threshold: float | None) -> np.ndarray:
         """Return the image with its heat map laid over, and with its box where it gets a
         label: (height, width, 3) uint8 RGB.
         """
@@ -77,12 +77,13 @@ class Seen:
             image, self.heat, self.box if self.label_at(threshold) else None, self.size
         )
 
-    def label_at(self, threshold: float) -> str | None:
+    def label_at(self, threshold: float | None) -> str | None:
         """Return the label at a threshold, or None."""
-        sure = not self.prediction.stranger and float(self.prediction.probability or 0) >= threshold
-        return self.prediction.top_label if sure else None
+        said = self.prediction
+        sure = accepts(float(said.probability or 0), said.stranger, threshold)
+        return said.top_label if sure else None
 
-    def record(self, threshold: float) -> dict:
+    def record(self, threshold: float | None) -> dict:
         """Return what predictions.jsonl says of an image, at a threshold; nothing is drawn to
         a file.
         """
@@ -95,15 +96,14 @@ class Viewer:
 
     def __init__(self, model: Classifier) -> None:
         self.model = model
-        self.embedder = Embedder(model.backbone)
+        self.embedder = model.embedder
 
     @property
-    def threshold(self) -> float:
-        """The model's own threshold, 0–1; 1 where it gives no label without being told one."""
-        kept = self.model.info.get("threshold", DEFAULT_THRESHOLD)
-        return 1.0 if kept is None else float(kept)
+    def threshold(self) -> float | None:
+        """The model's own threshold, 0–1; None where it gives no label without one."""
+        return self.model.threshold_for()[0]
 
-    def look(self, path: Path, name: str, threshold: float) -> Seen:
+    def look(self, path: Path, name: str, threshold: float | None) -> Seen:
         """Look at one image file.
 
         Raises:
@@ -111,13 +111,13 @@ class Viewer:
         """
         photo, feature_map, prediction = self._pass(path, name, threshold)
         top = Prediction(name, prediction.top_label)
-        self.model.localize(top, photo, self.embedder, feature_map=feature_map)
+        self.model.localize(top, photo, feature_map)
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
         return Seen(
             prediction, thumbnail(photo.image, SHOWN_SIDE)[0], top.map, top.box_xyxy, photo.size
         )
 
-    def decide(self, path: Path, name: str, threshold: float) -> Prediction:
+    def decide(self, path: Path, name: str, threshold: float | None) -> Prediction:
         """Say what one image file shows, with its box where it gets a label; nothing is drawn.
 
         Raises:
@@ -125,12 +125,12 @@ class Viewer:
         """
         photo, feature_map, prediction = self._pass(path, name, threshold)
         if prediction.label is not None:
-            self.model.localize(prediction, photo, self.embedder, feature_map=feature_map)
+            self.model.localize(prediction, photo, feature_map)
             prediction.map = None
         return prediction
 
     def _pass(
-        self, path: Path, name: str, threshold: float
+        self, path: Path, name: str, threshold: float | None
     ) -> tuple[Photo, np.ndarray | None, Prediction]:
         photo = decode(read(ImageFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
@@ -240,7 +240,7 @@ class Workspace:
         return self._book
 
     def doubts(
-        self, model: str | None, threshold: float, progress: Progress | None = None
+        self, model: str | None, threshold: float | None, progress: Progress | None = None
     ) -> list[Doubt]:
         """Return what a person should look at in the data folder; see `find_doubts`."""
         classifier = self.viewer(model).model if self.models() else None
@@ -316,25 +316,17 @@ class Workspace:
         Raises:
             InvalidArgument, UnknownWord, NothingGathered: see `run`.
         """
-        names = parse_classes(words)
-        existing = find_model(names)  # which `run` takes, and says so
-        run(names, list(photos), None, how=Embedding(progress=progress), say=say, gather=gather)
-        if existing is None:
-            wanted = {
-                fold(name)
-                for name in ([*names] if len(names) > 1 else [names[0], f"not_{names[0]}"])
-            }
-            existing = next(
-                folder
-                for folder, known, _ in list_models()
-                if {fold(name) for name in known} == wanted
-            )
-        return next(
-            name for name, folder in self._paths().items() if folder.resolve() == existing.resolve()
+        found = find_images(list(photos))
+        request = ClassifierRequest(
+            parse_classes(words),
+            gather=gather,
+            progress=progress,
+            say=say or (lambda _: None),
         )
+        return self._named(find_or_make(request, found.images))
 
     def compare(
-        self, first: str, second: str, threshold: float, progress: Progress | None = None
+        self, first: str, second: str, threshold: float | None, progress: Progress | None = None
     ) -> list[tuple[str, Prediction, Prediction]]:
         """Return what two models say of the data folder's images: (file name, first's,
         second's), where they differ most first.
@@ -343,7 +335,7 @@ class Workspace:
         said = []
         for number, name in enumerate((first, second)):
             model = self.viewer(name).model
-            embedder, told = Embedder(model.backbone), []
+            embedder, told = model.embedder, []
             for done, item in enumerate(embedder.embed_all(images), start=1):
                 told.append(
                     None
@@ -354,7 +346,6 @@ class Workspace:
                     progress(
                         number * len(images) + done, 2 * len(images), "pictures, by two models"
                     )
-            embedder.cache.close()
             said.append(told)
         both = [
             (image.name, a, b)

@@ -1,0 +1,109 @@
+"""Everything that decides a training, in one object that goes all the way through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..backbones.embedder import Embedded, Embedder
+from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone, with_image_size
+from ..core.progress import Progress
+from ..datasets.files import ImageFile, LabelledSet
+from .settings import SCRATCH_NETWORK, TrainingSettings
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """Everything that decides a training.
+
+    Attributes:
+        data: labelled images.
+        target: the model's folder; the training's own lies beside it, named …-training.
+        recipe: "probe", "finetune", "scratch" or "auto".
+        backbone: the network to start from, by name or prepared; for "scratch" the name of the one
+            to train. None: the recipe's default.
+        settings: how it is trained.
+        precision: the share of labels that must be right, or None.
+        supervision: where the labels come from, for the model's record.
+        cleaned: what was taken out of the data before: reason -> images.
+        progress: called with (done, total, what).
+    """
+
+    data: LabelledSet
+    target: Path
+    recipe: str = "probe"
+    backbone: str | Backbone | None = None
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    precision: float | None = None
+    supervision: str = "labelled pictures"
+    cleaned: dict[str, int] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints, logs and the history so far lie while training."""
+        return self.target.with_name(self.target.name + "-training")
+
+    @property
+    def network(self) -> str:
+        """Name of the backbone to start from, or of the network to train from scratch."""
+        if isinstance(self.backbone, Backbone):
+            return self.backbone.name
+        default = SCRATCH_NETWORK if self.recipe == "scratch" else DEFAULT_BACKBONE
+        return self.backbone or default
+
+    @property
+    def engine(self) -> str:
+        """Where the embeddings are made: "auto", "openvino" or "torch"."""
+        return self.backbone.engine if isinstance(self.backbone, Backbone) else "auto"
+
+    @property
+    def dtype(self) -> str:
+        """The type that embeddings are computed in: "f32" or "bf16"."""
+        return self.backbone.dtype if isinstance(self.backbone, Backbone) else "f32"
+
+    @property
+    def images(self) -> list[ImageFile]:
+        """The images to learn from: all that are not marked "test"."""
+        return [image for image in self.data.images if image.split != "test"]
+
+    def open_embedder(self) -> Embedder:
+        """Return an embedder of the backbone, at the image size asked for."""
+        return open_embedder(self.backbone or DEFAULT_BACKBONE, self.settings.image_size)
+
+    def embed(self, embedder: Embedder) -> list[Embedded]:
+        """Embed the images to learn from, and report progress."""
+        return embed_all(embedder, self.images, "pictures", self.progress)
+
+    def for_weights(self) -> TrainingRequest:
+        """Return the request for training the network's own weights, with settings filled in.
+
+        Raises:
+            InvalidArgument: if a setting is out of range.
+        """
+        recipe = "scratch" if self.recipe == "scratch" else "finetune"
+        return replace(self, recipe=recipe, settings=self.settings.filled(recipe, self.network))
+
+
+def open_embedder(backbone: str | Backbone, image_size: int | None = None) -> Embedder:
+    """Return an embedder of a backbone, by name or prepared, for square inputs of `image_size`.
+
+    Raises:
+        InvalidArgument: if there is no such backbone, or it takes no such size.
+        BackboneUnavailable: if it can't be had here and now.
+    """
+    chosen = load_backbone(backbone)
+    preprocessing = with_image_size(chosen.preprocessing, image_size, chosen.name)
+    return Embedder(replace(chosen, preprocessing=preprocessing))
+
+
+def embed_all(
+    embedder: Embedder, images: list[ImageFile], what: str, progress: Progress | None
+) -> list[Embedded]:
+    """Embed images in order, and report progress as (done, total, what)."""
+    done = []
+    for item in embedder.embed_all(images):
+        done.append(item)
+        if progress:
+            progress(len(done), len(images), what)
+    return done
