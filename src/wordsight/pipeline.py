@@ -14,8 +14,9 @@ import numpy as np
 
 from .backbones.registry import DEFAULT_BACKBONE
 from .classification.classifier import Classifier, load
-from .classification.model_folder import DEFAULT_THRESHOLD, check_threshold
+from .classification.model_folder import check_threshold
 from .classification.predictions import Results
+from .classification.record import WORDS_RECIPE, ModelRecord
 from .cleaning.cleaner import clean
 from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
@@ -112,7 +113,7 @@ def _given(
             f"in '{data}'."
         )
         classifier = train_labelled(labelled, None, "probe", how)
-        for name, reason in classifier.info["unreadable"]:
+        for name, reason in classifier.record.unreadable:
             say(f"Left out, unreadable: {name}: {reason}")
         return classifier
     if model is not None:
@@ -288,14 +289,13 @@ def _from_words(
             "Labelled pictures (--data) or gathered ones (--gather) do better, and so does "
             "'wordsight recognize --group' where few photos show a word."
         )
-    info = {
-        "recipe": "words",
-        "supervision": WORDS,
-        "threshold": DEFAULT_THRESHOLD,
-        "pictures": learned,
-        "senses": [s.name for s in senses],
-        "dtype": how.dtype,
-    }
+    record = ModelRecord(
+        recipe=WORDS_RECIPE,
+        supervision=WORDS,
+        images=learned,
+        senses=[s.name for s in senses],
+        dtype=how.dtype,
+    )
     classifier = Classifier(
         names,
         fitted.head,
@@ -303,10 +303,10 @@ def _from_words(
         fitted.neighbourhood,
         fitted.gate,
         1 if len(words) == 1 else None,
-        info,
+        record,
     )
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")
     classifier.save(path)
-    classifier.info["path"] = str(path)
+    classifier.record.path = path
     return classifier

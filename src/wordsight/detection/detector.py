@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..backbones.embedder import Embedder, read
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
+from ..classification.model_folder import check_threshold
 from ..core.home import expand
 from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
@@ -310,7 +310,7 @@ def detect(
     windows = windows or WindowSettings()
     windows.check()
     classifier = model if isinstance(model, Classifier) else load(model)
-    kept = classifier.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
+    kept = classifier.record.threshold if threshold is None else threshold
     chosen = math.inf if kept is None else check_threshold(kept)
     sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     folder = None if output is None else expand(output)

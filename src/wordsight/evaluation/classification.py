@@ -17,7 +17,7 @@ from .. import __version__
 from ..backbones.embedder import Embedded, Embedder
 from ..classification.batch_decisions import Judged, judge, positive_class
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
+from ..classification.model_folder import check_threshold
 from ..core.home import expand
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
@@ -319,7 +319,7 @@ def evaluate(
     """
     progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
-    path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
+    path = classifier.record.path if isinstance(model, Classifier) else model
     sources = (
         []
         if others is None
@@ -327,7 +327,10 @@ def evaluate(
         if isinstance(others, str | os.PathLike)
         else list(others)
     )
-    request = replace(_check(data, classifier, output, threshold, sources), model_path=path)
+    request = replace(
+        _check(data, classifier, output, threshold, sources),
+        model_path=None if path is None else str(path),
+    )
     embedder = Embedder(classifier.backbone, engine, dtype)
     report = (
         None
@@ -362,7 +365,7 @@ def _check(
     others: list,
 ) -> _Request:
     """Refuse whatever is wrong before any work is done."""
-    chosen = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
+    chosen = model.record.threshold if threshold is None else threshold
     chosen = None if chosen is None else check_threshold(chosen)
     labelled = read_labels(data, min_classes=1)
     target = None if output is None else expand(output)

@@ -19,7 +19,8 @@ from ..backbones.embedder import Embedded, Embedder
 from ..backbones.registry import DEFAULT_BACKBONE, load_backbone, with_image_size
 from ..backbones.runtime import gpu_likely
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_model_target
+from ..classification.model_folder import MODEL_FILES, check_model_target
+from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
@@ -195,9 +196,10 @@ def _train_with_boxes(
                 "their like don't go with it. Leave them out."
             )
         model = load(from_model)
-        model.info["path"] = str(expand(output if output is not None else from_model))
-        check_model_target(Path(model.info["path"]))
-    target = Path(model.info["path"]).absolute()
+        model.record.path = expand(output if output is not None else from_model)
+        check_model_target(model.record.path)
+    assert model.record.path is not None
+    target = model.record.path.absolute()
     embedder = Embedder(model.backbone, how.engine, how.dtype)
     try:
         sheets = add_boxes(model, labelled, target, embedder, told.seed, how.progress)
@@ -279,29 +281,30 @@ def train_labelled(
         if recipe == "probe"
         else _train_weights(task, recipe, tuning or TrainingSettings())
     )
-    passed = {name for name, _ in (*model.info["left_out"], *model.info["unreadable"])}
-    model.info |= {
-        "supervision": supervision,
-        "seed": seed,
-        "threshold": DEFAULT_THRESHOLD,
-        "dtype": how.dtype,
-        "kept_for_test": sum(image.split == "test" for image in data.images),
-        "licences": licences(
+    passed = {name for name, _ in (*model.record.left_out, *model.record.unreadable)}
+    model.record = replace(
+        model.record,
+        supervision=supervision,
+        seed=seed,
+        threshold=DEFAULT_THRESHOLD,
+        dtype=how.dtype,
+        kept_for_test=sum(image.split == "test" for image in data.images),
+        licences=licences(
             [image for image in data.images if image.split != "test" and image.name not in passed]
         ),
-        "unused": data.unused,
-        "gathered": gathered(set_root(data.images)),
-        "cleaned": cleaned or {},
-    }
+        unused=data.unused,
+        gathered=gathered(set_root(data.images)),
+        cleaned=cleaned or {},
+    )
     _judge(model, precision)
     if first_process():
         model.save(target)
         register(target)
-    if "validation_loss" in model.info:
+    if model.record.validation_loss is not None:
         from .finetuning import finish
 
         finish(_request(task, recipe, tuning or TrainingSettings()))
-    model.info["path"] = str(target)
+    model.record.path = target
     return model
 
 
@@ -349,18 +352,18 @@ def _probe(task: _Task) -> Classifier:
     model.held_out = _held_out(
         model, report, embeddings, labels, [item.file.name for item in items]
     )
-    model.info = {
-        "recipe": "probe",
-        "pictures": {name: counts[name] for name in names},
-        "unreadable": [(item.file.name, item.error) for item in every if item.embedding is None],
-        "left_out": left_out,
-        "data_fingerprint": fingerprint(items),
-        "method": report.method,
-        "regularisation": report.regularisation,
-        "judged_on": f"{len(report.rows)} pictures, each by a head that had not seen it",
-        "metrics": {"accuracy": report.accuracy, "log_loss": report.log_loss}
+    model.record = ModelRecord(
+        recipe="probe",
+        images={name: counts[name] for name in names},
+        unreadable=[(item.file.name, str(item.error)) for item in every if item.embedding is None],
+        left_out=left_out,
+        data_fingerprint=fingerprint(items),
+        method=report.method,
+        regularisation=report.regularisation,
+        judged_on=f"{len(report.rows)} pictures, each by a head that had not seen it",
+        metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
-    }
+    )
     return model
 
 
@@ -397,7 +400,7 @@ def _train_weights(task: _Task, recipe: str, tuning: TrainingSettings) -> Classi
             "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m."
         )
         model = _probe(task)
-        model.info["fine_tuning"] = "left out: neither a GPU nor a budget"
+        model.record.fine_tuning = "left out: neither a GPU nor a budget"
         return model
     request = _request(task, recipe, tuning)
     from .finetuning import train_network
@@ -431,18 +434,18 @@ def _train_weights(task: _Task, recipe: str, tuning: TrainingSettings) -> Classi
         )
         model.history = fitted.history
         model.held_out = outcome.held_out
-        model.info = {
-            "recipe": request.recipe,
-            "pictures": {name: counts[name] for name in task.data.class_names},
-            "unreadable": outcome.unreadable,
-            "left_out": outcome.left_out,
-            "data_fingerprint": fingerprint(outcome.items),
-            "judged_on": f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
-            "metrics": outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
-            "tuning": request.tuning.record(),
-            "best_epoch": fitted.best_epoch,
-        }
-    model.info["validation_loss"] = {"before": start, "after": best}
+        model.record = ModelRecord(
+            recipe=request.recipe,
+            images={name: counts[name] for name in task.data.class_names},
+            unreadable=outcome.unreadable,
+            left_out=outcome.left_out,
+            data_fingerprint=fingerprint(outcome.items),
+            judged_on=f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
+            metrics=outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
+            tuning=request.tuning.record(),
+            best_epoch=fitted.best_epoch,
+        )
+    model.record.validation_loss = ValidationLoss(start, best)
     return model
 
 
@@ -485,15 +488,14 @@ def _judge(model: Classifier, precision: float | None) -> None:
     assert held_out is not None
     if precision is not None:
         promise = keep_promise(held_out, precision)
-        model.info["threshold"] = promise.threshold
-        model.info["promise"] = {**promise.record(), "sentence": promise.sentence()}
-    threshold = model.info["threshold"]
+        model.record.threshold, model.record.promise = promise.threshold, promise
+    threshold = model.record.threshold
     accepted = (
         held_out.probabilities >= (np.inf if threshold is None else threshold)
     ) & ~held_out.strangers
     right = held_out.right
-    model.info["metrics"]["coverage"] = float(accepted.mean())
-    model.info["metrics"]["selective_accuracy"] = (
+    model.record.metrics["coverage"] = float(accepted.mean())
+    model.record.metrics["selective_accuracy"] = (
         float(right[accepted].mean()) if accepted.any() else 0.0
     )
 

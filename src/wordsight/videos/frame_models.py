@@ -14,7 +14,7 @@ import numpy as np
 from ..backbones.embedder import Embedder
 from ..backbones.registry import DEFAULT_BACKBONE
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, check_threshold
+from ..classification.model_folder import check_threshold
 from ..classification.predictions import Prediction
 from ..errors import InvalidArgument
 from ..images.decoding import Photo
@@ -48,7 +48,7 @@ class ModelEye:
 
     def __init__(self, model: Classifier, threshold: float | None, engine: str, dtype: str) -> None:
         self.names, self._model = model.class_names, model
-        kept = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
+        kept = model.record.threshold if threshold is None else threshold
         self.threshold = math.inf if kept is None else check_threshold(kept)
         self.embedder = Embedder(model.backbone, engine, dtype)
         self.silent = None if model.catch_all is None else model.class_names[model.catch_all]

@@ -24,7 +24,6 @@ from PIL import Image
 
 from ..backbones.embedder import Embedder, read
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
 from ..core.progress import Progress
@@ -100,7 +99,7 @@ class Viewer:
     @property
     def threshold(self) -> float:
         """The model's own threshold, 0–1; 1 where it gives no label without being told one."""
-        kept = self.model.info.get("threshold", DEFAULT_THRESHOLD)
+        kept = self.model.record.threshold
         return 1.0 if kept is None else float(kept)
 
     def look(self, path: Path, name: str, threshold: float) -> Seen:
@@ -381,7 +380,8 @@ class Workspace:
         return [] if self._given is None else self._open[self._given][1].model.class_names
 
     def _named(self, model: Classifier) -> str:
-        path = Path(model.info["path"])
+        path = model.record.path
+        assert path is not None  # it was loaded
         return next(
             (name for name, folder in self._paths().items() if folder.resolve() == path.resolve()),
             path.name,
