@@ -189,11 +189,11 @@ def _print_metrics(record: ModelRecord) -> None:
     if "accuracy" not in metrics:  # made from words
         return
     print(f"On {record.judged_on}: {metrics['accuracy']:.1%} right.")
-    if "auroc" in metrics:
+    if {"auroc", "average_precision"} <= metrics.keys():
         print(
             f"AUROC {metrics['auroc']:.4f}, average precision {metrics['average_precision']:.4f}."
         )
-    if record.threshold is not None:
+    if record.threshold is not None and {"coverage", "selective_accuracy"} <= metrics.keys():
         share, right = metrics["coverage"], metrics["selective_accuracy"]
         print(
             f"From a probability of {record.threshold:.4g}, {share:.1%} accepted and "
