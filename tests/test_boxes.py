@@ -149,21 +149,17 @@ def test_numpy_says_what_torch_says():
 def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
     model = wordsight.load(boxed)
     assert model.class_names == ["cat", "wall"] and model.box_head is not None
-    about = model.info["boxes"]
-    assert (
-        about["pictures"] == 20
-        and about["held_out"] == 4
-        and about["mean_iou"] > about["median_box_mean_iou"]
-    )
-    assert about["loss_weights"] == {
+    about = model.record.boxes
+    assert about.images == 20 and about.held_out == 4 and about.mean_iou > about.median_box_mean_iou
+    assert about.loss_weights == {
         "giou": 1.0,
         "edges": 2.0,
         "inside": 0.5,
         "edges_of_cells": 1.0,
     }
-    assert [row["epoch"] for row in about["history"]] == list(
-        range(1, len(about["history"]) + 1)
-    ) and "mean_iou" in about["history"][0]
+    assert [row["epoch"] for row in about.history] == list(
+        range(1, len(about.history) + 1)
+    ) and "mean_iou" in about.history[0]
     for name in ("boxes_batch.png", "boxes.png", "mean_iou.png"):
         with Image.open(boxed / "plots" / name) as image:
             assert image.size[0] > 300
@@ -181,7 +177,7 @@ def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
         np.array([found[name] for name in names]), np.array([truth[name] for name in names])
     )
     assert len(names) >= 8 and overlaps.mean() > 0.6
-    assert overlaps.mean() > about["median_box_mean_iou"]
+    assert overlaps.mean() > about.median_box_mean_iou
 
 
 def test_predicting_boxes_needs_no_torch(boxed, unseen, tmp_path):
@@ -231,7 +227,7 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
             other.stranger,
         )
     assert before.box_head is None and saved.box_head is not None
-    reasons = dict(saved.info["boxes"]["skipped"])
+    reasons = dict(saved.record.boxes.skipped)
     assert (
         len(reasons) == 3
         and any("corners are swapped" in reason for reason in reasons.values())
@@ -289,7 +285,7 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
         found["boxes"]["predict"]["mean_iou"]["value"], abs=1e-3
     )
     plain_model = wordsight.load(boxed)
-    plain_model.box_head, plain_model.info["boxes"] = None, None
+    plain_model.box_head, plain_model.record.boxes = None, None
     plain = wordsight.evaluation.evaluate_boxes(unseen, plain_model, output=None, detections=False)
     assert plain.ap == {}
     assert (

@@ -309,8 +309,8 @@ def test_training_leaves_out_what_cannot_be_read(shapes, tmp_path):
     folder = shutil.copytree(shapes, tmp_path / "data")
     (folder / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
     model = wordsight.train(folder, tmp_path / "m")
-    assert model.info["pictures"] == {"disc": 12, "square": 12}
-    assert [name for name, _ in model.info["unreadable"]] == ["disc/broken.jpg"]
+    assert model.record.images == {"disc": 12, "square": 12}
+    assert [name for name, _ in model.record.unreadable] == ["disc/broken.jpg"]
 
 
 def test_training_refuses_a_class_without_readable_images(shapes, tmp_path):

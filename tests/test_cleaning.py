@@ -382,8 +382,8 @@ def test_split_is_stratified_repeatable_and_keeps_copies_together(tmp_path, data
     assert {name: value for name, value in tree(root).items() if name != "metadata.csv"} == before
     model = wordsight.train(root, tmp_path / "m")
     assert (
-        model.info["kept_for_test"] == 16
-        and sum(model.info["pictures"].values()) + len(model.info["left_out"]) == 60
+        model.record.kept_for_test == 16
+        and sum(model.record.images.values()) + len(model.record.left_out) == 60
     )
 
 
@@ -399,9 +399,9 @@ def test_train_leaves_out_what_the_cheap_checks_find(messy, tmp_path, cli):
         messy, tmp_path / "n", settings=wordsight.TrainingSettings(clean=False)
     )
     assert (
-        not everything.info["left_out"]
-        and sum(everything.info["pictures"].values())
-        == sum(wordsight.load(tmp_path / "m").info["pictures"].values()) + 3
+        not everything.record.left_out
+        and sum(everything.record.images.values())
+        == sum(wordsight.load(tmp_path / "m").record.images.values()) + 3
     )
 
 

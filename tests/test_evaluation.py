@@ -255,7 +255,7 @@ def test_one_class_against_the_rest_counts_every_other_class_as_the_rest(
         result.positive_ranking.auroc.value == 1.0
         and result.positive_ranking.average_precision.value == 1.0
     )
-    assert result.model == one_class.info["path"]
+    assert result.model == str(one_class.record.path)
     assert (
         result.positive_ranking.wanted,
         result.positive_ranking.unwanted,
@@ -278,7 +278,7 @@ def test_one_class_may_be_missing_from_the_data(one_class, other_shapes, foreign
 
 
 def test_a_model_without_a_threshold_labels_nothing(model, other_shapes, foreign, tmp_path):
-    silent = replace(model, info={**model.info, "threshold": None})
+    silent = replace(model, record=replace(model.record, threshold=None))
     result = wordsight.evaluate(other_shapes, silent, tmp_path / "r", others=foreign)
     assert result.threshold is None and result.accepted == 0 and result.rejected == 12
     assert result.selective_accuracy.value is None and result.total_accuracy.value == 1.0

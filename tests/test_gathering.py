@@ -491,8 +491,8 @@ def test_training_passes_over_deleted_images_and_takes_added_ones(tmp_path, cats
     sorted((tmp_path / "d" / "cat").iterdir())[0].unlink()
     (tmp_path / "d" / "dog" / "mine.jpg").write_bytes(drawn_image("dog", 99))
     model = wordsight.train(tmp_path / "d", tmp_path / "m")
-    assert model.info["pictures"] == {"cat": 7, "dog": 9} and not model.info["unreadable"]
-    assert model.info["licences"] == {"cc0": 15, "not recorded": 1}
+    assert model.record.images == {"cat": 7, "dog": 9} and not model.record.unreadable
+    assert model.record.licences == {"cc0": 15, "not recorded": 1}
 
 
 def test_attribution_credits_every_image_in_safe_markdown(tmp_path):

@@ -55,11 +55,11 @@ def test_the_card_is_the_hubs(folder):
         and {"timm", "wordsight"} <= set(card.data.tags)
     )
     assert card.data.license is None  # its maker's to choose
-    info = wordsight.load(folder).info
+    record = wordsight.load(folder).record
     (result,) = [one for one in card.data.eval_results if one.metric_type == "accuracy"]
     assert (
-        result.metric_value == pytest.approx(info["metrics"]["accuracy"], abs=1e-4)
-        and result.dataset_name == info["judged_on"]
+        result.metric_value == pytest.approx(record.metrics["accuracy"], abs=1e-4)
+        and result.dataset_name == record.judged_on
     )
     assert (
         yaml.safe_load(text.split("---")[1])["model-index"][0]["name"]
@@ -71,14 +71,14 @@ def test_the_card_tells_classes_figures_and_licences_and_no_name_becomes_markup(
     text, model = (folder / "README.md").read_text().split("---", 2)[2], wordsight.load(folder)
     assert "<img" not in text and "a\\|b &lt;img src=x&gt; \\[x]&#96;" in text
     # those marked test are not learned from
-    assert sum(model.info["licences"].values()) == sum(model.info["pictures"].values()) == 12
+    assert sum(model.record.licences.values()) == sum(model.record.images.values()) == 12
     assert (
-        f"| by | {model.info['licences']['by']} |" in text
+        f"| by | {model.record.licences['by']} |" in text
         and "cc0 \\| &lt;b&gt;" in text
         and "| not recorded |" in text
     )
     assert (
-        f"| accuracy | {model.info['metrics']['accuracy']:.4f} |" in text
+        f"| accuracy | {model.record.metrics['accuracy']:.4f} |" in text
         and f"{model.head.temperature:.6g}" in text
     )
 

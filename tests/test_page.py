@@ -205,7 +205,7 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     found.click("#review-retrain")
     found.locator("#review-result").get_by_text("is ready").wait_for(timeout=60_000)
     reviewed = [folder for folder, names, _ in _models(home) if "reviewed" in folder.name]
-    assert wordsight.load(reviewed[0]).info["pictures"] == {"disc": 9, "square": 8}
+    assert wordsight.load(reviewed[0]).record.images == {"disc": 9, "square": 8}
 
 
 def _models(home):
@@ -586,9 +586,7 @@ def test_words_make_a_model_and_say_which_way_they_took(home, other_shapes, tmp_
     name = shop.train_words(
         "cat,dog", sorted((other_shapes / "disc").iterdir()), False, say=said.append
     )
-    assert (
-        shop.viewer(name).model.info["recipe"] == "words" and "what the backbone knows" in said[0]
-    )
+    assert shop.viewer(name).model.record.recipe == "words" and "what the backbone knows" in said[0]
     trained = shop.train_dropped(
         "mine",
         {

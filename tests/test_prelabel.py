@@ -299,7 +299,7 @@ def test_a_classifier_learns_from_every_format(key, shapes, tmp_path):
         key, ""
     )
     model = wordsight.train(source, tmp_path / "model")
-    assert model.class_names == ["disc", "square"] and model.info["pictures"] == {
+    assert model.class_names == ["disc", "square"] and model.record.images == {
         "disc": 12,
         "square": 12,
     }

@@ -53,7 +53,7 @@ def test_a_wrong_label_is_found_corrected_on_disk_and_learned_from(labelled, tmp
         "square/wrong.jpg"
     ] == "disc"
     model = wordsight.train(labelled, tmp_path / "m")
-    assert model.info["pictures"] == {"disc": 9, "square": 8}
+    assert model.record.images == {"disc": 9, "square": 8}
     assert {path: path.read_bytes() for path in labelled.rglob("*.jpg")} == before
     # reviewed, also after a restart
     assert "square/wrong.jpg" not in [

@@ -67,8 +67,8 @@ def finetuned(tilts, tmp_path_factory):
 def test_finetuning_lowers_the_loss_and_notes_how(finetuned):
     model, path = finetuned
     assert (
-        model.info["recipe"] == "finetune"
-        and model.info["validation_loss"]["after"] < model.info["validation_loss"]["before"]
+        model.record.recipe == "finetune"
+        and model.record.validation_loss.after < model.record.validation_loss.before
     )
     rows = wordsight.load(path).history
     assert [(row["stage"], row["epoch"]) for row in rows] == [(1, 0), (1, 1), (1, 2), (1, 3)]
@@ -83,7 +83,7 @@ def test_finetuning_lowers_the_loss_and_notes_how(finetuned):
         "seconds",
     }
     best = min(rows[1:], key=lambda row: row["val_loss"])
-    assert model.info["best_epoch"] == best["epoch"]
+    assert model.record.best_epoch == best["epoch"]
     for name in ("loss", "accuracy"):
         with Image.open(path / "plots" / f"{name}.png") as image:
             assert image.size[0] > 300
@@ -129,8 +129,8 @@ def test_finetuning_that_does_not_help_is_not_kept(shapes, tmp_path):
         **SMALL,
     )
     assert (
-        model.info["recipe"] == "probe"
-        and model.info["validation_loss"]["after"] >= model.info["validation_loss"]["before"]
+        model.record.recipe == "probe"
+        and model.record.validation_loss.after >= model.record.validation_loss.before
     )
     assert model.backbone.fingerprint == wordsight.backbones.load_backbone().fingerprint
     assert [row["epoch"] for row in model.history] == [0, 1]
@@ -155,7 +155,7 @@ def test_training_goes_on_in_stages_with_one_history(finetuned, tilts, tmp_path)
         (2, 5),
     ]
     assert model.history[4]["val_loss"] == pytest.approx(
-        first.info["validation_loss"]["after"], rel=0.2
+        first.record.validation_loss.after, rel=0.2
     )
 
 
@@ -276,7 +276,7 @@ def test_networks_from_scratch_train_save_load_predict_and_show_where(
     model = wordsight.train(
         shapes, tmp_path / "m", recipe="scratch", backbone=network, settings=settings
     )
-    assert model.backbone.architecture == network and model.info["recipe"] == "scratch"
+    assert model.backbone.architecture == network and model.record.recipe == "scratch"
     before = [p.record() for p in model.predict(other_shapes, threshold=0)]
     shutil.rmtree(fresh_home / "cache")
     loaded = wordsight.load(tmp_path / "m")
@@ -313,7 +313,7 @@ def test_a_yes_or_no_brick_network_has_one_logit_and_two_probabilities(tmp_path)
     assert model.class_names == ["disc", "not_disc"] and model.catch_all == 1
     # softmax beside zero is the sigmoid
     assert not model.head.weight[1].any() and model.head.bias[1] == 0
-    assert {"auroc", "average_precision"} <= set(model.info["metrics"])
+    assert {"auroc", "average_precision"} <= set(model.record.metrics)
 
 
 def test_one_against_the_rest_takes_negatives_from_a_folder(shapes, other_shapes, tmp_path):
@@ -322,11 +322,11 @@ def test_one_against_the_rest_takes_negatives_from_a_folder(shapes, other_shapes
     model = wordsight.train(
         only, tmp_path / "m", positive="disc", negatives=other_shapes / "square"
     )
-    assert model.class_names == ["disc", "not_disc"] and model.info["pictures"] == {
+    assert model.class_names == ["disc", "not_disc"] and model.record.images == {
         "disc": 12,
         "not_disc": 6,
     }
-    assert model.info["metrics"]["auroc"] >= 0.9
+    assert model.record.metrics["auroc"] >= 0.9
     with pytest.raises(InvalidArgument, match="Give others with --negatives FOLDER"):
         wordsight.train(only, tmp_path / "m2", positive="disc")
     with pytest.raises(InvalidArgument, match="no class 'cube'"):
@@ -478,7 +478,7 @@ def test_a_val_split_judges_and_a_test_split_is_never_seen(tmp_path):
     model = wordsight.train(
         data, tmp_path / "m", recipe="scratch", settings=TrainingSettings(epochs=1, image_size=64)
     )
-    assert model.info["pictures"] == {"disc": 4, "square": 4} and model.info["kept_for_test"] == 4
+    assert model.record.images == {"disc": 4, "square": 4} and model.record.kept_for_test == 4
     assert sorted(model.held_out.file_names) == [
         "disc/004.jpg",
         "disc/005.jpg",

@@ -545,7 +545,7 @@ def test_extracted_frames_are_a_class_to_learn_from(tmp_path):
         wordsight.videos.extract(path, tmp_path / "data" / kind, fps=10)
     model = wordsight.train(tmp_path / "data", tmp_path / "model")
     assert model.class_names == ["disc", "square"] and all(
-        count >= 4 for count in model.info["pictures"].values()
+        count >= 4 for count in model.record.images.values()
     )
 
 

@@ -72,4 +72,4 @@ if __name__ == "__main__":
         backbone="tiny_net",
         settings=wordsight.TrainingSettings(epochs=5),
     )
-    print(model.info["metrics"])
+    print(model.record.metrics)

@@ -69,13 +69,13 @@ def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classif
     trained = wordsight.train(
         table.parent, model, boxes=table, settings=wordsight.TrainingSettings(image_size=image_size)
     )
-    told = trained.info["boxes"]
-    print(f"classes: {trained.info['metrics']['accuracy']:.1%} right, {trained.info['judged_on']}")
-    print(f"loss of a box: {told['loss_weights']}")
-    epochs = told["history"]
+    told = trained.record.boxes
+    print(f"classes: {trained.record.metrics['accuracy']:.1%} right, {trained.record.judged_on}")
+    print(f"loss of a box: {told.loss_weights}")
+    epochs = told.history
     for row in (*epochs[: -1 : max(1, len(epochs) // 5)], epochs[-1]):
         print(
-            f"epoch {row['epoch']:3}: loss {row['loss']:.3f}, mean IoU of {told['held_out']} held-out pictures {row['mean_iou']:.3f}"
+            f"epoch {row['epoch']:3}: loss {row['loss']:.3f}, mean IoU of {told.held_out} held-out pictures {row['mean_iou']:.3f}"
         )
     return trained
 

@@ -193,7 +193,7 @@ def clean(folder: Path, case: Case) -> None:
 def train(folder: Path, output: Path) -> wordsight.Classifier:
     """Learn a head on the embedded network."""
     model = wordsight.train(folder, output / "model")
-    print(f"  right: {model.info['metrics']['accuracy']:.1%} of {model.info['judged_on']}")
+    print(f"  right: {model.record.metrics['accuracy']:.1%} of {model.record.judged_on}")
     return model
     # --8<-- [end:train]
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from .backbones.registry import DEFAULT_BACKBONE, Backbone
 from .classification.classifier import Classifier, load
-from .classification.model_folder import DEFAULT_THRESHOLD, check_threshold
+from .classification.model_folder import check_threshold
 from .classification.predictions import Results
+from .classification.record import WORDS_RECIPE, ModelRecord
 from .cleaning.cleaner import clean
 from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
@@ -165,15 +166,15 @@ def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classif
         where = ", ".join(f"'{place}'" for place in _places(request.data))
         say(f"Learning from your {count} labelled pictures in {where}.")
         classifier = request.train(labelled, "labelled pictures", {})
-        for name, reason in classifier.info["unreadable"]:
+        for name, reason in classifier.record.unreadable:
             say(f"Left out, unreadable: {name}: {reason}")
         return classifier
     if request.model is not None:
         given = request.model
         classifier = given if isinstance(given, Classifier) else request.load(given)
-        name = classifier.info.get("path") if isinstance(given, Classifier) else given
-        _check_model_classes(classifier, words, name)
-        say(f"Using the model '{name}'.")
+        where = classifier.record.path if isinstance(given, Classifier) else given
+        _check_model_classes(classifier, words, where)
+        say(f"Using the model '{where}'.")
         return classifier
     existing = find_model(words)
     if existing is not None:
@@ -357,14 +358,13 @@ def _from_words(
             "Labelled pictures (--data) or gathered ones (--gather) do better, and so does "
             "'wordsight recognize --group' where few photos show a word."
         )
-    info = {
-        "recipe": "words",
-        "supervision": WORDS,
-        "threshold": DEFAULT_THRESHOLD,
-        "pictures": learned,
-        "senses": [s.name for s in senses],
-        "dtype": embedder.dtype,
-    }
+    record = ModelRecord(
+        recipe=WORDS_RECIPE,
+        supervision=WORDS,
+        images=learned,
+        senses=[s.name for s in senses],
+        dtype=embedder.dtype,
+    )
     classifier = Classifier(
         names,
         fitted.head,
@@ -372,10 +372,10 @@ def _from_words(
         fitted.neighbourhood,
         fitted.gate,
         1 if len(words) == 1 else None,
-        info,
+        record,
     )
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")
     classifier.save(path)
-    classifier.info["path"] = str(path)
+    classifier.record.path = path
     return classifier

@@ -4,3 +4,6 @@ from .predictions import Counts as Counts
 from .predictions import Part as Part
 from .predictions import Prediction as Prediction
 from .predictions import Results as Results
+from .record import BoxRecord as BoxRecord
+from .record import ModelRecord as ModelRecord
+from .record import ValidationLoss as ValidationLoss

@@ -33,10 +33,12 @@ from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ..images.decoding import Photo
-from ..reports.model_sections import about_model, made_by
 from ..reports.page import check_report_target, remove_report
-from .model_folder import DEFAULT_THRESHOLD, check_threshold, draw_history, read_model, write_model
+from ..reports.sections import made_by
+from .model_folder import check_threshold, draw_history, read_model, write_model
+from .model_sections import about_model
 from .predictions import Counts, Part, Prediction, Results, ResultsWriter
+from .record import ModelRecord
 from .report import ResultsReport
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Classifier:
             else None.
         catch_all: index of a class that means "anything else" (of a yes/no question), or None.
             Nothing is foreign to it.
-        info: recipe, supervision, counts, metrics; kept in wordsight.json.
+        record: how it was made, from what, and how good it was; kept in wordsight.json.
         history: how it was trained, a row an epoch (or a candidate tried), a DataFrame by
             `to_pandas()`.
         held_out: what it said of labelled images it had not learned from, or None.
@@ -71,7 +73,7 @@ class Classifier:
     neighbourhood: Neighbourhood | None = None
     gate: Gate | None = None
     catch_all: int | None = None
-    info: dict = field(default_factory=dict)
+    record: ModelRecord = field(default_factory=ModelRecord)
     history: list[dict] = field(default_factory=list)
     held_out: HeldOut | None = None
     box_head: BoxHead | None = None
@@ -86,7 +88,7 @@ class Classifier:
         """Share of a heat map's peak (0–1) from which masks and boxes are cut: chosen on
         annotated images where it learned from any, else 0.2.
         """
-        return float(self.info.get("mask_threshold") or MASK_THRESHOLD)
+        return float(self.record.mask_threshold or MASK_THRESHOLD)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return how it was trained as a DataFrame, a row an epoch (or a candidate tried)."""
@@ -99,19 +101,15 @@ class Classifier:
         return draw_history(self)
 
     def _repr_html_(self) -> str:
-        known = [
-            [name, (self.info.get("pictures") or {}).get(name, "")] for name in self.class_names
-        ]
+        known = [[name, self.record.images.get(name, "")] for name in self.class_names]
         told = [
-            f"{key.replace('_', ' ')}: {value:.4g}"
-            for key, value in (self.info.get("metrics") or {}).items()
-            if isinstance(value, int | float)
+            f"{key.replace('_', ' ')}: {value:.4g}" for key, value in self.record.metrics.items()
         ]
         said = [
-            f"{self.info.get('recipe', 'words')} on {self.backbone.name}",
+            f"{self.record.recipe} on {self.backbone.name}",
             ", ".join(told),
-            (self.info.get("promise") or {}).get("sentence"),
-            self.info.get("path"),
+            None if self.record.promise is None else self.record.promise.sentence(),
+            self.record.path,
         ]
         return block(
             f"A classifier of {len(self.class_names)} classes",
@@ -262,7 +260,7 @@ class Classifier:
             if report is not None:
                 report.write(
                     counts,
-                    about_model(self.info, self.history, self.class_names),
+                    about_model(self.record, self.history, self.class_names),
                     made_by(self.backbone.name, self.class_names),
                     note,
                 )
@@ -311,9 +309,8 @@ class Classifier:
         if precision is not None:
             promise = self.promise(precision)
             return promise.threshold, promise.sentence()
-        kept = self.info.get("threshold", DEFAULT_THRESHOLD)
-        note = self.info["promise"]["sentence"] if self.info.get("promise") else None
-        return None if kept is None else check_threshold(kept), note
+        note = None if self.record.promise is None else self.record.promise.sentence()
+        return self.record.threshold, note
 
     def _predict_one(
         self,

@@ -17,7 +17,7 @@ METRICS = {"accuracy": "Accuracy", "auroc": "AUROC", "average_precision": "Avera
 
 def model_card(model: Any) -> str:
     """Return the README of a `Classifier`: YAML for the Hub, then text."""
-    info = model.info
+    record = model.record
     lines = [
         "---",
         yaml.safe_dump(_metadata(model), sort_keys=False, allow_unicode=True).rstrip(),
@@ -31,37 +31,33 @@ def model_card(model: Any) -> str:
         "",
     ]
     lines += ["| class | pictures it learned from |", "|---|---|"]
-    lines += [
-        f"| {_plain(name)} | {info.get('pictures', {}).get(name, 0)} |"
-        for name in model.class_names
-    ]
+    lines += [f"| {_plain(name)} | {record.images.get(name, 0)} |" for name in model.class_names]
     lines += [
         "",
-        f"Supervision: {_plain(info.get('supervision', 'unknown'))}. Recipe: "
-        f"{info.get('recipe', 'unknown')}.",
+        f"Supervision: {_plain(record.supervision)}. Recipe: {record.recipe}.",
     ]
-    if "metrics" in info:
+    if record.metrics:
         lines += [
             "",
-            f"Measured on {info.get('judged_on', 'pictures it had not seen')}:",
+            f"Measured on {record.judged_on}:",
             "",
             "| figure | value |",
             "|---|---|",
         ]
         lines += [
-            f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in info["metrics"].items()
+            f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in record.metrics.items()
         ]
-    if info.get("promise"):
-        lines += ["", f"Promise: {_plain(info['promise']['sentence'])}"]
-    if info.get("boxes"):
-        boxes = info["boxes"]
+    if record.promise is not None:
+        lines += ["", f"Promise: {_plain(record.promise.sentence())}"]
+    boxes = record.boxes
+    if boxes is not None:
         lines += [
             "",
-            f"Boxes: learned from {boxes['pictures']} annotated pictures; on "
-            f"{boxes['held_out']} that a head had not seen, mean IoU",
+            f"Boxes: learned from {boxes.images} annotated pictures; on "
+            f"{boxes.held_out} that a head had not seen, mean IoU",
         ]
         lines[-1] += (
-            f" {boxes['mean_iou']:.3f} (always the median box: {boxes['median_box_mean_iou']:.3f})."
+            f" {boxes.mean_iou:.3f} (always the median box: {boxes.median_box_mean_iou:.3f})."
         )
     return "\n".join([*lines, *_licences(model), *_use(model), ""])
 
@@ -70,7 +66,7 @@ def _metadata(model: Any) -> dict[str, Any]:
     """Return what the Hub's index wants to know; no licence of the whole, which is its maker's
     to choose.
     """
-    metrics = model.info.get("metrics", {})
+    metrics = model.record.metrics
     figures = [
         {"type": kind, "value": round(float(metrics[kind]), 4), "name": name}
         for kind, name in METRICS.items()
@@ -83,7 +79,7 @@ def _metadata(model: Any) -> dict[str, Any]:
     }
     if figures:
         judged = {
-            "name": str(model.info.get("judged_on", "pictures it had not seen")),
+            "name": model.record.judged_on,
             "type": "imagefolder",
         }
         task = {"type": "image-classification", "name": "Image classification"}
@@ -95,9 +91,7 @@ def _metadata(model: Any) -> dict[str, Any]:
 
 
 def _licences(model: Any) -> list[str]:
-    found = model.info.get("licences") or {
-        "not recorded": sum(model.info.get("pictures", {}).values())
-    }
+    found = model.record.licences or {"not recorded": sum(model.record.images.values())}
     lines = ["", "## Licences", "", "| licence | pictures it learned from |", "|---|---|"]
     lines += [f"| {_plain(name)} | {count} |" for name, count in found.items()]
     network = model.backbone.pretrained_cfg.get("license")

@@ -34,13 +34,13 @@ from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
 from ..heads.zero_shot import Gate
 from .model_card import model_card
+from .record import ModelRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 FORMAT = 2
-DEFAULT_THRESHOLD = 0.99
 MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
 OTHER_MODEL_FILES = (
     "strangers.safetensors",
@@ -244,7 +244,7 @@ def _record(model: Any) -> dict:
         "class_names": model.class_names,
         "catch_all": model.catch_all,
         "temperature": model.head.temperature,
-        "threshold": model.info.get("threshold", DEFAULT_THRESHOLD),
+        "threshold": model.record.threshold,
         "neighbourhood": None
         if near is None
         else {"k": near.k, "limit": near.limit, "scales": near.scales},
@@ -258,7 +258,9 @@ def _record(model: Any) -> dict:
             "preprocessing": asdict(model.backbone.preprocessing),
         },
         "info": {
-            key: value for key, value in model.info.items() if key not in ("threshold", "path")
+            key: value
+            for key, value in model.record.to_dict().items()
+            if key not in ("threshold", "path")
         },
     }
 
@@ -308,11 +310,13 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         "neighbourhood": _neighbourhood(record.get("neighbourhood"), arrays),
         "gate": _gate(record.get("gate"), arrays),
         "catch_all": None if catch_all is None else int(catch_all),
-        "info": {
-            **record.get("info", {}),
-            "threshold": None if threshold is None else check_threshold(threshold),
-            "path": str(folder),
-        },
+        "record": ModelRecord.from_dict(
+            {
+                **record.get("info", {}),
+                "threshold": None if threshold is None else check_threshold(threshold),
+                "path": folder,
+            }
+        ),
         "history": _read_history(folder / "history.csv"),
         "held_out": _read_held_out(folder / "held_out.csv"),
         "box_head": _box_head(folder / "boxes.safetensors", backbone),
@@ -394,10 +398,16 @@ def _read_history(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return [
+        rows = [
             {name: _number(cell) for name, cell in row.items() if cell != ""}
             for row in csv.DictReader(file)
         ]
+    numbers = [value for row in rows for name, value in row.items() if name in HISTORY_COLUMNS]
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise ValueError("history.csv has text where a number belongs")
+    if len({"epoch" in row for row in rows}) > 1:
+        raise ValueError("history.csv has rows without an epoch")
+    return rows
 
 
 def _number(cell: str) -> int | float | str:
@@ -462,8 +472,8 @@ def draw_history(model: Any) -> dict[str, Figure]:
     ("mean_iou"); other recipes have none.
     """
     epochs = any("epoch" in row for row in model.history)
-    boxes = (model.info.get("boxes") or {}).get("history")
-    if not epochs and not boxes:
+    boxes = model.record.boxes
+    if not epochs and (boxes is None or not boxes.history):
         return {}
     from ..reports import figures as plots
 
@@ -471,11 +481,9 @@ def draw_history(model: Any) -> dict[str, Figure]:
         name: plots.history(model.history, name)
         for name in (("loss", "accuracy") if epochs else ())
     }
-    return drawn | (
-        {"mean_iou": plots.mean_iou(boxes, model.info["boxes"]["median_box_mean_iou"])}
-        if boxes
-        else {}
-    )
+    if boxes is not None and boxes.history:
+        drawn["mean_iou"] = plots.mean_iou(boxes.history, boxes.median_box_mean_iou)
+    return drawn
 
 
 def _swap(building: Path, target: Path) -> None:

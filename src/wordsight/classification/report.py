@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..reports.gallery import Card, Gallery
-from ..reports.model_sections import listed
 from ..reports.page import Outcomes, Report, Section, write_report
+from ..reports.sections import listed
 from .predictions import Counts, Prediction
 
 LIKELIEST = 5  # classes told of each photo

@@ -19,8 +19,8 @@ from ..datasets.training_set import gathered
 from ..errors import UnreadableImage
 from ..images.decoding import decode
 from ..reports.gallery import Card, Gallery
-from ..reports.model_sections import funnel_section, licence_section
 from ..reports.page import Report, Section, write_report
+from ..reports.sections import funnel_section, licence_section
 from .checks import Finding, list_checks
 
 THREADS = 4

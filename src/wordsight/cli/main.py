@@ -342,7 +342,8 @@ def train_command(
     if plot_model:
         from ..training.network_summary import draw_network
 
-        layers = draw_network(model.info["path"])
+        assert model.record.path is not None  # it was saved
+        layers = draw_network(model.record.path)
     print_training(model, as_json, layers)
 
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from ..core.home import first_process
 from ..errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ..classification.record import BoxRecord, ModelRecord
 
 MOST_ROWS = 30  # of a table with a row a photo
 MOST_SEGMENTS = 20
@@ -110,16 +113,10 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
     """Print what was learned from and how well, and exit with 1 where an image could not be
     read or a promise not be made.
     """
-    info = model.info
-    promise = info.get("promise")
-    boxes = info.get("boxes") or {}
-    missing = (
-        info.get("unreadable")
-        or info.get("unused")
-        or boxes.get("skipped")
-        or boxes.get("unreadable")
-    )
-    code = 1 if missing or (promise and promise["threshold"] is None) else 0
+    record = model.record
+    promise, boxes = record.promise, record.boxes
+    missing = record.unreadable or record.unused or (boxes and (boxes.skipped or boxes.unreadable))
+    code = 1 if missing or (promise and promise.threshold is None) else 0
     if not first_process():  # of several that train together, one speaks
         raise typer.Exit(code)
     if as_json:
@@ -136,43 +133,40 @@ def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoRe
             "validation_loss",
             "boxes",
         )
+        told = record.to_dict()
         print(
-            json.dumps({"classes": model.class_names, **{k: info[k] for k in fields if k in info}})
+            json.dumps({"classes": model.class_names, **{k: told[k] for k in fields if k in told}})
         )
         raise typer.Exit(code)
     if layers is not None:
         print(layers)
     print_table(
-        ["class", "pictures"], [[name, str(count)] for name, count in info["pictures"].items()], ""
+        ["class", "pictures"], [[name, str(count)] for name, count in record.images.items()], ""
     )
-    _print_metrics(info)
-    if "validation_loss" in info and info["recipe"] == "probe":
-        before, after = info["validation_loss"].values()
+    _print_metrics(record)
+    loss = record.validation_loss
+    if loss is not None and record.recipe == "probe":
         print(
             "Fine-tuning did not lower the validation loss, so the head alone is kept: "
-            f"{before:.4f} before, {after:.4f} after."
+            f"{loss.before:.4f} before, {loss.after:.4f} after."
         )
-    elif "validation_loss" in info and info["recipe"] == "finetune":
+    elif loss is not None and record.recipe == "finetune":
         print(
-            "Validation loss: {before:.4f} with the head alone, {after:.4f} fine-tuned.".format(
-                **info["validation_loss"]
-            )
+            f"Validation loss: {loss.before:.4f} with the head alone, {loss.after:.4f} fine-tuned."
         )
-    if info.get("boxes"):
-        _print_boxes(info["boxes"])
-    if info.get("kept_for_test"):
-        print(f"Kept for testing, not learned from: {info['kept_for_test']} pictures.")
-    _say_some(
-        "Left out", info.get("left_out") or [], "the model's wordsight.json (--no-clean keeps them)"
-    )
-    _say_some("Left out, unreadable", info.get("unreadable") or [], "the model's wordsight.json")
-    _say_some("Not used", info.get("unused") or [], "the model's wordsight.json")
-    print(f"Model: {printable(info['path'])}")
+    if boxes is not None:
+        _print_boxes(boxes)
+    if record.kept_for_test:
+        print(f"Kept for testing, not learned from: {record.kept_for_test} pictures.")
+    _say_some("Left out", record.left_out, "the model's wordsight.json (--no-clean keeps them)")
+    _say_some("Left out, unreadable", record.unreadable, "the model's wordsight.json")
+    _say_some("Not used", record.unused, "the model's wordsight.json")
+    print(f"Model: {printable(record.path)}")
     raise typer.Exit(code)
 
 
-def _print_boxes(boxes: dict) -> None:
-    mean, simple = boxes["mean_iou"], boxes["median_box_mean_iou"]
+def _print_boxes(boxes: BoxRecord) -> None:
+    mean, simple = boxes.mean_iou, boxes.median_box_mean_iou
     worth = (
         ""
         if mean > simple
@@ -182,28 +176,30 @@ def _print_boxes(boxes: dict) -> None:
         )
     )
     judged = (
-        f"on {boxes['held_out']} that a head had not seen: mean IoU {mean:.3f}, always the "
+        f"on {boxes.held_out} that a head had not seen: mean IoU {mean:.3f}, always the "
         f"median box {simple:.3f}."
     )
-    print(f"Boxes, learned from {boxes['pictures']} pictures; {judged}{worth}")
-    _say_some("Not used", [*boxes["skipped"], *boxes["unreadable"]], "the model's wordsight.json")
+    print(f"Boxes, learned from {boxes.images} pictures; {judged}{worth}")
+    _say_some("Not used", [*boxes.skipped, *boxes.unreadable], "the model's wordsight.json")
 
 
-def _print_metrics(info: dict) -> None:
-    metrics = info["metrics"]
-    print(f"On {info['judged_on']}: {metrics['accuracy']:.1%} right.")
-    if "auroc" in metrics:
+def _print_metrics(record: ModelRecord) -> None:
+    metrics = record.metrics
+    if "accuracy" not in metrics:  # made from words
+        return
+    print(f"On {record.judged_on}: {metrics['accuracy']:.1%} right.")
+    if {"auroc", "average_precision"} <= metrics.keys():
         print(
             f"AUROC {metrics['auroc']:.4f}, average precision {metrics['average_precision']:.4f}."
         )
-    if info["threshold"] is not None:
+    if record.threshold is not None and {"coverage", "selective_accuracy"} <= metrics.keys():
         share, right = metrics["coverage"], metrics["selective_accuracy"]
         print(
-            f"From a probability of {info['threshold']:.4g}, {share:.1%} accepted and "
+            f"From a probability of {record.threshold:.4g}, {share:.1%} accepted and "
             f"{right:.2%} of those right."
         )
-    if info.get("promise"):
-        print(info["promise"]["sentence"])
+    if record.promise is not None:
+        print(record.promise.sentence())
 
 
 def print_evaluation(result: Any, as_json: bool) -> NoReturn:

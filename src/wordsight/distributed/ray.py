@@ -140,7 +140,7 @@ def predict(
     loaded = model if isinstance(model, Classifier) else load(model)
     settings = _prepare(loaded.backbone)
     threshold, note = loaded.threshold_for(threshold, precision)
-    folder = expand(loaded.info["path"] if isinstance(model, Classifier) else model)
+    folder = expand(loaded.record.path or "" if isinstance(model, Classifier) else model)
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
     del settings["backbone"]
     settings |= {"threshold": threshold, "model": _digest(files)}

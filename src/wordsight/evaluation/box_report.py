@@ -14,8 +14,8 @@ from ..datasets.annotations import Annotated
 from ..images.decoding import Photo
 from ..metrics.boxes import paired_iou
 from ..reports.gallery import Card, Gallery
-from ..reports.model_sections import listed
 from ..reports.page import Report, Section, write_report
+from ..reports.sections import listed
 
 
 class BoxReport:

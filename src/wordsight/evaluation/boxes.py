@@ -254,7 +254,7 @@ def evaluate_boxes(
         unknown = sorted(
             {box.label for one in looked for box in one.image.boxes} - set(classifier.class_names)
         )
-        path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
+        path = classifier.record.path if isinstance(model, Classifier) else model
         objects = sum(len(one.image.boxes) for one in looked)
         ap = (
             average_precision([(one.image, one.detections) for one in looked], _wanted(classifier))
@@ -263,7 +263,7 @@ def evaluate_boxes(
         )
         result = BoxEvaluation(
             found.source,
-            path,
+            None if path is None else str(path),
             target,
             len(looked),
             objects,
@@ -432,7 +432,7 @@ def _measure(looked: list[_Looked], model: Classifier) -> tuple[dict[str, BoxFig
         float(THRESHOLDS[index]),
         max_box_acc_v2(columns[1]),
     )
-    known = (model.info.get("boxes") or {}).get("median_box")
+    known = None if model.record.boxes is None else model.record.boxes.median_box
     median = np.array(known) if known else np.median(truth / sizes, axis=0)
     kinds["centre box"] = _one_box(np.array(CENTRE) * sizes, truth)
     kinds["median box"] = _one_box(median * sizes, truth)

@@ -314,7 +314,7 @@ def evaluate(
     """
     progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
-    path = classifier.info.get("path") if isinstance(model, Classifier) else str(model)
+    path = classifier.record.path if isinstance(model, Classifier) else model
     sources = (
         []
         if others is None
@@ -322,7 +322,10 @@ def evaluate(
         if isinstance(others, str | os.PathLike)
         else list(others)
     )
-    request = replace(_check(data, classifier, output, threshold, sources), model_path=path)
+    request = replace(
+        _check(data, classifier, output, threshold, sources),
+        model_path=None if path is None else str(path),
+    )
     embedder = classifier.embedder
     report = (
         None

@@ -13,14 +13,15 @@ import numpy as np
 
 from ..backbones.embedder import Embedded, Embedder
 from ..classification.classifier import Classifier
+from ..classification.model_sections import about_model
 from ..classification.report import prediction_card
 from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..heatmaps.one_pass import class_heatmap
 from ..metrics.classification import Estimate
 from ..reports.gallery import Gallery
-from ..reports.model_sections import MOST_ROWS, about_model, listed, made_by
 from ..reports.page import Outcomes, Report, Section, write_report
+from ..reports.sections import MOST_ROWS, listed, made_by
 
 # up to so many classes the confusion matrix is shown whole, beyond that the most frequent
 # confusions
@@ -122,7 +123,7 @@ class EvaluationReport:
             _classes(result),
             _confusion(result),
             _others(result),
-            *about_model(model.info, model.history, model.class_names),
+            *about_model(model.record, model.history, model.class_names),
         ]
         sections.append(
             listed(

@@ -25,7 +25,6 @@ from .. import __version__
 from ..backbones.preprocessing import STRIDE
 from ..backbones.runtime import Encoding, import_openvino, open_runtime
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD
 from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
 from ..core.threads import interrupted_with, uninterrupted
@@ -241,7 +240,7 @@ def about(model: Classifier) -> dict[str, Any]:
     return {
         "wordsight_version": __version__,
         "class_names": model.class_names,
-        "threshold": model.info.get("threshold", DEFAULT_THRESHOLD),
+        "threshold": model.record.threshold,
         "preprocessing": {
             "image_size": list(preprocessing.image_size),
             "fit": preprocessing.fit,
@@ -316,7 +315,7 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
     """
     suffix = EXPORT_FORMATS[format]
     name = (
-        Path(model.info.get("path", "model")).resolve().name
+        (model.record.path or Path("model")).resolve().name
         + ("-int8" if dtype == "int8" else "")
         + suffix
     )

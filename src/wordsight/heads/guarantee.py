@@ -5,7 +5,7 @@ and how sure that is.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -92,10 +92,6 @@ class PrecisionGuarantee:
             f"{why} About {self.needed - self.held_out} more labelled pictures of this kind "
             "would do; or promise less."
         )
-
-    def record(self) -> dict:
-        """Return the fields, for wordsight.json."""
-        return asdict(self)
 
 
 def check_precision(precision: float) -> float:

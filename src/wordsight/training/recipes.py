@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ import numpy as np
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..backbones.runtime import gpu_likely
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import DEFAULT_THRESHOLD, MODEL_FILES, check_model_target
+from ..classification.model_folder import MODEL_FILES, check_model_target
+from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
@@ -183,7 +185,7 @@ def _add_boxes_to(
     model = load(settings.from_model)
     target = expand(output if output is not None else settings.from_model)
     check_model_target(target)
-    model.info["path"] = str(target)
+    model.record.path = target
     return _with_boxes(model, annotated, settings, progress)
 
 
@@ -193,7 +195,8 @@ def _with_boxes(
     """Train a model's box head, and save the model where its record says."""
     from .boxes.recipe import add_boxes
 
-    target = Path(model.info["path"]).absolute()
+    assert model.record.path is not None
+    target = model.record.path.absolute()
     sheets = add_boxes(model, annotated, target, model.embedder, settings.seed, progress)
     if first_process():
         model.save(target)
@@ -220,27 +223,28 @@ def train_labelled(request: TrainingRequest) -> Classifier:
         )
     check_model_target(request.target)
     model = _probe(request) if recipe == "probe" else _train_weights(request)
-    passed = {name for name, _ in (*model.info["left_out"], *model.info["unreadable"])}
-    model.info |= {
-        "supervision": request.supervision,
-        "seed": settings.seed,
-        "threshold": DEFAULT_THRESHOLD,
-        "dtype": request.dtype,
-        "kept_for_test": len(data.images) - len(request.images),
-        "licences": licences([image for image in request.images if image.name not in passed]),
-        "unused": data.unused,
-        "gathered": gathered(set_root(data.images)),
-        "cleaned": request.cleaned,
-    }
+    passed = {name for name, _ in (*model.record.left_out, *model.record.unreadable)}
+    model.record = replace(
+        model.record,
+        supervision=request.supervision,
+        seed=settings.seed,
+        threshold=DEFAULT_THRESHOLD,
+        dtype=request.dtype,
+        kept_for_test=len(data.images) - len(request.images),
+        licences=licences([image for image in request.images if image.name not in passed]),
+        unused=data.unused,
+        gathered=gathered(set_root(data.images)),
+        cleaned=request.cleaned,
+    )
     _judge(model, request.precision)
     if first_process():
         model.save(request.target)
         register(request.target)
-    if "validation_loss" in model.info:
+    if model.record.validation_loss is not None:
         from .finetuning import finish
 
         finish(request.for_weights())
-    model.info["path"] = str(request.target)
+    model.record.path = request.target
     return model
 
 
@@ -272,18 +276,18 @@ def _probe(request: TrainingRequest) -> Classifier:
     model.held_out = _held_out(
         model, report, embeddings, labels, [item.file.name for item in items]
     )
-    model.info = {
-        "recipe": "probe",
-        "pictures": {name: counts[name] for name in names},
-        "unreadable": [(item.file.name, item.error) for item in every if item.embedding is None],
-        "left_out": left_out,
-        "data_fingerprint": fingerprint(items),
-        "method": report.method,
-        "regularisation": report.regularisation,
-        "judged_on": f"{len(report.rows)} pictures, each by a head that had not seen it",
-        "metrics": {"accuracy": report.accuracy, "log_loss": report.log_loss}
+    model.record = ModelRecord(
+        recipe="probe",
+        images={name: counts[name] for name in names},
+        unreadable=[(item.file.name, str(item.error)) for item in every if item.embedding is None],
+        left_out=left_out,
+        data_fingerprint=fingerprint(items),
+        method=report.method,
+        regularisation=report.regularisation,
+        judged_on=f"{len(report.rows)} pictures, each by a head that had not seen it",
+        metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
-    }
+    )
     return model
 
 
@@ -318,7 +322,7 @@ def _train_weights(request: TrainingRequest) -> Classifier:
             "Only the head is trained: fine-tuning needs a GPU, or a time such as --budget 10m."
         )
         model = _probe(request)
-        model.info["fine_tuning"] = "left out: neither a GPU nor a budget"
+        model.record.fine_tuning = "left out: neither a GPU nor a budget"
         return model
     request = request.for_weights()
     from .finetuning import train_network  # takes seconds
@@ -336,7 +340,7 @@ def _train_weights(request: TrainingRequest) -> Classifier:
         )
     model = _unchanged(request) if outcome.model is None else _trained(request, outcome)
     model.history = fitted.history
-    model.info["validation_loss"] = {"before": fitted.start_loss, "after": fitted.best_loss}
+    model.record.validation_loss = ValidationLoss(fitted.start_loss, fitted.best_loss)
     return model
 
 
@@ -348,17 +352,17 @@ def _trained(request: TrainingRequest, outcome: Outcome) -> Classifier:
         item.file.label for item, held in zip(outcome.items, outcome.held, strict=True) if not held
     )
     model.held_out = outcome.held_out
-    model.info = {
-        "recipe": request.recipe,
-        "pictures": {name: counts[name] for name in request.data.class_names},
-        "unreadable": outcome.unreadable,
-        "left_out": outcome.left_out,
-        "data_fingerprint": fingerprint(outcome.items),
-        "judged_on": f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
-        "metrics": outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
-        "tuning": request.settings.record(),
-        "best_epoch": outcome.fitted.best_epoch,
-    }
+    model.record = ModelRecord(
+        recipe=request.recipe,
+        images={name: counts[name] for name in request.data.class_names},
+        unreadable=outcome.unreadable,
+        left_out=outcome.left_out,
+        data_fingerprint=fingerprint(outcome.items),
+        judged_on=f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
+        metrics=outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
+        tuning=request.settings.record(),
+        best_epoch=outcome.fitted.best_epoch,
+    )
     return model
 
 
@@ -379,13 +383,12 @@ def _judge(model: Classifier, precision: float | None) -> None:
     assert held_out is not None
     if precision is not None:
         promise = keep_promise(held_out, precision)
-        model.info["threshold"] = promise.threshold
-        model.info["promise"] = {**promise.record(), "sentence": promise.sentence()}
-    threshold = model.info["threshold"]
+        model.record.threshold, model.record.promise = promise.threshold, promise
+    threshold = model.record.threshold
     accepted = accepts(held_out.probabilities, held_out.strangers, threshold)
     right = held_out.right
-    model.info["metrics"]["coverage"] = float(accepted.mean())
-    model.info["metrics"]["selective_accuracy"] = (
+    model.record.metrics["coverage"] = float(accepted.mean())
+    model.record.metrics["selective_accuracy"] = (
         float(right[accepted].mean()) if accepted.any() else 0.0
     )
 

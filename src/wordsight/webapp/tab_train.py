@@ -134,20 +134,18 @@ def add_train(workspace: Workspace, models: list[gr.Dropdown]) -> None:
 
 def summarise(model: Classifier, name: str) -> str:
     """Return what a new model can do, in Markdown."""
-    info = model.info
+    record = model.record
     lines = [f"### Model `{name}` is ready", "", "| class | pictures |", "|---|---|"]
-    lines += [
-        f"| {plain(label)} | {count} |" for label, count in (info.get("pictures") or {}).items()
-    ]
-    metrics = info.get("metrics")
-    if metrics:
-        lines += ["", f"On {info['judged_on']}: **{metrics['accuracy']:.1%} right**."]
-        if info.get("threshold") is not None:
+    lines += [f"| {plain(label)} | {count} |" for label, count in record.images.items()]
+    metrics = record.metrics
+    if {"accuracy", "coverage", "selective_accuracy"} <= metrics.keys():
+        lines += ["", f"On {record.judged_on}: **{metrics['accuracy']:.1%} right**."]
+        if record.threshold is not None:
             lines += [
-                f"From {info['threshold']:g} on, {metrics['coverage']:.1%} get a label, "
+                f"From {record.threshold:g} on, {metrics['coverage']:.1%} get a label, "
                 f"{metrics['selective_accuracy']:.1%} of them the right one."
             ]
-    for label, reason in [*(info.get("left_out") or []), *(info.get("unreadable") or [])][:10]:
+    for label, reason in [*record.left_out, *record.unreadable][:10]:
         lines.append(f"\nLeft out: `{label}`: {reason}")
     return "\n".join([*lines, "", "Try it under **Try**."])
 

@@ -372,7 +372,8 @@ class Workspace:
         return [] if self._given is None else self._open[self._given][1].model.class_names
 
     def _named(self, model: Classifier) -> str:
-        path = Path(model.info["path"])
+        path = model.record.path
+        assert path is not None  # it was loaded
         return next(
             (name for name, folder in self._paths().items() if folder.resolve() == path.resolve()),
             path.name,

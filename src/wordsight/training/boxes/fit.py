@@ -22,6 +22,7 @@ from ...backbones.embedder import Embedder, input_pixels, read
 from ...backbones.registry import Backbone
 from ...backbones.runtime import callers
 from ...classification.classifier import Classifier
+from ...classification.record import BoxRecord
 from ...core.progress import Progress
 from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
@@ -92,26 +93,26 @@ class TrainedBoxes:
     images: int
     unreadable: list[tuple[str, str]]
 
-    def record(self) -> dict:
+    def record(self) -> BoxRecord:
         """Return the figures that the model keeps."""
         overlaps = paired_iou(self.found, self.truth)
         simple = paired_iou(np.tile(self.median, (len(self.truth), 1)), self.truth)
-        return {
-            "pictures": self.images,
-            "held_out": len(self.truth),
-            "mean_iou": float(overlaps.mean()),
-            "box_accuracy": box_accuracy(overlaps),
-            "median_box_mean_iou": float(simple.mean()),
-            "median_box": [round(float(side), 6) for side in self.median],
-            "loss_weights": {
+        return BoxRecord(
+            images=self.images,
+            held_out=len(self.truth),
+            mean_iou=float(overlaps.mean()),
+            box_accuracy=box_accuracy(overlaps),
+            median_box_mean_iou=float(simple.mean()),
+            median_box=[round(float(side), 6) for side in self.median],
+            loss_weights={
                 "giou": 1.0,
                 "edges": EDGE_WEIGHT,
                 "inside": INSIDE_WEIGHT,
                 "edges_of_cells": 1.0,
             },
-            "history": self.history,
-            "unreadable": self.unreadable,
-        }
+            history=self.history,
+            unreadable=self.unreadable,
+        )
 
 
 def train_boxes(

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ...backbones.embedder import Embedder
@@ -59,9 +60,9 @@ def add_boxes(
         if first_process():
             before.unlink(missing_ok=True)
     model.box_head = trained.head
-    model.info["boxes"] = {"skipped": annotated.skipped, **trained.record()}
+    model.record.boxes = replace(trained.record(), skipped=annotated.skipped)
     if trained.mask_threshold is not None:
-        model.info["mask_threshold"] = trained.mask_threshold
+        model.record.mask_threshold = trained.mask_threshold
     overlaps = paired_iou(trained.found, trained.truth).tolist()
     rows = [
         (p.file, t, f, o)

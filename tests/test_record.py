@@ -1,0 +1,250 @@
+"""A model's record: the same on disk as ever, of any age, and never of a kind that can't be shown.
+
+`models_0_1_0/` was written by wordsight 0.1.0, when the record was a dict without a schema:
+
+- `probe/` is a model trained on twelve discs and twelve squares. What it learned is kept bit by bit
+  in `learned.safetensors`; the 16 MB that are the backbone's own are added by `model_of_0_1_0`, and
+  `answers.json` has the SHA-256 of both files as 0.1.0 wrote them.
+- `answers.json` also has what 0.1.0 answered for six other discs and six other squares.
+- `records/` has the wordsight.json of other recipes.
+- `embeddings.sqlite` is its cache after one image, `disc.jpg`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from safetensors.numpy import load_file, save_file
+
+import wordsight
+from wordsight.backbones.embedder import Embedder
+from wordsight.backbones.registry import load_backbone
+from wordsight.classification.model_card import model_card
+from wordsight.classification.model_folder import read_model
+from wordsight.classification.model_sections import about_model
+from wordsight.classification.record import DEFAULT_THRESHOLD, ModelRecord
+from wordsight.cli.printing import print_training
+from wordsight.errors import InvalidModel
+
+OLD = Path(__file__).with_name("models_0_1_0")
+ANSWERS = json.loads((OLD / "answers.json").read_text())
+RECORDS = [OLD / "probe" / "wordsight.json", *sorted((OLD / "records").glob("*.json"))]
+STRANGE = (None, True, -1, 7.5, float("nan"), "x", [], ["x"], [[1]], {}, {"x": []}, {"x": {"y": 1}})
+
+
+@pytest.fixture(scope="module")
+def model_of_0_1_0(tmp_path_factory):
+    """The folder of a model that 0.1.0 trained, byte for byte."""
+    folder = tmp_path_factory.mktemp("old") / "model"
+    shutil.copytree(OLD / "probe", folder)
+    learned = load_file(folder / "learned.safetensors")
+    (folder / "learned.safetensors").unlink()
+    backbone = load_backbone("tf_efficientnet_lite0")
+    head = {
+        f"{backbone.head_name}.weight": learned["head.weight"],
+        f"{backbone.head_name}.bias": learned["head.bias"],
+    }
+    save_file({**backbone.weights(), **head}, folder / "model.safetensors")
+    weight, bias = backbone.concept_head()
+    strangers = {
+        "references": learned["references"],
+        "concepts": learned["concepts"],
+        "concept_weight": weight.astype(np.float16),
+        "concept_bias": bias,
+    }
+    save_file(strangers, folder / "strangers.safetensors")
+    for name, digest in ANSWERS["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    return folder
+
+
+def stored(path):
+    """Return the record that a wordsight.json holds, as a dict."""
+    data = json.loads(path.read_text())
+    return {**data["info"], "threshold": data["threshold"]}
+
+
+def test_a_model_of_0_1_0_answers_as_it_did(model_of_0_1_0, other_shapes):
+    model = wordsight.load(model_of_0_1_0)
+    assert model.record.path == model_of_0_1_0 and model.record.recipe == "probe"
+    assert model.record.images == {"disc": 12, "square": 12} and model.record.seed == 0
+    found = list(model.predict(other_shapes))
+    embedder = Embedder(model.backbone)
+    for prediction, before in zip(found, ANSWERS["predictions"], strict=True):
+        assert prediction.file_name == before["file_name"]
+        assert prediction.label == before["label"]
+        assert prediction.probability == pytest.approx(before["probability"], abs=1e-3)
+        sha = hashlib.sha256((other_shapes / before["file_name"]).read_bytes()).digest()
+        embedding = embedder.cache.get(sha, embedder.key)
+        assert model.familiarity(embedding[None])[0] == pytest.approx(
+            before["familiarity"], abs=0.02
+        )
+    embedder.cache.close()
+
+
+def test_a_model_of_0_1_0_is_written_as_it_was(model_of_0_1_0, tmp_path):
+    again = wordsight.load(model_of_0_1_0).save(tmp_path / "m")
+    before = json.loads((model_of_0_1_0 / "wordsight.json").read_text())
+    after = json.loads((again / "wordsight.json").read_text())
+    assert after == {**before, "wordsight_version": wordsight.__version__}
+    for name in ("README.md", "config.json", "history.csv", "held_out.csv"):
+        text = (
+            (again / name)
+            .read_text()
+            .replace(f"wordsight {wordsight.__version__}", "wordsight 0.1.0")
+        )
+        assert text == (model_of_0_1_0 / name).read_text(), name
+
+
+def test_embeddings_that_0_1_0_cached_are_used(model_of_0_1_0, fresh_home, monkeypatch):
+    assert load_backbone("tf_efficientnet_lite0").key == ANSWERS["backbone_key"]
+    shutil.copy(OLD / "embeddings.sqlite", fresh_home / "cache" / "embeddings.sqlite")
+
+    def encode(*_, **__):
+        raise AssertionError("it was in the cache")
+
+    model = wordsight.load(model_of_0_1_0)
+    monkeypatch.setattr(Embedder, "encode", encode)
+    (prediction,) = model.predict(OLD / "disc.jpg")
+    assert prediction.error is None and prediction.top_label == "disc"
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_records_of_every_recipe_are_kept_as_they_were(path):
+    before = stored(path)
+    record = ModelRecord.from_dict(before)
+    assert json.loads(json.dumps(record.to_dict())) == before and not record.other
+    assert ModelRecord.from_dict(record.to_dict()) == record
+
+
+def test_a_record_holds_typed_values():
+    promise = ModelRecord.from_dict(stored(OLD / "records" / "promise_not.json")).promise
+    assert promise.threshold is None and promise.held_out == 24
+    assert "so no label is given" in promise.sentence()
+    boxes = ModelRecord.from_dict(stored(OLD / "records" / "boxes.json")).boxes
+    assert boxes.images == 12 and len(boxes.median_box) == 4
+    assert boxes.skipped == [("line 14", "there is no picture 'gone0' inside 'boxed'")]
+    loss = ModelRecord.from_dict(stored(OLD / "records" / "scratch.json")).validation_loss
+    assert loss.after < loss.before
+
+
+def test_missing_keys_have_defaults_and_unknown_ones_are_kept():
+    assert ModelRecord.from_dict({}) == ModelRecord()
+    assert ModelRecord().to_dict() == {"threshold": DEFAULT_THRESHOLD}
+    later = {"recipe": "words", "threshold": None, "mood": {"of": ["a later version"]}}
+    record = ModelRecord.from_dict(later)
+    assert record.other == {"mood": {"of": ["a later version"]}} and record.to_dict() == later
+    assert ModelRecord.from_dict({"other": 1}).to_dict() == {"threshold": 0.99, "other": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pictures": [12, 12]}, "'pictures' in its wordsight.json is of a wrong kind"),
+        ({"pictures": {"disc": "many"}}, "'pictures' in its wordsight.json is of a wrong kind"),
+        ({"metrics": {"accuracy": "good"}}, "'metrics' in its wordsight.json is of a wrong kind"),
+        ({"metrics": {"accuracy": 10**400}}, "too large"),
+        ({"left_out": [["disc/001.jpg"]]}, "'left_out' in its wordsight.json is of a wrong kind"),
+        ({"licences": ["cc0"]}, "'licences' in its wordsight.json is of a wrong kind"),
+        ({"gathered": {"classes": {"disc": {}}}}, "'gathered' in its wordsight.json is of a wro"),
+        ({"promise": {"precision": 0.9}}, "it lacks 'confidence'"),
+        ({"boxes": {"pictures": 3}}, "it lacks 'held_out'"),
+        ({"validation_loss": [1.0, 0.5]}, "'validation_loss' in its wordsight.json is of a wrong"),
+        ({"mask_threshold": 2.0}, "'mask_threshold' in its wordsight.json is out of range"),
+        ({"judged_on": None}, "'judged_on' in its wordsight.json is of a wrong kind"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_record_of_a_wrong_kind_is_one_sentence(model_of_0_1_0, tmp_path, change, said):
+    folder = shutil.copytree(model_of_0_1_0, tmp_path / "m", copy_function=os.link)
+    data = json.loads((folder / "wordsight.json").read_text())
+    data["info"] |= change
+    (folder / "wordsight.json").unlink()
+    (folder / "wordsight.json").write_text(json.dumps(data))
+    with pytest.raises(InvalidModel, match=r"can't be loaded: .*Train it again") as caught:
+        wordsight.load(folder)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["stage,epoch,loss\n1,one,0.5\n", "stage,epoch,loss\n1,1,0.5\n1,,0.4\n"]
+)
+def test_a_history_that_cannot_be_drawn_is_refused(model_of_0_1_0, tmp_path, text):
+    folder = shutil.copytree(model_of_0_1_0, tmp_path / "m", copy_function=os.link)
+    (folder / "history.csv").unlink()
+    (folder / "history.csv").write_text(text)
+    with pytest.raises(InvalidModel, match=r"history\.csv has"):
+        wordsight.load(folder)
+
+
+def places(value, way=()):
+    """Yield the way to every value inside a JSON value, as keys and indices."""
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, part in inside:
+        yield (*way, key)
+        yield from places(part, (*way, key))
+
+
+def with_change(data, way, value):
+    """Return a copy in which one value is another; "gone" takes it away."""
+    changed = copy.deepcopy(data)
+    holder = changed
+    for key in way[:-1]:
+        holder = holder[key]
+    if value == "gone":
+        del holder[way[-1]]
+    else:
+        holder[way[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_loads_can_be_shown(model_of_0_1_0, path, capsys):
+    model = wordsight.load(model_of_0_1_0)
+    before = stored(path)
+    shown = refused = 0
+    for way in places(before):
+        for value in (*STRANGE, "gone"):
+            if way == ("threshold",):  # read_model holds that to 0–1
+                continue
+            try:
+                record = ModelRecord.from_dict(with_change(before, way, value))
+            except (ValueError, KeyError):
+                refused += 1
+                continue
+            changed = replace(model, record=replace(record, path=model.record.path))
+            assert model_card(changed) and about_model(record, model.history, model.class_names)
+            assert changed._repr_html_() and json.dumps(record.to_dict())
+            if record.boxes is not None and "boxes" in way:
+                changed.plots()
+            for as_json in (False, True):
+                with pytest.raises(typer.Exit):
+                    print_training(changed, as_json)
+            shown += 1
+    capsys.readouterr()
+    assert shown >= 20 and refused > 60
+
+
+def test_a_threshold_of_a_wrong_kind_is_refused(model_of_0_1_0, tmp_path):
+    folder = shutil.copytree(model_of_0_1_0, tmp_path / "m", copy_function=os.link)
+    data = json.loads((folder / "wordsight.json").read_text())
+    for value in ("high", [], 1.5, float("nan")):
+        (folder / "wordsight.json").unlink()
+        (folder / "wordsight.json").write_text(json.dumps({**data, "threshold": value}))
+        with pytest.raises(InvalidModel, match="can't be loaded"):
+            read_model(folder)
