@@ -121,7 +121,7 @@ class Classifier:
         if self.neighbourhood is not None:
             stranger |= self.neighbourhood.familiarity(embeddings) < self.neighbourhood.limit
         if self.gate is not None:
-            stranger |= self.gate.turns_away(embeddings)
+            stranger |= self.gate.is_stranger(embeddings)
         return stranger
 
     def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
@@ -372,7 +372,7 @@ class Classifier:
     ) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
         assert way.grid is not None
-        other = None if self.catch_all is None else self.class_names[self.catch_all]
+        catch_all = None if self.catch_all is None else self.class_names[self.catch_all]
         best = whole
         for box, embedding in part_embeddings(photo, embedder, way.grid, feature_map):
             seen = self.decide(whole.file_name, embedding, way.threshold)
@@ -385,11 +385,11 @@ class Classifier:
                     seen.stranger,
                 )
             )
-            surer = best.label in (None, other) or float(seen.probability or 0) > float(
+            surer = best.label in (None, catch_all) or float(seen.probability or 0) > float(
                 best.probability or 0
             )
             # that a part shows nothing says little of the whole
-            if seen.label not in (None, other) and surer:
+            if seen.label not in (None, catch_all) and surer:
                 best, best.part = seen, box
         best.parts = whole.parts
         return best

@@ -60,7 +60,7 @@ class Gate:
         parts = [logits[:, list(group)] for group in self.groups] + [logits[:, rest]]
         return np.stack([_log_sum_exp(part) for part in parts], axis=1)
 
-    def turns_away(self, embeddings: np.ndarray) -> np.ndarray:
+    def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
         """Tell (n,) which images show none of the words: too small a share, and for one word,
         another class leads.
 
@@ -132,7 +132,7 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
     classes = len(rows.bias)
     witness = rows.logits(embeddings).argmax(axis=1)  # the words' own answer, before any learning
     if one_word:
-        shown = ~gate.turns_away(embeddings)
+        shown = ~gate.is_stranger(embeddings)
         usable = agreed = shown | ((share <= NOT_MEMBER) & _row_far_below(gate, embeddings))
         witness = np.where(shown, 0, 1)
         # 0 where the share is MEMBER

@@ -28,13 +28,13 @@ class Eye(Protocol):
         names: classes or groups.
         threshold: probability from which a label is given.
         embedder: the network.
-        silent: name that means "anything else", whose place is nowhere, or None.
+        catch_all: name that means "anything else", whose place is nowhere, or None.
     """
 
     names: list[str]
     threshold: float
     embedder: Embedder
-    silent: str | None
+    catch_all: str | None
 
     def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """Return the probabilities (names,) of a frame, whether it is a stranger, and the pass."""
@@ -51,7 +51,7 @@ class ModelEye:
         kept = model.info.get("threshold", DEFAULT_THRESHOLD) if threshold is None else threshold
         self.threshold = math.inf if kept is None else check_threshold(kept)
         self.embedder = Embedder(model.backbone, engine, dtype)
-        self.silent = None if model.catch_all is None else model.class_names[model.catch_all]
+        self.catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
 
     def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """See `Eye.look`."""
@@ -73,7 +73,7 @@ class ModelEye:
 class GroupEye:
     """A known network looks for groups of its classes."""
 
-    silent: str | None = None
+    catch_all: str | None = None
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.names, self.threshold, self.embedder = (

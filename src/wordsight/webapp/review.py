@@ -25,7 +25,7 @@ from ..core.home import atomic_text
 from ..core.progress import Progress
 from ..datasets.files import ImageFile, LabelledSet, find_images
 from ..errors import InvalidArgument, OutputError
-from ..words.vocabulary import fold
+from ..words.class_names import fold
 
 SUSPICIOUS = (
     "in_two_classes",

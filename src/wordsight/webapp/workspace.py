@@ -37,7 +37,7 @@ from ..images.decoding import Photo, decode
 from ..pipeline import run
 from ..reports.gallery import thumbnail
 from ..training.recipes import Embedding, find_model, list_models, train
-from ..words.vocabulary import fold, parse_classes
+from ..words.class_names import parse_classes, same_classes, with_catch_all
 from .review import Doubt, ReviewBook, find_doubts
 
 OPEN_MODELS = 4  # held in memory at once
@@ -320,14 +320,9 @@ class Workspace:
         existing = find_model(names)  # which `run` takes, and says so
         run(names, list(photos), None, how=Embedding(progress=progress), say=say, gather=gather)
         if existing is None:
-            wanted = {
-                fold(name)
-                for name in ([*names] if len(names) > 1 else [names[0], f"not_{names[0]}"])
-            }
+            wanted = with_catch_all(names)
             existing = next(
-                folder
-                for folder, known, _ in list_models()
-                if {fold(name) for name in known} == wanted
+                folder for folder, known, _ in list_models() if same_classes(known, wanted)
             )
         return next(
             name for name, folder in self._paths().items() if folder.resolve() == existing.resolve()

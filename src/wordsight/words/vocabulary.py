@@ -9,11 +9,10 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
-from ..errors import InvalidArgument, UnknownWord
+from ..errors import UnknownWord
 
 # a word's first sense is taken without asking when it is this many times as frequent as the next
 # known one
@@ -189,30 +188,6 @@ def explain(word: str) -> dict:
 def children_of(wnid: str) -> list[str]:
     """Return the ids of the meanings directly below one."""
     return _children().get(wnid, [])
-
-
-def parse_classes(classes: str | Iterable[str]) -> list[str]:
-    """Return the class names of "cat, dog" or of a list, each once.
-
-    Raises:
-        InvalidArgument: none, an empty one, or one twice.
-    """
-    words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
-    if not words or not all(words):
-        raise InvalidArgument(
-            f"Classes must be words with commas between, such as cat,dog; got '{classes}'."
-        )
-    seen: set[str] = set()
-    for word in words:
-        if fold(word) in seen:
-            raise InvalidArgument(f"Class '{word}' is given twice. Name each class once.")
-        seen.add(fold(word))
-    return words
-
-
-def fold(name: str) -> str:
-    """Return a class name without the differences that do not matter: case and blanks."""
-    return " ".join(name.split()).casefold()
 
 
 def close_words(word: str, count: int = 4) -> list[str]:
