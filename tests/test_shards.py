@@ -189,7 +189,11 @@ def many(tmp_path_factory):
 
 def on_ray(code, *arguments, shard=10):
     """Start Python with Ray in a process of its own, and shards of a few pictures."""
-    program = f"import json, sys\nfrom wordsight import parallel\nparallel.SHARD = {shard}\n{code}"
+    program = f"""
+import json, sys
+import wordsight.distributed.ray as parallel
+parallel.SHARD = {shard}
+{code}"""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -201,12 +205,14 @@ def on_ray(code, *arguments, shard=10):
 
 
 PREDICT_CODE = """
-done = parallel.predict_dataset(sys.argv[1], sys.argv[2], sys.argv[3], 0.9, workers=2)
-print(json.dumps([done.pictures, done.shards, done.resumed, done.counts]))
+done = parallel.predict(
+    sys.argv[1], sys.argv[2], output=sys.argv[3], threshold=0.9, workers=2
+)
+print(json.dumps([done.images, done.shards, done.resumed, done.counts]))
 """
 CLEAN_CODE = """
 import wordsight
-done = parallel.clean_dataset(sys.argv[1], sys.argv[2], workers=2)
+done = parallel.clean(sys.argv[1], sys.argv[2], workers=2)
 print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
 """
 

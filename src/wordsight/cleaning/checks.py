@@ -126,11 +126,11 @@ _registry: dict[str, tuple[CheckFunction, float]] = {}
 
 
 def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]:
-    """Register a check under its function's name, with its threshold (a decorator). The first line
-    of its docstring is what people read.
+    """Register a check under its function's name, with its threshold (a decorator). People read the
+    first paragraph of its docstring.
 
-    A package of your own names its module in the entry-point group `wordsight.checks`, so that the
-    command line knows it, too.
+    A package of your own names its module in the entry-point group `wordsight.checks`. Then the
+    command line knows the check, too.
     """
 
     def register(function: CheckFunction) -> CheckFunction:
@@ -150,7 +150,7 @@ def list_checks() -> dict[str, str]:
     """Return every reason and what it means, in the order they are looked for."""
     load_extensions("checks")
     found = {
-        name: (function.__doc__ or "").partition("\n")[0]
+        name: " ".join((function.__doc__ or "").partition("\n\n")[0].split())
         for name, (function, _) in _registry.items()
     }
     return {

@@ -1,39 +1,36 @@
-"""Clean a data set: look at every image once, say what should go and why, and on request set it
-aside or put it back.
+"""Clean a data set in two steps: look at every image (`material.look`), then `decide` what should
+go, and why. On request, set it aside or put it back.
 
-The data set itself is only touched by `apply` and `undo`, which move files and delete none.
+Only `apply` and `undo` touch the data set. They move files and delete none.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..backbones.embedder import Embedder, read
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
-from ..backbones.runtime import callers
+from ..backbones.embedder import Embedder
+from ..backbones.registry import DEFAULT_BACKBONE, load_backbone
 from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
-from ..core.threads import parallel_map
-from ..datasets.files import ImageFile, LabelledSet, data_root, read_labelled
-from ..errors import InvalidArgument, NotFound, UnreadableImage
+from ..datasets.files import LabelledSet, data_root, read_labelled
+from ..datasets.remote import Place
+from ..errors import InvalidArgument, NotFound
 from ..images.contact_sheet import contact_sheet
-from ..images.decoding import decode, frame_count
-from ..images.measures import KEY, Measures, measure
 from ..reports.notebook_gallery import gallery
 from ..reports.page import check_report_target
 from .balance import redundant
-from .checks import Finding, Material, list_checks, run_checks
+from .checks import Finding, list_checks, run_checks
+from .material import LookedAt, look, material_of
 from .report import write_cleaning_report
 
 if TYPE_CHECKING:
@@ -117,9 +114,52 @@ class Cleaning:
         }
 
 
+@dataclass
+class CleaningOptions:
+    """How a data set is cleaned: the options of `clean`, with its defaults, checked when made.
+
+    Attributes:
+        wanted: the reasons asked for; all if `reasons` is None.
+
+    Raises:
+        InvalidArgument: if there is no such reason, or the smallest size is out of range.
+    """
+
+    apply: bool = False
+    reasons: Iterable[str] | None = None
+    min_size: int = MIN_SIZE
+    balance: bool = False
+    backbone: str = DEFAULT_BACKBONE
+    engine: str = "auto"
+    dtype: str = "f32"
+    wanted: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = check_reasons(self.reasons)
+        check_min_size(self.min_size)
+
+
+@dataclass(frozen=True)
+class CleaningTask:
+    """A data set to clean, and where the report goes; checked before any work.
+
+    Attributes:
+        labelled: the images and their classes.
+        data: folder of the data set, or its address in an object store.
+        output: folder of the report; a text for a data set in an object store.
+        options: how it is cleaned.
+    """
+
+    labelled: LabelledSet
+    data: Path | str
+    output: Path | str
+    options: CleaningOptions
+
+
 def clean(
     data: str | os.PathLike,
     output: str | os.PathLike | None = None,
+    *,
     apply: bool = False,
     reasons: Iterable[str] | None = None,
     min_size: int = MIN_SIZE,
@@ -128,12 +168,11 @@ def clean(
     engine: str = "auto",
     dtype: str = "f32",
     progress: Progress | None = None,
-    look: Callable[[LabelledSet, Path], list[LookedAt]] | None = None,
 ) -> Cleaning:
     """Look for images that should not be in a data set, and report them.
 
-    Writes `report.html`, `findings.csv` (one row a file and reason), a contact sheet a reason with
-    the clearest first, and `summary.json`.
+    Writes `report.html`, `findings.csv` (a row for each file and reason), a contact sheet for each
+    reason with the clearest first, and `summary.json`.
 
     Args:
         data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
@@ -141,22 +180,33 @@ def clean(
         output: folder of the report; by default beside the data, `<data>-clean-report`.
         apply: move what was found to `<data>-rejected` beside the data; `undo` puts it back.
         reasons: only these (`list_checks()`); by default all.
-        min_size: shortest side in pixels under which an image is too small.
+        min_size: shortest side in pixels below which an image is too small.
         balance: bring all classes down to the smallest, the most redundant images first (reason
             `redundant`).
-        backbone: whose embeddings are used.
+        backbone: the network whose embeddings are used.
         engine: "auto", "openvino" or "torch".
         dtype: "f32" or "bf16".
-        progress: called with (done, total, "images" or "findings").
-        look: looks at every image of a set, in order, given the report's folder, too; by default
-            this process does.
+        progress: called with (done, total, "pictures" or "findings").
 
     Raises:
-        NotFound, InvalidArgument: there is no such data set, or no such reason.
-        OutputError: the report can't be written, or a file not be moved.
+        NotFound, InvalidArgument: if there is no such data set, or no such reason.
+        OutputError: if the report can't be written, or a file can't be moved.
     """
     progress = or_notebook(progress)
-    wanted = check_reasons(reasons)
+    options = CleaningOptions(apply, reasons, min_size, balance, backbone, engine, dtype)
+    task = folder_task(data, output, options)
+    embedder = Embedder(load_backbone(backbone), engine, dtype)
+    return decide(task, look(task.labelled.images, embedder, progress), progress)
+
+
+def folder_task(
+    data: str | os.PathLike, output: str | os.PathLike | None, options: CleaningOptions
+) -> CleaningTask:
+    """Return what is to be cleaned of a data set on disk; see `clean`.
+
+    Raises:
+        NotFound, InvalidArgument: if there is no such data set, or the report can't go there.
+    """
     labelled = read_labelled(data, min_classes=1)
     root = data_root(data)
     target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
@@ -165,117 +215,40 @@ def clean(
             "The report can't lie inside the data set, where it would be read as a class; got "
             f"'{target}'. Choose another folder with -o."
         )
-    check_min_size(min_size)
     check_report_target(target)
-    if look is None:
-        material = gather_material(
-            labelled, min_size, Embedder(load_backbone(backbone), engine, dtype), progress
-        )
-    else:
-        material = material_of(labelled, look(labelled, target), min_size, load_backbone(backbone))
-    findings = [finding for finding in run_checks(material) if finding.reason in wanted]
-    if balance:
+    return CleaningTask(labelled, root, target, options)
+
+
+def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) -> Cleaning:
+    """Decide what should go, from what was seen of each image; report it, and set it aside if the
+    options say so.
+
+    The report of a data set in an object store is findings.csv and summary.json alone.
+
+    Args:
+        task: the data set.
+        seen: what was seen of each of its images, in order.
+        progress: called with (done, total, "findings").
+
+    Raises:
+        OutputError: if the report can't be written, or a file can't be moved.
+    """
+    options, labelled = task.options, task.labelled
+    material = material_of(labelled, seen, options.min_size, load_backbone(options.backbone))
+    findings = [finding for finding in run_checks(material) if finding.reason in options.wanted]
+    if options.balance:
         findings += redundant(material, findings)
     counts = Counter(image.label for image in labelled.images)
-    result = Cleaning(root, target, findings, {name: counts[name] for name in labelled.class_names})
-    with writing(target):
-        _write_report(result)
-    write_cleaning_report(result, apply, progress)
-    if apply:
+    classes = {name: counts[name] for name in labelled.class_names}
+    result = Cleaning(task.data, task.output, findings, classes)
+    _write_tables(result, Place(task.output))
+    if isinstance(task.output, Path):
+        with writing(task.output):
+            _draw_sheets(result, task.output)
+        write_cleaning_report(result, options.apply, progress)
+    if options.apply:
         set_aside(result)
     return result
-
-
-@dataclass(frozen=True)
-class LookedAt:
-    """What cleaning knows of one image.
-
-    Attributes:
-        sha256: of the file, 64 hex digits, or None where it could not be read.
-        error: why it could not be decoded, else None.
-        measures: what was measured, or None.
-        embedding: (C,) float32, or None.
-    """
-
-    sha256: str | None
-    error: str | None
-    measures: Measures | None
-    embedding: np.ndarray | None
-
-
-def look_at(file: ImageFile, embedder: Embedder) -> LookedAt:
-    """Read, measure and embed one image, decoded at most once and not at all where both are
-    cached.
-    """
-    sha = None
-    try:
-        data, sha = read(file)
-        packed, embedding = (
-            embedder.cache.get_bytes(sha, KEY),
-            embedder.cache.get(sha, embedder.key),
-        )
-        if packed is None or embedding is None:
-            photo = decode(data)
-            if packed is None:
-                packed = measure(photo, frame_count(data)).pack()
-                embedder.cache.put_bytes(sha, KEY, packed)
-            if embedding is None:
-                embedding = embedder.encode(photo).embedding
-                embedder.cache.put(sha, embedder.key, embedding)
-    except UnreadableImage as error:
-        return LookedAt(sha.hex() if sha else None, str(error), None, None)
-    return LookedAt(sha.hex(), None, Measures.unpack(packed), embedding)
-
-
-def gather_material(
-    labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None
-) -> Material:
-    """Look at every image, in this process."""
-    seen = []
-    try:
-        for one in parallel_map(
-            lambda file: look_at(file, embedder), labelled.images, callers(embedder.engine)
-        ):
-            seen.append(one)
-            if progress:
-                progress(len(seen), len(labelled.images), "pictures")
-    finally:
-        embedder.cache.close()
-    return material_of(labelled, seen, min_size, embedder.backbone)
-
-
-def material_of(
-    labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone
-) -> Material:
-    """Put together what checks look at; `seen` goes with the images."""
-    try:
-        imagenet = backbone.imagenet_head()
-    except InvalidArgument:  # a backbone that knows no words
-        imagenet = None
-    width = next((len(one.embedding) for one in seen if one.embedding is not None), 0)
-    rows = np.zeros((len(seen), width), dtype=np.float32)
-    for row, one in zip(rows, seen, strict=True):
-        if one.embedding is not None:
-            row[:] = one.embedding
-    place = {name: number for number, name in enumerate(labelled.class_names)}
-    labels = np.array([place[str(image.label)] for image in labelled.images], dtype=int)
-    shas, errors, measures = (
-        [one.sha256 for one in seen],
-        [one.error for one in seen],
-        [one.measures for one in seen],
-    )
-    return Material(
-        labelled.images,
-        labelled.class_names,
-        labels,
-        shas,
-        errors,
-        measures,
-        rows,
-        imagenet,
-        labelled.skipped,
-        min_size,
-    )
 
 
 def set_aside(result: Cleaning) -> None:
@@ -392,15 +365,11 @@ def check_reasons(reasons: Iterable[str] | None) -> set[str]:
     return wanted
 
 
-def _write_report(result: Cleaning) -> None:
-    assert isinstance(result.output, Path) and isinstance(result.data, Path)
-    result.output.mkdir(parents=True, exist_ok=True)
-    with atomic_text(result.output / "findings.csv") as file:
-        writer = csv.writer(file)
-        writer.writerow([column.name for column in fields(Finding)])
-        writer.writerows(astuple(finding) for finding in result.findings)
+def _draw_sheets(result: Cleaning, folder: Path) -> None:
+    """Draw a contact sheet for each reason, and remove one that an earlier run left."""
+    assert isinstance(result.data, Path)
     for reason in list_checks():
-        sheet = result.output / f"{reason}.png"
+        sheet = folder / f"{reason}.png"
         found = [finding for finding in result.findings if finding.reason == reason]
         drawn = contact_sheet(
             result.data,
@@ -414,12 +383,17 @@ def _write_report(result: Cleaning) -> None:
             write_atomic(sheet, drawn)
         else:
             sheet.unlink(missing_ok=True)
-    write_atomic(
-        result.output / "summary.json",
-        json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
-            "utf-8", "surrogateescape"
-        ),
-    )
+
+
+def _write_tables(result: Cleaning, place: Place) -> None:
+    """Write findings.csv and summary.json, on disk or in an object store."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow([column.name for column in fields(Finding)])
+    rows.writerows(astuple(finding) for finding in result.findings)
+    summary = json.dumps(result.as_json(), indent=1, ensure_ascii=False)
+    place.write("findings.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    place.write("summary.json", summary.encode("utf-8", "surrogateescape"))
 
 
 def _read_manifest(rejected: Path) -> dict | None:

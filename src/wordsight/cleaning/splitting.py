@@ -16,7 +16,7 @@ from ..datasets.files import data_root, read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
 from .checks import Material
-from .cleaner import gather_material
+from .material import gather_material
 
 SPLITS = ("train", "val", "test")
 

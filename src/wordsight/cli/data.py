@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -185,28 +185,22 @@ def clean_command(
     if undo:
         print_undone(cleaning.undo(data), as_json)
     with show_progress() as progress:
-        chosen = reasons.split(",") if reasons is not None else None
+        asked: dict[str, Any] = {
+            "apply": apply,
+            "reasons": None if reasons is None else reasons.split(","),
+            "min_size": min_size,
+            "balance": balance,
+            "backbone": backbone,
+            "engine": engine,
+            "dtype": dtype,
+            "progress": progress,
+        }
         if ray is None:
-            result = cleaning.clean(
-                data, output, apply, chosen, min_size, balance, backbone, engine, dtype, progress
-            )
+            result = cleaning.clean(data, output, **asked)
         else:
             from ..distributed.ray import clean
 
-            result = clean(
-                data,
-                output,
-                apply,
-                chosen,
-                min_size,
-                balance,
-                backbone,
-                engine,
-                dtype,
-                ray,
-                None,
-                progress,
-            )
+            result = clean(data, output, ray=ray, **asked)
     print_cleaning(result, as_json)
 
 

@@ -427,7 +427,15 @@ def predict_command(
 
         with show_progress() as progress:
             sharded = predict(
-                photos[0], model, output, threshold, precision, engine, dtype, ray, None, progress
+                photos[0],
+                model,
+                output=output,
+                threshold=threshold,
+                precision=precision,
+                engine=engine,
+                dtype=dtype,
+                ray=ray,
+                progress=progress,
             )
         print_sharded(sharded, as_json)
     with show_progress() as progress:

@@ -20,7 +20,8 @@ from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier
 from ..cleaning.checks import run_checks
-from ..cleaning.cleaner import MIN_SIZE, gather_material
+from ..cleaning.cleaner import MIN_SIZE
+from ..cleaning.material import gather_material
 from ..core.home import atomic_text
 from ..core.progress import Progress
 from ..datasets.files import ImageFile, LabelledSet, find_images
