@@ -47,12 +47,12 @@ class Cleaning:
     """What was found in a data set.
 
     Attributes:
-        data: the data set; an address where it lies in an object store.
-        output: folder of the report, likewise, or None.
-        findings: by reason and falling score.
+        data: folder of the data set, or its address in an object store.
+        output: folder or address of the report, or None.
+        findings: ordered by reason and falling score.
         classes: class name -> images, before anything goes.
-        moved: names of the files that were set aside or put back, if that was asked for.
-        rejected: where files are set aside.
+        moved: names of the files that were set aside, if that was asked for.
+        rejected: folder of the files that were set aside, or None.
     """
 
     data: Path | str
@@ -69,7 +69,7 @@ class Cleaning:
         return {reason: counted[reason] for reason in list_checks() if counted[reason]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with the columns of findings.csv, a row a finding."""
+        """Return a DataFrame with the columns of findings.csv, one row for each finding."""
         return frame(
             (asdict(finding) for finding in self.findings),
             [field.name for field in fields(Finding)],
@@ -252,8 +252,12 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
 
 
 def set_aside(result: Cleaning) -> None:
-    """Move the files of all findings to the folder beside the data set, noting each first, so
+    """Move the files of all findings to the folder beside the data set. Each is noted first, so
     that `undo` finds it.
+
+    Raises:
+        InvalidArgument: if the folder holds other files, or a file of the same name.
+        OutputError: if a file can't be moved.
     """
     root = result.data
     assert isinstance(root, Path)
@@ -289,12 +293,12 @@ def set_aside(result: Cleaning) -> None:
 
 
 def undo(data: str | os.PathLike) -> list[str]:
-    """Put everything back that `clean(apply=True)` set aside, exactly where it was; return the
+    """Put everything that `clean(apply=True)` set aside back exactly where it was; return the
     names.
 
     Raises:
-        NotFound: nothing was set aside.
-        InvalidArgument: another file has taken a place meanwhile; nothing is moved.
+        NotFound: if nothing was set aside.
+        InvalidArgument: if another file has taken a place meanwhile. Then nothing is moved.
     """
     root = data_root(data)
     rejected = root.with_name(f"{root.name}-rejected")
@@ -340,20 +344,20 @@ def undo(data: str | os.PathLike) -> list[str]:
 
 
 def check_min_size(min_size: int) -> None:
-    """Refuse a smallest size that means nothing.
+    """Refuse a smallest size out of range.
 
     Raises:
-        InvalidArgument: it is out of range.
+        InvalidArgument: if it is not 1 to 10,000 pixels.
     """
     if not 1 <= min_size <= 10_000:
         raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
 
 
 def check_reasons(reasons: Iterable[str] | None) -> set[str]:
-    """Return the reasons asked for; all where none are named.
+    """Return the reasons asked for, or all if `reasons` is None.
 
     Raises:
-        InvalidArgument: there is no such reason.
+        InvalidArgument: if there is no such reason.
     """
     known = list_checks()
     wanted = set(known) if reasons is None else {reason.strip() for reason in reasons}
@@ -410,8 +414,8 @@ def _read_manifest(rejected: Path) -> dict | None:
 
 
 def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dict) -> None:
-    """Take the rows of files that go out of metadata.csv, keep the table as it was beside them,
-    and write the manifest first.
+    """Remove the rows of files that go from metadata.csv, and keep the old table beside the files.
+    The manifest is written first.
     """
     table = root / "metadata.csv"
     lines: list[list[str]] = []
@@ -439,8 +443,8 @@ def _write_manifest(rejected: Path, manifest: dict) -> None:
 
 
 def _return_rows(table: Path, before: Path, names: set[str]) -> None:
-    """Add the rows of files that are there again to a table that was changed since, or whose
-    change sudden death cut short.
+    """Add the rows of files that are back to a table that was changed since, or whose change was
+    cut short.
     """
     with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)

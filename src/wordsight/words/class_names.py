@@ -1,5 +1,5 @@
-"""The rules for class names: how they are written, which two are the same, and what the
-*catch-all* is called, the class that means "anything else".
+"""The rules for class names: parse them, compare them, refuse ambiguous ones, and name the
+*catch-all*, the class that means "anything else".
 """
 
 from __future__ import annotations
