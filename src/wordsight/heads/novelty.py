@@ -126,5 +126,5 @@ def _combine(similarities: list[np.ndarray], scales: tuple[tuple[float, float], 
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
-    """Return values rounded to half precision, as they are stored, so that a loaded model agrees."""
+    """Return values in half precision, as they are stored, so that a loaded model agrees."""
     return values.astype(np.float16).astype(np.float32)
