@@ -177,6 +177,46 @@ def test_places_that_can_not_be_reached_are_one_sentence(monkeypatch, tmp_path):
         Place(tmp_path / "file").write("a", b"")
 
 
+def test_findings_in_an_object_store_are_those_on_disk(tmp_path, monkeypatch):
+    """Ray's part, looking, is done here: its workers can't see this process's memory."""
+    import wordsight.distributed.ray as on_many
+    from wordsight.backbones.embedder import Embedder
+    from wordsight.backbones.registry import load_backbone
+    from wordsight.cleaning.material import look
+
+    data = write_shapes(tmp_path / "pets", 6, seed=5)
+    shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
+    (data / "square" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    store = Place("memory://cleaned/pets")
+    for path in data.rglob("*.jpg"):
+        store.write(str(path.relative_to(data)), path.read_bytes())
+    monkeypatch.setattr(
+        on_many,
+        "_look",
+        lambda task, source, cluster: look(
+            task.labelled.images, Embedder(load_backbone()), cluster.progress
+        ),
+    )
+    found = wordsight.distributed.clean(store.address, "memory://cleaned/report")
+    expected = wordsight.clean(data, tmp_path / "report")
+    assert found.findings == expected.findings and found.classes == expected.classes
+    assert {one.reason for one in found.findings} >= {"duplicate", "undecodable"}
+    report = Place("memory://cleaned/report")
+    assert report.names() == {"findings.csv", "summary.json"}
+    assert report.read("findings.csv") == (tmp_path / "report" / "findings.csv").read_bytes()
+    assert json.loads(report.read("summary.json")) == found.as_json()
+    for output, options, said in (
+        ("memory://cleaned/r", {"apply": True}, "nothing is moved or balanced"),
+        ("memory://cleaned/r", {"balance": True}, "nothing is moved or balanced"),
+        (None, {}, "Say with -o where"),
+        ("memory://cleaned/pets/r", {}, "can't lie inside the data set"),
+        ("memory://cleaned/report", {}, "holds other files"),
+        ("memory://cleaned/r", {"reasons": ["ugly"]}, "Unknown reason 'ugly'"),
+    ):
+        with pytest.raises(InvalidArgument, match=said):
+            wordsight.distributed.clean(store.address, output, **options)
+
+
 # --------------------------------------------------------------------------------------------------
 # ------------- on Ray
 
@@ -189,7 +229,11 @@ def many(tmp_path_factory):
 
 def on_ray(code, *arguments, shard=10):
     """Start Python with Ray in a process of its own, and shards of a few pictures."""
-    program = f"import json, sys\nfrom wordsight import parallel\nparallel.SHARD = {shard}\n{code}"
+    program = f"""
+import json, sys
+import wordsight.distributed.ray as parallel
+parallel.SHARD = {shard}
+{code}"""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -201,12 +245,14 @@ def on_ray(code, *arguments, shard=10):
 
 
 PREDICT_CODE = """
-done = parallel.predict_dataset(sys.argv[1], sys.argv[2], sys.argv[3], 0.9, workers=2)
-print(json.dumps([done.pictures, done.shards, done.resumed, done.counts]))
+done = parallel.predict(
+    sys.argv[1], sys.argv[2], output=sys.argv[3], threshold=0.9, workers=2
+)
+print(json.dumps([done.images, done.shards, done.resumed, done.counts]))
 """
 CLEAN_CODE = """
 import wordsight
-done = parallel.clean_dataset(sys.argv[1], sys.argv[2], workers=2)
+done = parallel.clean(sys.argv[1], sys.argv[2], workers=2)
 print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
 """
 

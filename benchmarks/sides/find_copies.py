@@ -12,7 +12,7 @@ import turns
 def ours():
     from wordsight.backbones.embedder import Embedder
     from wordsight.backbones.registry import load_backbone
-    from wordsight.cleaning.cleaner import gather_material
+    from wordsight.cleaning.material import gather_material
     from wordsight.datasets.files import read_labelled
 
     embedder = Embedder(load_backbone())

@@ -15,6 +15,6 @@ if name == "one":
     done = len(wordsight.load(model).predict(photos, output=output, draw=False))
 else:
     done = wordsight.distributed.predict(
-        photos, model, output, ray="local", workers=int(workers)
+        photos, model, output=output, ray="local", workers=int(workers)
     ).images
 turns.report(seconds=time.perf_counter() - start, photos=done)

@@ -36,7 +36,8 @@ from .gathering.collector import gather as gather_images
 from .heads.zero_shot import Gate, fit_words_head
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
-from .words.vocabulary import Sense, fold, parse_classes, resolve, synsets
+from .words.class_names import fold, is_catch_all, parse_classes, same_classes, with_catch_all
+from .words.vocabulary import Sense, resolve, synsets
 from .words.vocabulary import senses as senses_of
 
 log = logging.getLogger("wordsight")
@@ -172,9 +173,9 @@ def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classif
     if request.model is not None:
         given = request.model
         classifier = given if isinstance(given, Classifier) else request.load(given)
-        where = classifier.record.path if isinstance(given, Classifier) else given
-        _check_model_classes(classifier, words, where)
-        say(f"Using the model '{where}'.")
+        place = classifier.record.path if isinstance(given, Classifier) else given
+        _check_model_classes(classifier, words, place)
+        say(f"Using the model '{place}'.")
         return classifier
     existing = find_model(words)
     if existing is not None:
@@ -232,7 +233,7 @@ def _from_gathered(request: ClassifierRequest) -> Classifier:
     words, say = request.words, request.say
     # as the folder is named, whatever the case they are typed in
     wanted = [fold(word) for word in words]
-    names = wanted if len(words) > 1 else [wanted[0], f"not_{wanted[0]}"]
+    names = with_catch_all(wanted)
     folder = images_folder() / default_model_path(names).name
     say(f"Gathering pictures of {', '.join(words)} into '{folder}'.")
     gathered = gather_images(
@@ -263,12 +264,11 @@ def _without_junk(
     moved, and a report says what and why.
     """
     cleaned = clean(folder, backbone=request.backbone, progress=request.progress)
-    # a class of anything has no outliers
-    anything = {name for name in names if name.startswith("not_")}
     found = [
         finding
         for finding in cleaned.findings
-        if not (finding.label in anything and finding.reason == "outlier")
+        # a catch-all has no outliers
+        if not (is_catch_all(finding.label) and finding.reason == "outlier")
     ]
     junk = {finding.file_name for finding in found}
     labelled = read_labelled(folder)
@@ -289,9 +289,8 @@ def _without_junk(
 def _check_model_classes(
     classifier: Classifier, words: list[str], model: str | os.PathLike | None
 ) -> None:
-    known = {fold(name) for name in classifier.class_names}
-    asked = {fold(word) for word in words}
-    if asked != known and not (len(words) == 1 and known == asked | {f"not_{fold(words[0])}"}):
+    known = classifier.class_names
+    if not (same_classes(known, words) or same_classes(known, with_catch_all(words))):
         raise InvalidArgument(
             f"The model '{model}' knows {', '.join(classifier.class_names)}, not "
             f"{', '.join(words)}. Ask for its classes, or leave -m out."
@@ -343,7 +342,7 @@ def _from_words(
             f"{items[0].error}."
         )
     fitted = fit_words_head(np.stack(embeddings), gate)
-    names = words if len(words) > 1 else [words[0], f"not_{words[0]}"]
+    names = with_catch_all(words)
     learned = dict(zip(names, fitted.learned_from, strict=True))
     if any(fitted.learned_from):
         say(

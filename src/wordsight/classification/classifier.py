@@ -125,7 +125,7 @@ class Classifier:
         if self.neighbourhood is not None:
             stranger |= self.neighbourhood.familiarity(embeddings) < self.neighbourhood.limit
         if self.gate is not None:
-            stranger |= self.gate.turns_away(embeddings)
+            stranger |= self.gate.is_stranger(embeddings)
         return stranger
 
     def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
@@ -349,7 +349,7 @@ class Classifier:
     def _look_closer(self, whole: Prediction, one: EncodedImage, way: _Way) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
         assert way.grid is not None
-        other = None if self.catch_all is None else self.class_names[self.catch_all]
+        catch_all = None if self.catch_all is None else self.class_names[self.catch_all]
         best = whole
         for box, embedding in part_embeddings(one.photo, self.embedder, way.grid, one.feature_map):
             seen = self.decide(whole.file_name, embedding, way.threshold)
@@ -357,9 +357,9 @@ class Classifier:
             whole.parts.append(
                 Part(box, seen.label, str(seen.top_label), probability, seen.stranger)
             )
-            surer = best.label in (None, other) or probability > float(best.probability or 0)
+            surer = best.label in (None, catch_all) or probability > float(best.probability or 0)
             # that a part shows nothing says little of the whole
-            if seen.label not in (None, other) and surer:
+            if seen.label not in (None, catch_all) and surer:
                 best, best.part = seen, box
         best.parts = whole.parts
         return best

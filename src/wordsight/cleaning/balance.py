@@ -1,4 +1,4 @@
-"""Find what makes the larger classes of a data set redundant."""
+"""Find redundant images in the larger classes of a data set."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .checks import Finding, Material
 
 
 def redundant(material: Material, findings: list[Finding]) -> list[Finding]:
-    """Return the images that must go so that all classes are as small as the smallest: those most
+    """Return the images that must go so that all classes are as small as the smallest, those most
     like another one first.
 
-    Images that something else was found about count as gone already.
+    Images with another finding count as gone already.
     """
     gone = {finding.file_name for finding in findings}
     left = [i for i in material.good.tolist() if material.images[i].name not in gone]
@@ -33,8 +33,8 @@ def redundant(material: Material, findings: list[Finding]) -> list[Finding]:
 
 
 def _most_alike(material: Material, members: list[int], keep: int) -> list[tuple[int, float, int]]:
-    """Return (image, cosine to the one it is most like, that one) of those to drop, one after
-    the other.
+    """Return (image, cosine to the one it is most like, that one) of each image to drop, in the
+    order of dropping.
     """
     unit = normalize(np.sqrt(np.maximum(material.embeddings[members], 0))).astype(np.float32)
     alike = unit @ unit.T

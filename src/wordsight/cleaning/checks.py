@@ -1,9 +1,8 @@
-"""What may be wrong with an image in a data set: one small registered function a reason. They
-find; nothing here moves a file.
+"""What may be wrong with an image in a data set: one small registered function for each reason.
+They find; nothing here moves a file.
 
-A check gets all the images at once (`Material`) and yields a `Finding` for each that should go.
-Thresholds stand in its decorator. `list_checks()` names all reasons; the order below is the order
-in which they are looked for.
+A check gets all images at once (`Material`) and yields a `Finding` for each that should go. Its
+decorator holds the threshold. `list_checks()` names all reasons, in the order of the checks below.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ..images.copies import (
 from ..images.fingerprints import mirrored, resembles
 from ..images.measures import Measures
 
-MIN_FOR_CLASS = 5  # images a class needs before its outliers and mislabelled ones are looked for
+MIN_FOR_CLASS = 5  # images that a class needs for a search of outliers and mislabelled ones
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class Finding:
 
     Attributes:
         file_name: relative to the data set.
-        label: its class, "" where it has none.
+        label: its class, "" if it has none.
         reason: name of the check.
-        score: how clear it is, 0–1; comparable within a reason, not between them.
+        score: how clear it is, 0–1; comparable within a reason, not between reasons.
         suggested_label: the class it probably belongs to, for `mislabelled`.
-        evidence: what it was found by, such as the file that a duplicate is of.
+        evidence: what shows it, such as the file that a duplicate is a copy of.
     """
 
     file_name: str
@@ -55,18 +54,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Material:
-    """What checks look at; lists and rows go together.
+    """What checks look at. Every list has one entry for each image, in the same order.
 
     Attributes:
         images: the files, in order of name.
         class_names: the classes.
         labels: (n,) int, index of each image's class.
-        shas: hash of each file, None where it could not be read.
+        shas: hash of each file, None if it could not be read.
         errors: why an image could not be decoded, else None.
-        measures: what was measured, None where it could not be decoded.
-        embeddings: (n, C) float32, zero where there is none.
-        imagenet: weight (1000, C) and bias (1000,) of the backbone's own head, None where it has
-            none.
+        measures: what was measured, None if the image could not be decoded.
+        embeddings: (n, C) float32, a row of zeros for an image that could not be decoded.
+        imagenet: weight (1000, C) and bias (1000,) of the backbone's own ImageNet head, None if it
+            has none.
         others: names of files that are no images.
         min_size: shortest side wanted, pixels.
     """
@@ -91,9 +90,7 @@ class Material:
 
     @functools.cached_property
     def copies(self) -> dict[tuple[int, int], float]:
-        """Pairs of images that show the same, with how alike they are, 0–1; looked for once,
-        whoever asks.
-        """
+        """Pairs of images that show the same, with how alike they are, 0–1; searched for once."""
         return _copies(self)
 
     def finding(
@@ -111,7 +108,7 @@ class Material:
         )
 
     def better(self, a: int, b: int) -> bool:
-        """Tell whether of two copies `a` is the one to keep: the larger; of equals the first by
+        """Whether `a` is the copy to keep of `a` and `b`: the larger one, or of equals the first by
         name.
         """
         sizes = [
@@ -126,11 +123,11 @@ _registry: dict[str, tuple[CheckFunction, float]] = {}
 
 
 def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]:
-    """Register a check under its function's name, with its threshold (a decorator). The first line
-    of its docstring is what people read.
+    """Register a check under its function's name, with its threshold (a decorator). People read the
+    first paragraph of its docstring.
 
-    A package of your own names its module in the entry-point group `wordsight.checks`, so that the
-    command line knows it, too.
+    A package of your own names its module in the entry-point group `wordsight.checks`. Then the
+    command line knows the check, too.
     """
 
     def register(function: CheckFunction) -> CheckFunction:
@@ -147,10 +144,10 @@ def register_check(threshold: float) -> Callable[[CheckFunction], CheckFunction]
 
 
 def list_checks() -> dict[str, str]:
-    """Return every reason and what it means, in the order they are looked for."""
+    """Return every reason and what it means, in the order of the checks."""
     load_extensions("checks")
     found = {
-        name: (function.__doc__ or "").partition("\n")[0]
+        name: " ".join((function.__doc__ or "").partition("\n\n")[0].split())
         for name, (function, _) in _registry.items()
     }
     return {
@@ -160,7 +157,7 @@ def list_checks() -> dict[str, str]:
 
 
 def run_checks(material: Material) -> list[Finding]:
-    """Return every finding, by reason and falling score."""
+    """Return every finding, ordered by reason and falling score."""
     load_extensions("checks")
     order = list(_registry)
     found = [finding for name in order for finding in _run_check(name, material)]
@@ -173,13 +170,13 @@ def _run_check(name: str, material: Material) -> list[Finding]:
     """Return what one check finds.
 
     Raises:
-        InvalidArgument: it is somebody else's, and fails or gives another reason than its own.
+        InvalidArgument: if a check of another package fails, or gives a reason other than its own.
     """
     function, threshold = _registry[name]
     try:
         found = list(function(material, threshold))
     except Exception as error:
-        # somebody else's code: whatever goes wrong in it is told with its name
+        # somebody else's code: whatever goes wrong in it is reported with its name
         if function.__module__ == __name__:
             raise
         raise InvalidArgument(
@@ -380,8 +377,7 @@ def outlier(material: Material, threshold: float) -> Iterator[Finding]:
 def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
     """It probably belongs to another class, which is suggested.
 
-    The more classes there are, the surer the others must be of it: 0.95 against its own class with
-    two, 0.99 with ten.
+    With more classes, the other one must be surer: 0.95 against its own class of two, 0.99 of ten.
     """
     good = material.good
     labels = material.labels[good]
@@ -415,11 +411,11 @@ def _measured(material: Material) -> Iterator[tuple[int, Measures]]:
 
 
 def _copies(material: Material) -> dict[tuple[int, int], float]:
-    """Return pairs of images that show the same, with how alike they are, 0–1; those of equal
-    bytes in two classes too.
+    """Return pairs of images that show the same, with how alike they are, 0–1; also files of equal
+    bytes in two classes.
 
-    Found by hash and by nearness of embeddings, and in both cases only where the images
-    themselves agree. Of files with equal bytes in one class only the first is looked at.
+    Hashes and near embeddings propose pairs; the images themselves must agree. Of files with equal
+    bytes in one class, only the first counts.
     """
     first: dict[tuple[str | None, int], int] = {}
     rows = np.array(
@@ -459,11 +455,11 @@ def _copies(material: Material) -> dict[tuple[int, int], float]:
 
 
 def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images of classes large enough, and how far each lies from the middle of its
+    """Return the images of large enough classes, and how far each lies from the middle of its
     class, in deviations.
 
-    Two distances are averaged: of the embedding's square root, and of what the backbone's own head
-    takes the image for. A class's middle is found from its inner 70 %, so that junk does not move
+    Averages two distances: of the embedding's square root, and of the probabilities of the
+    backbone's own head. The middle of a class comes from its inner 70 %, so that junk does not move
     it.
     """
     good = material.good

@@ -1,39 +1,36 @@
-"""Clean a data set: look at every image once, say what should go and why, and on request set it
-aside or put it back.
+"""Clean a data set in two steps: look at every image (`material.look`), then `decide` what should
+go, and why. On request, set it aside or put it back.
 
-The data set itself is only touched by `apply` and `undo`, which move files and delete none.
+Only `apply` and `undo` touch the data set. They move files and delete none.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..backbones.embedder import Embedder
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
-from ..backbones.runtime import callers
 from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
 from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
-from ..core.threads import parallel_map
-from ..datasets.files import ImageFile, LabelledSet, data_root, read_labelled
-from ..errors import InvalidArgument, NotFound, UnreadableImage
+from ..datasets.files import LabelledSet, data_root, read_labelled
+from ..datasets.remote import Place
+from ..errors import InvalidArgument, NotFound
 from ..images.contact_sheet import contact_sheet
-from ..images.decoding import frame_count
-from ..images.measures import KEY, Measures, measure
 from ..reports.notebook_gallery import gallery
 from ..reports.page import check_report_target
 from .balance import redundant
-from .checks import Finding, Material, list_checks, run_checks
+from .checks import Finding, list_checks, run_checks
+from .material import LookedAt, look, material_of
 from .report import write_cleaning_report
 
 if TYPE_CHECKING:
@@ -50,12 +47,12 @@ class Cleaning:
     """What was found in a data set.
 
     Attributes:
-        data: the data set; an address where it lies in an object store.
-        output: folder of the report, likewise, or None.
-        findings: by reason and falling score.
+        data: folder of the data set, or its address in an object store.
+        output: folder or address of the report, or None.
+        findings: ordered by reason and falling score.
         classes: class name -> images, before anything goes.
-        moved: names of the files that were set aside or put back, if that was asked for.
-        rejected: where files are set aside.
+        moved: names of the files that were set aside, if that was asked for.
+        rejected: folder of the files that were set aside, or None.
     """
 
     data: Path | str
@@ -72,7 +69,7 @@ class Cleaning:
         return {reason: counted[reason] for reason in list_checks() if counted[reason]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with the columns of findings.csv, a row a finding."""
+        """Return a DataFrame with the columns of findings.csv, one row for each finding."""
         return frame(
             (asdict(finding) for finding in self.findings),
             [field.name for field in fields(Finding)],
@@ -117,21 +114,61 @@ class Cleaning:
         }
 
 
+@dataclass
+class CleaningOptions:
+    """How a data set is cleaned: the options of `clean`, with its defaults, checked when made.
+
+    Attributes:
+        wanted: the reasons asked for; all if `reasons` is None.
+
+    Raises:
+        InvalidArgument: if there is no such reason, or the smallest size is out of range.
+    """
+
+    apply: bool = False
+    reasons: Iterable[str] | None = None
+    min_size: int = MIN_SIZE
+    balance: bool = False
+    backbone: str | Backbone = DEFAULT_BACKBONE
+    wanted: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = check_reasons(self.reasons)
+        check_min_size(self.min_size)
+
+
+@dataclass(frozen=True)
+class CleaningTask:
+    """A data set to clean, and where the report goes; checked before any work.
+
+    Attributes:
+        labelled: the images and their classes.
+        data: folder of the data set, or its address in an object store.
+        output: folder of the report; a text for a data set in an object store.
+        options: how it is cleaned.
+    """
+
+    labelled: LabelledSet
+    data: Path | str
+    output: Path | str
+    options: CleaningOptions
+
+
 def clean(
     data: str | os.PathLike,
     output: str | os.PathLike | None = None,
+    *,
     apply: bool = False,
     reasons: Iterable[str] | None = None,
     min_size: int = MIN_SIZE,
     balance: bool = False,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
-    look: Callable[[LabelledSet, Path], list[LookedAt]] | None = None,
 ) -> Cleaning:
     """Look for images that should not be in a data set, and report them.
 
-    Writes `report.html`, `findings.csv` (one row a file and reason), a contact sheet a reason with
-    the clearest first, and `summary.json`.
+    Writes `report.html`, `findings.csv` (a row for each file and reason), a contact sheet for each
+    reason with the clearest first, and `summary.json`.
 
     Args:
         data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
@@ -139,20 +176,31 @@ def clean(
         output: folder of the report; by default beside the data, `<data>-clean-report`.
         apply: move what was found to `<data>-rejected` beside the data; `undo` puts it back.
         reasons: only these (`list_checks()`); by default all.
-        min_size: shortest side in pixels under which an image is too small.
+        min_size: shortest side in pixels below which an image is too small.
         balance: bring all classes down to the smallest, the most redundant images first (reason
             `redundant`).
-        backbone: whose embeddings are used.
-        progress: called with (done, total, "images" or "findings").
-        look: looks at every image of a set, in order, given the report's folder, too; by default
-            this process does.
+        backbone: the network whose embeddings are used.
+        progress: called with (done, total, "pictures" or "findings").
 
     Raises:
-        NotFound, InvalidArgument: there is no such data set, or no such reason.
-        OutputError: the report can't be written, or a file not be moved.
+        NotFound, InvalidArgument: if there is no such data set, or no such reason.
+        OutputError: if the report can't be written, or a file can't be moved.
     """
     progress = or_notebook(progress)
-    wanted = check_reasons(reasons)
+    options = CleaningOptions(apply, reasons, min_size, balance, backbone)
+    task = folder_task(data, output, options)
+    embedder = Embedder(load_backbone(backbone))
+    return decide(task, look(task.labelled.images, embedder, progress), progress)
+
+
+def folder_task(
+    data: str | os.PathLike, output: str | os.PathLike | None, options: CleaningOptions
+) -> CleaningTask:
+    """Return what is to be cleaned of a data set on disk; see `clean`.
+
+    Raises:
+        NotFound, InvalidArgument: if there is no such data set, or the report can't go there.
+    """
     labelled = read_labelled(data, min_classes=1)
     root = data_root(data)
     target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
@@ -161,111 +209,49 @@ def clean(
             "The report can't lie inside the data set, where it would be read as a class; got "
             f"'{target}'. Choose another folder with -o."
         )
-    check_min_size(min_size)
     check_report_target(target)
-    if look is None:
-        material = gather_material(labelled, min_size, Embedder(load_backbone(backbone)), progress)
-    else:
-        material = material_of(labelled, look(labelled, target), min_size, load_backbone(backbone))
-    findings = [finding for finding in run_checks(material) if finding.reason in wanted]
-    if balance:
+    return CleaningTask(labelled, root, target, options)
+
+
+def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) -> Cleaning:
+    """Decide what should go, from what was seen of each image; report it, and set it aside if the
+    options say so.
+
+    The report of a data set in an object store is findings.csv and summary.json alone.
+
+    Args:
+        task: the data set.
+        seen: what was seen of each of its images, in order.
+        progress: called with (done, total, "findings").
+
+    Raises:
+        OutputError: if the report can't be written, or a file can't be moved.
+    """
+    options, labelled = task.options, task.labelled
+    material = material_of(labelled, seen, options.min_size, load_backbone(options.backbone))
+    findings = [finding for finding in run_checks(material) if finding.reason in options.wanted]
+    if options.balance:
         findings += redundant(material, findings)
     counts = Counter(image.label for image in labelled.images)
-    result = Cleaning(root, target, findings, {name: counts[name] for name in labelled.class_names})
-    with writing(target):
-        _write_report(result)
-    write_cleaning_report(result, apply, progress)
-    if apply:
+    classes = {name: counts[name] for name in labelled.class_names}
+    result = Cleaning(task.data, task.output, findings, classes)
+    _write_tables(result, Place(task.output))
+    if isinstance(task.output, Path):
+        with writing(task.output):
+            _draw_sheets(result, task.output)
+        write_cleaning_report(result, options.apply, progress)
+    if options.apply:
         set_aside(result)
     return result
 
 
-@dataclass(frozen=True)
-class LookedAt:
-    """What cleaning knows of one image.
-
-    Attributes:
-        sha256: of the file, 64 hex digits, or None where it could not be read.
-        error: why it could not be decoded, else None.
-        measures: what was measured, or None.
-        embedding: (C,) float32, or None.
-    """
-
-    sha256: str | None
-    error: str | None
-    measures: Measures | None
-    embedding: np.ndarray | None
-
-
-def look_at(file: ImageFile, embedder: Embedder) -> LookedAt:
-    """Read, measure and embed one image, decoded at most once and not at all where both are
-    cached.
-    """
-    sha = None
-    try:
-        one = embedder.open(file)
-        sha = one.sha256.hex()
-        packed = embedder.cache.get_bytes(one.sha256, KEY)
-        if packed is None:
-            packed = measure(one.photo, frame_count(one.data)).pack()
-            embedder.cache.put_bytes(one.sha256, KEY, packed)
-        return LookedAt(sha, None, Measures.unpack(packed), one.embedding)
-    except UnreadableImage as error:
-        return LookedAt(sha, str(error), None, None)
-
-
-def gather_material(
-    labelled: LabelledSet, min_size: int, embedder: Embedder, progress: Progress | None
-) -> Material:
-    """Look at every image, in this process."""
-    seen = []
-    for one in parallel_map(
-        lambda file: look_at(file, embedder), labelled.images, callers(embedder.engine)
-    ):
-        seen.append(one)
-        if progress:
-            progress(len(seen), len(labelled.images), "pictures")
-    embedder.cache.flush()
-    return material_of(labelled, seen, min_size, embedder.backbone)
-
-
-def material_of(
-    labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone
-) -> Material:
-    """Put together what checks look at; `seen` goes with the images."""
-    try:
-        imagenet = backbone.imagenet_head()
-    except InvalidArgument:  # a backbone that knows no words
-        imagenet = None
-    width = next((len(one.embedding) for one in seen if one.embedding is not None), 0)
-    rows = np.zeros((len(seen), width), dtype=np.float32)
-    for row, one in zip(rows, seen, strict=True):
-        if one.embedding is not None:
-            row[:] = one.embedding
-    place = {name: number for number, name in enumerate(labelled.class_names)}
-    labels = np.array([place[str(image.label)] for image in labelled.images], dtype=int)
-    shas, errors, measures = (
-        [one.sha256 for one in seen],
-        [one.error for one in seen],
-        [one.measures for one in seen],
-    )
-    return Material(
-        labelled.images,
-        labelled.class_names,
-        labels,
-        shas,
-        errors,
-        measures,
-        rows,
-        imagenet,
-        labelled.skipped,
-        min_size,
-    )
-
-
 def set_aside(result: Cleaning) -> None:
-    """Move the files of all findings to the folder beside the data set, noting each first, so
+    """Move the files of all findings to the folder beside the data set. Each is noted first, so
     that `undo` finds it.
+
+    Raises:
+        InvalidArgument: if the folder holds other files, or a file of the same name.
+        OutputError: if a file can't be moved.
     """
     root = result.data
     assert isinstance(root, Path)
@@ -301,12 +287,12 @@ def set_aside(result: Cleaning) -> None:
 
 
 def undo(data: str | os.PathLike) -> list[str]:
-    """Put everything back that `clean(apply=True)` set aside, exactly where it was; return the
+    """Put everything that `clean(apply=True)` set aside back exactly where it was; return the
     names.
 
     Raises:
-        NotFound: nothing was set aside.
-        InvalidArgument: another file has taken a place meanwhile; nothing is moved.
+        NotFound: if nothing was set aside.
+        InvalidArgument: if another file has taken a place meanwhile. Then nothing is moved.
     """
     root = data_root(data)
     rejected = root.with_name(f"{root.name}-rejected")
@@ -352,20 +338,20 @@ def undo(data: str | os.PathLike) -> list[str]:
 
 
 def check_min_size(min_size: int) -> None:
-    """Refuse a smallest size that means nothing.
+    """Refuse a smallest size out of range.
 
     Raises:
-        InvalidArgument: it is out of range.
+        InvalidArgument: if it is not 1 to 10,000 pixels.
     """
     if not 1 <= min_size <= 10_000:
         raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
 
 
 def check_reasons(reasons: Iterable[str] | None) -> set[str]:
-    """Return the reasons asked for; all where none are named.
+    """Return the reasons asked for, or all if `reasons` is None.
 
     Raises:
-        InvalidArgument: there is no such reason.
+        InvalidArgument: if there is no such reason.
     """
     known = list_checks()
     wanted = set(known) if reasons is None else {reason.strip() for reason in reasons}
@@ -377,15 +363,11 @@ def check_reasons(reasons: Iterable[str] | None) -> set[str]:
     return wanted
 
 
-def _write_report(result: Cleaning) -> None:
-    assert isinstance(result.output, Path) and isinstance(result.data, Path)
-    result.output.mkdir(parents=True, exist_ok=True)
-    with atomic_text(result.output / "findings.csv") as file:
-        writer = csv.writer(file)
-        writer.writerow([column.name for column in fields(Finding)])
-        writer.writerows(astuple(finding) for finding in result.findings)
+def _draw_sheets(result: Cleaning, folder: Path) -> None:
+    """Draw a contact sheet for each reason, and remove one that an earlier run left."""
+    assert isinstance(result.data, Path)
     for reason in list_checks():
-        sheet = result.output / f"{reason}.png"
+        sheet = folder / f"{reason}.png"
         found = [finding for finding in result.findings if finding.reason == reason]
         drawn = contact_sheet(
             result.data,
@@ -399,12 +381,17 @@ def _write_report(result: Cleaning) -> None:
             write_atomic(sheet, drawn)
         else:
             sheet.unlink(missing_ok=True)
-    write_atomic(
-        result.output / "summary.json",
-        json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
-            "utf-8", "surrogateescape"
-        ),
-    )
+
+
+def _write_tables(result: Cleaning, place: Place) -> None:
+    """Write findings.csv and summary.json, on disk or in an object store."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow([column.name for column in fields(Finding)])
+    rows.writerows(astuple(finding) for finding in result.findings)
+    summary = json.dumps(result.as_json(), indent=1, ensure_ascii=False)
+    place.write("findings.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    place.write("summary.json", summary.encode("utf-8", "surrogateescape"))
 
 
 def _read_manifest(rejected: Path) -> dict | None:
@@ -421,8 +408,8 @@ def _read_manifest(rejected: Path) -> dict | None:
 
 
 def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dict) -> None:
-    """Take the rows of files that go out of metadata.csv, keep the table as it was beside them,
-    and write the manifest first.
+    """Remove the rows of files that go from metadata.csv, and keep the old table beside the files.
+    The manifest is written first.
     """
     table = root / "metadata.csv"
     lines: list[list[str]] = []
@@ -450,8 +437,8 @@ def _write_manifest(rejected: Path, manifest: dict) -> None:
 
 
 def _return_rows(table: Path, before: Path, names: set[str]) -> None:
-    """Add the rows of files that are there again to a table that was changed since, or whose
-    change sudden death cut short.
+    """Add the rows of files that are back to a table that was changed since, or whose change was
+    cut short.
     """
     with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)

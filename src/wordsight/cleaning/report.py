@@ -1,4 +1,4 @@
-"""The report of a cleaning: what should go, seen, with the reason; and where the images came
+"""The report of a cleaning: every image that should go, with the reason, and where the images came
 from.
 """
 
@@ -29,7 +29,7 @@ THREADS = 4
 def write_cleaning_report(
     result: Any, apply: bool, progress: Callable[[int, int, str], None] | None = None
 ) -> Path:
-    """Write report.html of a `Cleaning` beside its tables; the images are read where they lie, so
+    """Write report.html of a `Cleaning` beside its tables. This reads the images, so it comes
     before any is moved.
 
     Args:
@@ -38,7 +38,7 @@ def write_cleaning_report(
         progress: called with (done, total, "findings").
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: if it can't be written.
     """
     order = {reason: number for number, reason in enumerate(list_checks())}
     gallery = Gallery(result.output)
@@ -82,7 +82,7 @@ def _card(finding: Finding, root: Path) -> Card:
         try:
             image = decode(read(ImageFile(root / finding.file_name, finding.file_name))[0]).image
         except UnreadableImage:
-            image = None  # which is often what was found
+            image = None  # often, that is what was found
     return Card(finding.file_name, finding.reason, said, note).with_image(image)
 
 
@@ -128,7 +128,7 @@ def _sections(result: Any) -> list[Section]:
 
 
 def _licences(root: Path) -> dict[str, int]:
-    """Count the licences in a set's metadata.csv; nothing where it records none."""
+    """Return how often each licence stands in a set's metadata.csv; nothing if it records none."""
     try:
         with open(
             root / "metadata.csv", newline="", encoding="utf-8-sig", errors="surrogateescape"

@@ -1,4 +1,4 @@
-"""Divide a data set into train, val and test, so that no copy of what is learned is tested."""
+"""Divide a data set into train, val and test, without a copy of a training image in the others."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from ..datasets.files import data_root, read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
 from .checks import Material
-from .cleaner import gather_material
+from .material import gather_material
 
 SPLITS = ("train", "val", "test")
 
 
 def split(
     data: str | os.PathLike,
+    *,
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Divide a data set, and note it in the column `split` of its metadata.csv, which is made where
+    """Divide a data set, and note it in the column `split` of its metadata.csv, which is created if
     there is none.
 
-    Every class is divided in the same proportions. Copies, also cropped or mirrored ones and those
-    in another class, go to the same side, so that what is tested was not learned. Images that
+    Every class is divided in the same proportions. Copies go to the same side, also cropped or
+    mirrored ones and those in another class, so that no test image was learned from. Images that
     can't be read get no split.
 
     Args:
@@ -41,17 +42,17 @@ def split(
             and label.
         val: share for validation, 0–1.
         test: share for testing, 0–1; the rest is for training.
-        seed: same seed and images, same split.
-        backbone: whose embeddings find copies.
-        progress: called with (done, total, "images").
+        seed: the same seed and images give the same split.
+        backbone: the network whose embeddings find copies.
+        progress: called with (done, total, "pictures").
 
     Returns:
-        split -> class name -> images.
+        split -> class name -> number of images.
 
     Raises:
-        NotFound, InvalidArgument: there is no such data set, or the shares leave nothing to train
-            on.
-        OutputError: metadata.csv can't be written.
+        NotFound, InvalidArgument: if there is no such data set, or the shares leave nothing to
+            train on.
+        OutputError: if metadata.csv can't be written.
     """
     progress = or_notebook(progress)
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
@@ -116,7 +117,7 @@ def _assign(material: Material, val: float, test: float, seed: int) -> dict[int,
 
 
 def _note(root, splits: dict[str, tuple[str, str]]) -> None:
-    """Write the column `split` into metadata.csv, leaving everything else as it is."""
+    """Write the column `split` into metadata.csv, and leave everything else as it is."""
     table = root / "metadata.csv"
     columns, rows = ["file_name", "label"], []
     if table.is_file():

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -82,9 +82,9 @@ def gather_command(
       wordsight gather "cat,dog" -o data/pets --source urls:list.csv
 
     \b
-    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made
-    each picture.
-    Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are better.
+    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each
+    picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are
+    better.
     """
     from ..gathering.collector import gather
     from ..gathering.sources import DEFAULT_SOURCES
@@ -164,12 +164,11 @@ def clean_command(
 
     \b
     Examples:
-      wordsight clean data/pets
-          report.html and findings.csv, in data/pets-clean-report
-      wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
-      wordsight clean data/pets --undo
-      wordsight clean data/pets --convert data/pets-320
-      wordsight clean s3://bucket/pets --ray auto -o s3://bucket/pets-report
+      wordsight clean data/pets                           report.html and findings.csv, in
+      data/pets-clean-report wordsight clean data/pets --apply --reasons
+      duplicate,near_duplicate,undecodable wordsight clean data/pets --undo wordsight clean
+      data/pets --convert data/pets-320 wordsight clean s3://bucket/pets --ray auto -o
+      s3://bucket/pets-report
     """
     from ..cleaning import cleaner as cleaning
 
@@ -186,27 +185,20 @@ def clean_command(
     if undo:
         print_undone(cleaning.undo(data), as_json)
     with show_progress() as progress:
-        chosen = reasons.split(",") if reasons is not None else None
-        network = backbone_for(backbone, engine, dtype)
+        asked: dict[str, Any] = {
+            "apply": apply,
+            "reasons": None if reasons is None else reasons.split(","),
+            "min_size": min_size,
+            "balance": balance,
+            "backbone": backbone_for(backbone, engine, dtype),
+            "progress": progress,
+        }
         if ray is None:
-            result = cleaning.clean(
-                data, output, apply, chosen, min_size, balance, network, progress
-            )
+            result = cleaning.clean(data, output, **asked)
         else:
             from ..distributed.ray import clean
 
-            result = clean(
-                data,
-                output,
-                apply,
-                chosen,
-                min_size,
-                balance,
-                network,
-                ray,
-                None,
-                progress,
-            )
+            result = clean(data, output, ray=ray, **asked)
     print_cleaning(result, as_json)
 
 
@@ -240,7 +232,14 @@ def split_command(
 
     go_offline(offline)
     with show_progress() as progress:
-        counts = split(data, val, test, seed, backbone_for(backbone, engine, "f32"), progress)
+        counts = split(
+            data,
+            val=val,
+            test=test,
+            seed=seed,
+            backbone=backbone_for(backbone, engine, "f32"),
+            progress=progress,
+        )
     if as_json:
         print(json.dumps(counts))
         return
@@ -356,8 +355,8 @@ def export_command(
 
     \b
     Scaling, class names, calibration, heat maps and the sense of strangers are inside.
-    docs/export.md has programs that run it.
-    What is written is tried beside the original, and kept only if it says the same.
+    docs/export.md has programs that run it. What is written is tried beside the original, and kept
+    only if it says the same.
     """
     from ..exports.model import export
 

@@ -449,12 +449,11 @@ def predict_command(
             sharded = predict(
                 photos[0],
                 load(model, engine=engine, dtype=dtype),
-                output,
-                threshold,
-                precision,
-                ray,
-                None,
-                progress,
+                output=output,
+                threshold=threshold,
+                precision=precision,
+                ray=ray,
+                progress=progress,
             )
         print_sharded(sharded, as_json)
     with show_progress() as progress:

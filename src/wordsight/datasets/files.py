@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.home import expand, is_file, is_folder
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
-from ..words.vocabulary import fold
+from ..words.class_names import check_class_names, fold, with_catch_all
 
 log = logging.getLogger("wordsight")
 # list folders of drawings beside them
@@ -178,10 +178,10 @@ def merge(sets: dict[str, LabelledSet]) -> LabelledSet:
 
 
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
-    """Keep the images of the words asked for; for one word, all others become `not_<word>`.
+    """Keep the images of the words asked for; for one word, all others become its catch-all.
 
     Raises:
-        InvalidArgument: the data lacks a word.
+        InvalidArgument: if the data lacks a word.
     """
     known = {fold(name) for name in labelled.class_names}
     missing = [word for word in words if fold(word) not in known]
@@ -190,20 +190,19 @@ def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
             f"The labelled pictures have no class '{missing[0]}'; they have: "
             f"{some_of(labelled.class_names)}."
         )
-    return (
-        relabel(labelled, words)
-        if len(words) > 1
-        else relabel(labelled, [words[0], f"not_{words[0]}"], f"not_{words[0]}")
-    )
+    names = with_catch_all(words)
+    return relabel(labelled, names, names[-1] if len(words) == 1 else None)
 
 
-def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = None) -> LabelledSet:
-    """Spell the images' classes as in `class_names`, whatever their case and blanks; other
-    classes become `rest`, or go.
+def relabel(
+    labelled: LabelledSet, class_names: list[str], catch_all: str | None = None
+) -> LabelledSet:
+    """Spell the images' classes as in `class_names`, whatever their case and blanks; images of
+    other classes get the class `catch_all`, or go.
     """
     spelling = {fold(name): name for name in class_names}
     images = [
-        replace(image, label=spelling.get(fold(image.label or ""), rest))
+        replace(image, label=spelling.get(fold(image.label or ""), catch_all))
         for image in labelled.images
     ]
     return replace(
@@ -211,22 +210,6 @@ def relabel(labelled: LabelledSet, class_names: list[str], rest: str | None = No
         images=[image for image in images if image.label is not None],
         class_names=class_names,
     )
-
-
-def check_class_names(class_names: list[str]) -> None:
-    """Refuse names that differ only by case or blanks.
-
-    Raises:
-        InvalidArgument: there are such.
-    """
-    by_folded: dict[str, str] = {}
-    for name in class_names:
-        twin = by_folded.setdefault(fold(name), name)
-        if twin != name:
-            raise InvalidArgument(
-                f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. "
-                "Merge the two."
-            )
 
 
 def _read_class_folders(root: Path) -> LabelledSet:

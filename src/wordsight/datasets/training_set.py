@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..errors import InvalidArgument
-from ..words.vocabulary import fold
+from ..words.class_names import catch_all_name, fold
 from .files import ImageFile, LabelledSet, find_images, select_classes
 
 VAL_SHARE = 0.2
@@ -36,28 +36,28 @@ class Hashed(Protocol):
 Item = TypeVar("Item", bound=Hashed)
 
 
-def one_against_rest(
+def against_catch_all(
     data: LabelledSet, positive: str, negatives: Path | None = None
 ) -> LabelledSet:
-    """Return a set of two classes, `positive` and `not_<positive>`: all other classes, and all
-    images below `negatives`.
+    """Return a set of two classes: `positive`, and its catch-all with the images of all other
+    classes and those below `negatives`.
 
     Raises:
-        InvalidArgument: the set has no such class, or nothing else.
-        NotFound: there is no such folder.
+        InvalidArgument: if the set has no such class, or no other image.
+        NotFound: if there is no such folder.
     """
     name = next((name for name in data.class_names if fold(name) == fold(positive)), positive)
-    data, rest = select_classes(data, [name]), f"not_{name}"
+    data, catch_all = select_classes(data, [name]), catch_all_name([name])
     images = list(data.images)
     if negatives is not None:
         found = find_images([negatives])
-        images += [ImageFile(p.path, f"{negatives.name}/{p.name}", rest) for p in found.images]
-    if not any(image.label == rest for image in images):
+        images += [ImageFile(p.path, f"{negatives.name}/{p.name}", catch_all) for p in found.images]
+    if not any(image.label == catch_all for image in images):
         raise InvalidArgument(
             f"There are only pictures of '{positive}'. Give others with --negatives FOLDER, "
             f"or gather both: wordsight gather {positive} --negatives 600 -o DATA."
         )
-    return replace(data, images=images, class_names=[name, rest])
+    return replace(data, images=images, class_names=[name, catch_all])
 
 
 def usable(
@@ -123,14 +123,6 @@ def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> 
                 "Give at least 4 of each class, or use --recipe probe."
             )
     return held
-
-
-def catch_all(class_names: Sequence[str]) -> int | None:
-    """Return the index of the class that means "anything else", the only one named `not_…`, or
-    None.
-    """
-    others = [index for index, name in enumerate(class_names) if name.startswith("not_")]
-    return others[0] if len(others) == 1 and len(class_names) > 1 else None
 
 
 def fingerprint(items: Iterable[Hashed]) -> str:

@@ -135,13 +135,13 @@ def _decide(
     # (classes, a, b) -> (windows, classes)
     probabilities = model.head.from_logits(logits.reshape(len(logits), -1).T)
     top, best, boxes = probabilities.argmax(axis=1), probabilities.max(axis=1), part.boxes()
-    other = -1 if model.catch_all is None else model.catch_all
+    catch_all = -1 if model.catch_all is None else model.catch_all
     shape = (len(part.ys), len(part.xs))
-    counted = np.flatnonzero(accepts(best, top == other, threshold))
+    counted = np.flatnonzero(accepts(best, top == catch_all, threshold))
     scores = (
         np.zeros(len(best), dtype=np.float32)
-        if other < 0
-        else np.delete(probabilities, other, axis=1).max(axis=1)
+        if catch_all < 0
+        else np.delete(probabilities, catch_all, axis=1).max(axis=1)
     )
     if not len(counted):
         return scores.reshape(shape), []
@@ -151,7 +151,7 @@ def _decide(
     # A model that has learned what "anything else" looks like needs no other gate; windows, cut
     # anywhere, rarely look like whole images.
     known[kept] = (
-        True if other >= 0 else ~model.is_stranger(_embeddings(view, counted[kept], shape))
+        True if catch_all >= 0 else ~model.is_stranger(_embeddings(view, counted[kept], shape))
     )
     scores[counted] = np.where(known[chosen], best[counted], 0.0)
     candidates = []

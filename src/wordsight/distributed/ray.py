@@ -1,53 +1,49 @@
-"""Past one machine: embedding, prediction and cleaning on Ray Data, shard by shard, with the
-results of one process.
+"""Embed, predict and clean on many machines with Ray Data, with the results of one process.
 
 Each worker takes a shard (`shards`), works on it as one process would, and writes its part, whole
-or not at all. A worker that is lost is replaced and its shard done again; whoever interrupts goes
-on with the same call. Training on many machines is torchrun's job.
+or not at all. A lost worker is replaced, and its shard is done again. After an interruption, the
+same call goes on. Training on many machines is torchrun's job.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
-import io
 import json
 import logging
 import os
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..backbones.runtime import choose_engine, convert, share_cores
 from ..classification.classifier import Classifier, load
-from ..cleaning.checks import Finding, run_checks
-from ..cleaning.cleaner import (
-    MIN_SIZE,
-    Cleaning,
-    LookedAt,
-    check_min_size,
-    check_reasons,
-    material_of,
-)
-from ..cleaning.cleaner import (
-    clean as clean_folder,
-)
+from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, folder_task
+from ..cleaning.material import LookedAt
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
 from ..core.threads import say_interrupted
 from ..datasets.files import ImageFile, LabelledSet, with_classes
 from ..datasets.remote import Place
 from ..errors import InvalidArgument, OutputError, WordsightError
-from ..images.measures import Measures
-from .shards import MARKER, SHARD, Job, Plan, begin, do_shard, read_parts, total, work_of
+from .shards import (
+    MARKER,
+    SHARD,
+    Job,
+    Plan,
+    begin,
+    do_shard,
+    looked_at,
+    read_parts,
+    total,
+    work_of,
+)
 
-# of a shard whose worker dies: others' work goes on, but an image that kills every worker ends the
-# run
+# of a shard whose worker dies; so an image that kills every worker ends the run
 TRIES = 5
 ONLY_HERE = ("memory://",)  # addresses that mean something else in every process
 
@@ -60,12 +56,12 @@ class Sharded:
         output: address of the folder of parts.
         images: how many in all.
         shards: how many parts.
-        resumed: how many of them were there already.
-        counts: what became of the images; of predictions "accepted" by class, "unsure",
-            "strangers"; always "unreadable".
-        threshold: of predictions, probability from which a label was given; infinite where none
+        resumed: how many of the parts were there already.
+        counts: what became of the images: always "unreadable"; of predictions also "accepted" by
+            class, "unsure" and "strangers".
+        threshold: of predictions, the probability from which a label was given, infinite if none
             was; else None.
-        note: what stands behind the threshold where it keeps a promise, or why none can; else None.
+        note: what the threshold rests on if it keeps a promise, or why none can be kept; else None.
     """
 
     output: str
@@ -77,41 +73,50 @@ class Sharded:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class _Cluster:
+    """Where shards are worked on, and who is told how far it is; see `embed`."""
+
+    address: str
+    workers: int | None
+    progress: Progress | None
+
+
 def embed(
     photos: str | os.PathLike,
     output: str | os.PathLike,
+    *,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     ray: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sharded:
-    """Embed any number of images on Ray; write Parquet with file_name, sha256, embedding (C,)
-    float32 and error, a part for 500 images.
+    """Embed any number of images on Ray. Write Parquet with file_name, sha256, embedding (C,)
+    float32 and error, one part for 500 images.
 
     Args:
         photos: a folder, or an address such as s3://bucket/photos.
-        output: folder or address of the parts; one that every worker reaches.
+        output: folder or address of the parts. Every worker must reach it.
         backbone: embedded, timm's, hf-hub: or local-dir:.
         ray: "local" starts Ray on this machine, "auto" joins the cluster that runs here, or a
             cluster's address.
-        workers: processes of one core each; by default as many as there are cores.
+        workers: processes of one core each; by default one for each core.
         progress: called with (done, total, "photos").
 
     Raises:
-        NotFound, InvalidArgument: there is nothing to embed, or the folder holds something else, or
-            Ray is not installed.
-        OutputError: a part can't be written.
+        NotFound, InvalidArgument: if there is nothing to embed, if the folder holds something else,
+            or if Ray is not installed.
+        OutputError: if a part can't be written.
     """
-    progress = or_notebook(progress)
     settings = _prepare(load_backbone(backbone))
-    return _run(
-        Job("embed", _address(photos), _address(output), settings), None, ray, workers, progress
-    )
+    job = Job("embed", _address(photos), _address(output), settings)
+    return _run(job, _Cluster(ray, workers, or_notebook(progress)))
 
 
 def predict(
     photos: str | os.PathLike,
     model: str | os.PathLike | Classifier,
+    *,
     output: str | os.PathLike,
     threshold: float | None = None,
     precision: float | None = None,
@@ -119,112 +124,91 @@ def predict(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Sharded:
-    """Predict any number of images on Ray; write Parquet with a row an image, with what
-    `Classifier.predict` says of it, boxes included.
+    """Predict any number of images on Ray. Write Parquet with one row for each image: what
+    `Classifier.predict` finds, boxes included.
 
     Args:
         photos: a folder, or an address such as s3://bucket/photos.
-        model: model folder on this machine, or what `load` returned; workers get a copy.
-        output: folder or address of the parts; one that every worker reaches.
+        model: model folder on this machine, or what `load` returned. Workers get a copy.
+        output: folder or address of the parts. Every worker must reach it.
         threshold: calibrated probability from which a label is given, 0–1; default: the model's.
         precision: instead of a threshold, the share of labels that must be right.
-        ray: see there.
-        workers: see there.
+        ray: as for `embed`.
+        workers: as for `embed`.
         progress: called with (done, total, "photos").
 
     Raises:
         NotFound, InvalidModel, InvalidArgument: as `load` and `embed`.
-        OutputError: a part can't be written.
+        OutputError: if a part can't be written.
     """
-    progress = or_notebook(progress)
     loaded = model if isinstance(model, Classifier) else load(model)
     settings = _prepare(loaded.backbone)
     threshold, note = loaded.threshold_for(threshold, precision)
     folder = expand(loaded.record.path or "" if isinstance(model, Classifier) else model)
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-    del settings["backbone"]
+    del settings["backbone"]  # the model brings it
     settings |= {"threshold": threshold, "model": _digest(files)}
-    done = _run(
-        Job("predict", _address(photos), _address(output), settings), files, ray, workers, progress
-    )
+    job = Job("predict", _address(photos), _address(output), settings)
+    done = _run(job, _Cluster(ray, workers, or_notebook(progress)), files)
     return replace(done, threshold=threshold, note=note)
 
 
 def clean(
     data: str | os.PathLike,
     output: str | os.PathLike | None = None,
-    apply: bool = False,
-    reasons: Iterable[str] | None = None,
-    min_size: int = MIN_SIZE,
-    balance: bool = False,
-    backbone: str | Backbone = DEFAULT_BACKBONE,
+    *,
     ray: str = "local",
     workers: int | None = None,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Cleaning:
-    """Look for images that should not be in a data set as `clean` does, with reading, measuring
-    and embedding on Ray.
+    """Look for images that should not be in a data set as `wordsight.clean` does, but read, measure
+    and embed them on Ray.
 
-    What was seen of each image is kept in `material/` of the report's folder, as Parquet; the
-    decisions are made from it in this process, which takes about 15 KB an image. Of a data set in
-    an object store (a folder a class) findings.csv and summary.json are written, and nothing is
-    moved.
+    What was seen of each image is kept in `material/` of the report's folder, as Parquet. This
+    process decides, which takes about 15 KB of memory for each image. Of a data set in an object
+    store (a folder a class), only findings.csv and summary.json are written, and nothing is moved.
 
     Args:
-        data: as `clean`, or an address such as s3://bucket/pets.
-        output: folder of the report; of a data set in an object store, folder or address, and
-            needed.
-        apply: as `clean`; on disk only.
-        reasons: as `clean`.
-        min_size: as `clean`.
-        balance: as `clean`; on disk only.
-        backbone: as `clean`.
-        ray: see `embed`.
-        workers: see there.
-        progress: called with (done, total, "images" or "findings").
+        data: as for `wordsight.clean`, or an address such as s3://bucket/pets.
+        output: folder of the report. A data set in an object store needs one, a folder or an
+            address.
+        ray: as for `embed`.
+        workers: as for `embed`.
+        progress: called with (done, total, "pictures" or "findings").
+        options: as for `wordsight.clean`: apply, reasons, min_size, balance,
+            backbone. `apply` and `balance` need the data on disk.
 
     Raises:
-        NotFound, InvalidArgument, OutputError: as `clean` and `embed`.
+        NotFound, InvalidArgument, OutputError: as `wordsight.clean` and `embed`.
     """
-    progress = or_notebook(progress)
-    network = load_backbone(backbone)
-
-    def look(labelled: LabelledSet, report: Place) -> list[LookedAt]:
-        listed = _digest({image.name: _state(image) for image in labelled.images})
-        settings = _prepare(network)
-        job = Job(
-            "material",
-            _address(data),
-            f"{_address(report.address).rstrip('/')}/material",
-            {**settings, "listed": listed},
-        )
-        plan, _ = _carry_out(
-            job, labelled.images, None, ray, workers, progress, "pictures", replace=True
-        )
-        return [one for table in read_parts(job, plan) for one in _looked_at(table)]
-
+    cluster = _Cluster(ray, workers, or_notebook(progress))
+    chosen = CleaningOptions(**options)
     place = Place(data)
-    if place.local is not None:
-        return clean_folder(
-            data,
-            output,
-            apply,
-            reasons,
-            min_size,
-            balance,
-            backbone,
-            progress,
-            look=lambda labelled, target: look(labelled, Place(target)),
-        )
-    if apply or balance:
+    task = (
+        _store_task(place, output, chosen)
+        if place.local is None
+        else folder_task(data, output, chosen)
+    )
+    return decide(task, _look(task, _address(data), cluster), cluster.progress)
+
+
+def _store_task(
+    place: Place, output: str | os.PathLike | None, options: CleaningOptions
+) -> CleaningTask:
+    """Return what is to be cleaned of a data set in an object store, a folder a class.
+
+    Raises:
+        NotFound, InvalidArgument: if there is no such data set, if the report can't go there, or
+            if something is to be moved.
+    """
+    if options.apply or options.balance:
         raise InvalidArgument(
             f"In '{place.address}' nothing is moved or balanced: that needs the pictures on "
             "disk. Leave out --apply and --balance."
         )
     if output is None:
         raise InvalidArgument(f"Say with -o where the findings about '{place.address}' go.")
-    wanted = check_reasons(reasons)
-    check_min_size(min_size)
     report = Place(output)
     if report.address.rstrip("/").startswith(place.address.rstrip("/")):
         raise InvalidArgument(
@@ -232,7 +216,7 @@ def clean(
             f"'{report.address}'."
         )
     names = report.names()
-    if names and not Place(f"{report.address.rstrip('/')}/material").exists(MARKER):
+    if names and not Place(_material(report.address)).exists(MARKER):
         raise InvalidArgument(
             f"'{report.address}' holds other files ('{min(names)}'). Choose a new folder with -o."
         )
@@ -242,49 +226,32 @@ def clean(
         if "/" in file.name
     ]
     labelled = with_classes(LabelledSet(files, []), Path(place.address), 1)
-    material = material_of(labelled, look(labelled, report), min_size, load_backbone(backbone))
-    findings = [finding for finding in run_checks(material) if finding.reason in wanted]
-    counts = Counter(image.label for image in labelled.images)
-    result = Cleaning(
-        place.address,
-        report.address,
-        findings,
-        {name: counts[name] for name in labelled.class_names},
-    )
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow([column.name for column in fields(Finding)])
-    rows.writerows(astuple(finding) for finding in findings)
-    report.write("findings.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-    report.write(
-        "summary.json",
-        json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
-            "utf-8", "surrogateescape"
-        ),
-    )
-    return result
+    return CleaningTask(labelled, place.address, report.address, options)
 
 
-def _run(
-    job: Job,
-    files: dict[str, bytes] | None,
-    ray: str,
-    workers: int | None,
-    progress: Progress | None,
-) -> Sharded:
+def _look(task: CleaningTask, source: str, cluster: _Cluster) -> list[LookedAt]:
+    """Return what is seen of every image, in order, as `cleaning.material.look` does, on Ray."""
+    options, images = task.options, task.labelled.images
+    settings = {**_prepare(load_backbone(options.backbone)), "listed": _listed(images)}
+    job = Job("material", source, _material(_address(task.output)), settings)
+    plan, _ = _carry_out(job, images, cluster, what="pictures", replace=True)
+    return [one for table in read_parts(job, plan) for one in looked_at(table)]
+
+
+def _material(report: str) -> str:
+    """Return where a report's folder keeps what was seen of the images."""
+    return f"{report.rstrip('/')}/material"
+
+
+def _run(job: Job, cluster: _Cluster, files: dict[str, bytes] | None = None) -> Sharded:
+    """Carry out a job for all images of its source, and write summary.json."""
     source, target = Place(job.source), Place(job.output)
     images: Iterable[ImageFile] = source.images(target.local)
-    # listed at once: so it can be told whether they are those that it was begun with
     if source.local is not None:
+        # all are listed now, to notice later that they are not those that the run began with
         images = list(images)
-        job = replace(
-            job,
-            settings={
-                **job.settings,
-                "listed": _digest({image.name: _state(image) for image in images}),
-            },
-        )
-    plan, counts = _carry_out(job, images, files, ray, workers, progress, "photos")
+        job = replace(job, settings={**job.settings, "listed": _listed(images)})
+    plan, counts = _carry_out(job, images, cluster, files)
     counts.pop("pictures")
     done = Sharded(job.output, plan.images, plan.shards, len(plan.done), counts)
     summary = {
@@ -303,15 +270,23 @@ def _run(
 def _carry_out(
     job: Job,
     images: Iterable[ImageFile],
-    files: dict[str, bytes] | None,
-    address: str,
-    workers: int | None,
-    progress: Progress | None,
-    what: str,
+    cluster: _Cluster,
+    files: dict[str, bytes] | None = None,
+    what: str = "photos",
     replace: bool = False,
 ) -> tuple[Plan, dict]:
-    """Do every shard that is missing, on Ray; return the plan, with those that were there
-    before, and what was counted of all.
+    """Do every missing shard on Ray.
+
+    Args:
+        job: what is done.
+        images: to what.
+        cluster: where.
+        files: the model's files, which workers get a copy of.
+        what: the images, as progress calls them.
+        replace: whether the shards of an earlier job make room.
+
+    Returns:
+        The plan, with the shards that were there before, and what was counted of all.
     """
     for place in (job.source, job.output):
         if place.startswith(ONLY_HERE):
@@ -319,52 +294,34 @@ def _carry_out(
                 f"'{place}' lives in one process, and workers are others. Use a folder or an "
                 "object store."
             )
-    if workers is not None and workers < 1:
-        raise InvalidArgument(f"There must be at least 1 worker, got {workers}.")
-    ray = _import_ray(address == "local")
+    if cluster.workers is not None and cluster.workers < 1:
+        raise InvalidArgument(f"There must be at least 1 worker, got {cluster.workers}.")
+    ray = _import_ray(cluster.address == "local")
     plan = begin(job, images, SHARD, replace)
     missing = [number for number in range(plan.shards) if number not in plan.done]
     counted = list(plan.done.values())
-    done = sum(counts["pictures"] for counts in counted)
     if not missing:
         return plan, total(counted)
+    done = sum(counts["pictures"] for counts in counted)
+    with _joined(ray, cluster.address, job):
+        for counts in _by_workers(ray, job, missing, files, cluster.workers):
+            counted.append(counts)
+            done += counts["pictures"]
+            if cluster.progress:
+                cluster.progress(done, plan.images, what)
+    return plan, total(counted)
+
+
+@contextlib.contextmanager
+def _joined(ray: Any, address: str, job: Job) -> Iterator[None]:
+    """Join a cluster for the work within, unless this process has joined one, and say in one
+    sentence why the work stopped.
+    """
     own = not ray.is_initialized()
     if own:
         _join(ray, address)
     try:
-        resources = ray.cluster_resources()
-        cores, gpus = (
-            int(resources.get("CPU", 1)),
-            0 if job.settings["engine"] == "openvino" else int(resources.get("GPU", 0)),
-        )
-        most = max(1, min(workers or gpus or cores, gpus or cores, len(missing)))
-        # a GPU's worker decodes on its share of the cores
-        each = max(1, cores // gpus) if gpus else 1
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # wordsight tells how far it is
-        # of `max_task_retries`, which 2.64 will want elsewhere
-        warnings.filterwarnings("ignore", message=".*ray_remote_args")
-        shards = ray.data.from_items(
-            [{"shard": number} for number in missing], override_num_blocks=min(len(missing), 10_000)
-        )
-        pool = ray.data.ActorPoolStrategy(min_size=most, max_size=most)
-        given = {
-            "num_cpus": each,
-            "num_gpus": 1 if gpus else None,
-            "fn_constructor_args": (job, ray.put(files), each, is_offline()),
-        }
-        for row in shards.map_batches(
-            _Worker, batch_size=1, compute=pool, max_task_retries=TRIES, **given
-        ).iter_rows():
-            if row["error"]:
-                raise {"OutputError": OutputError, "InvalidArgument": InvalidArgument}.get(
-                    row["kind"], WordsightError
-                )(row["error"])
-            counted.append(json.loads(row["counts"]))
-            done += counted[-1]["pictures"]
-            if progress:
-                progress(done, plan.images, what)
+        yield
     except ray.exceptions.RayError as error:
         said = str(getattr(error, "cause", None) or error).strip().splitlines()[-1][:200]
         raise WordsightError(
@@ -379,11 +336,50 @@ def _carry_out(
     finally:
         if own:
             ray.shutdown()
-    return plan, total(counted)
+
+
+def _by_workers(
+    ray: Any, job: Job, missing: list[int], files: dict[str, bytes] | None, workers: int | None
+) -> Iterator[dict]:
+    """Yield what was counted of each missing shard, as soon as a worker has done it.
+
+    Raises:
+        OutputError, InvalidArgument, WordsightError: if a worker raises it.
+    """
+    resources = ray.cluster_resources()
+    cores, gpus = (
+        int(resources.get("CPU", 1)),
+        0 if job.settings["engine"] == "openvino" else int(resources.get("GPU", 0)),
+    )
+    most = max(1, min(workers or gpus or cores, gpus or cores, len(missing)))
+    # a GPU's worker decodes on its share of the cores
+    each = max(1, cores // gpus) if gpus else 1
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # wordsight shows progress itself
+    # of `max_task_retries`, which 2.64 will want elsewhere
+    warnings.filterwarnings("ignore", message=".*ray_remote_args")
+    shards = ray.data.from_items(
+        [{"shard": number} for number in missing], override_num_blocks=min(len(missing), 10_000)
+    )
+    pool = ray.data.ActorPoolStrategy(min_size=most, max_size=most)
+    given = {
+        "num_cpus": each,
+        "num_gpus": 1 if gpus else None,
+        "fn_constructor_args": (job, ray.put(files), each, is_offline()),
+    }
+    for row in shards.map_batches(
+        _Worker, batch_size=1, compute=pool, max_task_retries=TRIES, **given
+    ).iter_rows():
+        if row["error"]:
+            raise {"OutputError": OutputError, "InvalidArgument": InvalidArgument}.get(
+                row["kind"], WordsightError
+            )(row["error"])
+        yield json.loads(row["counts"])
 
 
 class _Worker:
-    """One process on its share of the cores, that does shards one after the other."""
+    """One process on its share of the cores; does one shard after the other."""
 
     def __init__(self, job: Job, files: Any, cores: int, offline: bool) -> None:
         if offline:
@@ -394,7 +390,9 @@ class _Worker:
         self._work: Any = None
 
     def _ready(self) -> Any:
-        """Return the work, begun at the first shard: what goes wrong then is told like all else."""
+        """Return the work. It begins at the first shard, so that its errors are reported as all
+        others are.
+        """
         if self._work is None:
             with tempfile.TemporaryDirectory(prefix="wordsight-") as folder:
                 files = _import_ray().get(self._files) or {}
@@ -411,7 +409,7 @@ class _Worker:
         except WordsightError as error:
             said, kind = str(error), type(error).__name__
         except Exception as error:
-            # told to whoever asked, in one sentence; the machine's log has no more to say
+            # the caller raises this sentence; the machine's log has no more to tell
             said = (
                 f"Shard {number} of '{self._job.output}' can't be done by a worker: "
                 f"{type(error).__name__}: {' '.join(str(error).split())[:200]}."
@@ -419,8 +417,8 @@ class _Worker:
         return {"counts": [counts], "error": [said], "kind": [kind]}
 
 
-def _prepare(backbone: Backbone) -> dict[str, object]:
-    """Convert the network once, before workers all do, and return what they need to open it."""
+def _prepare(backbone: Backbone) -> dict[str, Any]:
+    """Convert the network once, before all workers do, and return what they need to open it."""
     if choose_engine(backbone.engine) == "openvino":
         convert(backbone)
     return {"backbone": backbone.name, "engine": backbone.engine, "dtype": backbone.dtype}
@@ -430,11 +428,10 @@ def _import_ray(here: bool = False) -> Any:
     """Import Ray, without its usage reports.
 
     Args:
-        here: whether it is to listen on this machine's own address alone, which is settled when it
-            is first imported.
+        here: whether it listens on this machine's own address only. The first import settles that.
 
     Raises:
-        InvalidArgument: it is not installed.
+        InvalidArgument: if it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if here:
@@ -453,12 +450,12 @@ def _join(ray: Any, address: str) -> None:
     """Start Ray here, or join a cluster.
 
     Raises:
-        InvalidArgument: there is none.
+        InvalidArgument: if there is none.
     """
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address == "local":
-            # of its own, and for this machine alone
+            # a cluster of its own, for this machine only
             ray.init(address="local", _node_ip_address="127.0.0.1", **quiet)
         else:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
@@ -475,7 +472,13 @@ def _address(place: str | os.PathLike) -> str:
     return text if "://" in text else os.path.abspath(expand(text))
 
 
+def _listed(images: Iterable[ImageFile]) -> str:
+    """Return a digest that changes when images come, go or change."""
+    return _digest({image.name: _state(image) for image in images})
+
+
 def _digest(parts: dict[str, bytes]) -> str:
+    """Return a digest of named contents."""
     whole = hashlib.sha256()
     for name in sorted(parts):
         whole.update(os.fsencode(name) + b"\0" + hashlib.sha256(parts[name]).digest())
@@ -483,7 +486,7 @@ def _digest(parts: dict[str, bytes]) -> str:
 
 
 def _state(image: ImageFile) -> bytes:
-    """Return what changes when an image does, without reading it."""
+    """Return a text that changes when an image does, without reading it."""
     try:
         status = image.path.stat()
     except OSError:
@@ -491,16 +494,3 @@ def _state(image: ImageFile) -> bytes:
     return f"{status.st_size} {getattr(status, 'st_mtime_ns', 0)} {image.label}".encode(
         "utf-8", "surrogateescape"
     )
-
-
-def _looked_at(table: Any) -> Iterator[LookedAt]:
-    """Yield what a part says of each image."""
-    columns = (table.column(name) for name in ("sha256", "error", "measures", "embedding"))
-    for sha256, error, measures, embedding in zip(*columns, strict=True):
-        packed, row = measures.as_py(), embedding.values
-        yield LookedAt(
-            sha256.as_py(),
-            error.as_py(),
-            None if packed is None else Measures.unpack(packed),
-            None if row is None else row.to_numpy(),
-        )

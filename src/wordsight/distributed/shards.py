@@ -1,5 +1,5 @@
-"""Work on more images than one process should hold: a list cut into shards, each done whole and
-written as one Parquet file.
+"""Work on more images than one process can hold: a list cut into shards, each written as one
+Parquet file.
 
 A folder of shards, on disk or in an object store, holds
 
@@ -7,14 +7,15 @@ A folder of shards, on disk or in an object store, holds
     .wordsight-shards/0000000.json the images of a shard
     part-0000000.parquet           what came of them
 
-A part is there whole or not at all, so whoever was interrupted goes on with those that are missing.
-Nothing here knows of other machines.
+A part is there whole or not at all, so an interrupted run goes on with the missing ones. Nothing
+here knows of other machines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections import Counter
@@ -24,16 +25,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..backbones.embedder import Embedder
+from ..backbones.registry import load_backbone
 from ..backbones.runtime import callers
+from ..classification.classifier import load
+from ..cleaning.material import LookedAt, look_at
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.remote import Place, RemoteFile
 from ..errors import InvalidArgument
+from ..images.measures import Measures
 
-SHARD = 500  # images: a minute of one core, and what is lost when a worker is
+SHARD = 500  # images: a minute of one core, which is what a lost worker costs
 MARKER = ".wordsight-shards.json"
 LISTS = ".wordsight-shards"
-COUNTS, KEY = b"wordsight", b"wordsight-job"  # in a part's schema: its own counts, and whose it is
+COUNTS, KEY = b"wordsight", b"wordsight-job"  # in a part's schema: its counts, its job's key
 
 
 class Work(Protocol):
@@ -48,13 +53,15 @@ class Work(Protocol):
     threads: int
 
     def row(self, file: ImageFile) -> dict:
-        """Return one image's row; one that can't be read has its `error`, and raises nothing."""
+        """Return one image's row. If it can't be read, the row has an `error`; nothing is
+        raised.
+        """
 
     def counts(self, rows: list[dict]) -> dict:
-        """Return what is counted of a shard, as JSON can hold it."""
+        """Return the counts of a shard, ready for JSON."""
 
     def flush(self) -> None:
-        """Keep what may spare others work."""
+        """Write the cache to disk, which may spare other runs work."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,9 @@ class Job:
 
     Attributes:
         kind: "embed", "predict" or "material".
-        source: address of the images, or how the list of them is called.
+        source: address of the images, or a name for the list of them.
         output: address of the folder of shards.
-        settings: what `work_of` needs beside the kind; as JSON can hold it.
+        settings: what `work_of` needs besides the kind, ready for JSON.
     """
 
     kind: str
@@ -75,7 +82,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What tells this job from others."""
+        """Return a digest that differs from every other job's."""
         return hashlib.sha256(
             json.dumps([self.kind, self.source, self.settings], sort_keys=True).encode(
                 "utf-8", "surrogateescape"
@@ -90,7 +97,7 @@ class Plan:
     Attributes:
         images: how many in all.
         shards: how many parts.
-        done: number -> counts of each part that is there already, whole and of this very job.
+        done: number -> counts of each part of this job that is there already.
     """
 
     images: int
@@ -99,70 +106,48 @@ class Plan:
 
 
 def begin(job: Job, images: Iterable[ImageFile], shard: int = SHARD, replace: bool = False) -> Plan:
-    """Cut a list of images into shards and note them, or find the plan that an earlier run of the
-    same job noted.
+    """Cut a list of images into shards and note them, or return the plan that an earlier run of
+    the same job noted.
 
     Args:
-        job: what is to be done.
-        images: looked through only where nothing was noted yet.
-        shard: images each.
+        job: what is done.
+        images: read only if nothing was noted yet.
+        shard: images in each.
         replace: whether the shards of an earlier job make room; else they are an error.
 
     Raises:
-        InvalidArgument: the folder holds something else.
-        OutputError: it can't be written.
+        InvalidArgument: if the folder holds something else.
+        OutputError: if it can't be written.
     """
     place = Place(job.output)
     names = place.names()
     if MARKER in names:
-        try:
-            noted = json.loads(place.read(MARKER))
-            key, count, shards = noted["key"], int(noted["pictures"]), int(noted["shards"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise InvalidArgument(
-                f"'{job.output}' was begun by another version, or is damaged. Choose another "
-                "folder with -o."
-            ) from None
+        key, count, shards, said = _noted(place)
+        there = [number for number in range(shards) if part_name(number) in names]
         if key == job.key:
-            there = [number for number in range(shards) if part_name(number) in names]
-            return Plan(
-                count,
-                shards,
-                {
-                    number: counts
-                    for number in there
-                    if (counts := part_counts(job, number)) is not None
-                },
-            )
+            counted = {number: part_counts(job, number) for number in there}
+            done = {number: counts for number, counts in counted.items() if counts is not None}
+            return Plan(count, shards, done)
         if not replace:
             raise InvalidArgument(
-                f"'{job.output}' holds the shards of another run: {noted.get('said', '')}. "
+                f"'{job.output}' holds the shards of another run: {said}. "
                 "Choose another folder with -o, or remove it."
             )
-        # the marker last: it tells whose they are
-        for name in [
-            *(part_name(number) for number in range(shards) if part_name(number) in names),
-            MARKER,
-        ]:
+        # the marker goes last: it tells that the parts are ours
+        for name in [*map(part_name, there), MARKER]:
             place.remove(name)
     elif names - {LISTS}:
         raise InvalidArgument(
             f"'{job.output}' holds other files ('{min(names - {LISTS})}'). Choose a new folder "
             "with -o."
         )
-    count, shards, held = 0, 0, []
-    for file in images:
-        held.append(file)
-        if len(held) == shard:
-            place.write(_list_name(shards), _listed(held))
-            count, shards, held = count + len(held), shards + 1, []
-    if held:
+    count, shards, left = 0, 0, iter(images)
+    while held := list(itertools.islice(left, shard)):
         place.write(_list_name(shards), _listed(held))
         count, shards = count + len(held), shards + 1
-    said = f"{job.kind} of {count:,} pictures of '{job.source}'"
     noted = {
         "key": job.key,
-        "said": said,
+        "said": f"{job.kind} of {count:,} pictures of '{job.source}'",
         "kind": job.kind,
         "pictures": count,
         "shards": shards,
@@ -172,9 +157,27 @@ def begin(job: Job, images: Iterable[ImageFile], shard: int = SHARD, replace: bo
     return Plan(count, shards, {})
 
 
+def _noted(place: Place) -> tuple[str, int, int, str]:
+    """Return what a folder of shards notes of itself: the job's key, the number of images, the
+    number of shards, and what the job is in words.
+
+    Raises:
+        InvalidArgument: if that can't be read.
+    """
+    try:
+        noted = json.loads(place.read(MARKER))
+        said = noted.get("said", "")
+        return noted["key"], int(noted["pictures"]), int(noted["shards"]), said
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InvalidArgument(
+            f"'{place.address}' was begun by another version, or is damaged. Choose another "
+            "folder with -o."
+        ) from None
+
+
 def do_shard(job: Job, number: int, work: Work) -> dict:
-    """Do one shard and write its part; return its counts, with "images". One that is there
-    already is left.
+    """Do one shard, write its part, and return its counts, with "pictures". A part that is there
+    already is kept.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -214,9 +217,7 @@ def part_name(number: int) -> str:
 
 
 def part_counts(job: Job, number: int) -> dict | None:
-    """Return what was counted of a part that is there, or None where it is no whole part of
-    this job.
-    """
+    """Return the counts of a part that is there, or None if it is damaged or another job's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -229,7 +230,7 @@ def part_counts(job: Job, number: int) -> dict | None:
 
 
 def read_parts(job: Job, plan: Plan) -> Iterator[Any]:
-    """Yield every part as a pyarrow table, in the images' order."""
+    """Yield every part as a pyarrow table, in the order of the images."""
     import pyarrow.parquet as pq
 
     place = Place(job.output)
@@ -238,7 +239,7 @@ def read_parts(job: Job, plan: Plan) -> Iterator[Any]:
 
 
 def total(counted: Iterable[dict]) -> dict:
-    """Return the sum of what was counted of shards."""
+    """Return the sum of the counts of shards."""
     whole: dict[str, Any] = {}
     for counts in counted:
         for name, value in counts.items():
@@ -250,21 +251,19 @@ def total(counted: Iterable[dict]) -> dict:
 
 
 def work_of(job: Job, model_folder: Path | None = None) -> Work:
-    """Return what a job does to images, ready to begin.
+    """Return what a job does to every image, ready to begin.
 
     Args:
         job: the job.
         model_folder: for "predict", where the model lies on this machine.
 
     Raises:
-        WordsightError: the network or the model can't be loaded.
+        WordsightError: if the network or the model can't be loaded.
     """
     settings = job.settings
     if job.kind == "predict":
         assert model_folder is not None
         return _Predict(model_folder, settings)
-    from ..backbones.registry import load_backbone
-
     embedder = Embedder(
         load_backbone(settings["backbone"], engine=settings["engine"], dtype=settings["dtype"])
     )
@@ -272,7 +271,7 @@ def work_of(job: Job, model_folder: Path | None = None) -> Work:
 
 
 class _Embed:
-    """Embeddings."""
+    """Embed every image."""
 
     def __init__(self, embedder: Embedder) -> None:
         import pyarrow as pa
@@ -303,7 +302,7 @@ class _Embed:
 
 
 class _Material:
-    """What cleaning looks at: embeddings and measures."""
+    """Look at every image, as the first step of cleaning does; `looked_at` reads it back."""
 
     def __init__(self, embedder: Embedder) -> None:
         import pyarrow as pa
@@ -319,8 +318,6 @@ class _Material:
         self.schema = pa.schema(columns)
 
     def row(self, file: ImageFile) -> dict:
-        from ..cleaning.cleaner import look_at
-
         seen = look_at(file, self._embedder)
         measures = None if seen.measures is None else seen.measures.pack()
         return {
@@ -338,13 +335,24 @@ class _Material:
         self._embedder.cache.flush()
 
 
+def looked_at(table: Any) -> Iterator[LookedAt]:
+    """Yield what a part of a "material" job holds of each image."""
+    columns = (table.column(name) for name in ("sha256", "error", "measures", "embedding"))
+    for sha256, error, measures, embedding in zip(*columns, strict=True):
+        packed, row = measures.as_py(), embedding.values
+        yield LookedAt(
+            sha256.as_py(),
+            error.as_py(),
+            None if packed is None else Measures.unpack(packed),
+            None if row is None else row.to_numpy(),
+        )
+
+
 class _Predict:
-    """What each image shows, and its box."""
+    """Predict what every image shows, and its box."""
 
     def __init__(self, folder: Path, settings: dict) -> None:
         import pyarrow as pa
-
-        from ..classification.classifier import load
 
         self._model = load(folder, engine=settings["engine"], dtype=settings["dtype"])
         self._threshold = settings["threshold"]
@@ -394,7 +402,7 @@ class _Predict:
 
 
 def _text(name: str) -> str:
-    """Return a name as a table can hold it: bytes that are no UTF-8 are written out."""
+    """Return a name that a table can hold, with bytes that are not UTF-8 written out."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

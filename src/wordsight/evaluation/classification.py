@@ -27,7 +27,7 @@ from ..images.contact_sheet import contact_sheet
 from ..metrics import classification as metrics
 from ..metrics.classification import Estimate, Ranking, Reliability, RiskCoverage, proportion
 from ..reports import figures as plots
-from ..words.vocabulary import fold
+from ..words.class_names import fold
 from .folder import check_target, predictions_table, write_files
 from .report import EvaluationReport
 
@@ -389,13 +389,14 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[ImageFile],
     known = {fold(name) for name in model.class_names}
     present = {str(image.label) for image in tested.images}
     strange = [name for name in labelled.class_names if name in present and fold(name) not in known]
-    rest = None if model.catch_all is None else model.class_names[model.catch_all]
-    if strange and rest is None:
+    catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
+    if strange and catch_all is None:
         raise InvalidArgument(
             f"The model has no class '{strange[0]}'; it knows: {some_of(model.class_names)}. "
             "Take it out of the data, or train with it."
         )
-    return relabel(tested, model.class_names, rest).images, {name: str(rest) for name in strange}
+    counted_as = {name: str(catch_all) for name in strange}
+    return relabel(tested, model.class_names, catch_all).images, counted_as
 
 
 def _judge_all(

@@ -125,7 +125,7 @@ class _Neighbourhood(nn.Module):
 
 
 class _Gate(nn.Module):
-    """See `Gate.turns_away`."""
+    """See `Gate.is_stranger`."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__()

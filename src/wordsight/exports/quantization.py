@@ -23,7 +23,7 @@ from ..core.progress import Progress
 from ..datasets.annotations import ANNOTATIONS, read_labels
 from ..datasets.files import ImageFile, find_images, relabel
 from ..errors import InvalidArgument, UnreadableImage
-from ..words.vocabulary import fold
+from ..words.class_names import fold
 
 log = logging.getLogger("wordsight")
 CALIBRATED_ON = 300  # images

@@ -27,7 +27,7 @@ from ..core.progress import Progress, or_notebook
 from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
 from ..images.fingerprints import Look, NearDuplicates
-from ..words.vocabulary import fold
+from ..words.class_names import fold
 from .credits import metadata_row, write_credits
 from .funnel import Funnel, Gathered, funnels
 from .ledger import LICENSE, Fetched, Ledger, Row

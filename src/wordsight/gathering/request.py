@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.home import is_offline
 from ..errors import InvalidArgument
-from ..words.vocabulary import fold, parse_classes
+from ..words.class_names import catch_all_name, fold, parse_classes
 from .ledger import FILE
 from .queries import search_texts, unrelated_texts
 from .sources import Source, open_source
@@ -60,13 +60,13 @@ def plan_classes(classes: str | Iterable[str], limit: int, negatives: int) -> li
         )
     wants = [Want(word, search_texts(word), limit) for word in words]
     if negatives:
-        other = f"not_{words[0]}" if len(words) == 1 else "other"
-        if fold(other) in {fold(word) for word in words}:
+        catch_all = catch_all_name(words)
+        if fold(catch_all) in {fold(word) for word in words}:
             raise InvalidArgument(
-                f"The class of anything else is called '{other}', which you ask for too. Rename "
-                "yours, or leave --negatives out."
+                f"The class of anything else is called '{catch_all}', which you ask for too. "
+                "Rename yours, or leave --negatives out."
             )
-        wants.append(Want(other, unrelated_texts(words), negatives, NEGATIVES_PER_WORD))
+        wants.append(Want(catch_all, unrelated_texts(words), negatives, NEGATIVES_PER_WORD))
     return wants
 
 

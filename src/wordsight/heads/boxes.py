@@ -1,10 +1,10 @@
-"""The box head: the box of an image's object from its feature map, in numpy, so that predicting
-needs no torch.
+"""The box head finds the box of an image's object from its feature map, in numpy, so that
+predicting needs no torch.
 
-Every cell of the map says how far each edge of the box is from it, and how much its word counts for
-that edge; an edge is the mean of what the cells say, each weighed by a softmax of its votes. The
-map is first turned onto a few principal directions. Two convolutions 3 × 3, the second with gaps,
-let a cell see its surroundings.
+The map is first projected onto a few principal directions. Two 3 × 3 convolutions, the second
+dilated, let a cell see its surroundings. Every cell then predicts how far each edge of the box is
+from it, and a vote for that edge. The edge is the mean of the cells' predictions, weighted by a
+softmax of their votes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# which way x_min, y_min, x_max, y_max lie from a cell
+# direction of x_min, y_min, x_max, y_max from a cell
 OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32)
 NEAR, FAR = 1, 2  # dilation of the two convolutions
 EDGES = 4
@@ -23,11 +23,11 @@ SHAPES = {"enter": 1, "near": 3, "far": 3, "leave": 1}  # layer -> side of its k
 
 @dataclass(frozen=True)
 class BoxHead:
-    """One box an image, from its feature map.
+    """Finds one box in each image, from its feature map.
 
     Attributes:
         mean: (C,) float32, subtracted from every cell.
-        directions: (c, C) float32, the directions that are kept.
+        directions: (c, C) float32, the principal directions kept.
         layers: by name ("enter", "near", "far", "leave") the kernel (out, in, k, k) and bias
             (out,), float32.
     """
@@ -43,12 +43,12 @@ class BoxHead:
         return self.box_of(self.reduce(feature_map))
 
     def reduce(self, feature_map: np.ndarray) -> np.ndarray:
-        """Return a feature map (C, h, w) on the directions, (c, h, w)."""
+        """Return a feature map (C, h, w) projected onto the directions, (c, h, w)."""
         flat = feature_map.reshape(len(feature_map), -1) - self.mean[:, None]
         return (self.directions @ flat).reshape(-1, *feature_map.shape[1:])
 
     def box_of(self, reduced: np.ndarray) -> np.ndarray:
-        """Return the same for a map (c, h, w) already on the directions."""
+        """Return the box as `box` does, for a map (c, h, w) that is projected already."""
         x = np.maximum(_convolve(reduced.astype(np.float32), *self.layers["enter"], 1), 0)
         x = np.maximum(_convolve(x, *self.layers["near"], NEAR), 0) + x
         x = np.maximum(_convolve(x, *self.layers["far"], FAR), 0) + x
@@ -60,7 +60,7 @@ class BoxHead:
         return np.clip((said * votes).sum(axis=1) / votes.sum(axis=1), 0.0, 1.0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything by name, to be kept."""
+        """Return all arrays by name, ready to be saved."""
         kept = {"mean": self.mean, "directions": self.directions}
         for name, (weight, bias) in self.layers.items():
             kept |= {f"{name}.weight": weight, f"{name}.bias": bias}
@@ -68,10 +68,10 @@ class BoxHead:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> BoxHead:
-        """Read what `arrays` gave.
+        """Return the head that `arrays` came from.
 
         Raises:
-            ValueError, KeyError: the arrays don't fit each other.
+            ValueError, KeyError: if the arrays don't fit each other.
         """
         mean, directions = (
             arrays["mean"].astype(np.float32),
@@ -112,7 +112,9 @@ def centres(height: int, width: int) -> np.ndarray:
 
 
 def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int) -> np.ndarray:
-    """Convolve a map (c, h, w) with a kernel (out, c, k, k), zeros around it, to (out, h, w)."""
+    """Return the convolution of a map (c, h, w), padded with zeros, with a kernel (out, c, k, k):
+    (out, h, w).
+    """
     channels, height, width = x.shape
     side = weight.shape[-1]
     if side == 1:

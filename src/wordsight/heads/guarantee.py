@@ -1,5 +1,5 @@
-"""A promise instead of a threshold: from which probability on labels are right often enough,
-and how sure that is.
+"""A promised precision instead of a threshold: the probability from which labels are right often
+enough, and how sure that is.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ import numpy as np
 from ..errors import InvalidArgument
 
 CONFIDENCE = 0.95
-START = 1 / 3  # share of the held-out images with which the search begins
+START = 1 / 3  # share of the held-out images at which the search begins
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the model said of labelled images it had not learned from.
+    """A model's predictions for labelled images that it had not learned from.
 
     Attributes:
-        file_names: (n,) of the images.
-        labels: (n,) their class names.
-        top_labels: (n,) what the model said.
-        probabilities: (n,) float32, calibrated probability of that.
-        strangers: (n,) bool, whether it took them for strangers, which get no label whatever the
-            probability.
+        file_names: (n,) names of the images.
+        labels: (n,) their true classes.
+        top_labels: (n,) the likeliest class of each.
+        probabilities: (n,) float32, calibrated probability of that class.
+        strangers: (n,) bool, whether the model took it for a stranger, which gets no label.
     """
 
     file_names: list[str]
@@ -36,7 +35,7 @@ class HeldOut:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether the model's guess is the truth, (n,) bool."""
+        """Whether the likeliest class is the true one, (n,) bool."""
         return np.array(
             [said == truth for said, truth in zip(self.top_labels, self.labels, strict=True)],
             dtype=bool,
@@ -45,18 +44,18 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class PrecisionGuarantee:
-    """A threshold chosen so that labels are right at least as often as promised.
+    """A threshold at which labels are right at least as often as promised.
 
     Attributes:
         precision: promised selective accuracy, 0–1.
         confidence: how sure the promise is, over draws of the held-out images, 0–1.
-        threshold: probability from which a label is given, or None where the images cannot
-            support the promise.
-        held_out: images it rests on.
-        accepted: those of them that reach the threshold.
-        wrong: those of the accepted that are wrong.
-        needed: where there is no threshold, about how many labelled images in all would do, or
-            None if more would not help.
+        threshold: probability from which a label is given, or None if the images can't support
+            the promise.
+        held_out: number of images it rests on.
+        accepted: how many of them reach the threshold.
+        wrong: how many of the accepted are wrong.
+        needed: without a threshold, about how many labelled images in all would do, or None if
+            more would not help.
     """
 
     precision: float
@@ -68,7 +67,7 @@ class PrecisionGuarantee:
     needed: int | None
 
     def sentence(self) -> str:
-        """Say what was promised and on what it rests, or why nothing can be."""
+        """Return in words what is promised and on what it rests, or why nothing can be promised."""
         aim = f"{self.precision:g} at {self.confidence:.0%} confidence"
         if self.threshold is not None:
             return (
@@ -95,10 +94,10 @@ class PrecisionGuarantee:
 
 
 def check_precision(precision: float) -> float:
-    """Return a precision if one can be promised.
+    """Return the precision if it can be promised.
 
     Raises:
-        InvalidArgument: it is not inside 0.5–0.9999.
+        InvalidArgument: if it is not inside 0.5–0.9999.
     """
     if not 0.5 <= precision <= 0.9999:
         raise InvalidArgument(
@@ -114,15 +113,15 @@ def keep_promise(
     """Choose the lowest threshold at which labels are right in at least `precision` of cases, at
     `confidence`.
 
-    Numbers of accepted images are tried from the surest third downwards, each where one more
-    error becomes allowed, and after the last of these one by one, by the exact binomial bound
-    (Clopper and Pearson 1934); the first that fails ends the search, and the last that held counts.
-    Tests in an order that is fixed beforehand and ends with the first failure keep the level of
-    each single one (Angelopoulos et al. 2021, "Learn then test", fixed-sequence testing), so
-    nothing is paid for trying many.
+    The search starts with the surest third of the images and accepts more and more. It tests each
+    number at which one more error becomes allowed, and after the last of these every number, by the
+    exact binomial bound (Clopper and Pearson 1934). It stops at the first failure; the last number
+    that held counts. Tests in an order fixed beforehand that stop at the first failure keep the
+    level of a single test (Angelopoulos et al. 2021, "Learn then test", fixed-sequence testing), so
+    many tests cost nothing.
 
     Args:
-        held_out: images the model had not learned from, drawn as those to come.
+        held_out: images the model had not learned from, drawn like the ones to come.
         precision: wanted selective accuracy, 0.5–0.9999.
         confidence: of the promise, 0–1.
     """
@@ -135,7 +134,7 @@ def keep_promise(
     first = max((i for i, size in enumerate(sizes) if size <= START * len(score)), default=0)
     kept = None
     for size in [*sizes[first:], *range(sizes[-1] + 1, able + 1)] if sizes[0] <= able else []:
-        # with all of the same probability
+        # images of the same probability go together
         size = int(np.searchsorted(-score, -score[size - 1], side="right"))
         if binomial_tail(int(errors[size - 1]), size, risk) > 1 - confidence:
             break
@@ -156,8 +155,8 @@ def keep_promise(
 
 
 def critical_sizes(risk: float, at_most: int, confidence: float = CONFIDENCE) -> list[int]:
-    """Return, for 0, 1, 2, … errors, the least number of images that shows a risk below
-    `risk`; up to the first beyond `at_most`.
+    """Return the least number of images that shows a risk below `risk`, for 0, 1, 2, … errors. The
+    list ends before the first number beyond `at_most`, but is never empty.
     """
     sizes: list[int] = []
     size = 0
@@ -191,8 +190,8 @@ def binomial_tail(errors: int, n: int, risk: float) -> float:
 
 
 def _needed(errors: np.ndarray, held_out: int, risk: float, confidence: float) -> int | None:
-    """Estimate how many images would support the promise, if more of them fared as these did;
-    None if none would.
+    """Return about how many images would support the promise if more of them fared as these did,
+    or None if no number would.
     """
     least = critical_sizes(risk, 1, confidence)[0]
     best = None

@@ -1,5 +1,5 @@
-"""Where the training images lie, so that an image of none of the classes can be told: linear
-algebra on embeddings.
+"""Recognise strangers, images unlike what the model learned from, by how near an embedding lies to
+the training embeddings.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from .linear import nearest_mean, normalize, softmax
 
 MAX_REFERENCES = 512  # more changed nothing in measurements
 NEIGHBOURS = 10
-# share of the images it is learned from that the limit would itself turn away
+# share of the images learned from that lie below the limit
 STRANGER_QUANTILE = 0.02
-# sharpens what the backbone's ImageNet head says; 0.2 to 0.4 do equally well
+# sharpens the probabilities of the backbone's ImageNet head; 0.2 to 0.4 do equally well
 CONCEPT_TEMPERATURE = 0.3
 LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Where the training images lie: how near an embedding is to its nearest training embeddings.
+    """The training embeddings, and how near another embedding is to the nearest of them.
 
-    An image is looked at in one or two views: its embedding, and, where the backbone has an
-    ImageNet head, what that head takes it for. In each, the mean cosine to the `k` nearest
-    references counts (Sun et al. 2022, "Out-of-distribution detection with deep nearest
-    neighbors"), measured from the middle of the training images' own, in units of their spread.
-    It separates images of other things from images of the classes far better than probability
-    does.
+    An image has one or two views: its embedding and, if the backbone has an ImageNet head, the
+    probabilities of that head. In each view, the mean cosine to the `k` nearest references counts
+    (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"), measured from
+    the middle of the training images' own cosines, in units of their spread. This separates images
+    of other things from images of the classes far better than probability does.
 
     Attributes:
         references: (n, C) float32 training embeddings of unit length.
         k: how many neighbours are averaged.
-        limit: familiarity below which an image counts as a stranger.
-        scales: for each view the middle and spread of the training images' own similarity.
+        limit: familiarity below which an image is a stranger.
+        scales: for each view, the middle and spread of the training images' own similarity.
         concepts: (n, 1000) float32, the references in the second view, or None.
         concept_head: weight (1000, C) and bias (1000,) of the backbone's ImageNet head, or None.
     """
@@ -47,7 +46,7 @@ class Neighbourhood:
     concept_head: tuple[np.ndarray, np.ndarray] | None = None
 
     def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return how near each of the embeddings (n, C) lies, (n,), larger = nearer; strangers
+        """Return how near each of the embeddings (n, C) lies, (n,); larger is nearer, and strangers
         lie below `limit`.
         """
         # (n, C) @ (C, references)
@@ -66,18 +65,17 @@ def fit_neighbourhood(
     concept_head: tuple[np.ndarray, np.ndarray] | None = None,
     held_out: np.ndarray | None = None,
 ) -> Neighbourhood:
-    """Learn where the training embeddings lie and below which familiarity an image is a stranger.
+    """Learn where the training embeddings lie, and below which familiarity an image is a stranger.
 
-    The limit is the `STRANGER_QUANTILE` of the familiarity of the held-out images, or, where
-    there are none, of the training images, each measured without itself.
+    The limit is the `STRANGER_QUANTILE` of the familiarity of the held-out images. Without any, it
+    is that of the training images, each measured without itself.
 
     Args:
         embeddings: (n, C) float32, n at least 2.
-        labels: (n,) int; decides how many neighbours are averaged (half the smallest class, at most
-            10).
-        seed: decides which references are kept when there are more than 512.
+        labels: (n,) int; half the smallest class is how many neighbours are averaged, at most 10.
+        seed: chooses the references to keep if there are more than 512.
         concept_head: weight and bias of the backbone's ImageNet head.
-        held_out: (m, C) embeddings that the backbone itself has not learned from, where it has
+        held_out: (m, C) embeddings of images that the backbone has not learned from, if it has
             learned from the others.
     """
     chosen = np.arange(len(embeddings))
@@ -114,8 +112,8 @@ def fit_neighbourhood(
 
 
 def _concepts(embeddings: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Return what the ImageNet head takes images for, (n, 1000): roots of sharpened
-    probabilities, which have unit length.
+    """Return the square roots of the ImageNet head's sharpened probabilities, (n, 1000), which have
+    unit length.
     """
     return np.sqrt(softmax((embeddings @ weight.T + bias) / CONCEPT_TEMPERATURE))
 
@@ -128,7 +126,5 @@ def _combine(similarities: list[np.ndarray], scales: tuple[tuple[float, float], 
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
-    """Return values as they are after being stored in half precision, so that a loaded model
-    agrees.
-    """
+    """Return values in half precision, as they are stored, so that a loaded model agrees."""
     return values.astype(np.float16).astype(np.float32)

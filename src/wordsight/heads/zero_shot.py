@@ -1,10 +1,9 @@
-"""A head from words alone: rows of the backbone's ImageNet head, then self-training on the user's
-own photos.
+"""Make a head from words alone: from rows of the backbone's ImageNet head, then by self-training on
+the user's own images.
 
-No labelled image is needed. Every photo is first read by the backbone's own 1,000 classes; those
-it is surest of become the training images of a head of our own, whose surest photos train the
-next, for a few rounds. The measured settings below were chosen on images that no reported figure
-uses.
+No labelled image is needed. First the backbone's own 1,000 classes classify every image. The surest
+of them train a new head, whose surest images train the next, for a few rounds. The settings below
+were measured on images that no reported figure uses.
 """
 
 from __future__ import annotations
@@ -18,31 +17,30 @@ from .novelty import Neighbourhood, fit_neighbourhood
 
 # temperature of the ImageNet logits: the embedded backbones are far too unsure of themselves
 SHARPNESS = 0.5
-MEMBER = 0.25  # share of probability that the words must hold for a photo to show one of them
-NOT_MEMBER = 0.05  # share below which a photo may be taken to show something else than the one word
-# and its mean-row logit must be below this, lest a folder of only cats be split into cats and odd
-# cats
+MEMBER = 0.25  # share of probability that the words must hold if an image shows one of them
+NOT_MEMBER = 0.05  # share below which an image may show something other than the one word
+# and its mean-row logit must be below this, or a folder of only cats would be split into cats and
+# odd cats
 ROW_OTHER = 0.25
-# part of each class's photos, the surest first, that trains each round
+# part of each class's images, the surest first, that trains in each round
 ROUNDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-MIN_PHOTOS = 3  # a class with fewer sure photos than this, or than 1 % of all, is not learned from
-ROW_TEMPERATURE = 0.16  # of the mean of a word's ImageNet rows, measured on labelled photos
+MIN_PHOTOS = 3  # a class with fewer sure images than this, or than 1 % of all, is not learned from
+ROW_TEMPERATURE = 0.16  # of the mean of a word's ImageNet rows, measured on labelled images
 # mean-row logit at which one word alone is as likely as not, and its temperature
 ROW_LIMIT, ROW_SLOPE = 0.6, 0.08
-# The last three are in units of the mean row's squared length, in which photos of a word lie around
-# 2 and others below 0.5.
+# ROW_OTHER, ROW_LIMIT and ROW_SLOPE are in units of the mean row's squared length. In these, images
+# of a word lie around 2 and strangers below 0.5.
 
 
 @dataclass(frozen=True)
 class Gate:
-    """How much of the backbone's own probability a set of words holds, so that photos of other
-    things are turned away.
+    """Recognises strangers by the share of the backbone's own probability that the words hold.
 
     Attributes:
         weight: (1000, C) float32, the ImageNet head.
         bias: (1000,) float32.
         groups: for each word, the indices of its ImageNet classes.
-        limit: share below which a photo is a stranger, 0–1.
+        limit: share below which an image is a stranger, 0–1.
     """
 
     weight: np.ndarray
@@ -51,37 +49,36 @@ class Gate:
     limit: float = MEMBER
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return (n, words + 1) sharpened log scores of embeddings (n, C); the last column is
-        everything else.
+        """Return (n, words + 1) sharpened log scores of embeddings (n, C). The last column is that
+        of all other ImageNet classes.
         """
         logits = (embeddings @ self.weight.T + self.bias) / SHARPNESS  # (n, 1000)
-        rest = np.ones(len(self.bias), dtype=bool)
-        rest[[index for group in self.groups for index in group]] = False
-        parts = [logits[:, list(group)] for group in self.groups] + [logits[:, rest]]
+        catch_all = np.ones(len(self.bias), dtype=bool)
+        catch_all[[index for group in self.groups for index in group]] = False
+        parts = [logits[:, list(group)] for group in self.groups] + [logits[:, catch_all]]
         return np.stack([_log_sum_exp(part) for part in parts], axis=1)
 
-    def turns_away(self, embeddings: np.ndarray) -> np.ndarray:
-        """Tell (n,) which images show none of the words: too small a share, and for one word,
-        another class leads.
+    def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
+        """Whether each image is a stranger, (n,) bool: the words hold too small a share or, for one
+        word alone, another class leads.
 
-        Several words weigh against each other; one word alone has only the other classes to weigh
-        against.
+        Several words compete with each other. One word competes only with the other classes.
         """
-        away = self.share(embeddings) < self.limit
-        return away | ~self.leads(embeddings) if len(self.groups) == 1 else away
+        stranger = self.share(embeddings) < self.limit
+        return stranger | ~self.leads(embeddings) if len(self.groups) == 1 else stranger
 
     def share(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the share of probability (n,), 0–1, that the words hold."""
         return 1.0 - softmax(self.scores(embeddings))[:, -1]
 
     def leads(self, embeddings: np.ndarray) -> np.ndarray:
-        """Tell (n,) whether the likeliest of the 1,000 classes belongs to one of the words."""
+        """Whether the likeliest of the 1,000 classes belongs to one of the words, (n,) bool."""
         members = [index for group in self.groups for index in group]
         return np.isin((embeddings @ self.weight.T + self.bias).argmax(axis=1), members)
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight (words, C) and bias (words,): the mean ImageNet row of each word, less
-        the average row.
+        """Return weight (words, C) and bias (words,): the mean ImageNet row of each word, minus the
+        mean of all rows.
         """
         weight = np.stack(
             [self.weight[list(group)].mean(axis=0) for group in self.groups]
@@ -92,14 +89,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class WordsHead:
-    """What self-training gives.
+    """The result of self-training.
 
     Attributes:
-        head: linear head; for one word its classes are (the word, not the word).
-        neighbourhood: where the learned photos lie, or None where there were too few to learn from.
-        gate: the share test.
-        learned_from: how many photos of each class the head was learned from; zeros where it is
-            made of rows alone.
+        head: linear head; for one word its classes are (the word, the catch-all).
+        neighbourhood: where the learned images lie, or None if there were too few to learn from.
+        gate: the test for strangers.
+        learned_from: how many images of each class the head was learned from; zeros if it is made
+            of ImageNet rows alone.
     """
 
     head: LinearHead
@@ -109,16 +106,16 @@ class WordsHead:
 
 
 def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHead:
-    """Make a head for the gate's words and adapt it to unlabelled photos.
+    """Make a head for the gate's words, and adapt it to unlabelled images.
 
-    A class of which too few photos are surely shown is not learned from, and then none is: a head
-    made of the ImageNet rows stays. So a folder with only dogs is not split into dogs and "cats",
-    and eight cats among 150 dogs are neither lost nor multiplied.
+    If one class has too few sure images, nothing is learned, and the head made of ImageNet rows
+    stays. So a folder with only dogs is not split into dogs and "cats", and eight cats among 150
+    dogs are neither lost nor multiplied.
 
     Args:
-        embeddings: (n, C) float32 of the user's photos, n may be 0.
+        embeddings: (n, C) float32 of the user's images; n may be 0.
         gate: the words.
-        seed: decides the folds of the final fit.
+        seed: chooses the folds of the final fit.
     """
     one_word = len(gate.groups) == 1
     rows = (
@@ -130,9 +127,9 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
     share = gate.share(embeddings)
     readings = gate.scores(embeddings)
     classes = len(rows.bias)
-    witness = rows.logits(embeddings).argmax(axis=1)  # the words' own answer, before any learning
+    witness = rows.logits(embeddings).argmax(axis=1)  # the rows' own answer, before any learning
     if one_word:
-        shown = ~gate.turns_away(embeddings)
+        shown = ~gate.is_stranger(embeddings)
         usable = agreed = shown | ((share <= NOT_MEMBER) & _row_far_below(gate, embeddings))
         witness = np.where(shown, 0, 1)
         # 0 where the share is MEMBER
@@ -140,7 +137,7 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
         logits = np.stack([odds, np.zeros_like(odds)], axis=1)
     else:
         usable = share >= MEMBER
-        # two readings of the words, both must say so
+        # the gate and the rows must agree
         agreed = usable & (readings[:, :-1].argmax(axis=1) == witness)
         logits = rows.logits(embeddings)
     needed = max(MIN_PHOTOS, int(np.ceil(0.01 * usable.sum())))
@@ -164,10 +161,11 @@ def fit_words_head(embeddings: np.ndarray, gate: Gate, seed: int = 0) -> WordsHe
 
 
 def _soften(head: LinearHead, report, witness: np.ndarray) -> LinearHead:
-    """Temper a head that was fitted to labels it made itself.
+    """Return the head with a fair temperature, although it was fitted to labels it made itself.
 
-    Against its own labels it looks surer than it is; against the words' first answer, which errs
-    more often than it does, less sure. The geometric mean of the two temperatures is used.
+    Measured against its own labels, it looks surer than it is. Measured against the rows' first
+    answer, which errs more often, it looks less sure. The result is the geometric mean of the two
+    temperatures.
     """
     logits = np.log(np.maximum(report.probabilities, 1e-30)) * head.temperature
     doubting = fit_temperature(logits, witness[report.rows])
@@ -179,8 +177,8 @@ def _soften(head: LinearHead, report, witness: np.ndarray) -> LinearHead:
 def _surest(
     logits, predicted, eligible, part: float, needed: int, classes: int
 ) -> np.ndarray | None:
-    """Return a mask (n,) of the surest `part` of each class's eligible photos, or None where a
-    class has too few.
+    """Return a mask (n,) of the surest `part` of each class's eligible images, or None if a class
+    has too few.
     """
     ordered = np.sort(logits, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
@@ -195,7 +193,7 @@ def _surest(
 
 
 def _one_word_rows(gate: Gate) -> LinearHead:
-    """Return a two-way head (the word, not the word) made of the word's mean row."""
+    """Return a head of two classes (the word, the catch-all) made of the word's mean row."""
     weight, bias = gate.rows()
     zero = np.zeros_like(weight)
     unit = float((weight**2).sum())
@@ -204,7 +202,7 @@ def _one_word_rows(gate: Gate) -> LinearHead:
 
 
 def _row_far_below(gate: Gate, embeddings: np.ndarray) -> np.ndarray:
-    """Tell (n,) where the mean row of the one word finds next to nothing."""
+    """Whether the mean row of the one word finds next to nothing, (n,) bool."""
     weight, bias = gate.rows()
     return embeddings @ weight[0] + bias[0] <= ROW_OTHER * float((weight**2).sum())
 

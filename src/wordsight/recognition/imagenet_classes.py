@@ -15,7 +15,8 @@ import numpy as np
 from ..backbones.registry import EMBEDDED, Backbone, imagenet_classes
 from ..errors import InvalidArgument, UnknownWord
 from ..heads.linear import softmax
-from ..words.vocabulary import Sense, fold, imagenet_synsets, resolve, senses
+from ..words.class_names import fold
+from ..words.vocabulary import Sense, imagenet_synsets, resolve, senses
 
 # of the embedded backbones, which are far too unsure of themselves: on 200 ImageNet photos the mean
 # log loss is 0.44

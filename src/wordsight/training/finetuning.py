@@ -23,12 +23,13 @@ from ..classification.classifier import Classifier, load
 from ..core.home import first_process, lock_folder, writing
 from ..core.progress import Progress
 from ..core.threads import parallel_map
-from ..datasets.training_set import catch_all, fingerprint, hold_out, usable
+from ..datasets.training_set import fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heads.guarantee import HeldOut
 from ..heads.linear import LinearHead, fit_head, fit_temperature, log_loss
 from ..heads.novelty import MAX_REFERENCES, fit_neighbourhood
 from ..images.decoding import header
+from ..words.class_names import catch_all_index
 from .batches import Images, Sized, augmentation, load_images
 from .lightning_loop import Fitted, Job, fit
 from .request import TrainingRequest
@@ -134,7 +135,7 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
             request.settings,
             request.folder,
             key,
-            positive=None if outputs > 1 else 1 - (catch_all(request.data.class_names) or 0),
+            positive=None if outputs > 1 else 1 - (catch_all_index(request.data.class_names) or 0),
             freeze_statistics=request.recipe == "finetune",
             history=earlier.history if earlier is not None else [],
             seed=request.settings.seed,
@@ -205,7 +206,7 @@ def _network(request: TrainingRequest, embedder: Embedder | None, earlier: Class
         return module, embedder.backbone.preprocessing, classes
     import torch
 
-    yes_or_no = classes == 2 and catch_all(request.data.class_names) is not None
+    yes_or_no = classes == 2 and catch_all_index(request.data.class_names) is not None
     outputs = 1 if request.network == "brick_cnn" and yes_or_no else classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.settings.seed)
@@ -328,8 +329,8 @@ def _classifier(
             np.array([bias[0], 0.0] if job.positive == 0 else [0.0, bias[0]], dtype=np.float32),
         )
     backbone = keep_module(job.network.requires_grad_(False), request.network, job.preprocessing)
-    other = catch_all(request.data.class_names)
-    near = np.ones(len(labels), dtype=bool) if other is None else labels != other
+    catch_all = catch_all_index(request.data.class_names)
+    near = np.ones(len(labels), dtype=bool) if catch_all is None else labels != catch_all
     known = np.flatnonzero(near & ~held)
     known = np.sort(
         np.random.default_rng(request.settings.seed).permutation(known)[:MAX_REFERENCES]
@@ -345,5 +346,5 @@ def _classifier(
         references, labels[known], request.settings.seed, held_out=judged[near[held]]
     )
     return Classifier(
-        request.data.class_names, head, backbone, neighbourhood, catch_all=other
+        request.data.class_names, head, backbone, neighbourhood, catch_all=catch_all
     ), judged

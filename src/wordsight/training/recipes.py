@@ -23,13 +23,12 @@ from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLo
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
-from ..datasets.files import LabelledSet, check_class_names
+from ..datasets.files import LabelledSet
 from ..datasets.training_set import (
-    catch_all,
+    against_catch_all,
     fingerprint,
     gathered,
     licences,
-    one_against_rest,
     set_root,
     usable,
 )
@@ -38,7 +37,13 @@ from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
 from ..heads.novelty import fit_neighbourhood
-from ..words.vocabulary import fold
+from ..words.class_names import (
+    catch_all_index,
+    check_class_names,
+    fold,
+    same_classes,
+    with_catch_all,
+)
 from .request import TrainingRequest
 from .settings import TrainingSettings
 
@@ -120,7 +125,7 @@ def train(
         else _boxed_classes(annotated, positive, None if recipe == "scratch" else backbone or "")
     )
     if positive is not None:
-        labelled = one_against_rest(
+        labelled = against_catch_all(
             labelled, positive, None if negatives is None else expand(negatives)
         )
     target = default_model_path(labelled.class_names) if output is None else expand(output)
@@ -262,13 +267,13 @@ def _probe(request: TrainingRequest) -> Classifier:
     labels = np.array([names.index(str(item.file.label)) for item in items])
     head, report = fit_head(embeddings, labels, len(names), seed)
     assert report is not None
-    other = catch_all(names)
-    near = labels != other if other is not None else np.ones(len(labels), dtype=bool)
+    catch_all = catch_all_index(names)
+    near = np.ones(len(labels), dtype=bool) if catch_all is None else labels != catch_all
     known = fit_neighbourhood(
         embeddings[near], labels[near], seed, embedder.backbone.concept_head()
     )
     counts = Counter(item.file.label for item in items)
-    model = Classifier(names, head, embedder.backbone, known, catch_all=other)
+    model = Classifier(names, head, embedder.backbone, known, catch_all=catch_all)
     model.history = [
         dict(zip(("method", "regularisation", "accuracy", "log_loss"), row, strict=True))
         for row in report.candidates
@@ -460,10 +465,8 @@ def list_models() -> list[tuple[Path, list[str], str]]:
 
 def find_model(words: list[str]) -> Path | None:
     """Return the newest trained model for exactly these classes, in any order, or None."""
-    wanted = {fold(word) for word in words}
-    if len(words) == 1:
-        wanted.add(f"not_{fold(words[0])}")
+    wanted = with_catch_all(words)
     for folder, names, supervision in list_models():
-        if supervision != WORDS and {fold(name) for name in names} == wanted:
+        if supervision != WORDS and same_classes(names, wanted):
             return folder
     return None

@@ -26,13 +26,13 @@ class Eye(Protocol):
         names: classes or groups.
         threshold: probability from which a label is given; None for none.
         embedder: the network.
-        silent: name that means "anything else", whose place is nowhere, or None.
+        catch_all: name that means "anything else", whose place is nowhere, or None.
     """
 
     names: list[str]
     threshold: float | None
     embedder: Embedder
-    silent: str | None
+    catch_all: str | None
 
     def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """Return the probabilities (names,) of a frame, whether it is a stranger, and the pass."""
@@ -48,7 +48,7 @@ class ModelEye:
         self.names, self._model = model.class_names, model
         self.threshold = model.threshold_for(threshold)[0]
         self.embedder = model.embedder
-        self.silent = None if model.catch_all is None else model.class_names[model.catch_all]
+        self.catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
 
     def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """See `Eye.look`."""
@@ -68,7 +68,7 @@ class ModelEye:
 class GroupEye:
     """A known network looks for groups of its classes."""
 
-    silent: str | None = None
+    catch_all: str | None = None
     threshold: float | None
 
     def __init__(self, recognizer: Recognizer) -> None:

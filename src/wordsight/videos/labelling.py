@@ -167,7 +167,7 @@ def _follow(
     def finish(seen: _Look) -> tuple[_Look, np.ndarray | None]:
         assert seen.result is not None and seen.seen is not None
         label, grid = seen.result.label, None
-        if label is not None and label != eye.silent:
+        if label is not None and label != eye.catch_all:
             grid, box = eye.locate(seen.seen, label)
             seen.result.box_xyxy = box
         drawn = _draw(seen, grid if heatmap else None, eye.names) if draw else None

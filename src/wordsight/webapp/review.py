@@ -20,12 +20,13 @@ from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier
 from ..cleaning.checks import run_checks
-from ..cleaning.cleaner import MIN_SIZE, gather_material
+from ..cleaning.cleaner import MIN_SIZE
+from ..cleaning.material import gather_material
 from ..core.home import atomic_text
 from ..core.progress import Progress
 from ..datasets.files import ImageFile, LabelledSet, find_images
 from ..errors import InvalidArgument, OutputError
-from ..words.vocabulary import fold
+from ..words.class_names import fold
 
 SUSPICIOUS = (
     "in_two_classes",

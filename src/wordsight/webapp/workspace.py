@@ -37,7 +37,7 @@ from ..images.decoding import Photo, decode
 from ..pipeline import ClassifierRequest, find_or_make
 from ..reports.gallery import thumbnail
 from ..training.recipes import list_models, train
-from ..words.vocabulary import parse_classes
+from ..words.class_names import parse_classes
 from .review import Doubt, ReviewBook, find_doubts
 
 OPEN_MODELS = 4  # held in memory at once

@@ -1,7 +1,7 @@
-"""Words to ImageNet classes, through WordNet.
+"""From words to ImageNet classes, through WordNet.
 
-The table `wordnet.tsv` holds every ImageNet-1k class, all that stands above one in WordNet, and the
-other senses of the words that name those. `scripts/make_vocabulary.py` made it.
+The table `wordnet.tsv` holds every ImageNet-1k class, all meanings above one in WordNet, and the
+other senses of their names. `scripts/make_vocabulary.py` made it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
-from ..errors import InvalidArgument, UnknownWord
+from ..errors import UnknownWord
 
-# a word's first sense is taken without asking when it is this many times as frequent as the next
+# a word's first sense is taken without a question if it is this many times as frequent as the next
 # known one
 DOMINANT = 3
 
@@ -28,7 +27,7 @@ class Synset:
         wnid: WordNet 3.0 id, such as "n02084071".
         index: position in ImageNet-1k's class order, or None.
         words: names of this meaning, the most usual first.
-        ranks: for each name, which of its senses this is, from 1.
+        ranks: for each name, which of its senses this is, counted from 1.
         frequencies: for each name, how often WordNet's tagged texts use it in this sense.
         parents: ids of the meanings directly above.
         gloss: definition.
@@ -45,13 +44,12 @@ class Synset:
 
 @dataclass(frozen=True)
 class Sense:
-    """A meaning of a word the user typed, and what the backbone knows under it.
+    """A meaning of a word that the user typed, and what the backbone knows under it.
 
     Attributes:
         name: `word#hint`, which chooses this sense.
         synset: the meaning.
-        classes: ImageNet-1k indices under it, in order; empty where the backbone knows nothing of
-            it.
+        classes: ImageNet-1k indices under it, in order; empty if the backbone knows none.
     """
 
     name: str
@@ -61,7 +59,7 @@ class Sense:
 
 @functools.cache
 def synsets() -> dict[str, Synset]:
-    """Return the table, by id."""
+    """Return all meanings of the table, by id."""
     table = {}
     text = resources.files("wordsight.words").joinpath("wordnet.tsv").read_text(encoding="utf-8")
     for line in text.splitlines():
@@ -88,7 +86,7 @@ def imagenet_synsets() -> list[Synset]:
 
 
 def senses(word: str) -> list[Sense]:
-    """Return every meaning of a word (singular or plural, any case), those the backbone knows
+    """Return every meaning of a word (singular or plural, any case), those that the backbone knows
     first.
     """
     base = _base_form(word)
@@ -107,13 +105,13 @@ def senses(word: str) -> list[Sense]:
 def resolve(word: str) -> Sense:
     """Return the one meaning of a word that the backbone knows.
 
-    `word#hint` chooses among several meanings: the hint is a word of the meaning, of something
-    above it or of its definition, or its WordNet id. Without a hint the first sense is taken if it
-    is known and clearly the usual one.
+    `word#hint` chooses among several meanings. The hint is a name of the meaning or of one above
+    it, a word of its definition, or its WordNet id. Without a hint, the first sense is taken if the
+    backbone knows it and it is clearly the usual one.
 
     Raises:
-        UnknownWord: nothing is known under the word (close words are named), or several things
-            (they are listed).
+        UnknownWord: if nothing is known under the word (the message names close words), or several
+            meanings are (the message lists them).
     """
     plain, _, hint = word.partition("#")
     every = senses(plain)
@@ -156,10 +154,10 @@ def resolve(word: str) -> Sense:
 
 
 def explain(word: str) -> dict:
-    """Return every meaning of a word, JSON-ready, and which of them the word alone chooses.
+    """Return every meaning of a word, ready for JSON, and which of them the word alone chooses.
 
     Raises:
-        UnknownWord: it is no word of the vocabulary at all.
+        UnknownWord: if the backbone knows no meaning of it.
     """
     every = senses(word.partition("#")[0])
     if not any(sense.classes for sense in every):
@@ -187,32 +185,8 @@ def explain(word: str) -> dict:
 
 
 def children_of(wnid: str) -> list[str]:
-    """Return the ids of the meanings directly below one."""
+    """Return the ids of the meanings directly below a meaning."""
     return _children().get(wnid, [])
-
-
-def parse_classes(classes: str | Iterable[str]) -> list[str]:
-    """Return the class names of "cat, dog" or of a list, each once.
-
-    Raises:
-        InvalidArgument: none, an empty one, or one twice.
-    """
-    words = [word.strip() for word in (classes.split(",") if isinstance(classes, str) else classes)]
-    if not words or not all(words):
-        raise InvalidArgument(
-            f"Classes must be words with commas between, such as cat,dog; got '{classes}'."
-        )
-    seen: set[str] = set()
-    for word in words:
-        if fold(word) in seen:
-            raise InvalidArgument(f"Class '{word}' is given twice. Name each class once.")
-        seen.add(fold(word))
-    return words
-
-
-def fold(name: str) -> str:
-    """Return a class name without the differences that do not matter: case and blanks."""
-    return " ".join(name.split()).casefold()
 
 
 def close_words(word: str, count: int = 4) -> list[str]:
@@ -333,7 +307,7 @@ def _frequency(synset: Synset, base: str) -> int:
 
 
 def _ancestors(synset: Synset) -> list[Synset]:
-    """Return what stands above a meaning, nearest first."""
+    """Return all meanings above a meaning, the nearest first."""
     found: list[Synset] = []
     level = [synset]
     while level:
@@ -349,8 +323,8 @@ def _ancestors(synset: Synset) -> list[Synset]:
 
 
 def _hints(found: list[Synset], base: str) -> list[str]:
-    """Return for each meaning the nearest single word that belongs to it and to no other of
-    them.
+    """Return, for each meaning, the nearest single word that belongs to it and to none of the
+    others.
     """
     names = [
         {word.casefold() for s in [synset, *_ancestors(synset)] for word in s.words}
