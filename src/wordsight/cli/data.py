@@ -303,7 +303,9 @@ def prelabel_command(
     from ..exports.labels import prelabel
 
     with show_progress() as progress:
-        result = prelabel(results, format, output, everything, photos, progress)
+        result = prelabel(
+            results, format, output=output, all=everything, photos=photos, progress=progress
+        )
     print_prelabels(result, as_json)
 
 
@@ -362,5 +364,5 @@ def export_command(
     from ..exports.model import export
 
     with show_progress() as progress:
-        result = export(model, format, output, dtype, data, progress)
+        result = export(model, format, output=output, dtype=dtype, data=data, progress=progress)
     print_export(result, as_json)

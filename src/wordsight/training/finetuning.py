@@ -171,7 +171,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Make the training's folder and hold its lock, in the first process.
 
     Raises:
-        OutputError: if it can't be made, or another run uses it.
+        OutputError: if it can't be made.
+        InvalidArgument: if another run uses it.
     """
     lock = None
     with writing(folder):
