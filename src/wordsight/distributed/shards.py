@@ -1,13 +1,13 @@
-"""Work on more images than one process should hold: a list cut into shards, each done whole and
-written as one Parquet file.
+"""Work on more images than one process should hold: a list cut into shards, each written as one
+Parquet file when it is done.
 
 A folder of shards, on disk or in an object store, holds
 
-    .wordsight-shards.json         what is done, to what, in how many shards
+    .wordsight-shards.json         the job, and how many shards there are
     .wordsight-shards/0000000.json the images of a shard
-    part-0000000.parquet           what came of them
+    part-0000000.parquet           the results of a shard
 
-A part is there whole or not at all, so whoever was interrupted goes on with those that are missing.
+A part is written completely or not at all, so an interrupted run continues with the missing parts.
 Nothing here knows of other machines.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections import Counter
@@ -31,42 +32,42 @@ from ..datasets.files import ImageFile
 from ..datasets.remote import Place, RemoteFile
 from ..errors import InvalidArgument
 
-SHARD = 500  # images: a minute of one core, and what is lost when a worker is
+SHARD = 500  # images: a minute of one core, and as much is lost if a worker dies
 MARKER = ".wordsight-shards.json"
 LISTS = ".wordsight-shards"
-COUNTS, KEY = b"wordsight", b"wordsight-job"  # in a part's schema: its own counts, and whose it is
+COUNTS, KEY = b"wordsight", b"wordsight-job"  # in a part's schema: its counts, and the job's key
 
 
 class Work(Protocol):
-    """What is done to every image.
+    """The work on every image.
 
     Attributes:
-        schema: pyarrow's, of the rows.
-        threads: how many call `row` at once.
+        schema: pyarrow schema of the rows.
+        threads: how many threads call `row` at once.
     """
 
     schema: Any
     threads: int
 
     def row(self, file: ImageFile) -> dict:
-        """Return one image's row; one that can't be read has its `error`, and raises nothing."""
+        """Return one image's row; an unreadable image gets an `error` and raises nothing."""
 
     def counts(self, rows: list[dict]) -> dict:
-        """Return what is counted of a shard, as JSON can hold it."""
+        """Return the counts of a shard, ready for JSON."""
 
     def flush(self) -> None:
-        """Keep what may spare others work."""
+        """Store embeddings that other runs can use."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to which images, and where the outcome lies.
+    """Work on a list of images, and where its results go.
 
     Attributes:
         kind: "embed", "predict" or "material".
-        source: address of the images, or how the list of them is called.
+        source: address of the images, or the name of their list.
         output: address of the folder of shards.
-        settings: what `work_of` needs beside the kind; as JSON can hold it.
+        settings: what `work_of` needs besides the kind, ready for JSON.
     """
 
     kind: str
@@ -76,7 +77,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What tells this job from others."""
+        """Hash by which this job differs from others."""
         return hashlib.sha256(
             json.dumps([self.kind, self.source, self.settings], sort_keys=True).encode(
                 "utf-8", "surrogateescape"
@@ -89,9 +90,9 @@ class Plan:
     """A list of images, cut into shards.
 
     Attributes:
-        images: how many in all.
-        shards: how many parts.
-        done: number -> counts of each part that is there already, whole and of this very job.
+        images: how many images in all.
+        shards: how many shards.
+        done: number -> counts of each part that is complete and of this job.
     """
 
     images: int
@@ -104,78 +105,92 @@ def begin(job: Job, images: Iterable[ImageFile], shard: int = SHARD, replace: bo
     same job noted.
 
     Args:
-        job: what is to be done.
-        images: looked through only where nothing was noted yet.
-        shard: images each.
-        replace: whether the shards of an earlier job make room; else they are an error.
+        job: the job to do.
+        images: the list; it is read only if no plan was noted yet.
+        shard: images per shard.
+        replace: whether to remove the shards of another job; else they are an error.
 
     Raises:
-        InvalidArgument: the folder holds something else.
-        OutputError: it can't be written.
+        InvalidArgument: if the folder holds something else.
+        OutputError: if it can't be written.
     """
     place = Place(job.output)
     names = place.names()
     if MARKER in names:
-        try:
-            noted = json.loads(place.read(MARKER))
-            key, count, shards = noted["key"], int(noted["pictures"]), int(noted["shards"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise InvalidArgument(
-                f"'{job.output}' was begun by another version, or is damaged. Choose another "
-                "folder with -o."
-            ) from None
-        if key == job.key:
-            there = [number for number in range(shards) if part_name(number) in names]
-            return Plan(
-                count,
-                shards,
-                {
-                    number: counts
-                    for number in there
-                    if (counts := part_counts(job, number)) is not None
-                },
-            )
+        noted = _read_marker(job, place)
+        if noted["key"] == job.key:
+            return _noted_plan(job, noted, names)
         if not replace:
             raise InvalidArgument(
                 f"'{job.output}' holds the shards of another run: {noted.get('said', '')}. "
                 "Choose another folder with -o, or remove it."
             )
-        # the marker last: it tells whose they are
-        for name in [
-            *(part_name(number) for number in range(shards) if part_name(number) in names),
-            MARKER,
-        ]:
+        # the marker last, because it shows whose the parts are
+        parts = (part_name(number) for number in range(int(noted["shards"])))
+        for name in [*(part for part in parts if part in names), MARKER]:
             place.remove(name)
     elif names - {LISTS}:
         raise InvalidArgument(
             f"'{job.output}' holds other files ('{min(names - {LISTS})}'). Choose a new folder "
             "with -o."
         )
-    count, shards, held = 0, 0, []
-    for file in images:
-        held.append(file)
-        if len(held) == shard:
-            place.write(_list_name(shards), _listed(held))
-            count, shards, held = count + len(held), shards + 1, []
-    if held:
-        place.write(_list_name(shards), _listed(held))
-        count, shards = count + len(held), shards + 1
-    said = f"{job.kind} of {count:,} pictures of '{job.source}'"
-    noted = {
+    count, shards = _write_lists(place, images, shard)
+    marker = {
         "key": job.key,
-        "said": said,
+        "said": f"{job.kind} of {count:,} pictures of '{job.source}'",
         "kind": job.kind,
         "pictures": count,
         "shards": shards,
         "settings": job.settings,
     }
-    place.write(MARKER, json.dumps(noted, indent=1).encode("utf-8", "surrogateescape"))
+    place.write(MARKER, json.dumps(marker, indent=1).encode("utf-8", "surrogateescape"))
     return Plan(count, shards, {})
 
 
+def _read_marker(job: Job, place: Place) -> dict:
+    """Return the marker of a folder of shards.
+
+    Raises:
+        InvalidArgument: if it can't be read.
+    """
+    try:
+        noted = json.loads(place.read(MARKER))
+        return {
+            **noted,
+            "key": noted["key"],
+            "pictures": int(noted["pictures"]),
+            "shards": int(noted["shards"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InvalidArgument(
+            f"'{job.output}' was begun by another version, or is damaged. Choose another "
+            "folder with -o."
+        ) from None
+
+
+def _noted_plan(job: Job, noted: dict, names: set[str]) -> Plan:
+    """Return the plan that a marker notes, with the counts of the parts that are done."""
+    done = {}
+    for number in range(noted["shards"]):
+        counts = part_counts(job, number) if part_name(number) in names else None
+        if counts is not None:
+            done[number] = counts
+    return Plan(noted["pictures"], noted["shards"], done)
+
+
+def _write_lists(place: Place, images: Iterable[ImageFile], shard: int) -> tuple[int, int]:
+    """Write the list of each shard's images; return how many images and shards there are."""
+    count, shards = 0, 0
+    images = iter(images)
+    while held := list(itertools.islice(images, shard)):
+        place.write(_list_name(shards), _listed(held))
+        count, shards = count + len(held), shards + 1
+    return count, shards
+
+
 def do_shard(job: Job, number: int, work: Work) -> dict:
-    """Do one shard and write its part; return its counts, with "images". One that is there
-    already is left.
+    """Do one shard and write its part, unless it is there already; return its counts, including
+    "pictures".
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -215,9 +230,7 @@ def part_name(number: int) -> str:
 
 
 def part_counts(job: Job, number: int) -> dict | None:
-    """Return what was counted of a part that is there, or None where it is no whole part of
-    this job.
-    """
+    """Return the counts of a part, or None if it is not a complete part of this job."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -239,7 +252,7 @@ def read_parts(job: Job, plan: Plan) -> Iterator[Any]:
 
 
 def total(counted: Iterable[dict]) -> dict:
-    """Return the sum of what was counted of shards."""
+    """Return the sum of the counts of shards."""
     whole: dict[str, Any] = {}
     for counts in counted:
         for name, value in counts.items():
@@ -251,7 +264,7 @@ def total(counted: Iterable[dict]) -> dict:
 
 
 def work_of(job: Job, model_folder: Path | None = None) -> Work:
-    """Return what a job does to images, ready to begin.
+    """Return the work of a job, ready to begin.
 
     Args:
         job: the job.
@@ -302,7 +315,7 @@ class _Embed:
 
 
 class _Material:
-    """What cleaning looks at: embeddings and measures."""
+    """Embeddings and measures, which cleaning looks at."""
 
     def __init__(self, embedder: Embedder) -> None:
         import pyarrow as pa
@@ -338,7 +351,7 @@ class _Material:
 
 
 class _Predict:
-    """What each image shows, and its box."""
+    """Each image's label, probabilities and box."""
 
     def __init__(self, folder: Path, threshold: float, engine: str, dtype: str) -> None:
         import pyarrow as pa
@@ -393,7 +406,7 @@ class _Predict:
 
 
 def _text(name: str) -> str:
-    """Return a name as a table can hold it: bytes that are no UTF-8 are written out."""
+    """Return a name as a table can hold it, with bytes that are not UTF-8 written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
