@@ -271,7 +271,7 @@ def work_of(job: Job, model_folder: Path | None = None) -> Work:
         model_folder: for "predict", where the model lies on this machine.
 
     Raises:
-        WordsightError: the network or the model can't be loaded.
+        WordsightError: if the network or the model can't be loaded.
     """
     settings = job.settings
     if job.kind == "predict":

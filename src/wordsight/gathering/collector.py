@@ -224,7 +224,7 @@ class _Gathering:
         self.kept: Counter[str] = Counter()
         for row in self.ledger.kept():
             size = self._size(row["name"])
-            if size == 0:  # cut by a power failure: it is fetched anew
+            if size == 0:  # cut by a power failure: to be fetched again
                 self.ledger.forget([row["id"]])
                 continue
             self._remember(

@@ -89,7 +89,7 @@ class ReviewBook:
             them has such a name, or if no class names are given.
 
     Raises:
-        InvalidArgument: there is no image, or decisions can't be kept in its metadata.csv.
+        InvalidArgument: if there is no image, or decisions can't be kept in its metadata.csv.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str] = ()) -> None:
@@ -165,9 +165,9 @@ class ReviewBook:
             seen: the image's `state` on which the decision rests, or None for any.
 
         Raises:
-            InvalidArgument: there is no such image or action, the label is not valid, or somebody
-                has decided otherwise meanwhile.
-            OutputError: it can't be written.
+            InvalidArgument: if there is no such image or action, the label is not valid, or
+                somebody else has decided on the image meanwhile.
+            OutputError: if the table can't be written.
         """
         if name not in self.images:
             raise InvalidArgument(f"There is no picture '{name}' in '{self.root}'.")
@@ -199,8 +199,8 @@ class ReviewBook:
         """Take a decision back, on disk too.
 
         Raises:
-            InvalidArgument: the table says something else by now.
-            OutputError: it can't be written.
+            InvalidArgument: if the table has changed since.
+            OutputError: if the table can't be written.
         """
         with self._lock:
             if self.state(decision.file_name) != decision.after:
@@ -284,7 +284,7 @@ class ReviewBook:
         """Write the table with these labels and decisions; memory changes only once the disk has.
 
         Raises:
-            OutputError: the table can't be written.
+            OutputError: if the table can't be written.
         """
         rows = [list(row) for row in self._rows] or [["file_name"]]
         at, columns = dict(self._at), rows[0]

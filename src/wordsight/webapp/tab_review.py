@@ -163,7 +163,7 @@ class _Actions:
     """What the buttons do. The visitor's state comes in and goes out with each call.
 
     The state is `found`, the doubtful images; `place`, the index of the one shown; `made`, this
-    visitor's decisions; and `seen`, what the table said of the image when it was shown.
+    visitor's decisions; and `seen`, the image's state in the table when it was shown.
 
     Args:
         workspace: the folder to review, and the models.
@@ -278,7 +278,7 @@ def _connect(
     """Connect the buttons with their actions and with the visitor's state."""
     doubts = gr.State([])
     place = gr.State(0)
-    seen = gr.State(None)  # what the table said of the image when it was shown
+    seen = gr.State(None)  # the image's state in the table when it was shown
     made = gr.State([])  # this visitor's decisions, to be taken back
     here = [doubts, place, made]
     view = [place, made, seen, panel.image, panel.why, panel.accept, panel.status]

@@ -96,7 +96,7 @@ def _add_files(known: dict, label: str, files: list[str] | None) -> tuple:
     """Add files to a class; return the classes, their list, and two emptied inputs.
 
     Raises:
-        gr.Error: the name or the files are missing, or there are too many classes.
+        gr.Error: if the name or the files are missing, or there are too many classes.
     """
     label = (label or "").strip()
     if not label or not files:
@@ -140,7 +140,7 @@ def _train_words(
     """Make a model from words; return a summary and updates of the lists of models.
 
     Raises:
-        gr.Error: words or photos are missing.
+        gr.Error: if words or photos are missing.
     """
     if not (words or "").strip() or not files:
         raise gr.Error(
