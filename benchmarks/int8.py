@@ -62,7 +62,7 @@ def int8(work: Path) -> list[str]:
         trial = Trial(test.pixels, test.labels, calibration)
         for format in ("openvino", "onnx"):
             done = wordsight.export(
-                model, format, work / f"{name}-{format}{EXPORT_FORMATS[format]}"
+                model, format, output=work / f"{name}-{format}{EXPORT_FORMATS[format]}"
             )
             small = done.path.with_stem(f"{name}-{format}-int8")
             quantize(done.path, small, format, trial.calibration)

@@ -141,7 +141,7 @@ def turned(orientation):
 def test_metadata_says_what_is_needed(tmp_path):
     import openvino
 
-    done = wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml")
+    done = wordsight.export(small_model("small_resnet"), "openvino", output=tmp_path / "a.xml")
     model = openvino.Core().read_model(done.path)
     about = {
         key: json.loads(model.get_rt_info(["wordsight", key]).value)
@@ -165,7 +165,7 @@ def test_metadata_says_what_is_needed(tmp_path):
     ]
     # again
     assert (
-        wordsight.export(small_model("small_resnet"), "openvino", tmp_path / "a.xml").path
+        wordsight.export(small_model("small_resnet"), "openvino", output=tmp_path / "a.xml").path
         == done.path
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
@@ -244,7 +244,7 @@ def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(
     name, format, tmp_path
 ):
     model = small_model(name, boxes=name == "small_resnet")
-    done = wordsight.export(model, format, tmp_path / f"pets{EXPORT_FORMATS[format]}")
+    done = wordsight.export(model, format, output=tmp_path / f"pets{EXPORT_FORMATS[format]}")
     assert done.outputs == (
         ("probabilities", "heatmap", "box") if model.backbone.pooled else ("probabilities",)
     )
@@ -308,7 +308,9 @@ def test_an_export_that_says_something_else_is_not_kept(output, tmp_path, monkey
 
     monkeypatch.setattr(exported_network.ExportedNetwork, "forward", wrong)
     with pytest.raises(WordsightError, match=f"{output} differs from wordsight's by .*not kept"):
-        wordsight.export(small_model("small_resnet", boxes=True), "openvino", tmp_path / "a.xml")
+        wordsight.export(
+            small_model("small_resnet", boxes=True), "openvino", output=tmp_path / "a.xml"
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -427,7 +429,7 @@ def test_a_model_that_is_moved_is_exported_under_its_new_name(tmp_path, monkeypa
     shutil.move(tmp_path / "models" / "first", tmp_path / "models" / "renamed")
     assert wordsight.export("models/renamed", "openvino").path == Path("renamed.xml")
     with pytest.raises(InvalidArgument, match=r"\.xml file"):
-        wordsight.export("models/renamed", "openvino", "renamed.bin")
+        wordsight.export("models/renamed", "openvino", output="renamed.bin")
 
 
 @pytest.mark.parametrize("format", ["openvino", "torch.export"])
@@ -461,5 +463,5 @@ def test_a_network_that_cannot_be_converted_is_one_sentence(tmp_path, monkeypatc
         WordsightError,
         match=r"The network 'cifar_cnn' can't be written as onnx: no such operator\.",
     ):
-        wordsight.export(small_model("cifar_cnn"), "onnx", tmp_path / "m.onnx")
+        wordsight.export(small_model("cifar_cnn"), "onnx", output=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

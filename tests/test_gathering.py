@@ -19,6 +19,7 @@ from PIL import Image
 
 import wordsight
 from imitation import drawn_image, fault_of
+from wordsight.gathering import GatherSettings
 from wordsight.gathering.credits import COLUMNS
 from wordsight.gathering.funnel import STAGES
 from wordsight.gathering.ledger import FILE
@@ -49,7 +50,7 @@ def cats_and_dogs():
 
 
 def test_gather_stops_at_the_target(tmp_path, cats_and_dogs):
-    result = wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=12)
+    result = wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=12)
     assert result.kept == {"cat": 12, "dog": 12} and not result.causes
     assert {p.parent.name for p in (tmp_path / "d").glob("*/*")} == {"cat", "dog"} and len(
         files(tmp_path / "d")
@@ -59,9 +60,9 @@ def test_gather_stops_at_the_target(tmp_path, cats_and_dogs):
 
 
 def test_gather_again_asks_for_nothing(tmp_path, cats_and_dogs):
-    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=12)
+    wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=12)
     before, asked = files(tmp_path / "d"), list(cats_and_dogs.queries)
-    assert wordsight.gather("dog,cat", tmp_path / "d", [cats_and_dogs], limit=12).kept == {
+    assert wordsight.gather("dog,cat", tmp_path / "d", sources=[cats_and_dogs], limit=12).kept == {
         "dog": 12,
         "cat": 12,
     }
@@ -69,9 +70,9 @@ def test_gather_again_asks_for_nothing(tmp_path, cats_and_dogs):
 
 
 def test_gather_goes_on_to_a_higher_target_and_to_new_classes(tmp_path, cats_and_dogs):
-    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5)
+    wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=5)
     first = files(tmp_path / "d")
-    assert wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=25).kept == {
+    assert wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=25).kept == {
         "cat": 25,
         "dog": 25,
     }
@@ -87,7 +88,7 @@ def test_duplicates_do_not_count_within_and_across_classes(tmp_path):
             "dog": [drawn_image("cat", 1), again, *images("dog", range(3))],
         }
     )
-    result = wordsight.gather("cat,dog", tmp_path / "d", [source], limit=20)
+    result = wordsight.gather("cat,dog", tmp_path / "d", sources=[source], limit=20)
     assert result.kept == {"cat": 5, "dog": 3}
     assert result.classes["cat"].reasons == {"duplicate": 1, "near duplicate": 1}
     assert result.classes["dog"].reasons == {"duplicate": 1, "near duplicate": 1}
@@ -105,7 +106,7 @@ def test_every_loss_is_told_with_its_reason(tmp_path):
         (tmp_path / "small.png").read_bytes(),
     ]
     result = wordsight.gather(
-        "cat", tmp_path / "d", [FakeSource({"cat": bad + images("cat", range(2))})], limit=9
+        "cat", tmp_path / "d", sources=[FakeSource({"cat": bad + images("cat", range(2))})], limit=9
     )
     assert result.classes["cat"].reasons == {
         "empty": 1,
@@ -123,17 +124,17 @@ def test_every_loss_is_told_with_its_reason(tmp_path):
 
 def test_nothing_found_raises_with_the_cause(tmp_path):
     with pytest.raises(wordsight.errors.NothingGathered, match=r"fake found nothing for 'xyzzyq'"):
-        wordsight.gather("xyzzyq", tmp_path / "d", [FakeSource({})], limit=3)
+        wordsight.gather("xyzzyq", tmp_path / "d", sources=[FakeSource({})], limit=3)
     with pytest.raises(wordsight.errors.NothingGathered, match=r"3 licence not wanted.*--license"):
         wordsight.gather(
             "cat",
             tmp_path / "e",
-            [FakeSource({"cat": images("cat", range(3))}, license="by-nc")],
+            sources=[FakeSource({"cat": images("cat", range(3))}, license="by-nc")],
             limit=3,
-            license="commercial",
+            settings=GatherSettings(license="commercial"),
         )
     with pytest.raises(wordsight.errors.NothingGathered, match="out of order"):
-        wordsight.gather("cat", tmp_path / "f", [FakeSource({}, fails_after=0)], limit=3)
+        wordsight.gather("cat", tmp_path / "f", sources=[FakeSource({}, fails_after=0)], limit=3)
     assert not [path for path in (tmp_path / "f").iterdir() if path.is_dir()]
 
 
@@ -154,9 +155,9 @@ def test_the_licence_filter_holds_though_the_source_ignores_it(tmp_path):
         wordsight.gather(
             "cat",
             tmp_path / license,
-            [Mixed({"cat": images("cat", range(8))})],
+            sources=[Mixed({"cat": images("cat", range(8))})],
             limit=8,
-            license=license,
+            settings=GatherSettings(license=license),
         )
         assert {row["license"] for row in metadata(tmp_path / license)} == expected
 
@@ -164,7 +165,9 @@ def test_the_licence_filter_holds_though_the_source_ignores_it(tmp_path):
 def test_one_source_out_of_order_does_not_stop_the_other(tmp_path):
     broken, good = FakeSource({}, fails_after=0), FakeSource({"cat": images("cat", range(6))})
     broken.name, said = "broken", []
-    result = wordsight.gather("cat", tmp_path / "d", [broken, good], limit=6, say=said.append)
+    result = wordsight.gather(
+        "cat", tmp_path / "d", sources=[broken, good], limit=6, say=said.append
+    )
     assert result.kept == {"cat": 6} and any(
         "broken" in line and "out of order" in line for line in said
     )
@@ -175,25 +178,25 @@ def test_a_short_class_asks_again_another_day(tmp_path):
         FakeSource({"cat": images("cat", range(3))}),
         FakeSource({"cat": images("cat", range(9))}),
     )
-    assert wordsight.gather("cat", tmp_path / "d", [early], limit=9).kept == {"cat": 3}
-    assert wordsight.gather("cat", tmp_path / "d", [late], limit=9).kept == {"cat": 9}
+    assert wordsight.gather("cat", tmp_path / "d", sources=[early], limit=9).kept == {"cat": 3}
+    assert wordsight.gather("cat", tmp_path / "d", sources=[late], limit=9).kept == {"cat": 9}
 
 
 def test_a_image_cut_by_a_power_failure_is_fetched_anew(tmp_path, cats_and_dogs):
-    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5)
+    wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=5)
     before = files(tmp_path / "d")
     sorted((tmp_path / "d" / "cat").iterdir())[2].write_bytes(b"")
     assert (
-        wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=5).kept == {"cat": 5}
+        wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=5).kept == {"cat": 5}
         and files(tmp_path / "d") == before
     )
 
 
 def test_a_image_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_dogs):
-    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
+    wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=5)
     moved = sorted((tmp_path / "d" / "cat").iterdir())[0]
     moved.rename(tmp_path / "d" / "dog" / moved.name)
-    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
+    wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=5)
     rows = {row["file_name"]: row for row in metadata(tmp_path / "d")}
     assert (
         rows[f"dog/{moved.name}"]["label"] == "dog"
@@ -212,9 +215,9 @@ def test_a_image_moved_to_another_class_keeps_its_credit(tmp_path, cats_and_dogs
     ],
 )
 def test_a_table_that_is_none_any_more_is_put_aside(tmp_path, cats_and_dogs, content):
-    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=2)
+    wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=2)
     (tmp_path / "d" / "metadata.csv").write_bytes(content)
-    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=3)
+    wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=3)
     assert len(metadata(tmp_path / "d")) == 3
     assert [path.read_bytes() for path in (tmp_path / "d").glob("metadata.*.unread.csv")] == [
         content
@@ -234,7 +237,7 @@ def test_folders_are_never_named_like_splits(tmp_path):
         assert folder_name(label) == folder
     text = {"crane#bird": "crane bird"}
     source = FakeSource({text.get(label, label): images(label, range(2)) for label in names})
-    wordsight.gather(list(names), tmp_path / "d", [source], limit=2)
+    wordsight.gather(list(names), tmp_path / "d", sources=[source], limit=2)
     load = f"d = load_dataset('imagefolder', data_dir={str(tmp_path / 'd')!r})"
     code = (
         f"from datasets import load_dataset; {load}; print(d.num_rows, "
@@ -271,7 +274,7 @@ def test_memory_is_bounded_for_sources_that_read(tmp_path):
     wordsight.gather(
         "cat",
         tmp_path / "d",
-        [Counting({"cat": images("cat", range(40))}, page_size=40)],
+        sources=[Counting({"cat": images("cat", range(40))}, page_size=40)],
         limit=40,
     )
     assert 1 <= Counting.most <= (os.cpu_count() or 1)
@@ -288,9 +291,9 @@ def test_a_image_that_cannot_be_read_is_left_out_and_tried_another_day(tmp_path,
             return super().read(candidate)
 
     offered = {"cat": images("cat", range(4))}
-    first = wordsight.gather("cat", tmp_path / "d", [Unplugged(offered)], limit=4)
+    first = wordsight.gather("cat", tmp_path / "d", sources=[Unplugged(offered)], limit=4)
     assert first.kept == {"cat": 3} and first.classes["cat"].reasons == {"not read": 1}
-    assert wordsight.gather("cat", tmp_path / "d", [FakeSource(offered)], limit=4).kept == {
+    assert wordsight.gather("cat", tmp_path / "d", sources=[FakeSource(offered)], limit=4).kept == {
         "cat": 4
     }
 
@@ -316,7 +319,7 @@ def test_a_source_of_somebody_else_cannot_stop_the_run(tmp_path, manner):
         FakeSource({"cat": images("cat", range(6))}),
     )
     sly.name, sly.manner, said = "sly", manner, []
-    result = wordsight.gather("cat", tmp_path / "d", [sly, good], limit=9, say=said.append)
+    result = wordsight.gather("cat", tmp_path / "d", sources=[sly, good], limit=9, say=said.append)
     assert result.kept == {"cat": 6} and len(sly.queries) < 200
     assert manner == "promises more for ever" or any("sly: failed with" in line for line in said)
 
@@ -325,7 +328,7 @@ def test_gather_works_inside_a_running_event_loop(tmp_path, cats_and_dogs):
     import asyncio
 
     async def notebook():
-        return wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=3)
+        return wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=3)
 
     assert asyncio.run(notebook()).kept == {"cat": 3}
 
@@ -365,7 +368,7 @@ def test_queries_widen_where_the_depth_ends_and_are_recorded(tmp_path):
             "tabby cat": images("cat", range(20, 30)),
         }
     )
-    result = wordsight.gather("cat", tmp_path / "d", [source], limit=15)
+    result = wordsight.gather("cat", tmp_path / "d", sources=[source], limit=15)
     assert result.kept == {"cat": 15}
     assert ("cat", "fake", "domestic cat", 1, 7) in result.queries and (
         "cat",
@@ -391,13 +394,15 @@ class Anything(FakeSource):
 
 def test_negatives_are_a_class_of_unrelated_words(tmp_path):
     source = Anything({})
-    result = wordsight.gather("cat", tmp_path / "d", [source], limit=5, negatives=23)
+    result = wordsight.gather("cat", tmp_path / "d", sources=[source], limit=5, negatives=23)
     assert result.kept == {"cat": 5, "not_cat": 23}
     asked = {row["query"] for row in metadata(tmp_path / "d") if row["label"] == "not_cat"}
     assert len(asked) >= 5 and not any("cat" in text or "lion" in text for text in asked)
     model = wordsight.train(tmp_path / "d", tmp_path / "m")
     assert model.class_names == ["cat", "not_cat"] and model.catch_all == 1
-    assert wordsight.gather("cat,dog", tmp_path / "e", [source], limit=5, negatives=5).kept == {
+    assert wordsight.gather(
+        "cat,dog", tmp_path / "e", sources=[source], limit=5, negatives=5
+    ).kept == {
         "cat": 5,
         "dog": 5,
         "other": 5,
@@ -405,10 +410,10 @@ def test_negatives_are_a_class_of_unrelated_words(tmp_path):
 
 
 def test_a_image_the_user_deleted_stays_away_and_is_made_up_for(tmp_path, cats_and_dogs):
-    wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=10)
+    wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=10)
     junk = sorted((tmp_path / "d" / "cat").iterdir())[0]
     junk.unlink()
-    result = wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=10)
+    result = wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=10)
     assert (
         result.kept == {"cat": 10}
         and not junk.exists()
@@ -449,7 +454,7 @@ def test_kept_images_are_upright_rgb_and_untouched_where_they_were_that_already(
         plain,
         *((tmp_path / name).read_bytes() for name in ("turned.jpg", "grey.gif", "plain.png")),
     ]
-    wordsight.gather("cat", tmp_path / "d", [FakeSource({"cat": given})], limit=4)
+    wordsight.gather("cat", tmp_path / "d", sources=[FakeSource({"cat": given})], limit=4)
     kept = [path.read_bytes() for path in sorted((tmp_path / "d" / "cat").iterdir())]
     assert plain in kept and given[3] in kept and given[1] not in kept
     for row in metadata(tmp_path / "d"):
@@ -472,7 +477,7 @@ def test_kept_images_are_upright_rgb_and_untouched_where_they_were_that_already(
 def test_the_data_set_loads_in_datasets_and_in_torchvision(tmp_path, cats_and_dogs, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=5)
+    wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=5)
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"
         "from datasets import load_dataset\nfrom torchvision.datasets import ImageFolder\n"
@@ -487,7 +492,7 @@ def test_the_data_set_loads_in_datasets_and_in_torchvision(tmp_path, cats_and_do
 
 
 def test_training_passes_over_deleted_images_and_takes_added_ones(tmp_path, cats_and_dogs):
-    wordsight.gather("cat,dog", tmp_path / "d", [cats_and_dogs], limit=8)
+    wordsight.gather("cat,dog", tmp_path / "d", sources=[cats_and_dogs], limit=8)
     sorted((tmp_path / "d" / "cat").iterdir())[0].unlink()
     (tmp_path / "d" / "dog" / "mine.jpg").write_bytes(drawn_image("dog", 99))
     model = wordsight.train(tmp_path / "d", tmp_path / "m")
@@ -513,7 +518,9 @@ def test_attribution_credits_every_image_in_safe_markdown(tmp_path):
                 ]
             )
 
-    wordsight.gather("cat", tmp_path / "d", [Sly({"cat": images("cat", range(2))})], limit=2)
+    wordsight.gather(
+        "cat", tmp_path / "d", sources=[Sly({"cat": images("cat", range(2))})], limit=2
+    )
     text = (tmp_path / "d" / "ATTRIBUTION.md").read_text()
     assert text.count("- `cat/fake-") == 2 and "2 pictures: CC BY 2." in text
     assert (
@@ -533,8 +540,8 @@ def test_attribution_credits_every_image_in_safe_markdown(tmp_path):
         ({"classes": "metadata.csv"}, "can't name a folder"),
         ({"classes": "cat,dog,Other", "negatives": 3}, "called 'other', which you ask for too"),
         ({"limit": 0}, "at least 1"),
-        ({"min_size": 0}, "1 to 10000"),
-        ({"license": "by,gpl"}, "Unknown licence 'gpl'"),
+        ({"settings": GatherSettings(min_size=0)}, "1 to 10000"),
+        ({"settings": GatherSettings(license="by,gpl")}, "Unknown licence 'gpl'"),
         ({"sources": []}, "at least one source"),
         ({"sources": ["nowhere"]}, "Unknown source 'nowhere'. Choose of: commons"),
         ({"sources": ["urls"]}, "--source urls:FILE"),
@@ -546,9 +553,7 @@ def test_attribution_credits_every_image_in_safe_markdown(tmp_path):
 def test_wrong_requests_are_refused(tmp_path, arguments, message):
     arguments = {"classes": "cat", "sources": [FakeSource({})], **arguments}
     with pytest.raises(wordsight.errors.InvalidArgument, match=message.replace("(", r"\(")):
-        wordsight.gather(
-            arguments.pop("classes"), tmp_path / "d", arguments.pop("sources"), **arguments
-        )
+        wordsight.gather(arguments.pop("classes"), tmp_path / "d", **arguments)
     assert not (tmp_path / "d").exists()
 
 
@@ -556,16 +561,22 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, cats_and_dogs):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thesis.txt").write_text("x")
     with pytest.raises(wordsight.errors.InvalidArgument, match="not gathered"):
-        wordsight.gather("cat", tmp_path / "d", [cats_and_dogs], limit=1)
+        wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=1)
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["thesis.txt"]
-    wordsight.gather("cat", tmp_path / "e", [cats_and_dogs], limit=1)
+    wordsight.gather("cat", tmp_path / "e", sources=[cats_and_dogs], limit=1)
     with pytest.raises(wordsight.errors.InvalidArgument, match="--license any, now it is by"):
-        wordsight.gather("cat", tmp_path / "e", [cats_and_dogs], limit=1, license="by")
+        wordsight.gather(
+            "cat",
+            tmp_path / "e",
+            sources=[cats_and_dogs],
+            limit=1,
+            settings=GatherSettings(license="by"),
+        )
     with pytest.raises(wordsight.errors.InvalidArgument, match="has the class 'cat'"):
-        wordsight.gather("Cat", tmp_path / "e", [cats_and_dogs], limit=1)
+        wordsight.gather("Cat", tmp_path / "e", sources=[cats_and_dogs], limit=1)
     (tmp_path / "e" / FILE).write_bytes(b"no database at all, but long enough to be looked at")
     with pytest.raises(wordsight.errors.InvalidArgument, match="can't be used"):
-        wordsight.gather("cat", tmp_path / "e", [cats_and_dogs], limit=1)
+        wordsight.gather("cat", tmp_path / "e", sources=[cats_and_dogs], limit=1)
 
 
 # Against an imitation of the real services, in processes of their own

@@ -226,7 +226,11 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
             boxes, shapes_model, odd, folder / "b"
         ),
         "gathered": wordsight.gather(
-            "train,disc", folder / "s", sources=[f"folder:{odd}"], limit=3, min_size=30
+            "train,disc",
+            folder / "s",
+            sources=[f"folder:{odd}"],
+            limit=3,
+            settings=wordsight.gathering.GatherSettings(min_size=30),
         ),
         "video": wordsight.video(clip, folder / "labelled.mp4", shapes_model, threshold=0.5),
         "model": wordsight.load(shapes_model),

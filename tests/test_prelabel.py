@@ -105,7 +105,7 @@ def exported(made, tmp_path_factory):
     """Every format: its folder."""
     root = tmp_path_factory.mktemp("exported")
     for key in KEYS:
-        done = wordsight.prelabel(made[0], key, root / key)
+        done = wordsight.prelabel(made[0], key, output=root / key)
         assert (
             done.images == 9
             and done.regions == sum(map(len, made[1].values()))

@@ -468,7 +468,7 @@ def test_web_search_that_finds_nothing_is_a_loud_error(name, searching, tmp_path
     with pytest.raises(
         wordsight.errors.NothingGathered, match=rf"{name}: found nothing for 'xyzzyq'"
     ):
-        wordsight.gather("xyzzyq", tmp_path / "d", name)
+        wordsight.gather("xyzzyq", tmp_path / "d", sources=name)
     assert "knows no licences" in ask(open_source(name), license="commercial").note
 
 
@@ -502,8 +502,8 @@ def test_a_source_of_ones_own_comes_by_entry_point(tmp_path):
         "[wordsight.sources]\nmine = my_source:Mine\nbroken = my_source:Nothing\n"
     )
     code = (
-        "import wordsight as w; print(w.gather('cat', 'd', ['mine'], limit=3).kept, 'mine' in "
-        "w.list_sources()); w.gather('cat', 'e', ['broken'])"
+        "import wordsight as w; print(w.gather('cat', 'd', sources=['mine'], limit=3).kept, "
+        "'mine' in w.list_sources()); w.gather('cat', 'e', sources=['broken'])"
     )
     environment = {
         "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}",

@@ -1,8 +1,8 @@
 """Backbones by name: weights, preprocessing and identity. The only module that imports timm.
 
-A backbone is *prepared* once, which needs torch and timm, into a folder of the cache that timm
-itself can load (`config.json`, `model.safetensors`). From then on its head, its preprocessing and
-its compiled network are read from there without either.
+A backbone is *prepared* once, which needs torch and timm: it is stored in a folder of the cache
+that timm itself can load (`config.json`, `model.safetensors`). After that, its head, preprocessing
+and compiled network are read from there without torch or timm.
 """
 
 from __future__ import annotations
@@ -91,15 +91,13 @@ class Backbone:
 
     @functools.cached_property
     def key(self) -> str:
-        """Identify everything that decides an embedding: weights and preprocessing."""
+        """Hash of everything that decides an embedding: weights and preprocessing."""
         text = self.fingerprint + json.dumps(asdict(self.preprocessing), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     @property
     def ours(self) -> bool:
-        """Whether the network is one of our own, which timm knows only where this module was
-        imported.
-        """
+        """Whether the network is one of our own, which timm knows only through this module."""
         return self.architecture in SMALL
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -109,10 +107,10 @@ class Backbone:
         return load_file(self.folder / "model.safetensors")
 
     def head(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weight (classes, C) and bias (classes,) of the head that the network came with.
+        """Return weight (classes, C) and bias (classes,) of the network's own head.
 
         Raises:
-            InvalidArgument: it has none.
+            InvalidArgument: if it has none.
         """
         from safetensors import safe_open
 
@@ -136,7 +134,7 @@ class Backbone:
         """Return weight (1000, C) and bias (1000,) of the ImageNet-1k head.
 
         Raises:
-            InvalidArgument: the backbone has another head, so it knows no words.
+            InvalidArgument: if the backbone has another head, so that it knows no words.
         """
         weight, bias = self.head()
         if len(weight) != 1000:
@@ -147,7 +145,7 @@ class Backbone:
         return weight, bias
 
     def concept_head(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the ImageNet-1k head, or None where the backbone has another."""
+        """Return the ImageNet-1k head, or None if the backbone has another."""
         try:
             return self.imagenet_head()
         except InvalidArgument:
@@ -155,10 +153,10 @@ class Backbone:
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Return names of backbones: the embedded ones first, then timm's pretrained ones, filtered by
-    a glob pattern.
+    """Return the names of backbones that match a glob pattern: the embedded ones first, then timm's
+    pretrained ones.
 
-    Embedded ones work offline; the others are downloaded by timm when first used.
+    Embedded ones work offline; timm downloads the others when they are first used.
     """
     import timm
 
@@ -168,8 +166,8 @@ def list_backbones(pattern: str = "*") -> list[str]:
 
 
 def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
-    """Return (WordNet id, names with commas between) of the classes of the ImageNet set that
-    has `count` of them, from timm's tables, or None.
+    """Return (WordNet id, names separated by commas) of each class of the ImageNet set with `count`
+    classes, from timm's tables; None if there is no such set.
     """
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
@@ -228,8 +226,8 @@ def _load(name: str) -> Backbone:
 
 
 def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> Backbone | None:
-    """Return a prepared backbone with these weights whose network takes this preprocessing, if
-    this machine has one.
+    """Return a backbone prepared on this machine, with these weights and a network for this
+    preprocessing, or None.
     """
     for folder in sorted((cache_folder() / "backbones").glob(f"{fingerprint[:32]}-*")):
         backbone = _open_prepared(folder, name)
@@ -246,8 +244,8 @@ def build_module(backbone: Backbone):
     """Return the network as a torch module in evaluation mode.
 
     Raises:
-        InvalidModel: it is a network of somebody's own, and the module that registers it was not
-            imported.
+        InvalidModel: if it is a network of the user's own, and the module that registers it was
+            not imported.
     """
     timm = open_timm()
     if not timm.is_model(backbone.architecture):
@@ -259,17 +257,16 @@ def build_module(backbone: Backbone):
 
 
 def untrained_module(name: str, outputs: int, image_size: int | None = None):
-    """Return a network with random weights, as a torch module with `outputs` logits, and its
-    preprocessing.
+    """Return a network with random weights as a torch module, and its preprocessing.
 
     Args:
         name: one of `SMALL`, or any timm name.
         outputs: number of logits.
-        image_size: side of a square input in pixels, where the network takes any; by default its
-            own.
+        image_size: side of a square input in pixels, if the network takes any size; by default its
+            own size.
 
     Raises:
-        InvalidArgument: no such network, or it takes another size only.
+        InvalidArgument: if there is no such network, or it takes another size only.
     """
     timm = open_timm()
     architecture = name.split(".")[0]
@@ -288,7 +285,7 @@ def with_image_size(
     """Return a preprocessing for square inputs of `image_size`, or the same one for None.
 
     Raises:
-        InvalidArgument: out of range, or the network takes one size only.
+        InvalidArgument: if the size is out of range, or the network takes another size only.
     """
     if image_size is None or preprocessing.image_size == (image_size, image_size):
         return preprocessing
@@ -308,8 +305,8 @@ def with_image_size(
 def open_timm():
     """Return timm, with our own networks and those of extensions among its models.
 
-    A network of your own registers itself by timm's `@register_model`; its package names the module
-    in the group `wordsight.backbones`.
+    An extension registers its network with timm's `@register_model`, and its package names the
+    module in the entry-point group `wordsight.backbones`.
     """
     import timm
     from timm.models import build_model_with_cfg, register_model
@@ -354,7 +351,7 @@ def open_timm():
 
 
 def fingerprint_weights(weights: dict[str, np.ndarray], head_name: str) -> str:
-    """Hash all weights but the head's."""
+    """Return a hash of all weights except the head's."""
     digest = hashlib.sha256()
     for key in sorted(weights):
         if key.startswith(head_name + "."):
@@ -366,7 +363,11 @@ def fingerprint_weights(weights: dict[str, np.ndarray], head_name: str) -> str:
 
 
 def _source_id(name: str) -> str:
-    """Tell apart two states of the same local folder; other names are their own identity."""
+    """Return an identifier of a name; for a local folder it depends on the weights, too.
+
+    Raises:
+        InvalidArgument: if the folder holds no backbone.
+    """
     if not name.startswith("local-dir:"):
         return hashlib.sha256(f"{FORMAT}|{name}".encode()).hexdigest()[:16]
     folder = Path(name.removeprefix("local-dir:")).expanduser()
@@ -411,21 +412,19 @@ def _prepare(name: str) -> Backbone:
 
 
 def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
-    """Prepare a torch module as a backbone: its weights, with all that is needed to run it without
-    torch.
+    """Prepare a torch module as a backbone: store its weights, and everything needed to run it
+    without torch.
 
     Args:
         module: a timm network in evaluation mode.
-        name: what to call it.
-        preprocessing: of its images.
+        name: name of the backbone.
+        preprocessing: how images become its input.
 
     Raises:
-        InvalidArgument: the network has no single linear classifier.
+        InvalidArgument: if the network has no single linear classifier.
+        OutputError: if it can't be stored.
     """
-    from safetensors.numpy import save_file
-
-    cfg = module.pretrained_cfg
-    head_name = cfg.get("classifier") or ""
+    head_name = module.pretrained_cfg.get("classifier") or ""
     if not isinstance(head_name, str) or not head_name:
         raise InvalidArgument(
             f"Backbone '{name}' has no single classifier layer. Embedded choices: "
@@ -436,6 +435,30 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
     }
     fingerprint = fingerprint_weights(weights, head_name)
     pooled, num_features = _probe(module, preprocessing)
+    config = _timm_config(module, head_name, num_features)
+    record = {
+        "format": FORMAT,
+        "architecture": config["architecture"],
+        "fingerprint": fingerprint,
+        "preprocessing": asdict(preprocessing),
+        "num_features": num_features,
+        "head_name": head_name,
+        "pooled": pooled,
+        "pretrained_cfg": config["pretrained_cfg"],
+    }
+    # the head, which the fingerprint leaves out
+    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}
+    whole = hashlib.sha256(json.dumps([record, rest], sort_keys=True).encode()).hexdigest()
+    target = cache_folder() / "backbones" / f"{fingerprint[:32]}-{whole[:16]}"
+    _store(target, weights, config, record)
+    backbone = _open_prepared(target, name)
+    assert backbone is not None
+    return backbone
+
+
+def _timm_config(module, head_name: str, num_features: int) -> dict:
+    """Return the config.json from which timm makes the network again."""
+    cfg = module.pretrained_cfg
     names = (
         "tag",
         "input_size",
@@ -447,32 +470,27 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
         "first_conv",
         "license",
     )
-    kept = {key: cfg[key] for key in names if cfg.get(key)}
-    config = {
+    return {
         "architecture": cfg["architecture"],
         "num_classes": int(module.num_classes),
         "num_features": num_features,
         "pretrained_cfg": {
-            **kept,
+            **{key: cfg[key] for key in names if cfg.get(key)},
             "num_classes": int(module.num_classes),
             "classifier": head_name,
             "custom_load": False,
         },
     }
-    record = {
-        "format": FORMAT,
-        "architecture": cfg["architecture"],
-        "fingerprint": fingerprint,
-        "preprocessing": asdict(preprocessing),
-        "num_features": num_features,
-        "head_name": head_name,
-        "pooled": pooled,
-        "pretrained_cfg": config["pretrained_cfg"],
-    }
-    # what the fingerprint leaves out
-    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}
-    whole = hashlib.sha256(json.dumps([record, rest], sort_keys=True).encode()).hexdigest()
-    target = cache_folder() / "backbones" / f"{fingerprint[:32]}-{whole[:16]}"
+
+
+def _store(target: Path, weights: dict[str, np.ndarray], config: dict, record: dict) -> None:
+    """Write a prepared folder, completely or not at all, unless another process has just done so.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    from safetensors.numpy import save_file
+
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
@@ -482,19 +500,16 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
             (building / "backbone.json").write_text(json.dumps(record, indent=2))
             building.chmod(0o755)
             (building / "model.safetensors").chmod(0o644)
-            if target.exists() and _open_prepared(target, name) is None:
+            if target.exists() and _open_prepared(target, target.name) is None:
                 shutil.rmtree(target)  # of another version, or half removed
             try:
                 building.rename(target)
             except OSError:
-                # else another process was first, with the same content
+                # unless another process was first, with the same content
                 if not (target / "backbone.json").is_file():
                     raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    backbone = _open_prepared(target, name)
-    assert backbone is not None
-    return backbone
 
 
 def _create(name: str):
@@ -520,7 +535,7 @@ def _create(name: str):
     try:
         return timm.create_model(name, pretrained=True).eval()
     except Exception as error:
-        # hubs fail in many ways (network, name, licence gate); each means: not to be had
+        # hubs fail in many ways (network, name, licence gate); all mean that it is unavailable
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
         raise BackboneUnavailable(
             f"Backbone '{name}' can't be loaded ({reason}). Embedded choices: "
@@ -581,8 +596,8 @@ def _known_interpolation(cfg: dict) -> str:
 
 
 def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:
-    """Run the network once: is the embedding the spatial mean of its feature map, and how long
-    is it?
+    """Return whether the network's embedding is the spatial mean of its feature map, and the length
+    of the embedding; found by running it once.
     """
     import torch
 

@@ -86,7 +86,7 @@ def gather_command(
     picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are
     better.
     """
-    from ..gathering.collector import gather
+    from ..gathering.collector import GatherSettings, gather
     from ..gathering.sources import DEFAULT_SOURCES
 
     go_offline(offline)
@@ -95,13 +95,12 @@ def gather_command(
             result = gather(
                 classes,
                 output,
-                source or DEFAULT_SOURCES,
-                limit,
-                license,
-                min_size,
-                negatives,
-                progress,
-                say,
+                sources=source or DEFAULT_SOURCES,
+                limit=limit,
+                negatives=negatives,
+                settings=GatherSettings(license, min_size),
+                progress=progress,
+                say=say,
             )
         except NothingGathered as error:
             print_gathered(error.gathered, as_json, str(error))
@@ -181,7 +180,8 @@ def clean_command(
         from ..datasets.conversion import convert as copy_converted
 
         with show_progress() as progress:
-            print_converted(convert, copy_converted(data, convert, max_side, progress), as_json)
+            unreadable = copy_converted(data, convert, max_side=max_side, progress=progress)
+            print_converted(convert, unreadable, as_json)
     if undo:
         print_undone(cleaning.undo(data), as_json)
     with show_progress() as progress:
@@ -302,7 +302,9 @@ def prelabel_command(
     from ..exports.labels import prelabel
 
     with show_progress() as progress:
-        result = prelabel(results, format, output, everything, photos, progress)
+        result = prelabel(
+            results, format, output=output, all=everything, photos=photos, progress=progress
+        )
     print_prelabels(result, as_json)
 
 
@@ -361,5 +363,5 @@ def export_command(
     from ..exports.model import export
 
     with show_progress() as progress:
-        result = export(model, format, output, dtype, data, progress)
+        result = export(model, format, output=output, dtype=dtype, data=data, progress=progress)
     print_export(result, as_json)

@@ -226,7 +226,7 @@ def extract_command(
     from ..videos.frames import extract
 
     with show_progress() as progress:
-        result = extract(clips, output, fps, progress)
+        result = extract(clips, output, fps=fps, progress=progress)
     print_extraction(result, as_json)
 
 

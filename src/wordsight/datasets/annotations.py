@@ -1,5 +1,5 @@
-"""Annotated boxes: read in any format, checked against the images, and turned upright with
-them.
+"""Read annotated boxes and labels in any format, check them against the images, and turn boxes
+upright.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..images.decoding import USUAL_SUFFIXES, header
 from .files import ImageFile, LabelledSet, read_labelled, with_classes
 from .formats import RawBox, choose_format
 
-SLACK = 0.01  # of a side: boxes may stick out by rounding, and are cut off there
+SLACK = 0.01  # of a side: so far a box may stick out, by rounding; it is clipped to the image
 MIN_SIDE = 1.0  # pixels
 
 
@@ -45,7 +45,7 @@ class Annotated:
     """One image and the objects on it.
 
     Attributes:
-        file: the image; its label is that of the largest object.
+        file: the image, with the label of its largest object.
         size: (height, width) of the upright image.
         boxes: the objects, the largest first.
     """
@@ -57,13 +57,13 @@ class Annotated:
 
 @dataclass
 class BoxSet:
-    """Annotated images, and what of the annotations could not be used.
+    """Annotated images, and the boxes that could not be used.
 
     Attributes:
         source: the annotations.
-        format: what they are written in.
-        images: those with at least one good box, by name.
-        skipped: (where, reason) of each box that was not taken.
+        format: name of their format.
+        images: the images with at least one good box, by name.
+        skipped: (where, reason) of each box that was left out.
     """
 
     source: Path
@@ -80,17 +80,17 @@ class BoxSet:
 def read_boxes(source: str | os.PathLike, images: str | os.PathLike | None = None) -> BoxSet:
     """Read annotated boxes.
 
-    A box is skipped, and listed, where its numbers are none, its corners are swapped or outside the
-    image, it has no area, the image is missing, unreadable or of another size than the
-    annotation says, or where EXIF turns the image and nothing says whether the box was drawn
-    before or after.
+    A box is skipped, and listed, if one of its sides is not a number, its corners are swapped or
+    outside the image, it has no area, or the image is missing, unreadable or of another size than
+    the annotation says. The same holds if EXIF turns the image and nothing tells whether the box
+    was drawn before or after.
 
     Args:
         source: a CSV, a COCO .json, a folder of Pascal VOC .xml, a YOLO data.yaml.
-        images: their folder; by default that of `source`.
+        images: folder of the images; by default that of `source`.
 
     Raises:
-        InvalidArgument: it is in no known format, or no box of it can be used.
+        InvalidArgument: if the format is not known, or not one box can be used.
     """
     path = expand(source)
     if not path.exists():
@@ -98,131 +98,152 @@ def read_boxes(source: str | os.PathLike, images: str | os.PathLike | None = Non
             f"There are no annotations '{path}'. Give a CSV, a COCO .json, a folder of VOC .xml "
             "or a YOLO data.yaml."
         )
-    root = expand(images) if images is not None else path if path.is_dir() else path.parent
+    beside = path if path.is_dir() else path.parent
+    root = expand(images) if images is not None else beside
     format = choose_format(path)
-    marks = list(format.read(path, root))
-    roots = tuple(
-        dict.fromkeys(
-            folder.resolve()
-            for folder in (root, path if path.is_dir() else path.parent, path.parent)
-        )
-    )
-    found: dict[tuple[Path, ...], Path | None] = {}
-    skipped, placed = [], []
-    for mark in marks:
-        if mark.places not in found:
-            found[mark.places] = _find(mark.places, roots)
-        file = found[mark.places]
-        if mark.problem is not None:
-            skipped.append((mark.where, mark.problem))
-        elif file is None:
-            skipped.append(
-                (
-                    mark.where,
-                    f"there is no picture '{mark.places[0].name if mark.places else ''}' inside "
-                    f"'{root}'",
-                )
-            )
-        else:
-            placed.append((mark, file))
-    files = list(dict.fromkeys(file for _, file in placed))
-    headers = dict(zip(files, parallel_map(_header, files, 8), strict=True))
-    boxes: dict[Path, list[Box]] = {}
-    splits: dict[Path, str | None] = {}
-    for mark, file in placed:
-        head = headers[file]
-        box = head if isinstance(head, str) else _upright(mark, *head)
-        if isinstance(box, str):
-            skipped.append((f"{mark.where} ({file.name})", box))
-        else:
-            boxes.setdefault(file, []).append(Box(mark.label, box))
-            splits[file] = mark.split
-    if not boxes:
+    roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, beside, path.parent)))
+    skipped: list[tuple[str, str]] = []
+    placed = _locate(format.read(path, root), root, roots, skipped)
+    annotated = _check_boxes(placed, roots, skipped)
+    if not annotated:
         first = f"; the first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise InvalidArgument(
             f"No box in '{path}' can be used ({len(skipped)} were skipped{first})."
         )
-    annotated = []
-    for file, own in boxes.items():
-        own.sort(key=lambda box: -box.area)
-        head = headers[file]
-        assert not isinstance(head, str)
-        annotated.append(
-            Annotated(ImageFile(file, _name(file, roots), own[0].label, splits[file]), head[1], own)
-        )
-    annotated.sort(key=lambda image: image.file.name)
     return BoxSet(path, format.name, annotated, skipped)
 
 
-# files that say that a folder is in another tool's format
+def _locate(
+    raw_boxes: Iterable[RawBox],
+    root: Path,
+    roots: tuple[Path, ...],
+    skipped: list[tuple[str, str]],
+) -> list[tuple[RawBox, Path]]:
+    """Return boxes with their images' files; add (where, reason) of the others to `skipped`."""
+    found: dict[tuple[Path, ...], Path | None] = {}
+    placed = []
+    for raw in list(raw_boxes):
+        if raw.places not in found:
+            found[raw.places] = _find(raw.places, roots)
+        file = found[raw.places]
+        if raw.problem is not None:
+            skipped.append((raw.where, raw.problem))
+        elif file is None:
+            name = raw.places[0].name if raw.places else ""
+            skipped.append((raw.where, f"there is no picture '{name}' inside '{root}'"))
+        else:
+            placed.append((raw, file))
+    return placed
+
+
+def _check_boxes(
+    placed: list[tuple[RawBox, Path]], roots: tuple[Path, ...], skipped: list[tuple[str, str]]
+) -> list[Annotated]:
+    """Return images with their good boxes, by name; add (where, reason) of the others to
+    `skipped`.
+    """
+    files = list(dict.fromkeys(file for _, file in placed))
+    headers = dict(zip(files, parallel_map(_header, files, 8), strict=True))
+    boxes: dict[Path, list[Box]] = {}
+    splits: dict[Path, str | None] = {}
+    sizes: dict[Path, tuple[int, int]] = {}
+    for raw, file in placed:
+        head = headers[file]
+        box = head if isinstance(head, str) else _upright(raw, *head)
+        if isinstance(head, str) or isinstance(box, str):
+            skipped.append((f"{raw.where} ({file.name})", str(box)))
+        else:
+            boxes.setdefault(file, []).append(Box(raw.label, box))
+            splits[file], sizes[file] = raw.split, head[1]
+    annotated = []
+    for file, own in boxes.items():
+        own.sort(key=lambda box: -box.area)
+        image = ImageFile(file, _name(file, roots), own[0].label, splits[file])
+        annotated.append(Annotated(image, sizes[file], own))
+    return sorted(annotated, key=lambda image: image.file.name)
+
+
+# files by which a folder is known to be in another tool's format
 ANNOTATIONS = ("data.yaml", "annotations.json", "tasks.json", "metadata.jsonl")
 
 
 def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
-    """Read a labelled set, in a folder per class or a CSV (see `read_labelled`), or in COCO, YOLO,
-    Pascal VOC, Label Studio or Hugging Face's format.
+    """Read a labelled set: a folder per class or a CSV (see `read_labelled`), or COCO, YOLO, Pascal
+    VOC, Label Studio or Hugging Face's format.
 
-    In those an image's label is the one it has as a whole, or else that of its boxes; images
-    whose boxes are of several classes are passed over, and listed.
+    In those formats an image has the label of the whole image if there is one, else that of its
+    boxes. Images whose boxes are of several classes are left out, and listed.
 
     Args:
         source: folder, .csv, .json, .yaml or .jsonl.
-        min_classes: how many there must be.
+        min_classes: the fewest classes allowed.
 
     Raises:
-        NotFound: the source does not exist.
-        InvalidArgument: it can't be read, or has too few classes.
+        NotFound: if the source does not exist.
+        InvalidArgument: if it can't be read, or has too few classes.
     """
     path = expand(source)
-    file = (
-        next((path / name for name in ANNOTATIONS if (path / name).is_file()), None)
-        if path.is_dir()
-        else path
-    )
-    if path.is_dir() and file is None and any((path / "Annotations").rglob("*.xml")):
-        file = path
-    if (
-        file is None
-        or not (file.is_dir() or file.suffix.lower() in (".json", ".yaml", ".yml", ".jsonl"))
-        or not file.exists()
-    ):
+    file = _annotation_file(path)
+    if file is None:
         return read_labelled(source, min_classes)
     format = choose_format(file)
     root = file if file.is_dir() else file.parent
     roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, file.parent)))
-    kinds: dict[Path, set[str]] = {}
+    labels: dict[Path, set[str]] = {}
     splits: dict[Path, str | None] = {}
     unused: list[tuple[str, str]] = []
-    # the whole image's label comes first
-    for marks in (format.labels(file, root), format.read(file, root)):
-        known = set(kinds)
-        for mark in marks:
-            found = _find(mark.places, roots) if mark.problem is None and mark.label else None
+    # labels of whole images come first
+    for raw_boxes in (format.labels(file, root), format.read(file, root)):
+        known = set(labels)
+        for raw in raw_boxes:
+            found = _find(raw.places, roots) if raw.problem is None and raw.label else None
             if found is None:
-                unused.append((mark.where, mark.problem or "its picture is not there"))
+                unused.append((raw.where, raw.problem or "its picture is not there"))
             elif found not in known:
-                kinds.setdefault(found, set()).add(mark.label)
-                splits[found] = mark.split
-    several = {found for found, labels in kinds.items() if len(labels) > 1}
-    unused += [
-        (_name(found, roots), f"shows {' and '.join(sorted(kinds[found]))}")
-        for found in sorted(several)
-    ]
-    images = [
-        ImageFile(found, _name(found, roots), min(labels), splits[found])
-        for found, labels in kinds.items()
-        if found not in several
-    ]
+                labels.setdefault(found, set()).add(raw.label)
+                splits[found] = raw.split
+    images = _single_labelled(labels, splits, roots, unused)
     if not images:
         first = f"; the first: {unused[0][0]}: {unused[0][1]}" if unused else ""
         raise InvalidArgument(
             f"No label in '{path}' can be used ({len(unused)} were passed over{first})."
         )
-    return with_classes(
-        LabelledSet(sorted(images, key=lambda image: image.name), [], unused=unused),
-        path,
-        min_classes,
-    )
+    return with_classes(LabelledSet(images, [], unused=unused), path, min_classes)
+
+
+def _annotation_file(path: Path) -> Path | None:
+    """Return the file or folder that a format reads labels from; None for a folder per class, a CSV
+    and whatever does not exist.
+    """
+    if path.is_dir():
+        file = next((path / name for name in ANNOTATIONS if (path / name).is_file()), None)
+        if file is None and any((path / "Annotations").rglob("*.xml")):
+            return path
+    else:
+        file = path
+    if file is None or not file.exists():
+        return None
+    known = file.is_dir() or file.suffix.lower() in (".json", ".yaml", ".yml", ".jsonl")
+    return file if known else None
+
+
+def _single_labelled(
+    labels: dict[Path, set[str]],
+    splits: dict[Path, str | None],
+    roots: tuple[Path, ...],
+    unused: list[tuple[str, str]],
+) -> list[ImageFile]:
+    """Return the images with one label, by name; add (name, reason) of the others to `unused`."""
+    several = sorted(file for file, names in labels.items() if len(names) > 1)
+    unused += [
+        (_name(file, roots), f"shows {' and '.join(sorted(labels[file]))}") for file in several
+    ]
+    images = [
+        ImageFile(file, _name(file, roots), min(names), splits[file])
+        for file, names in labels.items()
+        if len(names) == 1
+    ]
+    return sorted(images, key=lambda image: image.name)
 
 
 def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, float]:
@@ -232,8 +253,8 @@ def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, f
 
 
 def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
-    """Return the image's file, if it lies in one of the roots: annotations from strangers
-    must not reach outside.
+    """Return the image's file, if it lies in one of the roots; annotations from strangers must not
+    reach files outside.
     """
     for place in places:
         if "\0" in str(place) or not place.name:
@@ -263,7 +284,7 @@ def _name(file: Path, roots: tuple[Path, ...]) -> str:
 
 
 def _header(file: Path) -> tuple[tuple[int, int], tuple[int, int], int] | str:
-    """Return stored size, upright size and EXIF orientation of an image, or why it has none."""
+    """Return an image's stored size, upright size and EXIF orientation, or why it is unreadable."""
     try:
         return header(file)
     except UnreadableImage as error:
@@ -271,26 +292,26 @@ def _header(file: Path) -> tuple[tuple[int, int], tuple[int, int], int] | str:
 
 
 def _upright(
-    mark: RawBox, stored: tuple[int, int], upright: tuple[int, int], orientation: int
+    raw: RawBox, stored: tuple[int, int], upright: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float] | str:
-    """Return a mark's box in pixels of the upright image, or why it can't be used."""
-    if mark.box is None or not np.isfinite(mark.box).all():
+    """Return a box in pixels of the upright image, or why it can't be used."""
+    if raw.box is None or not np.isfinite(raw.box).all():
         return "its sides are no numbers"
     frame = stored
     if orientation != 1:
-        if stored == upright or mark.size not in (stored, upright):
+        if stored == upright or raw.size not in (stored, upright):
             return (
                 "EXIF turns the picture, and nothing says whether the box was drawn before or after"
             )
-        frame = mark.size
-    elif mark.size is not None and mark.size != stored:
+        frame = raw.size
+    elif raw.size is not None and raw.size != stored:
         return (
-            f"the annotation says {mark.size[1]} × {mark.size[0]} pixels, the picture has "
+            f"the annotation says {raw.size[1]} × {raw.size[0]} pixels, the picture has "
             f"{stored[1]} × {stored[0]}"
         )
     height, width = frame
-    x_min, y_min, x_max, y_max = mark.box
-    if mark.fractions:
+    x_min, y_min, x_max, y_max = raw.box
+    if raw.fractions:
         x_min, y_min, x_max, y_max = x_min * width, y_min * height, x_max * width, y_max * height
     if x_min > x_max or y_min > y_max:
         return "its corners are swapped"

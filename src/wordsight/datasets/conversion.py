@@ -1,10 +1,11 @@
-"""Copy a data set as upright sRGB JPEGs of a bounded size, which every tool reads alike."""
+"""Copy a data set as upright sRGB JPEGs of a bounded size, which all tools read the same way."""
 
 from __future__ import annotations
 
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
@@ -18,25 +19,27 @@ MAX_SIDE = 320  # the input of the embedded backbone
 def convert(
     data: str | os.PathLike,
     output: str | os.PathLike,
+    *,
     max_side: int = MAX_SIDE,
     progress: Progress | None = None,
 ) -> list[tuple[str, str]]:
-    """Copy every image as JPEG: upright, sRGB by its colour profile, transparency on white, first
-    frame, no side over `max_side`.
+    """Copy every image as JPEG: the first frame, upright, converted to sRGB by its colour profile,
+    on white where it is transparent, no side longer than `max_side`.
 
     Args:
-        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
+        data: a folder with one subfolder per class, one with metadata.csv, or a CSV with file_name
             and label.
-        output: a new or empty folder; gets one subfolder a class, and metadata.csv.
-        max_side: pixels; smaller images stay as large as they are.
+        output: a new or empty folder; gets one subfolder per class, and metadata.csv.
+        max_side: in pixels; smaller images keep their size.
         progress: called with (done, total, "images").
 
     Returns:
-        (file name, reason) of those that could not be read.
+        (file name, reason) of images that could not be read.
 
     Raises:
-        NotFound, InvalidArgument: there is no such data set, or the output is in use or inside it.
-        OutputError: something can't be written.
+        NotFound: if there is no such data set.
+        InvalidArgument: if it can't be read, or the output is in use or inside it.
+        OutputError: if something can't be written.
     """
     progress = or_notebook(progress)
     if not 16 <= max_side <= 20_000:
@@ -49,24 +52,13 @@ def convert(
         raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
     names = _names(labelled.images)
 
-    def one(file: ImageFile) -> str | None:
-        try:
-            if file.path.stat().st_size > MAX_BYTES:
-                return f"larger than {MAX_BYTES >> 20} MiB"
-            data = file.path.read_bytes()
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        try:
-            written = to_jpeg(data, max_side)
-        except UnreadableImage as error:
-            return str(error)
-        write_atomic(target / names[file.name], written)
-        return None
+    def copy(file: ImageFile) -> str | None:
+        return _copy(file, target / names[file.name], max_side)
 
     failed, rows = [], []
     with writing(target), ThreadPoolExecutor(os.cpu_count() or 1) as workers:
         for done, (file, reason) in enumerate(
-            zip(labelled.images, workers.map(one, labelled.images), strict=True), start=1
+            zip(labelled.images, workers.map(copy, labelled.images), strict=True), start=1
         ):
             if reason is None:
                 rows.append((names[file.name], file.label))
@@ -80,9 +72,29 @@ def convert(
     return failed
 
 
+def _copy(file: ImageFile, target: Path, max_side: int) -> str | None:
+    """Write an image as JPEG to `target`; return None, or why it can't be read.
+
+    Raises:
+        OSError: if the copy can't be written.
+    """
+    try:
+        if file.path.stat().st_size > MAX_BYTES:
+            return f"larger than {MAX_BYTES >> 20} MiB"
+        data = file.path.read_bytes()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    try:
+        written = to_jpeg(data, max_side)
+    except UnreadableImage as error:
+        return str(error)
+    write_atomic(target, written)
+    return None
+
+
 def _names(images: list[ImageFile]) -> dict[str, str]:
-    """Return the new name of each image: its class, its stem, .jpg; told apart by a number
-    where two would be the same.
+    """Return the new name of each image: its class, its stem, and .jpg; with a number if another
+    image has that name.
     """
     taken: set[str] = set()
     names = {}

@@ -4,6 +4,7 @@ that look at no image.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -287,17 +288,16 @@ def average_precision(
     images: Sequence[tuple[Annotated, Iterable[tuple[str, float, Sequence[float]]]]],
     class_names: Sequence[str],
 ) -> dict[str, float]:
-    """Return COCO's average precision of detections, by IoU: "0.3", "0.5" and the mean over
-    "0.5:0.95"; empty where there is no object.
+    """Return COCO's average precision of detections by IoU: "0.3", "0.5" and the mean over
+    "0.5:0.95"; empty if there is no object.
 
     Args:
         images: each with its (label, probability, `xyxy`) detections.
-        class_names: those that count; others are left out on both sides.
+        class_names: the classes that count; others are left out on both sides.
     """
-    import contextlib
-
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
-    truth, found = [], []
+    truth: list[_CocoBox] = []
+    found: list[_CocoBox] = []
     for number, (image, detections) in enumerate(images, start=1):
         truth += [
             (number, numbers[box.label], box.xyxy, 1.0)
@@ -314,45 +314,55 @@ def average_precision(
     names = ("0.3", "0.5", "0.5:0.95")
     if not found:
         return dict.fromkeys(names, 0.0)
+    precision = _coco_precision(truth, found, len(images), numbers)
+    by_iou = [float(row[row > -1].mean()) for row in precision]  # -1: a class without an object
+    return dict(zip(names, (by_iou[0], by_iou[1], float(np.mean(by_iou[1:]))), strict=True))
+
+
+_CocoBox = tuple[int, int, Sequence[float], float]  # image number, class number, xyxy, score
+
+
+def _coco_precision(
+    truth: list[_CocoBox], found: list[_CocoBox], images: int, numbers: dict[str, int]
+) -> np.ndarray:
+    """Return pycocotools' precision (IoUs, recalls, classes) of found boxes, at `AP_IOUS`."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    def rows(items: list) -> list[dict]:
-        made = []
-        for number, (image, category, (x_min, y_min, x_max, y_max), score) in enumerate(
-            items, start=1
-        ):
-            width, height = x_max - x_min, y_max - y_min
-            made.append(
-                {
-                    "id": number,
-                    "image_id": image,
-                    "category_id": category,
-                    "bbox": [x_min, y_min, width, height],
-                    "area": width * height,
-                }
-            )
-            made[-1] |= {"iscrowd": 0, "score": score}
-        return made
-
-    with contextlib.redirect_stdout(io.StringIO()):  # it speaks to the terminal
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints to the terminal
         known = COCO()
-        ids = [{"id": number} for number in range(1, len(images) + 1)]
         known.dataset = {
-            "images": ids,
-            "annotations": rows(truth),
+            "images": [{"id": number} for number in range(1, images + 1)],
+            "annotations": _coco_rows(truth),
             "categories": [{"id": n, "name": name} for name, n in numbers.items()],
         }
         known.createIndex()
-        measured = COCOeval(known, known.loadRes(rows(found)), "bbox")
+        measured = COCOeval(known, known.loadRes(_coco_rows(found)), "bbox")
         measured.params.iouThrs = np.array(AP_IOUS)
         measured.params.maxDets = [1, 10, MOST_DETECTIONS]
         measured.evaluate()
         measured.accumulate()
     # (IoUs, recalls, classes, areas, limits) -> (IoUs, recalls, classes)
-    precision = measured.eval["precision"][:, :, :, 0, -1]
-    by_iou = [float(row[row > -1].mean()) for row in precision]  # -1: a class without an object
-    return dict(zip(names, (by_iou[0], by_iou[1], float(np.mean(by_iou[1:]))), strict=True))
+    return measured.eval["precision"][:, :, :, 0, -1]
+
+
+def _coco_rows(boxes: list[_CocoBox]) -> list[dict]:
+    """Return boxes as COCO writes annotations."""
+    rows = []
+    for number, (image, category, (x_min, y_min, x_max, y_max), score) in enumerate(boxes, start=1):
+        width, height = x_max - x_min, y_max - y_min
+        rows.append(
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "bbox": [x_min, y_min, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+                "score": score,
+            }
+        )
+    return rows
 
 
 def _wanted(model: Classifier) -> list[str]:

@@ -1,9 +1,8 @@
-"""Results as labels that other tools load: what is sure, with its images beside it, in a
-format of theirs.
-"""
+"""Write accepted results as labels that other tools load, with the images beside them."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,7 +19,7 @@ from ..core.progress import Progress, or_notebook
 from ..core.result_folder import noted_photos, safe_name
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, find_images
-from ..datasets.formats import Labelled, Region, list_formats
+from ..datasets.formats import Format, Labelled, Region, list_formats
 from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
 from ..images.decoding import USUAL_SUFFIXES, header, storable
 
@@ -31,17 +30,17 @@ LONGEST_NAME = 150  # bytes of a file's name, so that any suffix and any tool's 
 
 @dataclass
 class Prelabels:
-    """What was written.
+    """An export that was written.
 
     Attributes:
-        format: name of the format.
+        format: key of the format.
         output: the folder.
         images: how many images are in it.
-        regions: how many boxes.
+        regions: how many boxes are in it.
         class_names: in the order of their ids.
-        left_out: images without an accepted label, which are not in it.
-        skipped: (file name, reason) of each image that should be in it and is not.
-        copied_bytes: what the images take there.
+        left_out: how many images were left out for want of an accepted label.
+        skipped: (file name, reason) of each image that could not be included.
+        copied_bytes: size of the images in it.
     """
 
     format: str
@@ -69,14 +68,14 @@ class Prelabels:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of a table of results, whatever made it.
+    """One row of a table of results, of whichever command.
 
     Attributes:
-        file_name: path relative to the folder given.
+        file_name: path relative to the given folder.
         label: accepted label, or with `all` the best guess, or None.
-        score: its probability.
+        score: probability of the label.
         regions: accepted boxes, in pixels of the upright original.
-        accepted: whether anything is.
+        accepted: whether there is an accepted label or box.
     """
 
     file_name: str
@@ -89,6 +88,7 @@ class _Row:
 def prelabel(
     results: str | os.PathLike,
     format: str = "coco",
+    *,
     output: str | os.PathLike | None = None,
     all: bool = False,
     photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
@@ -97,93 +97,147 @@ def prelabel(
     """Write results of `run`, `predict`, `detect` or `recognize` as labels in another tool's
     format, with the images beside them.
 
-    Images are copied, for some of those tools mend files in place; those that EXIF turns are
-    written upright, for some ignore that mark. Boxes are in the upright image.
+    Images are copied, because some of those tools change files in place. Images that EXIF turns are
+    written upright, because some tools ignore that mark. Boxes are in the upright image.
 
     Args:
-        results: results folder, or a .jsonl table in one. Of several tables predictions come before
-            detections, and those before recognitions.
+        results: results folder, or a .jsonl table in one. If a folder has several tables,
+            predictions come before detections, and those before recognitions.
         format: "coco", "yolo", "voc", "label-studio", "csv" or "hf".
         output: folder to write; default: `prelabels/FORMAT` in the results folder.
-        all: with rejected images, too, under their best guess; scores tell them apart.
-        photos: where the photos are, if they were moved since.
+        all: whether to include rejected images, under their best guess; their scores show which.
+        photos: where the photos are, if they were moved.
         progress: called with (done, total, "images").
 
     Raises:
-        NotFound, InvalidArgument: no such results or format, nothing to write, or a folder of
-            somebody else's.
-        OutputError: it can't be written.
+        NotFound: if there are no such results.
+        InvalidArgument: if the format is unknown, there is nothing to write, or the folder is not
+            ours.
+        OutputError: if it can't be written.
     """
     progress = or_notebook(progress)
-    chosen = next((one for one in list_formats() if one.key == format), None)
-    if chosen is None:
-        raise InvalidArgument(
-            f"Unknown format '{format}'. Choose one of: "
-            f"{', '.join(one.key for one in list_formats())}."
-        )
+    chosen = _format(format)
     table = _table(expand(results))
     target = table.parent / "prelabels" / format if output is None else expand(output)
     rows = list(_read(table, all))
     kept = [row for row in rows if row.accepted or all]
-    result = Prelabels(format, target, left_out=len(rows) - len(kept))
-    result.class_names = sorted(
-        {region.label for row in kept for region in row.regions}
-        | {row.label for row in kept if row.label is not None}
+    result = Prelabels(
+        format, target, class_names=_class_names(kept, table), left_out=len(rows) - len(kept)
     )
-    if not result.class_names:
+    places = _places(table, photos)
+    _check_target(target)
+    with _building(target) as building:
+        with writing(target):
+            (building / chosen.images).mkdir(parents=True)
+        labelled = _place_all(kept, places, building / chosen.images, result, progress)
+        with writing(target):
+            chosen.write(labelled, result.class_names, building, f"wordsight {__version__}")
+            _keep_manifest(building)
+            _check_target(target)  # somebody may have worked on it in the meantime
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(building, target)
+    result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
+    return result
+
+
+def _format(key: str) -> Format:
+    """Return the format of this key.
+
+    Raises:
+        InvalidArgument: if there is none.
+    """
+    formats = list_formats()
+    for format in formats:
+        if format.key == key:
+            return format
+    raise InvalidArgument(
+        f"Unknown format '{key}'. Choose one of: {', '.join(one.key for one in formats)}."
+    )
+
+
+def _class_names(rows: list[_Row], table: Path) -> list[str]:
+    """Return all labels of rows and their boxes, sorted.
+
+    Raises:
+        InvalidArgument: if there is none.
+    """
+    names = {region.label for row in rows for region in row.regions}
+    names |= {row.label for row in rows if row.label is not None}
+    if not names:
         raise InvalidArgument(
             f"No picture in '{table}' has an accepted label, so there is nothing to write. "
             "--all takes best guesses, too; "
             "another table is taken where it is named, such as 'results/detections.jsonl'."
         )
-    places = _places(table, photos)
-    _check_target(target)
+    return sorted(names)
+
+
+@contextlib.contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """Yield the name of a folder beside the target to write in, and remove it at the end. No other
+    run writes beside the target meanwhile.
+
+    Raises:
+        OutputError: if nothing can be written there.
+        InvalidArgument: if another run writes there.
+    """
     building = target.with_name(f".{target.name}.wordsight-part")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(target.parent)
-        shutil.rmtree(building, ignore_errors=True)
-        (building / chosen.images).mkdir(parents=True)
     try:
-        names = _Names()
-        jobs = [(row, places.get(row.file_name), names.of(row.file_name)) for row in kept]
-        labelled: list[Labelled] = []
-        for row, placed in zip(
-            kept,
-            parallel_map(lambda job: _place(job, building / chosen.images), jobs, 4),
-            strict=True,
-        ):
-            if isinstance(placed, str):
-                result.skipped.append((row.file_name, placed))
-            else:
-                one, copied = placed
-                labelled.append(one)
-                result.copied_bytes += copied
-            if progress:
-                progress(len(labelled) + len(result.skipped), len(kept), "pictures")
-        if not labelled:
-            name, reason = result.skipped[0]
-            raise InvalidArgument(
-                f"None of the {len(kept)} pictures can be read; the first: '{name}': {reason}. "
-                "--photos says where they are."
-            )
-        with writing(target):
-            chosen.write(labelled, result.class_names, building, f"wordsight {__version__}")
-            _keep_manifest(building)
-            _check_target(target)  # somebody may have worked on it meanwhile
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(building, target)
+        shutil.rmtree(building, ignore_errors=True)
+        yield building
     finally:
         shutil.rmtree(building, ignore_errors=True)
         if lock is not None:
             os.close(lock)
-    result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
-    return result
+
+
+def _place_all(
+    rows: list[_Row],
+    places: dict[str, ImageFile],
+    folder: Path,
+    result: Prelabels,
+    progress: Progress | None,
+) -> list[Labelled]:
+    """Put the images of rows into the export; note in `result` what they take and which are
+    missing.
+
+    Raises:
+        InvalidArgument: if not one image can be read.
+        OutputError: if one can't be written.
+    """
+    names = _Names()
+    jobs = [(row, places.get(row.file_name), names.of(row.file_name)) for row in rows]
+    labelled: list[Labelled] = []
+    placed = parallel_map(lambda job: _place(job, folder), jobs, 4)
+    for row, outcome in zip(rows, placed, strict=True):
+        if isinstance(outcome, str):
+            result.skipped.append((row.file_name, outcome))
+        else:
+            one, copied = outcome
+            labelled.append(one)
+            result.copied_bytes += copied
+        if progress:
+            progress(len(labelled) + len(result.skipped), len(rows), "pictures")
+    if not labelled:
+        name, reason = result.skipped[0]
+        raise InvalidArgument(
+            f"None of the {len(rows)} pictures can be read; the first: '{name}': {reason}. "
+            "--photos says where they are."
+        )
+    return labelled
 
 
 def _table(path: Path) -> Path:
-    """Return the table that is meant."""
+    """Return the table of results at a path: the file itself, or the first table in the folder.
+
+    Raises:
+        NotFound: if there is no such folder.
+        InvalidArgument: if the folder holds no results.
+    """
     if path.is_file() and path.name in TABLES:
         return path
     if not path.is_dir():
@@ -201,10 +255,10 @@ def _table(path: Path) -> Path:
 
 
 def _read(table: Path, everything: bool) -> Iterator[_Row]:
-    """Yield the rows of a table of results.
+    """Yield the rows of a table of results, with best guesses if `everything` is true.
 
     Raises:
-        InvalidArgument: it is no such table.
+        InvalidArgument: if it is not such a table.
     """
     readers = {
         "predictions.jsonl": _prediction,
@@ -285,7 +339,11 @@ def _sides(values: list) -> tuple[float, float, float, float]:
 def _places(
     table: Path, photos: str | os.PathLike | Iterable[str | os.PathLike] | None
 ) -> dict[str, ImageFile]:
-    """Return where the photos of the results are, by the names that they have there."""
+    """Return the photos of the results by their names in the table.
+
+    Raises:
+        InvalidArgument: if the photos are not known or not found.
+    """
     if photos is None:
         noted = noted_photos(table.parent, table.stem)
         if noted is None:
@@ -309,8 +367,8 @@ def _places(
 
 
 class _Names:
-    """Names under which images lie in the export: plain, in one folder, for some tools look
-    no deeper, and each stem once, for some go by that.
+    """Names of images in the export: plain and without subfolders, which some tools do not search;
+    every stem only once, because some tools identify images by it.
     """
 
     def __init__(self) -> None:
@@ -339,8 +397,13 @@ class _Names:
 
 
 def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Labelled, int] | str:
-    """Put an image into the export, upright; return what is labelled and the bytes it takes,
-    or why it can't be.
+    """Put an image into the export, upright.
+
+    Returns:
+        The labelled image and its size in bytes, or the reason why it can't be included.
+
+    Raises:
+        OutputError: if it can't be written.
     """
     row, file, name = job
     if file is None:
@@ -378,7 +441,7 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
 
 
 def _state(folder: Path) -> dict[str, list[int]]:
-    """Return size and time of every file below a folder, but for the manifest."""
+    """Return size and time of every file below a folder, except the manifest."""
     files = {
         path.relative_to(folder).as_posix(): path.lstat()
         for path in sorted(folder.rglob("*"))
@@ -392,10 +455,10 @@ def _keep_manifest(folder: Path) -> None:
 
 
 def _check_target(target: Path) -> None:
-    """Refuse to replace what is not ours, or what somebody has worked on since.
+    """Refuse to replace a folder that is not ours, or that somebody has worked on since.
 
     Raises:
-        InvalidArgument: so it is.
+        InvalidArgument: if there is such a folder.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return

@@ -1,6 +1,4 @@
-"""Give a model to other tools: ONNX, OpenVINO or torch.export, with its preprocessing and its
-class names inside.
-"""
+"""Export a model as ONNX, OpenVINO or torch.export, with preprocessing and class names inside."""
 
 from __future__ import annotations
 
@@ -35,10 +33,10 @@ from .quantization import Price, Run, Trial, compare, quantize, trial_images
 log = logging.getLogger("wordsight")
 EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
 EXPORT_DTYPES = ("f32", "int8")
-# Of an exported model's answers from our own: the largest difference, and of strangers the share
-# that differs.
+# how far an exported model's answers may differ from ours: the largest difference of an output; for
+# strangers, the share of images that differ
 TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
-ROOM = 4  # times the size of its weights: what an export may take while it is made
+ROOM = 4  # times the size of the weights: the most disk space an export takes while it is made
 MARK = b"wordsight_version"
 
 
@@ -47,15 +45,15 @@ class ExportedModel:
     """A model as other tools run it.
 
     Attributes:
-        path: the file to load; OpenVINO's weights lie beside it, in a .bin.
+        path: the file to load; OpenVINO's weights are in a .bin beside it.
         format: "onnx", "openvino" or "torch.export".
         dtype: "f32" or "int8".
         outputs: their names, in order.
-        size_bytes: of all its files.
-        images: how many it was tried on; made up where none were given.
-        largest_difference: of a probability on them from wordsight's own.
-        price: for int8, what it costs and gains beside f32, else None.
-        unreadable: (file name, reason) of each image given that can't be read.
+        size_bytes: size of all its files.
+        images: how many images it was tried on; made-up ones if none were given.
+        largest_difference: largest difference of a probability from wordsight's own.
+        price: for int8, what it costs and gains compared with f32, else None.
+        unreadable: (file name, reason) of given images that can't be read.
     """
 
     path: Path
@@ -77,38 +75,61 @@ class ExportedModel:
 def export(
     model: str | os.PathLike | Classifier,
     format: str = "onnx",
+    *,
     output: str | os.PathLike | None = None,
     dtype: str = "f32",
     data: str | os.PathLike | None = None,
     progress: Progress | None = None,
 ) -> ExportedModel:
-    """Write a model as one network that other tools run without wordsight, and try it beside the
-    original.
+    """Write a model as one network that other tools run without wordsight, and compare its answers
+    with the original's.
 
     Its input `pixels` is (n, height, width, 3) uint8, RGB: upright images already resized, as
     `docs/export.md` shows; scaling is inside. Its outputs are `probabilities` (n, classes) float32,
-    calibrated, and, where the model has them, `heatmap` (n, classes, h, w) float32, 0–1, `stranger`
-    (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the image. Class names, threshold and
-    what resizing is due are in the file's metadata.
+    calibrated, and, if the model has them, `heatmap` (n, classes, h, w) float32, 0–1, `stranger`
+    (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the image. The file's metadata holds
+    class names, threshold and how to resize.
 
     Args:
         model: model folder or classifier.
         format: "onnx", "openvino" or "torch.export".
-        output: file to write; default: the model's name (for int8 with -int8) and the format's
-            ending, here.
+        output: file to write; default: in the current folder, the model's name (with -int8 for
+            int8) and the format's suffix.
         dtype: "f32", or "int8": weights and activations quantised after training, smaller and
             faster, slightly less exact.
-        data: images to try it on, labelled or not; int8 is calibrated on a part of them and needs
-            some.
+        data: images to try it on, labelled or not; int8 needs some, and is calibrated on a part of
+            them.
         progress: called with (done, total, what).
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: no such model, format, dtype or images, a package
-            is missing, or the output is something else.
-        OutputError: it can't be written.
-        WordsightError: the exported model says something else than the original.
+        NotFound: if there is no such model, or no such images.
+        InvalidModel: if the model can't be read.
+        InvalidArgument: if format, dtype or images do not fit, a package is missing, or the output
+            exists and is something else.
+        OutputError: if it can't be written.
+        WordsightError: if the exported model's answers differ from the original's.
     """
     progress = or_notebook(progress)
+    _check(format, dtype, data)
+    classifier = model if isinstance(model, Classifier) else load(model)
+    target = _target(classifier, format, dtype, output)
+    _need(format, dtype)
+    trial = trial_images(classifier, data, dtype == "int8")
+    with (
+        _building(target) as building,
+        interrupted_with("Interrupted. Nothing was written: the same command begins anew."),
+    ):
+        job = _Job(classifier, format, trial, building, progress)
+        return _export(job, dtype, target)
+
+
+def _check(format: str, dtype: str, data: str | os.PathLike | None) -> None:
+    """Refuse what can't be exported.
+
+    Raises:
+        InvalidArgument: if format or dtype is unknown, they do not go together, or int8 has no
+            images.
+    """
     if format not in EXPORT_FORMATS:
         raise InvalidArgument(
             f"Unknown format '{format}'. Choose one of: {', '.join(EXPORT_FORMATS)}."
@@ -126,106 +147,162 @@ def export(
             "int8 needs pictures to be calibrated on: give some hundred like those it will "
             "see, with --data."
         )
-    classifier = model if isinstance(model, Classifier) else load(model)
-    target = _target(classifier, format, dtype, output)
-    _need(format, dtype)
-    tried = trial_images(classifier, data, dtype == "int8")
+
+
+@contextlib.contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside the target, and remove it at the end.
+
+    Raises:
+        OutputError: if it can't be made.
+    """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
     try:
-        with interrupted_with("Interrupted. Nothing was written: the same command begins anew."):
-            return _export(classifier, format, dtype, tried, building, target, progress)
+        yield building
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _export(
-    model: Classifier,
-    format: str,
-    dtype: str,
-    tried: Trial,
-    building: Path,
-    target: Path,
-    progress: Progress | None,
-) -> ExportedModel:
+@dataclass(frozen=True)
+class _Job:
+    """An export under way.
+
+    Attributes:
+        model: the model to export.
+        format: the format to write.
+        trial: images to compare answers on.
+        building: folder for unfinished files.
+        progress: called with (done, total, what).
+    """
+
+    model: Classifier
+    format: str
+    trial: Trial
+    building: Path
+    progress: Progress | None
+
+
+def _export(job: _Job, dtype: str, target: Path) -> ExportedModel:
     from .network import ExportedNetwork
 
-    log.info("Exporting as %s: up to a minute.", format)
-    network = ExportedNetwork(model).eval()
+    log.info("Exporting as %s: up to a minute.", job.format)
+    network = ExportedNetwork(job.model).eval()
     outputs = tuple(network.outputs)
-    whole = building / f"f32{EXPORT_FORMATS[format]}"
+    written = job.building / f"f32{EXPORT_FORMATS[job.format]}"
+    price = None
     with writing(target):
-        # before, because a full disk makes torch abort the process
-        if shutil.disk_usage(building).free < ROOM * _weights_size(model):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with _converting(model, format, building), warnings.catch_warnings():
-            # tracing warns of constants that are constant on purpose, and of its own ways
-            warnings.simplefilter("ignore")
-            _WRITERS[format](network, model, whole)
-        run = open_exported(whole, format)
-        far, written, price = differences(model, run, outputs, tried.pixels), whole, None
-        for name, difference in far.items():
-            if not difference <= TOLERANCES[name]:
-                raise WordsightError(
-                    f"The exported model's {name} differs from wordsight's by {difference:.2g}, "
-                    "so it is not kept."
-                )
+        run = _write_exact(job, network, written)
+        far = differences(job.model, run, outputs, job.trial.pixels)
+        _check_differences(far)
         if dtype == "int8":
-            written = building / f"int8{EXPORT_FORMATS[format]}"
-            with _converting(model, f"{format} in int8", building):
-                quantize(whole, written, format, tried.calibration, progress)
-            quantized = open_exported(written, format)
-            far = differences(model, quantized, outputs, tried.pixels)
-            threshold = about(model)["threshold"]
-            price = compare(
-                run,
-                quantized,
-                outputs,
-                math.inf if threshold is None else threshold,
-                tried,
-                progress,
-            )
-        files = {
-            target.with_suffix(path.suffix): path
-            for path in sorted(building.glob(f"{written.stem}.*"), key=lambda path: path.suffix)
-        }
-        size = sum(path.stat().st_size for path in files.values())
-        with uninterrupted():
-            target.unlink(missing_ok=True)
-            # .bin before .xml, whose presence says that both are whole
-            for final, path in files.items():
-                os.replace(path, final)
+            written, quantized = _write_int8(job, written)
+            far = differences(job.model, quantized, outputs, job.trial.pixels)
+            price = _price(job, run, quantized, outputs)
+        size = _put_in_place(written, target)
     return ExportedModel(
         target,
-        format,
+        job.format,
         dtype,
         outputs,
         size,
-        len(tried.pixels),
+        len(job.trial.pixels),
         far["probabilities"],
         price,
-        tried.unreadable,
+        job.trial.unreadable,
     )
+
+
+def _write_exact(job: _Job, network: Any, path: Path) -> Run:
+    """Write the network in f32, and load it as other tools would.
+
+    Raises:
+        OSError: if the disk has too little room.
+        WordsightError: if the network can't be converted.
+    """
+    # checked before, because a full disk makes torch abort the process
+    if shutil.disk_usage(job.building).free < ROOM * _weights_size(job.model):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with _converting(job.model, job.format, job.building), warnings.catch_warnings():
+        # tracing warns of values that are constant on purpose, and of its own inner workings
+        warnings.simplefilter("ignore")
+        _WRITERS[job.format](network, job.model, path)
+    return open_exported(path, job.format)
+
+
+def _write_int8(job: _Job, exact: Path) -> tuple[Path, Run]:
+    """Write an exported f32 file as int8; return its path, and the file loaded.
+
+    Raises:
+        OSError: if the disk is full.
+        WordsightError: if the network can't be quantised.
+    """
+    path = job.building / f"int8{EXPORT_FORMATS[job.format]}"
+    with _converting(job.model, f"{job.format} in int8", job.building):
+        quantize(exact, path, job.format, job.trial.calibration, job.progress)
+    return path, open_exported(path, job.format)
+
+
+def _check_differences(far: dict[str, float]) -> None:
+    """Refuse an exported model whose answers differ from the original's.
+
+    Raises:
+        WordsightError: if an output differs by more than `TOLERANCES` allow.
+    """
+    for name, difference in far.items():
+        if not difference <= TOLERANCES[name]:
+            raise WordsightError(
+                f"The exported model's {name} differs from wordsight's by {difference:.2g}, "
+                "so it is not kept."
+            )
+
+
+def _price(job: _Job, exact: Run, quantized: Run, outputs: tuple[str, ...]) -> Price:
+    """Return what int8 costs and gains at the model's threshold."""
+    threshold = about(job.model)["threshold"]
+    return compare(
+        exact,
+        quantized,
+        outputs,
+        math.inf if threshold is None else threshold,
+        job.trial,
+        job.progress,
+    )
+
+
+def _put_in_place(written: Path, target: Path) -> int:
+    """Move the finished files to the target; return their size in bytes."""
+    files = {
+        target.with_suffix(path.suffix): path
+        for path in sorted(written.parent.glob(f"{written.stem}.*"), key=lambda path: path.suffix)
+    }
+    size = sum(path.stat().st_size for path in files.values())
+    with uninterrupted():
+        target.unlink(missing_ok=True)
+        # .bin before .xml, whose presence shows that both are complete
+        for final, path in files.items():
+            os.replace(path, final)
+    return size
 
 
 @contextlib.contextmanager
 def _converting(model: Classifier, what: str, building: Path) -> Iterator[None]:
-    """Turn what converters raise into one sentence.
+    """Turn any error of a converter into one sentence.
 
     Raises:
-        OSError: the disk is full.
-        WordsightError: the network can't be converted.
+        OSError: if the disk is full.
+        WordsightError: if the network can't be converted.
     """
     try:
         yield
     except Exception as error:
-        # converters raise whatever they like, and their own words of a full disk name none
+        # converters raise all kinds of errors, and for a full disk none that says so
         if shutil.disk_usage(building).free < _weights_size(model):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        said = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         raise WordsightError(
-            f"The network '{model.backbone.architecture}' can't be written as {what}: {said}. "
+            f"The network '{model.backbone.architecture}' can't be written as {what}: {reason}. "
             "Try another --format."
         ) from error
 
@@ -235,7 +312,7 @@ def _weights_size(model: Classifier) -> int:
 
 
 def about(model: Classifier) -> dict[str, Any]:
-    """Return what a file says of its model: JSON-ready, by key."""
+    """Return the metadata that a file holds on its model, ready for JSON."""
     preprocessing = model.backbone.preprocessing
     return {
         "wordsight_version": __version__,
@@ -251,8 +328,10 @@ def about(model: Classifier) -> dict[str, Any]:
 
 
 def open_exported(path: Path, format: str) -> Run:
-    """Load an exported file as others would, and return what answers (n, height, width, 3)
-    uint8 pixels with its outputs, in order.
+    """Load an exported file as other tools would.
+
+    Returns:
+        A function that maps pixels (n, height, width, 3) uint8 to the outputs, in order.
     """
     if format == "onnx":
         import onnxruntime
@@ -278,16 +357,16 @@ def open_exported(path: Path, format: str) -> Run:
 def differences(
     model: Classifier, run: Run, outputs: tuple[str, ...], pixels: list[np.ndarray]
 ) -> dict[str, float]:
-    """Return by output how far an exported model is from wordsight itself on images (height,
-    width, 3) uint8: at most; of strangers, the share.
+    """Return how far each output of an exported model is from wordsight's own on images (height,
+    width, 3) uint8: the largest difference; for strangers, the share of images that differ.
     """
     runtime = open_runtime(model.backbone, "openvino")
     far: dict[str, list[float]] = {name: [] for name in outputs}
     for one in pixels:
         encoding = runtime.encode(one, feature_map=True)
         own = _own_answers(model, encoding)
-        for name, said in zip(outputs, run(one[None]), strict=True):
-            far[name].append(float(np.abs(said[0].astype(np.float64) - own[name]).max()))
+        for name, answer in zip(outputs, run(one[None]), strict=True):
+            far[name].append(float(np.abs(answer[0].astype(np.float64) - own[name]).max()))
     return {
         name: float(np.mean(values) if name == "stranger" else np.max(values))
         for name, values in far.items()
@@ -311,7 +390,7 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
     """Return the file to write.
 
     Raises:
-        InvalidArgument: it has another ending, or is something else already.
+        InvalidArgument: if it has another suffix, or exists and is something else.
     """
     suffix = EXPORT_FORMATS[format]
     name = (
@@ -335,10 +414,10 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
 
 
 def _need(format: str, dtype: str) -> None:
-    """Refuse what is not installed.
+    """Refuse an export whose packages are not installed.
 
     Raises:
-        InvalidArgument: a package is missing.
+        InvalidArgument: if a package is missing.
     """
     needed = ("onnx", "onnxscript", "onnxruntime") * (format == "onnx") + ("nncf",) * (
         dtype == "int8" and format == "openvino"
@@ -358,7 +437,7 @@ def _example(model: Classifier) -> tuple[Any, Any]:
     height, width = model.backbone.preprocessing.image_size
     varying: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=4096)}
     if model.backbone.preprocessing.fit == "area":
-        width += STRIDE  # two sides that differ by chance would be taken for one
+        width += STRIDE  # torch.export would take two equal sides for one
         varying |= {
             1: STRIDE * torch.export.Dim("rows", min=1, max=128),
             2: STRIDE * torch.export.Dim("columns", min=1, max=128),
@@ -397,7 +476,7 @@ def _write_onnx(network: Any, model: Classifier, path: Path) -> None:
     )
     assert program is not None
     proto = program.model_proto
-    del proto.graph.value_info[:]  # shapes of what lies between, under names that nobody knows
+    del proto.graph.value_info[:]  # shapes of inner values, whose names mean nothing to others
     height, width = (
         ("height", "width") if model.backbone.preprocessing.fit == "area" else (None, None)
     )

@@ -1,5 +1,5 @@
-"""Make an exported model int8, by post-training quantisation, and say what that costs and gains
-beside f32.
+"""Make an exported model int8 by post-training quantisation, and measure its accuracy and speed
+against f32.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Trial:
     """Images to try an exported model on, as a network takes them: (height, width, 3) uint8.
 
     Attributes:
-        pixels: what it is tried on.
-        labels: index of the class of each, or None where the images have none.
-        calibration: others, to calibrate int8 on.
-        held_out: whether the first are marked "test", so that the model has not learned from them.
-        unreadable: (file name, reason) of each that can't be read.
+        pixels: the images to try it on.
+        labels: class index of each of them, or None if they have no labels.
+        calibration: other images, to calibrate int8 on.
+        held_out: whether `pixels` are marked "test", so that the model has not learned from them.
+        unreadable: (file name, reason) of images that can't be read.
     """
 
     pixels: list[np.ndarray]
@@ -58,13 +58,12 @@ class Price:
     """What int8 costs and gains, on images it was not calibrated on.
 
     Attributes:
-        images: how many.
-        same_answer: share of them with the same answer as f32: the same label, or silence where it
-            is not sure, 0–1.
-        mean_difference: of their probabilities.
-        accuracy_f32, accuracy_int8: shares of right top labels, or None where no labels were given.
+        images: how many images.
+        same_answer: share of images with the same answer as f32, the same label or none, 0–1.
+        mean_difference: mean absolute difference of the probabilities.
+        accuracy_f32, accuracy_int8: shares of right top labels, or None if no labels were given.
         held_out: whether the images are marked "test"; else the model may have learned from them.
-        speed: images a second, as a multiple of f32's, one image at a time.
+        speed: images per second, as a multiple of f32's, one image at a time.
     """
 
     images: int
@@ -79,30 +78,59 @@ class Price:
 def trial_images(
     model: Classifier, data: str | os.PathLike | None, calibrate: bool, seed: int = 0
 ) -> Trial:
-    """Choose images to try a model on, at random, or those marked "test" where any are; without
-    data, a few are made up.
+    """Choose images to try a model on: those marked "test" if there are any, else random ones.
+    Without data, make a few up.
 
     Args:
-        model: what is exported.
+        model: the model to export.
         data: labelled images of its classes, or any photos.
-        calibrate: keep two thirds (or all that are not marked), at most 300, to calibrate on.
+        calibrate: whether to keep images to calibrate on: two thirds, or all that are not marked
+            "test", at most 300.
         seed: decides the choice.
 
     Raises:
-        NotFound, InvalidArgument: no such images, or too few.
+        NotFound: if there are no such images.
+        InvalidArgument: if there are too few, or too few can be read.
     """
-    preprocessing = model.backbone.preprocessing
     if data is None:
-        return Trial(
-            [
-                input_pixels(open_photo(_made_up(size, number)), preprocessing)
-                for number, size in enumerate(MADE_SIZES)
-            ],
-            None,
-            [],
-        )
+        return _made_up_trial(model)
     files, labelled = _files(model, data)
     files = [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
+    held_out = any(file.split == "test" for file in files)
+    to_calibrate, to_try = _divide(files, calibrate, data)
+    unreadable: list[tuple[str, str]] = []
+    calibration = _read_pixels(model, to_calibrate, unreadable)
+    tried = _read_pixels(model, to_try, unreadable)
+    if not tried or len(calibration) < min(len(to_calibrate), FEWEST // 2):
+        raise InvalidArgument(
+            f"Too few of the pictures in '{data}' can be read; the first that can't: "
+            f"'{unreadable[0][0]}': {unreadable[0][1]}."
+        )
+    labels = [model.class_names.index(str(file.label)) for file, _ in tried] if labelled else None
+    return Trial(
+        [pixels for _, pixels in tried],
+        labels,
+        [pixels for _, pixels in calibration],
+        held_out,
+        unreadable,
+    )
+
+
+def _made_up_trial(model: Classifier) -> Trial:
+    """Return a trial of made-up images."""
+    photos = [open_photo(_made_up(size, number)) for number, size in enumerate(MADE_SIZES)]
+    pixels = [input_pixels(photo, model.backbone.preprocessing) for photo in photos]
+    return Trial(pixels, None, [])
+
+
+def _divide(
+    files: list[ImageFile], calibrate: bool, data: str | os.PathLike
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Return the files to calibrate on (none unless asked for) and those to try the model on.
+
+    Raises:
+        InvalidArgument: if there are too few to calibrate on.
+    """
     if calibrate and len(files) < FEWEST:
         raise InvalidArgument(
             f"int8 needs at least {FEWEST} pictures to be calibrated and tried on; '{data}' has "
@@ -116,31 +144,20 @@ def trial_images(
             f"'{data}' has {len(first)}."
         )
     kept = min(CALIBRATED_ON, len(first) if held_out else 2 * len(files) // 3) if calibrate else 0
-    unreadable: list[tuple[str, str]] = []
+    return first[:kept], (held_out or files[kept:])[:TRIED_ON]
 
-    def read(files: list[ImageFile]) -> list[tuple[ImageFile, np.ndarray]]:
-        done = []
-        for file in files:
-            try:
-                done.append((file, input_pixels(open_photo(file.path), preprocessing)))
-            except UnreadableImage as error:
-                unreadable.append((file.name, str(error)))
-        return done
 
-    calibration, tried = read(first[:kept]), read((held_out or files[kept:])[:TRIED_ON])
-    if not tried or len(calibration) < min(kept, FEWEST // 2):
-        raise InvalidArgument(
-            f"Too few of the pictures in '{data}' can be read; the first that can't: "
-            f"'{unreadable[0][0]}': {unreadable[0][1]}."
-        )
-    labels = [model.class_names.index(str(file.label)) for file, _ in tried] if labelled else None
-    return Trial(
-        [pixels for _, pixels in tried],
-        labels,
-        [pixels for _, pixels in calibration],
-        bool(held_out),
-        unreadable,
-    )
+def _read_pixels(
+    model: Classifier, files: list[ImageFile], unreadable: list[tuple[str, str]]
+) -> list[tuple[ImageFile, np.ndarray]]:
+    """Return each file with its pixels; append (name, reason) of the others to `unreadable`."""
+    done = []
+    for file in files:
+        try:
+            done.append((file, input_pixels(open_photo(file.path), model.backbone.preprocessing)))
+        except UnreadableImage as error:
+            unreadable.append((file.name, str(error)))
+    return done
 
 
 def quantize(
@@ -152,41 +169,41 @@ def quantize(
 ) -> None:
     """Write an exported file ("onnx" or "openvino") as int8, calibrated on images."""
 
-    def told(number: int) -> dict[str, np.ndarray]:
+    def inputs(number: int) -> dict[str, np.ndarray]:
         if progress:
             progress(number + 1, len(calibration), "calibration pictures")
         return {"pixels": calibration[number][None]}
 
-    # The libraries draw bars of their own on standard output, where an answer may be awaited, and
-    # warn of what can't be helped.
+    # The libraries draw bars of their own on standard output, where others may read our answer, and
+    # warn of things that nobody can change.
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             (_quantize_onnx if format == "onnx" else _quantize_openvino)(
-                source, target, told, len(calibration)
+                source, target, inputs, len(calibration)
             )
     finally:
         logging.disable(level)
 
 
 def _quantize_openvino(
-    source: Path, target: Path, told: Callable[[int], dict[str, np.ndarray]], count: int
+    source: Path, target: Path, inputs: Callable[[int], dict[str, np.ndarray]], count: int
 ) -> None:
     with without_telemetry():
         import nncf
     ov = import_openvino()
     quantized = nncf.quantize(
-        ov.Core().read_model(source), nncf.Dataset(range(count), told), subset_size=count
+        ov.Core().read_model(source), nncf.Dataset(range(count), inputs), subset_size=count
     )
     ov.save_model(quantized, target, compress_to_fp16=False)
 
 
 def _quantize_onnx(
-    source: Path, target: Path, told: Callable[[int], dict[str, np.ndarray]], count: int
+    source: Path, target: Path, inputs: Callable[[int], dict[str, np.ndarray]], count: int
 ) -> None:
-    """Quantise with ONNX Runtime's own tool: what NNCF writes as ONNX ran at 0.4 times the
-    speed of f32 there, this at 1.3 times.
+    """Quantise with ONNX Runtime's own tool, whose files run at 1.3 times the speed of f32 there;
+    those of NNCF ran at 0.4 times.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -197,12 +214,12 @@ def _quantize_onnx(
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.images = map(told, range(count))
+            self.images = map(inputs, range(count))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.images, None)
 
-    # Unsigned activations, and weights of seven bits, which processors without VNNI add up without
+    # Unsigned activations and seven-bit weights: processors without VNNI add those up without
     # overflow.
     kinds = {
         "activation_type": QuantType.QUInt8,
@@ -221,13 +238,13 @@ def compare(
     trial: Trial,
     progress: Progress | None = None,
 ) -> Price:
-    """Run both on every image of a trial, in turn.
+    """Run the exact and the quantised model on every image of a trial, in turn.
 
     Args:
         exact, quantized: the exported model in f32 and in int8.
-        outputs: names of what they give, in order.
-        threshold: probability from which a label is given, 0–1, or infinite where nothing gets one.
-        trial: images.
+        outputs: names of their outputs, in order.
+        threshold: probability from which a label is given, 0–1, or infinity if none is ever given.
+        trial: the images.
         progress: called with (done, total, what).
     """
     answers: dict[Run, list[np.ndarray]] = {exact: [], quantized: []}
@@ -238,13 +255,13 @@ def compare(
     for number, one in enumerate(trial.pixels, start=1):
         for run in answers:
             start = time.perf_counter()
-            said = dict(zip(outputs, run(one[None]), strict=True))
+            answer = dict(zip(outputs, run(one[None]), strict=True))
             seconds[run].append(time.perf_counter() - start)
-            answers[run].append(said["probabilities"][0])
+            answers[run].append(answer["probabilities"][0])
             silent[run].append(
                 bool(
-                    said["probabilities"].max() < threshold
-                    or ("stranger" in said and said["stranger"][0])
+                    answer["probabilities"].max() < threshold
+                    or ("stranger" in answer and answer["stranger"][0])
                 )
             )
         if progress:
@@ -266,12 +283,14 @@ def compare(
 
 
 def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[ImageFile], bool]:
-    """Return the images of data whose labels the model knows, or, of a folder that names none of
-    its classes, all images, and whether they have labels.
+    """Return the images whose labels the model knows, and whether they have labels.
+
+    A folder without labels, in which no subfolder is named for a class of the model, gives all its
+    images.
 
     Raises:
-        NotFound, InvalidArgument: no such images, or labels that can't be read, or none that the
-            model knows.
+        NotFound: if there are no such images.
+        InvalidArgument: if the labels can't be read, or the model knows none of them.
     """
     path, known = expand(data), {fold(name) for name in model.class_names}
     tables = (

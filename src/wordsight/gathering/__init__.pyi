@@ -1,3 +1,4 @@
+from .collector import GatherSettings as GatherSettings
 from .collector import gather as gather
 from .funnel import Gathered as Gathered
 from .sources import Candidate as Candidate

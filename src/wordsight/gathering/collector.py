@@ -1,9 +1,8 @@
-"""Gather images for words: search, fetch, look at each, keep what is usable and new, until there
-are enough.
+"""Gather images for words: search, fetch, examine, and keep usable new ones until there are enough.
 
-Candidates are fetched many at once but decided one by one in the order they were found, so the same
-answers of the sources give the same set, whatever was slow and however often the run was killed.
-The ledger remembers every step.
+Many candidates are fetched at once but decided one by one, in the order they were found. So the
+same answers of the sources give the same set, however slow they are and however often the run is
+killed. The ledger records every step.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
@@ -45,87 +45,113 @@ from .sources import (
 )
 
 Say = Callable[[str], None]
-AHEAD = 128  # candidates under way or waiting for their turn to be decided
-# pages in a row without anything new; then the query is left, whatever more the source promises
-BARREN = 5
-FAILURES = 2  # of a source in a row; then it is left alone for this run
-DRY = 10  # queries in a row without anything new; then the source is left
+AHEAD = 128  # candidates that are fetched or wait to be decided
+BARREN = 5  # pages in a row without anything new, after which a query is given up
+FAILURES = 2  # failures in a row, after which a source is given up for this run
+DRY = 10  # queries in a row without anything new, after which a source is given up
 SAVE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True)
+class GatherSettings:
+    """What an image must be like to be gathered; the same for all runs over one folder.
+
+    Attributes:
+        license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
+        min_size: shortest side in pixels.
+    """
+
+    license: str = "any"
+    min_size: int = 224
+
+    def check(self) -> LicenseFilter:
+        """Return the filter of licences.
+
+        Raises:
+            InvalidArgument: if a licence is unknown, or the size is out of range.
+        """
+        allowed = parse_filter(self.license)
+        if not 1 <= self.min_size <= 10_000:
+            raise InvalidArgument(
+                f"The smallest size must be 1 to 10000 pixels, got {self.min_size}."
+            )
+        return allowed
 
 
 def gather(
     classes: str | Iterable[str],
     output: str | os.PathLike,
+    *,
     sources: Sequence[str | Source] = DEFAULT_SOURCES,
     limit: int = 600,
-    license: str = "any",
-    min_size: int = 224,
     negatives: int = 0,
+    settings: GatherSettings | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Gathered:
-    """Gather images for words into a data set with one folder a class.
+    """Gather images for words into a data set with one folder per class.
 
-    The same call goes on where an interrupted one stopped, and asks for nothing twice. Every
-    image is upright 8-bit RGB in JPEG, PNG or WebP: the bytes of the original where it is that
-    already, else a JPEG made of it.
+    The same call continues where an interrupted one stopped, and asks for nothing twice. Every
+    image is upright 8-bit RGB in JPEG, PNG or WebP: the bytes of the original if it is so already,
+    else a JPEG made of it.
 
     Args:
         classes: "cat,dog" or a list.
         output: folder, new or gathered before.
         sources: names (`list_sources()`; "urls:FILE" and "folder:FOLDER" too) or `Source` objects.
         limit: unique usable images wanted for each class.
-        license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
-        min_size: shortest side in pixels.
-        negatives: images of a further class of anything else: `not_<word>` beside one word,
+        negatives: images wanted for a further class of anything else: `not_<word>` beside one word,
             `other` beside several.
+        settings: licences and size of the images.
         progress: called with (done, total, what).
-        say: called with one line on what is worth knowing.
+        say: called with one line for each thing worth knowing.
 
     Raises:
-        InvalidArgument: the request can't be met, or `--offline` forbids it.
-        NothingGathered: not one image came; the message says why.
-        OutputError: the folder can't be written.
+        InvalidArgument: if the request can't be met, or `--offline` forbids it.
+        NothingGathered: if not one image came; the message gives the reason.
+        OutputError: if the folder can't be written.
     """
-    progress = or_notebook(progress)
+    settings = settings or GatherSettings()
     wants = plan_classes(classes, limit, negatives)
-    wanted_license = parse_filter(license)
-    if not 1 <= min_size <= 10_000:
-        raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
+    allowed = settings.check()
     opened = open_sources(sources, [want.label for want in wants if want.per_text is None])
     folder = expand(output)
-    with writing(folder), _ledger_errors(folder):
-        check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
+    progress = or_notebook(progress) or (lambda *_: None)
+    say = say or (lambda _: None)
+    with _locked(folder):
+        work = _Gathering(folder, wants, opened, allowed, settings.min_size, progress, say)
         try:
-            work = _Gathering(
-                folder,
-                wants,
-                opened,
-                wanted_license,
-                min_size,
-                progress or (lambda *_: None),
-                say or (lambda _: None),
-            )
-            try:
-                with start_blocking_portal() as portal:
-                    portal.call(work.run)
-            finally:
-                result = work.finish()
+            with start_blocking_portal() as portal:
+                portal.call(work.run)
         finally:
-            if lock is not None:
-                os.close(lock)
+            result = work.finish()
     if not any(result.kept.values()):
         raise NothingGathered(f"No picture came. {' '.join(result.causes)}", result)
     return result
 
 
 @contextmanager
-def _ledger_errors(folder: Path) -> Iterator[None]:
-    """Tell of a ledger that can't be written as of any other file: the disk is full, or
-    read-only.
+def _locked(folder: Path) -> Iterator[None]:
+    """Make the folder and let no other run write to it.
+
+    Raises:
+        InvalidArgument: if it holds something else, or another run writes to it.
+        OutputError: if it, or its ledger, can't be written.
     """
+    with writing(folder), _ledger_errors(folder):
+        check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+@contextmanager
+def _ledger_errors(folder: Path) -> Iterator[None]:
+    """Turn a ledger that can't be written into `OutputError`: the disk is full, or read-only."""
     try:
         yield
     except sqlite3.Error as error:
@@ -158,12 +184,12 @@ class _Gathering:
         self.progress, self.say = progress, say
         self.ledger = Ledger(folder)
         self.failures: Counter[str] = Counter()
-        self.problems: dict[str, dict[str, str]] = {}  # class -> source -> what it said last
+        self.problems: dict[str, dict[str, str]] = {}  # class -> source -> its last message
         self.saved_at = time.monotonic()
         try:
             self._check_settings()
             self._take_stock()
-        except BaseException:  # Ctrl-C too: the ledger is let go
+        except BaseException:  # Ctrl-C too: the ledger is closed
             self.ledger.close()
             raise
 
@@ -175,7 +201,7 @@ class _Gathering:
             before = self.ledger.setting(name)
             if before is not None and before != value:
                 if not any(True for _ in self.ledger.kept()):
-                    self.ledger.start_afresh()  # nothing came of it, so nothing hangs on it
+                    self.ledger.start_afresh()  # it holds no images yet, so nothing depends on it
                     break
                 raise InvalidArgument(
                     f"'{self.folder}' was gathered with {option} {before}, now it is {value}. "
@@ -192,15 +218,13 @@ class _Gathering:
                 )
 
     def _take_stock(self) -> None:
-        """Bring ledger and files into agreement after whatever ended the last run, and learn
-        what is there.
-        """
+        """Make ledger and files agree, however the last run ended, and count what is there."""
         self.looks = NearDuplicates()
-        self.shas: dict[bytes, int] = {}  # of what came and of what is kept -> number
+        self.shas: dict[bytes, int] = {}  # hash of the original and of the kept file -> number
         self.kept: Counter[str] = Counter()
         for row in self.ledger.kept():
             size = self._size(row["name"])
-            if size == 0:  # cut by a power failure: it is fetched anew
+            if size == 0:  # cut by a power failure: to be fetched again
                 self.ledger.forget([row["id"]])
                 continue
             self._remember(
@@ -244,13 +268,13 @@ class _Gathering:
 
     async def run(self) -> None:
         """Fill every class."""
-        # a server the user named is allowed to every source
+        # every source may use a server that the user named
         named = [open_source(name) for name in DEFAULT_SOURCES]
         allowed = set().union(
             *(source.allowed_sites() for source in [*named, *self.sources.values()])
         )
         together = [group for source in self.sources.values() if (group := source.at_once())]
-        # leaving it waits for what is being written
+        # at its end, it waits for files that are being written
         with ThreadPoolExecutor(os.cpu_count() or 1) as self.decoders:
             await self._fill_all(Web(allowed, together, self.say))
         self.ledger.set("finished", "1")
@@ -264,7 +288,7 @@ class _Gathering:
                     await self._fill(want)
 
     async def _fill(self, want: Want) -> None:
-        """Fetch ahead, decide in order, until the class is full or nothing more is to be had."""
+        """Fetch ahead and decide in order, until the class is full or no candidates are left."""
         under_way: deque[tuple[Row, asyncio.Task]] = deque()
         moved = asyncio.Event()
 
@@ -277,13 +301,13 @@ class _Gathering:
             try:
                 batches = self._batches(want)
                 while True:
-                    # no search before it is needed, should every candidate be good
+                    # searches only when needed, as if every candidate were good
                     await room_for(1)
                     rows = await anext(batches, None)
                     if rows is None:
                         return
                     for row in rows:
-                        await room_for(2)  # some will not be
+                        await room_for(2)  # some are not good
                         under_way.append((row, asyncio.ensure_future(self._fetch(row))))
                         moved.set()
             finally:
@@ -315,11 +339,11 @@ class _Gathering:
         self._let_go(want)
 
     def _let_go(self, want: Want) -> None:
-        """Give up what was fetched ahead and is not needed."""
+        """Drop candidates that were fetched ahead and are not needed."""
         self.ledger.forget([row.number for row in self.ledger.waiting(want.label) if row.fetched])
 
     def _size(self, name: str) -> int | None:
-        """Return the size of a file of the data set, None where it is gone."""
+        """Return the size of a file of the data set, or None if it is gone."""
         try:
             return (self.folder / name).stat().st_size
         except OSError:
@@ -328,13 +352,13 @@ class _Gathering:
     # Searching
 
     async def _batches(self, want: Want) -> AsyncIterator[list[Row]]:
-        """Yield the candidates of a class: those waiting since before, then page by page of
+        """Yield the candidates of a class: first those of earlier runs, then page by page, from
         every source in turn.
         """
         yield [row for row in self.ledger.waiting(want.label) if row.source in self.sources]
         streams = {name: self._pages(name, source, want) for name, source in self.sources.items()}
         while streams:
-            # the same turn after a restart
+            # so that the order is the same after a restart
             name = min(streams, key=lambda name: self.ledger.page_count(want.label, name))
             rows = await anext(streams[name], None)
             if rows is None:
@@ -343,7 +367,7 @@ class _Gathering:
                 yield rows
 
     async def _pages(self, name: str, source: Source, want: Want) -> AsyncIterator[list[Row]]:
-        """Yield the new candidates of each page a source has for a class, query after query."""
+        """Yield the new candidates of each page of a source for a class, query by query."""
         dry = 0
         for text in want.texts if source.widens else [want.label]:
             if dry >= DRY:
@@ -365,7 +389,7 @@ class _Gathering:
                         for offer in page.candidates[: want.per_text]
                     ]
                 except Exception as error:
-                    # a source may be anybody's code, and meet any answer; the others go on
+                    # a source may be anybody's code and raise anything; the others continue
                     self.failures[name] += 1
                     self._note(
                         want,
@@ -385,7 +409,7 @@ class _Gathering:
                 yield rows
 
     def _note(self, want: Want, name: str, line: str) -> None:
-        """Tell what a source met, once for a class, and remember it for the reckoning."""
+        """Report a source's problem, once per class, and keep it for the result."""
         line = " ".join(line.split())[:300]
         if self.problems.setdefault(want.label, {}).get(name) != line:
             self.say(f"{name}: {line}")
@@ -394,7 +418,7 @@ class _Gathering:
     # Fetching
 
     async def _fetch(self, row: Row) -> Fetched | None:
-        """Bring one picture to its waiting place, and note how that went."""
+        """Download one candidate to its temporary file, and record the outcome."""
         part = self._part(row.number)
         if row.fetched and (
             self._is_whole(part, row.fetched)
@@ -428,8 +452,8 @@ class _Gathering:
     def _examine(
         self, part: Path, source: Source | None, offer: Candidate
     ) -> Fetched | Rejected | None:
-        """Judge an image that was downloaded, or that its source reads; None where the source
-        leaves it to us to download.
+        """Examine an image that was downloaded, or that its source reads; return None if the source
+        leaves the download to us.
         """
         data = None
         if source is not None and type(source).read is not Source.read:
@@ -439,12 +463,12 @@ class _Gathering:
                 return Rejected("not read", f"{type(error).__name__}: {error}")
             if data is None:
                 return None
-        came = part.read_bytes() if data is None else data
-        outcome = examine(came, self.min_size)
+        original = part.read_bytes() if data is None else data
+        outcome = examine(original, self.min_size)
         if isinstance(outcome, Rejected):
             return outcome
         fetched, kept = outcome
-        if data is not None or kept is not came:
+        if data is not None or kept is not original:
             part.write_bytes(kept)
         return fetched
 
@@ -462,7 +486,7 @@ class _Gathering:
         return f"{folder_name(row.label)}/{source}-{fetched.sha[:16]}{fetched.suffix}"
 
     def _decide(self, row: Row, fetched: Fetched) -> None:
-        """Keep a fetched image, unless it is one we have."""
+        """Keep a fetched image, unless the same one is there already."""
         part = self._part(row.number)
         same = self.shas.get(bytes.fromhex(fetched.downloaded_sha)) or self.shas.get(
             bytes.fromhex(fetched.sha)
@@ -493,11 +517,11 @@ class _Gathering:
             self.saved_at = time.monotonic()
 
     def _write_credits(self) -> tuple[Counter[str], Counter[str]]:
-        """Write metadata.csv and ATTRIBUTION.md; return how many images the user removed, by
-        class and by site.
+        """Write metadata.csv and ATTRIBUTION.md; return how many images the user removed, per
+        class and per site.
         """
         removed: set[str] = set()
-        moved: dict[str, str] = {}  # into another class's folder, by a person
+        moved: dict[str, str] = {}  # by the user, into another class's folder
         elsewhere: dict[str, str] | None = None
         by_label: Counter[str] = Counter()
         by_site: Counter[str] = Counter()
@@ -533,7 +557,7 @@ class _Gathering:
         return by_label, by_site
 
     def finish(self) -> Gathered:
-        """Write what there is to say about the set, and close the ledger."""
+        """Write credits and counts of the set, close the ledger, and return the result."""
         try:
             self._sweep()
             by_label, by_site = self._write_credits()
@@ -566,7 +590,7 @@ class _Gathering:
             self.ledger.close()
 
     def _cause(self, want: Want, funnel: Funnel, result: Gathered) -> str:
-        """Say why a class is short."""
+        """Return a sentence on why a class has too few images."""
         queries = sum(1 for label, *_ in result.queries if label == want.label)
         found, kept = funnel.stages["found"], funnel.stages["kept"]
         parts = [f"{want.label}: {kept} of {want.limit}."]

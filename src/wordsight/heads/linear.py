@@ -1,7 +1,6 @@
-"""The linear head: fit it to embeddings, choose among its kinds, and calibrate it.
+"""Fit a linear head to embeddings: choose its method and regularisation, and calibrate it.
 
-Everything here is linear algebra on embeddings that are already computed; no image and no network
-is touched.
+Everything here is linear algebra on embeddings; no image and no network is involved.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a head was chosen and how good it was on images it had not seen (out of fold).
+    """How a head was chosen, and how good it was on images it had not seen (out of fold).
 
     Attributes:
         method: "lda" or "logistic".
@@ -60,7 +59,7 @@ class FitReport:
         log_loss: out-of-fold log loss after temperature scaling, in nats.
         probabilities: (n, classes) out-of-fold calibrated probabilities of the rows used.
         rows: (n,) indices of those rows.
-        candidates: (method, regularisation, accuracy, log loss) of all that were tried.
+        candidates: (method, regularisation, accuracy, log loss) of each one tried.
     """
 
     method: str
@@ -94,22 +93,25 @@ def fit_head(
 ) -> tuple[LinearHead, FitReport | None]:
     """Fit a linear head whose method and regularisation are chosen by cross-validation.
 
-    Candidates are linear discriminant analysis with a shrunk covariance (strongest when images
-    are few) and multinomial logistic regression (strongest when they are many or the classes are
-    far apart); the lowest out-of-fold log loss after temperature scaling wins. All classes count
-    the same, however many images each has. All of it happens in the basis of the embeddings'
-    singular vectors, which changes nothing and costs little.
+    Candidates are linear discriminant analysis with a shrunk covariance (strongest with few images)
+    and multinomial logistic regression (strongest with many, or if the classes are far apart). The
+    lowest out-of-fold log loss after temperature scaling wins. All classes weigh the same, however
+    many images they have. Heads are fitted in the basis of the embeddings' singular vectors, which
+    gives the same head at less cost.
 
     Args:
         embeddings: (n, C) float32.
         labels: (n,) int, in 0 … classes-1, each occurring at least twice.
         classes: number of classes, at least 2.
         seed: decides the folds.
-        fast: discriminant analysis at a middling shrinkage, neither cross-validated nor calibrated
-            (no report).
+        fast: whether to use discriminant analysis at a medium shrinkage, neither cross-validated
+            nor calibrated.
+
+    Returns:
+        The head and its report; no report if `fast`.
 
     Raises:
-        InvalidArgument: a class has fewer than two images.
+        InvalidArgument: if there are fewer than two classes, or a class has fewer than two images.
     """
     counts = np.bincount(labels, minlength=classes)
     if classes < 2 or counts.min() < 2:
@@ -117,24 +119,13 @@ def fit_head(
             "A head needs at least 2 classes of at least 2 pictures each, got counts "
             f"{counts.tolist()}."
         )
-    mean = embeddings.mean(axis=0, dtype=np.float64)
-    basis = _basis(embeddings - mean)  # (C, r)
-    reduced = (embeddings - mean) @ basis  # (n, r): an isometry, so penalties mean the same
-    scale = float(np.sqrt(reduced.var(axis=0).sum() / embeddings.shape[1])) or 1.0
-    reduced = (reduced / scale).astype(np.float32)
+    basis, reduced = _reduce(embeddings)
+    width = embeddings.shape[1]
     if fast:
-        weight, bias = _fit_lda(_within_scatter(reduced, labels, classes), 0.8, embeddings.shape[1])
-        return _to_embedding_space(weight, bias, basis, scale, mean), None
-
-    rows = np.arange(len(labels))
-    if len(rows) > MAX_CV_ROWS:
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_CV_ROWS])
-        rows = (
-            rows
-            if np.bincount(labels[rows], minlength=classes).min() >= 2
-            else np.arange(len(labels))
-        )
-    space = _Space(embeddings.shape[1], (reduced**2).sum(axis=0))
+        weight, bias = _fit_lda(_within_scatter(reduced, labels, classes), 0.8, width)
+        return basis.head(weight, bias), None
+    rows = _cv_rows(labels, classes, seed)
+    space = _Space(width, (reduced**2).sum(axis=0))
     out_of_fold = _cross_validate(reduced[rows], labels[rows], classes, space, seed)
     scored = {}
     for candidate, logits in out_of_fold.items():
@@ -144,7 +135,7 @@ def fit_head(
     best = min(scored, key=lambda candidate: scored[candidate][0])
     loss, temperature, accuracy = scored[best]
     weight, bias = _fit(best, reduced, labels, classes, space)
-    head = _to_embedding_space(weight, bias, basis, scale, mean, temperature)
+    head = basis.head(weight, bias, temperature)
     probabilities = softmax(out_of_fold[best] / temperature)
     tried = [
         (*candidate, round(score[2], 6), round(score[0], 6)) for candidate, score in scored.items()
@@ -152,15 +143,35 @@ def fit_head(
     return head, FitReport(*best, accuracy, loss, probabilities.astype(np.float32), rows, tried)
 
 
+def _reduce(embeddings: np.ndarray) -> tuple[_Basis, np.ndarray]:
+    """Return a basis for embeddings (n, C), and the embeddings in it, (n, r) float32."""
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    columns = _spanning_columns(embeddings - mean)  # (C, r)
+    reduced = (embeddings - mean) @ columns  # (n, r)
+    scale = float(np.sqrt(reduced.var(axis=0).sum() / embeddings.shape[1])) or 1.0
+    return _Basis(mean, columns, scale), (reduced / scale).astype(np.float32)
+
+
+def _cv_rows(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """Return the rows to choose regularisation on: at most `MAX_CV_ROWS` at random, or all if a
+    class would have fewer than two.
+    """
+    every = np.arange(len(labels))
+    if len(every) <= MAX_CV_ROWS:
+        return every
+    rows = np.sort(np.random.default_rng(seed).permutation(every)[:MAX_CV_ROWS])
+    return rows if np.bincount(labels[rows], minlength=classes).min() >= 2 else every
+
+
 def second_opinion(
     embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0
 ) -> np.ndarray:
-    """Return what others say of each image's class: out-of-fold probabilities (n, classes), of a
-    head that doubtful labels did not teach.
+    """Return out-of-fold probabilities (n, classes) of heads that were fitted without doubtful
+    labels.
 
-    Two rounds of discriminant analysis in folds: images that the first would class otherwise do
-    not teach the second (after Northcutt et al. 2021, "Confident learning", with the whole of the
-    doubtful left out).
+    Two rounds of discriminant analysis in folds: images that the first round would label otherwise
+    are left out when the second is fitted (after Northcutt et al. 2021, "Confident learning", but
+    leaving out all that are doubtful).
 
     Args:
         embeddings: (n, C) float32.
@@ -174,7 +185,7 @@ def second_opinion(
         for train, held_out in _folds(labels, seed):
             taught = train[~doubtful[train]]
             if np.bincount(labels[taught], minlength=classes).min() < 2:
-                taught = train  # a class that is doubtful as a whole
+                taught = train  # nearly all of a class is doubtful
             head, _ = fit_head(embeddings[taught], labels[taught], classes, seed, fast=True)
             logits[held_out] = head.logits(embeddings[held_out])
         sure = ~doubtful if (~doubtful).any() else np.ones(len(labels), dtype=bool)
@@ -186,8 +197,8 @@ def second_opinion(
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature that minimises the log loss of held-out logits (Guo et al. 2017).
 
-    A weak prior towards 1, worth one image, keeps a handful of images without a mistake from
-    making the head infinitely sure.
+    A weak prior towards 1, worth one image, keeps the head from becoming infinitely sure if a
+    handful of images has no mistake.
     """
     # bounds of log(temperature); golden-section search on a unimodal function
     low, high = -6.0, 6.0
@@ -213,7 +224,7 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((losses / counts[labels]).sum() / (counts > 0).sum())
 
 
-def _basis(centered: np.ndarray) -> np.ndarray:
+def _spanning_columns(centered: np.ndarray) -> np.ndarray:
     """Return orthonormal columns (C, r) that span the rows of (n, C)."""
     n, width = centered.shape
     gram = centered @ centered.T if n < width else centered.T @ centered  # the smaller of the two
@@ -227,9 +238,7 @@ def _basis(centered: np.ndarray) -> np.ndarray:
 
 
 def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, held-out) indices of stratified folds; no class is ever missing from the
-    training part.
-    """
+    """Yield (train, held-out) indices of stratified folds; every class is in the training part."""
     rng = np.random.default_rng(seed)
     fold = np.empty(len(labels), dtype=int)
     offset = 0
@@ -241,11 +250,29 @@ def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarr
         yield np.flatnonzero(fold != index), np.flatnonzero(fold == index)
 
 
-def _to_embedding_space(weight, bias, basis, scale, mean, temperature: float = 1.0) -> LinearHead:
-    """Fold centring, basis and scale into the head, so that it applies to plain embeddings."""
-    weight = weight @ basis.T / scale  # (classes, r) @ (r, C)
-    bias = bias - weight @ mean
-    return LinearHead(weight.astype(np.float32), bias.astype(np.float32), float(temperature))
+@dataclass(frozen=True)
+class _Basis:
+    """The basis in which a head is fitted: centred, rotated and scaled.
+
+    The rotation is an isometry, so penalties mean the same as for embeddings.
+
+    Attributes:
+        mean: (C,) mean embedding.
+        columns: (C, r) orthonormal columns that span the centred embeddings.
+        scale: root mean square of their entries.
+    """
+
+    mean: np.ndarray
+    columns: np.ndarray
+    scale: float
+
+    def head(self, weight: np.ndarray, bias: np.ndarray, temperature: float = 1.0) -> LinearHead:
+        """Return a head fitted in this basis, weight (classes, r) and bias (classes,), as one that
+        applies to plain embeddings.
+        """
+        weight = weight @ self.columns.T / self.scale  # (classes, r) @ (r, C)
+        bias = bias - weight @ self.mean
+        return LinearHead(weight.astype(np.float32), bias.astype(np.float32), float(temperature))
 
 
 Candidate = tuple[str, float]
@@ -253,10 +280,14 @@ Candidate = tuple[str, float]
 
 @dataclass(frozen=True)
 class _Space:
-    """What a fit must know of the basis its rows are written in."""
+    """What a fit must know of the basis of its rows.
 
-    width: int  # C, the length of an embedding
-    # (r,) sum of squares of each column over all rows; the columns are orthogonal
+    Attributes:
+        width: C, the length of an embedding.
+        power: (r,) sum of squares of each column over all rows; the columns are orthogonal.
+    """
+
+    width: int
     power: np.ndarray
 
 
@@ -297,7 +328,9 @@ def _within_scatter(x: np.ndarray, y: np.ndarray, classes: int):
 
 
 def _fit_lda(within, shrinkage: float, width: int):
-    """Linear discriminants with the covariance shrunk towards the identity (Friedman 1989)."""
+    """Return weight and bias of linear discriminants, with the covariance shrunk towards the
+    identity (Friedman 1989).
+    """
     means, values, vectors = within
     spread = (1 - shrinkage) * values + shrinkage * values.sum() / width + 1e-9  # (r,)
     rotated = means @ vectors
@@ -309,8 +342,9 @@ def _fit_lda(within, shrinkage: float, width: int):
 def _fit_logistic(
     x: np.ndarray, y: np.ndarray, classes: int, inverse_penalty: float, power: np.ndarray
 ):
-    """Multinomial logistic regression: summed log loss, each class weighing the same, plus ||W||^2
-    / (2 C).
+    """Return weight and bias of multinomial logistic regression.
+
+    They minimise the summed log loss, each class weighing the same, plus ||W||^2 / (2 C).
 
     Accelerated gradient descent with restarts (O'Donoghue and Candès 2015), each direction scaled
     by Böhning's bound on the curvature (1992), which is diagonal because `x` is a part of rows in
@@ -334,6 +368,6 @@ def _fit_logistic(
         previous, theta = theta, ahead - gradient * step
         change = theta - previous
         momentum = 1.0 if (gradient * change).sum() > 0 else following
-        if np.abs(change @ x1.T).max() < 1e-3:  # logits of the training images stand still
+        if np.abs(change @ x1.T).max() < 1e-3:  # logits of the training images no longer change
             break
     return theta[:, :-1], theta[:, -1] - theta[:, -1].mean()

@@ -1,5 +1,5 @@
-"""The recipes that train a network's own weights: fine-tune a backbone after its head, or train
-a network from scratch.
+"""Recipes that train a network's own weights: fine-tuning a backbone, and training a network from
+scratch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,24 +37,27 @@ from .batches import Images, Sized, augmentation, load_images
 from .lightning_loop import Fitted, Job, fit
 from .request import TrainingRequest
 
+if TYPE_CHECKING:
+    from torch import nn
+
 log = logging.getLogger("wordsight")
 
 
 @dataclass
 class Outcome:
-    """A trained network as a classifier, or the news that the head alone was better.
+    """A trained network as a classifier, or none if the head alone was better.
 
     Attributes:
-        model: the classifier, without what is noted of the images; None where fine-tuning did not
-            lower the validation loss.
+        model: the classifier, without its record of the images; None if fine-tuning did not lower
+            the validation loss.
         fitted: how training went.
         unreadable: (name, reason) of images that could not be read.
         left_out: (name, reason) of images that the cheap checks left out.
-        items: what was learned from, in order.
-        held: (n,) bool, which of them judged the network.
-        labels: (held,) class index of those.
-        probabilities: (held, classes) what the classifier says of those; empty without one.
-        strangers: (held,) bool, which of those it takes for strangers.
+        items: the n images, held-out ones included, in order.
+        held: (n,) bool, whether an image was held out to judge the network.
+        labels: (held,) class index of each held-out image.
+        probabilities: (held, classes) the classifier's probabilities for them; empty without one.
+        strangers: (held,) bool, whether the classifier takes them for strangers.
     """
 
     model: Classifier | None
@@ -66,7 +72,7 @@ class Outcome:
 
     @property
     def held_out(self) -> HeldOut:
-        """What the classifier says of the held-out images."""
+        """The classifier's answers on the held-out images."""
         assert self.model is not None
         names = self.model.class_names
         files = [item.file.name for item, out in zip(self.items, self.held, strict=True) if out]
@@ -88,17 +94,16 @@ class Outcome:
 
 
 def train_network(request: TrainingRequest, embedder: Embedder | None = None) -> Outcome:
-    """Train a network's weights on labelled images; the held-out ones choose the epoch and
-    calibrate it.
+    """Train a network's weights on labelled images; held-out ones choose the epoch and calibrate.
 
     Args:
-        request: what and how.
-        embedder: for fine-tuning, of the backbone to start from.
+        request: the data, the network and the settings.
+        embedder: for fine-tuning, the embedder of the backbone to start from.
 
     Raises:
-        InvalidArgument: too few images, a network that can't be had, other classes than those of
-            the model to go on from.
-        KeyboardInterrupt: interrupted; the same request goes on after the last whole epoch.
+        InvalidArgument: if there are too few images, the network is not available, or the classes
+            differ from those of the model to continue from.
+        KeyboardInterrupt: if interrupted; the same request continues after the last whole epoch.
     """
     earlier = _earlier(request)
     network, preprocessing, outputs = _network(request, embedder, earlier)
@@ -109,45 +114,12 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
     if request.recipe == "finetune" and earlier is None:
         assert embedder is not None
         _set_head(network, _probe_head(embedder, items, labels, held, request))
-    counts = np.bincount(labels[~held], minlength=len(request.data.class_names))
-    lock = None
-    with writing(request.folder):
-        request.folder.mkdir(parents=True, exist_ok=True)
-        if first_process():
-            lock = lock_folder(request.folder)
-    try:
-        key = _identity(request, items)
-        train, val = (
-            [item for item, out in zip(items, held, strict=True) if out == side]
-            for side in (False, True)
-        )
-        job = Job(
-            network,
-            preprocessing,
-            Images(
-                train,
-                labels[~held],
-                preprocessing,
-                augmentation() if request.settings.augment else None,
-            ),
-            Images(val, labels[held], preprocessing),
-            counts.sum() / (len(counts) * counts),
-            request.settings,
-            request.folder,
-            key,
-            positive=None if outputs > 1 else 1 - (catch_all_index(request.data.class_names) or 0),
-            freeze_statistics=request.recipe == "finetune",
-            history=earlier.history if earlier is not None else [],
-            seed=request.settings.seed,
-            dtype=request.dtype,
-            progress=request.progress,
-        )
+    positive = None if outputs > 1 else 1 - (catch_all_index(request.data.class_names) or 0)
+    with _locked(request.folder):
+        job = _job(request, network, preprocessing, items, labels, held, earlier, positive)
         fitted = fit(job)
-    finally:
-        if lock is not None:
-            os.close(lock)
     if request.recipe == "finetune" and fitted.best_loss >= fitted.start_loss:
-        none = np.zeros((0, len(counts)))
+        none = np.zeros((0, len(request.data.class_names)))
         return Outcome(
             None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0
         )
@@ -166,6 +138,65 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
     )
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make the training's folder and hold its lock, in the first process.
+
+    Raises:
+        OutputError: if it can't be made.
+        InvalidArgument: if another run uses it.
+    """
+    lock = None
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if first_process():
+            lock = lock_folder(folder)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _job(
+    request: TrainingRequest,
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    items: list[Sized],
+    labels: np.ndarray,
+    held: np.ndarray,
+    earlier: Classifier | None,
+    positive: int | None,
+) -> Job:
+    """Return the job of training `network` on the items that are not held out."""
+    counts = np.bincount(labels[~held], minlength=len(request.data.class_names))
+    train, val = (
+        [item for item, out in zip(items, held, strict=True) if out == side]
+        for side in (False, True)
+    )
+    return Job(
+        network,
+        preprocessing,
+        Images(
+            train,
+            labels[~held],
+            preprocessing,
+            augmentation() if request.settings.augment else None,
+        ),
+        Images(val, labels[held], preprocessing),
+        counts.sum() / (len(counts) * counts),
+        request.settings,
+        request.folder,
+        _identity(request, items),
+        positive=positive,
+        freeze_statistics=request.recipe == "finetune",
+        history=earlier.history if earlier is not None else [],
+        seed=request.settings.seed,
+        dtype=request.dtype,
+        progress=request.progress,
+    )
+
+
 def finish(request: TrainingRequest) -> None:
     """Clear away the training's folder once the model is saved, unless something in it was
     asked for.
@@ -173,7 +204,7 @@ def finish(request: TrainingRequest) -> None:
     if not (request.settings.checkpoints or request.settings.tensorboard) and first_process():
         shutil.rmtree(request.folder, ignore_errors=True)
     elif first_process():
-        # the same command trains anew
+        # so that the same command starts a new training
         for path in [*request.folder.glob("last-*.ckpt"), *request.folder.glob("best-*.ckpt")]:
             path.unlink()
 
@@ -221,8 +252,9 @@ def _network(request: TrainingRequest, embedder: Embedder | None, earlier: Class
 def _no_larger_than_the_images(
     preprocessing: Preprocessing, request: TrainingRequest
 ) -> Preprocessing:
-    """Return a preprocessing that does not enlarge images, which would cost time and add
-    nothing: by the median of 100.
+    """Return a preprocessing that does not enlarge images, judged by the median size of 100.
+
+    Enlarging would cost time and add nothing.
     """
     sides = []
     for image in request.data.images[:: max(1, len(request.data.images) // 100)]:
@@ -238,7 +270,7 @@ def _no_larger_than_the_images(
 
 
 def _set_head(module, head: LinearHead) -> None:
-    """Give a module's last layer the weights of a head, temperature included."""
+    """Copy a head's weights, divided by its temperature, into a module's last layer."""
     import torch
 
     layer = module.get_classifier()
@@ -268,9 +300,7 @@ def _probe_head(
 
 
 def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) -> np.ndarray:
-    """Return the embeddings (n, C) of images, from the pixels that training holds in memory
-    where it does.
-    """
+    """Return the embeddings (n, C) of images; pixels already in memory are not read again."""
 
     def embed(item: Sized) -> np.ndarray:
         sha = bytes.fromhex(item.sha256)

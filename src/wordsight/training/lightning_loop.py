@@ -1,5 +1,6 @@
-"""Train a network's weights with Lightning: loss, schedule, early stopping, checkpoints,
-history. Knows images as batches only.
+"""Train a network's weights with Lightning: loss, schedule, early stopping, checkpoints, history.
+
+Images are known here as batches only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import cores
@@ -33,7 +36,7 @@ from .settings import TrainingSettings
 
 log = logging.getLogger("wordsight")
 
-VAL_PIXELS = 256 * 64 * 64  # of images judged at once
+VAL_PIXELS = 256 * 64 * 64  # of the images that are validated at once
 
 
 @dataclass
@@ -42,18 +45,18 @@ class Job:
 
     Attributes:
         network: timm network, changed in place: at the end it holds the best epoch's weights.
-        preprocessing: of its images.
+        preprocessing: how images become its input.
         train, val: the images; `val` decides which epoch is best.
-        class_weights: (classes,) weight of an image of each class in the loss.
-        tuning: all settings filled in.
-        folder: where checkpoints and logs go.
-        key: names the job; training goes on from a checkpoint of that name.
-        positive: index of the class whose single logit the network gives, or None for one logit a
+        class_weights: (classes,) weight of each class's images in the loss.
+        tuning: settings, all filled in.
+        folder: for checkpoints and logs.
+        key: name of the job; training continues from a checkpoint of that name.
+        positive: index of the class whose single logit the network gives, or None for one logit per
             class.
-        freeze_statistics: keep the statistics of batch normalisation as they are.
+        freeze_statistics: whether batch normalisation keeps its statistics.
         history: rows of earlier stages.
         seed: same seed, same weights.
-        dtype: "f32" or "bf16" (mixed); a GPU that has it always takes bf16.
+        dtype: "f32" or "bf16" (mixed); a GPU that supports bf16 always uses it.
         progress: called with (done, total, what).
     """
 
@@ -78,11 +81,11 @@ class Fitted:
     """How training went.
 
     Attributes:
-        history: a row an epoch, joined with earlier stages; epoch 0 of a stage is the state it
-            began with.
+        history: a row per epoch, after those of earlier stages; the first row of a stage is the
+            state before it.
         start_loss: validation loss before this stage, in nats.
-        best_loss: lowest validation loss of an epoch of this stage.
-        best_epoch: that epoch.
+        best_loss: lowest validation loss of any epoch of this stage, in nats.
+        best_epoch: the epoch with that loss.
     """
 
     history: list[dict]
@@ -92,11 +95,11 @@ class Fitted:
 
 
 def fit(job: Job) -> Fitted:
-    """Train, or go on with a training that was cut off; see `Job`.
+    """Train, or continue a training that was cut off; see `Job`.
 
     Raises:
-        KeyboardInterrupt: interrupted; the same job goes on after its last whole epoch.
-        InvalidArgument: TensorBoard is asked for and not installed.
+        KeyboardInterrupt: if interrupted; the same job continues after its last whole epoch.
+        InvalidArgument: if TensorBoard is asked for but not installed.
     """
     with _quiet():
         return _fit(job)
@@ -104,10 +107,6 @@ def fit(job: Job) -> Fitted:
 
 def _fit(job: Job) -> Fitted:
     lightning.seed_everything(job.seed, verbose=False)
-    ranks, local = (
-        int(os.environ.get("WORLD_SIZE", "1")),
-        int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-    )
     task, history = _Task(job), _History(job)
     best = ModelCheckpoint(
         job.folder,
@@ -116,7 +115,29 @@ def _fit(job: Job) -> Fitted:
         save_weights_only=True,
         enable_version_counter=False,
     )
-    callbacks: list[Callback] = [
+    trainer = _trainer(job, _callbacks(job, history, best))
+    last = job.folder / f"last-{job.key}.ckpt"
+    job.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    val = loader(job.val, SizedBatches([item.size for item in job.val.items], _val_batch(job)))
+    if last.is_file():
+        log.info(
+            "Going on with the training that was cut off; delete '%s' to start anew.", job.folder
+        )
+    else:
+        trainer.validate(task, val, verbose=False)
+        history.start(trainer)
+    train = _train_loader(job, trainer)
+    with _interruptible():
+        trainer.fit(task, train, val, ckpt_path=last if last.is_file() else None)
+    _restore(job.network, best.best_model_path)
+    rows = [row for row in history.rows if row["stage"] == history.stage]
+    tried = min((row for row in rows if row["epoch"] > 0), key=lambda row: row["val_loss"])
+    return Fitted(history.rows, rows[0]["val_loss"], tried["val_loss"], tried["epoch"])
+
+
+def _callbacks(job: Job, history: _History, best: ModelCheckpoint) -> list[Callback]:
+    """Return Lightning's callbacks, in the order in which they are called."""
+    return [
         history,
         EarlyStopping(
             "val_loss", patience=job.tuning.patience or 1, check_on_train_epoch_end=False
@@ -129,16 +150,20 @@ def _fit(job: Job) -> Fitted:
             enable_version_counter=False,
         ),
     ]
-    cuda = torch.cuda.is_available()
-    trainer = lightning.Trainer(
+
+
+def _trainer(job: Job, callbacks: list[Callback]) -> lightning.Trainer:
+    """Return a trainer for this process, or for its rank among those that torchrun started."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return lightning.Trainer(
         max_epochs=job.tuning.epochs,
         accelerator="auto",
         devices=local if ranks > 1 else "auto",
         num_nodes=max(ranks // local, 1),
         strategy="ddp" if ranks > 1 else "auto",
-        precision="bf16-mixed"
-        if job.dtype == "bf16" or (cuda and torch.cuda.is_bf16_supported())
-        else "32-true",
+        precision="bf16-mixed" if job.dtype == "bf16" or has_bf16 else "32-true",
         callbacks=callbacks,
         plugins=[SafeCheckpoints()],
         logger=_tensorboard(job),
@@ -148,16 +173,10 @@ def _fit(job: Job) -> Fitted:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    last = job.folder / f"last-{job.key}.ckpt"
-    job.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    val = loader(job.val, SizedBatches([item.size for item in job.val.items], _val_batch(job)))
-    if last.is_file():
-        log.info(
-            "Going on with the training that was cut off; delete '%s' to start anew.", job.folder
-        )
-    else:
-        trainer.validate(task, val, verbose=False)
-        history.start(trainer)
+
+
+def _train_loader(job: Job, trainer: lightning.Trainer) -> DataLoader:
+    """Return the batches that this rank trains on."""
     batches = SizedBatches(
         [item.size for item in job.train.items],
         job.tuning.batch_size or 1,
@@ -165,38 +184,41 @@ def _fit(job: Job) -> Fitted:
         trainer.global_rank,
         trainer.world_size,
     )
-    workers = min(cores(), 8) if cuda else 0
+    return loader(job.train, batches, min(cores(), 8) if torch.cuda.is_available() else 0)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn Lightning's exit after Ctrl-C into KeyboardInterrupt, and put its handler back.
+
+    Raises:
+        KeyboardInterrupt: if the training was interrupted.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(
-            task,
-            loader(job.train, batches, workers),
-            val,
-            ckpt_path=last if last.is_file() else None,
-        )
-    except SystemExit:  # so Lightning ends after Ctrl-C
+        yield
+    except SystemExit:  # Lightning ends this way after Ctrl-C
         raise KeyboardInterrupt from None
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, handler)
-    weights = SafeCheckpoints().load_checkpoint(best.best_model_path)["state_dict"]
-    job.network.to("cpu").load_state_dict(
+
+
+def _restore(network: nn.Module, checkpoint: str) -> None:
+    """Load the best epoch's weights into the network, on the CPU and in evaluation mode."""
+    weights = SafeCheckpoints().load_checkpoint(checkpoint)["state_dict"]
+    network.to("cpu").load_state_dict(
         {
             name.removeprefix("network."): value
             for name, value in weights.items()
             if name.startswith("network.")
         }
     )
-    job.network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    rows = [row for row in history.rows if row["stage"] == history.stage]
-    tried = min((row for row in rows if row["epoch"] > 0), key=lambda row: row["val_loss"])
-    return Fitted(history.rows, rows[0]["val_loss"], tried["val_loss"], tried["epoch"])
+    network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _val_batch(job: Job) -> int:
-    """Return how many images are judged at once: no gradients are kept, so small ones go by
-    the hundred.
-    """
+    """Return the size of validation batches; without gradients, hundreds of small images fit."""
     pixels = max(height * width for height, width in (item.size for item in job.val.items))
     return max(2 * (job.tuning.batch_size or 1), min(256, VAL_PIXELS // pixels))
 
@@ -207,7 +229,7 @@ class _Task(lightning.LightningModule):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.network = job.network
-        self._job = [job]  # in a list, so that torch does not look into it
+        self._job = [job]  # in a list, so that torch does not register its modules
         mean, std = job.preprocessing.mean, job.preprocessing.std
         self.mean: torch.Tensor
         self.std: torch.Tensor
@@ -252,7 +274,7 @@ class _Task(lightning.LightningModule):
         return loss
 
     def train(self, mode: bool = True) -> _Task:
-        """Go to training or evaluation mode; frozen batch normalisation stays in evaluation."""
+        """Switch to training or evaluation mode; frozen batch normalisation stays in evaluation."""
         super().train(mode)
         if self._job[0].freeze_statistics:
             for module in self.network.modules():
@@ -261,8 +283,8 @@ class _Task(lightning.LightningModule):
         return self
 
     def on_train_start(self) -> None:
-        """Lay a restored optimiser's moments out as its weights are: fused steps go through
-        both in order of memory.
+        """Give a restored optimiser's moments the memory layout of its weights, which fused steps
+        need: they walk through both in memory order.
         """
         for optimizer in self.trainer.optimizers:
             for weight, state in optimizer.state.items():
@@ -275,7 +297,7 @@ class _Task(lightning.LightningModule):
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
     def on_train_epoch_start(self) -> None:
-        # an epoch's dropout depends on nothing before it
+        # so that an epoch's dropout does not depend on earlier epochs
         torch.manual_seed(self._job[0].seed * 10_007 + self.current_epoch)
 
     def configure_optimizers(self):
@@ -293,7 +315,7 @@ class _Task(lightning.LightningModule):
 
 
 class _History(Callback):
-    """Notes each epoch, tells of it, and watches the time."""
+    """Records and logs each epoch, and stops the training when its time is up."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -311,7 +333,7 @@ class _History(Callback):
         self.rows, self.spent = state["rows"], state["spent"]
 
     def start(self, trainer: lightning.Trainer) -> None:
-        """Note the state before the first epoch."""
+        """Record the state before the first epoch."""
         values = {
             name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy")
         }
@@ -383,7 +405,7 @@ def _tensorboard(job: Job):
 
 @contextlib.contextmanager
 def _quiet():
-    """Keep Lightning's hints on devices, workers and loggers to itself; errors still come."""
+    """Silence Lightning's hints on devices, workers and loggers; errors are still logged."""
     loggers = [
         logging.getLogger(name)
         for name in (

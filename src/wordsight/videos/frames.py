@@ -1,13 +1,11 @@
-"""Frames of clips as images to learn from: taken evenly, those that look like one already
-there left out.
-"""
+"""Write evenly spaced frames of clips as images to learn from, without near duplicates."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,14 +29,14 @@ COLUMNS = ("file_name", "clip", "frame", "time_s")
 
 @dataclass
 class Extraction:
-    """What came of clips.
+    """Frames taken from clips.
 
     Attributes:
         output: folder of the frames, with frames.csv.
-        looked_at: frames looked at.
-        written: files written by this run.
-        near_duplicates: frames left out because one like them is there.
-        unreadable: (clip, reason) of each that can't be read to its end.
+        looked_at: how many frames were looked at.
+        written: how many files this run wrote.
+        near_duplicates: how many frames were left out because a similar one is there.
+        unreadable: (clip, reason) of each clip that can't be read to its end.
     """
 
     output: Path
@@ -60,33 +58,31 @@ class Extraction:
 def extract(
     clips: str | os.PathLike | Iterable[str | os.PathLike],
     output: str | os.PathLike,
+    *,
     fps: float = FPS,
     progress: Progress | None = None,
 ) -> Extraction:
     """Write frames of clips as JPEG images into a folder, such as that of a class, ready for
     `train` or `clean`.
 
-    Of frames that look alike (as `clean` compares images: by perceptual hash and thumbnail) the
-    first stays; what earlier runs wrote into the folder counts, too, so the same call adds nothing
-    twice. frames.csv there says which clip and time each came from.
+    Of frames that look alike the first is kept; images are compared as `clean` does, by perceptual
+    hash and thumbnail. Frames of earlier runs in the folder count, too, so the same call adds
+    nothing twice. frames.csv there lists the clip and the time of each frame.
 
     Args:
         clips: video files.
-        output: folder; made if need be. Files in it that are not ours stay as they are.
-        fps: frames to look at a second.
+        output: folder, made if need be. Other files in it stay as they are.
+        fps: frames to look at per second.
         progress: called with (done, total, "frames"); the total is an estimate.
 
     Raises:
-        NotFound, InvalidArgument: no such clip, or a rate that can't be.
-        UnreadableVideo: no clip can be read.
-        OutputError: the frames can't be written.
+        NotFound: if there is no such clip.
+        InvalidArgument: if there is no clip at all, or the rate is out of range.
+        UnreadableVideo: if no clip can be read.
+        OutputError: if the frames can't be written.
     """
     progress = or_notebook(progress)
-    sources = [
-        expand(clip) for clip in ([clips] if isinstance(clips, str | os.PathLike) else clips)
-    ]
-    if not sources:
-        raise InvalidArgument("Give at least one clip.")
+    sources = _sources(clips)
     folder = expand(output)
     if folder.exists() and not folder.is_dir():
         raise InvalidArgument(
@@ -97,36 +93,63 @@ def extract(
         if not source.exists():
             raise NotFound(f"No such clip: '{source}'.")
     result = Extraction(folder)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
-    album = None
     try:
-        album = _Album(folder)
-        for source in sources:
-            reason = _take_all(source, fps, album, result, progress)
-            if reason is not None:
-                result.unreadable.append((str(source), reason))
+        with _open_album(folder) as album:
+            for source in sources:
+                reason = _take_all(source, fps, album, result, progress)
+                if reason is not None:
+                    result.unreadable.append((str(source), reason))
     except KeyboardInterrupt:
         say_interrupted(
             f"Interrupted: {result.written} new frames are in '{folder}'. The same command goes "
             "on from there."
         )
         raise
-    finally:
-        if album is not None:
-            album.save()
-        if lock is not None:
-            os.close(lock)
     if not result.looked_at:
         raise UnreadableVideo(result.unreadable[0][1])
     return result
 
 
+def _sources(clips: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """Return the paths of clips.
+
+    Raises:
+        InvalidArgument: if there is none.
+    """
+    sources = [
+        expand(clip) for clip in ([clips] if isinstance(clips, str | os.PathLike) else clips)
+    ]
+    if not sources:
+        raise InvalidArgument("Give at least one clip.")
+    return sources
+
+
+@contextlib.contextmanager
+def _open_album(folder: Path) -> Iterator[_Album]:
+    """Yield the album of a folder that no other run may write to, and save it at the end.
+
+    Raises:
+        InvalidArgument: if another run writes there, or its frames.csv is not ours.
+        OutputError: if nothing can be written there.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)
+    try:
+        album = _Album(folder)
+        try:
+            yield album
+        finally:
+            album.save()
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def _take_all(
     source: Path, fps: float, album: _Album, result: Extraction, progress: Progress | None
 ) -> str | None:
-    """Take a clip's frames; return None, or why not all could be read."""
+    """Take a clip's frames; return None, or why it could not be read to its end."""
     try:
         with Clip(source, fps) as clip:
             for frame in clip:
@@ -142,7 +165,7 @@ def _take_all(
 
 
 class _Album:
-    """The frames in a folder: what its table lists, and what they look like."""
+    """The frames that a folder's table lists, and how they look."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -152,13 +175,13 @@ class _Album:
         for row in _read_table(folder / TABLE):
             name = row["file_name"]
             if "/" in name or not (folder / name).is_file():
-                continue  # taken away since: it is not missed
+                continue  # somebody removed it
             self._rows[name] = (row["clip"], row["frame"], row["time_s"])
             with contextlib.suppress(UnreadableImage, OSError):
                 self._looks.add(len(self._looks), look(decode((folder / name).read_bytes()).image))
 
     def take(self, source: Path, frame: Frame, result: Extraction) -> None:
-        """Write a frame, unless one like it is there."""
+        """Write a frame, unless a similar one is there."""
         appearance = look(
             upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB))).image
         )
@@ -178,8 +201,8 @@ class _Album:
         result.written += 1
 
     def _free(self, name: str, data: bytes) -> bool:
-        """Tell whether a name may be written to: nothing is there, or the very same, left by a
-        run that was killed.
+        """Whether a file of this name may be written: there is none, or one with the same content
+        that a killed run left.
         """
         path = self._folder / name
         return not os.path.lexists(path) or (
@@ -187,7 +210,7 @@ class _Album:
         )
 
     def save(self) -> None:
-        """Write the table, unless there is nothing to tell."""
+        """Write the table, unless there are no frames and was no table."""
         if not self._rows and not (self._folder / TABLE).exists():
             return
         with writing(self._folder), atomic_text(self._folder / TABLE) as file:
@@ -197,10 +220,10 @@ class _Album:
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a frames.csv, or none where there is none.
+    """Return the rows of a frames.csv; none if there is no such file.
 
     Raises:
-        InvalidArgument: there is a file of that name that is no such table.
+        InvalidArgument: if a file of that name is not such a table.
     """
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -1,9 +1,8 @@
-"""Going through doubtful images one by one: which, in what order, and every decision on disk
-before the next image is shown.
+"""Review doubtful images one by one: which, in what order, and the decisions on them.
 
-Decisions stand in `metadata.csv` of the images' folder, where training reads labels: `label`
-(empty for a rejected image) and `wordsight_review`: accepted, changed or rejected. Whatever else
-stands in that table stays; no image is moved or changed.
+Decisions are written to `metadata.csv` in the images' folder, where training reads labels: `label`
+(empty for a rejected image) and `wordsight_review` (accepted, changed or rejected). Other columns
+and rows of that table stay; no image is moved or changed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier
-from ..cleaning.checks import run_checks
+from ..cleaning.checks import Finding, run_checks
 from ..cleaning.cleaner import MIN_SIZE
 from ..cleaning.material import gather_material
 from ..core.home import atomic_text
@@ -69,12 +68,12 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided of an image, and what stood there before.
+    """A decision on an image.
 
     Attributes:
         file_name: relative to the folder.
-        before: (label, decision) before it, None where there was none.
-        after: the same after it.
+        before: (label, decision) before this one; None where there was none.
+        after: (label, decision) after this one.
     """
 
     file_name: str
@@ -87,11 +86,11 @@ class ReviewBook:
 
     Args:
         root: the folder.
-        class_names: classes of a model. Where there is no table of labels, subfolders are classes
-            if one of them bears such a name; without any class names they always are.
+        class_names: classes of a model. Without a table of labels, subfolders are classes if one of
+            them has such a name, or if no class names are given.
 
     Raises:
-        InvalidArgument: there is no image, or a metadata.csv in which decisions can't be kept.
+        InvalidArgument: if there is no image, or decisions can't be kept in its metadata.csv.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str] = ()) -> None:
@@ -114,7 +113,7 @@ class ReviewBook:
             folders if not known or any(fold(name) in known for name in folders) else set()
         )
         self._model_names = list(class_names)
-        self._rows: list[list[str]] = []  # of the table as they stand there, the headings first
+        self._rows: list[list[str]] = []  # of the table on disk, the headings first
         self._labels: set[str] = set()  # that the table gives
         self._at: dict[str, int] = {}  # name of an image -> its row
         self._read_state: tuple[int, int] | None = None
@@ -129,7 +128,7 @@ class ReviewBook:
         return folder if folder in (self._labels if self._has_labels else self._folders) else None
 
     def reviewed(self, name: str) -> str | None:
-        """Return what was decided of an image, or None."""
+        """Return the decision on an image, or None."""
         return self._cell(name, REVIEW) or None
 
     @property
@@ -142,11 +141,11 @@ class ReviewBook:
     @property
     def counts(self) -> dict[str, int]:
         """How many images were accepted, changed and rejected so far."""
-        said = [self.reviewed(name) for name in self._at]
-        return {action: said.count(action) for action in ACTIONS}
+        decided = [self.reviewed(name) for name in self._at]
+        return {action: decided.count(action) for action in ACTIONS}
 
     def state(self, name: str) -> tuple[str | None, str | None]:
-        """Return an image's label and what was decided of it, as the table on disk says now."""
+        """Return an image's label and the decision on it, from the table on disk as it is now."""
         with self._lock:
             self._refresh()
             return self.label(name), self.reviewed(name)
@@ -158,7 +157,7 @@ class ReviewBook:
         label: str | None = None,
         seen: tuple[str | None, str | None] | None = None,
     ) -> Decision:
-        """Write one decision to the table, whole or not at all, before anything else happens.
+        """Write one decision to the table at once, completely or not at all.
 
         Args:
             name: an image of the folder.
@@ -167,9 +166,9 @@ class ReviewBook:
             seen: the image's `state` on which the decision rests, or None for any.
 
         Raises:
-            InvalidArgument: no such image or action, a label that is none, or somebody has
-                decided otherwise meanwhile.
-            OutputError: it can't be written.
+            InvalidArgument: if there is no such image or action, the label is not valid, or
+                somebody else has decided on the image meanwhile.
+            OutputError: if the table can't be written.
         """
         if name not in self.images:
             raise InvalidArgument(f"There is no picture '{name}' in '{self.root}'.")
@@ -201,8 +200,8 @@ class ReviewBook:
         """Take a decision back, on disk too.
 
         Raises:
-            InvalidArgument: the table says something else by now.
-            OutputError: it can't be written.
+            InvalidArgument: if the table has changed since.
+            OutputError: if the table can't be written.
         """
         with self._lock:
             if self.state(decision.file_name) != decision.after:
@@ -271,7 +270,7 @@ class ReviewBook:
         )
 
     def _refresh(self) -> None:
-        """Read the table again where somebody else has changed it since."""
+        """Read the table again if somebody else has changed it."""
         if self._state() != self._read_state:
             self._load()
 
@@ -283,22 +282,24 @@ class ReviewBook:
         return status.st_mtime_ns, status.st_size
 
     def _write(self, decided: dict[str, tuple[str, str]]) -> None:
-        """Write the table with these labels and decisions; what is held in memory changes only
-        with what is on disk.
+        """Write the table with these labels and decisions; memory changes only once the disk has.
+
+        Raises:
+            OutputError: if the table can't be written.
         """
         rows = [list(row) for row in self._rows] or [["file_name"]]
         at, columns = dict(self._at), rows[0]
-        said: dict[str, dict[str, str]] = {
+        cells_of: dict[str, dict[str, str]] = {
             name: {"label": label, REVIEW: review} for name, (label, review) in decided.items()
         }
-        # from now on the table says what is what, so it must say it of every image
+        # once the table has labels, folders no longer count, so it needs the label of every image
         if "label" not in columns:
             for name in self.images:
                 label = self.label(name)
                 if label:
-                    said.setdefault(name, {}).setdefault("label", label)
+                    cells_of.setdefault(name, {}).setdefault("label", label)
         columns += [column for column in ("label", REVIEW) if column not in columns]
-        for name, cells in said.items():
+        for name, cells in cells_of.items():
             if name not in at:
                 at[name] = len(rows)
                 rows.append([""] * len(columns))
@@ -327,87 +328,98 @@ def find_doubts(
     threshold: float | None,
     progress: Progress | None = None,
 ) -> list[Doubt]:
-    """Return what a person should look at, the most doubtful first: suspicious labels, then
-    images without one.
+    """Return the images that a person should look at, the most doubtful first.
+
+    Suspicious labels come first, then images without a label.
 
     Args:
-        book: the folder; what was reviewed before is passed over.
-        model: proposes labels for images that have none; None: only labelled ones are looked at.
+        book: the folder; images reviewed before are left out.
+        model: proposes labels for images without one; None leaves those out.
         threshold: probability from which an image counts as pre-labelled.
         progress: called with (done, total, what).
     """
-    waiting = [image for name, image in book.images.items() if book.reviewed(name) is None]
+    doubts = _suspicious(book, model, progress)
+    if model is None:
+        return doubts
+    bare = [image for image in _waiting(book) if not book.label(image.name)]
+    return doubts + _unlabelled(bare, model, threshold, progress)
+
+
+def _waiting(book: ReviewBook) -> list[ImageFile]:
+    """Return the images that were not reviewed yet."""
+    return [image for name, image in book.images.items() if book.reviewed(name) is None]
+
+
+def _suspicious(
+    book: ReviewBook, model: Classifier | None, progress: Progress | None
+) -> list[Doubt]:
+    """Return the labelled images that were not reviewed and that a check speaks against, the
+    gravest reason first; none for fewer than two classes.
+    """
     labelled = [
-        ImageFile(image.path, image.name, book.label(image.name))
-        for image in waiting
-        if book.label(image.name)
-    ]
-    every = [
         ImageFile(image.path, name, book.label(name))
         for name, image in book.images.items()
         if book.label(name)
     ]
-    doubts: list[Doubt] = []
-    names = sorted({str(image.label) for image in every})
-    if labelled and len(names) > 1:
-        open_ones = {image.name for image in labelled}
-        backbone = load_backbone() if model is None else model.backbone
-        material = gather_material(
-            LabelledSet(every, names), MIN_SIZE, Embedder(backbone), progress
-        )
-        seen: set[str] = set()
-        findings = [
-            finding
-            for finding in run_checks(material)
-            if finding.reason in SUSPICIOUS and finding.file_name in open_ones
-        ]
-        for finding in sorted(
-            findings,
-            key=lambda finding: (
-                SUSPICIOUS.index(finding.reason),
-                -finding.score,
-                finding.file_name,
-            ),
-        ):
-            if finding.file_name not in seen:
-                seen.add(finding.file_name)
-                why = finding.reason.replace("_", " ") + (
-                    f": {finding.evidence}" if finding.evidence else ""
-                )
-                doubts.append(
-                    Doubt(
-                        finding.file_name,
-                        "suspicious",
-                        finding.label,
-                        finding.suggested_label or finding.label,
-                        None,
-                        why,
-                    )
-                )
-    bare = [image for image in waiting if not book.label(image.name)]
-    return doubts + (_unlabelled(bare, model, threshold, progress) if model is not None else [])
+    open_names = {image.name for image in _waiting(book) if book.label(image.name)}
+    class_names = sorted({str(image.label) for image in labelled})
+    if not open_names or len(class_names) < 2:
+        return []
+    backbone = load_backbone() if model is None else model.backbone
+    material = gather_material(
+        LabelledSet(labelled, class_names), MIN_SIZE, Embedder(backbone), progress
+    )
+    findings = [
+        finding
+        for finding in run_checks(material)
+        if finding.reason in SUSPICIOUS and finding.file_name in open_names
+    ]
+    findings.sort(
+        key=lambda finding: (SUSPICIOUS.index(finding.reason), -finding.score, finding.file_name)
+    )
+    gravest: dict[str, Finding] = {}
+    for finding in findings:
+        gravest.setdefault(finding.file_name, finding)
+    return [_doubt(finding) for finding in gravest.values()]
+
+
+def _doubt(finding: Finding) -> Doubt:
+    """Return the doubt that a check's finding raises."""
+    why = finding.reason.replace("_", " ")
+    if finding.evidence:
+        why += f": {finding.evidence}"
+    return Doubt(
+        finding.file_name,
+        "suspicious",
+        finding.label,
+        finding.suggested_label or finding.label,
+        None,
+        why,
+    )
 
 
 def _unlabelled(
     images: list[ImageFile], model: Classifier, threshold: float | None, progress: Progress | None
 ) -> list[Doubt]:
-    """Return the images without a label, rejected ones first, then those that the model would
-    label, the least sure first.
+    """Return the images without a label: first those that the model rejects, then those that it
+    would label, the least sure first.
     """
     found = []
     embedder = model.embedder
     for done, item in enumerate(embedder.embed_all(images), start=1):
         if item.embedding is not None:
-            said = model.decide(item.file.name, item.embedding, threshold)
-            kind = "rejected" if said.label is None else "pre-labelled"
+            decided = model.decide(item.file.name, item.embedding, threshold)
+            kind = "rejected" if decided.label is None else "pre-labelled"
             why = (
                 "resembles nothing the model learned from"
-                if said.stranger
+                if decided.stranger
                 else "not sure enough"
-                if said.label is None
+                if decided.label is None
                 else "labelled by the model"
             )
-            found.append(Doubt(said.file_name, kind, None, said.top_label, said.probability, why))
+            found.append(
+                Doubt(decided.file_name, kind, None, decided.top_label, decided.probability, why)
+            )
         if progress:
             progress(done, len(images), "pictures without a label")
     return sorted(

@@ -1,9 +1,12 @@
-"""The page's tab Review: doubtful images one by one, decided by keyboard, each decision on
-disk before the next is shown.
+"""The page's tab Review: doubtful images one by one, decided by keyboard.
+
+Each decision is on disk before the next image is shown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -34,20 +37,63 @@ document.addEventListener("keydown", (event) => {
 """
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """The components of the tab that events read or change.
+
+    Attributes:
+        find: button that looks for doubtful images.
+        retrain: button that trains on the corrections.
+        status: text on the folder and how much of it was decided.
+        image: the doubtful image.
+        why: text on why it is doubtful.
+        accept, reject, change: buttons that decide.
+        classes: a button for each of the first classes.
+        other: list of labels that `change` gives.
+        back, undo, forward: buttons that go from image to image.
+        result: text on the retrained model.
+    """
+
+    find: gr.Button
+    retrain: gr.Button
+    status: gr.Markdown
+    image: gr.Image
+    why: gr.Markdown
+    accept: gr.Button
+    classes: list[gr.Button]
+    other: gr.Dropdown
+    change: gr.Button
+    reject: gr.Button
+    back: gr.Button
+    undo: gr.Button
+    forward: gr.Button
+    result: gr.Markdown
+
+
 def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
-    """Add the tab; `models` are the lists that a retrained model is added to. Return what tells
-    of the folder.
+    """Add the tab.
+
+    Args:
+        workspace: the folder to review, and the models.
+        models: the lists that a retrained model is added to.
+
+    Returns:
+        The text that describes the folder.
     """
     if workspace.data is None:
         return gr.Markdown(describe_folder(workspace), elem_id="review-told")
-    doubts = gr.State([])
-    at = gr.State(0)
-    was = gr.State(None)  # what the table said of the image when it was shown
-    done = gr.State([])  # this visitor's decisions, to be taken back
+    class_names = workspace.book.class_names
+    panel = _build(workspace, class_names)
+    _connect(panel, _Actions(workspace, len(models)), class_names, models)
+    return panel.status
+
+
+def _build(workspace: Workspace, class_names: list[str]) -> _Panel:
+    """Lay the tab out, from top to bottom."""
     with gr.Row():
         find = gr.Button("Find doubtful pictures", variant="primary", elem_id="review-find")
         retrain = gr.Button("Retrain with the corrections", elem_id="review-retrain")
-    told = gr.Markdown(describe_folder(workspace), elem_id="review-told")
+    status = gr.Markdown(describe_folder(workspace), elem_id="review-told")
     with gr.Row():
         image = gr.Image(
             label="Picture",
@@ -61,25 +107,7 @@ def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
         with gr.Column(scale=1):
             why = gr.Markdown(elem_id="review-why")
             accept = gr.Button("Accept (A)", variant="primary", elem_id="review-accept")
-            names = workspace.book.class_names
-            with gr.Row():
-                classes = [
-                    gr.Button(
-                        f"{readable(name)} ({number})",
-                        elem_id=f"review-class-{number}",
-                        min_width=80,
-                    )
-                    for number, name in enumerate(names[:NUMBERED], 1)
-                ]
-            with gr.Row():
-                other = gr.Dropdown(
-                    [readable(name) for name in names],
-                    value=None,
-                    label="Another label",
-                    allow_custom_value=True,
-                    elem_id="review-other",
-                )
-                change = gr.Button("Give it", elem_id="review-change")
+            classes, other, change = _build_labels(class_names)
             reject = gr.Button("Reject (R)", variant="stop", elem_id="review-reject")
             with gr.Row():
                 back = gr.Button("← Back", elem_id="review-back", min_width=60)
@@ -90,39 +118,139 @@ def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
         "without deciding. Everything is saved at once."
     )
     result = gr.Markdown(elem_id="review-result")
-    view = [at, done, was, image, why, accept, told]
+    return _Panel(
+        find=find,
+        retrain=retrain,
+        status=status,
+        image=image,
+        why=why,
+        accept=accept,
+        classes=classes,
+        other=other,
+        change=change,
+        reject=reject,
+        back=back,
+        undo=undo,
+        forward=forward,
+        result=result,
+    )
 
-    def show(found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+
+def _build_labels(class_names: list[str]) -> tuple[list[gr.Button], gr.Dropdown, gr.Button]:
+    """Lay out the choice of another label: class buttons, the list of labels, its button."""
+    with gr.Row():
+        classes = [
+            gr.Button(
+                f"{readable(name)} ({number})",
+                elem_id=f"review-class-{number}",
+                min_width=80,
+            )
+            for number, name in enumerate(class_names[:NUMBERED], 1)
+        ]
+    with gr.Row():
+        other = gr.Dropdown(
+            [readable(name) for name in class_names],
+            value=None,
+            label="Another label",
+            allow_custom_value=True,
+            elem_id="review-other",
+        )
+        change = gr.Button("Give it", elem_id="review-change")
+    return classes, other, change
+
+
+class _Actions:
+    """What the buttons do. The visitor's state comes in and goes out with each call.
+
+    The state is `found`, the doubtful images; `place`, the index of the one shown; `made`, this
+    visitor's decisions; and `seen`, the image's state in the table when it was shown.
+
+    Args:
+        workspace: the folder to review, and the models.
+        lists: how many lists of models the page has.
+    """
+
+    def __init__(self, workspace: Workspace, lists: int) -> None:
+        self._workspace = workspace
+        self._lists = lists
+
+    def show(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+        """Return the view of one doubtful image, or of the end of the list."""
         place = max(0, min(place, len(found)))
         if place == len(found):
             nothing = "Nothing left to look at." if found else "Nothing doubtful was found."
-            return place, made, None, None, nothing, "Accept (A)", describe_folder(workspace)
+            status = describe_folder(self._workspace)
+            return place, made, None, None, nothing, "Accept (A)", status
         doubt = found[place]
         with refused():
-            state = workspace.book.state(doubt.file_name)
-            image = shown(find_one(workspace.book, doubt.file_name))
+            state = self._workspace.book.state(doubt.file_name)
+            image = shown(find_one(self._workspace.book, doubt.file_name))
         accept = f"Accept “{readable(state[0] or doubt.suggestion or '')}” (A)"
-        return (
-            place,
-            made,
-            state,
-            image,
-            _described(doubt, state, place, len(found)),
-            accept,
-            describe_folder(workspace),
-        )
+        why = _described(doubt, state, place, len(found))
+        return place, made, state, image, why, accept, describe_folder(self._workspace)
 
     def begin(
-        name: str | None, made: list[Decision], progress: gr.Progress = gr.Progress()
+        self, name: str | None, made: list[Decision], progress: gr.Progress = gr.Progress()
     ) -> tuple:
+        """Look for doubtful images and show the first."""
+        workspace = self._workspace
         progress(0, desc="looking for doubtful pictures")
         with refused():
             known = name if name in workspace.models() else None
             threshold = workspace.viewer(known).threshold if workspace.models() else None
             found = workspace.doubts(known, threshold, telling(progress))
-        return (found, *show(found, 0, made))
+        return (found, *self.show(found, 0, made))
 
-    def decide(
+    def accept(self, found: list[Doubt], place: int, made: list[Decision], seen: Any) -> tuple:
+        """Accept the label, or else the suggestion."""
+        return self._decide(found, place, made, seen, "accepted")
+
+    def reject(self, found: list[Doubt], place: int, made: list[Decision], seen: Any) -> tuple:
+        """Reject the image: it gets no label."""
+        return self._decide(found, place, made, seen, "rejected")
+
+    def change(
+        self, found: list[Doubt], place: int, made: list[Decision], seen: Any, label: str | None
+    ) -> tuple:
+        """Give the image another label."""
+        return self._decide(found, place, made, seen, "changed", label)
+
+    def change_to(self, label: str) -> Callable[[list[Doubt], int, list[Decision], Any], tuple]:
+        """Return the action of the button of one class."""
+        return lambda found, place, made, seen: self.change(found, place, made, seen, label)
+
+    def back(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+        """Show the image before."""
+        return self.show(found, place - 1, made)
+
+    def forward(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+        """Show the next image without deciding on this one."""
+        return self.show(found, place + 1, made)
+
+    def undo(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+        """Take the visitor's last decision back and show its image."""
+        if not made:
+            gr.Info("Nothing to undo.")
+            return self.show(found, place, made)
+        with refused():
+            self._workspace.book.undo(made[-1])
+        there = next(
+            (index for index, doubt in enumerate(found) if doubt.file_name == made[-1].file_name),
+            place,
+        )
+        return self.show(found, there, made[:-1])
+
+    def retrain(self, progress: gr.Progress = gr.Progress()) -> tuple:
+        """Train on the corrected labels; return a summary and updates of the lists of models."""
+        progress(0, desc="training")
+        with refused():
+            name = self._workspace.retrain(telling(progress))
+            names = self._workspace.models()
+            text = summarise(self._workspace.viewer(name).model, name)
+        return (text, *offered(names, name, self._lists))
+
+    def _decide(
+        self,
         found: list[Doubt],
         place: int,
         made: list[Decision],
@@ -130,8 +258,9 @@ def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
         action: str,
         label: str | None = None,
     ) -> tuple:
+        """Write a decision on the image shown, and show the next."""
         if not 0 <= place < len(found) or seen is None:
-            return show(found, place, made)
+            return self.show(found, place, made)
         doubt, seen = found[place], tuple(seen)
         chosen = (label or "").strip() if action == "changed" else seen[0] or doubt.suggestion
         if action == "changed" and not chosen:
@@ -139,84 +268,55 @@ def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
         if action == "changed" and chosen == (seen[0] or doubt.suggestion):
             action = "accepted"
         with refused():
-            decision = workspace.book.decide(doubt.file_name, action, chosen, seen)
-        return show(found, place + 1, [*made, decision])
+            decision = self._workspace.book.decide(doubt.file_name, action, chosen, seen)
+        return self.show(found, place + 1, [*made, decision])
 
-    def take_back(found: list[Doubt], place: int, made: list[Decision]) -> tuple:
-        if not made:
-            gr.Info("Nothing to undo.")
-            return show(found, place, made)
-        with refused():
-            workspace.book.undo(made[-1])
-        there = next(
-            (index for index, doubt in enumerate(found) if doubt.file_name == made[-1].file_name),
-            place,
-        )
-        return show(found, there, made[:-1])
 
-    def again(progress: gr.Progress = gr.Progress()) -> tuple:
-        progress(0, desc="training")
-        with refused():
-            name = workspace.retrain(telling(progress))
-            names = workspace.models()
-            text = summarise(workspace.viewer(name).model, name)
-        return (text, *offered(names, name, len(models)))
-
-    def named(name: str) -> Any:
-        return lambda found, place, made, seen: decide(found, place, made, seen, "changed", name)
-
+def _connect(
+    panel: _Panel, actions: _Actions, class_names: list[str], models: list[gr.Dropdown]
+) -> None:
+    """Connect the buttons with their actions and with the visitor's state."""
+    doubts = gr.State([])
+    place = gr.State(0)
+    seen = gr.State(None)  # the image's state in the table when it was shown
+    made = gr.State([])  # this visitor's decisions, to be taken back
+    here = [doubts, place, made]
+    view = [place, made, seen, panel.image, panel.why, panel.accept, panel.status]
     quick: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     slow: dict[str, Any] = {
         "api_visibility": "private",
         "concurrency_limit": 1,
         "concurrency_id": "train",
     }
-    model = models[0]
-    here = [doubts, at, done]
-    find.click(begin, [model, done], [doubts, *view], **slow)
-    accept.click(
-        lambda found, place, made, seen: decide(found, place, made, seen, "accepted"),
-        [*here, was],
-        view,
-        **quick,
-    )
-    reject.click(
-        lambda found, place, made, seen: decide(found, place, made, seen, "rejected"),
-        [*here, was],
-        view,
-        **quick,
-    )
-    change.click(
-        lambda found, place, made, seen, label: decide(found, place, made, seen, "changed", label),
-        [*here, was, other],
-        view,
-        **quick,
-    )
-    for button, name in zip(classes, names, strict=False):
-        button.click(named(name), [*here, was], view, **quick)
-    undo.click(take_back, here, view, **quick)
-    back.click(lambda found, place, made: show(found, place - 1, made), here, view, **quick)
-    forward.click(lambda found, place, made: show(found, place + 1, made), here, view, **quick)
-    retrain.click(again, [], [result, *models], **slow)
-    return told
+    panel.find.click(actions.begin, [models[0], made], [doubts, *view], **slow)
+    panel.accept.click(actions.accept, [*here, seen], view, **quick)
+    panel.reject.click(actions.reject, [*here, seen], view, **quick)
+    panel.change.click(actions.change, [*here, seen, panel.other], view, **quick)
+    for button, name in zip(panel.classes, class_names, strict=False):
+        button.click(actions.change_to(name), [*here, seen], view, **quick)
+    panel.undo.click(actions.undo, here, view, **quick)
+    panel.back.click(actions.back, here, view, **quick)
+    panel.forward.click(actions.forward, here, view, **quick)
+    panel.retrain.click(actions.retrain, [], [panel.result, *models], **slow)
 
 
 def describe_folder(workspace: Workspace) -> str:
-    """Say what is in the folder and how much of it was decided, in Markdown."""
+    """Return what is in the folder and how much of it was decided, as Markdown."""
     if workspace.data is None:
         return (
             "Start with a folder to review: `wordsight app --data FOLDER`, best with a model: "
             "`-m MODEL`."
         )
     counts = workspace.book.counts
-    said = ", ".join(f"{count} {action}" for action, count in counts.items())
+    decided = ", ".join(f"{count} {action}" for action, count in counts.items())
     return (
-        f"**{len(workspace.book.images)}** pictures in the folder; decided so far: {said}. "
+        f"**{len(workspace.book.images)}** pictures in the folder; decided so far: {decided}. "
         "Decisions are kept in its `metadata.csv`."
     )
 
 
 def _described(doubt: Doubt, state: tuple[str | None, str | None], place: int, of: int) -> str:
+    """Return why an image is doubtful and what its labels are, as Markdown."""
     (label, decided), name = state, readable(doubt.file_name)
     probability = "" if doubt.probability is None else f" ({percent(doubt.probability)})"
     lines = [

@@ -1,6 +1,4 @@
-"""The page's tab Train: name classes and drop images into each, or give words; watch, and get
-a model.
-"""
+"""The page's tab Train: a model from images dropped into classes, or from words."""
 
 from __future__ import annotations
 
@@ -22,6 +20,38 @@ def add_train(workspace: Workspace, models: list[gr.Dropdown]) -> None:
         "Name a class, drop pictures of it, add them; the same for every other class. Twenty "
         "pictures of each do well, a few are a start."
     )
+    classes = _add_classes()
+    with gr.Row():
+        name = gr.Textbox(label="Name of the model", placeholder="pets", elem_id="train-name")
+        train = gr.Button("Train", variant="primary", elem_id="train-start")
+    with gr.Accordion("From words instead", open=False):
+        gr.Markdown(
+            "Give words and some of your photos, without labels: what the network knows of the "
+            "words is adapted to them."
+        )
+        words, photos, gather = _build_words()
+        from_words = gr.Button("Make a model from words", elem_id="train-words-start")
+    result = gr.Markdown(elem_id="train-result")
+
+    def start(known: dict, name: str, progress: gr.Progress = gr.Progress()) -> tuple:
+        return _train_dropped(workspace, models, known, name, progress)
+
+    def start_words(
+        words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()
+    ) -> tuple:
+        return _train_words(workspace, models, words, files, gather=gather, progress=progress)
+
+    one_at_a_time: dict[str, Any] = {
+        "concurrency_limit": 1,
+        "concurrency_id": "train",
+        "api_visibility": "private",
+    }
+    train.click(start, [classes, name], [result, *models], **one_at_a_time)
+    from_words.click(start_words, [words, photos, gather], [result, *models], **one_at_a_time)
+
+
+def _add_classes() -> gr.State:
+    """Add the part where classes are named and filled; return the classes with their files."""
     with gr.Row():
         class_name = gr.Textbox(label="Class", placeholder="cat", elem_id="train-class", scale=1)
         images = gr.File(
@@ -35,101 +65,94 @@ def add_train(workspace: Workspace, models: list[gr.Dropdown]) -> None:
         with gr.Column(scale=1):
             add = gr.Button("Add to this class", elem_id="train-add")
             clear = gr.Button("Begin anew", elem_id="train-clear")
-    told = gr.Markdown(_list({}), elem_id="train-told")
+    listed = gr.Markdown(_list({}), elem_id="train-told")
     classes = gr.State({})
-    with gr.Row():
-        name = gr.Textbox(label="Name of the model", placeholder="pets", elem_id="train-name")
-        train = gr.Button("Train", variant="primary", elem_id="train-start")
-    with gr.Accordion("From words instead", open=False):
-        gr.Markdown(
-            "Give words and some of your photos, without labels: what the network knows of the "
-            "words is adapted to them."
-        )
-        with gr.Row():
-            words = gr.Textbox(label="Words", placeholder="cat,dog", elem_id="train-words")
-            photos = gr.File(
-                label="Your photos",
-                file_count="multiple",
-                file_types=["image"],
-                elem_id="train-photos",
-                height=140,
-            )
-            gather = gr.Checkbox(
-                label="Search pictures of the words on the web instead, and learn from those",
-                elem_id="train-gather",
-            )
-        from_words = gr.Button("Make a model from words", elem_id="train-words-start")
-    result = gr.Markdown(elem_id="train-result")
-
-    def put(known: dict, label: str, files: list[str] | None) -> tuple:
-        label = (label or "").strip()
-        if not label or not files:
-            raise gr.Error("Name the class and drop pictures of it first.", print_exception=False)
-        if len(known) >= MOST_CLASSES and label not in known:
-            raise gr.Error(
-                f"At most {MOST_CLASSES} classes can be made here. For more, use 'wordsight "
-                "train'.",
-                print_exception=False,
-            )
-        known = {**known, label: [*known.get(label, []), *files]}
-        return known, _list(known), "", None
-
-    def start(known: dict, name: str, progress: gr.Progress = gr.Progress()) -> tuple:
-        progress(0, desc="reading the pictures")
-        with refused():
-            made = workspace.train_dropped(
-                (name or "").strip(),
-                {label: uploaded(files) for label, files in known.items()},
-                telling(progress),
-            )
-        return _made(workspace, made, models)
-
-    def start_words(
-        words: str, files: list[str] | None, gather: bool, progress: gr.Progress = gr.Progress()
-    ) -> tuple:
-        if not (words or "").strip() or not files:
-            raise gr.Error(
-                "Give words with commas between, and some photos to adapt to.",
-                print_exception=False,
-            )
-        said: list[str] = []
-        with refused():
-            made = workspace.train_words(
-                words, uploaded(files), gather, telling(progress), said.append
-            )
-        return _made(workspace, made, models, said)
-
+    changed = [classes, listed, class_name, images]
     private: dict[str, Any] = {"api_visibility": "private"}
-    add.click(
-        put,
-        [classes, class_name, images],
-        [classes, told, class_name, images],
-        queue=False,
-        **private,
-    )
-    clear.click(
-        lambda: ({}, _list({}), "", None),
-        [],
-        [classes, told, class_name, images],
-        queue=False,
-        **private,
-    )
-    train.click(
-        start,
-        [classes, name],
-        [result, *models],
-        concurrency_limit=1,
-        concurrency_id="train",
-        **private,
-    )
-    from_words.click(
-        start_words,
-        [words, photos, gather],
-        [result, *models],
-        concurrency_limit=1,
-        concurrency_id="train",
-        **private,
-    )
+    add.click(_add_files, [classes, class_name, images], changed, queue=False, **private)
+    clear.click(lambda: ({}, _list({}), "", None), [], changed, queue=False, **private)
+    return classes
+
+
+def _build_words() -> tuple[gr.Textbox, gr.File, gr.Checkbox]:
+    """Lay out the words, the photos to adapt to, and whether to search the web."""
+    with gr.Row():
+        words = gr.Textbox(label="Words", placeholder="cat,dog", elem_id="train-words")
+        photos = gr.File(
+            label="Your photos",
+            file_count="multiple",
+            file_types=["image"],
+            elem_id="train-photos",
+            height=140,
+        )
+        gather = gr.Checkbox(
+            label="Search pictures of the words on the web instead, and learn from those",
+            elem_id="train-gather",
+        )
+    return words, photos, gather
+
+
+def _add_files(known: dict, label: str, files: list[str] | None) -> tuple:
+    """Add files to a class; return the classes, their list, and two emptied inputs.
+
+    Raises:
+        gr.Error: if the name or the files are missing, or there are too many classes.
+    """
+    label = (label or "").strip()
+    if not label or not files:
+        raise gr.Error("Name the class and drop pictures of it first.", print_exception=False)
+    if len(known) >= MOST_CLASSES and label not in known:
+        raise gr.Error(
+            f"At most {MOST_CLASSES} classes can be made here. For more, use 'wordsight train'.",
+            print_exception=False,
+        )
+    known = {**known, label: [*known.get(label, []), *files]}
+    return known, _list(known), "", None
+
+
+def _train_dropped(
+    workspace: Workspace,
+    models: list[gr.Dropdown],
+    known: dict[str, list[str]],
+    name: str,
+    progress: gr.Progress,
+) -> tuple:
+    """Train on the files of each class; return a summary and updates of the lists of models."""
+    progress(0, desc="reading the pictures")
+    with refused():
+        made = workspace.train_dropped(
+            (name or "").strip(),
+            {label: uploaded(files) for label, files in known.items()},
+            telling(progress),
+        )
+    return _made(workspace, made, models)
+
+
+def _train_words(
+    workspace: Workspace,
+    models: list[gr.Dropdown],
+    words: str,
+    files: list[str] | None,
+    *,
+    gather: bool,
+    progress: gr.Progress,
+) -> tuple:
+    """Make a model from words; return a summary and updates of the lists of models.
+
+    Raises:
+        gr.Error: if words or photos are missing.
+    """
+    if not (words or "").strip() or not files:
+        raise gr.Error(
+            "Give words with commas between, and some photos to adapt to.",
+            print_exception=False,
+        )
+    notes: list[str] = []
+    with refused():
+        made = workspace.train_words(
+            words, uploaded(files), gather, telling(progress), notes.append
+        )
+    return _made(workspace, made, models, notes)
 
 
 def summarise(model: Classifier, name: str) -> str:
@@ -151,12 +174,13 @@ def summarise(model: Classifier, name: str) -> str:
 
 
 def _made(
-    workspace: Workspace, name: str, models: list[gr.Dropdown], said: Sequence[str] = ()
+    workspace: Workspace, name: str, models: list[gr.Dropdown], notes: Sequence[str] = ()
 ) -> tuple:
+    """Return a summary of a new model, below the notes, and updates of the lists of models."""
     names = workspace.models()
     with refused():
         text = summarise(workspace.viewer(name).model, name)
-    return ("\n\n".join([*map(plain, said), text]), *offered(names, name, len(models)))
+    return ("\n\n".join([*map(plain, notes), text]), *offered(names, name, len(models)))
 
 
 def _list(known: dict[str, list[str]]) -> str:

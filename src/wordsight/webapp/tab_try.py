@@ -1,9 +1,11 @@
-"""The page's tab Try, and the calls that programs use: images in, labels, probabilities, heat
-maps and boxes out.
+"""The page's tab Try, and the calls that programs use.
+
+Images go in; labels, probabilities, heat maps and boxes come out.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,27 @@ from .parts import MODEL_HINT, refused, uploaded
 from .workspace import Seen, Viewer, Workspace
 
 MOST = 64  # images at once
-FORGET_AFTER_S = 3600  # what a visitor who went away had looked at
+FORGET_AFTER_S = 3600  # after that, a visitor's images are forgotten
+INVITATION = "Drop pictures, and see what they show and where."
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a visitor gives: a model, files or a photo of the camera, and a threshold."""
+
+    model: gr.Dropdown
+    files: gr.File
+    camera: gr.Image
+    threshold: gr.Slider
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What a visitor sees: a summary, the images, and the probabilities of the one chosen."""
+
+    summary: gr.Markdown
+    gallery: gr.Gallery
+    label: gr.Label
 
 
 NONE = 1.0  # the end of the slider, at which nothing gets a label
@@ -30,106 +52,104 @@ def add_try(workspace: Workspace) -> gr.Dropdown:
     """Add the tab; return its list of models."""
     names = workspace.models()
     viewer = workspace.viewer(None) if names else None
-    threads = callers(viewer.embedder.engine) if viewer is not None else 3
     with gr.Row():
         with gr.Column(scale=1):
-            model = gr.Dropdown(
-                names,
-                value=names[0] if names else None,
-                label="Model",
-                info=MODEL_HINT,
-                elem_id="try-model",
-            )
-            files = gr.File(
-                label="Pictures",
-                file_count="multiple",
-                file_types=["image"],
-                elem_id="try-files",
-                height=160,
-            )
-            camera = gr.Image(
-                label="Or take one",
-                sources=["webcam"],
-                type="filepath",
-                elem_id="try-camera",
-                height=220,
-            )
-            start = (
-                0.99 if viewer is None else NONE if viewer.threshold is None else viewer.threshold
-            )
-            threshold = gr.Slider(
-                0,
-                1,
-                start,
-                step=0.001,
-                label="Threshold",
-                info="From which probability a label is given; at 1 none is",
-                elem_id="try-threshold",
-            )
+            inputs = _build_inputs(names, _start(viewer))
         with gr.Column(scale=2):
-            told = gr.Markdown(
-                "Drop pictures, and see what they show and where.", elem_id="try-told"
-            )
-            gallery = gr.Gallery(
-                label="Where it looked",
-                columns=4,
-                object_fit="contain",
-                height=420,
-                elem_id="try-gallery",
-                format="jpeg",
-                buttons=["fullscreen"],
-            )
-            label = gr.Label(label="Probabilities", num_top_classes=5, elem_id="try-label")
+            outputs = _build_outputs()
+    threads = callers(viewer.embedder.engine) if viewer is not None else 3
+    _connect(workspace, inputs, outputs, threads)
+    return inputs.model
+
+
+def _build_inputs(names: list[str], threshold: float) -> _Inputs:
+    model = gr.Dropdown(
+        names,
+        value=names[0] if names else None,
+        label="Model",
+        info=MODEL_HINT,
+        elem_id="try-model",
+    )
+    files = gr.File(
+        label="Pictures",
+        file_count="multiple",
+        file_types=["image"],
+        elem_id="try-files",
+        height=160,
+    )
+    camera = gr.Image(
+        label="Or take one",
+        sources=["webcam"],
+        type="filepath",
+        elem_id="try-camera",
+        height=220,
+    )
+    slider = gr.Slider(
+        0,
+        1,
+        threshold,
+        step=0.001,
+        label="Threshold",
+        info="From which probability a label is given; at 1 none is",
+        elem_id="try-threshold",
+    )
+    return _Inputs(model, files, camera, slider)
+
+
+def _build_outputs() -> _Outputs:
+    summary = gr.Markdown(INVITATION, elem_id="try-told")
+    gallery = gr.Gallery(
+        label="Where it looked",
+        columns=4,
+        object_fit="contain",
+        height=420,
+        elem_id="try-gallery",
+        format="jpeg",
+        buttons=["fullscreen"],
+    )
+    label = gr.Label(label="Probabilities", num_top_classes=5, elem_id="try-label")
+    return _Outputs(summary, gallery, label)
+
+
+def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, threads: int) -> None:
+    """Connect inputs and outputs. The images looked at stay with the visitor, so that another
+    threshold needs no second look.
+    """
     seen = gr.State([], time_to_live=FORGET_AFTER_S)
-    chosen = gr.State(0)
+    chosen = gr.State(0)  # index of the image whose probabilities are shown
 
     def look(paths: Any, name: str | None, wanted: float) -> tuple:
         found = _look(workspace, _paths(paths), name, wanted)
         return (found, 0, *_shown(found, wanted, 0))
 
-    def again(found: list, wanted: float, at: int) -> tuple:
-        return _shown(found, wanted, at)
-
     def choose(event: gr.SelectData, found: list) -> tuple:
         at = int(event.index) if isinstance(event.index, int) else 0
         return at, _probabilities(found, at)
 
-    shown = [told, gallery, label]
+    shown = [outputs.summary, outputs.gallery, outputs.label]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-    files.change(
-        look,
-        [files, model, threshold],
-        [seen, chosen, *shown],
-        concurrency_limit=threads,
-        concurrency_id="look",
-        **quiet,
-    )
-    camera.change(
-        look,
-        [camera, model, threshold],
-        [seen, chosen, *shown],
-        concurrency_limit=threads,
-        concurrency_id="look",
-        **quiet,
-    )
-    model.input(
-        look,
-        [files, model, threshold],
-        [seen, chosen, *shown],
-        concurrency_limit=threads,
-        concurrency_id="look",
-        **quiet,
-    )
-    threshold.change(again, [seen, threshold, chosen], shown, queue=False, **quiet)
-    gallery.select(choose, [seen], [chosen, label], queue=False, **quiet)
-    return model
+    for event, source in (
+        (inputs.files.change, inputs.files),
+        (inputs.camera.change, inputs.camera),
+        (inputs.model.input, inputs.files),
+    ):
+        event(
+            look,
+            [source, inputs.model, inputs.threshold],
+            [seen, chosen, *shown],
+            concurrency_limit=threads,
+            concurrency_id="look",
+            **quiet,
+        )
+    inputs.threshold.change(_shown, [seen, inputs.threshold, chosen], shown, queue=False, **quiet)
+    outputs.gallery.select(choose, [seen], [chosen, outputs.label], queue=False, **quiet)
 
 
 def add_calls(workspace: Workspace, threads: int) -> None:
-    """Add what programs call: `/predict`, `/heatmap` and `/models`."""
+    """Add the calls for programs: `/predict`, `/heatmap` and `/models`."""
     files = gr.File(visible=False, file_count="multiple")
     file = gr.File(visible=False)
-    threshold = gr.Number(-1, visible=False)  # the model's own
+    threshold = gr.Number(-1, visible=False)  # -1: the model's own
     model = gr.Textbox("", visible=False)
     class_name = gr.Textbox("", visible=False)
     answer = gr.JSON(visible=False)
@@ -149,7 +169,7 @@ def add_calls(workspace: Workspace, threads: int) -> None:
             return _decided(viewer, path, chosen)
 
         paths = _paths(images)
-        # One alone is not worth a pool of threads; the requests of others keep the cores busy.
+        # A single image is not worth a pool of threads; other requests keep the cores busy.
         decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
         return [prediction.record() for prediction in decided]
 
@@ -224,17 +244,24 @@ def _look(
     return list(parallel_map(one, paths, callers(viewer.embedder.engine)))
 
 
+def _start(viewer: Viewer | None) -> float:
+    """Return where the slider stands at first."""
+    if viewer is None:
+        return 0.99
+    return NONE if viewer.threshold is None else viewer.threshold
+
+
 def _threshold(slider: float) -> float | None:
     """Return the threshold that the slider stands for; at its end nothing gets a label."""
     return None if slider >= NONE else slider
 
 
 def _shown(found: list[Seen | Prediction], slider: float, at: int) -> tuple:
-    """Return sentence, gallery and probabilities at a threshold."""
+    """Return summary, gallery and probabilities at a threshold."""
     threshold = _threshold(slider)
     seen = [item for item in found if isinstance(item, Seen)]
     if not found:
-        return "Drop pictures, and see what they show and where.", [], None
+        return INVITATION, [], None
     pairs = [(item.drawn(threshold), _caption(item, threshold)) for item in seen]
     labelled = sum(item.label_at(threshold) is not None for item in seen)
     text = (
@@ -253,12 +280,12 @@ def _shown(found: list[Seen | Prediction], slider: float, at: int) -> tuple:
 
 
 def _caption(item: Seen, threshold: float | None) -> str:
-    said, probability = item.prediction, float(item.prediction.probability or 0)
+    prediction, probability = item.prediction, float(item.prediction.probability or 0)
     label = item.label_at(threshold)
     if label is not None:
         return f"{label} {percent(probability)}"
-    why = "resembles none" if said.stranger else "not sure"
-    return f"no label ({why}); best guess {said.top_label} {percent(probability)}"
+    why = "resembles none" if prediction.stranger else "not sure"
+    return f"no label ({why}); best guess {prediction.top_label} {percent(probability)}"
 
 
 def _probabilities(found: list[Seen | Prediction], at: int) -> dict | None:

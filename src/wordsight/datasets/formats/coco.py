@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ...errors import InvalidArgument
 from .base import (
@@ -52,59 +53,23 @@ class Coco(Format):
                 f"'{file}' is no COCO file: it needs images, annotations and categories "
                 f"({type(error).__name__}: {error})."
             ) from None
-        bases = (
-            root,
-            root / "images",
-            file.parent,
-            file.parent / "images",
-            file.parent.parent,
-            file.parent.parent / "images",
-        )
+        bases = [
+            folder
+            for base in (root, file.parent, file.parent.parent)
+            for folder in (base, base / "images")
+        ]
         for number, annotation in enumerate(annotations, start=1):
             where = f"annotation {number}"
             try:
-                image, label = (
-                    images.get(annotation["image_id"]),
-                    categories.get(annotation["category_id"]),
-                )
-                if image is None or label is None:
-                    missing = "image" if image is None else "category"
-                    yield RawBox(
-                        where,
-                        (),
-                        label or "",
-                        None,
-                        False,
-                        problem=f"its {missing}_id is not in the file",
-                    )
-                    continue
-                x, y, width, height = annotation["bbox"]
-                values = numbers(x, y, width, height)
-                box = (
-                    None
-                    if values is None
-                    else (values[0], values[1], values[0] + values[2], values[1] + values[3])
-                )
-                places = tuple(dict.fromkeys(base / str(image["file_name"]) for base in bases))
-                yield RawBox(
-                    where,
-                    places,
-                    label,
-                    box,
-                    False,
-                    whole_size(image.get("height"), image.get("width")),
-                )
+                box = _raw_box(where, annotation, images, categories, bases)
             except (ValueError, KeyError, TypeError, AttributeError):
-                yield RawBox(
-                    where, (), "", None, False, problem="is not written as COCO's annotations are"
-                )
+                box = _problem(where, "is not written as COCO's annotations are")
+            yield box
 
     def write(
         self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
-        """See `Format.write`. Ids begin with 1, as COCO's own do; the score of a box is kept
-        beside it.
-        """
+        """See `Format.write`. Ids begin with 1, as COCO's own do; a box keeps its score."""
         ids = {name: number for number, name in enumerate(class_names, start=1)}
         rows: list[dict] = []
         annotations: list[dict] = []
@@ -143,10 +108,45 @@ class Coco(Format):
         (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _file(path: Path) -> Path | None:
-    """Return the JSON file that is meant: the one given, or the only one of a folder (or of its
-    `annotations`).
+def _raw_box(
+    where: str, annotation: Any, images: dict, categories: dict[Any, str], bases: list[Path]
+) -> RawBox:
+    """Return one annotation's box, or its problem.
+
+    Args:
+        where: what to call the annotation.
+        annotation: an item of the file's `annotations`.
+        images: items of the file's `images`, by id.
+        categories: class names, by id.
+        bases: folders in which its image may be, the likeliest first.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: if it is not written as in COCO.
     """
+    image = images.get(annotation["image_id"])
+    label = categories.get(annotation["category_id"])
+    if image is None or label is None:
+        missing = "image" if image is None else "category"
+        return _problem(where, f"its {missing}_id is not in the file", label or "")
+    x, y, width, height = annotation["bbox"]
+    values = numbers(x, y, width, height)
+    box = (
+        None
+        if values is None
+        else (values[0], values[1], values[0] + values[2], values[1] + values[3])
+    )
+    places = tuple(dict.fromkeys(base / str(image["file_name"]) for base in bases))
+    size = whole_size(image.get("height"), image.get("width"))
+    return RawBox(where, places, label, box, False, size)
+
+
+def _problem(where: str, problem: str, label: str = "") -> RawBox:
+    """Return an annotation that can't be used."""
+    return RawBox(where, (), label, None, False, problem=problem)
+
+
+def _file(path: Path) -> Path | None:
+    """Return the JSON file: the path itself, or the only one in the folder or its `annotations`."""
     if path.is_file():
         return path if path.suffix.lower() == ".json" else None
     for folder in (path, path / "annotations"):

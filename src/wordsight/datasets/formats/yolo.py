@@ -1,4 +1,4 @@
-"""Boxes as YOLO's text files: class x_centre y_centre width height, as fractions; class names
+"""Boxes as YOLO's text files: class x_centre y_centre width height, as fractions, with class names
 in a data.yaml.
 """
 
@@ -16,15 +16,15 @@ from ...images.decoding import looks_like_image
 from .base import Format, Labelled, RawBox, lies_inside, numbers, read_text, register_format
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
-# PyYAML takes minutes for thousands of lists in one another, and libyaml ends the process
+# thousands of nested lists take PyYAML minutes, and make libyaml end the process
 MAX_DEPTH, MAX_BRACKETS = 20, 1000
 SPLITS = ("train", "val", "test")
 
 
 @register_format
 class Yolo(Format):
-    """A data.yaml (or the folder that holds it) that names classes and folders of images;
-    labels lie beside each images folder.
+    """A data.yaml, or the folder that holds it, which names classes and folders of images; labels
+    lie beside each folder of images.
     """
 
     name = "YOLO"
@@ -37,45 +37,15 @@ class Yolo(Format):
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
-        import yaml
-
         file = _file(path)
         assert file is not None
-        try:
-            content = _content(file)
-            names = content["names"]
-            names = {
-                int(key): _scalar(name)
-                for key, name in (names.items() if isinstance(names, dict) else enumerate(names))
-            }
-            base = file.parent / _scalar(content.get("path") or "")
-        except (
-            yaml.YAMLError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-            OverflowError,
-        ) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument(
-                f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__})."
-            ) from None
+        content, names, base = _parse(file)
         if not is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
         roots, seen, missing = (root, file.parent), set(), []
         for split in SPLITS:
-            folders = content.get(split)
-            for name in (
-                [folders]
-                if isinstance(folders, str)
-                else folders
-                if isinstance(folders, list)
-                else []
-            ):
-                # Many write ../train/images for train/images beside them.
+            for name in _folder_names(content.get(split)):
+                # many write ../train/images for the folder train/images beside the file
                 places = (
                     [base / name, base / name.removeprefix("../")] if isinstance(name, str) else []
                 )
@@ -85,27 +55,24 @@ class Yolo(Format):
                     None,
                 )
                 if folder is None and there:
-                    problem = (
-                        f"its folder lies outside '{root}'; put {file.name} beside the pictures"
+                    yield _problem(
+                        split,
+                        f"its folder lies outside '{root}'; put {file.name} beside the pictures",
                     )
-                    yield RawBox(split, (), "", None, True, problem=problem)
                 elif folder is None:
                     missing.append(split)
                 elif os.path.abspath(folder) not in seen:
-                    # some name the same images for training and validation
+                    # some use the same images for training and validation
                     seen.add(os.path.abspath(folder))
                     yield from _read_folder(folder, names, split, roots)
         if not seen:
-            yield from (
-                RawBox(split, (), "", None, True, problem="is no folder that is there")
-                for split in missing
-            )
+            yield from (_problem(split, "is no folder that is there") for split in missing)
 
     def write(
         self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
-        """See `Format.write`. There is no place for scores: a sixth number would be read as
-        part of a polygon.
+        """See `Format.write`. Scores are left out: a sixth number would be read as part of a
+        polygon.
         """
         import yaml
 
@@ -132,21 +99,65 @@ class Yolo(Format):
             "val": self.images,
             "names": dict(enumerate(class_names)),
         }
-        told = (
+        comment = (
             f"# Labels by {made_by}. 'val' is the same pictures as 'train', for the file must "
             "name some: split them before training.\n"
         )
         (folder / "data.yaml").write_text(
-            told + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
+            comment + yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
         )
 
 
-def _content(file: Path) -> Any:
-    """Return what a data file holds, if building it can't take more than its own size and a few
-    seconds.
+def _problem(where: str, problem: str) -> RawBox:
+    """Return a split that can't be used."""
+    return RawBox(where, (), "", None, True, problem=problem)
+
+
+def _folder_names(folders: Any) -> list:
+    """Return the folders of a split, which is written as one text or as a list."""
+    if isinstance(folders, str):
+        return [folders]
+    return folders if isinstance(folders, list) else []
+
+
+def _parse(file: Path) -> tuple[dict, dict[int, str], Path]:
+    """Return the content of a data file, the class names by number, and the folder that its paths
+    are relative to.
 
     Raises:
-        InvalidArgument: it can.
+        InvalidArgument: if it is not a YOLO data file.
+    """
+    import yaml
+
+    try:
+        content = _content(file)
+        names = content["names"]
+        names = {
+            int(key): _scalar(name)
+            for key, name in (names.items() if isinstance(names, dict) else enumerate(names))
+        }
+        return content, names, file.parent / _scalar(content.get("path") or "")
+    except InvalidArgument:
+        raise
+    except (
+        yaml.YAMLError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
+        raise InvalidArgument(
+            f"'{file}' is no YOLO data file: it needs names and train ({type(error).__name__})."
+        ) from None
+
+
+def _content(file: Path) -> Any:
+    """Return the content of a data file, unless it is made to take much time or memory.
+
+    Raises:
+        InvalidArgument: if it is too large, nested too deeply, or uses YAML aliases or tags.
     """
     import yaml
 
@@ -179,8 +190,7 @@ def _content(file: Path) -> Any:
             f"'{file}' holds lists in lists beyond what names and folders need. Write it as "
             "names and train, as YOLO does."
         )
-    # a base loader: it makes texts, lists and dictionaries, and nothing else; a number of base 60
-    # takes minutes
+    # a base loader makes texts, lists and dictionaries only; numbers of base 60 would take minutes
     return yaml.load(text, loader)
 
 

@@ -1,16 +1,17 @@
 """Train a box head on a classifier's frozen backbone from annotated images, judge it on held-out
 ones, and show what it learns from.
 
-The backbone stays as it is, so a model's class answers do, too, and its loss of classes and the
-loss of boxes need no weights against each other. Within the loss of boxes: 1 - GIoU (Rezatofighi et
-al. 2019) + 2 × the mean distance of the edges + 0.5 × the cross-entropy of "this cell lies in the
-box" + the mean distance of the edges that cells in the box say.
+The backbone does not change, so the model's class answers stay the same, and the losses of classes
+and boxes need not be weighed against each other. The loss of a box is 1 - GIoU (Rezatofighi et al.
+2019) + 2 × the mean distance of the edges + 0.5 × the cross-entropy of "this cell lies in the
+box" + the mean distance of the edges that the cells in the box predict.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +54,10 @@ class Sample:
     """Views of one image.
 
     Attributes:
-        image: which.
-        maps: the image itself first, then its views, on the head's directions, (c, h, w) float16
-            each.
-        boxes: (views, 4) in fractions of each.
+        image: the annotated image.
+        maps: feature maps of the image itself, then of its views, on the head's directions, each
+            (c, h, w) float16.
+        boxes: (views, 4) in fractions of each view.
         overlaps: (thresholds,) IoU of the heat map's box with the truth at each of `THRESHOLDS`, or
             None where the class is unknown.
     """
@@ -72,15 +73,16 @@ class TrainedBoxes:
     """A box head and how it was judged.
 
     Attributes:
-        head: learned from all images.
-        history: a row an epoch: loss of those learned from, mean IoU of those held out.
-        held_out: images that a head that had not seen them was judged on.
-        found: (n, 4) the boxes that one gave, in fractions.
-        truth: (n, 4) the true ones.
-        median: (4,) the median box of those learned from, in fractions.
-        mask_threshold: of heat maps, chosen on the annotated images; None where they are too few.
-        images: how many were learned from.
-        unreadable: (name, reason) of those that could not be read.
+        head: trained on all images.
+        history: a row per epoch of a head that was trained without the held-out images: its loss,
+            and its mean IoU on them.
+        held_out: the images on which that head was judged.
+        found: (n, 4) the boxes that it found on them, in fractions.
+        truth: (n, 4) the true boxes, in fractions.
+        median: (4,) the median box of the images it was trained on, in fractions.
+        mask_threshold: of heat maps, chosen on the annotated images; None if they are too few.
+        images: how many images `head` was trained on.
+        unreadable: (name, reason) of images that could not be read.
     """
 
     head: BoxHead
@@ -122,10 +124,11 @@ def train_boxes(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TrainedBoxes:
-    """Train a box head for a classifier; of an image with several objects, the largest counts.
+    """Train a box head for a classifier; in an image with several objects, the largest counts.
 
     Raises:
-        InvalidArgument: fewer than five images can be read, or the backbone gives no feature map.
+        InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
+            map.
     """
     check_backbone(model.backbone)
     directions = _directions(images, embedder, seed)
@@ -138,10 +141,14 @@ def train_boxes(
     held = [samples[i] for i in np.sort(order[: max(1, len(samples) // HELD_OUT)])]
     known = [samples[i] for i in np.sort(order[max(1, len(samples) // HELD_OUT) :])]
     history: list[dict] = []
+
+    def note(head: BoxHead, epoch: int, epochs: int, loss: float) -> None:
+        history.append(_judged(head, held, epoch, epochs, loss))
+
     judged = _fit(
-        known, directions, seed, progress, "steps, judged on held-out pictures", held, history
+        known, directions, seed, _steps(progress, "steps, judged on held-out pictures"), note
     )
-    head = _fit(samples, directions, seed, progress, "steps, with all pictures")
+    head = _fit(samples, directions, seed, _steps(progress, "steps, with all pictures"))
     found = np.stack([judged.box_of(sample.maps[0]) for sample in held])
     truth = np.stack([sample.boxes[0] for sample in held])
     median = np.median([sample.boxes[0] for sample in known], axis=0)
@@ -158,11 +165,39 @@ def train_boxes(
     )
 
 
+def _steps(progress: Progress | None, what: str) -> Callable[[int, int], None]:
+    """Return a function (done, total) that reports steps as `what`."""
+
+    def report(done: int, total: int) -> None:
+        if progress:
+            progress(done, total, what)
+
+    return report
+
+
+def _judged(head: BoxHead, held: list[Sample], epoch: int, epochs: int, loss: float) -> dict:
+    """Return an epoch's row of the history, with the mean IoU of held-out images; log it."""
+    overlaps = paired_iou(
+        np.stack([head.box_of(sample.maps[0]) for sample in held]),
+        np.stack([sample.boxes[0] for sample in held]),
+    )
+    row = {"epoch": epoch, "loss": loss, "mean_iou": float(overlaps.mean())}
+    log.info(
+        "Boxes, epoch %d of %d: loss %.4f, mean IoU of %d held-out pictures %.3f.",
+        epoch,
+        epochs,
+        loss,
+        len(held),
+        row["mean_iou"],
+    )
+    return row
+
+
 def check_backbone(backbone: Backbone) -> None:
-    """Refuse a backbone that a box head can't stand on.
+    """Refuse a backbone that can't carry a box head.
 
     Raises:
-        InvalidArgument: its embedding is not the mean of a feature map.
+        InvalidArgument: if its embedding is not the mean of a feature map.
     """
     if not backbone.pooled:
         raise InvalidArgument(
@@ -174,7 +209,7 @@ def check_backbone(backbone: Backbone) -> None:
 def one_batch(
     images: list[Annotated], model: Classifier, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Return one random view of each of up to sixteen images: pixels, box (4,) in fractions,
+    """Return random views, one of each of up to sixteen images: pixels, box (4,) in fractions,
     label.
     """
     shown = []
@@ -204,10 +239,10 @@ def _fractions(image: Annotated) -> np.ndarray:
 def _views(
     image: Annotated, preprocessing, count: int, seed: int, number: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return an image's pixels and box: as it is, then in `count` random views.
+    """Return pixels and box of the image itself, then of `count` random views.
 
     Raises:
-        UnreadableImage: it can't be read.
+        UnreadableImage: if it can't be read.
     """
     photo = decode(read(image.file)[0])
     truth = _fractions(image)
@@ -262,8 +297,9 @@ def _samples(
     seed: int,
     progress: Progress | None,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
-    """Send every image and its views through the network once; of the maps only the
-    directions are kept.
+    """Return samples of all images, and (name, reason) of those that can't be read.
+
+    Every image and view goes through the network once; only the directions of its map are kept.
     """
     count = max(0, min(VIEWS, MOST_VIEWS // len(images) - 1))
     turning = BoxHead(*directions, {})
@@ -315,8 +351,8 @@ def _heatmap_overlaps(
 
 
 def _mask_threshold(samples: list[Sample]) -> float | None:
-    """Return the threshold at which heat maps give the best boxes by the mean over IoU 0.3, 0.5
-    and 0.7, or None for too few images.
+    """Return the threshold at which heat maps give the best boxes, by the mean over IoU 0.3, 0.5
+    and 0.7, or None if there are too few images.
     """
     known = [sample.overlaps for sample in samples if sample.overlaps is not None]
     if len(known) < FEWEST_FOR_THRESHOLD:
@@ -340,21 +376,21 @@ class _Network(nn.Module):
             self.leave.weight.mul_(0.3)
 
     def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return boxes (n, 4), the box of every cell (n, 4, h, w) and its in-the-box logit (n,
-        h, w), of maps (n, c, h, w).
+        """Return boxes (n, 4), the box that each cell predicts (n, 4, h, w), and each cell's
+        logit for lying in the box (n, h, w), for maps (n, c, h, w).
         """
         x = functional.relu(self.enter(functional.dropout2d(maps, DROP_DIRECTIONS, self.training)))
         x = functional.relu(self.near(x)) + x
         x = functional.relu(self.far(x)) + x
         out = self.leave(functional.dropout(x, DROP_LAST, self.training))
-        said = torch.from_numpy(centres(*maps.shape[2:])) + torch.from_numpy(OUTWARD).view(
+        cell_boxes = torch.from_numpy(centres(*maps.shape[2:])) + torch.from_numpy(OUTWARD).view(
             1, EDGES, 1, 1
         ) * functional.softplus(out[:, :EDGES])
         votes = out[:, -EDGES:].flatten(2).softmax(dim=2)
-        return (said.flatten(2) * votes).sum(dim=2), said, out[:, EDGES]
+        return (cell_boxes.flatten(2) * votes).sum(dim=2), cell_boxes, out[:, EDGES]
 
     def numpy(self, directions: tuple[np.ndarray, np.ndarray]) -> BoxHead:
-        """Return the head as it is now."""
+        """Return the head with the present weights."""
         weights = {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
         return BoxHead(
             *directions,
@@ -362,95 +398,96 @@ class _Network(nn.Module):
         )
 
 
+class _Batches:
+    """All maps and boxes of samples, in random batches of one map shape each."""
+
+    def __init__(self, samples: list[Sample], seed: int) -> None:
+        self.maps = [m for sample in samples for m in sample.maps]
+        self.boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples]))
+        self._groups: dict[tuple[int, ...], list[int]] = defaultdict(list)  # map shape -> rows
+        for index, m in enumerate(self.maps):
+            self._groups[m.shape].append(index)
+        self._rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return sum(-(-len(rows) // BATCH) for rows in self._groups.values())
+
+    def epoch(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield maps (n, c, h, w) and boxes (n, 4) in random order, half of them mirrored."""
+        batches = [
+            part[i : i + BATCH]
+            for rows in self._groups.values()
+            for part in [self._rng.permutation(rows)]
+            for i in range(0, len(rows), BATCH)
+        ]
+        for index in self._rng.permutation(len(batches)):
+            rows = batches[index]
+            maps = torch.from_numpy(np.stack([self.maps[i] for i in rows]).astype(np.float32))
+            boxes = self.boxes[rows]
+            if self._rng.random() < 0.5:
+                maps = maps.flip(3)
+                boxes = torch.stack(
+                    [1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1
+                )
+            yield maps, boxes
+
+
 def _fit(
     samples: list[Sample],
     directions: tuple[np.ndarray, np.ndarray],
     seed: int,
-    progress: Progress | None,
-    what: str,
-    held: list[Sample] | None = None,
-    history: list[dict] | None = None,
+    after_step: Callable[[int, int], None],
+    after_epoch: Callable[[BoxHead, int, int, float], None] | None = None,
 ) -> BoxHead:
-    """Train a head; where there are held-out images, note and tell their mean IoU after each
-    epoch.
+    """Train a head.
+
+    Args:
+        samples: images with their views.
+        directions: mean and directions of the feature map; see `_directions`.
+        seed: same seed, same head.
+        after_step: called with (steps done, steps in all).
+        after_epoch: called with (head so far, epoch, epochs in all, mean loss).
     """
-    maps = [m for sample in samples for m in sample.maps]
-    boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples]))
-    groups = defaultdict(list)
-    for index, m in enumerate(maps):
-        groups[m.shape].append(index)
-    steps = sum(-(-len(rows) // BATCH) for rows in groups.values())
-    epochs = max(EPOCHS, -(-LEAST_STEPS // steps))
-    rng = np.random.default_rng(seed)
+    batches = _Batches(samples, seed)
+    epochs = max(EPOCHS, -(-LEAST_STEPS // len(batches)))
+    steps = len(batches) * epochs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _Network(len(directions[1]))
         optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, RATE, total_steps=steps * epochs, pct_start=WARMUP
+            optimizer, RATE, total_steps=steps, pct_start=WARMUP
         )
         done = 0
         for epoch in range(1, epochs + 1):
             network.train()
             total = 0.0
-            batches = [
-                part[i : i + BATCH]
-                for rows in groups.values()
-                for part in [rng.permutation(rows)]
-                for i in range(0, len(rows), BATCH)
-            ]
-            for index in rng.permutation(len(batches)):
-                rows = batches[index]
-                some, truth = (
-                    torch.from_numpy(np.stack([maps[i] for i in rows]).astype(np.float32)),
-                    boxes[rows],
-                )
-                if rng.random() < 0.5:
-                    some, truth = (
-                        some.flip(3),
-                        torch.stack(
-                            [1 - truth[:, 2], truth[:, 1], 1 - truth[:, 0], truth[:, 3]], dim=1
-                        ),
-                    )
+            for maps, truth in batches.epoch():
                 optimizer.zero_grad()
-                found, said, inside = network(some)
-                loss = _loss(found, said, inside, truth).sum()
+                found, cell_boxes, inside = network(maps)
+                loss = _loss(found, cell_boxes, inside, truth).sum()
                 (loss / BATCH).backward()
                 nn.utils.clip_grad_norm_(network.parameters(), STEEPEST)
                 optimizer.step()
                 schedule.step()
                 total += float(loss.detach())
                 done += 1
-                if progress:
-                    progress(done, steps * epochs, what)
-            if held is not None and history is not None:
-                head = network.numpy(directions)
-                overlaps = paired_iou(
-                    np.stack([head.box_of(s.maps[0]) for s in held]),
-                    np.stack([s.boxes[0] for s in held]),
-                )
-                row = {
-                    "epoch": epoch,
-                    "loss": total / len(maps),
-                    "mean_iou": float(overlaps.mean()),
-                }
-                history.append(row)
-                log.info(
-                    "Boxes, epoch %d of %d: loss %.4f, mean IoU of %d held-out pictures %.3f.",
-                    epoch,
-                    epochs,
-                    row["loss"],
-                    len(held),
-                    row["mean_iou"],
-                )
+                after_step(done, steps)
+            if after_epoch is not None:
+                after_epoch(network.numpy(directions), epoch, epochs, total / len(batches.maps))
     return network.numpy(directions)
 
 
 def _loss(
-    boxes: torch.Tensor, said: torch.Tensor, inside: torch.Tensor, truth: torch.Tensor
+    boxes: torch.Tensor, cell_boxes: torch.Tensor, inside: torch.Tensor, truth: torch.Tensor
 ) -> torch.Tensor:
-    """Return the loss (n,) of boxes (n, 4) against the truth (n, 4), of what cells say (n, 4,
-    h, w), and of their in-the-box logits (n, h, w).
+    """Return the loss (n,).
+
+    Args:
+        boxes: (n, 4) predicted boxes.
+        cell_boxes: (n, 4, h, w) the box that each cell predicts.
+        inside: (n, h, w) each cell's logit for lying in the box.
+        truth: (n, 4) true boxes.
     """
     x, y = torch.from_numpy(centres(*inside.shape[1:])[:2])
     left, top, right, bottom = (truth[:, i, None, None] for i in range(EDGES))
@@ -466,7 +503,7 @@ def _loss(
         torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
     ).prod(dim=1)
     giou = shared / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
-    of_cells = ((said - truth[:, :, None, None]).abs().mean(dim=1) * within).sum(
+    of_cells = ((cell_boxes - truth[:, :, None, None]).abs().mean(dim=1) * within).sum(
         dim=(1, 2)
     ) / within.sum(dim=(1, 2)).clamp(min=1)
     cross = functional.binary_cross_entropy_with_logits(inside, within, reduction="none").mean(
