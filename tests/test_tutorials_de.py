@@ -267,7 +267,9 @@ def names_in_the_code() -> set[str]:
     from wordsight.cli.main import app
 
     homes = [wordsight, wordsight.heads]
-    homes += [thing for name in wordsight.__all__ if inspect.ismodule(thing := getattr(wordsight, name))]
+    homes += [
+        thing for name in wordsight.__all__ if inspect.ismodule(thing := getattr(wordsight, name))
+    ]
     public = {name: getattr(home, name) for home in homes for name in getattr(home, "__all__", ())}
     found = set(public)
     for name, thing in public.items():
