@@ -2,7 +2,7 @@
 
     WordsightError
     ├── InvalidArgument      (ValueError)         the request is wrong: exit code 2
-    │   └── UnknownWord                           WordNet doesn't know the word, or the sense is open
+    │   └── UnknownWord                           an unknown word, or one with several meanings
     ├── NotFound             (FileNotFoundError)  a path that should exist does not
     ├── InvalidModel         (ValueError)         a model folder is incomplete or of another version
     ├── BackboneUnavailable  (RuntimeError)       weights are not here and can't be downloaded
