@@ -64,7 +64,7 @@ def compose(
     ground = chance.choice(grounds)
     side = chance.randint(180, min(ground.size))
     x, y = chance.randint(0, ground.width - side), chance.randint(0, ground.height - side)
-    image = ground.crop((x, y, x + side, y + side)).resize((320, 320))
+    scene = ground.crop((x, y, x + side, y + side)).resize((320, 320))
     width, angle, mirrored = chance.randint(90, 200), chance.uniform(-15, 15), chance.random() < 0.5
     parts = []
     for image in thing:
@@ -72,8 +72,8 @@ def compose(
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
         parts.append(image.rotate(angle, Image.Resampling.BICUBIC))
     at = (chance.randint(0, 320 - width), chance.randint(0, 320 - parts[0].height))
-    image.paste(parts[0], at, parts[1].filter(ImageFilter.GaussianBlur(1)))
-    return as_jpeg(ImageEnhance.Brightness(image).enhance(chance.uniform(0.7, 1.3)))
+    scene.paste(parts[0], at, parts[1].filter(ImageFilter.GaussianBlur(1)))
+    return as_jpeg(ImageEnhance.Brightness(scene).enhance(chance.uniform(0.7, 1.3)))
 
 
 def as_jpeg(image: Image.Image, quality: int = 90) -> bytes:
