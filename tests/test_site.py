@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import http.server
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -201,7 +202,8 @@ def test_the_python_reference_has_every_public_name_once(site):
         (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
-    assert sorted(named) == sorted(wordsight.__all__)
+    folders = {name for name in wordsight.__all__ if inspect.ismodule(getattr(wordsight, name))}
+    assert sorted(named) == sorted(set(wordsight.__all__) - folders)
     built = (site / "reference/api/index.html").read_text(encoding="utf-8")
     assert [name for name in named if f'id="wordsight.{name}"' not in built] == []
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import wordsight
+import wordsight.heads
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -245,9 +246,8 @@ def test_the_error_tree_on_the_page_is_the_one_in_the_sources():
     tree = (ROOT / "src" / "wordsight" / "errors.py").read_text().splitlines()[first - 1 : last]
     names = {
         name
-        for name in wordsight.__all__
-        if inspect.isclass(getattr(wordsight, name))
-        and issubclass(getattr(wordsight, name), Exception)
+        for name, thing in vars(wordsight.errors).items()
+        if inspect.isclass(thing) and issubclass(thing, Exception)
     }
     assert {re.sub(r"^[ │├└─]+", "", line).split()[0] for line in tree if line.strip()} == names
 
@@ -266,9 +266,13 @@ def names_in_the_code() -> set[str]:
 
     from wordsight.cli.main import app
 
-    found = set(wordsight.__all__)
-    for name in wordsight.__all__:
-        thing = getattr(wordsight, name)
+    homes = [wordsight, wordsight.heads]
+    homes += [
+        thing for name in wordsight.__all__ if inspect.ismodule(thing := getattr(wordsight, name))
+    ]
+    public = {name: getattr(home, name) for home in homes for name in getattr(home, "__all__", ())}
+    found = set(public)
+    for name, thing in public.items():
         if inspect.isclass(thing):
             fields = (
                 [field.name for field in dataclasses.fields(thing)]

@@ -1,4 +1,4 @@
-"""A format of labels: a text file with a line a box, `picture x_min y_min x_max y_max label`. One class that reads and writes."""
+"""A label format: a text file with one line for each box, `image x_min y_min x_max y_max label`. One class reads and writes it."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ FILE = "boxes.lines"
 
 @wordsight.datasets.register_format
 class Lines(Format):
-    """A line a box, in pixels of the upright picture."""
+    """One line for each box, in pixels of the upright image."""
 
     name = "lines"
     key = "lines"
-    described = f"a file {FILE}, a line a box: picture x_min y_min x_max y_max label"
+    described = f"a file {FILE}, one line for each box: image x_min y_min x_max y_max label"
 
     def knows(self, path):
-        """Tell whether a file or folder is in this format."""
+        """Return whether a file or folder is in this format."""
         return (path / FILE).is_file() or (path.suffix == ".lines" and path.is_file())
 
     def read(self, path, root):
@@ -41,7 +41,7 @@ class Lines(Format):
             )
 
     def write(self, images, class_names, folder, made_by):
-        """Write every box of every picture."""
+        """Write every box of every image."""
         lines = [
             f"{Path(image.file_name).as_posix()} {' '.join(f'{side:.1f}' for side in region.xyxy)} {region.label}"
             for image in images

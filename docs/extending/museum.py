@@ -1,4 +1,4 @@
-"""A source of pictures: the collection of a museum. One class; what it finds is fetched, measured and judged by wordsight."""
+"""A source of images: the collection of a museum. The class only searches; wordsight downloads and checks what it finds."""
 
 import os
 
@@ -9,12 +9,12 @@ API = os.environ.get("MUSEUM_API", "https://museum.example/api")
 
 @wordsight.gathering.register_source
 class Museum(wordsight.gathering.Source):
-    """Pictures of our museum."""
+    """Images of our museum."""
 
     name = "museum"
 
     async def search(self, query, cursor, web):
-        """Return one page of what the museum has for the words of a query."""
+        """Return one page of search results for a query."""
         answer = await web.get_json(API, {"q": query.text, "page": cursor or "1"})
         found = [
             wordsight.gathering.Candidate(

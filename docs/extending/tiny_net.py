@@ -1,4 +1,4 @@
-"""A backbone: any torch module with timm's methods, entered by timm's own decorator. Trained from scratch, it does all that others do."""
+"""A backbone: any torch module with timm's methods, registered by timm's own decorator. Once trained, it can do what others can."""
 
 import torch
 from timm.models import build_model_with_cfg, register_model
@@ -8,7 +8,7 @@ import wordsight
 
 
 class TinyNet(nn.Module):
-    """Three convolutions; the mean of their output is the embedding, so one pass gives heat maps, too."""
+    """Three convolutions. The mean of their output is the embedding, so heat maps take a single pass."""
 
     def __init__(self, num_classes=1000):
         super().__init__()

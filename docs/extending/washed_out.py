@@ -1,4 +1,4 @@
-"""A check of data sets: pictures without colour. One function that gets all pictures at once and names those that should go."""
+"""A check of data sets: images without colour. One function gets all images at once and yields those that should go."""
 
 import numpy as np
 from PIL import Image

@@ -2,8 +2,8 @@
 
     python docs/tutorials/boxes.py [--data FOLDER] [-o OUTPUT]
 
-Without --data, pictures are composed of photos that come with scikit-image. With it, FOLDER/boxes has annotations-train.csv, annotations-test.csv
-and the pictures that they name.
+Without --data, images are composed of photos that come with scikit-image. With it, FOLDER/boxes has annotations-train.csv,
+annotations-test.csv and the photos that they name.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ OBJECTS = {
     "face": ("astronaut", (150, 0, 310, 220)),
 }
 GROUNDS = ("grass", "gravel", "brick")
-SIZE = (320, 240)  # (width, height) of a composed picture
+SIZE = (320, 240)  # (width, height) of a composite
 
 
 # --8<-- [start:table]
 def compose(folder: Path, count: int, seed: int) -> Path:
-    """Paste each object on `count` backgrounds, at random places and sizes; return the table of boxes, in fractions of the picture."""
+    """Paste each object on `count` backgrounds, at random places and sizes; return the table of boxes, in fractions of the image."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     grounds = [photo(name) for name in GROUNDS]
@@ -65,7 +65,7 @@ def compose(folder: Path, count: int, seed: int) -> Path:
 
 # --8<-- [start:train]
 def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classifier:
-    """Learn classes, then boxes, from one table; say how the boxes of held-out pictures got better."""
+    """Learn classes, then boxes, from one table; print how the boxes of held-out photos improve."""
     trained = wordsight.train(
         table.parent, model, boxes=table, settings=wordsight.TrainingSettings(image_size=image_size)
     )
@@ -87,7 +87,7 @@ def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classif
 def judge(
     table: Path, model: wordsight.Classifier, report: Path
 ) -> wordsight.evaluation.BoxEvaluation:
-    """Measure boxes on pictures that the model has not seen, beside boxes that look at no picture."""
+    """Measure boxes on unseen photos, and compare them with a fixed box."""
     found = wordsight.evaluation.evaluate_boxes(table, model, output=report, detections=False)
     for kind in ("box head", "heat map", "median box"):
         figures = found.kinds[kind]
@@ -102,7 +102,7 @@ def judge(
 
 # --8<-- [start:look]
 def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> None:
-    """Draw truth (blue) and prediction (orange) on some of the pictures, and count the right classes."""
+    """Draw truth (blue) and prediction (orange) on some of the photos, and count the right classes."""
     known = {image.file.path: image for image in wordsight.datasets.read_boxes(table).images}
     files, cells, right = list(known), [], 0
     for file, said in zip(files, model.predict(files, threshold=0.0), strict=True):
@@ -111,9 +111,7 @@ def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> No
         image = Image.open(file).convert("RGB")
         draw = ImageDraw.Draw(image)
         draw.rectangle(truth.xyxy, outline="#0072B2", width=4)
-        if (
-            said.box_xyxy is not None
-        ):  # what resembles nothing it has learned from gets no label and no box
+        if said.box_xyxy is not None:  # a stranger gets no label and no box
             draw.rectangle(tuple(said.box_xyxy), outline="#D55E00", width=4)
         cells.append((image, f"{said.top_label} {said.probability:.2f}"))
     print(f"classes: {right} of {len(files)} unseen pictures right")

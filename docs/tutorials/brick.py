@@ -15,29 +15,22 @@ from composing import arguments, copy_split, photo, pieces, save_all, sheet
 
 import wordsight
 
-WALL = (
-    330,
-    190,
-    540,
-    400,
-)  # where the wall stands in the photo that is searched: x_min, y_min, x_max, y_max
-OTHERS, UNSEEN = (
-    ("grass", "gravel", "chelsea", "coffee", "astronaut"),
-    ("flower", "rocket"),
-)  # to learn from, to be judged on
+# where the wall stands in the photo that is searched: x_min, y_min, x_max, y_max
+WALL = (330, 190, 540, 400)
+OTHERS = ("grass", "gravel", "chelsea", "coffee", "astronaut")  # to learn from
+UNSEEN = ("flower", "rocket")  # to test on
 SIDES = (110, 200)  # pixels of a piece
 
 # --8<-- [start:windows]
 ONE_SIZE = wordsight.WindowSettings(window=(120, 120), step=20, levels=1)  # the original's loop
-PYRAMID = wordsight.WindowSettings(
-    window=(100, 100), factor=1.5
-)  # every level half as large again; steps of an eighth
+# each level 1.5 times as large as the one before; steps of an eighth of the window
+PYRAMID = wordsight.WindowSettings(window=(100, 100), factor=1.5)
 # --8<-- [end:windows]
 
 
 # --8<-- [start:pictures]
 def compose(folder: Path) -> Path:
-    """Cut walls and other things out of photos; return a photo to search, with a piece of wall that nothing has learned from."""
+    """Cut walls and other things out of photos; return a photo to search, with an unseen piece of wall."""
     grey = {
         name: photo(name).convert("L").convert("RGB")
         for name in ("brick", *OTHERS, *UNSEEN, "china")
@@ -76,7 +69,7 @@ def train_scratch(data: Path, model: Path, word: str, epochs: int) -> None:
 
 # --8<-- [start:probe]
 def train_probe(data: Path, model: Path, word: str) -> None:
-    """Fit a linear head to what a network already sees."""
+    """Fit a linear head on a pretrained network."""
     wordsight.train(data, model, positive=word)
 
 
@@ -85,7 +78,7 @@ def train_probe(data: Path, model: Path, word: str) -> None:
 
 # --8<-- [start:judge]
 def judge(name: str, data: Path, model: Path) -> None:
-    """Say how often a model is right on pictures it has not seen."""
+    """Print how often a model is right on unseen photos."""
     found = wordsight.evaluate(data, model, output=None)
     right, ranking = found.total_accuracy, found.positive_ranking
     print(
@@ -100,7 +93,7 @@ def judge(name: str, data: Path, model: Path) -> None:
 def search(
     name: str, scene: Path, model: Path, output: Path, windows: wordsight.WindowSettings
 ) -> list[wordsight.Detection]:
-    """Slide a window over a photo; write it with rectangles, and its score map."""
+    """Slide a window over a photo; write the photo with rectangles, and its score map."""
     began = time.perf_counter()
     (seen,) = found = wordsight.detect(scene, model, output, threshold=0.9, windows=windows)
     how = "a crop and a pass each" if found.exact else "one pass a level"
@@ -114,13 +107,13 @@ def search(
 
 
 def around(detections: list[wordsight.Detection]) -> tuple[float, float, float, float]:
-    """Return the box around all rectangles: a wall is many windows wide."""
+    """Return the box around all rectangles, because a wall is many windows wide."""
     boxes = np.array([detection.xyxy for detection in detections])
     return (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
 
 
 def compare_with_wall(name: str, detections: list[wordsight.Detection]) -> None:
-    """Say how the rectangles lie on the wall that was pasted."""
+    """Print how well the rectangles match the pasted wall."""
     if not detections:
         print(f"{name}: the wall is not found")
         return

@@ -2,7 +2,7 @@
 
     python docs/tutorials/cifar.py [--data FOLDER] [-o OUTPUT]
 
-Without --data, ten shapes are drawn on pieces of photos. With it, FOLDER/cifar10.zip holds cifar10/train and cifar10/test, a folder a class.
+Without --data, ten shapes are drawn on pieces of photos. With it, FOLDER/cifar10.zip holds cifar10/train and cifar10/test, one folder a class.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SHAPES = {
 
 
 def draw(kind: str, ground: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Draw a shape of random size, place and colour on a dark piece of a photo; large first, then made 32 × 32."""
+    """Draw a shape of random size, place and colour on a dark piece of a photo; drawn large, then scaled to 32 × 32."""
     image, r = ground.resize((128, 128)).point(lambda level: level // 2), int(rng.integers(26, 44))
     x, y = (int(at) for at in rng.integers(r, 128 - r, 2))
     SHAPES[kind](ImageDraw.Draw(image), x, y, r, tuple(rng.integers(130, 256, 3).tolist()))
@@ -58,7 +58,7 @@ def draw(kind: str, ground: Image.Image, rng: np.random.Generator) -> Image.Imag
 
 
 def compose(folder: Path, count: int, seed: int) -> None:
-    """Draw `count` pictures of each of the ten, a folder a class."""
+    """Draw `count` images of each of the ten shapes, one folder a class."""
     rng = np.random.default_rng(seed)
     grounds = [piece for name in GROUNDS for piece in pieces(photo(name), 40, seed, (60, 200))]
     for kind in SHAPES:
@@ -74,7 +74,7 @@ def compose(folder: Path, count: int, seed: int) -> None:
 
 # --8<-- [start:train]
 def train(data: Path, model: Path, **how: object) -> float:
-    """Train, and say how it went; return the seconds it took."""
+    """Train and print the history; return the seconds it took."""
     began = time.perf_counter()
     trained = wordsight.train(data, model, **how)
     for row in trained.history[1:] if "recipe" in how else ():
@@ -89,7 +89,7 @@ def train(data: Path, model: Path, **how: object) -> float:
 
 # --8<-- [start:draw]
 def summarise(model: Path) -> None:
-    """Print the table of a model's layers, and draw them."""
+    """Print the table of a model's layers and draw it."""
     print(wordsight.training.draw_network(model))
 
 
@@ -98,7 +98,7 @@ def summarise(model: Path) -> None:
 
 # --8<-- [start:judge]
 def judge(name: str, data: Path, model: Path, seconds: float) -> None:
-    """Say how often a model is right on pictures it has not seen, whatever the probability."""
+    """Print how often a model is right on unseen images, at any probability."""
     found = wordsight.evaluate(data, model, output=None)
     right = found.total_accuracy
     print(
@@ -110,7 +110,7 @@ def judge(name: str, data: Path, model: Path, seconds: float) -> None:
 
 
 def show(data: Path, path: Path) -> None:
-    """Write two pictures of each class on one sheet, enlarged."""
+    """Write two images of each class on one sheet, enlarged."""
     cells = []
     for number in range(2):
         for folder in sorted(folder for folder in data.iterdir() if folder.is_dir()):
@@ -121,7 +121,7 @@ def show(data: Path, path: Path) -> None:
 
 # --8<-- [start:compare]
 def compare(images: Path, models: Path, batch_size: int, epochs: int, probe_size: int) -> None:
-    """Train the tutorial's network for four epochs, a better one for about as long, and a head on one that has seen a million photos."""
+    """Train the tutorial's network for four epochs, a better one for about as long, and a head on a pretrained one."""
     recipes = {
         "cifar_cnn": {
             "recipe": "scratch",

@@ -1,4 +1,4 @@
-"""What the tutorials share: their two options, photos out of installed wheels, pieces of them, and sheets to look at."""
+"""Shared by the tutorials: their two options, photos from installed packages, pieces of them, and contact sheets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-MARKER = (
-    ".wordsight-tutorial"  # an output folder that has it was made by a tutorial, and is made anew
-)
+MARKER = ".wordsight-tutorial"  # in an output folder: a tutorial made it and may replace it
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def arguments(doc: str, name: str) -> argparse.Namespace:
-    """Read the two options that every tutorial has, and make the output folder anew; one that holds anything else is refused."""
+    """Read the two options of every tutorial, and empty the output folder; refuse one that a tutorial did not make."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +31,7 @@ def arguments(doc: str, name: str) -> argparse.Namespace:
     )
     chosen = parser.parse_args()
     if chosen.data is None:
-        os.environ["WORDSIGHT_OFFLINE"] = "1"  # the small form asks for nothing
+        os.environ["WORDSIGHT_OFFLINE"] = "1"  # without --data nothing may connect
     if (
         chosen.output.exists()
         and any(chosen.output.iterdir())
@@ -59,7 +57,7 @@ def photo(name: str) -> Image.Image:
 
 
 def pieces(image: Image.Image, count: int, seed: int, sides: tuple[int, int]) -> list[Image.Image]:
-    """Cut random squares out of a photo, their sides between two lengths, each in other light."""
+    """Cut random squares out of a photo, with sides between two lengths, each in different light."""
     rng = np.random.default_rng(seed)
     cut = []
     for side in rng.integers(*sides, count).tolist():
@@ -77,14 +75,14 @@ def pieces(image: Image.Image, count: int, seed: int, sides: tuple[int, int]) ->
 
 
 def save_all(images: list[Image.Image], folder: Path, name: str) -> None:
-    """Write pictures into a folder, numbered."""
+    """Write numbered images into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images):
         image.save(folder / f"{name}{number:03d}.png")
 
 
 def copy_split(source: Path, target: Path, every: int = 4) -> None:
-    """Copy a folder with one subfolder a class into `train` and `test`: every fourth picture is kept to be judged on."""
+    """Copy a folder with one subfolder a class into `train` and `test`: every fourth photo is kept for the test."""
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         for number, file in enumerate(files):
@@ -94,7 +92,7 @@ def copy_split(source: Path, target: Path, every: int = 4) -> None:
 
 
 def sheet(cells: list[tuple[Path | Image.Image, str]], path: Path, columns: int, side: int) -> Path:
-    """Write pictures side by side, each with a line under it."""
+    """Write images side by side, each with a line under it."""
     caption, gap, font = 24, 8, ImageFont.load_default(size=15)
     drawn = []
     for image, text in cells:

@@ -1,4 +1,4 @@
-"""Is there a vehicle? A network of 1,000 classes before a street: one answer for all of it, heat map, quarters, groups, the closer look, a clip.
+"""Is there a vehicle? A network of 1,000 classes and a photo of a street: one answer, heat map, groups, quarters, the closer look, a clip.
 
 python docs/tutorials/vehicle.py [--data FOLDER] [-o OUTPUT]
 
@@ -45,10 +45,8 @@ def compose(folder: Path) -> tuple[Path, Path]:
     for name, image in (("tower", tower), ("garage", garage), ("street", street)):
         image.save(photos / f"{name}.png")
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (640, 428))
-    for share in [
-        *np.linspace(0, 1, 30),
-        *np.ones(15),
-    ]:  # from the tower to the motorcycle, where it stays for a while
+    # from the tower to the motorcycle, where it stays for a while
+    for share in [*np.linspace(0, 1, 30), *np.ones(15)]:
         view = np.array((0, 0, 320, 214)) * (1 - share) + np.array((385, 267, 625, 427)) * share
         view = street.crop(tuple(np.rint(view).astype(int))).resize(
             (640, 428), Image.Resampling.BICUBIC
@@ -60,7 +58,7 @@ def compose(folder: Path) -> tuple[Path, Path]:
 
 # --8<-- [start:whole]
 def ask_for_the_whole(photo: Path) -> None:
-    """Name the likeliest of the 1,000 classes."""
+    """Print the likeliest of the 1,000 classes."""
     (seen,) = wordsight.recognize(photo, top=5)
     for guess in seen.top:
         print(f"  {guess.probability:.2f}  {guess.name} ({guess.wnid})")
@@ -85,7 +83,7 @@ def see_where_it_looked(photo: Path, output: Path) -> None:
 
 # --8<-- [start:group]
 def add_up_a_group(photo: Path) -> None:
-    """Sum all classes under a word."""
+    """Add up all classes under a word."""
     (seen,) = wordsight.recognize(photo, groups=["vehicle", "building"])
     for group in seen.groups:
         print(f"  {group.whole_probability:.2f}  {group.name}, over the whole photo")
@@ -94,7 +92,7 @@ def add_up_a_group(photo: Path) -> None:
 
 # --8<-- [start:quarters]
 def cut_into_quarters(photo: Path, output: Path) -> None:
-    """Look at each quarter by itself."""
+    """Classify each quarter by itself."""
     (seen,) = wordsight.recognize(
         photo, groups=["vehicle", "building"], quadrants=True, output=output / "quarters"
     )
@@ -110,7 +108,7 @@ def cut_into_quarters(photo: Path, output: Path) -> None:
 
 # --8<-- [start:closer]
 def look_closer(photos: Path, output: Path) -> None:
-    """Look through small windows where the whole photo is unsure."""
+    """Search small windows if the whole photo is unsure."""
     for seen in wordsight.recognize(photos, groups=["vehicle"], output=output / "recognized"):
         (group,) = seen.groups
         if not group.found:
@@ -143,7 +141,7 @@ def follow_a_clip(clip: Path, output: Path) -> None:
 
 # --8<-- [start:story]
 def tell(photos: Path, photo: Path, clip: Path, output: Path) -> None:
-    """Take the steps of the page one after the other."""
+    """Run the steps of the page in order."""
     print(f"1. What does {photo.name} show?")
     ask_for_the_whole(photo)
     print("2. Where did it look?")
@@ -160,7 +158,7 @@ def tell(photos: Path, photo: Path, clip: Path, output: Path) -> None:
 
 
 def draw_steps(photo: Path, output: Path) -> None:
-    """Put what the steps drew side by side, as vehicle.jpg."""
+    """Put the drawings of the steps side by side, as vehicle.jpg."""
     drawn = [
         output / "answer.jpg",
         output / "asked.jpg",
@@ -174,7 +172,7 @@ def draw_steps(photo: Path, output: Path) -> None:
 
 
 def most_gained(photos: Path) -> Path:
-    """Return the photo in which the closer look adds the most to what the whole says of vehicles."""
+    """Return the photo for which the closer look raises the probability of a vehicle most."""
     every = wordsight.recognize(photos, groups=["vehicle"])
     best = max(
         (one for one in every if one.groups),
@@ -184,7 +182,7 @@ def most_gained(photos: Path) -> Path:
 
 
 def main() -> None:
-    """Read the options, compose what is missing, tell the story."""
+    """Read the options, compose the photos if needed, and run all steps."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

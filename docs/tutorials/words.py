@@ -1,8 +1,8 @@
-"""Type the classes: two words to a report without a picture to learn from; then gather, clean, train, predict; a threshold against a promise.
+"""Type the classes: labels from two words without a training photo; then gather, clean, train, predict; a threshold and a promise.
 
 python docs/tutorials/words.py [--data FOLDER] [-o OUTPUT]
 
-Without --data: pictures composed of photos that come with scikit-image and scikit-learn, served by a source in memory; offline.
+Without --data: composites of photos that come with scikit-image and scikit-learn, served by a source in memory; offline.
 With it: the cats and dogs of FOLDER/catdog, and FOLDER/street/photos as strangers.
 """
 
@@ -22,15 +22,15 @@ STRANGERS = ("astronaut", "coins", "page", "retina", "rocket", "text")
 
 @dataclass(frozen=True)
 class Case:
-    """What the story is told about.
+    """The words and photos that the tutorial uses.
 
     Attributes:
         words: the classes.
-        source: where pictures of them are searched.
-        limit: pictures wanted for each.
+        source: where photos of them are searched.
+        limit: photos wanted for each.
         photos: folder of photos to label; those of a class begin with its name, or lie in a folder of that name.
-        strangers: folder of photos of neither.
-        reasons: what cleaning sets aside; None for all it finds.
+        strangers: folder of photos that show neither.
+        reasons: the findings that cleaning sets aside; None for all.
     """
 
     words: str
@@ -42,7 +42,7 @@ class Case:
 
 
 def objects() -> dict[str, tuple[Image.Image, Image.Image]]:
-    """Return a cat and a motorcycle, each with the mask of what is of it in its photo."""
+    """Return a cat and a motorcycle, each with its mask in the photo."""
     from skimage import data
 
     cat, garage = Image.fromarray(data.chelsea()), Image.fromarray(data.stereo_motorcycle()[0])
@@ -60,11 +60,11 @@ def objects() -> dict[str, tuple[Image.Image, Image.Image]]:
 def compose(
     thing: tuple[Image.Image, Image.Image], grounds: list[Image.Image], chance: random.Random
 ) -> bytes:
-    """Return a JPEG of a thing, turned, mirrored, lighter or darker, somewhere on a cutting of a background."""
+    """Return a JPEG of an object, turned, mirrored, lighter or darker, somewhere on a piece of a background."""
     ground = chance.choice(grounds)
     side = chance.randint(180, min(ground.size))
     x, y = chance.randint(0, ground.width - side), chance.randint(0, ground.height - side)
-    image = ground.crop((x, y, x + side, y + side)).resize((320, 320))
+    scene = ground.crop((x, y, x + side, y + side)).resize((320, 320))
     width, angle, mirrored = chance.randint(90, 200), chance.uniform(-15, 15), chance.random() < 0.5
     parts = []
     for image in thing:
@@ -72,19 +72,19 @@ def compose(
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
         parts.append(image.rotate(angle, Image.Resampling.BICUBIC))
     at = (chance.randint(0, 320 - width), chance.randint(0, 320 - parts[0].height))
-    image.paste(parts[0], at, parts[1].filter(ImageFilter.GaussianBlur(1)))
-    return as_jpeg(ImageEnhance.Brightness(image).enhance(chance.uniform(0.7, 1.3)))
+    scene.paste(parts[0], at, parts[1].filter(ImageFilter.GaussianBlur(1)))
+    return as_jpeg(ImageEnhance.Brightness(scene).enhance(chance.uniform(0.7, 1.3)))
 
 
 def as_jpeg(image: Image.Image, quality: int = 90) -> bytes:
-    """Return the picture as a JPEG file."""
+    """Return the image as a JPEG file."""
     file = io.BytesIO()
     image.convert("RGB").save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
 def compose_case(folder: Path) -> Case:
-    """Compose what a search would bring, junk and all, and photos to label."""
+    """Compose the results of a search, with junk, and photos to label."""
     from skimage import data
     from sklearn.datasets import load_sample_images
 
@@ -118,7 +118,7 @@ def compose_case(folder: Path) -> Case:
             (photos / f"{name}-{number:02d}.jpg").write_bytes(compose(thing, grounds, chance))
     for name in STRANGERS:
         Image.fromarray(getattr(data, name)()).save(strangers / f"{name}.png")
-    # All composed pictures show one cat or one motorcycle: the search for copies would set most of them aside, that for outliers some.
+    # All composites show one cat or one motorcycle, so most would be set aside as copies, and some as outliers.
     return Case(
         "cat,motorcycle",
         wordsight.gathering.FakeSource(found),
@@ -130,7 +130,7 @@ def compose_case(folder: Path) -> Case:
 
 
 def real_case(data: Path) -> Case:
-    """Return the cats and dogs of a folder of real pictures."""
+    """Return the cats and dogs of a folder of real photos."""
     return Case(
         "cat,dog",
         f"folder:{data / 'catdog' / 'train'}",
@@ -141,7 +141,7 @@ def real_case(data: Path) -> Case:
 
 
 def told(results: wordsight.Results) -> str:
-    """Say in a line how many photos fared how, and how many labels are what the file's name says."""
+    """Print how many photos were labelled, and how many labels match the file name."""
     labelled = [one for one in results if one.label is not None]
     right = sum(f"/{one.label}" in f"/{one.file_name}" for one in labelled)
     return f"{len(results)} photos: {len(labelled)} labelled, {right} of them right; {results.counts.unsure} not sure enough, {results.counts.strangers} strangers"
@@ -149,7 +149,7 @@ def told(results: wordsight.Results) -> str:
 
 # --8<-- [start:alone]
 def words_alone(case: Case, output: Path) -> None:
-    """Nothing but the words and the photos."""
+    """Use only the words and the photos."""
     results = wordsight.run(
         case.words,
         [case.photos, case.strangers],
@@ -161,7 +161,7 @@ def words_alone(case: Case, output: Path) -> None:
 
 # --8<-- [start:gather]
 def gather(case: Case, output: Path) -> Path:
-    """Search pictures of the words, keep those that are usable and new."""
+    """Search photos of the words; keep those that are usable and new."""
     gathered = wordsight.gather(
         case.words, output / "gathered", sources=[case.source], limit=case.limit
     )
@@ -176,7 +176,7 @@ def gather(case: Case, output: Path) -> Path:
 
 # --8<-- [start:clean]
 def clean(folder: Path, case: Case) -> None:
-    """Set aside what should not be in the data set."""
+    """Set aside photos that should not be in the data set."""
     cleaned = wordsight.clean(folder, apply=True, reasons=case.reasons)
     for finding in cleaned.findings[:5]:
         print(
@@ -191,7 +191,7 @@ def clean(folder: Path, case: Case) -> None:
 
 # --8<-- [start:train]
 def train(folder: Path, output: Path) -> wordsight.Classifier:
-    """Learn a head on the embedded network."""
+    """Train a head on the included network."""
     model = wordsight.train(folder, output / "model")
     print(f"  right: {model.record.metrics['accuracy']:.1%} of {model.record.judged_on}")
     return model
@@ -200,7 +200,7 @@ def train(folder: Path, output: Path) -> wordsight.Classifier:
 
 # --8<-- [start:predict]
 def predict(model: wordsight.Classifier, case: Case, output: Path) -> None:
-    """Labels from a probability of 0.99, heat maps, boxes."""
+    """Write labels from a probability of 0.99, heat maps and boxes."""
     print(
         f"  {told(model.predict([case.photos, case.strangers], threshold=0.99, output=output / 'results'))}"
     )
@@ -209,7 +209,7 @@ def predict(model: wordsight.Classifier, case: Case, output: Path) -> None:
 
 # --8<-- [start:promise]
 def promise(model: wordsight.Classifier, case: Case) -> None:
-    """What 0.99 doesn't say, and what does."""
+    """Ask for a promise, because 0.99 doesn't say how many labels are right."""
     for precision in (0.9, 0.99):
         print(f"  {model.promise(precision).sentence()}")
     results = model.predict(case.photos, precision=0.99)
@@ -231,7 +231,7 @@ def draw_some(output: Path) -> None:
 
 
 def main() -> None:
-    """Read the options, compose what is missing, tell the story."""
+    """Read the options, compose the photos if needed, and run all steps."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,15 +2,15 @@
 
     WordsightError
     ├── InvalidArgument      (ValueError)         the request is wrong: exit code 2
-    │   └── UnknownWord                           a word the vocabulary does not know, or knows in
-    several senses ├── NotFound             (FileNotFoundError)  a path that should exist does not
-    ├── InvalidModel         (ValueError)         a model folder is half written, foreign or from
-    another version ├── BackboneUnavailable  (RuntimeError)       weights can't be had here and now
-    ├── OutputError          (OSError)            results can't be written: disk full, read-only, no
-    permission ├── NothingGathered      (RuntimeError)       images were searched and none came:
-    exit code 1 ├── SourceUnavailable    (RuntimeError)       a source of images can't go on;
-    others may ├── UnreadableVideo      (ValueError)         a clip can't be decoded └──
-    UnreadableImage      (ValueError)         one image can't be decoded; never ends a run
+    │   └── UnknownWord                           an unknown word, or one with several meanings
+    ├── NotFound             (FileNotFoundError)  a path that should exist does not
+    ├── InvalidModel         (ValueError)         a model folder is incomplete or of another version
+    ├── BackboneUnavailable  (RuntimeError)       weights are not here and can't be downloaded
+    ├── OutputError          (OSError)            disk full, read-only, or no permission
+    ├── NothingGathered      (RuntimeError)       a search brought no images: exit code 1
+    ├── SourceUnavailable    (RuntimeError)       a source of images failed; others may work
+    ├── UnreadableVideo      (ValueError)         a clip can't be decoded
+    └── UnreadableImage      (ValueError)         one image can't be decoded; the run continues
 
 A message is one sentence or two: what, what is allowed, what came, the next step.
 """
