@@ -54,14 +54,13 @@ def made_once(tmp_path_factory, name: str, make) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory):
-    """Everything wordsight keeps goes to a folder of this test run; prepared backbones, which take
-    seconds to make, to one that all processes of the run share.
+    """Everything wordsight keeps goes to a folder of this test run; its cache of prepared backbones
+    and embeddings, which take seconds to make, is one for all processes of the run.
     """
     home = tmp_path_factory.mktemp("home")
-    shared = run_folder(tmp_path_factory) / "backbones"
+    shared = run_folder(tmp_path_factory) / "cache"
     shared.mkdir(exist_ok=True)
-    (home / "cache").mkdir()
-    (home / "cache" / "backbones").symlink_to(shared)
+    (home / "cache").symlink_to(shared)
     os.environ["WORDSIGHT_HOME"] = str(home)
     os.environ["WORDSIGHT_OFFLINE"] = "1"
 
@@ -237,13 +236,15 @@ def cli_here(tmp_path, monkeypatch, capsys):
     no process of its own.
     """
 
-    def run(*arguments, env=None):
+    def run(*arguments, env=None, cwd=tmp_path):
         from wordsight.cli.console import _run, _Sayer
         from wordsight.cli.main import app
 
         log, sayer = logging.getLogger("wordsight"), _Sayer()
-        monkeypatch.chdir(tmp_path)
+        monkeypatch.chdir(cwd)
         capsys.readouterr()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="replace")
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["wordsight", *map(str, arguments)])
             for name, value in (env or {}).items():

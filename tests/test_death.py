@@ -190,11 +190,13 @@ def photos(tmp_path_factory):
     ],
 )
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
-    deed, kills, shapes, photos, shapes_model, tmp_path
+    deed, kills, shapes, photos, shapes_model, tmp_path, cli_here
 ):
     (tmp_path / "model").symlink_to(shapes_model)
-    command = [sys.executable, "-m", "wordsight", *map(str, DEEDS[deed].arguments(shapes, photos))]
-    env = {**os.environ, "WORDSIGHT_HOME": str(tmp_path / "home")}
+    arguments = [*map(str, DEEDS[deed].arguments(shapes, photos))]
+    command = [sys.executable, "-m", "wordsight", *arguments]
+    home = {"WORDSIGHT_HOME": str(tmp_path / "home")}
+    env = {**os.environ, **home}
     shutil.copytree(
         Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones",
         tmp_path / "home" / "cache" / "backbones",
@@ -240,12 +242,10 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
         if (torn / "out" / "predictions.jsonl").exists():
             assert predictions(torn)[0] == expected[0]
         if ended or rng.random() < 0.3:  # another start; the others go on with what lies there
-            again = subprocess.run(
-                command, env=env, cwd=torn, capture_output=True, text=True, check=False
-            )
+            again = cli_here(*arguments, env=home, cwd=torn)
             assert again.returncode == 0 and DEEDS[deed].result(torn) == expected, again.stderr
             torn = begin(tmp_path / f"torn{killed}-{late}", deed, shapes)
-    end = subprocess.run(command, env=env, cwd=torn, capture_output=True, text=True, check=False)
+    end = cli_here(*arguments, env=home, cwd=torn)
     assert end.returncode == 0, end.stderr
     assert DEEDS[deed].result(torn) == expected
 
