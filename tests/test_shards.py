@@ -244,6 +244,7 @@ def done_on_ray(many, shapes_model, tmp_path_factory):
     return folder, said.splitlines()[-2:]
 
 
+@pytest.mark.timeout(600)
 def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(
     done_on_ray, many, shapes_model, monkeypatch
 ):
@@ -328,6 +329,7 @@ def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(
     ] == rows_of(tmp_path / "out")
 
 
+@pytest.mark.timeout(600)
 def test_cleaning_on_ray_finds_the_same(done_on_ray, tmp_path):
     folder, (_, cleaned) = done_on_ray
     expected = wordsight.clean(folder / "data", tmp_path / "other")
