@@ -189,8 +189,7 @@ def many(tmp_path_factory):
 
 def on_ray(code, *arguments, shard=10):
     """Start Python with Ray in a process of its own, and shards of a few pictures."""
-    start = "import json, sys\nfrom wordsight.distributed import ray as parallel"
-    program = f"{start}\nparallel.SHARD = {shard}\n{code}"
+    program = f"import json, sys\nfrom wordsight import parallel\nparallel.SHARD = {shard}\n{code}"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -201,15 +200,14 @@ def on_ray(code, *arguments, shard=10):
     )
 
 
-# one after the other on one Ray, which takes seconds to start
-PREDICT_AND_CLEAN_CODE = """
-ray = parallel._import_ray(True)
-parallel._join(ray, "local")
-done = parallel.predict(sys.argv[1], sys.argv[2], sys.argv[3], threshold=0.9, workers=2)
-print(json.dumps([done.images, done.shards, done.resumed]))
-done = parallel.clean(sys.argv[4], sys.argv[5], workers=2)
+PREDICT_CODE = """
+done = parallel.predict_dataset(sys.argv[1], sys.argv[2], sys.argv[3], 0.9, workers=2)
+print(json.dumps([done.pictures, done.shards, done.resumed, done.counts]))
+"""
+CLEAN_CODE = """
+import wordsight
+done = parallel.clean_dataset(sys.argv[1], sys.argv[2], workers=2)
 print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
-ray.shutdown()
 """
 
 
@@ -223,46 +221,30 @@ def rows_of(folder):
     ]
 
 
-@pytest.fixture(scope="module")
-def done_on_ray(many, shapes_model, tmp_path_factory):
-    """A prediction, of whose workers one is killed, and a cleaning: folder and printed lines."""
+def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(
+    many, shapes_model, tmp_path
+):
     pytest.importorskip("ray")
-    folder = tmp_path_factory.mktemp("ray")
-    data = shutil.copytree(many, folder / "data")
-    shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
-    (data / "square" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
-    given = (many, shapes_model, folder / "out", data, folder / "report")
-    process = on_ray(PREDICT_AND_CLEAN_CODE, *given)
+    process = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
     until, killed = time.monotonic() + 180, None
     while killed is None and process.poll() is None and time.monotonic() < until:
-        if list((folder / "out").glob("part-*.parquet")):
+        if list((tmp_path / "out").glob("part-*.parquet")):
             killed = _kill_a_worker(process.pid)
         time.sleep(0.02)
     said, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors[-3000:]
     assert killed, "no worker was there to be killed"
-    return folder, said.splitlines()[-2:]
-
-
-@pytest.mark.timeout(600)
-def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(
-    done_on_ray, many, shapes_model, monkeypatch
-):
-    from wordsight.distributed import ray as parallel
-
-    folder, (predicted, _) = done_on_ray
     expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
-    rows = rows_of(folder / "out")
+    rows = rows_of(tmp_path / "out")
     assert [
         {name: getattr(one, name) for name in row} for one, row in zip(expected, rows, strict=True)
     ] == rows
-    assert json.loads(predicted) == [60, 6, 0]
-    monkeypatch.setattr(parallel, "SHARD", 10)
-    again = parallel.predict(many, shapes_model, folder / "out", threshold=0.9, workers=2)
-    assert (again.images, again.shards, again.resumed) == (60, 6, 6)
+    assert json.loads(said.splitlines()[-1])[:3] == [60, 6, 0]
+    again = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
+    assert json.loads(again.communicate(timeout=120)[0].splitlines()[-1])[:3] == [60, 6, 6]
     os.utime(next(many.rglob("*.jpg")), (1, 1))
-    with pytest.raises(InvalidArgument, match="holds the shards of another run"):
-        parallel.predict(many, shapes_model, folder / "out", threshold=0.9, workers=2)
+    other = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
+    assert "holds the shards of another run" in other.communicate(timeout=120)[1]
 
 
 def _kill_a_worker(parent: int) -> int | None:
@@ -329,14 +311,23 @@ def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(
     ] == rows_of(tmp_path / "out")
 
 
-@pytest.mark.timeout(600)
-def test_cleaning_on_ray_finds_the_same(done_on_ray, tmp_path):
-    folder, (_, cleaned) = done_on_ray
-    expected = wordsight.clean(folder / "data", tmp_path / "other")
-    assert json.loads(cleaned) == [list(map(str, vars(one).values())) for one in expected.findings]
+def test_cleaning_on_ray_finds_the_same(many, tmp_path):
+    pytest.importorskip("ray")
+    data = tmp_path / "data"
+    shutil.copytree(many, data)
+    shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
+    (data / "square" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    process = on_ray(CLEAN_CODE, data, tmp_path / "report")
+    said, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors[-3000:]
+    expected = wordsight.clean(data, tmp_path / "other")
+    assert json.loads(said.splitlines()[-1]) == [
+        list(map(str, vars(one).values())) for one in expected.findings
+    ]
     assert {one.reason for one in expected.findings} >= {"duplicate", "undecodable"}
-    assert (folder / "report" / "report.html").is_file()
-    assert rows_of(folder / "report" / "material")
+    assert (tmp_path / "report" / "report.html").is_file() and rows_of(
+        tmp_path / "report" / "material"
+    )
 
 
 def test_requests_that_ray_can_not_carry_out_are_one_sentence(
