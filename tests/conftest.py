@@ -5,12 +5,16 @@ photos where there are any.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import logging
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +32,36 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def run_folder(tmp_path_factory) -> Path:
+    """Return the folder of this test run, the same for every process of it."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+def made_once(tmp_path_factory, name: str, make) -> Path:
+    """Return a folder that `make(folder)` fills, once for all processes of this test run."""
+    from filelock import FileLock
+
+    folder = run_folder(tmp_path_factory) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            shutil.rmtree(half := folder.with_name(f"{name}-half"), ignore_errors=True)
+            half.mkdir()
+            make(half)
+            half.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory):
-    """Everything wordsight keeps goes to a folder of this test run."""
-    os.environ["WORDSIGHT_HOME"] = str(tmp_path_factory.mktemp("home"))
+    """Everything wordsight keeps goes to a folder of this test run; its cache of prepared backbones
+    and embeddings, which take seconds to make, is one for all processes of the run.
+    """
+    home = tmp_path_factory.mktemp("home")
+    shared = run_folder(tmp_path_factory) / "cache"
+    shared.mkdir(exist_ok=True)
+    (home / "cache").symlink_to(shared)
+    os.environ["WORDSIGHT_HOME"] = str(home)
     os.environ["WORDSIGHT_OFFLINE"] = "1"
 
 
@@ -202,21 +232,53 @@ def cli(tmp_path):
 
 @pytest.fixture
 def cli_here(tmp_path, monkeypatch, capsys):
-    """Run the command line within this process, in an empty folder: quick, for requests that
-    are refused before any work.
+    """Run the command line within this process, in an empty folder: quick, for all that needs
+    no process of its own.
     """
 
-    def run(*arguments):
-        from wordsight.cli.console import _run
+    def run(*arguments, env=None, cwd=tmp_path):
+        from wordsight.cli.console import _run, _Sayer
         from wordsight.cli.main import app
 
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["wordsight", *map(str, arguments)])
-        code = _run(app)
-        told = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, code, told.out, told.err)
+        log, sayer = logging.getLogger("wordsight"), _Sayer()
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="replace")
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["wordsight", *map(str, arguments)])
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            before = log.level
+            log.setLevel(logging.INFO)
+            log.addHandler(sayer)
+            try:
+                code = _run(app)
+            finally:
+                log.removeHandler(sayer)
+                log.setLevel(before)
+            told = capsys.readouterr()
+            return subprocess.CompletedProcess(sys.argv, code, told.out, told.err)
 
     return run
+
+
+def play_script(script: Path, *arguments: object) -> str:
+    """Run a script within this process; return what it printed."""
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        patch.syspath_prepend(str(script.parent))
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, end.code
+    return printed.getvalue()
 
 
 FLAGS = (

@@ -247,8 +247,10 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     assert wordsight.load(tmp_path / "before").box_head is not None
 
 
-def test_how_right_boxes_are(boxed, unseen, tmp_path, cli, capsys):
-    done = cli("evaluate", unseen.parent, "-m", boxed, "--boxes", unseen, "-o", "report", "--json")
+def test_how_right_boxes_are(boxed, unseen, tmp_path, cli_here, capsys):
+    done = cli_here(
+        "evaluate", unseen.parent, "-m", boxed, "--boxes", unseen, "-o", "report", "--json"
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["pictures"] == found["objects"] == 12 and set(found["boxes"]) == {

@@ -194,7 +194,7 @@ def test_a_second_look_decodes_nothing(messy, tmp_path, monkeypatch):
     ).read_bytes()
 
 
-def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli):
+def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli_here):
     root = shutil.copytree(messy, tmp_path / "set")
     (root / "metadata.csv").write_text(
         "file_name,label,note\n"
@@ -203,13 +203,13 @@ def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli):
         )
     )
     before = tree(root)
-    chosen = cli("clean", root, "--apply", "--reasons", "duplicate,undecodable", "--json")
+    chosen = cli_here("clean", root, "--apply", "--reasons", "duplicate,undecodable", "--json")
     assert chosen.returncode == 0 and json.loads(chosen.stdout)["moved"] == 2
     assert {p.name for p in (tmp_path / "set-rejected").rglob("*.jpg")} == {
         "again.jpg",
         "broken.jpg",
     } and "again.jpg" not in (root / "metadata.csv").read_text()
-    every = cli("clean", root, "--apply")
+    every = cli_here("clean", root, "--apply")
     assert (
         every.returncode == 0
         and "--undo" in every.stdout
@@ -217,7 +217,7 @@ def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli):
     )
     # the note and the table as it was
     assert len(tree(tmp_path / "set-rejected")) + len(tree(root)) == len(before) + 2
-    assert cli("clean", root, "--undo").returncode == 0
+    assert cli_here("clean", root, "--undo").returncode == 0
     assert tree(root).keys() == before.keys() and all(
         tree(root)[name][0] == before[name][0] for name in before
     )
@@ -225,7 +225,7 @@ def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli):
         all(tree(root)[name] == before[name] for name in before if name != "metadata.csv")
         and not (tmp_path / "set-rejected").exists()
     )
-    again = cli("clean", root, "--undo")
+    again = cli_here("clean", root, "--undo")
     assert again.returncode == 2 and "Nothing was set aside" in again.stderr
 
 
@@ -387,8 +387,8 @@ def test_split_is_stratified_repeatable_and_keeps_copies_together(tmp_path, data
     )
 
 
-def test_train_leaves_out_what_the_cheap_checks_find(messy, tmp_path, cli):
-    process = cli("train", messy, "-o", tmp_path / "m")
+def test_train_leaves_out_what_the_cheap_checks_find(messy, tmp_path, cli_here):
+    process = cli_here("train", messy, "-o", tmp_path / "m")
     # 1: broken.jpg is unreadable
     assert (
         process.returncode == 1
@@ -405,7 +405,7 @@ def test_train_leaves_out_what_the_cheap_checks_find(messy, tmp_path, cli):
     )
 
 
-def test_convert_makes_upright_srgb_jpegs(tmp_path, cli):
+def test_convert_makes_upright_srgb_jpegs(tmp_path, cli_here):
     root = tmp_path / "set" / "a"
     root.mkdir(parents=True)
     photo = cat().resize((600, 400))
@@ -422,7 +422,7 @@ def test_convert_makes_upright_srgb_jpegs(tmp_path, cli):
     photo.save(root / "turned.png", icc_profile=lab)
     (root / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     before = tree(root)
-    process = cli("clean", tmp_path / "set", "--convert", tmp_path / "out", "--max-side", 240)
+    process = cli_here("clean", tmp_path / "set", "--convert", tmp_path / "out", "--max-side", 240)
     assert process.returncode == 1 and "a/broken.jpg" in process.stderr and tree(root) == before
     made = sorted((tmp_path / "out" / "a").iterdir())
     assert [path.name for path in made] == [
@@ -445,7 +445,7 @@ def test_convert_makes_upright_srgb_jpegs(tmp_path, cli):
     assert _pixels(tmp_path / "out" / "a" / "clear.jpg").min() > 250  # on white
     first = _pixels(tmp_path / "out" / "a" / "moves.jpg")
     assert np.abs(first - np.asarray(photo.resize((240, 160))).astype(int)).mean() < 10
-    assert cli("clean", tmp_path / "set", "--convert", tmp_path / "out").returncode == 2
+    assert cli_here("clean", tmp_path / "set", "--convert", tmp_path / "out").returncode == 2
 
 
 def _pixels(path) -> np.ndarray:

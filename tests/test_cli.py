@@ -63,8 +63,8 @@ def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_pat
     assert (tmp_path / "r" / "predictions.jsonl").is_file()
 
 
-def test_predict_ends_with_a_table(cli, shapes_model, other_shapes):
-    process = cli("predict", other_shapes, "-m", shapes_model, "-t", "0.5")
+def test_predict_ends_with_a_table(cli_here, shapes_model, other_shapes):
+    process = cli_here("predict", other_shapes, "-m", shapes_model, "-t", "0.5")
     for part in (
         "disc",
         "square",
@@ -76,15 +76,15 @@ def test_predict_ends_with_a_table(cli, shapes_model, other_shapes):
         assert part in process.stdout
 
 
-def test_train_then_run_finds_the_model_in_any_order(cli, shapes, other_shapes, fresh_home):
-    assert cli("train", shapes, "-o", "models/shapes").returncode == 0
-    process = cli("run", "-c", "square,disc", "-p", other_shapes)
+def test_train_then_run_finds_the_model_in_any_order(cli_here, shapes, other_shapes, fresh_home):
+    assert cli_here("train", shapes, "-o", "models/shapes").returncode == 0
+    process = cli_here("run", "-c", "square,disc", "-p", other_shapes)
     assert process.returncode == 0 and "model made before" in process.stderr
-    assert "disc" in json.loads(cli("models", "--json").stdout)["models"][0]["classes"]
+    assert "disc" in json.loads(cli_here("models", "--json").stdout)["models"][0]["classes"]
 
 
-def test_run_learns_from_labelled_data(cli, shapes, other_shapes, fresh_home):
-    process = cli(
+def test_run_learns_from_labelled_data(cli_here, shapes, other_shapes, fresh_home):
+    process = cli_here(
         "run",
         "--classes",
         "disc,square",
@@ -96,14 +96,14 @@ def test_run_learns_from_labelled_data(cli, shapes, other_shapes, fresh_home):
     )
     assert process.returncode == 0 and "your 24 labelled pictures" in process.stderr
     assert json.loads(process.stdout)["total"] == 12
-    one = cli("run", "-c", "disc", "-p", other_shapes, "--data", shapes, "--json")
+    one = cli_here("run", "-c", "disc", "-p", other_shapes, "--data", shapes, "--json")
     assert json.loads(one.stdout)["classes"] == ["disc", "not_disc"]
 
 
-def test_unreadable_images_give_exit_code_1(cli, shapes_model, other_shapes, tmp_path):
+def test_unreadable_images_give_exit_code_1(cli_here, shapes_model, other_shapes, tmp_path):
     photos = shutil.copytree(other_shapes, tmp_path / "p")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    process = cli("predict", photos, "-m", shapes_model)
+    process = cli_here("predict", photos, "-m", shapes_model)
     assert process.returncode == 1 and "Unreadable: broken.jpg" in process.stderr
 
 
@@ -174,7 +174,9 @@ def test_wrong_requests_are_refused_in_one_sentence(
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root"
 )
-def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_model, tmp_path):
+def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(
+    cli_here, shapes_model, tmp_path
+):
     photos = write_shapes(tmp_path / "photos", 40)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -184,7 +186,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_m
         pytest.skip("this machine allows no mount")
     try:
         assert (
-            cli(
+            cli_here(
                 "predict",
                 photos / "disc" / "000.jpg",
                 "-m",
@@ -198,7 +200,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_m
         )
         before = (disk / "r" / "predictions.jsonl").read_text()
         refused(
-            cli("predict", photos, "-m", shapes_model, "-t", "0", "-o", disk / "r"),
+            cli_here("predict", photos, "-m", shapes_model, "-t", "0", "-o", disk / "r"),
             "Can't write to",
             "No space left",
         )
@@ -207,8 +209,8 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_earlier_results(cli, shapes_m
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path):
-    photos = write_shapes(tmp_path / "photos", 120)
+def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path, cli_here):
+    photos = write_shapes(tmp_path / "photos", 60)
     command = [
         sys.executable,
         "-m",
@@ -234,8 +236,8 @@ def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Interrupted" in errors and "Traceback" not in errors
     assert not (tmp_path / "r" / "predictions.jsonl").exists()
-    again = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
-    assert json.loads(again.stdout)["total"] == 240
+    again = cli_here(*command[3:])
+    assert again.returncode == 0 and json.loads(again.stdout)["total"] == 120
 
 
 def test_words_lists_what_the_backbone_knows(cli_here):
@@ -245,16 +247,18 @@ def test_words_lists_what_the_backbone_knows(cli_here):
     assert len(report["senses"]) >= 2 and "crane#" in report["message"]
 
 
-def test_cache_is_cleared_by_one_command(cli, shapes, fresh_home):
-    cli("train", shapes, "-o", "m")
-    assert "24 embeddings" in cli("cache").stdout
-    assert "Cleared 24" in cli("cache", "--clear").stdout
-    assert "0 embeddings" in cli("cache").stdout
+def test_cache_is_cleared_by_one_command(cli_here, shapes, fresh_home):
+    cli_here("train", shapes, "-o", "m")
+    assert "24 embeddings" in cli_here("cache").stdout
+    assert "Cleared 24" in cli_here("cache", "--clear").stdout
+    assert "0 embeddings" in cli_here("cache").stdout
 
 
-def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(cli, shapes, fresh_home):
-    cli("train", shapes, "-o", "m")
-    report = json.loads(cli("doctor", "--json").stdout)
+def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(
+    cli_here, shapes, fresh_home
+):
+    cli_here("train", shapes, "-o", "m")
+    report = json.loads(cli_here("doctor", "--json").stdout)
     assert report["engine"] in ("openvino", "torch") and report["timm"]
     assert float(report["speed"].split(" pictures/s")[0]) > 0
     assert report["extras"]["demo"] == "installed" and "dev" not in report["extras"]
@@ -262,7 +266,7 @@ def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(cli, shap
         report["cache"]["embeddings"].startswith("24 ")
         and "tf_efficientnet_lite0" in report["cache"]["backbones"]
     )
-    table = cli("doctor").stdout
+    table = cli_here("doctor").stdout
     assert str(fresh_home) in table and "pictures/s" in table
 
 
@@ -282,9 +286,9 @@ def test_doctor_names_what_is_broken_and_how_to_mend_it(cli, tmp_path):
     assert "not measured: see problems" in process.stdout
 
 
-def test_doctor_still_tells_the_rest_where_the_cache_can_not_be_written(cli, tmp_path):
+def test_doctor_still_tells_the_rest_where_the_cache_can_not_be_written(cli_here, tmp_path):
     (tmp_path / "home").write_text("a file")
-    process = cli("doctor", "--json", env={"WORDSIGHT_HOME": str(tmp_path / "home")})
+    process = cli_here("doctor", "--json", env={"WORDSIGHT_HOME": str(tmp_path / "home")})
     report = json.loads(process.stdout)
     assert (
         process.returncode == 1
@@ -305,8 +309,11 @@ socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
 """
 
 
-def test_demo_runs_with_sockets_blocked(cli, tmp_path):
+@pytest.fixture(scope="module")
+def first_use(tmp_path_factory):
+    """The demo, where nothing is prepared and no connection allowed: finished process, folder."""
     pytest.importorskip("skimage")
+    tmp_path = tmp_path_factory.mktemp("first")
     guard = tmp_path / "guard"
     guard.mkdir()
     (guard / "sitecustomize.py").write_text(GUARD)
@@ -325,9 +332,20 @@ def test_demo_runs_with_sockets_blocked(cli, tmp_path):
     )
     assert probe.returncode and log.is_file()  # the guard itself works
     log.unlink()
-    process = cli("demo", "-o", "d", env=env)
-    assert process.returncode == 0, process.stderr
+    process = subprocess.run(
+        [sys.executable, "-m", "wordsight", "demo", "-o", "d"],
+        cwd=tmp_path,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
     assert not log.exists(), log.read_text()
+    return process, tmp_path
+
+
+def test_demo_runs_with_sockets_blocked(first_use):
+    process, tmp_path = first_use
+    assert process.returncode == 0, process.stderr
     rows = [
         json.loads(line)
         for line in (tmp_path / "d" / "results" / "predictions.jsonl").read_text().splitlines()
@@ -342,7 +360,7 @@ def test_demo_runs_with_sockets_blocked(cli, tmp_path):
     assert (tmp_path / "d" / "overview.png").stat().st_size > 50_000
 
 
-def test_odd_files_pass_through_in_one_run(cli, data, shapes_model, tmp_path):
+def test_odd_files_pass_through_in_one_run(cli_here, data, shapes_model, tmp_path):
     code = (
         "import resource, sys; sys.argv = ['wordsight', *sys.argv[1:]]\nfrom "
         "wordsight.cli.main import app\nfrom wordsight.cli.console import _run\ncode = "
@@ -397,24 +415,16 @@ def test_readme_first_screen_shows_both_commands():
         ("wordsight predict p --engine ", {"auto", "openvino", "torch"}),
     ],
 )
-def test_the_shell_completes_commands_options_and_choices(words, offered):
-    environment = {
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(words.count(" ")),
-        "_WORDSIGHT_COMPLETE": "complete_bash",
-    }
-    code = (
-        "import sys; sys.argv = ['wordsight']; from wordsight.cli.main import app; "
-        "app(prog_name='wordsight')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert set(done.stdout.split()) == offered, done.stderr
+def test_the_shell_completes_commands_options_and_choices(words, offered, monkeypatch, capsys):
+    from wordsight.cli.main import app
+
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    monkeypatch.setenv("_WORDSIGHT_COMPLETE", "complete_bash")
+    monkeypatch.setattr(sys, "argv", ["wordsight"])
+    with pytest.raises(SystemExit):
+        app(prog_name="wordsight")
+    assert set(capsys.readouterr().out.split()) == offered
 
 
 def test_what_is_offered_is_what_help_names():
@@ -460,16 +470,18 @@ def test_bare_command_prints_help_on_its_own_lines(cli):
 
 
 @pytest.mark.parametrize("path", ["~nosuchuser/x", "x" * 300])
-def test_impossible_paths_are_refused_in_one_sentence(cli, shapes_model, other_shapes, path):
-    refused(cli("predict", path, "-m", shapes_model), "can't be a path here")
-    refused(cli("predict", other_shapes, "-m", shapes_model, "-o", path), "can't be a path here")
+def test_impossible_paths_are_refused_in_one_sentence(cli_here, shapes_model, other_shapes, path):
+    refused(cli_here("predict", path, "-m", shapes_model), "can't be a path here")
+    refused(
+        cli_here("predict", other_shapes, "-m", shapes_model, "-o", path), "can't be a path here"
+    )
 
 
-def test_a_damaged_record_among_the_models_spoils_nothing(cli, fresh_home):
+def test_a_damaged_record_among_the_models_spoils_nothing(cli_here, fresh_home):
     folder = fresh_home / "models" / "x"
     folder.mkdir(parents=True)
     (folder / "wordsight.json").write_text('{"format": 1, "class_names": ["a"], "info": null}')
-    process = cli("models", "--json")
+    process = cli_here("models", "--json")
     assert process.returncode == 0 and json.loads(process.stdout)["models"] == []
 
 
@@ -484,7 +496,8 @@ def test_a_closed_standard_error_changes_nothing(shapes_model, other_shapes, tmp
     assert process.returncode == 0 and json.loads(process.stdout)["total"] == 12
 
 
-def test_the_first_use_says_that_it_prepares(cli, shapes, tmp_path):
-    home = {"WORDSIGHT_HOME": str(tmp_path / "home")}
-    first, second = (cli("train", shapes, "-o", "m", env=home) for _ in range(2))
+def test_the_first_use_says_that_it_prepares(first_use, cli, shapes):
+    first, folder = first_use
+    second = cli("train", shapes, "-o", "m", env={"WORDSIGHT_HOME": str(folder / "home")})
+    assert second.returncode == 0, second.stderr
     assert "Preparing the backbone" in first.stderr and "Preparing" not in second.stderr

@@ -190,11 +190,13 @@ def photos(tmp_path_factory):
     ],
 )
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
-    deed, kills, shapes, photos, shapes_model, tmp_path
+    deed, kills, shapes, photos, shapes_model, tmp_path, cli_here
 ):
     (tmp_path / "model").symlink_to(shapes_model)
-    command = [sys.executable, "-m", "wordsight", *map(str, DEEDS[deed].arguments(shapes, photos))]
-    env = {**os.environ, "WORDSIGHT_HOME": str(tmp_path / "home")}
+    arguments = [*map(str, DEEDS[deed].arguments(shapes, photos))]
+    command = [sys.executable, "-m", "wordsight", *arguments]
+    home = {"WORDSIGHT_HOME": str(tmp_path / "home")}
+    env = {**os.environ, **home}
     shutil.copytree(
         Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones",
         tmp_path / "home" / "cache" / "backbones",
@@ -240,12 +242,10 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
         if (torn / "out" / "predictions.jsonl").exists():
             assert predictions(torn)[0] == expected[0]
         if ended or rng.random() < 0.3:  # another start; the others go on with what lies there
-            again = subprocess.run(
-                command, env=env, cwd=torn, capture_output=True, text=True, check=False
-            )
+            again = cli_here(*arguments, env=home, cwd=torn)
             assert again.returncode == 0 and DEEDS[deed].result(torn) == expected, again.stderr
             torn = begin(tmp_path / f"torn{killed}-{late}", deed, shapes)
-    end = subprocess.run(command, env=env, cwd=torn, capture_output=True, text=True, check=False)
+    end = cli_here(*arguments, env=home, cwd=torn)
     assert end.returncode == 0, end.stderr
     assert DEEDS[deed].result(torn) == expected
 
@@ -307,7 +307,7 @@ def test_names_no_one_expects(shapes_model, tmp_path, cli):
     ]
 
 
-def test_two_runs_into_one_folder_and_a_clock_that_jumps(shapes_model, photos, tmp_path):
+def test_two_runs_into_one_folder_and_a_clock_that_jumps(shapes_model, photos, tmp_path, cli_here):
     command = [
         sys.executable,
         "-m",
@@ -336,7 +336,7 @@ def test_two_runs_into_one_folder_and_a_clock_that_jumps(shapes_model, photos, t
     for when in (0, 4_000_000_000):  # files from 1970, and from 2096
         for path in [*photos.rglob("*.jpg"), *shapes_model.iterdir()]:
             os.utime(path, (when, when))
-        again = subprocess.run(command, capture_output=True, text=True, check=False)
+        again = cli_here(*command[3:])
         assert again.returncode == 0, again.stderr
     assert predictions(tmp_path)
 
@@ -370,7 +370,7 @@ def disk(tmp_path):
 )
 @pytest.mark.parametrize("deed", ["predict", "run", "clean", "gather", "train"])
 def test_a_disk_that_takes_nothing_is_one_sentence(
-    deed, size, read_only, said, disk, shapes, photos, shapes_model, imitation, cli
+    deed, size, read_only, said, disk, shapes, photos, shapes_model, imitation, cli_here
 ):
     target = disk("30k" if deed == "clean" and not read_only else size, read_only) / "out"
     env = {}
@@ -383,7 +383,7 @@ def test_a_disk_that_takes_nothing_is_one_sentence(
         "gather": ["gather", "cat", "--limit", 60],
         "train": ["train", shapes],
     }[deed]
-    done = cli(*arguments, "-o", target, env=env)
+    done = cli_here(*arguments, "-o", target, env=env)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, (
         done.stderr
     )

@@ -197,14 +197,14 @@ def test_tiles_give_the_same_map_as_one_pass(yes_or_no, scene, monkeypatch):
     assert whole.shape == joined.shape and np.corrcoef(whole.ravel(), joined.ravel())[0, 1] > 0.9
 
 
-def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli):
+def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli_here):
     (tmp_path / "photos").mkdir()
     for name in ("a.png", "b\nc.png"):
         (tmp_path / "photos" / name).write_bytes((scene[0] / "scene.png").read_bytes())
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     (tmp_path / "photos" / "notes.txt").write_text("no picture")
     options = ["--window", "140x150", "--step", 35, "-t", 0.9, "-o", "out"]
-    done = cli("detect", "photos", "-m", yes_or_no, *options, "--json")
+    done = cli_here("detect", "photos", "-m", yes_or_no, *options, "--json")
     assert done.returncode == 1 and "broken.jpg" in done.stderr
     summary = json.loads(done.stdout)
     assert (
@@ -231,17 +231,18 @@ def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli):
                 assert image.size == (640, 480)
     assert not list((tmp_path / "out").rglob("*.part"))
     # fewer: what the first run drew of the others goes
-    again = cli("detect", "photos/a.png", "-m", yes_or_no, *options)
+    again = cli_here("detect", "photos/a.png", "-m", yes_or_no, *options)
     assert again.returncode == 0 and "brick" in again.stdout
     assert [path.name for path in sorted((tmp_path / "out" / "detections").iterdir())] == [
         "a.png.jpg"
     ]
-    taken = cli("detect", "out/detections", "-m", yes_or_no, *options)
+    taken = cli_here("detect", "out/detections", "-m", yes_or_no, *options)
     assert taken.returncode == 2 and "lie where results would be drawn" in taken.stderr
     foreign = tmp_path / "mine" / "scores"
     foreign.mkdir(parents=True)
     assert (
-        "is no result of wordsight" in cli("detect", "photos", "-m", yes_or_no, "-o", "mine").stderr
+        "is no result of wordsight"
+        in cli_here("detect", "photos", "-m", yes_or_no, "-o", "mine").stderr
     )
     assert (tmp_path / "photos" / "a.png").read_bytes() == (scene[0] / "scene.png").read_bytes()
 

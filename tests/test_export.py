@@ -69,8 +69,10 @@ def own_answers(model, image):
 @pytest.mark.parametrize(
     "format", ["onnx", "openvino", pytest.param("torch.export", marks=pytest.mark.slow)]
 )
-def test_every_format_says_the_same_and_runs_without_wordsight(format, shapes_model, tmp_path, cli):
-    done = cli(
+def test_every_format_says_the_same_and_runs_without_wordsight(
+    format, shapes_model, tmp_path, cli_here
+):
+    done = cli_here(
         "export",
         shapes_model,
         "--format",
@@ -78,7 +80,6 @@ def test_every_format_says_the_same_and_runs_without_wordsight(format, shapes_mo
         "-o",
         f"pets{EXPORT_FORMATS[format]}",
         "--json",
-        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -172,9 +173,9 @@ def test_metadata_says_what_is_needed(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
-def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli):
+def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli_here):
     write_shapes(tmp_path / "data", 24, seed=300)
-    done = cli(
+    done = cli_here(
         "export",
         shapes_model,
         "--format",
@@ -186,7 +187,6 @@ def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli):
         "--data",
         "data",
         "--json",
-        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     report, answer = json.loads(done.stdout), json.loads(done.stdout)["price"]

@@ -9,8 +9,6 @@ import io
 import json
 import os
 import runpy
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -257,7 +255,7 @@ def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli, tmp
 
 def test_a_model_on_a_network_of_ones_own_says_what_it_needs(cli):
     write_shapes(Path("data/pets"), 8)
-    subprocess.run([sys.executable, EXTENDING / "tiny_net.py"], check=True)
+    run("tiny_net")  # the command below, a process of its own, knows nothing of it
     done = cli("predict", "data/pets", "-m", "models/tiny", "--engine", "torch")
     assert done.returncode == 2 and "Import the module that registers it first" in done.stderr
 

@@ -333,7 +333,7 @@ def test_gather_works_inside_a_running_event_loop(tmp_path, cats_and_dogs):
     assert asyncio.run(notebook()).kept == {"cat": 3}
 
 
-def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation):
+def test_a_full_disk_is_one_sentence_and_loses_nothing(cli_here, tmp_path, imitation):
     service = imitation("--offered", 200)
     small = tmp_path / "small"
     small.mkdir()
@@ -345,7 +345,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation)
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        process = cli("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
+        process = cli_here("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
         assert (
             process.returncode == 2
             and "Can't write" in process.stderr
@@ -354,7 +354,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(cli, tmp_path, imitation)
         for path in (small / "d").glob("cat/*"):
             Image.open(path).load()
         subprocess.run(["mount", "-o", "remount,size=30m", str(small)], check=True)
-        process = cli("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
+        process = cli_here("gather", "cat", "-o", small / "d", "--limit", 150, env=service.env)
         assert process.returncode == 0 and len(files(small / "d")) == 150
     finally:
         subprocess.run(["umount", str(small)], check=False)
@@ -582,11 +582,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, cats_and_dogs):
 # Against an imitation of the real services, in processes of their own
 
 
-def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli, tmp_path):
+def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli_here, tmp_path):
     service = imitation("--faulty", "--offered", 240, "--burst", 15)
-    process = cli(
-        "gather", "cat,dog", "-o", "d", "--limit", 80, "--json", env=service.env, timeout=280
-    )
+    process = cli_here("gather", "cat,dog", "-o", "d", "--limit", 80, "--json", env=service.env)
     assert process.returncode == 0, process.stderr
     report = json.loads(process.stdout)
     assert report["kept"] == {"cat": 80, "dog": 80}
@@ -633,12 +631,12 @@ def test_faults_of_every_kind_are_counted_and_none_is_fatal(imitation, cli, tmp_
     assert not bad & {fault_of(number, True) for number in kept_numbers}
 
 
-def test_a_service_that_asks_to_wait_for_hours_is_left_alone(imitation, cli):
+def test_a_service_that_asks_to_wait_for_hours_is_left_alone(imitation, cli_here):
     env = {
         **imitation("--offered", 60).env,
         "WORDSIGHT_OPENVERSE_URL": imitation("--closed", name="closed").root,
     }
-    process = cli(
+    process = cli_here(
         "gather",
         "cat",
         "-o",
@@ -652,7 +650,7 @@ def test_a_service_that_asks_to_wait_for_hours_is_left_alone(imitation, cli):
         env=env,
     )
     assert process.returncode == 0 and "asks to wait 11 hours" in process.stderr
-    alone = cli("gather", "cat", "-o", "e", "--limit", 20, "--source", "openverse", env=env)
+    alone = cli_here("gather", "cat", "-o", "e", "--limit", 20, "--source", "openverse", env=env)
     assert (
         alone.returncode == 1
         and "Error: No picture came." in alone.stderr
@@ -661,17 +659,17 @@ def test_a_service_that_asks_to_wait_for_hours_is_left_alone(imitation, cli):
     )
 
 
-def test_nothing_found_is_exit_code_1(imitation, cli):
+def test_nothing_found_is_exit_code_1(imitation, cli_here):
     service = imitation("--empty", "xyzzyq")
-    process = cli("gather", "xyzzyq", "-o", "d", env=service.env)
+    process = cli_here("gather", "xyzzyq", "-o", "d", env=service.env)
     assert (
         process.returncode == 1
         and "openverse and commons found nothing for 'xyzzyq'" in process.stderr
         and "left out because" not in process.stderr
     )
-    as_json = cli("gather", "xyzzyq", "-o", "d", "--json", env=service.env)
+    as_json = cli_here("gather", "xyzzyq", "-o", "d", "--json", env=service.env)
     assert as_json.returncode == 1 and json.loads(as_json.stdout)["kept"] == {"xyzzyq": 0}
-    assert cli("gather", "cat", "-o", "d", "--offline", env=service.env).returncode == 2
+    assert cli_here("gather", "cat", "-o", "d", "--offline", env=service.env).returncode == 2
 
 
 def kill_and_resume(cli_arguments, env, folder, service, kills, seed):
@@ -717,7 +715,7 @@ def kept_rows(folder) -> list[str]:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on_to_the_same_set(imitation, cli, tmp_path, kills):
+def test_killed_at_any_moment_it_goes_on_to_the_same_set(imitation, cli_here, tmp_path, kills):
     service = imitation("--offered", 2000, "--delay", 0.03)
     arguments = [
         "gather",
@@ -729,7 +727,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_set(imitation, cli, tmp_pat
         "--json",
         "-o",
     ]
-    assert cli(*arguments, "whole", env=service.env).returncode == 0
+    assert cli_here(*arguments, "whole", env=service.env).returncode == 0
     killed = kill_and_resume(
         [*arguments, str(tmp_path / "torn")],
         service.env,
@@ -749,7 +747,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_set(imitation, cli, tmp_pat
     assert said("torn") == said("whole")
 
 
-def test_interrupted_by_ctrl_c_it_leaves_credits_and_goes_on(imitation, cli, tmp_path):
+def test_interrupted_by_ctrl_c_it_leaves_credits_and_goes_on(imitation, cli_here, tmp_path):
     service = imitation("--offered", 300, "--delay", 0.05)
     command = [
         sys.executable,
@@ -776,7 +774,9 @@ def test_interrupted_by_ctrl_c_it_leaves_credits_and_goes_on(imitation, cli, tmp
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "same command goes on" in said and "Traceback" not in said
     assert len(metadata(tmp_path / "d")) == len(files(tmp_path / "d")) > 0
-    assert cli(*command[3:], env=service.env).returncode == 0 and len(files(tmp_path / "d")) == 90
+    assert (
+        cli_here(*command[3:], env=service.env).returncode == 0 and len(files(tmp_path / "d")) == 90
+    )
 
 
 def test_two_at_once_in_one_folder_are_kept_apart(imitation, cli, tmp_path):
@@ -807,13 +807,13 @@ def test_two_at_once_in_one_folder_are_kept_apart(imitation, cli, tmp_path):
 
 
 def test_run_gathers_trains_and_predicts_and_then_reuses_the_model(
-    imitation, cli, fresh_home, shapes, other_shapes
+    imitation, cli_here, fresh_home, shapes, other_shapes
 ):
     service = imitation("--folder", shapes)
-    refused = cli("run", "-c", "blorp,zorg", "-p", other_shapes, env=service.env)
+    refused = cli_here("run", "-c", "blorp,zorg", "-p", other_shapes, env=service.env)
     # nobody consented
     assert refused.returncode == 2 and "--gather" in refused.stderr and not service.requests("/v1/")
-    first = cli(
+    first = cli_here(
         "run",
         "-c",
         "disc,square",
@@ -830,22 +830,22 @@ def test_run_gathers_trains_and_predicts_and_then_reuses_the_model(
     )
     assert sum(json.loads(first.stdout)["accepted"].values()) >= 8
     count = len(service.requests())
-    second = cli("run", "-c", "square,disc", "-p", other_shapes, "--gather", env=service.env)
+    second = cli_here("run", "-c", "square,disc", "-p", other_shapes, "--gather", env=service.env)
     assert (
         second.returncode == 0
         and "model made before" in second.stderr
         and len(service.requests()) == count
     )
-    model = json.loads(cli("models", "--json").stdout)["models"][0]
+    model = json.loads(cli_here("models", "--json").stdout)["models"][0]
     assert (
         json.loads(Path(model["path"], "wordsight.json").read_text())["info"]["supervision"]
         == "gathered pictures"
     )
 
 
-def test_run_with_too_few_images_says_why(imitation, cli, fresh_home, other_shapes):
+def test_run_with_too_few_images_says_why(imitation, cli_here, fresh_home, other_shapes):
     service = imitation("--empty", "blorp")
-    process = cli("run", "-c", "blorp,disc", "-p", other_shapes, "--gather", env=service.env)
+    process = cli_here("run", "-c", "blorp,disc", "-p", other_shapes, "--gather", env=service.env)
     assert (
         process.returncode == 1
         and "Too few pictures" in process.stderr

@@ -229,7 +229,7 @@ def small_in_a_corner(kind: str) -> tuple[Image.Image, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path, cli):
+def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path, cli_here):
     photos = tmp_path / "photos"
     photos.mkdir()
     small_in_a_corner("disc")[0].save(photos / "small.png")
@@ -238,7 +238,9 @@ def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path
     # drawn shapes on noise: whether they are familiar is not the question here
     model.neighbourhood = None
     model.save(tmp_path / "model")
-    done = cli("predict", photos, "-m", tmp_path / "model", "-o", tmp_path / "results", *options)
+    done = cli_here(
+        "predict", photos, "-m", tmp_path / "model", "-o", tmp_path / "results", *options
+    )
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "results" / "parts.csv").read_text().splitlines()
     assert (

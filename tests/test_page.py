@@ -502,12 +502,9 @@ def test_ctrl_c_ends_it_and_leaves_nothing(home, shapes_model, chromium):
         assert process.stderr.read().strip() == "Closed."
 
 
-def test_connections_that_say_nothing_keep_nobody_out(home, shapes_model):
-    with (
-        served("-m", shapes_model, WORDSIGHT_HOME=str(home)) as (address, _),
-        contextlib.ExitStack() as stack,
-    ):
-        port = int(address.rsplit(":", 1)[1].strip("/"))
+def test_connections_that_say_nothing_keep_nobody_out(page):
+    with contextlib.ExitStack() as stack:
+        port = int(page.rsplit(":", 1)[1].strip("/"))
         for _ in range(700):
             one = stack.enter_context(socket.socket())
             one.connect(("127.0.0.1", port))
@@ -515,15 +512,15 @@ def test_connections_that_say_nothing_keep_nobody_out(home, shapes_model):
                 one.send(b"GET / HTTP/1.1\r\n")
         for _ in range(40):  # until they have been silent for too long
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(address, timeout=5).status_code == 200:
+                if httpx.get(page, timeout=5).status_code == 200:
                     break
             time.sleep(1)
-        assert httpx.get(address, timeout=5).status_code == 200
+        assert httpx.get(page, timeout=5).status_code == 200
 
 
-def test_a_token_that_can_not_be_typed_is_refused(cli):
+def test_a_token_that_can_not_be_typed_is_refused(cli_here):
     for token in ("short", "with blanks in it", "ümläut-tokens"):
-        process = cli("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
+        process = cli_here("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
         assert process.returncode == 2 and "WORDSIGHT_TOKEN must have" in process.stderr
 
 
@@ -736,20 +733,20 @@ def test_parts_of_uploads_that_broke_off_are_forgotten(tmp_path):
     assert not (tmp_path / "part").exists() and (tmp_path / "whole" / "a.jpg").exists()
 
 
-def test_wrong_requests_are_one_sentence(cli):
+def test_wrong_requests_are_one_sentence(cli_here):
     for arguments, part in (
         (("-m", "none"), "No such model"),
         (("--data", "none"), "No such folder"),
         (("--port", "99999"), "between 1 and 65535"),
     ):
-        process = cli("app", *arguments)
+        process = cli_here("app", *arguments)
         assert (
             process.returncode == 2 and part in process.stderr and "Traceback" not in process.stderr
         )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = cli("app", "--port", str(taken.getsockname()[1]))
+        process = cli_here("app", "--port", str(taken.getsockname()[1]))
         assert process.returncode == 2 and "Choose another with --port" in process.stderr
 
 

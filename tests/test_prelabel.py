@@ -246,9 +246,11 @@ def test_label_studio_gets_what_it_documents(exported, made):
 
 
 def test_predictions_are_labels_and_only_sure_ones_unless_asked(
-    shapes, shapes_model, tmp_path, cli
+    shapes, shapes_model, tmp_path, cli_here
 ):
-    done = cli("predict", shapes, "-m", shapes_model, "-t", 0.9, "-o", "results", "--no-pictures")
+    done = cli_here(
+        "predict", shapes, "-m", shapes_model, "-t", 0.9, "-o", "results", "--no-pictures"
+    )
     assert done.returncode == 0
     rows = [
         json.loads(line)
@@ -260,7 +262,7 @@ def test_predictions_are_labels_and_only_sure_ones_unless_asked(
         if row["label"] is not None
     }
     assert len(sure) > 0
-    answer = json.loads(cli("prelabel", "results", "--format", "hf", "--json").stdout)
+    answer = json.loads(cli_here("prelabel", "results", "--format", "hf", "--json").stdout)
     assert (
         answer["pictures"] == len(sure)
         and answer["left_out"] == 24 - len(sure)
@@ -339,26 +341,26 @@ def test_names_never_collide_climb_or_break(tmp_path):
         assert len(found.images) == len(names) and not found.skipped
 
 
-def test_what_is_not_there_is_listed_and_nothing_of_others_is_replaced(made, tmp_path, cli):
+def test_what_is_not_there_is_listed_and_nothing_of_others_is_replaced(made, tmp_path, cli_here):
     results = tmp_path / "results"
     shutil.copytree(made[0], results)
     photos = tmp_path / "photos"
     shutil.copytree(made[0].parent / "photos", photos)
     (photos / "photo 0.jpg").unlink()
     (photos / "photo 2.jpg").write_bytes(b"\xff\xd8 broken")
-    done = cli("prelabel", "results", "--format", "yolo", "--photos", "photos", "--json")
+    done = cli_here("prelabel", "results", "--format", "yolo", "--photos", "photos", "--json")
     answer = json.loads(done.stdout)
     assert (
         done.returncode == 1
         and answer["pictures"] == 7
         and {s["file_name"] for s in answer["skipped"]} == {"photo 0.jpg", "photo 2.jpg"}
     )
-    again = cli("prelabel", "results", "--format", "yolo", "--photos", "photos")
+    again = cli_here("prelabel", "results", "--format", "yolo", "--photos", "photos")
     assert again.returncode == 1 and "7" in again.stdout
     (results / "prelabels" / "yolo" / "labels" / "photo 4.txt").write_text(
         "corrected by a person\n"
     )
-    refused = cli("prelabel", "results", "--format", "yolo", "--photos", "photos")
+    refused = cli_here("prelabel", "results", "--format", "yolo", "--photos", "photos")
     assert refused.returncode == 2 and "was changed since it was written" in refused.stderr
     assert (
         results / "prelabels" / "yolo" / "labels" / "photo 4.txt"
@@ -367,7 +369,7 @@ def test_what_is_not_there_is_listed_and_nothing_of_others_is_replaced(made, tmp
     (tmp_path / "mine" / "x").touch()
     assert (
         "is no export of wordsight"
-        in cli("prelabel", "results", "--photos", "photos", "-o", "mine").stderr
+        in cli_here("prelabel", "results", "--photos", "photos", "-o", "mine").stderr
     )
 
 

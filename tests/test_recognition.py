@@ -258,7 +258,7 @@ def test_a_parked_car_is_found_by_looking_closer(data):
     )
 
 
-def test_the_command_writes_tables_and_images(cli, wall, cat, tmp_path):
+def test_the_command_writes_tables_and_images(cli_here, wall, cat, tmp_path):
     photos = tmp_path / "photos"
     (photos / "deep").mkdir(parents=True)
     cat.save(photos / "deep" / "cat.png")
@@ -266,7 +266,7 @@ def test_the_command_writes_tables_and_images(cli, wall, cat, tmp_path):
     (photos / "a\nb.jpg").write_bytes(wall[0].read_bytes())
     (photos / "broken.jpg").write_bytes(wall[0].read_bytes()[:300])
     (photos / "notes.txt").write_text("no picture")
-    done = cli(
+    done = cli_here(
         "recognize",
         "photos",
         "--group",
@@ -309,7 +309,7 @@ def test_the_command_writes_tables_and_images(cli, wall, cat, tmp_path):
         "true",
         "false",
     ]
-    again = cli("recognize", "photos/deep/cat.png", "-o", "out", "--no-pictures")
+    again = cli_here("recognize", "photos/deep/cat.png", "-o", "out", "--no-pictures")
     # what is no more spoken of is gone
     assert (
         again.returncode == 0

@@ -158,12 +158,12 @@ def test_openverse_tells_its_filters_and_cuts_long_queries(imitation):
     assert ask(Openverse(), text="x " * 150 + "cat").candidates is not None
 
 
-def test_openverse_uses_a_key_and_keeps_it_secret(imitation, monkeypatch, tmp_path, cli):
+def test_openverse_uses_a_key_and_keeps_it_secret(imitation, monkeypatch, tmp_path, cli_here):
     service = imitation("--offered", 100)
     monkeypatch.setenv("WORDSIGHT_OPENVERSE_CLIENT_ID", "ali-baba-id")
     monkeypatch.setenv("WORDSIGHT_OPENVERSE_CLIENT_SECRET", "sesame")
     assert len(ask(Openverse()).candidates) == 50
-    process = cli(
+    process = cli_here(
         "gather", "cat", "-o", "d", "--limit", 5, "--source", "openverse", env=service.env
     )
     assert process.returncode == 0, process.stderr
@@ -316,12 +316,12 @@ def test_plain_text_reduces_html():
     assert plain_text("<div>open <b>unclosed") == "open unclosed"
 
 
-def test_at_most_three_requests_at_once_reach_commons(imitation, cli):
+def test_at_most_three_requests_at_once_reach_commons(imitation, cli_here):
     import urllib.request
 
     service = imitation("--offered", 100, "--delay", 0.02)
     assert (
-        cli(
+        cli_here(
             "gather", "cat", "-o", "d", "--limit", 60, "--source", "commons", env=service.env
         ).returncode
         == 0
@@ -329,7 +329,7 @@ def test_at_most_three_requests_at_once_reach_commons(imitation, cli):
     assert int(urllib.request.urlopen(f"{service.root}/most_at_once").read()) <= 3
 
 
-def test_url_lists_are_read_in_every_form(imitation, cli, tmp_path):
+def test_url_lists_are_read_in_every_form(imitation, cli_here, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -354,7 +354,7 @@ def test_url_lists_are_read_in_every_form(imitation, cli, tmp_path):
         tmp_path / "c.parquet",
     )
     for name, code in (("a.txt", "unknown"), ("b.csv", "by-sa"), ("c.parquet", "by")):
-        process = cli(
+        process = cli_here(
             "gather",
             "cat",
             "-o",
@@ -371,7 +371,7 @@ def test_url_lists_are_read_in_every_form(imitation, cli, tmp_path):
         assert {row["license"] for row in rows} == {code} and {
             row["source_url"] for row in rows
         } == set(urls)
-    refused = cli(
+    refused = cli_here(
         "gather",
         "cat",
         "-o",
@@ -420,9 +420,9 @@ def test_bad_lists_are_refused_before_any_work(tmp_path, name, content, classes,
         open_source(f"urls:{tmp_path / 'none.csv'}").check(classes)
 
 
-def test_folders_work_offline_and_leave_their_files_alone(cli, shapes, tmp_path):
+def test_folders_work_offline_and_leave_their_files_alone(cli_here, shapes, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in shapes.rglob("*")}
-    process = cli(
+    process = cli_here(
         "gather",
         "disc,square",
         "-o",
@@ -439,7 +439,8 @@ def test_folders_work_offline_and_leave_their_files_alone(cli, shapes, tmp_path)
         and {path: path.stat().st_mtime_ns for path in shapes.rglob("*")} == before
     )
     assert (
-        cli("gather", "cat", "-o", "e", "--source", f"folder:{shapes}", "--offline").returncode == 2
+        cli_here("gather", "cat", "-o", "e", "--source", f"folder:{shapes}", "--offline").returncode
+        == 2
     )
 
 

@@ -5,7 +5,6 @@ their scripts hold.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,24 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from conftest import play_script
+
 TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 NAMES = ("brick", "boxes", "cifar")
 WALL = (330, 190, 540, 400)  # where brick.py pastes it
 
 
-def play(name: str, output: Path, *options: object, timeout_s: float = 280) -> str:
+def play(name: str, output: Path, *options: object) -> str:
     """Run a tutorial's script; return what it printed."""
-    command = [sys.executable, str(TUTORIALS / f"{name}.py"), "-o", str(output), *map(str, options)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return play_script(TUTORIALS / f"{name}.py", "-o", output, *options)
 
 
 def held_to(name: str, said: str) -> None:
@@ -145,7 +136,7 @@ def test_an_output_folder_with_files_of_others_is_left_alone(tmp_path):
     [("brick", r"^probe: ([\d.]+)%", 80), ("boxes", r"^box head: mean IoU ([\d.]+)", 0.75)],
 )
 def test_the_full_form_works_on_real_images(name, pattern, least, data, tmp_path):
-    (found,) = figures(pattern, play(name, tmp_path, "--data", data, timeout_s=1700))
+    (found,) = figures(pattern, play(name, tmp_path, "--data", data))
     assert found >= least
 
 

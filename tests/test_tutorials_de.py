@@ -7,16 +7,14 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import wordsight
 import wordsight.heads
+from conftest import play_script
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -29,17 +27,7 @@ SOURCES = sorted((ROOT / "src" / "wordsight").rglob("*.py"))
 def told_by(name, folder) -> str:
     """Run a tutorial's small form; return what it printed."""
     pytest.importorskip("skimage.data")
-    command = [sys.executable, str(TUTORIALS / f"{name}.py"), "-o", str(folder)]
-    done = subprocess.run(
-        command,
-        cwd=folder.parent,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return play_script(TUTORIALS / f"{name}.py", "-o", folder)
 
 
 @pytest.fixture(scope="module")

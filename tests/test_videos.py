@@ -286,10 +286,10 @@ def _cut(path, target, share):
     return target
 
 
-def test_a_clip_that_ends_early_is_told(cli, tmp_path):
+def test_a_clip_that_ends_early_is_told(cli_here, tmp_path):
     whole = write_clip(tmp_path / "whole.avi", frames_of("disc", 40), code="MJPG")
     _cut(whole, tmp_path / "cut.avi", 0.5)
-    done = cli("video", "cut.avi", "--group", "vehicle", "-o", "out.mp4", "--json")
+    done = cli_here("video", "cut.avi", "--group", "vehicle", "-o", "out.mp4", "--json")
     answer = json.loads(done.stdout)
     assert (
         done.returncode == 1
@@ -395,9 +395,9 @@ def test_wrong_options_are_one_sentence(options, sentence, clip, tmp_path, cli_h
     assert (tmp_path / "clip.mp4").read_bytes() == clip.read_bytes()
 
 
-def test_the_same_command_writes_the_same_again(clip, shapes_model, tmp_path, cli):
+def test_the_same_command_writes_the_same_again(clip, shapes_model, tmp_path, cli_here):
     for images in (["--frames"], []):
-        done = cli("video", clip, "-m", shapes_model, "-t", 0.6, "-o", "out.mp4", *images)
+        done = cli_here("video", clip, "-m", shapes_model, "-t", 0.6, "-o", "out.mp4", *images)
         assert (
             done.returncode == 0
             and "0:00.0" in done.stdout
@@ -450,7 +450,7 @@ def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_a_full_disk_is_one_sentence(clip, tmp_path, cli):
+def test_a_full_disk_is_one_sentence(clip, tmp_path, cli_here):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -460,7 +460,7 @@ def test_a_full_disk_is_one_sentence(clip, tmp_path, cli):
     ).returncode:
         pytest.skip("this account may not mount a small disk")
     try:
-        done = cli("video", clip, "--group", "vehicle", "-o", disk / "out.mp4")
+        done = cli_here("video", clip, "--group", "vehicle", "-o", disk / "out.mp4")
         assert (
             done.returncode == 2
             and "No space left on device" in done.stderr
@@ -478,7 +478,7 @@ def test_a_real_street_shows_vehicles_throughout(data):
     assert len(seen) == 18 and seen.labelled == {"vehicle": 18} and len(seen.segments) == 1
 
 
-def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
+def test_frames_that_look_alike_are_taken_once(tmp_path, cli_here):
     images = [
         np.asarray(draw_shape(kind, seed)[0])
         for seed, kind in enumerate(["disc", "square", "disc"])
@@ -492,7 +492,7 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
     write_clip(tmp_path / "a.mp4", [*frames, *frames[:10]])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a-000010.jpg").write_text("mine")
-    first = json.loads(cli("extract", "a.mp4", "-o", "out", "--fps", 10, "--json").stdout)
+    first = json.loads(cli_here("extract", "a.mp4", "-o", "out", "--fps", 10, "--json").stdout)
     assert first == {
         "looked_at": 40,
         "written": 3,
@@ -511,14 +511,14 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli):
         assert np.abs(np.asarray(image).astype(int) - images[2]).mean() < 15
     shutil.copyfile(tmp_path / "a.mp4", tmp_path / "b.mp4")
     _cut(tmp_path / "a.mp4", tmp_path / "cut.mp4", 0.6)
-    again = cli("extract", "a.mp4", "b.mp4", "cut.mp4", "-o", "out", "--fps", 10, "--json")
+    again = cli_here("extract", "a.mp4", "b.mp4", "cut.mp4", "-o", "out", "--fps", 10, "--json")
     second = json.loads(again.stdout)
     assert (
         again.returncode == 1
         and (second["written"], second["near_duplicates"], second["looked_at"]) == (0, 80, 80)
         and "cut.mp4" in again.stderr
     )
-    assert cli("extract", "cut.mp4", "-o", "other").returncode == 2
+    assert cli_here("extract", "cut.mp4", "-o", "other").returncode == 2
 
 
 def test_a_killed_extraction_goes_on(tmp_path):
@@ -609,10 +609,12 @@ def test_stretches_last_until_the_next_frame():
     )
 
 
-def test_a_clip_of_the_users_own_is_never_replaced(clip, tmp_path, cli):
-    assert cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm").returncode == 0
+def test_a_clip_of_the_users_own_is_never_replaced(clip, tmp_path, cli_here):
+    assert (
+        cli_here("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm").returncode == 0
+    )
     (tmp_path / "talk.mp4").write_text("mine")
-    done = cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.mp4")
+    done = cli_here("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.mp4")
     assert (
         done.returncode == 2
         and "was there before" in done.stderr
@@ -620,13 +622,13 @@ def test_a_clip_of_the_users_own_is_never_replaced(clip, tmp_path, cli):
     )
     (tmp_path / "talk" / "frames").mkdir()
     (tmp_path / "talk" / "frames" / "000000.jpg").write_text("mine")
-    done = cli("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm", "--frames")
+    done = cli_here("video", clip, "--group", "vehicle", "--fps", 1, "-o", "talk.webm", "--frames")
     assert (
         done.returncode == 2 and (tmp_path / "talk" / "frames" / "000000.jpg").read_text() == "mine"
     )
 
 
-def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli):
+def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli_here):
     name = os.fsdecode(b"caf\xe9.mp4")
     shutil.copyfile(clip, tmp_path / name)
     for command in (
@@ -634,7 +636,7 @@ def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli):
         ["extract", name, "-o", "out"],
         ["video", clip, "--group", "vehicle", "-o", os.fsdecode(b"d\xe9/o.mp4")],
     ):
-        done = cli(*command)
+        done = cli_here(*command)
         assert (
             done.returncode == 2
             and "no valid UTF-8" in done.stderr
