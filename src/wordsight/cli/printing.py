@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from ..core.home import first_process
+from ..core.summary import Result
 from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -23,6 +24,23 @@ MOST_SEGMENTS = 20
 def say(line: str) -> None:
     """Print one line on standard error."""
     print(printable(line), file=sys.stderr, flush=True)
+
+
+def show(result: Result, as_json: bool) -> int:
+    """Print a result and what could not be done; return the exit code, 0 or 1."""
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    else:
+        for table in result.tables():
+            rows = [list(row) for row in table.shown]
+            print_table(list(table.headings), rows, table.empty)
+            if table.left_out:
+                print(table.left_out)
+        for note in result.notes():
+            print(printable(note))
+    for problems in result.problems():
+        _say_some(problems.what, list(problems.items), problems.where)
+    return 0 if result.complete else 1
 
 
 def print_results(results: Any, as_json: bool) -> NoReturn:
