@@ -23,7 +23,7 @@ from .options import (
     Offline,
     backbone_for,
 )
-from .printing import print_extraction, print_recognitions, print_video, say
+from .printing import print_extraction, print_video, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -90,17 +90,17 @@ def recognize_command(
     with show_progress() as progress:
         found = recognize(
             photos,
-            top,
             group or (),
-            class_name,
-            output,
-            threshold,
-            quadrants,
-            not no_pictures,
-            backbone_for(backbone, engine, dtype),
-            progress,
+            top=top,
+            class_name=class_name,
+            output=output,
+            threshold=threshold,
+            quadrants=quadrants,
+            draw=not no_pictures,
+            backbone=backbone_for(backbone, engine, dtype),
+            progress=progress,
         )
-    print_recognitions(found, as_json)
+    raise typer.Exit(show(found, as_json))
 
 
 def video_command(

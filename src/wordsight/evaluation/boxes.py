@@ -402,9 +402,7 @@ def _look(
         head = tuple(
             (model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist()
         )
-    found = (
-        [] if windows is None else detect_image(data, model, embedder, LEAST, windows).detections
-    )
+    found = [] if windows is None else detect_image(data, model, LEAST, windows).detections
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
     if report is not None:
