@@ -285,6 +285,7 @@ class Classifier:
         self,
         image: str | os.PathLike | Image.Image | np.ndarray,
         class_name: str | None = None,
+        *,
         heatmap_settings: HeatmapSettings | None = None,
     ) -> Heatmap:
         """Show where the network looks for a class, likely or not.

@@ -628,7 +628,12 @@ def evaluate_command(
         heatmap_settings = HeatmapSettings(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
             measured = evaluate_boxes(
-                boxes, loaded, data, output, progress, heatmap_settings=heatmap_settings
+                boxes,
+                loaded,
+                images=data,
+                output=output,
+                progress=progress,
+                heatmap_settings=heatmap_settings,
             )
         print_box_evaluation(measured, as_json)
     if mirror or scales != "1":
@@ -637,7 +642,9 @@ def evaluate_command(
             "Add it, or leave them out."
         )
     with show_progress() as progress:
-        result = evaluate(data, loaded, output, threshold, others, progress)
+        result = evaluate(
+            data, loaded, output=output, threshold=threshold, others=others, progress=progress
+        )
     print_evaluation(result, as_json)
 
 

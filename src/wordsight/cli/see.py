@@ -184,16 +184,16 @@ def video_command(
     with show_progress() as progress:
         seen = video(
             clip,
-            target,
-            None if model is None else load(model, engine=engine, dtype=dtype),
-            group or (),
-            threshold,
-            fps,
-            smooth,
-            heatmap,
-            frames,
-            network,
-            progress,
+            output=target,
+            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            groups=group or (),
+            threshold=threshold,
+            fps=fps,
+            smooth_s=smooth,
+            heatmap=heatmap,
+            frames=frames,
+            backbone=network,
+            progress=progress,
         )
     print_video(seen, as_json)
 

@@ -183,6 +183,7 @@ class _Looked:
 def evaluate_boxes(
     annotations: str | os.PathLike,
     model: str | os.PathLike | Classifier,
+    *,
     images: str | os.PathLike | None = None,
     output: str | os.PathLike | None = "report",
     progress: Progress | None = None,
