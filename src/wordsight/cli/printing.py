@@ -170,7 +170,7 @@ def print_evaluation(result: Any, as_json: bool) -> NoReturn:
     """Print what was measured, and exit with 1 where an image could not be read."""
     missing = result.unreadable or result.unused
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
         raise typer.Exit(1 if missing else 0)
     given = (
         "no threshold: nothing gets a label"
@@ -228,7 +228,7 @@ def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
     """
     missing = result.unreadable or result.skipped
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
         raise typer.Exit(1 if missing else 0)
     rows = []
     for name, figures in result.kinds.items():
@@ -278,7 +278,7 @@ def print_video(seen: Any, as_json: bool) -> NoReturn:
     """
     nothing = seen.threshold is None
     if as_json:
-        print(json.dumps(seen.as_json()))
+        print(json.dumps(seen.to_dict()))
     else:
         heading = "label" if nothing else f"label (probability ≥ {seen.threshold:.4g})"
         rows = [
@@ -313,7 +313,7 @@ def print_video(seen: Any, as_json: bool) -> NoReturn:
 def print_extraction(result: Any, as_json: bool) -> NoReturn:
     """Print what came of clips, and exit with 1 where one can't be read to its end."""
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
     else:
         counts = {
             "looked at": result.looked_at,
@@ -330,7 +330,7 @@ def print_extraction(result: Any, as_json: bool) -> NoReturn:
 def print_prelabels(result: Any, as_json: bool) -> NoReturn:
     """Print what was written for another tool, and exit with 1 where an image is missing."""
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
     else:
         rows = [
             ["pictures", str(result.images)],
@@ -359,7 +359,7 @@ def print_prelabels(result: Any, as_json: bool) -> NoReturn:
 def print_export(result: Any, as_json: bool) -> NoReturn:
     """Print what an exported model answers and how near it is to the original."""
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
         raise typer.Exit(0)
     print(
         f"Model: {printable(result.path)} ({result.format}, {result.dtype}, "
@@ -454,7 +454,7 @@ def print_gathered(result: Any, as_json: bool, error: str = "") -> NoReturn:
     from ..gathering.funnel import STAGES
 
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
         if error:
             say(f"Error: {error}")
         raise typer.Exit(1 if result.causes else 0)
@@ -497,7 +497,7 @@ def print_cleaning(result: Any, as_json: bool) -> None:
     from ..cleaning.checks import list_checks
 
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.to_dict()))
         return
     meaning = list_checks()
     print_table(
