@@ -23,7 +23,7 @@ from .options import (
     Offline,
     backbone_for,
 )
-from .printing import print_extraction, print_video, say, show
+from .printing import say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -195,7 +195,7 @@ def video_command(
             backbone=network,
             progress=progress,
         )
-    print_video(seen, as_json)
+    raise typer.Exit(show(seen, as_json))
 
 
 def extract_command(
@@ -227,7 +227,7 @@ def extract_command(
 
     with show_progress() as progress:
         result = extract(clips, output, fps=fps, progress=progress)
-    print_extraction(result, as_json)
+    raise typer.Exit(show(result, as_json))
 
 
 def app_command(

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from .notebook import block, line, table
 
-
 MOST_PROBLEMS = 10  # of one kind that are shown
 
 
@@ -96,9 +95,7 @@ def as_html(title: str, result: Result, images: str = "") -> str:
         result: whose tables, notes and problems follow.
         images: HTML of small images, or "".
     """
-    tables = [
-        table(one.headings, one.rows, one.most) or line(one.empty) for one in result.tables()
-    ]
+    tables = [table(one.headings, one.rows, one.most) or line(one.empty) for one in result.tables()]
     problems = [text for one in result.problems() for text in one.lines]
     return block(title, *tables, images, *map(line, [*result.notes(), *problems]))
 
