@@ -39,6 +39,7 @@ COLUMNS = (
     "box_xyxy",
     "picture",
 )
+_FIELDS = {"picture": "drawing"}  # column -> field, where they differ
 MARKER = ".wordsight-video"  # lists the clips that were made, and from what
 FRAMES_MARKER = ".wordsight-frames"
 IMAGES = "frames"
@@ -73,7 +74,7 @@ class FrameSeen:
 
     def to_dict(self) -> dict:
         """Return the fields of `frames.jsonl`, in order."""
-        return {n: getattr(self, {"picture": "drawing"}.get(n, n)) for n in COLUMNS}
+        return {name: getattr(self, _FIELDS.get(name, name)) for name in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class Video:
             )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
-                yield FrameSeen(**json.loads(line))
+                row = json.loads(line)
+                yield FrameSeen(**{_FIELDS.get(key, key): value for key, value in row.items()})
 
     def __len__(self) -> int:
         return self.frames
