@@ -120,7 +120,7 @@ def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeyp
 def test_a_second_predict_decodes_only_what_it_draws(
     shapes_model, other_shapes, tmp_path, monkeypatch
 ):
-    from wordsight.classification import classifier
+    from wordsight.backbones import embedder
 
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
     for i in range(3):  # nothing like a shape, so never accepted
@@ -128,8 +128,8 @@ def test_a_second_predict_decodes_only_what_it_draws(
     model = wordsight.load(shapes_model)
     model.predict(photos)
     decoded = []
-    real = classifier.decode
-    monkeypatch.setattr(classifier, "decode", lambda data: decoded.append(1) or real(data))
+    real = embedder.decode
+    monkeypatch.setattr(embedder, "decode", lambda data: decoded.append(1) or real(data))
     results = model.predict(photos, threshold=0.5, output=tmp_path / "r", draw=False)
     assert 9 <= len(decoded) == sum(results.counts.accepted.values()) <= 12
     assert results.counts.strangers >= 3
