@@ -29,6 +29,7 @@ from .options import (
     Scales,
     Threshold,
     backbone_for,
+    model_for,
     numbers,
     offer,
     sides,
@@ -126,7 +127,6 @@ def run_command(
       4. pictures gathered for the words from licensed image search: for words it doesn't know,
       asked first, or with --gather
     """
-    from ..classification.classifier import load
     from ..pipeline import run
 
     go_offline(offline)
@@ -137,7 +137,7 @@ def run_command(
             output=output,
             threshold=threshold,
             data=data,
-            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            model=None if model is None else model_for(model, engine, dtype),
             gather=gather or _consent() or False,
             backbone=backbone_for(backbone, engine, dtype),
             draw=not no_pictures,
@@ -422,7 +422,6 @@ def predict_command(
     With --ray, tables only are written, as Parquet, a part for every 500 photos; interrupted, it
     goes on with the same command.
     """
-    from ..classification.classifier import load
     from ..classification.photos import predict
     from ..heatmaps.grid import Grid
     from ..heatmaps.heatmap import HeatmapSettings
@@ -446,7 +445,7 @@ def predict_command(
         with show_progress() as progress:
             sharded = predict_on_ray(
                 photos[0],
-                load(model, engine=engine, dtype=dtype),
+                model_for(model, engine, dtype),
                 output=output,
                 threshold=threshold,
                 precision=precision,
@@ -457,7 +456,7 @@ def predict_command(
     with show_progress() as progress:
         results = predict(
             photos,
-            load(model, engine=engine, dtype=dtype),
+            model_for(model, engine, dtype),
             output=output,
             threshold=threshold,
             precision=precision,
@@ -539,7 +538,6 @@ def detect_command(
     A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the
     heat map within their window.
     """
-    from ..classification.classifier import load
     from ..detection.detector import WindowSettings, detect
 
     go_offline(offline)
@@ -548,7 +546,7 @@ def detect_command(
         windows = WindowSettings(size, step, levels, factor, overlap)
         found = detect(
             photos,
-            load(model, engine=engine, dtype=dtype),
+            model_for(model, engine, dtype),
             output=output,
             threshold=threshold,
             windows=windows,
@@ -611,11 +609,10 @@ def evaluate_command(
     Where the model looks for one thing (brick, not_brick), every class but brick counts as
     not_brick.
     """
-    from ..classification.classifier import load
     from ..evaluation.classification import evaluate
 
     go_offline(offline)
-    loaded = load(model, engine=engine, dtype=dtype)
+    loaded = model_for(model, engine, dtype)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
         from ..heatmaps.heatmap import HeatmapSettings

@@ -22,6 +22,7 @@ from .options import (
     NoPictures,
     Offline,
     backbone_for,
+    model_for,
 )
 from .printing import print_extraction, print_video, say, show
 
@@ -172,7 +173,6 @@ def video_command(
     times as long to write.
     Sound is not copied. Ctrl-C leaves a clip that plays.
     """
-    from ..classification.classifier import load
     from ..core.result_folder import short_stem
     from ..videos.labelling import video
 
@@ -185,7 +185,7 @@ def video_command(
         seen = video(
             clip,
             output=target,
-            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            model=None if model is None else model_for(model, engine, dtype),
             groups=group or (),
             threshold=threshold,
             fps=fps,
