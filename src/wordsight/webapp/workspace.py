@@ -16,7 +16,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,8 @@ class Seen:
         a file.
         """
         label = self.label_at(threshold)
-        return {**self.prediction.record(), "label": label, "box_xyxy": self.box if label else None}
+        box = self.box if label else None
+        return replace(self.prediction, label=label, box_xyxy=box).record()
 
 
 class Viewer:
