@@ -155,7 +155,9 @@ def test_what_is_not_there_is_not_found(cat, wall, tmp_path):
     cat.save(tmp_path / "cat.png")
     found = {
         Path(r.file_name).name: {g.name: g for g in r.groups}
-        for r in wordsight.recognize([tmp_path, wall[0]], groups=["vehicle,dog", "cat"])
+        for r in wordsight.recognize(
+            [tmp_path, wall[0]], groups=["vehicle,dog", "cat"], output=None
+        )
     }
     assert {
         name: [g.name for g in groups.values() if g.found] for name, groups in found.items()
@@ -230,13 +232,13 @@ def test_heads_that_are_convolutions_are_read(tmp_path, wall):
 
 def test_networks_without_imagenet_classes_are_refused(shapes_model):
     with pytest.raises(InvalidArgument, match="has 2 classes, which are none of ImageNet's sets"):
-        wordsight.recognize("photos", backbone=f"local-dir:{shapes_model}")
+        wordsight.recognize("photos", backbone=f"local-dir:{shapes_model}", output=None)
 
 
 def test_the_named_street_photos_show_their_group(data):
     groups = {"vehicle": "vehicle", "building": "building", "sign": "n06791372,n06793231"}
     found = wordsight.recognize(
-        str(data / "street" / "photos" / "n*.JPEG"), groups=[*groups.values()]
+        str(data / "street" / "photos" / "n*.JPEG"), groups=[*groups.values()], output=None
     )
     assert len(found) == len(RIGHT) == 13
     for photo in found:

@@ -55,7 +55,9 @@ def evaluated(shapes_model, other_shapes, tmp_path_factory):
     (root / "none").mkdir()
     for i in range(4):
         Image.new("RGB", (300, 200), (10 * i, 250, 10 * i)).save(root / "none" / f"green{i}.png")
-    return wordsight.evaluate(data, shapes_model, root / "report", 0.6, others=root / "none")
+    return wordsight.evaluate(
+        data, shapes_model, output=root / "report", threshold=0.6, others=root / "none"
+    )
 
 
 def text_of(results) -> str:
@@ -135,7 +137,7 @@ def test_a_file_of_the_users_own_is_never_written_over(shapes_model, other_shape
     model = wordsight.load(shapes_model)
     for action in (
         lambda: model.predict(other_shapes, output=tmp_path / "r"),
-        lambda: wordsight.evaluate(other_shapes, model, tmp_path / "r"),
+        lambda: wordsight.evaluate(other_shapes, model, output=tmp_path / "r"),
     ):
         with pytest.raises(wordsight.errors.InvalidArgument, match="no report of wordsight"):
             action()
@@ -176,7 +178,7 @@ def test_of_one_class_against_the_rest_others_may_be_called_the_rest(
     for i in range(4):
         draw_shape("square", 40 + i)[0].save(tmp_path / "none" / f"{i}.jpg")
     result = wordsight.evaluate(
-        other_shapes, model, tmp_path / "r", threshold=0.5, others=tmp_path / "none"
+        other_shapes, model, output=tmp_path / "r", threshold=0.5, others=tmp_path / "none"
     )
     outcomes = numbers(text_of(result))["outcomes"]
     assert outcomes["others"] == 4 and len(outcomes["p"]) == result.total + 4
