@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,35 @@ def test_tables_hold_every_field(results):
         assert row["label"] == (record["label"] or "")
         assert json.loads(row["probabilities"]) == record["probabilities"]
         assert abs(sum(record["probabilities"].values()) - 1) < 1e-4
+
+
+def test_tables_say_what_became_of_every_image(shapes_model, other_shapes, tmp_path):
+    photos = shutil.copytree(other_shapes, tmp_path / "photos")
+    Image.effect_noise((320, 240), 90).convert("RGB").save(photos / "noise.png")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    model = wordsight.load(shapes_model)
+    kept = list(model.predict(photos, threshold=0.9999))
+    results = model.predict(photos, threshold=0.9999, output=tmp_path / "r", draw=False)
+    written = list(results)
+    assert [(p.file_name, p.status) for p in written] == [(p.file_name, p.status) for p in kept]
+    assert {"none_of_these", "unreadable"} < {p.status for p in written}
+    assert sum(p.stranger for p in written) == results.counts.strangers > 0
+    assert sum(p.status == "unsure" for p in written) == results.counts.unsure
+    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == [p.status for p in written]
+
+
+def test_results_without_a_status_are_read_too(results, tmp_path):
+    table = results.output / "predictions.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    old = tmp_path / "old"
+    old.mkdir()
+    for row in rows:
+        del row["status"]
+    (old / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = replace(results, output=old)
+    assert [(p.file_name, p.label) for p in read] == [(p.file_name, p.label) for p in results]
+    assert not any(p.stranger for p in read)
 
 
 def test_accepted_images_are_drawn_and_rejected_are_not(results, other_shapes):

@@ -204,8 +204,9 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     assert label() == "disc"
     found.click("#review-retrain")
     found.locator("#review-result").get_by_text("is ready").wait_for(timeout=60_000)
+    assert "The new model is kept" in found.locator("#review-result").inner_text()
     reviewed = [folder for folder, names, _ in _models(home) if "reviewed" in folder.name]
-    assert wordsight.load(reviewed[0]).record.images == {"disc": 9, "square": 8}
+    assert wordsight.load(reviewed[0]).record.images == {"disc": 21, "square": 20}
 
 
 def _models(home):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "file_name",
+    "status",
     "label",
     "top_label",
     "probability",
@@ -55,6 +56,7 @@ PART_FIELDS = (
     "probability",
     "answers",
 )
+NONE_OF_THESE = "none_of_these"  # status of an image that resembles no class
 MARKER = ".wordsight-results"
 
 
@@ -110,6 +112,15 @@ class Prediction:
     map: np.ndarray | None = None
     parts: list[Part] = field(default_factory=list)
     part: tuple[float, float, float, float] | None = None
+
+    @property
+    def status(self) -> str:
+        """What became of the image: "labelled", "unsure", "none_of_these" or "unreadable"."""
+        if self.error is not None:
+            return "unreadable"
+        if self.label is not None:
+            return "labelled"
+        return NONE_OF_THESE if self.stranger else "unsure"
 
     def to_dict(self) -> dict:
         """Return the fields of `predictions.jsonl`, in order."""
@@ -196,7 +207,9 @@ class Results(ImageResults[Prediction]):
             )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
-                yield Prediction(**json.loads(line))
+                row = json.loads(line)
+                status = row.pop("status", None)  # which wordsight 0.1 did not write
+                yield Prediction(**row, stranger=status == NONE_OF_THESE)
 
     def __len__(self) -> int:
         return self.counts.total
