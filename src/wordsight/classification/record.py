@@ -164,8 +164,9 @@ class ModelRecord:
     def complete(self) -> bool:
         """Whether all it was given could be used, and the promise be made if one was asked for."""
         promise, boxes = self.promise, self.boxes
-        missing = self.unreadable or self.unused
-        missing = missing or (boxes is not None and (boxes.skipped or boxes.unreadable))
+        missing = bool(self.unreadable or self.unused)
+        if boxes is not None:
+            missing |= bool(boxes.skipped or boxes.unreadable)
         return not missing and (promise is None or promise.threshold is not None)
 
     def notes(self) -> list[str]:

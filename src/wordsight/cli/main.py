@@ -216,8 +216,8 @@ def train_command(
         Optional[bool],
         typer.Option(
             "--augment/--no-augment",
-            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except for "
-            "the classic networks]",
+            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except "
+            "for the classic networks]",
         ),
     ] = None,
     patience: Annotated[

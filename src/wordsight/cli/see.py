@@ -114,8 +114,8 @@ def video_command(
         typer.Option(
             "-o",
             "--output",
-            help="The labelled clip, .mp4 or .webm; tables go into a folder with its name. [default: "
-            "CLIP-labelled.mp4, here]",
+            help="The labelled clip, .mp4 or .webm; tables go into a folder with its name. "
+            "[default: CLIP-labelled.mp4, here]",
         ),
     ] = None,
     threshold: Annotated[
