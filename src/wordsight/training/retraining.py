@@ -92,8 +92,7 @@ def retrain(
     new = fit_labelled(request)
     said = _answers(old, images, {_hash(image): image.name for image in known}, hashes)
     assert new.held_out is not None
-    judged = new.held_out
-    held_out = zip(judged.file_names, judged.labels, judged.top_labels, strict=True)
+    held_out = zip(
         new.held_out.file_names, new.held_out.labels, new.held_out.top_labels, strict=True
     )
     rows = [(said[name] == truth, top == truth) for name, truth, top in held_out if name in said]
