@@ -185,7 +185,7 @@ def test_report_holds_every_file_and_all_numbers(evaluated):
         with Image.open(image) as image:
             assert min(image.size) > 100
     numbers = json.loads((report / "evaluation.json").read_text())
-    assert numbers == json.loads(json.dumps(evaluated.as_json()))
+    assert numbers == json.loads(json.dumps(evaluated.to_dict()))
     assert (
         numbers["selective_accuracy"].keys() == {"value", "low", "high"}
         and len(numbers["calibration"]["bins"]) == 15
@@ -221,7 +221,7 @@ def test_only_images_marked_test_are_evaluated(tmp_path, shapes_model):
     result = wordsight.evaluate(
         table(root, [("file_name", "label", "split"), *lines]), shapes_model, output=None
     )
-    assert (result.total, result.set_aside, result.split) == (2, 6, "test") and result.as_json()[
+    assert (result.total, result.set_aside, result.split) == (2, 6, "test") and result.to_dict()[
         "split"
     ] == "test"
 
@@ -264,7 +264,7 @@ def test_one_class_against_the_rest_counts_every_other_class_as_the_rest(
         result.others.belonging,
     ) == (6, 6, 6)
     assert (tmp_path / "r" / "roc.png").is_file() and result.others.labelled == 0
-    assert result.as_json()["one_against_rest"]["positive"] == "disc"
+    assert result.to_dict()["one_against_rest"]["positive"] == "disc"
 
 
 def test_one_class_may_be_missing_from_the_data(one_class, other_shapes, foreign, tmp_path):
@@ -334,14 +334,14 @@ def test_bad_input_is_refused_before_any_work(
     strange = write_shapes(tmp_path / "strange", 1)
     (strange / "disc").rename(strange / "ring")
     (tmp_path / "file").write_text("x")
-    refuse("no class 'ring'; it knows: disc, square", strange, shapes_model, report)
-    refuse("no_such", tmp_path / "no_such", shapes_model, report, error=NotFound)
-    refuse("No such model", other_shapes, tmp_path / "no_such", report, error=NotFound)
+    refuse("no class 'ring'; it knows: disc, square", strange, shapes_model, output=report)
+    refuse("no_such", tmp_path / "no_such", shapes_model, output=report, error=NotFound)
+    refuse("No such model", other_shapes, tmp_path / "no_such", output=report, error=NotFound)
     refuse(
         "No such file or folder",
         other_shapes,
         shapes_model,
-        report,
+        output=report,
         others=tmp_path / "no_such",
         error=NotFound,
     )
@@ -349,19 +349,27 @@ def test_bad_input_is_refused_before_any_work(
         "between 0 and 1, got 40. For 40 % write 0.4",
         other_shapes,
         shapes_model,
-        report,
+        output=report,
         threshold=40,
     )
-    refuse("between 0 and 1, got nan", other_shapes, shapes_model, report, threshold=float("nan"))
-    refuse("is a file; a report needs a folder", other_shapes, shapes_model, tmp_path / "file")
-    refuse("can't lie inside", other_shapes, shapes_model, other_shapes / "report")
-    refuse("can't lie inside", other_shapes, shapes_model, other_shapes)
-    refuse("can't lie inside", other_shapes, shapes_model, foreign / "r", others=foreign)
+    refuse(
+        "between 0 and 1, got nan",
+        other_shapes,
+        shapes_model,
+        output=report,
+        threshold=float("nan"),
+    )
+    refuse(
+        "is a file; a report needs a folder", other_shapes, shapes_model, output=tmp_path / "file"
+    )
+    refuse("can't lie inside", other_shapes, shapes_model, output=other_shapes / "report")
+    refuse("can't lie inside", other_shapes, shapes_model, output=other_shapes)
+    refuse("can't lie inside", other_shapes, shapes_model, output=foreign / "r", others=foreign)
     refuse(
         "can't say how familiar",
         other_shapes,
         replace(model, neighbourhood=None),
-        report,
+        output=report,
         others=foreign,
     )
     with pytest.raises(InvalidArgument, match="Unknown engine"):

@@ -130,7 +130,7 @@ def test_a_person_tries_a_model_and_moves_the_slider(page, other_shapes, tmp_pat
     found.get_by_text("disc", exact=True).first.wait_for()
     found.fill("#try-threshold input[type=number]", "1")
     found.keyboard.press("Enter")
-    found.get_by_text("from a probability of 1 on").wait_for(timeout=30_000)
+    found.get_by_text("the threshold stands at its end").wait_for(timeout=30_000)
 
 
 def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_shapes, tab):

@@ -1,9 +1,7 @@
-"""The commands that tell and show: words, models, doctor, cache, demo."""
+"""Commands that show information: words, models, doctor, cache, demo."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +9,13 @@ from typing import Annotated
 import typer
 
 from ..core.progress import show_progress
+from ..core.summary import Problems, Table
 from .options import Json
-from .printing import print_senses, print_table, say, show
+from .printing import Plain, print_table, say, show
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands, in this order."""
+    """Register these commands in this order."""
     app.command("words")(words_command)
     app.command("models")(models_command)
     app.command("doctor")(doctor_command)
@@ -38,12 +37,22 @@ def words_command(
     from ..words.vocabulary import explain
 
     report = explain(word)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        print_senses(report)
-    if not any(sense["chosen"] for sense in report["senses"]):
-        print(f"Note: {report['message']}", file=sys.stderr)
+    chosen = any(sense["chosen"] for sense in report["senses"])
+    note = None if chosen else Problems("Note", [("", report["message"])], "")
+    raise typer.Exit(show(Plain(report, list(_senses(report)), missing=note), as_json))
+
+
+def _senses(report: dict) -> Iterator[str]:
+    """Yield every meaning of a word and what the backbone knows of it."""
+    for sense in report["senses"]:
+        mark = "→ " if sense["chosen"] else "  "
+        yield (
+            f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}"
+        )
+        for index, wnid, name in sense["classes"]:
+            yield f"      {index:4d}  {wnid}  {name}"
+        if not sense["classes"]:
+            yield "      the backbone knows nothing of it"
 
 
 def models_command(as_json: Json = False) -> None:
@@ -57,30 +66,28 @@ def models_command(as_json: Json = False) -> None:
     from ..backbones.registry import embedded_backbones
     from ..training.recipes import list_models
 
+    found = list_models()
     models = [
         {"path": str(path), "classes": names, "supervision": supervision}
-        for path, names, supervision in list_models()
+        for path, names, supervision in found
     ]
-    if as_json:
-        print(json.dumps({"models": models, "backbones": embedded_backbones()}))
-        return
-    rows = [
-        [", ".join(names), supervision, str(path)] for path, names, supervision in list_models()
-    ]
-    print_table(
+    table = Table(
         ["classes", "learned from", "folder"],
-        rows,
+        [[", ".join(names), supervision, str(path)] for path, names, supervision in found],
         "No model yet. Make one with 'wordsight train DATA -o MODEL'.",
     )
-    print(
+    note = (
         f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is "
         "downloaded when first used."
     )
+    answer = {"models": models, "backbones": embedded_backbones()}
+    raise typer.Exit(show(Plain(answer, [note], table), as_json))
 
 
 def doctor_command(as_json: Json = False) -> None:
-    """Say what is installed, which engine runs, how fast this machine is, and what is kept where.
-    Exit code 1 where something is broken.
+    """Check the installation: packages, engine, speed, and where files are kept.
+
+    The exit code is 1 if something is broken.
 
     \b
     Examples:
@@ -90,17 +97,12 @@ def doctor_command(as_json: Json = False) -> None:
     from .doctor import examine
 
     report = examine()
-    if as_json:
-        print(json.dumps(report))
-    else:
-        print_table(["", ""], list(_rows(report)), "")
-    raise typer.Exit(1 if report["problems"] else 0)
+    table = Table(["", ""], list(_rows(report)))
+    raise typer.Exit(show(Plain(report, table=table, complete=not report["problems"]), as_json))
 
 
 def _rows(report: dict) -> Iterator[list[str]]:
-    """Yield a row for each thing said: one for plain values, one for each part of those that
-    have parts.
-    """
+    """Yield table rows: one for each plain value, and one for each entry of a nested one."""
     for key, value in report.items():
         name = key.replace("_", " ")
         if isinstance(value, dict):
@@ -115,7 +117,7 @@ def _rows(report: dict) -> Iterator[list[str]]:
 def cache_command(
     clear: Annotated[
         bool,
-        typer.Option("--clear", help="Forget all embeddings; they are computed again when needed."),
+        typer.Option("--clear", help="Delete all embeddings; they are computed again when needed."),
     ] = False,
 ) -> None:
     """Show or clear the embeddings kept on this machine.
@@ -143,7 +145,7 @@ def demo_command(
     ] = Path("wordsight-demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job on photos that are already on this machine: offline, in seconds.
+    """Run the main job on photos that are already on this machine: offline, in seconds.
 
     \b
     Examples:

@@ -21,8 +21,9 @@ from ..backbones.embedder import Embedder, read
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier, load
 from ..core.home import expand
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
+from ..core.summary import Problems, Table, as_html, text_of, unreadable_as_dicts
 from ..core.threads import parallel_map
 from ..datasets.annotations import Annotated, read_boxes
 from ..detection.detector import WindowSettings, detect_image
@@ -70,7 +71,16 @@ class BoxFigures:
     threshold: float | None
     max_box_acc_v2: float
 
-    def as_json(self) -> dict:
+    def cells(self) -> list[str]:
+        """Return the figures as cells of a table."""
+        means = [
+            "–" if e.value is None else f"{e.value:.3f} ({e.low:.3f}–{e.high:.3f})"
+            for e in (self.mean_iou, self.box_accuracy)
+        ]
+        at = "" if self.threshold is None else f" at {self.threshold:.2f}"
+        return [*means, f"{self.max_box_acc:.3f}{at}", f"{self.max_box_acc_v2:.3f}"]
+
+    def to_dict(self) -> dict:
         """Return the figures, ready for JSON."""
         plain = {
             name: value if value is None else round(value, 6)
@@ -78,8 +88,8 @@ class BoxFigures:
             if not isinstance(value, Estimate)
         }
         return {
-            "mean_iou": self.mean_iou.as_json(),
-            "box_accuracy": self.box_accuracy.as_json(),
+            "mean_iou": self.mean_iou.to_dict(),
+            "box_accuracy": self.box_accuracy.to_dict(),
             **plain,
         }
 
@@ -118,16 +128,48 @@ class BoxEvaluation:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def _repr_html_(self) -> str:
-        rows = [
-            [row["box"], *(f"{value:.3f}" for value in list(row.values())[1:])]
-            for row in self._rows()
+        return as_html(f"Boxes of {self.images:,} pictures", self)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image could be read and every annotation be used."""
+        return not (self.unreadable or self.skipped)
+
+    def tables(self) -> list[Table]:
+        """Return how right each kind of box is."""
+        headings = [
+            f"box ({self.images} pictures)",
+            "mean IoU",
+            "mean share at IoU 0.3, 0.5, 0.7",
+            "MaxBoxAcc",
+            "MaxBoxAccV2",
         ]
-        headings = ["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7, mean"]
-        return block(
-            f"Boxes of {self.images:,} pictures",
-            table(headings, rows),
-            line(f"Report: {self.output}" if self.output else ""),
-        )
+        return [Table(headings, [[name, *kind.cells()] for name, kind in self.kinds.items()])]
+
+    def notes(self) -> list[str]:
+        """Return what the median box is, how right detections are, and where the report is."""
+        notes = [f"The median box is that of {self.median_of}."]
+        if self.ap:
+            by_iou = ", ".join(f"{value:.3f} at IoU {iou}" for iou, value in self.ap.items())
+            notes.append(f"Detections, {self.objects} objects: AP {by_iou}.")
+        if self.unknown:
+            notes.append(
+                "Classes that the model doesn't know, left out of the AP: "
+                f"{', '.join(self.unknown)}."
+            )
+        if self.output is not None:
+            notes.append(
+                f"Report: {self.output}/report.html (open it in a browser), "
+                "boxes.json, boxes.csv, boxes.png"
+            )
+        return notes
+
+    def problems(self) -> list[Problems]:
+        """Return the annotations and images that could not be used."""
+        return [
+            Problems("Not used", self.skipped, "boxes.json"),
+            Problems("Unreadable", self.unreadable, "boxes.json"),
+        ]
 
     def _rows(self) -> Iterator[dict]:
         for name, kind in self.kinds.items():
@@ -146,23 +188,21 @@ class BoxEvaluation:
         """
         return frame(self._rows())
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Return everything, ready for JSON."""
         return {
             "wordsight_version": __version__,
             "annotations": str(self.annotations),
             "model": self.model,
-            "output": None if self.output is None else str(self.output),
+            "output": text_of(self.output),
             "pictures": self.images,
             "objects": self.objects,
-            "boxes": {name: figures.as_json() for name, figures in self.kinds.items()},
+            "boxes": {name: figures.to_dict() for name, figures in self.kinds.items()},
             "median_of": self.median_of,
             "average_precision": {name: round(value, 6) for name, value in self.ap.items()},
             "unknown_classes": self.unknown,
             "skipped": [{"where": where, "reason": reason} for where, reason in self.skipped],
-            "unreadable": [
-                {"file_name": name, "error": reason} for name, reason in self.unreadable
-            ],
+            "unreadable": unreadable_as_dicts(self.unreadable),
         }
 
 
@@ -499,7 +539,7 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
     return {
         "boxes.csv": table,
         "boxes.png": truth_sheet(shown),
-        "boxes.json": json.dumps(result.as_json(), indent=1).encode(),
+        "boxes.json": json.dumps(result.to_dict(), indent=1).encode(),
     }
 
 

@@ -18,8 +18,9 @@ from ..backbones.embedder import Embedded, Embedder
 from ..classification.batch_decisions import Judged, judge, positive_class
 from ..classification.classifier import Classifier, load
 from ..core.home import expand
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
+from ..core.summary import Problems, Table, as_html, text_of, unreadable_as_dicts
 from ..datasets.annotations import read_labels
 from ..datasets.files import ImageFile, LabelledSet, data_root, find_images, relabel
 from ..errors import InvalidArgument, some_of
@@ -55,13 +56,18 @@ class ClassFigures:
     precision: Estimate
     recall: Estimate
 
-    def as_json(self) -> dict:
+    def row(self) -> list[str]:
+        """Return the figures as cells of a table."""
+        figures = (" ".join(e.in_percent()).strip() for e in (self.precision, self.recall))
+        return [self.name, str(self.images), *figures]
+
+    def to_dict(self) -> dict:
         """Return the figures, ready for JSON."""
         return {
             "name": self.name,
             "pictures": self.images,
-            "precision": self.precision.as_json(),
-            "recall": self.recall.as_json(),
+            "precision": self.precision.to_dict(),
+            "recall": self.recall.to_dict(),
         }
 
 
@@ -91,11 +97,31 @@ class OthersFigures:
     labelled_by_probability: int
     labelled_by_probability_share: Estimate
 
-    def as_json(self) -> dict:
+    def table(self) -> Table:
+        """Return the figures of familiarity, and below them those of the probability alone."""
+        share, alone = self.labelled_share, self.labelled_by_probability_share
+        rows = []
+        for name, ranked, count, labelled in (
+            ("familiarity", self.familiarity, self.labelled, share),
+            ("probability alone", self.probability, self.labelled_by_probability, alone),
+        ):
+            ranks = (" ".join(e.in_percent()) for e in (ranked.auroc, ranked.fpr_at_95_tpr))
+            rows.append([name, *ranks, f"{count}: {' '.join(labelled.in_percent())}"])
+        return Table(
+            [
+                f"telling {self.images} others by",
+                "AUROC",
+                "let in with 95 % of the classes' pictures",
+                "get a label",
+            ],
+            rows,
+        )
+
+    def to_dict(self) -> dict:
         """Return the figures, ready for JSON."""
         return {
             "pictures" if name == "images" else name: (
-                value.as_json() if hasattr(value, "as_json") else value
+                value.to_dict() if hasattr(value, "to_dict") else value
             )
             for name, value in vars(self).items()
         }
@@ -215,18 +241,62 @@ class Evaluation:
         return frame(rows, ["figure", "value", "low", "high"])
 
     def _repr_html_(self) -> str:
-        rows = [
-            [name, *("–" if v is None else f"{v:.4f}" for v in (e.value, e.low, e.high))]
-            for name, e in self.figures().items()
-        ]
         title = f"{self.total:,} pictures: {self.accepted:,} accepted, {self.right:,} of them right"
-        return block(
-            title,
-            table(["figure", "value", "at least", "at most"], rows, len(rows)),
-            line(f"Report: {self.output}" if self.output else ""),
-        )
+        return as_html(title, self)
 
-    def as_json(self) -> dict:
+    @property
+    def complete(self) -> bool:
+        """Whether every image could be read and used."""
+        return not (self.unreadable or self.unused)
+
+    def tables(self) -> list[Table]:
+        """Return the figures of the whole, of each class, and on the others if there are any."""
+        given = (
+            "no threshold: nothing gets a label"
+            if self.threshold is None
+            else f"probability ≥ {self.threshold:g}"
+        )
+        counted = ("total", "accepted", "rejected", "right", "wrong")
+        rows = [[name, str(getattr(self, name)), ""] for name in counted]
+        rows += [[name, *e.in_percent()] for name, e in self.figures().items()]
+        tables = [
+            Table([f"label ({given})", "figure", "95 % interval"], rows),
+            Table(
+                ["class", "pictures", "precision", "recall (of the top label)"],
+                [one.row() for one in self.classes],
+            ),
+        ]
+        return tables if self.others is None else [*tables, self.others.table()]
+
+    def notes(self) -> list[str]:
+        """Return which images were evaluated, as what they count, and where the report is."""
+        notes = []
+        if self.split:
+            notes.append(
+                f"Evaluated: the {self.total} pictures marked '{self.split}'; "
+                f"{self.set_aside} others of the data are left out."
+            )
+        if self.counted_as:
+            by_rest: dict[str, list[str]] = {}
+            for name, rest in self.counted_as.items():
+                by_rest.setdefault(rest, []).append(name)
+            counted = "; ".join(f"{rest}: {', '.join(names)}" for rest, names in by_rest.items())
+            notes.append(f"Counted as {counted}")
+        if self.output is not None:
+            notes.append(
+                f"Report: {self.output}/report.html (open it in a browser), "
+                "evaluation.json, predictions.csv and plots"
+            )
+        return notes
+
+    def problems(self) -> list[Problems]:
+        """Return the images that could not be read or used."""
+        return [
+            Problems("Unreadable", self.unreadable, "evaluation.json"),
+            Problems("Not used", self.unused, "evaluation.json"),
+        ]
+
+    def to_dict(self) -> dict:
         """Return all figures with their intervals, ready for JSON; curves have at most 500
         points.
         """
@@ -246,25 +316,23 @@ class Evaluation:
             "wordsight_version": __version__,
             "data": str(self.data),
             "model": self.model,
-            "output": None if self.output is None else str(self.output),
+            "output": text_of(self.output),
             **{name: getattr(self, name) for name in plain},
-            "unreadable": [
-                {"file_name": name, "error": reason} for name, reason in self.unreadable
-            ],
+            "unreadable": unreadable_as_dicts(self.unreadable),
             "skipped": self.skipped,
             "unused": [{"file_name": name, "reason": reason} for name, reason in self.unused],
             **{
-                name: getattr(self, name).as_json()
+                name: getattr(self, name).to_dict()
                 for name in ("total_accuracy", "selective_accuracy", "coverage")
             },
-            "classes": [c.as_json() for c in self.classes],
+            "classes": [c.to_dict() for c in self.classes],
             "confusion": self.confusion.tolist(),
-            "calibration": self.calibration.as_json(),
-            "risk_coverage": self.risk_coverage.as_json(),
+            "calibration": self.calibration.to_dict(),
+            "risk_coverage": self.risk_coverage.to_dict(),
             "one_against_rest": None
             if self.positive_ranking is None
-            else {"positive": self.positive, **self.positive_ranking.as_json()},
-            "others": None if self.others is None else self.others.as_json(),
+            else {"positive": self.positive, **self.positive_ranking.to_dict()},
+            "others": None if self.others is None else self.others.to_dict(),
         }
 
 
@@ -540,7 +608,7 @@ def _files(
     mistakes = _mistakes(result, own, truth)
     if mistakes is not None:
         files["mistakes.png"] = mistakes
-    return files | {"evaluation.json": json.dumps(result.as_json(), indent=1).encode()}
+    return files | {"evaluation.json": json.dumps(result.to_dict(), indent=1).encode()}
 
 
 def _mistakes(result: Evaluation, own: Judged, truth: np.ndarray) -> bytes | None:
