@@ -162,7 +162,7 @@ def video_command(
     .mp4 is quick to write and plays in players; .webm plays in browsers, too, and takes a hundred
     times as long to write. Sound is not copied. Ctrl-C leaves a clip that plays.
     """
-    from ..core.result_folder import short_stem
+    from ..core.tables import short_stem
     from ..videos.labelling import video
 
     go_offline(offline)

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from ..backbones.cache import EmbeddingCache
 from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
+from ..core.result_folder import refuse_other_files
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.remote import Place, RemoteFile
@@ -146,11 +147,8 @@ def begin(job: Job, images: Iterable[ImageFile], shard: int = SHARD, replace: bo
             MARKER,
         ]:
             place.remove(name)
-    elif names - {LISTS}:
-        raise InvalidArgument(
-            f"'{job.output}' holds other files ('{min(names - {LISTS})}'). Choose a new folder "
-            "with -o."
-        )
+    else:
+        refuse_other_files(job.output, names - {LISTS})
     count, shards, held = 0, 0, []
     for file in images:
         held.append(file)

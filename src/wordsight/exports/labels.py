@@ -15,9 +15,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..backbones.embedder import read
-from ..core.home import expand, lock_folder, write_atomic, writing
+from ..core.home import expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import noted_photos, safe_name
+from ..core.result_folder import ResultFolder, building, safe_name, swap
+from ..core.tables import noted_photos
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, find_images
 from ..datasets.formats import Labelled, Region, list_formats
@@ -138,48 +139,55 @@ def prelabel(
         )
     places = _places(table, photos)
     _check_target(target)
-    building = target.with_name(f".{target.name}.wordsight-part")
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(target.parent)
-        shutil.rmtree(building, ignore_errors=True)
-        (building / chosen.images).mkdir(parents=True)
-    try:
-        names = _Names()
-        jobs = [(row, places.get(row.file_name), names.of(row.file_name)) for row in kept]
-        labelled: list[Labelled] = []
-        for row, placed in zip(
-            kept,
-            parallel_map(lambda job: _place(job, building / chosen.images), jobs, 4),
-            strict=True,
-        ):
-            if isinstance(placed, str):
-                result.skipped.append((row.file_name, placed))
-            else:
-                one, copied = placed
-                labelled.append(one)
-                result.copied_bytes += copied
-            if progress:
-                progress(len(labelled) + len(result.skipped), len(kept), "pictures")
-        if not labelled:
-            name, reason = result.skipped[0]
-            raise InvalidArgument(
-                f"None of the {len(kept)} pictures can be read; the first: '{name}': {reason}. "
-                "--photos says where they are."
-            )
+    with (
+        ResultFolder(target.parent).locked(),
+        building(target, f".{target.name}.wordsight-part") as hidden,
+    ):
         with writing(target):
-            chosen.write(labelled, result.class_names, building, f"wordsight {__version__}")
-            _keep_manifest(building)
+            (hidden / chosen.images).mkdir(parents=True)
+        labelled = _place_all(kept, places, hidden / chosen.images, result, progress)
+        with writing(target):
+            chosen.write(labelled, result.class_names, hidden, f"wordsight {__version__}")
+            _keep_manifest(hidden)
             _check_target(target)  # somebody may have worked on it meanwhile
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+            swap(hidden, target)
     result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
     return result
+
+
+def _place_all(
+    kept: list[_Row],
+    places: dict[str, ImageFile],
+    folder: Path,
+    result: Prelabels,
+    progress: Progress | None,
+) -> list[Labelled]:
+    """Put all images into the export; return what is labelled, and note in `result` what is not.
+
+    Raises:
+        InvalidArgument: none of them can be read.
+    """
+    names = _Names()
+    jobs = [(row, places.get(row.file_name), names.of(row.file_name)) for row in kept]
+    labelled: list[Labelled] = []
+    for row, placed in zip(
+        kept, parallel_map(lambda job: _place(job, folder), jobs, 4), strict=True
+    ):
+        if isinstance(placed, str):
+            result.skipped.append((row.file_name, placed))
+        else:
+            one, copied = placed
+            labelled.append(one)
+            result.copied_bytes += copied
+        if progress:
+            progress(len(labelled) + len(result.skipped), len(kept), "pictures")
+    if not labelled:
+        name, reason = result.skipped[0]
+        raise InvalidArgument(
+            f"None of the {len(kept)} pictures can be read; the first: '{name}': {reason}. "
+            "--photos says where they are."
+        )
+    return labelled
 
 
 def _table(path: Path) -> Path:
@@ -395,19 +403,25 @@ def _check_target(target: Path) -> None:
     """Refuse to replace what is not ours, or what somebody has worked on since.
 
     Raises:
-        InvalidArgument: so it is.
+        InvalidArgument: it is either.
     """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    try:
-        before = json.loads((target / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise InvalidArgument(
-            f"'{target}' was there before and is no export of wordsight. Choose another folder "
-            "with -o."
-        ) from None
-    if before != _state(target):
+    refusal = (
+        "'{folder}' was there before and is no export of wordsight. Choose another folder with -o."
+    )
+    before = _manifest(target)
+    ResultFolder(
+        target, judge=lambda _: before is not None, is_file=refusal, not_ours=refusal
+    ).claim()
+    if before is not None and before != _state(target):
         raise InvalidArgument(
             f"'{target}' was changed since it was written. Choose another folder with -o, or "
             "remove it."
         )
+
+
+def _manifest(target: Path) -> object:
+    """Return what `_keep_manifest` noted in a folder, or None."""
+    try:
+        return json.loads((target / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None

@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from ..classification.classifier import Classifier, load
 from ..classification.model_folder import DEFAULT_THRESHOLD
 from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import ResultFolder, building
 from ..core.threads import interrupted_with, uninterrupted
 from ..errors import InvalidArgument, WordsightError
 from ..heatmaps.one_pass import class_heatmap
@@ -131,14 +131,11 @@ def export(
     target = _target(classifier, format, dtype, output)
     _need(format, dtype)
     tried = trial_images(classifier, data, dtype == "int8")
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
-    try:
-        with interrupted_with("Interrupted. Nothing was written: the same command begins anew."):
-            return _export(classifier, format, dtype, tried, building, target, progress)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with (
+        building(target) as hidden,
+        interrupted_with("Interrupted. Nothing was written: the same command begins anew."),
+    ):
+        return _export(classifier, format, dtype, tried, hidden, target, progress)
 
 
 def _export(
@@ -330,12 +327,12 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
     if target.suffix != suffix:
         raise InvalidArgument(f"A model as {format} is a {suffix} file, got '{target}'.")
     ours = target.is_file() and MARK in target.read_bytes()
-    for path in (target, *[target.with_suffix(".bin")] * (format == "openvino")):
-        if path.is_symlink() or (path.exists() and not ours):
-            raise InvalidArgument(
-                f"'{path}' is there already and was not exported by wordsight, so it is not "
-                "replaced. Choose another name with -o."
-            )
+    ResultFolder(
+        target.parent,
+        judge=lambda path: ours and not path.is_symlink(),
+        not_ours="'{path}' is there already and was not exported by wordsight, so it is not "
+        "replaced. Choose another name with -o.",
+    ).claim([target.name, *[target.with_suffix(".bin").name] * (format == "openvino")])
     return target
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
-from ..core.home import expand, lock_folder, write_atomic, writing
+from ..core.home import expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
@@ -94,28 +94,21 @@ def gather(
         raise InvalidArgument(f"The smallest size must be 1 to 10000 pixels, got {min_size}.")
     opened = open_sources(sources, [want.label for want in wants if want.per_text is None])
     folder = expand(output)
-    with writing(folder), _ledger_errors(folder):
-        check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
+    with writing(folder), _ledger_errors(folder), check_folder(folder).locked():
+        work = _Gathering(
+            folder,
+            wants,
+            opened,
+            wanted_license,
+            min_size,
+            progress or (lambda *_: None),
+            say or (lambda _: None),
+        )
         try:
-            work = _Gathering(
-                folder,
-                wants,
-                opened,
-                wanted_license,
-                min_size,
-                progress or (lambda *_: None),
-                say or (lambda _: None),
-            )
-            try:
-                with start_blocking_portal() as portal:
-                    portal.call(work.run)
-            finally:
-                result = work.finish()
+            with start_blocking_portal() as portal:
+                portal.call(work.run)
         finally:
-            if lock is not None:
-                os.close(lock)
+            result = work.finish()
     if not any(result.kept.values()):
         raise NothingGathered(f"No picture came. {' '.join(result.causes)}", result)
     return result

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from ..backbones.preprocessing import STRIDE, Preprocessing
 from ..backbones.registry import build_module, keep_module, untrained_module, with_image_size
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier, load
-from ..core.home import first_process, lock_folder, writing
+from ..core.home import first_process, writing
 from ..core.progress import Progress
+from ..core.result_folder import ResultFolder
 from ..core.threads import parallel_map
 from ..datasets.files import LabelledSet
 from ..datasets.training_set import catch_all, fingerprint, hold_out, usable
@@ -144,12 +144,10 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
         assert embedder is not None
         _set_head(network, _probe_head(embedder, items, labels, held, request))
     counts = np.bincount(labels[~held], minlength=len(request.data.class_names))
-    lock = None
     with writing(request.folder):
         request.folder.mkdir(parents=True, exist_ok=True)
-        if first_process():
-            lock = lock_folder(request.folder)
-    try:
+    # one for all processes that train together
+    with ResultFolder(request.folder).locked() if first_process() else contextlib.nullcontext():
         key = _identity(request, items)
         train, val = (
             [item for item, out in zip(items, held, strict=True) if out == side]
@@ -177,9 +175,6 @@ def train_network(request: Request, embedder: Embedder | None = None) -> Outcome
             progress=request.progress,
         )
         fitted = fit(job)
-    finally:
-        if lock is not None:
-            os.close(lock)
     if request.recipe == "finetune" and fitted.best_loss >= fitted.start_loss:
         none = np.zeros((0, len(counts)))
         return Outcome(

@@ -7,16 +7,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 from PIL import Image
 
-from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
+from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import short_stem
+from ..core.result_folder import ResultFolder
+from ..core.tables import short_stem
 from ..core.threads import say_interrupted
 from ..errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
 from ..images.clips import Clip, Frame, check_fps
@@ -88,39 +89,45 @@ def extract(
     if not sources:
         raise InvalidArgument("Give at least one clip.")
     folder = expand(output)
-    if folder.exists() and not folder.is_dir():
-        raise InvalidArgument(
-            f"'{folder}' is a file; frames need a folder. Choose another with -o."
-        )
+    target = ResultFolder(
+        folder,
+        judge=_is_table,
+        is_file="'{folder}' is a file; frames need a folder. Choose another with -o.",
+        not_ours="'{path}' was there before and is no table of frames. Choose another folder "
+        "with -o.",
+    )
+    target.claim([TABLE])
     check_fps(fps)
     for source in sources:
         if not source.exists():
             raise NotFound(f"No such clip: '{source}'.")
     result = Extraction(folder)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
-    album = None
     try:
-        album = _Album(folder)
-        for source in sources:
-            reason = _take_all(source, fps, album, result, progress)
-            if reason is not None:
-                result.unreadable.append((str(source), reason))
+        with target.locked():
+            _take_clips(sources, fps, result, progress)
     except KeyboardInterrupt:
         say_interrupted(
             f"Interrupted: {result.written} new frames are in '{folder}'. The same command goes "
             "on from there."
         )
         raise
-    finally:
-        if album is not None:
-            album.save()
-        if lock is not None:
-            os.close(lock)
     if not result.looked_at:
         raise UnreadableVideo(result.unreadable[0][1])
     return result
+
+
+def _take_clips(
+    sources: list[Path], fps: float, result: Extraction, progress: Progress | None
+) -> None:
+    """Take the frames of all clips, and write the table, whatever happens."""
+    album = _Album(result.output)
+    try:
+        for source in sources:
+            reason = _take_all(source, fps, album, result, progress)
+            if reason is not None:
+                result.unreadable.append((str(source), reason))
+    finally:
+        album.save()
 
 
 def _take_all(
@@ -196,23 +203,34 @@ class _Album:
             table.writerows([name, *row] for name, row in sorted(self._rows.items()))
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a frames.csv, or none where there is none.
+def _is_table(path: Path) -> bool:
+    """Whether a file is a frames.csv that we wrote.
 
     Raises:
-        InvalidArgument: there is a file of that name that is no such table.
+        InvalidArgument: it can't be read.
+    """
+    with _reading(path) as rows:
+        return tuple(rows.fieldnames or ()) == COLUMNS
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a frames.csv, or none where there is none."""
+    if not path.exists():
+        return []
+    with _reading(path) as rows:
+        return [row for row in rows if None not in row.values() and None not in row]
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[csv.DictReader]:
+    """Open a table.
+
+    Raises:
+        InvalidArgument: it can't be read.
     """
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            if tuple(rows.fieldnames or ()) != COLUMNS:
-                raise InvalidArgument(
-                    f"'{path}' was there before and is no table of frames. Choose another "
-                    "folder with -o."
-                )
-            return [row for row in rows if None not in row.values() and None not in row]
-    except FileNotFoundError:
-        return []
+            yield csv.DictReader(file)
     except (csv.Error, OSError):
         raise InvalidArgument(
             f"'{path}' can't be read as a table. Choose another folder with -o."

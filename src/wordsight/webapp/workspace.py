@@ -28,7 +28,7 @@ from ..classification.model_folder import DEFAULT_THRESHOLD
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
 from ..core.progress import Progress
-from ..core.result_folder import short_stem
+from ..core.tables import short_stem
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound
 from ..heatmaps.drawing import superimpose
