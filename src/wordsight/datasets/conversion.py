@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
@@ -45,10 +46,7 @@ def convert(
         raise InvalidArgument(f"The longest side must be 16 to 20000 pixels, got {max_side}.")
     labelled = read_labelled(data, min_classes=1)
     target = expand(output)
-    folder = ResultFolder(target, is_file=THERE, not_ours=THERE)
-    folder.claim()
-    if target.resolve().is_relative_to(data_root(data)):
-        raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
+    folder = _new_folder(target, data)
     names = _names(labelled.images)
 
     def one(file: ImageFile) -> str | None:
@@ -83,6 +81,19 @@ def convert(
         with atomic_text(target / "metadata.csv") as text:
             csv.writer(text).writerows([("file_name", "label"), *sorted(rows)])
     return failed
+
+
+def _new_folder(target: Path, data: str | os.PathLike) -> ResultFolder:
+    """Return a folder that is new or empty, and outside the data set.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    folder = ResultFolder(target, is_file=THERE, not_ours=THERE)
+    folder.claim()
+    if target.resolve().is_relative_to(data_root(data)):
+        raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
+    return folder
 
 
 def _names(images: list[ImageFile]) -> dict[str, str]:

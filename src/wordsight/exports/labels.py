@@ -21,7 +21,7 @@ from ..core.result_folder import ResultFolder, building, safe_name, swap
 from ..core.tables import noted_photos
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, find_images
-from ..datasets.formats import Labelled, Region, list_formats
+from ..datasets.formats import Format, Labelled, Region, list_formats
 from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
 from ..images.decoding import USUAL_SUFFIXES, header, storable
 
@@ -116,12 +116,7 @@ def prelabel(
         OutputError: it can't be written.
     """
     progress = or_notebook(progress)
-    chosen = next((one for one in list_formats() if one.key == format), None)
-    if chosen is None:
-        raise InvalidArgument(
-            f"Unknown format '{format}'. Choose one of: "
-            f"{', '.join(one.key for one in list_formats())}."
-        )
+    chosen = _format(format)
     table = _table(expand(results))
     target = table.parent / "prelabels" / format if output is None else expand(output)
     rows = list(_read(table, all))
@@ -153,6 +148,18 @@ def prelabel(
             swap(hidden, target)
     result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
     return result
+
+
+def _format(key: str) -> Format:
+    """Return the format of a name.
+
+    Raises:
+        InvalidArgument: there is none.
+    """
+    known = {one.key: one for one in list_formats()}
+    if key not in known:
+        raise InvalidArgument(f"Unknown format '{key}'. Choose one of: {', '.join(known)}.")
+    return known[key]
 
 
 def _place_all(

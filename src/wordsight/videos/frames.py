@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def extract(
     folder = expand(output)
     target = ResultFolder(
         folder,
-        judge=_is_table,
+        judge=lambda path: _read_table(path) is not None,
         is_file="'{folder}' is a file; frames need a folder. Choose another with -o.",
         not_ours="'{path}' was there before and is no table of frames. Choose another folder "
         "with -o.",
@@ -156,7 +156,7 @@ class _Album:
         # file name -> clip, frame, time in seconds
         self._rows: dict[str, tuple[str, str, str]] = {}
         self._looks = NearDuplicates()
-        for row in _read_table(folder / TABLE):
+        for row in _read_table(folder / TABLE) or ():
             name = row["file_name"]
             if "/" in name or not (folder / name).is_file():
                 continue  # taken away since: it is not missed
@@ -203,34 +203,21 @@ class _Album:
             table.writerows([name, *row] for name, row in sorted(self._rows.items()))
 
 
-def _is_table(path: Path) -> bool:
-    """Whether a file is a frames.csv that we wrote.
-
-    Raises:
-        InvalidArgument: it can't be read.
-    """
-    with _reading(path) as rows:
-        return tuple(rows.fieldnames or ()) == COLUMNS
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a frames.csv, or none where there is none."""
-    if not path.exists():
-        return []
-    with _reading(path) as rows:
-        return [row for row in rows if None not in row.values() and None not in row]
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[csv.DictReader]:
-    """Open a table.
+def _read_table(path: Path) -> list[dict[str, str]] | None:
+    """Return the rows of a frames.csv; none where there is no file, None where it is another
+    table.
 
     Raises:
         InvalidArgument: it can't be read.
     """
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            yield csv.DictReader(file)
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                return None
+            return [row for row in rows if None not in row.values() and None not in row]
+    except FileNotFoundError:
+        return []
     except (csv.Error, OSError):
         raise InvalidArgument(
             f"'{path}' can't be read as a table. Choose another folder with -o."
