@@ -173,7 +173,7 @@ def video_command(
     Sound is not copied. Ctrl-C leaves a clip that plays.
     """
     from ..classification.classifier import load
-    from ..core.result_folder import short_stem
+    from ..core.tables import short_stem
     from ..videos.labelling import video
 
     go_offline(offline)

@@ -152,30 +152,6 @@ def _atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-def lock_folder(output: Path) -> int | None:
-    """Hold a folder for this process, so that two runs do not write into one another; close what it
-    returns to let go.
-
-    Raises:
-        InvalidArgument: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return None
-    lock = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise InvalidArgument(
-            f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o."
-        ) from None
-    except OSError:
-        pass  # a file system without locks
-    return lock
-
-
 def first_process() -> bool:
     """Tell whether this process is the first of those that train together; alone it always is."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

@@ -19,7 +19,8 @@ from ..backbones.runtime import callers
 from ..core.home import expand
 from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import TableWriter, safe_name
+from ..core.result_folder import safe_name
+from ..core.tables import TableWriter
 from ..core.threads import interrupted_with, parallel_map
 from ..datasets.files import ImageFile, find_images, refuse_photos_among_results
 from ..errors import InvalidArgument, UnreadableImage
