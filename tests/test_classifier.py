@@ -97,14 +97,14 @@ def test_same_seed_same_model(shapes, shapes_model, tmp_path):
 
 def test_save_load_equal_predictions(shapes, other_shapes, tmp_path):
     model = wordsight.train(shapes, tmp_path / "m")
-    before = [p.record() for p in model.predict(other_shapes)]
-    assert [p.record() for p in wordsight.load(tmp_path / "m").predict(other_shapes)] == before
+    before = [p.to_dict() for p in model.predict(other_shapes)]
+    assert [p.to_dict() for p in wordsight.load(tmp_path / "m").predict(other_shapes)] == before
 
 
 def test_warm_and_cold_predictions_are_equal(shapes_model, other_shapes, fresh_home):
     model = wordsight.load(shapes_model)
-    cold = [p.record() for p in model.predict(other_shapes, threshold=0.5)]
-    assert [p.record() for p in model.predict(other_shapes, threshold=0.5)] == cold
+    cold = [p.to_dict() for p in model.predict(other_shapes, threshold=0.5)]
+    assert [p.to_dict() for p in model.predict(other_shapes, threshold=0.5)] == cold
 
 
 def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeyp
 def test_a_second_predict_decodes_only_what_it_draws(
     shapes_model, other_shapes, tmp_path, monkeypatch
 ):
-    from wordsight.classification import classifier
+    from wordsight.backbones import embedder
 
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
     for i in range(3):  # nothing like a shape, so never accepted
@@ -128,8 +128,8 @@ def test_a_second_predict_decodes_only_what_it_draws(
     model = wordsight.load(shapes_model)
     model.predict(photos)
     decoded = []
-    real = classifier.decode
-    monkeypatch.setattr(classifier, "decode", lambda data: decoded.append(1) or real(data))
+    real = embedder.decode
+    monkeypatch.setattr(embedder, "decode", lambda data: decoded.append(1) or real(data))
     results = model.predict(photos, threshold=0.5, output=tmp_path / "r", draw=False)
     assert 9 <= len(decoded) == sum(results.counts.accepted.values()) <= 12
     assert results.counts.strangers >= 3
@@ -284,12 +284,12 @@ def test_damaged_model_files_are_refused(shapes_model, tmp_path, name):
 def test_a_model_loads_where_its_backbone_was_never_prepared(
     shapes_model, other_shapes, tmp_path, monkeypatch
 ):
-    expected = [p.record() for p in wordsight.load(shapes_model).predict(other_shapes)]
+    expected = [p.to_dict() for p in wordsight.load(shapes_model).predict(other_shapes)]
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     # so the folder's own weights must do
     monkeypatch.setattr("wordsight.classification.model_folder.embedded_backbones", list)
-    again = [p.record() for p in wordsight.load(folder).predict(other_shapes)]
+    again = [p.to_dict() for p in wordsight.load(folder).predict(other_shapes)]
     assert [p["label"] for p in again] == [p["label"] for p in expected]
     assert all(
         abs(a["probability"] - b["probability"]) < 1e-4

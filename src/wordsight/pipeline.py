@@ -16,6 +16,7 @@ import numpy as np
 from .backbones.registry import DEFAULT_BACKBONE, Backbone
 from .classification.classifier import Classifier, load
 from .classification.model_folder import check_threshold
+from .classification.photos import predict
 from .classification.predictions import Results
 from .classification.record import WORDS_RECIPE, ModelRecord
 from .cleaning.cleaner import clean
@@ -37,8 +38,7 @@ from .heads.zero_shot import Gate, fit_words_head
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
 from .words.class_names import fold, is_catch_all, parse_classes, same_classes, with_catch_all
-from .words.vocabulary import Sense, resolve, synsets
-from .words.vocabulary import senses as senses_of
+from .words.vocabulary import Sense, resolve, senses as senses_of, synsets
 
 log = logging.getLogger("wordsight")
 Say = Callable[[str], None]
@@ -103,7 +103,14 @@ def run(
     # before any work: is there something to do?
     found = find_images(sources, exclude=None if output is None else expand(output))
     classifier = find_or_make(request, found.images)
-    return classifier.predict(sources, threshold, output, draw, progress=request.progress)
+    return predict(
+        sources,
+        classifier,
+        output=output,
+        threshold=threshold,
+        draw=draw,
+        progress=request.progress,
+    )
 
 
 def _announce(sentence: str) -> None:

@@ -11,9 +11,7 @@ import typer
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
-from . import data as cli_data
-from . import info as cli_info
-from . import see as cli_see
+from . import data as cli_data, info as cli_info, see as cli_see
 from .console import go_offline, run_app
 from .options import (
     BackboneName,
@@ -37,11 +35,10 @@ from .options import (
 )
 from .printing import (
     print_box_evaluation,
-    print_detections,
     print_evaluation,
-    print_results,
     print_sharded,
     print_training,
+    show,
 )
 
 app = typer.Typer(
@@ -146,7 +143,7 @@ def run_command(
             draw=not no_pictures,
             progress=progress,
         )
-    print_results(results, as_json)
+    raise typer.Exit(show(results, as_json))
 
 
 @app.command("train")
@@ -426,6 +423,7 @@ def predict_command(
     goes on with the same command.
     """
     from ..classification.classifier import load
+    from ..classification.photos import predict
     from ..heatmaps.grid import Grid
     from ..heatmaps.heatmap import HeatmapSettings
 
@@ -443,10 +441,10 @@ def predict_command(
                 "With --ray, one folder or address is predicted, without --quadrants or "
                 "options of heat maps. Leave them out."
             )
-        from ..distributed.ray import predict
+        from ..distributed.ray import predict as predict_on_ray
 
         with show_progress() as progress:
-            sharded = predict(
+            sharded = predict_on_ray(
                 photos[0],
                 load(model, engine=engine, dtype=dtype),
                 output=output,
@@ -457,10 +455,18 @@ def predict_command(
             )
         print_sharded(sharded, as_json)
     with show_progress() as progress:
-        results = load(model, engine=engine, dtype=dtype).predict(
-            photos, threshold, output, not no_pictures, progress, precision, heatmaps, parts
+        results = predict(
+            photos,
+            load(model, engine=engine, dtype=dtype),
+            output=output,
+            threshold=threshold,
+            precision=precision,
+            heatmap_settings=heatmaps,
+            grid=parts,
+            draw=not no_pictures,
+            progress=progress,
         )
-    print_results(results, as_json)
+    raise typer.Exit(show(results, as_json))
 
 
 @app.command("detect")
@@ -543,14 +549,14 @@ def detect_command(
         found = detect(
             photos,
             load(model, engine=engine, dtype=dtype),
-            output,
-            threshold,
-            windows,
-            exact,
-            not no_pictures,
-            progress,
+            output=output,
+            threshold=threshold,
+            windows=windows,
+            exact=exact,
+            draw=not no_pictures,
+            progress=progress,
         )
-    print_detections(found, as_json)
+    raise typer.Exit(show(found, as_json))
 
 
 @app.command("evaluate")
@@ -622,7 +628,12 @@ def evaluate_command(
         heatmap_settings = HeatmapSettings(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
             measured = evaluate_boxes(
-                boxes, loaded, data, output, progress, heatmap_settings=heatmap_settings
+                boxes,
+                loaded,
+                images=data,
+                output=output,
+                progress=progress,
+                heatmap_settings=heatmap_settings,
             )
         print_box_evaluation(measured, as_json)
     if mirror or scales != "1":
@@ -631,7 +642,9 @@ def evaluate_command(
             "Add it, or leave them out."
         )
     with show_progress() as progress:
-        result = evaluate(data, loaded, output, threshold, others, progress)
+        result = evaluate(
+            data, loaded, output=output, threshold=threshold, others=others, progress=progress
+        )
     print_evaluation(result, as_json)
 
 

@@ -23,7 +23,7 @@ from .options import (
     Offline,
     backbone_for,
 )
-from .printing import print_extraction, print_recognitions, print_video, say
+from .printing import print_extraction, print_video, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -90,17 +90,17 @@ def recognize_command(
     with show_progress() as progress:
         found = recognize(
             photos,
-            top,
             group or (),
-            class_name,
-            output,
-            threshold,
-            quadrants,
-            not no_pictures,
-            backbone_for(backbone, engine, dtype),
-            progress,
+            top=top,
+            class_name=class_name,
+            output=output,
+            threshold=threshold,
+            quadrants=quadrants,
+            draw=not no_pictures,
+            backbone=backbone_for(backbone, engine, dtype),
+            progress=progress,
         )
-    print_recognitions(found, as_json)
+    raise typer.Exit(show(found, as_json))
 
 
 def video_command(
@@ -184,16 +184,16 @@ def video_command(
     with show_progress() as progress:
         seen = video(
             clip,
-            target,
-            None if model is None else load(model, engine=engine, dtype=dtype),
-            group or (),
-            threshold,
-            fps,
-            smooth,
-            heatmap,
-            frames,
-            network,
-            progress,
+            output=target,
+            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            groups=group or (),
+            threshold=threshold,
+            fps=fps,
+            smooth_s=smooth,
+            heatmap=heatmap,
+            frames=frames,
+            backbone=network,
+            progress=progress,
         )
     print_video(seen, as_json)
 

@@ -88,7 +88,11 @@ class Seen:
         a file.
         """
         label = self.label_at(threshold)
-        return {**self.prediction.record(), "label": label, "box_xyxy": self.box if label else None}
+        return {
+            **self.prediction.to_dict(),
+            "label": label,
+            "box_xyxy": self.box if label else None,
+        }
 
 
 class Viewer:

@@ -1,0 +1,99 @@
+"""What a result says of itself: tables, notes and problems, the same in terminal, notebook and
+report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from .notebook import block, line, table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people.
+
+    Attributes:
+        headings: of the columns.
+        rows: cells as they are shown.
+        empty: sentence that stands there if there is no row; "" for an empty table.
+        most: rows that are shown at most.
+        more: sentence for the rows beyond, with `{count}` for how many; "" says nothing.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    empty: str = ""
+    most: int = 1000
+    more: str = ""
+
+    @property
+    def shown(self) -> Sequence[Sequence[str]]:
+        """The rows that are shown."""
+        return self.rows[: self.most]
+
+    @property
+    def left_out(self) -> str:
+        """Sentence on the rows that are not shown, or ""."""
+        count = len(self.rows) - self.most
+        return self.more.format(count=count) if count > 0 else ""
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What could not be done, file by file.
+
+    Attributes:
+        what: in a word or two, such as "Unreadable".
+        items: (name, reason) of each.
+        where: where all of them are listed.
+    """
+
+    what: str
+    items: Sequence[tuple[str, str]]
+    where: str
+
+
+class Result(Protocol):
+    """What every command's result can do."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything asked for was done; otherwise the command ends with exit code 1."""
+
+    def tables(self) -> list[Table]:
+        """Return the tables that sum it up."""
+
+    def notes(self) -> list[str]:
+        """Return the sentences that stand below the tables."""
+
+    def problems(self) -> list[Problems]:
+        """Return what could not be done."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that `--json` prints."""
+
+
+def as_html(title: str, result: Result, images: str = "") -> str:
+    """Return a result as HTML for a notebook.
+
+    Args:
+        title: the first line.
+        result: whose tables and notes follow.
+        images: HTML of small images, or "".
+    """
+    tables = [table(one.headings, one.rows, one.most) for one in result.tables()]
+    return block(title, *tables, images, *map(line, result.notes()))
+
+
+def unreadable_as_dicts(items: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return (file name, reason) pairs as JSON objects."""
+    return [{"file_name": name, "error": reason} for name, reason in items]
+
+
+def text_of(path: Path | str | None) -> str | None:
+    """Return a path as JSON holds it."""
+    return None if path is None else str(path)
