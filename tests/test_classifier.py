@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape
 from wordsight.classification.predictions import FIELDS
+from wordsight.core.result_folder import ResultFolder
 from wordsight.errors import InvalidArgument, InvalidModel, NotFound, UnreadableImage
 
 
@@ -48,6 +49,35 @@ def test_tables_hold_every_field(results):
         assert row["label"] == (record["label"] or "")
         assert json.loads(row["probabilities"]) == record["probabilities"]
         assert abs(sum(record["probabilities"].values()) - 1) < 1e-4
+
+
+def test_tables_say_what_became_of_every_image(shapes_model, other_shapes, tmp_path):
+    photos = shutil.copytree(other_shapes, tmp_path / "photos")
+    Image.effect_noise((320, 240), 90).convert("RGB").save(photos / "noise.png")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    model = wordsight.load(shapes_model)
+    kept = list(model.predict(photos, threshold=0.9999))
+    results = model.predict(photos, threshold=0.9999, output=tmp_path / "r", draw=False)
+    written = list(results)
+    assert [(p.file_name, p.status) for p in written] == [(p.file_name, p.status) for p in kept]
+    assert {"none_of_these", "unreadable"} < {p.status for p in written}
+    assert sum(p.stranger for p in written) == results.counts.strangers > 0
+    assert sum(p.status == "unsure" for p in written) == results.counts.unsure
+    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == [p.status for p in written]
+
+
+def test_results_without_a_status_are_read_too(results, tmp_path):
+    table = results.output / "predictions.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    old = tmp_path / "old"
+    old.mkdir()
+    for row in rows:
+        del row["status"]
+    (old / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = replace(results, output=old)
+    assert [(p.file_name, p.label) for p in read] == [(p.file_name, p.label) for p in results]
+    assert not any(p.stranger for p in read)
 
 
 def test_accepted_images_are_drawn_and_rejected_are_not(results, other_shapes):
@@ -120,7 +150,7 @@ def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeyp
 def test_a_second_predict_decodes_only_what_it_draws(
     shapes_model, other_shapes, tmp_path, monkeypatch
 ):
-    from wordsight.classification import classifier
+    from wordsight.backbones import embedder
 
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
     for i in range(3):  # nothing like a shape, so never accepted
@@ -128,8 +158,8 @@ def test_a_second_predict_decodes_only_what_it_draws(
     model = wordsight.load(shapes_model)
     model.predict(photos)
     decoded = []
-    real = classifier.decode
-    monkeypatch.setattr(classifier, "decode", lambda data: decoded.append(1) or real(data))
+    real = embedder.decode
+    monkeypatch.setattr(embedder, "decode", lambda data: decoded.append(1) or real(data))
     results = model.predict(photos, threshold=0.5, output=tmp_path / "r", draw=False)
     assert 9 <= len(decoded) == sum(results.counts.accepted.values()) <= 12
     assert results.counts.strangers >= 3
@@ -347,13 +377,11 @@ def test_cat_and_dog_figures(data, tmp_path):
 
 
 def test_two_runs_do_not_write_into_one_folder(shapes_model, other_shapes, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    (tmp_path / "r").mkdir()
-    held = os.open(tmp_path / "r", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    with pytest.raises(InvalidArgument, match="Another run is writing"):
+    with (
+        ResultFolder(tmp_path / "r").locked(),
+        pytest.raises(InvalidArgument, match="Another run is writing"),
+    ):
         wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")
-    os.close(held)
     assert len(wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")) == 12
 
 

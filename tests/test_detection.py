@@ -264,11 +264,11 @@ def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
             windows=WindowSettings((200, 200), 100.0, 1),
         )
     )
-    assert len({image.image for image in found}) == 3
+    assert len({image.drawing for image in found}) == 3
     assert all(
         (tmp_path / "out" / path).is_file()
         for image in found
-        for path in (image.image, image.heatmap)
+        for path in (image.drawing, image.heatmap)
     )
 
 

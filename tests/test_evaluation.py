@@ -334,14 +334,14 @@ def test_bad_input_is_refused_before_any_work(
     strange = write_shapes(tmp_path / "strange", 1)
     (strange / "disc").rename(strange / "ring")
     (tmp_path / "file").write_text("x")
-    refuse("no class 'ring'; it knows: disc, square", strange, shapes_model, report)
-    refuse("no_such", tmp_path / "no_such", shapes_model, report, error=NotFound)
-    refuse("No such model", other_shapes, tmp_path / "no_such", report, error=NotFound)
+    refuse("no class 'ring'; it knows: disc, square", strange, shapes_model, output=report)
+    refuse("no_such", tmp_path / "no_such", shapes_model, output=report, error=NotFound)
+    refuse("No such model", other_shapes, tmp_path / "no_such", output=report, error=NotFound)
     refuse(
         "No such file or folder",
         other_shapes,
         shapes_model,
-        report,
+        output=report,
         others=tmp_path / "no_such",
         error=NotFound,
     )
@@ -349,19 +349,27 @@ def test_bad_input_is_refused_before_any_work(
         "between 0 and 1, got 40. For 40 % write 0.4",
         other_shapes,
         shapes_model,
-        report,
+        output=report,
         threshold=40,
     )
-    refuse("between 0 and 1, got nan", other_shapes, shapes_model, report, threshold=float("nan"))
-    refuse("is a file; a report needs a folder", other_shapes, shapes_model, tmp_path / "file")
-    refuse("can't lie inside", other_shapes, shapes_model, other_shapes / "report")
-    refuse("can't lie inside", other_shapes, shapes_model, other_shapes)
-    refuse("can't lie inside", other_shapes, shapes_model, foreign / "r", others=foreign)
+    refuse(
+        "between 0 and 1, got nan",
+        other_shapes,
+        shapes_model,
+        output=report,
+        threshold=float("nan"),
+    )
+    refuse(
+        "is a file; a report needs a folder", other_shapes, shapes_model, output=tmp_path / "file"
+    )
+    refuse("can't lie inside", other_shapes, shapes_model, output=other_shapes / "report")
+    refuse("can't lie inside", other_shapes, shapes_model, output=other_shapes)
+    refuse("can't lie inside", other_shapes, shapes_model, output=foreign / "r", others=foreign)
     refuse(
         "can't say how familiar",
         other_shapes,
         replace(model, neighbourhood=None),
-        report,
+        output=report,
         others=foreign,
     )
     with pytest.raises(InvalidArgument, match="Unknown engine"):

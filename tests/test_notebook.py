@@ -30,15 +30,15 @@ CELLS = {
     "train": "import wordsight\nmodel = wordsight.train(shapes, 'm')\nmodel",
     "predict": "results = model.predict(other, threshold=0.5, output='r')\nresults",
     "frame": "results.to_pandas()",
-    "evaluate": "evaluation = wordsight.evaluate(other, model, 'report')\nevaluation",
+    "evaluate": "evaluation = wordsight.evaluate(other, model, output='report')\nevaluation",
     "plot": "evaluation.plots()['confusion_matrix']",
-    "map": "wordsight.heatmap(photo, 'disc', model)",
-    "detect": "found = wordsight.detect(photo, model, 'd', threshold=0.5)\nfound",
-    "recognize": "wordsight.recognize(photo, groups='vehicle')",
+    "map": "wordsight.heatmap(photo, 'disc', model=model)",
+    "detect": "found = wordsight.detect(photo, model, output='d', threshold=0.5)\nfound",
+    "recognize": "wordsight.recognize(photo, groups='vehicle', output=None)",
     "clean": "wordsight.clean(shapes, 'c')",
     "bar": """
 import time
-from wordsight import progress
+from wordsight.core import progress
 written, shown = progress._as_html, []
 progress._as_html = lambda *told: shown.append(written(*told)) or shown[-1]
 tell = progress.or_notebook(None)

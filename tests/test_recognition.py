@@ -180,14 +180,14 @@ def test_quadrants_are_seen_by_themselves(wall, tmp_path):
     ]
     shares = [part.groups["cat"] for part in found.quadrants]
     assert max(shares[0], shares[2]) < 0.2 < max(shares[1], shares[3])
-    with Image.open(tmp_path / "out" / found.quadrants_image) as image:
+    with Image.open(tmp_path / "out" / found.quadrants_drawing) as image:
         assert image.width > 600
 
 
 def test_any_class_may_be_shown(wall, tmp_path):
     found = one(wall[0], class_name="streetcar", output=tmp_path / "out")
     assert found.asked.wnid == "n04335435" and found.asked.probability < 0.05
-    with Image.open(tmp_path / "out" / found.image) as image:
+    with Image.open(tmp_path / "out" / found.drawing) as image:
         assert image.size == (640, 480) and not np.array_equal(
             np.asarray(image), np.asarray(Image.open(wall[0]).convert("RGB"))
         )

@@ -40,7 +40,9 @@ def predicted(shapes_model, other_shapes, tmp_path_factory):
     shutil.copy(photos / "disc" / "000.jpg", photos / HOSTILE)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     (photos / "note.txt").write_text("x")
-    return wordsight.load(shapes_model).predict(photos, 0.5, photos.parent / "results")
+    return wordsight.load(shapes_model).predict(
+        photos, threshold=0.5, output=photos.parent / "results"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,9 @@ def test_it_counts_what_the_tables_count(predicted):
 def test_every_image_falls_on_its_side_of_any_threshold(
     shapes_model, other_shapes, tmp_path, threshold
 ):
-    results = wordsight.load(shapes_model).predict(other_shapes, threshold, tmp_path / "r")
+    results = wordsight.load(shapes_model).predict(
+        other_shapes, threshold=threshold, output=tmp_path / "r"
+    )
     cards = re.findall(
         r'<li data-group="[^"]*" data-name="([^"]*)".*?class="(\w+)">', text_of(results)
     )

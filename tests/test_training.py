@@ -420,12 +420,12 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(
             {"recipe": "magic"},
             "Unknown recipe 'magic'. Choose one of: probe, finetune, scratch, auto.",
         ),
-        ({"tuning": TrainingSettings(epochs=3)}, "a probe has none"),
+        ({"settings": TrainingSettings(epochs=3)}, "a probe has none"),
         (
             {"recipe": "scratch", "backbone": "resnet5x"},
             "Unknown network 'resnet5x'. Close names: resnet5",
         ),
-        ({"recipe": "finetune", "tuning": TrainingSettings(lr=-1)}, "lr must lie between"),
+        ({"recipe": "finetune", "settings": TrainingSettings(lr=-1)}, "lr must lie between"),
         (
             {
                 "recipe": "scratch",
@@ -438,7 +438,7 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(
         ({"settings": TrainingSettings(image_size=100)}, "multiple of 32 from 32 to 1024, got 100"),
         ({"precision": 99}, "between 0.5 and 0.9999"),
         (
-            {"recipe": "finetune", "tuning": TrainingSettings(continue_from="nowhere")},
+            {"recipe": "finetune", "settings": TrainingSettings(continue_from="nowhere")},
             "No such model: 'nowhere'",
         ),
     ],

@@ -20,8 +20,9 @@ from PIL import Image
 
 from ..core.home import write_atomic, writing
 from ..core.notebook import frame
-from ..core.result_folder import TableWriter, safe_name
+from ..core.result_folder import safe_name
 from ..core.summary import Table
+from ..core.tables import TableWriter
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "file_name",
+    "status",
     "label",
     "top_label",
     "probability",
@@ -55,6 +57,7 @@ PART_FIELDS = (
     "probability",
     "answers",
 )
+NONE_OF_THESE = "none_of_these"  # status of an image that resembles no class
 MARKER = ".wordsight-results"
 
 
@@ -110,6 +113,15 @@ class Prediction:
     map: np.ndarray | None = None
     parts: list[Part] = field(default_factory=list)
     part: tuple[float, float, float, float] | None = None
+
+    @property
+    def status(self) -> str:
+        """What became of the image: "labelled", "unsure", "none_of_these" or "unreadable"."""
+        if self.error is not None:
+            return "unreadable"
+        if self.label is not None:
+            return "labelled"
+        return NONE_OF_THESE if self.stranger else "unsure"
 
     def to_dict(self) -> dict:
         """Return the fields of `predictions.jsonl`, in order."""
@@ -196,7 +208,9 @@ class Results(ImageResults[Prediction]):
             )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
-                yield Prediction(**json.loads(line))
+                row = json.loads(line)
+                status = row.pop("status", None)  # which wordsight 0.1 did not write
+                yield Prediction(**row, stranger=status == NONE_OF_THESE)
 
     def __len__(self) -> int:
         return self.counts.total

@@ -101,6 +101,8 @@ class ModelRecord:
         unreadable: (file, reason) of images that could not be read.
         left_out: (file, reason) of images that the cheap checks took out.
         unused: (entry, reason) of listed images that could not be taken.
+        sources: (folder or table learned from, class that all its images were given, or
+            None where they bring their own).
         data_fingerprint: SHA-256 of the names, labels and contents learned from.
         method: head of a probe, "lda" or "logistic".
         regularisation: its shrinkage (lda, 0–1) or inverse penalty (logistic).
@@ -135,6 +137,7 @@ class ModelRecord:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
+    sources: list[tuple[str, str | None]] = field(default_factory=list)
     data_fingerprint: str | None = None
     method: str | None = None
     regularisation: float | None = None
@@ -161,9 +164,9 @@ class ModelRecord:
     def complete(self) -> bool:
         """Whether all it was given could be used, and the promise be made if one was asked for."""
         promise, boxes = self.promise, self.boxes
-        missing = [*self.unreadable, *self.unused]
+        missing = bool(self.unreadable or self.unused)
         if boxes is not None:
-            missing += [*boxes.skipped, *boxes.unreadable]
+            missing |= bool(boxes.skipped or boxes.unreadable)
         return not missing and (promise is None or promise.threshold is not None)
 
     def notes(self) -> list[str]:

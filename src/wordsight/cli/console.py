@@ -1,6 +1,4 @@
-"""What surrounds a command: its messages, its exit code, quiet native libraries. Knows no
-command.
-"""
+"""Run commands: print messages, set the exit code, silence native libraries. Knows no command."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ def _run(app: typer.Typer) -> int:
     except WordsightError as error:
         say(f"Error: {error}")
         return 1 if isinstance(error, NothingGathered) else 2
-    except BrokenPipeError:  # the reader of our output, such as `head`, is gone
+    except BrokenPipeError:  # whoever reads our output, such as `head`, has closed it
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
@@ -51,10 +49,10 @@ def _run(app: typer.Typer) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(str(error), file=sys.stderr)
             return 2
-        if isinstance(error, OSError):  # such as a full disk behind our standard output
+        if isinstance(error, OSError):  # such as a full disk behind standard output
             say(f"Error: {error.strerror or error}.")
             return 2
-        if hasattr(error, "format_message"):  # click's own: a wrong option or argument
+        if hasattr(error, "format_message"):  # click's error for a wrong option or argument
             command = getattr(getattr(error, "ctx", None), "command_path", None) or "wordsight"
             say(f"Error: {error.format_message().rstrip('.')}. See '{command} --help'.")
             return 2
@@ -62,10 +60,10 @@ def _run(app: typer.Typer) -> int:
 
 
 class _Sayer(logging.Handler):
-    """Prints what the library logs, such as that a first use takes longer.
+    """Print the library's log messages, such as that a first use takes longer.
 
     Attributes:
-        interrupted: whether work that Ctrl-C ended has said what becomes of it.
+        interrupted: whether the interrupted work has already logged how to continue.
     """
 
     interrupted = False
@@ -77,12 +75,10 @@ class _Sayer(logging.Handler):
 
 @contextlib.contextmanager
 def _quiet_native_libraries():
-    """Let only Python write to standard error: image libraries complain there of every broken
-    file, in their own words.
-    """
+    """Let only Python write to standard error; image libraries report every broken file there."""
     try:
         own = os.dup(2)
-    except OSError:  # started without a standard error
+    except OSError:  # there is no standard error
         yield
         return
     before = sys.stderr
@@ -101,6 +97,6 @@ def _quiet_native_libraries():
 
 
 def go_offline(offline: bool) -> None:
-    """Forbid every network access of this process, if asked to."""
+    """Forbid network access for this process if `offline` is set."""
     if offline:
         os.environ["WORDSIGHT_OFFLINE"] = "1"

@@ -1,5 +1,5 @@
-"""The commands that make and mend data sets, and give labels and models to other tools: gather,
-clean, split, prelabel, export.
+"""Commands that make and clean data sets, and export labels and models: gather, clean, split,
+prelabel, export.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .printing import Plain, say, show
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands, in this order."""
+    """Register these commands in this order."""
     app.command("gather")(gather_command)
     app.command("clean")(clean_command)
     app.command("split")(split_command)
@@ -30,10 +30,11 @@ def register(app: typer.Typer) -> None:
 def gather_command(
     classes: Annotated[
         str,
-        typer.Argument(metavar="WORDS", help="Words with commas between; each becomes a class."),
+        typer.Argument(metavar="WORDS", help="Words separated by commas; each becomes a class."),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the data set, one subfolder a class.")
+        Path,
+        typer.Option("-o", "--output", help="Folder of the data set, one subfolder per class."),
     ],
     source: Annotated[
         Optional[list[str]],
@@ -50,7 +51,7 @@ def gather_command(
     license: Annotated[
         str,
         typer.Option(
-            "--license", help="any, commercial, or codes with commas between, such as by,cc0."
+            "--license", help="any, commercial, or codes separated by commas, such as by,cc0."
         ),
     ] = "any",
     min_size: Annotated[int, typer.Option("--min-size", help="Shortest side, in pixels.")] = 224,
@@ -58,13 +59,13 @@ def gather_command(
         int,
         typer.Option(
             "--negatives",
-            help="Pictures of anything else, as a further class: for 'brick or not brick'.",
+            help="Pictures of anything else, as another class: for 'brick or not brick'.",
         ),
     ] = 0,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Gather pictures for words from licensed image search, until there are enough.
+    """Gather pictures of words from licensed image search until there are enough.
 
     \b
     Examples:
@@ -73,8 +74,8 @@ def gather_command(
       wordsight gather "cat,dog" -o data/pets --source urls:list.csv
 
     \b
-    Interrupted, it goes on with the same command. metadata.csv and ATTRIBUTION.md say who made each
-    picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve those who say who they are
+    If interrupted, the same command continues. metadata.csv and ATTRIBUTION.md name the author of
+    each picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve identified clients
     better.
     """
     from ..gathering.collector import GatherSettings, gather
@@ -117,7 +118,7 @@ def clean_command(
     apply: Annotated[
         bool,
         typer.Option(
-            "--apply", help="Move what was found to DATA-rejected beside DATA; nothing is deleted."
+            "--apply", help="Move the findings to DATA-rejected beside DATA; nothing is deleted."
         ),
     ] = False,
     undo: Annotated[
@@ -125,14 +126,14 @@ def clean_command(
     ] = False,
     reasons: Annotated[
         Optional[str],
-        typer.Option("--reasons", help="Only these, with commas between. [default: all]"),
+        typer.Option("--reasons", help="Only these reasons, separated by commas. [default: all]"),
     ] = None,
     min_size: Annotated[int, typer.Option("--min-size", help="Shortest side in pixels.")] = 224,
     balance: Annotated[
         bool,
         typer.Option(
             "--balance",
-            help="Bring all classes down to the smallest, the most redundant pictures first.",
+            help="Cut all classes to the size of the smallest, most redundant pictures first.",
         ),
     ] = False,
     convert: Annotated[
@@ -153,7 +154,7 @@ def clean_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Find what should not be in a data set, show it, and on request set it aside.
+    """Find pictures that don't belong in a data set, and set them aside if asked.
 
     \b
     Examples:
@@ -222,7 +223,7 @@ def split_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Divide a data set into train, val and test, copies never on two sides; noted in metadata.csv.
+    """Split a data set into train, val and test, in metadata.csv; copies stay together.
 
     \b
     Examples:
@@ -269,7 +270,7 @@ def prelabel_command(
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="Rejected pictures, too, under their best guess; scores tell them apart."
+            "--all", help="Include rejected pictures, under their best guess with its score."
         ),
     ] = False,
     photos: Annotated[
@@ -277,12 +278,12 @@ def prelabel_command(
         typer.Option(
             "--photos",
             metavar="DIR",
-            help="Where the photos are, if they were moved since; may be given several times.",
+            help="Where the photos are now, if they were moved; may be given several times.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write results as labels that other tools load, with the pictures beside them.
+    """Write results as labels that other tools can load, with the pictures.
 
     \b
     Examples:
@@ -292,8 +293,8 @@ def prelabel_command(
       wordsight train to-review/ -o models/corrected                every format is read again, too
 
     \b
-    Only accepted labels are written, unless --all asks for more. Pictures are copied, those that
-    EXIF turns upright.
+    Only accepted labels are written, unless --all is given. Pictures are copied; those rotated by
+    EXIF are written upright.
     """
     from ..exports.labels import prelabel
 
@@ -337,13 +338,13 @@ def export_command(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Pictures to calibrate int8 on and to try the exported model on; labelled, its "
-            "accuracy is told.",
+            help="Pictures to calibrate int8 and to test the exported model; its accuracy, too, if "
+            "they are labelled.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model as one network that other tools run without wordsight.
+    """Write a model as one network that runs without wordsight.
 
     \b
     Examples:
@@ -352,9 +353,9 @@ def export_command(
       wordsight export models/pets --format openvino --dtype int8 --data data/pets
 
     \b
-    Scaling, class names, calibration, heat maps and the sense of strangers are inside.
-    docs/export.md has programs that run it. What is written is tried beside the original, and kept
-    only if it says the same.
+    The file includes scaling, class names, calibration, heat maps and the detection of strangers.
+    docs/export.md has programs that run it. The export is compared with the original and kept only
+    if both give the same answers.
     """
     from ..exports.model import export
 

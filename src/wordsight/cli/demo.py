@@ -1,4 +1,4 @@
-"""The main job on photos that other packages carry: nothing is downloaded, nothing is faked."""
+"""Run the main job on photos from installed packages. Downloads nothing, fakes nothing."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def demo(
     Args:
         output: folder for `photos/`, `results/` and `overview.png`.
         progress: see `Classifier.predict`.
-        say: called with single lines.
+        say: called with one line of text at a time.
 
     Raises:
-        InvalidArgument: the packages that carry the photos are not installed.
+        InvalidArgument: if the packages that contain the photos aren't installed.
     """
     say = say or (lambda _: None)
     folder = Path(output).expanduser()
@@ -75,8 +75,8 @@ def _sources() -> list[Path]:
 
 
 def draw_overview(results: Results, photos: Path, output: Path, columns: int = 5) -> bytes:
-    """Return a PNG contact sheet: accepted photos with heat map, box and label first, then the
-    rejected.
+    """Return a PNG contact sheet: first the accepted photos with heat map, box and label, then the
+    rejected ones.
     """
     import io
 

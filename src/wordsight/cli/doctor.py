@@ -1,5 +1,6 @@
-"""What is installed, which engine runs and how fast, what is kept where. Changes nothing but
-that it prepares the backbone, as any first use does.
+"""Check the installation: packages, engine, speed, and where files are kept.
+
+Changes nothing, except that it prepares the backbone, as any first use does.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ MENDS = {
     "timm": "if torchvision is in order, pip install --force-reinstall timm",
     "cv2": "two packages of OpenCV may lie over each other: pip uninstall opencv-python "
     "opencv-python-headless, then install wordsight again",
-}  # what is imported to see whether it works -> what to do where it doesn't
+}  # module to import as a check -> what to do if it fails
 HIDDEN_EXTRAS = ("dev", "docs")
 MEASURED_S = 1.5
 
 
 def examine() -> dict[str, object]:
-    """Return the state of this installation, JSON-ready. Takes some seconds: packages are
+    """Return the state of this installation, ready for JSON. This takes seconds: packages are
     imported, and the network is timed on random pixels.
     """
     problems = _problems()
@@ -101,14 +102,14 @@ def _extras() -> dict[str, str]:
 
 
 def _problems() -> list[str]:
-    """Return what is broken, each with the way to mend it. Packages are imported, for that they
-    are there says little.
+    """Return every problem and how to fix it. Packages are imported, because installed ones may
+    still be broken.
     """
     found = []
     for module, mend in MENDS.items():
         try:
             import_openvino() if module == "openvino" else importlib.import_module(module)
-        except Exception as error:  # what a broken installation raises can be anything
+        except Exception as error:  # a broken installation may raise anything
             found.append(
                 f"{module} can't be imported ({type(error).__name__}: "
                 f"{' '.join(str(error).split())[:200]}); {mend}"
@@ -127,9 +128,7 @@ def _problems() -> list[str]:
 
 
 def _speed(engine: str) -> str:
-    """Return how many images a second the default network looks at, decoding and drawing
-    apart.
-    """
+    """Return how many images a second the default network encodes, decoding and drawing aside."""
     embedder = Embedder(load_backbone(engine=engine))
     height, width = embedder.backbone.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -146,7 +145,7 @@ def _speed(engine: str) -> str:
 
 
 def _timed(embedder: Embedder, pixels: np.ndarray, count: int, threads: int) -> float:
-    """Return seconds an image."""
+    """Return seconds per image."""
     start = time.perf_counter()
     for _ in parallel_map(lambda _: embedder.runtime.encode(pixels, False), range(count), threads):
         pass
@@ -158,7 +157,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _cache() -> dict[str, str]:
-    """Return where things that can be made again are kept, and what each takes."""
+    """Return where replaceable files are kept, and how large they are."""
     root = cache_folder()
     cache = EmbeddingCache()
     embeddings = len(cache)
@@ -176,7 +175,7 @@ def _cache() -> dict[str, str]:
 
 
 def _mib(*paths: Path) -> str:
-    """Return what files and folders take."""
+    """Return the total size of files and folders."""
     files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
     return f"{sum(_size(file) for file in files) / 2**20:.0f} MiB"
 
@@ -184,5 +183,5 @@ def _mib(*paths: Path) -> str:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size if file.is_file() else 0
-    except OSError:  # removed meanwhile by another process
+    except OSError:  # another process has removed it
         return 0

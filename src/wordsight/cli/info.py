@@ -1,4 +1,4 @@
-"""The commands that tell and show: words, models, doctor, cache, demo."""
+"""Commands that show information: words, models, doctor, cache, demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .printing import Plain, print_table, say, show
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands, in this order."""
+    """Register these commands in this order."""
     app.command("words")(words_command)
     app.command("models")(models_command)
     app.command("doctor")(doctor_command)
@@ -85,8 +85,9 @@ def models_command(as_json: Json = False) -> None:
 
 
 def doctor_command(as_json: Json = False) -> None:
-    """Say what is installed, which engine runs, how fast this machine is, and what is kept where.
-    Exit code 1 where something is broken.
+    """Check the installation: packages, engine, speed, and where files are kept.
+
+    The exit code is 1 if something is broken.
 
     \b
     Examples:
@@ -101,9 +102,7 @@ def doctor_command(as_json: Json = False) -> None:
 
 
 def _rows(report: dict) -> Iterator[list[str]]:
-    """Yield a row for each thing said: one for plain values, one for each part of those that
-    have parts.
-    """
+    """Yield table rows: one for each plain value, and one for each entry of a nested one."""
     for key, value in report.items():
         name = key.replace("_", " ")
         if isinstance(value, dict):
@@ -118,7 +117,7 @@ def _rows(report: dict) -> Iterator[list[str]]:
 def cache_command(
     clear: Annotated[
         bool,
-        typer.Option("--clear", help="Forget all embeddings; they are computed again when needed."),
+        typer.Option("--clear", help="Delete all embeddings; they are computed again when needed."),
     ] = False,
 ) -> None:
     """Show or clear the embeddings kept on this machine.
@@ -146,7 +145,7 @@ def demo_command(
     ] = Path("wordsight-demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job on photos that are already on this machine: offline, in seconds.
+    """Run the main job on photos that are already on this machine: offline, in seconds.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. What commands do lives behind the public API."""
+"""The command line: parse, call, print. The work is done behind the public API."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from .options import (
     Scales,
     Threshold,
     backbone_for,
+    model_for,
     numbers,
     offer,
     sides,
@@ -65,7 +66,7 @@ def run_command(
         typer.Option(
             "-c",
             "--classes",
-            help="Words with commas between; one word alone is a yes/no question.",
+            help="Words separated by commas; a single word is a yes/no question.",
         ),
     ],
     photos: Annotated[
@@ -83,7 +84,7 @@ def run_command(
         Optional[list[str]],
         typer.Option(
             "--data",
-            help="Your labelled pictures: a folder with one subfolder a class, or a CSV; may be "
+            help="Your labelled pictures: a folder with one subfolder per class, or a CSV; may be "
             "given several times.",
         ),
     ] = None,
@@ -96,7 +97,7 @@ def run_command(
         bool,
         typer.Option(
             "--gather",
-            help="Gather pictures for the words and learn from them; consents to the searching.",
+            help="Gather pictures of the words and learn from them, without asking first.",
         ),
     ] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
@@ -114,14 +115,13 @@ def run_command(
       wordsight run -c "brick,tile" -p site/ --data labelled/
 
     \b
-    What it learns from, the first that applies, and it says which:
+    It learns from the first of these that applies, and names it:
       1. labelled pictures given with --data
       2. a model already made for exactly these classes, or -m
-      3. what the backbone knows of the words, adapted to your photos: no labelled picture needed
-      4. pictures gathered for the words from licensed image search: for words it doesn't know,
-      asked first, or with --gather
+      3. what the backbone knows about the words, adapted to your photos: no labelled pictures
+      4. pictures of the words from licensed image search, for words it doesn't know; asks first,
+      unless --gather is given
     """
-    from ..classification.classifier import load
     from ..pipeline import run
 
     go_offline(offline)
@@ -132,7 +132,7 @@ def run_command(
             output=output,
             threshold=threshold,
             data=data,
-            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            model=None if model is None else model_for(model, engine, dtype),
             gather=gather or _consent() or False,
             backbone=backbone_for(backbone, engine, dtype),
             draw=not no_pictures,
@@ -147,7 +147,7 @@ def train_command(
         str,
         typer.Argument(
             metavar="DATA",
-            help="Folder with one subfolder a class, or a CSV with file_name and label.",
+            help="Folder with one subfolder per class, or a CSV with file_name and label.",
         ),
     ],
     output: Annotated[
@@ -171,33 +171,33 @@ def train_command(
         Optional[str],
         typer.Option(
             "--backbone",
-            help="Network: embedded, timm's, hf-hub: or local-dir:. [default: "
-            f"{DEFAULT_BACKBONE}; for scratch small_resnet]",
+            help="Network: an embedded one, a timm name, hf-hub: or local-dir:. [default: "
+            f"{DEFAULT_BACKBONE}; small_resnet for scratch]",
             autocompletion=offer(
                 "backbones.registry.embedded_backbones", "backbones.registry.SMALL"
             ),
         ),
     ] = None,
     positive: Annotated[
-        Optional[str], typer.Option("--positive", help="This class against all others.")
+        Optional[str], typer.Option("--positive", help="Train this class against all others.")
     ] = None,
     negatives: Annotated[
         Optional[str],
-        typer.Option("--negatives", help="With --positive: folder of pictures of anything else."),
+        typer.Option("--negatives", help="With --positive: a folder of pictures of anything else."),
     ] = None,
     precision: Precision = None,
     image_size: Annotated[
         Optional[int],
         typer.Option(
             "--image-size",
-            help="Side of a square picture's input in pixels. [default: the network's own]",
+            help="Side of the square network input in pixels. [default: the network's own]",
         ),
     ] = None,
     epochs: Annotated[
         Optional[int],
         typer.Option(
             "--epochs",
-            help="Passes over the pictures, at most. [default: finetune 10, scratch 10 or 30]",
+            help="Most passes over the pictures. [default: finetune 10, scratch 10 or 30]",
         ),
     ] = None,
     lr: Annotated[
@@ -209,32 +209,30 @@ def train_command(
     batch_size: Annotated[
         Optional[int],
         typer.Option(
-            "--batch-size", help="Pictures a step. [default: finetune 16, scratch 32 or 64]"
+            "--batch-size", help="Pictures per step. [default: finetune 16, scratch 32 or 64]"
         ),
     ] = None,
     augment: Annotated[
         Optional[bool],
         typer.Option(
             "--augment/--no-augment",
-            help="Flip, turn, shift, shear, zoom the training pictures. [default: on, but for the "
-            "classic networks]",
+            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except "
+            "for the classic networks]",
         ),
     ] = None,
     patience: Annotated[
         Optional[int],
-        typer.Option("--patience", help="Epochs without gain after which to stop. [default: 3]"),
+        typer.Option("--patience", help="Stop after this many epochs without gain. [default: 3]"),
     ] = None,
     budget: Annotated[
         Optional[str],
         typer.Option(
-            "--budget", metavar="TIME", help="Time for the epochs, such as 90s, 10m or 2h."
+            "--budget", metavar="TIME", help="Time limit for the epochs, such as 90s, 10m or 2h."
         ),
     ] = None,
     continue_from: Annotated[
         Optional[str],
-        typer.Option(
-            "--continue", metavar="MODEL", help="Go on from this model, as a further stage."
-        ),
+        typer.Option("--continue", metavar="MODEL", help="Continue training from this model."),
     ] = None,
     boxes: Boxes = None,
     from_model: Annotated[
@@ -242,7 +240,7 @@ def train_command(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="With --boxes: add them to this model, whose class answers stay. [default of -o: "
+            help="With --boxes: add a box head to this model; its labels stay. [default of -o: "
             "the same folder]",
         ),
     ] = None,
@@ -253,19 +251,19 @@ def train_command(
         ),
     ] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard's log there, too.")
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard logs there.")
     ] = False,
     plot_model: Annotated[
         bool,
         typer.Option(
             "--plot-model",
-            help="Print a table of the network's layers, and draw it into the model's plots/.",
+            help="Print a table of the network's layers, and draw them in the model's plots/.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0,
     no_clean: Annotated[
         bool,
-        typer.Option("--no-clean", help="Learn from files given twice or in two classes, too."),
+        typer.Option("--no-clean", help="Keep duplicate files and files found in two classes."),
     ] = False,
     engine: Engine = "auto",
     dtype: Dtype = "f32",
@@ -289,10 +287,10 @@ def train_command(
       torchrun --nproc-per-node 4 -m wordsight train data/pets -o models/pets --recipe finetune
 
     \b
-    Cut off, it goes on with the same command. Networks for scratch: small_resnet, brick_cnn,
-    cifar_cnn, or any of timm's.
-    Fine-tuning keeps the statistics of batch normalisation as they are, and is kept only if the
-    validation loss falls.
+    If interrupted, the same command continues. Networks for scratch: small_resnet, brick_cnn,
+    cifar_cnn, or any timm network.
+    Fine-tuning leaves the statistics of batch normalisation unchanged. Its result is kept only if
+    the validation loss falls.
     """
     from ..training.recipes import train
     from ..training.settings import TrainingSettings, parse_duration
@@ -362,21 +360,19 @@ def predict_command(
         bool,
         typer.Option(
             "--quadrants",
-            help="Look at the quarters of each photo, too; the surest answers (parts.csv).",
+            help="Also classify each quarter; the surest part gives the answer (parts.csv).",
         ),
     ] = False,
     grid: Annotated[
         str,
-        typer.Option(
-            "--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how photos are cut."
-        ),
+        typer.Option("--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how to cut photos."),
     ] = "2x2",
     base_height: Annotated[
         Optional[int],
         typer.Option(
             "--base-height",
             metavar="PIXELS",
-            help="With --quadrants: height that photos get before they are cut. [default: the "
+            help="With --quadrants: height that photos are scaled to before the cut. [default: the "
             "network's own]",
         ),
     ] = None,
@@ -393,7 +389,7 @@ def predict_command(
     layer: Annotated[
         Optional[str],
         typer.Option(
-            "--layer", help="Layer for heat maps by gradients. [default: found by itself]"
+            "--layer", help="Layer for heat maps by gradients. [default: chosen automatically]"
         ),
     ] = None,
     scales: Scales = "1",
@@ -404,7 +400,7 @@ def predict_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Say what each photo shows, with a model you have.
+    """Label photos with a model you have.
 
     \b
     Examples:
@@ -415,10 +411,9 @@ def predict_command(
       wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
 
     \b
-    With --ray, tables only are written, as Parquet, a part for every 500 photos; interrupted, it
-    goes on with the same command.
+    --ray writes only tables, as Parquet, one part for every 500 photos. If interrupted, the same
+    command continues.
     """
-    from ..classification.classifier import load
     from ..classification.photos import predict
     from ..heatmaps.grid import Grid
     from ..heatmaps.heatmap import HeatmapSettings
@@ -442,7 +437,7 @@ def predict_command(
         with show_progress() as progress:
             sharded = predict_on_ray(
                 photos[0],
-                load(model, engine=engine, dtype=dtype),
+                model_for(model, engine, dtype),
                 output=output,
                 threshold=threshold,
                 precision=precision,
@@ -453,7 +448,7 @@ def predict_command(
     with show_progress() as progress:
         results = predict(
             photos,
-            load(model, engine=engine, dtype=dtype),
+            model_for(model, engine, dtype),
             output=output,
             threshold=threshold,
             precision=precision,
@@ -493,26 +488,25 @@ def detect_command(
         Optional[float],
         typer.Option(
             "--step",
-            help="Pixels from window to window, at the smallest. [default: an eighth of the "
-            "window]",
+            help="Pixels from one smallest window to the next. [default: an eighth of the window]",
         ),
     ] = None,
     levels: Annotated[
         Optional[int],
         typer.Option(
             "--levels",
-            help="Levels of the pyramid; 1: one size of window. [default: as many as fit]",
+            help="Levels of the pyramid; 1 means one size of window. [default: as many as fit]",
         ),
     ] = None,
     factor: Annotated[
-        float, typer.Option("--factor", help="How much larger windows are from level to level.")
+        float, typer.Option("--factor", help="How much larger windows get from level to level.")
     ] = 1.5,
     overlap: Annotated[
         float,
         typer.Option(
             "--overlap",
-            help="Share (0–1) of the smaller of two boxes of a class above which the less "
-            "likely goes.",
+            help="Largest share (0–1) of the smaller of two boxes of a class that may lie in the "
+            "other; beyond it the less likely is removed.",
         ),
     ] = 0.5,
     exact: Exact = False,
@@ -522,8 +516,7 @@ def detect_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Find where in photos the classes are: sliding windows over an image pyramid, all windows of
-    a level from one pass.
+    """Find where the classes are in photos, with sliding windows at several sizes.
 
     \b
     Examples:
@@ -532,10 +525,9 @@ def detect_command(
       wordsight detect photos/ -m models/fruit --no-pictures --json
 
     \b
-    A class that means "anything else" (not_brick) is never a detection. Boxes are drawn in to the
-    heat map within their window.
+    All windows of a size share one pass. A class that means "anything else" (not_brick) is never a
+    detection. Boxes are tightened to the heat map within their window.
     """
-    from ..classification.classifier import load
     from ..detection.detector import WindowSettings, detect
 
     go_offline(offline)
@@ -544,7 +536,7 @@ def detect_command(
         windows = WindowSettings(size, step, levels, factor, overlap)
         found = detect(
             photos,
-            load(model, engine=engine, dtype=dtype),
+            model_for(model, engine, dtype),
             output=output,
             threshold=threshold,
             windows=windows,
@@ -561,7 +553,7 @@ def evaluate_command(
         str,
         typer.Argument(
             metavar="DATA",
-            help="Labelled pictures: a folder with one subfolder a class or metadata.csv, or a "
+            help="Labelled pictures: a folder with one subfolder per class or metadata.csv, or a "
             "CSV.",
         ),
     ],
@@ -580,7 +572,7 @@ def evaluate_command(
         typer.Option(
             "--others",
             metavar="DIR",
-            help="Pictures that show none of the classes, which should get no label; may be given "
+            help="Pictures that show none of the classes and should get no label; may be given "
             "several times.",
         ),
     ] = None,
@@ -592,7 +584,7 @@ def evaluate_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on labelled pictures it has not seen; every figure with its 95 % interval.
+    """Measure a model on labelled pictures it hasn't seen, with 95 % intervals.
 
     \b
     Examples:
@@ -604,14 +596,13 @@ def evaluate_command(
           how right the boxes are, instead
 
     \b
-    Where the model looks for one thing (brick, not_brick), every class but brick counts as
+    If the model looks for one thing (brick, not_brick), all classes except brick count as
     not_brick.
     """
-    from ..classification.classifier import load
     from ..evaluation.classification import evaluate
 
     go_offline(offline)
-    loaded = load(model, engine=engine, dtype=dtype)
+    loaded = model_for(model, engine, dtype)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
         from ..heatmaps.heatmap import HeatmapSettings
@@ -649,7 +640,7 @@ cli_info.register(app)
 
 
 def _consent():
-    """Return what asks a person at a terminal, or None where nobody is there to ask."""
+    """Return a function that asks the person at the terminal, or None without a terminal."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     return lambda question: typer.confirm(question, err=True)

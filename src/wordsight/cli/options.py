@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read and mean the same in each."""
+"""Options that several commands share, so that they read and mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ..backbones.registry import Backbone
+    from ..classification.classifier import Classifier
 
 
 def offer(*places: str) -> Callable[[str], list[str]]:
-    """Return what completes an option in the shell: the choices that modules hold under a name, or
-    give when called; loaded when asked for.
+    """Return a shell completion for an option; its modules are loaded only when asked.
 
     Args:
-        places: "module.NAME" within this package.
+        places: "module.NAME" within this package: the choices, or a function that returns them.
     """
 
     def complete(incomplete: str) -> list[str]:
@@ -53,7 +53,7 @@ BackboneName = Annotated[
     str,
     typer.Option(
         "--backbone",
-        help="Network to look with: embedded, timm's, hf-hub: or local-dir:.",
+        help="Network to use: an embedded one, a timm name, hf-hub: or local-dir:.",
         autocompletion=Backbones,
     ),
 ]
@@ -61,7 +61,7 @@ Precision = Annotated[
     Optional[float],
     typer.Option(
         "--precision",
-        help="Instead of a threshold: the share of labels that must be right, 0.5–0.9999, kept at "
+        help="Instead of a threshold: the share of labels that must be right, 0.5–0.9999, with "
         "95 % confidence.",
     ),
 ]
@@ -83,8 +83,17 @@ Dtype = Annotated[
 ]
 
 
+def model_for(path: str, engine: str, dtype: str) -> str | Classifier:
+    """Return a model's folder, or the model loaded to run otherwise than by default."""
+    if (engine, dtype) == ("auto", "f32"):
+        return path
+    from ..classification.classifier import load
+
+    return load(path, engine=engine, dtype=dtype)
+
+
 def backbone_for(name: str, engine: str, dtype: str) -> str | Backbone:
-    """Return a backbone by name, or prepared where it is to run otherwise than by default."""
+    """Return a backbone's name, or the backbone prepared to run otherwise than by default."""
     if (engine, dtype) == ("auto", "f32"):
         return name
     from ..backbones.registry import load_backbone
@@ -100,8 +109,7 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="ADDRESS",
-        help="Work on Ray: local (this machine), auto (the cluster that runs here) or a cluster's "
-        "address.",
+        help="Run on Ray: local (this machine), auto (the running cluster) or a cluster's address.",
     ),
 ]
 Boxes = Annotated[
@@ -109,14 +117,14 @@ Boxes = Annotated[
     typer.Option(
         "--boxes",
         metavar="ANNOTATIONS",
-        help="Boxes on DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml.",
+        help="Boxes for DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml.",
     ),
 ]
 Exact = Annotated[
     bool,
     typer.Option(
         "--exact",
-        help="A true crop and a pass of its own for every part, for comparison; far slower.",
+        help="Run the network on a true crop of every part, for comparison; far slower.",
     ),
 ]
 Groups = Annotated[
@@ -124,24 +132,23 @@ Groups = Annotated[
     typer.Option(
         "--group",
         metavar="WORD",
-        help="Is anything of this kind there? A WordNet word, such as vehicle; may be given "
-        "several "
-        "times.",
+        help="Look for anything of this kind: a WordNet word, such as vehicle; may be given "
+        "several times.",
     ),
 ]
 Scales = Annotated[
-    str, typer.Option("--scales", help="Heat maps averaged over input sizes, such as 1,1.5,2.")
+    str, typer.Option("--scales", help="Average heat maps over input scales, such as 1,1.5,2.")
 ]
 Mirror = Annotated[
-    bool, typer.Option("--mirror", help="Heat maps averaged with those of the mirrored photo.")
+    bool, typer.Option("--mirror", help="Average heat maps with those of the mirrored photo.")
 ]
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:
-    """Return numbers with commas between.
+    """Parse numbers separated by commas.
 
     Raises:
-        InvalidArgument: they are none.
+        InvalidArgument: if a part isn't a number.
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -152,10 +159,10 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
 
 
 def sides(text: str, option: str, shape: str) -> tuple[int, int]:
-    """Return two whole numbers with an x between; one alone counts twice.
+    """Parse two whole numbers separated by an x; a single one counts twice.
 
     Raises:
-        InvalidArgument: it is something else.
+        InvalidArgument: if the text has another form.
     """
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(

@@ -1,6 +1,4 @@
-"""The commands that look with a known network, at clips or in a browser: recognize, video,
-extract, app.
-"""
+"""Commands for pretrained networks, clips and the browser: recognize, video, extract, app."""
 
 from __future__ import annotations
 
@@ -22,12 +20,13 @@ from .options import (
     NoPictures,
     Offline,
     backbone_for,
+    model_for,
 )
 from .printing import say, show
 
 
 def register(app: typer.Typer) -> None:
-    """Add these commands, in this order."""
+    """Register these commands in this order."""
     app.command("recognize")(recognize_command)
     app.command("video")(video_command)
     app.command("extract")(extract_command)
@@ -38,7 +37,7 @@ def recognize_command(
     photos: Annotated[
         list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
     ],
-    top: Annotated[int, typer.Option("--top", help="How many classes are named.")] = 5,
+    top: Annotated[int, typer.Option("--top", help="How many classes to name.")] = 5,
     group: Groups = None,
     class_name: Annotated[
         Optional[str],
@@ -51,12 +50,14 @@ def recognize_command(
     quadrants: Annotated[
         bool,
         typer.Option(
-            "--quadrants", help="Look at each quarter of a photo by itself, too, and draw it."
+            "--quadrants", help="Also classify each quarter of a photo by itself, and draw it."
         ),
     ] = False,
     threshold: Annotated[
         float,
-        typer.Option("-t", "--threshold", help="Probability (0–1) from which a group is found."),
+        typer.Option(
+            "-t", "--threshold", help="Probability (0–1) from which a group counts as found."
+        ),
     ] = 0.75,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for tables and drawn photos.")
@@ -68,7 +69,7 @@ def recognize_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Say what photos show in the words of a pretrained network; needs no model of yours.
+    """Name what photos show, with a pretrained network.
 
     \b
     Examples:
@@ -80,9 +81,8 @@ def recognize_command(
 
     \b
     A group sums the probabilities of all classes under a word ('wordsight words vehicle' lists
-    them), and is looked for more
-    closely, too, through windows half as high as the photo: where one of them, or a quadrant, is
-    surer, that is the answer.
+    them). If the whole photo doesn't clearly show it, windows half as high as the photo are
+    searched, too. The surest window or quadrant gives the answer.
     """
     from ..recognition.photos import recognize
 
@@ -114,8 +114,8 @@ def video_command(
         typer.Option(
             "-o",
             "--output",
-            help="The labelled clip, .mp4 or .webm; tables go into a folder of its name. [default: "
-            "CLIP-labelled.mp4, here]",
+            help="The labelled clip, .mp4 or .webm; tables go into a folder with its name. "
+            "[default: CLIP-labelled.mp4, here]",
         ),
     ] = None,
     threshold: Annotated[
@@ -129,27 +129,27 @@ def video_command(
     ] = None,
     fps: Annotated[
         Optional[float],
-        typer.Option("--fps", help="Frames a second to look at and to write. [default: every one]"),
+        typer.Option("--fps", help="Frames per second to classify and write. [default: every one]"),
     ] = None,
     smooth: Annotated[
         float,
         typer.Option(
             "--smooth",
             metavar="SECONDS",
-            help="Smooth probabilities over time: an exponential mean of this constant.",
+            help="Smooth probabilities over time: exponential mean with this constant.",
         ),
     ] = 0.0,
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Draw heat maps instead of boxes.")
     ] = False,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Write each frame as JPEG, too.")
+        bool, typer.Option("--frames", help="Also write each frame as a JPEG.")
     ] = False,
     backbone: Annotated[
         Optional[str],
         typer.Option(
             "--backbone",
-            help=f"With --group: network to look with. [default: {DEFAULT_BACKBONE}]",
+            help=f"With --group: the network to use. [default: {DEFAULT_BACKBONE}]",
             autocompletion=Backbones,
         ),
     ] = None,
@@ -158,8 +158,7 @@ def video_command(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Say what each frame of a clip shows, and write the clip with its labels, a table of frames
-    and a timeline.
+    """Label each frame of a clip; write the labelled clip, a table and a timeline.
 
     \b
     Examples:
@@ -168,12 +167,11 @@ def video_command(
       wordsight video clip.mp4 -m models/pets --heatmap --frames -o out/clip.webm
 
     \b
-    .mp4 is quick to write and plays in players; .webm plays in browsers, too, and takes a hundred
+    .mp4 is fast to write and plays in players; .webm also plays in browsers and takes a hundred
     times as long to write.
-    Sound is not copied. Ctrl-C leaves a clip that plays.
+    Sound is not copied. After Ctrl-C, the clip written so far plays.
     """
-    from ..classification.classifier import load
-    from ..core.result_folder import short_stem
+    from ..core.tables import short_stem
     from ..videos.labelling import video
 
     go_offline(offline)
@@ -185,7 +183,7 @@ def video_command(
         seen = video(
             clip,
             output=target,
-            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            model=None if model is None else model_for(model, engine, dtype),
             groups=group or (),
             threshold=threshold,
             fps=fps,
@@ -205,13 +203,13 @@ def extract_command(
         typer.Option(
             "-o",
             "--output",
-            help="Folder for the frames, such as that of a class: data/street/bus.",
+            help="Folder for the frames, such as a class folder: data/street/bus.",
         ),
     ],
-    fps: Annotated[float, typer.Option("--fps", help="Frames a second to look at.")] = 2.0,
+    fps: Annotated[float, typer.Option("--fps", help="Frames per second to look at.")] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Take frames of clips as pictures to learn from; of frames that look alike the first stays.
+    """Save frames of clips as training pictures; of similar frames, only the first.
 
     \b
     Examples:
@@ -220,8 +218,8 @@ def extract_command(
       wordsight train data/street -o models/street
 
     \b
-    The same command adds nothing twice. frames.csv in the folder says which clip and time each
-    frame came from.
+    Running the same command again adds nothing twice. frames.csv in the folder lists the clip and
+    time of each frame.
     """
     from ..videos.frames import extract
 
@@ -236,30 +234,29 @@ def app_command(
         typer.Option(
             "-m",
             "--model",
-            help="Model folder that is offered first. [default: those made on this machine]",
+            help="Model folder to offer first. [default: those made on this machine]",
         ),
     ] = None,
     data: Annotated[
         Optional[str],
         typer.Option(
-            "--data", metavar="FOLDER", help="Pictures to review and to compare models on."
+            "--data", metavar="FOLDER", help="Pictures for review and for comparing models."
         ),
     ] = None,
     host: Annotated[
         str,
         typer.Option(
             "--host",
-            help="Address to listen on; from any but this machine's own a token is demanded.",
+            help="Address to listen on; addresses other than this machine's require a token.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
         Optional[int],
-        typer.Option("--port", help="Port to listen on. [default: 7860, or the next that is free]"),
+        typer.Option("--port", help="Port to listen on. [default: 7860, or the next free one]"),
     ] = None,
     offline: Offline = False,
 ) -> None:
-    """Open a page in the browser: try a model, train one, review doubtful pictures by keyboard,
-    compare two models.
+    """Open a page in the browser to try, train and compare models and review pictures.
 
     \b
     Examples:
@@ -270,8 +267,8 @@ def app_command(
           for others, who need the token that is printed (or WORDSIGHT_TOKEN)
 
     \b
-    Needs: pip install 'wordsight[app]'. No picture is moved or changed, nothing is sent anywhere.
-    Ctrl-C ends it.
+    Needs: pip install 'wordsight[app]'. Pictures are not moved or changed; nothing is sent
+    anywhere. Ctrl-C stops it.
     """
     from ..webapp.server import app
 

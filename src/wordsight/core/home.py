@@ -47,7 +47,7 @@ def expand(path: str | os.PathLike) -> Path:
     """Return a path with `~` expanded.
 
     Raises:
-        InvalidArgument: the home of an unknown user, or a path no system allows.
+        InvalidArgument: if the user is unknown, or the path is impossible.
     """
     if "://" in str(path):
         raise InvalidArgument(
@@ -66,7 +66,7 @@ def expand(path: str | os.PathLike) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a file is there; one whose name no file can have is not."""
+    """Whether `path` is a file; False for impossible names."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a folder is there; one whose name none can have is not."""
+    """Whether `path` is a folder; False for impossible names."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -82,7 +82,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_offline() -> bool:
-    """Tell whether every network access is forbidden (`--offline` or `WORDSIGHT_OFFLINE=1`)."""
+    """Whether network access is forbidden (`--offline` or `WORDSIGHT_OFFLINE=1`)."""
     return os.environ.get("WORDSIGHT_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
@@ -92,8 +92,7 @@ def writing(path: Path):
     try:
         yield
     except Exception as error:
-        # safetensors wraps what the disk says in an error of its own, whose class is not worth
-        # importing
+        # safetensors wraps the system's error in its own class, which is not worth importing
         wrapped = (
             re.search(r"I/O error: (.*?) \(os error", str(error))
             if type(error).__name__ == "SafetensorError"
@@ -121,8 +120,8 @@ def writing(path: Path):
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees either the old content or the whole new one, whatever
-    happens meanwhile.
+    """Write a file so that readers see either the old content or the complete new one, even after
+    a crash.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _atomic(path) as temporary, open(temporary, "xb") as file:
@@ -131,9 +130,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_text(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file for writing that takes the place of `path` when it is whole, and
-    not before.
-    """
+    """Open a UTF-8 text file for writing; it replaces `path` only when it is complete."""
     with (
         _atomic(path) as temporary,
         open(temporary, "x", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -152,30 +149,6 @@ def _atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-def lock_folder(output: Path) -> int | None:
-    """Hold a folder for this process, so that two runs do not write into one another; close what it
-    returns to let go.
-
-    Raises:
-        InvalidArgument: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return None
-    lock = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise InvalidArgument(
-            f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o."
-        ) from None
-    except OSError:
-        pass  # a file system without locks
-    return lock
-
-
 def first_process() -> bool:
-    """Tell whether this process is the first of those that train together; alone it always is."""
+    """Whether this is the first of the processes that train together; True for a single one."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

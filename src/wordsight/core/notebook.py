@@ -1,8 +1,7 @@
-"""How results show themselves in a notebook: HTML with small images, rows as a pandas DataFrame.
-Knows no result; each says what is its own.
+"""HTML for notebooks: tables and small images; and rows as a pandas DataFrame. Knows no results.
 
-Everything is escaped, styles stand in the elements, images are embedded: a notebook may be
-mailed, and looks right in light and dark.
+Everything is escaped, styles are inline, and images are embedded, so a notebook can be mailed and
+looks right in light and dark themes.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ CELL = "text-align:left;padding:2px 14px 2px 0"
 
 
 def in_notebook() -> bool:
-    """Tell whether a person sees what cells show: in Jupyter and its like, not in a terminal."""
+    """Whether a person sees the output of cells: in Jupyter or similar, not in a terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
 def block(title: object, *parts: str) -> str:
-    """Return a titled piece of HTML; empty parts are left out."""
+    """Return a titled block of HTML; empty parts are left out."""
     return f"<div><p><b>{escape(title)}</b></p>{''.join(part for part in parts if part)}</div>"
 
 
 def line(text: object) -> str:
-    """Return one line of text, or nothing where there is none."""
+    """Return a line of HTML, or an empty string if there is no text."""
     return f"<p>{escape(text)}</p>" if text else ""
 
 
 def table(
     headings: Sequence[object], rows: Iterable[Sequence[object]], most: int = MOST_ROWS
 ) -> str:
-    """Return a table of at most so many rows, and how many are left out; nothing where there is
-    no row.
+    """Return an HTML table of at most `most` rows, and how many more there are; an empty string if
+    there are no rows.
     """
     shown = list(rows)
     if not shown:
@@ -60,7 +59,7 @@ def table(
 
 
 def escape(text: object) -> str:
-    """Return text that HTML takes as text."""
+    """Return text escaped for HTML."""
     return html.escape(str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
@@ -70,11 +69,11 @@ def frame(
     """Return rows as a DataFrame.
 
     Args:
-        rows: what stands in each.
-        columns: their order; by default that of the first row. They are there even where no row is.
+        rows: one mapping of column names to values for each row.
+        columns: column order; by default that of the first row. Kept even if there are no rows.
 
     Raises:
-        InvalidArgument: pandas is not installed.
+        InvalidArgument: if pandas is not installed.
     """
     try:
         import pandas

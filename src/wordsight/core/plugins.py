@@ -1,6 +1,4 @@
-"""What other packages add: modules that they name in an entry-point group, imported once; their
-decorators register what is theirs.
-"""
+"""Load plug-ins from entry points; importing one registers it."""
 
 from __future__ import annotations
 
@@ -11,22 +9,22 @@ import pkgutil
 
 from ..errors import InvalidArgument
 
-# sources are loaded one by one, when they are asked for
+# sources are loaded one by one, when asked for
 KINDS = ("backbones", "checks", "formats", "heatmaps")
 
 
 @functools.cache
 def load_extensions(kind: str) -> None:
-    """Import what installed packages name in the group `wordsight.<kind>`.
+    """Import the modules that installed packages name in the group `wordsight.<kind>`.
 
     Raises:
-        InvalidArgument: one of them can't be imported; its package is named.
+        InvalidArgument: if one can't be imported; the message names its package.
     """
     for entry in importlib.metadata.entry_points(group=f"wordsight.{kind}"):
         try:
             entry.load()
         except Exception as error:
-            # somebody else's code: whatever goes wrong in it is told with its name
+            # other people's code may raise anything; the message names the package
             package = f"'{entry.dist.name}'" if entry.dist else "its package"
             raise InvalidArgument(
                 f"'{entry.value}', which adds to wordsight's {kind}, can't be loaded: {error}. "
@@ -35,8 +33,8 @@ def load_extensions(kind: str) -> None:
 
 
 def import_all(package: str, paths: list[str], first: tuple[str, ...] = ()) -> None:
-    """Import every module of a package, so that adding a file is all it takes: those named
-    first, then the others in order of name.
+    """Import every module of a package: first those in `first`, then the others by name. A new
+    file is thus found by itself.
     """
     names = sorted(module.name for module in pkgutil.iter_modules(paths))
     for module in sorted(

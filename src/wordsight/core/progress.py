@@ -1,5 +1,5 @@
-"""Progress: a bar with rate and time left at a terminal and in a notebook, a line on standard
-error every ten seconds elsewhere.
+"""Progress: in a terminal and in a notebook a bar with rate and time left, elsewhere a line on
+standard error every ten seconds.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ SHOWN_AFTER_S, SHOWN_EVERY_S = 1.0, 0.2  # in a notebook; shorter jobs show noth
 
 
 def or_notebook(progress: Progress | None) -> Progress | None:
-    """Return who is told of progress: whoever was given; where nobody was, a bar below the cell
-    of a notebook, and elsewhere nobody.
-    """
+    """Return `progress`, a notebook bar in Jupyter, or None."""
     return progress or (NotebookBar() if in_notebook() else None)
 
 
 @contextmanager
 def show_progress():
-    """Yield a function (done, total, what) that shows how far a job has come; short jobs show
+    """Yield a function (done, total, what) that shows the progress of a job; short jobs show
     nothing.
     """
     if in_notebook():
@@ -96,8 +94,8 @@ def _lines():
 
 
 class NotebookBar:
-    """A bar below the cell of a notebook for each thing that is counted; it goes when that is
-    done, and at the latest with the cell, however that ends.
+    """One bar below the notebook cell for each thing counted. A bar disappears when its count is
+    complete, or when the cell ends, even with an error.
     """
 
     def __init__(self) -> None:
@@ -106,7 +104,7 @@ class NotebookBar:
         self._bars: dict[str, tuple[Any, float, float]] = {}
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Tell that so many of so many are done; a total of 0 is not known."""
+        """Show that `done` of `total` are done; a total of 0 means unknown."""
         from IPython.display import HTML, display
 
         now = time.monotonic()
@@ -127,7 +125,7 @@ class NotebookBar:
             self._bars[what] = (shown, began, drawn)
 
     def clear(self) -> None:
-        """Take away every bar."""
+        """Remove all bars."""
         from IPython.display import HTML
 
         with self._lock:
@@ -138,9 +136,7 @@ class NotebookBar:
 
 
 def _when_the_cell_ends(act: Callable[[], None]) -> None:
-    """Do something once, after the cell that runs now, whether it ends well, fails or is
-    interrupted.
-    """
+    """Call `act` once, after the current cell ends, fails or is interrupted."""
     from IPython import get_ipython
 
     events = get_ipython().events

@@ -18,18 +18,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _counting, _resting = threading.Lock(), 0
 _limits: threadpool_limits | None = None
-_within = threading.local()  # of a thread of ours: whether the work it belongs to has ended
+_within = threading.local()  # in our worker threads: whether the job they belong to has ended
 
 
 def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int | None = None
 ) -> Iterator[Result]:
-    """Map in threads, yielding results in order, with no more than a few items a thread (or `most`)
-    under way.
+    """Map in threads and yield results in order, with at most `most` items (by default a few per
+    thread) in progress.
 
-    Work within work ends soon after the outer one does, by Ctrl-C or an error.
-    Meanwhile numpy's own threads rest: for the small products of one image they only take the
-    cores from the others.
+    If the outer job ends by Ctrl-C or an error, jobs nested in it end soon after. Meanwhile numpy's
+    own threads rest: for the small products of one image they would only take cores from the
+    others.
     """
     most = max(2 * threads, 8) if most is None else most
     _rest_blas()
@@ -53,9 +53,7 @@ def parallel_map(
 
 @contextlib.contextmanager
 def blas_resting() -> Iterator[None]:
-    """Let numpy's own threads rest as long as this lasts, as `parallel_map` does, which then
-    need not ask for it each time.
-    """
+    """Hold numpy to one thread within the block; `parallel_map` then needn't switch each time."""
     _rest_blas()
     try:
         yield
@@ -64,7 +62,7 @@ def blas_resting() -> Iterator[None]:
 
 
 def _rest_blas() -> None:
-    """Hold numpy's own threads to one until as many calls of `_wake_blas` have come."""
+    """Hold numpy to one thread until `_wake_blas` has been called as often as this function."""
     global _resting, _limits
     with _counting:
         if _resting == 0:
@@ -82,9 +80,7 @@ def _wake_blas() -> None:
 
 @contextlib.contextmanager
 def interrupted_with(sentence: str) -> Iterator[None]:
-    """Let Ctrl-C say what becomes of the work within, where that is not to be gone on with from
-    where it was.
-    """
+    """Log `sentence` if the block is interrupted; for work that can't be resumed."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -93,13 +89,13 @@ def interrupted_with(sentence: str) -> Iterator[None]:
 
 
 def say_interrupted(sentence: str) -> None:
-    """Log what Ctrl-C left behind; the command line then does not say what holds for most work."""
+    """Log what Ctrl-C left behind, instead of the command line's usual sentence."""
     log.warning(sentence, extra={"interrupted": True})
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until what is within is done; in the main thread, where it would strike."""
+    """Delay Ctrl-C until the block is done; only in the main thread, which Ctrl-C reaches."""
     asked: list[bool] = []
     own = (
         threading.current_thread() is threading.main_thread()

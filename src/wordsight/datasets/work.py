@@ -14,6 +14,7 @@ from ..core.threads import parallel_map
 from ..errors import InvalidArgument
 from .files import ImageFile, find_images, refuse_photos_among_results
 
+S = TypeVar("S")
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -73,8 +74,8 @@ def find_photos(
 
 
 def over_images(
-    work: Callable[[ImageFile], T],
-    images: Sequence[ImageFile],
+    work: Callable[[S], T],
+    images: Sequence[S],
     sink: Sink[T],
     *,
     threads: int,
@@ -87,7 +88,7 @@ def over_images(
 
     Args:
         work: called with each image; for a file that can't be read it returns a result, too.
-        images: in the order of the results.
+        images: files, or files with what is known of them, in the order of the results.
         sink: where results go.
         threads: how many images are worked on at once.
         progress: called with (done, total, what).

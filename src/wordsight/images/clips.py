@@ -1,7 +1,7 @@
-"""Clips: frames of a video file in, labelled clips out, through OpenCV. Knows no network and no
-label.
+"""Clips: read frames from video files and write labelled clips, with OpenCV. Knows no networks and
+no labels.
 
-Only local files of usual kinds are opened: a playlist, which could point anywhere, is none.
+Only local files of common video types are opened. A playlist isn't one: it could point anywhere.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ..core.home import expand, writing
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
 from .decoding import looks_like_image
 
-CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # what is written under a suffix: MPEG-4 part 2, VP9
-# FFmpeg's names
+CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # codec by suffix: MPEG-4 part 2, VP9
+# FFmpeg's format names
 DEMUXERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
     "gif,mjpeg,ivf,mxf,dv,rm,nut,wtv"
 )
-USUAL_FPS = (0.5, 240.0)  # a rate outside is no rate: some recorders note their clock's
+USUAL_FPS = (0.5, 240.0)  # outside is an error in the file: some recorders write their clock rate
 FALLBACK_FPS = 30.0
 LEAST_FPS = 0.01
 TRIES = 64  # failed grabs in a row after which a clip has ended; a broken packet fails once
 GAP_S = 10.0  # a longer jump in a clip's times is taken out
-# part of the length, and seconds, that may be missing before a clip is said to end early
+# share of the length, and seconds, that may be missing before a clip counts as ending early
 MISSING, MISSING_S = 0.05, 0.5
-# bytes that must be free on the disk, and frames after which that is looked at again
+# bytes that must be free on the disk, and after how many frames this is checked again
 SPACE, LOOK_EVERY = 2 << 20, 32
 _opening = threading.Lock()
 
@@ -46,10 +46,9 @@ class Frame:
     """One frame of a clip.
 
     Attributes:
-        index: its number, from 0.
+        index: the frame's number, from 0.
         time_s: when it is shown, in seconds from the first frame.
-        tick: its place in a clip of constant rate; several frames of a clip whose rate varies may
-            have the same.
+        tick: its position at a constant rate; frames of a clip with a varying rate may share one.
         bgr: (height, width, 3) uint8, upright, blue first.
     """
 
@@ -60,24 +59,24 @@ class Frame:
 
 
 class Clip:
-    """A video file, read from its beginning to its end, once.
+    """A video file, read once from beginning to end.
 
     Args:
         path: the file.
-        fps: frames to take a second, evenly; None takes every one.
+        fps: frames to take per second, evenly spaced; None takes every frame.
 
     Attributes:
-        fps: rate of what is taken, as a constant one, in frames a second.
-        count: how many frames will be taken, about; 0 where the file does not say.
+        fps: rate of the frames taken, as a constant, in frames per second.
+        count: about how many frames will be taken; 0 if the file doesn't say.
         seen: frames read so far, taken or not.
         seen_s: seconds read so far.
-        broken: places so far that could not be decoded.
-        skipped_s: seconds by which the file's own times jumped, taken out.
+        broken: places so far that couldn't be decoded.
+        skipped_s: total of jumps in the file's timestamps, in seconds; they are cut out.
 
     Raises:
-        NotFound, InvalidArgument: no such file, or it is none, or an image, or a rate that can't
-            be.
-        UnreadableVideo: it can't be read, or holds no frame.
+        NotFound: if there is no such file.
+        InvalidArgument: if it isn't a file or is an image, or if the rate is out of range.
+        UnreadableVideo: if it can't be read or contains no frame.
     """
 
     def __init__(self, path: str | os.PathLike, fps: float | None = None) -> None:
@@ -115,17 +114,17 @@ class Clip:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        # of a tick: half a frame of the source, so that the nearest one is taken
+        # in ticks: half a frame of the source, so that the nearest one is taken
         early = 0.5 * self.fps / self._source_fps
         begin, last = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, -1
         while self._grabbed:
             stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - begin
             usual = self.seen_s + 1 / self._source_fps
-            if self.seen and stamp <= self.seen_s:  # a file without times, or with broken ones
+            if self.seen and stamp <= self.seen_s:  # timestamps are missing or broken
                 begin, stamp = begin + stamp - usual, usual
             elif self.seen and stamp - self.seen_s > GAP_S:
                 self.skipped_s += stamp - usual
@@ -144,7 +143,7 @@ class Clip:
             raise self._nothing()
 
     def _grab(self) -> bool:
-        """Go to the next frame that can be decoded; tell whether there is one."""
+        """Advance to the next frame that can be decoded; return whether there is one."""
         for failed in range(TRIES):
             if self._capture.grab():
                 self.broken += failed > 0
@@ -152,7 +151,7 @@ class Clip:
         return False
 
     def _stretched(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a frame whose pixels are square."""
+        """Return a frame resized to square pixels."""
         width, height = (
             max(1, round(side * factor))
             for side, factor in zip(pixels.shape[1::-1], self._stretch, strict=True)
@@ -163,7 +162,7 @@ class Clip:
         return UnreadableVideo(f"'{self.path}' holds no frame that can be read.")
 
     def note(self) -> str | None:
-        """Return what is to be said of the clip after its last frame, or None where all is well."""
+        """Return a note on the clip's faults after its last frame, or None if there are none."""
         parts = []
         if self.ends_early:
             parts.append(
@@ -183,36 +182,36 @@ class Clip:
 
     @property
     def ends_early(self) -> bool:
-        """Tell, after the last frame, whether the file promised clearly more."""
+        """Whether, after the last frame, clearly fewer frames came than the file declares."""
         seen_s = self.seen_s + self.skipped_s + 1 / self._source_fps
         return seen_s < (1 - MISSING) * self._length_s - MISSING_S
 
 
 class ClipWriter:
-    """Writes a clip of constant rate, which gets its name when it is complete; frames keep the time
-    they have.
+    """Write a clip of constant rate; each frame keeps its time. The file gets its name when it is
+    complete.
 
     Args:
-        path: .mp4 (MPEG-4 part 2: quick to write, plays in players) or .webm (VP9: plays in
+        path: .mp4 (MPEG-4 part 2: fast to write, plays in players) or .webm (VP9: plays in
             browsers, a hundred times slower to write).
-        fps: frames a second, as `Clip.fps` has it.
-        size: (height, width) in pixels; an odd side loses one.
-        unfinished: where it is written until it is finished, on the same disk and with the same
+        fps: frames per second, as in `Clip.fps`.
+        size: (height, width) in pixels; odd sides lose one pixel.
+        unfinished: path to write to until the clip is complete, on the same disk and with the same
             suffix.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: if the file can't be written.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int], unfinished: Path) -> None:
         self.path, self._size, self._ticks = path, size, 0
         self._held: np.ndarray | None = None
-        # a relative name with a colon would be taken for an address
+        # OpenCV would take a relative name with a colon for an address
         self._unfinished = unfinished.absolute()
         check_name(self._unfinished)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._unfinished.write_bytes(b"")  # says why, where OpenCV would only say that it can't
+            self._unfinished.write_bytes(b"")  # raises the cause, which OpenCV hides
         self._check_space()
         code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
         self._writer = cv2.VideoWriter(str(self._unfinished), cv2.CAP_FFMPEG, code, fps, size[::-1])
@@ -224,22 +223,21 @@ class ClipWriter:
             )
 
     def write(self, frame: Frame, bgr: np.ndarray) -> None:
-        """Add what a frame has become: shown until the next one's tick, so that time runs as it
-        did.
+        """Add a processed frame; it is shown until the next frame's tick, which keeps the timing.
 
         Raises:
-            OutputError: the disk is full.
+            OutputError: if the disk is full.
         """
         if self._held is not None:
             self._fill(frame.tick)
-        # some clips change their size
+        # some clips change size midway
         self._held = bgr if bgr.shape[:2] == self._size else cv2.resize(bgr, self._size[::-1])
 
     def complete(self) -> None:
-        """Write the rest, and see that all is there.
+        """Write the rest and check that every frame is there.
 
         Raises:
-            OutputError: it can't be written whole.
+            OutputError: if the clip can't be written completely.
         """
         if self._held is not None:
             self._fill(self._ticks + 1)
@@ -247,7 +245,7 @@ class ClipWriter:
         written = cv2.VideoCapture(str(self._unfinished), cv2.CAP_FFMPEG)
         count = written.get(cv2.CAP_PROP_FRAME_COUNT) if written.isOpened() else 0
         written.release()
-        if count < 0.9 * self._ticks - 2:  # OpenCV does not tell when a write fails
+        if count < 0.9 * self._ticks - 2:  # OpenCV doesn't report failed writes
             self.drop()
             raise OutputError(
                 f"Can't write to '{self.path}': it could not be written whole. Free some space, "
@@ -255,16 +253,16 @@ class ClipWriter:
             )
 
     def place(self) -> None:
-        """Give the complete clip its name.
+        """Move the complete clip to its final path.
 
         Raises:
-            OutputError: it can't be moved there.
+            OutputError: if it can't be moved.
         """
         with writing(self.path):
             os.replace(self._unfinished, self.path)
 
     def drop(self) -> None:
-        """Leave nothing behind that is unfinished."""
+        """Delete an unfinished file."""
         if hasattr(self, "_writer"):
             self._writer.release()
         self._unfinished.unlink(missing_ok=True)
@@ -288,10 +286,10 @@ class ClipWriter:
 
 
 def check_fps(fps: float | None) -> None:
-    """Refuse a rate that can't be.
+    """Check a frame rate.
 
     Raises:
-        InvalidArgument: so it is.
+        InvalidArgument: if the frame rate is out of range.
     """
     if fps is not None and not LEAST_FPS <= fps <= USUAL_FPS[1]:
         raise InvalidArgument(
@@ -300,10 +298,10 @@ def check_fps(fps: float | None) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a path that OpenCV can't take.
+    """Check that OpenCV can open a path.
 
     Raises:
-        InvalidArgument: so it is.
+        InvalidArgument: if the path contains characters that OpenCV can't handle.
     """
     try:
         str(path).encode()
@@ -316,16 +314,14 @@ def check_name(path: Path) -> None:
 
 
 def _writable(fps: float) -> float:
-    """Return the nearest rate that a clip can have: MPEG-4 counts time in at most 65,535 parts
-    of a second.
+    """Return the nearest rate that a clip can have: MPEG-4 divides a second into at most 65,535
+    parts.
     """
     return round(fps, 3 if fps < 65 else 2)
 
 
 def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
-    """Return by how much frames are to be widened and heightened so that their pixels are
-    square.
-    """
+    """Return the factors for width and height that make a clip's pixels square."""
     wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     if not (wide > 0 and high > 0 and 1 / 8 <= wide / high <= 8) or abs(wide / high - 1) < 0.01:
         return 1.0, 1.0
@@ -334,8 +330,8 @@ def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
 
 
 def _declared_s(path: Path) -> float | None:
-    """Return how long an MP4 or MOV says it is, in seconds: the count of its frames includes
-    those that an edit list hides.
+    """Return the length in seconds that an MP4 or MOV file declares. The frame count is no
+    substitute: it includes frames hidden by an edit list.
     """
     with (
         contextlib.suppress(OSError, struct.error, ZeroDivisionError, IndexError),
@@ -389,7 +385,7 @@ def _check(path: Path) -> None:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    """Open a local file of a usual kind, and nothing that it may point to."""
+    """Open a local file of a common video type, and nothing it may point to."""
     name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
     with _opening:
         before = os.environ.get(name)

@@ -1,4 +1,4 @@
-"""Many images on one sheet, so that a person sees in a minute what they are."""
+"""Contact sheets: many images on one page, to see at a glance what they are."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def contact_sheet(
     title: str,
     order: str = "the clearest first",
 ) -> bytes | None:
-    """Return a PNG of the first 48 images, in order, or None where none can be shown.
+    """Return a PNG of the first 48 images, in order, or None if none can be shown.
 
     Args:
-        root: folder that names are relative to.
+        root: folder that the file names are relative to.
         images: (file name, first line, second line) of each.
-        title: stands above, with how many are shown of how many.
-        order: what comes first, in words.
+        title: heading; how many images are shown of how many is added.
+        order: how the images are ordered, in words.
     """
     cells = []
     for name, first, second in images:
@@ -53,13 +53,13 @@ def sheet(
     columns: int = COLUMNS,
     cell: int = CELL,
 ) -> bytes:
-    """Return a PNG of small images in rows, each with up to three lines below it.
+    """Return a PNG of small images in rows, each with up to three lines of text below it.
 
     Args:
-        cells: image and lines of each; images are made smaller to fit.
-        title: stands above.
-        columns: images a row.
-        cell: pixels of a cell's side.
+        cells: image and lines of each cell; images are shrunk to fit.
+        title: heading.
+        columns: images per row.
+        cell: side of a cell in pixels.
     """
     rows = -(-len(cells) // columns)
     page = Image.new(
@@ -95,7 +95,7 @@ def _thumbnail(path: Path) -> Image.Image | None:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, cell: int) -> str:
-    """Return text, its beginning left out where it is too long for a cell."""
+    """Return text, cut at the beginning if it is too long for a cell."""
     text = "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode())
     while len(text) > 1 and font.getlength(text) > cell - 10:
         text = "…" + text[2:]

@@ -1,9 +1,7 @@
-"""Find all pairs of images that are copies of one another, among many: by perceptual hash,
-embedding and corners.
+"""Find all pairs of copies among many images, by perceptual hash, embedding and corners.
 
-The hash finds what was made smaller, compressed, turned grey or framed. The embedding names
-neighbours, of which thumbnails tell the mirrored ones and corners those that were cropped or
-written on.
+The hash finds copies that are smaller, compressed, grey or framed. Embeddings find neighbours; of
+these, thumbnails confirm mirrored copies, and corners confirm cropped ones and those with writing.
 """
 
 from __future__ import annotations
@@ -15,22 +13,22 @@ import numpy as np
 
 from ..heads.linear import normalize
 
-MAX_BITS = 8  # of 63; two flips in one of three bands find every such pair
-# of the square roots of two embeddings; above it the images themselves are compared
+MAX_BITS = 8  # of 63; flipping two bits in one of three bands finds every such pair
+# of the square roots of two embeddings; above it the images are compared
 PERHAPS_COSINE = 0.74
 MIN_CORNERS = 26  # that must agree in a copy
 NEIGHBOURS = 6
-SKETCH = 64  # principal directions that neighbours are sought in
+SKETCH = 64  # principal directions that neighbours are searched in
 BLOCK = 1024
 BANDS = 3
 
 
 def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
-    """Return every pair whose hashes differ in at most `max_bits` (8 or fewer), in time nearly
-    linear in their number.
+    """Return every pair whose hashes differ in at most `max_bits` (8 or fewer), in nearly linear
+    time.
 
-    Each hash is cut into three bands of 21 bits. Where two hashes differ in at most 8 bits, some
-    band differs in at most two, so every band is looked up with every choice of up to two bits
+    Each hash is cut into three bands of 21 bits. If two hashes differ in at most 8 bits, at least
+    one band differs in at most two, so every band is looked up with every choice of up to two bits
     flipped (multi-index hashing, Norouzi et al. 2012).
 
     Args:
@@ -71,11 +69,11 @@ def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
 
 
 def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image with its nearest ones: pairs (pairs, 2) int, the smaller index first,
-    each once, and cosines (pairs,).
+    """Return each image's nearest neighbours: pairs (pairs, 2) int, the smaller index first, each
+    once, and cosines (pairs,).
 
-    The cosine is of the square roots of the embeddings. Neighbours are sought in the 64 directions
-    that these vary in most; memory is bounded whatever the number.
+    The cosine is taken between the square roots of the embeddings. The search uses the 64
+    directions in which these vary most. Memory is bounded for any number of images.
 
     Args:
         embeddings: (n, C) float32, none negative.
@@ -89,7 +87,7 @@ def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndar
     count = min(count, len(unit) - 1)
     left, right = [], []
     for top in range(0, len(unit), BLOCK):
-        # (block, n); the row's own square changes no order
+        # (block, n); the row's own square doesn't change the order
         distance = square[None, :] - 2 * sketch[top : top + BLOCK] @ sketch.T
         rows = np.arange(len(distance))
         distance[rows, rows + top] = np.inf
@@ -107,14 +105,13 @@ def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndar
 def matching_corners(
     points_a: np.ndarray, descriptors_a: np.ndarray, points_b: np.ndarray, descriptors_b: np.ndarray
 ) -> int:
-    """Return how many corners of one image are found in another at places that one shift, turn
-    and scaling explains.
+    """Return how many corners match between two images under one shift, rotation and scaling.
 
     Args:
-        points_a: (k, 2) x and y; `descriptors_a` (k, 32) uint8.
-        descriptors_a: see there.
-        points_b: as `points_a`, of the other image.
-        descriptors_b: as `descriptors_a`.
+        points_a: (k, 2) x and y.
+        descriptors_a: (k, 32) uint8, one for each point.
+        points_b: like `points_a`, of the other image.
+        descriptors_b: like `descriptors_a`, of the other image.
     """
     if min(len(points_a), len(points_b)) < MIN_CORNERS:
         return 0
@@ -134,8 +131,8 @@ def matching_corners(
 
 
 def groups(count: int, pairs: np.ndarray) -> list[list[int]]:
-    """Return the groups of two or more that pairs (pairs, 2) of `count` things hang together
-    in, each in order.
+    """Return the connected groups of two or more among `count` items, from pairs (pairs, 2); each
+    group is sorted.
     """
     parent = list(range(count))
 

@@ -1,7 +1,7 @@
 """Read one image file into an upright RGB array, safely and no larger than needed.
 
-What is an image is decided by Pillow's own signatures; what is too large is refused before a pixel
-is decoded.
+Pillow's own signatures decide what is an image. Images that are too large are refused before any
+pixel is decoded.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from PIL import Image
 from ..errors import UnreadableImage
 
 MAX_PIXELS = 120_000_000
-MAX_BYTES = 512 << 20  # larger files are refused unread
-# pixels; an image is decoded no smaller than the one and no larger than the other
+MAX_BYTES = 512 << 20  # larger files are not read
+# pixels on the longest side: images are decoded to at least the first and at most the second
 MIN_LONGEST, MAX_LONGEST = 640, 1280
-# images above this are decoded one at a time, so that memory stays bounded
+# larger images are decoded one at a time, so that memory stays bounded
 LARGE_PIXELS = 12_000_000
 REFUSED_FORMATS = {
     "EPS": "PostScript is a program and is not run",
     "WMF": "Windows metafiles are drawing programs",
 }
-# films and weather data that Pillow knows by name only
+# films and weather data, which Pillow only knows by name
 NOT_IMAGES = {"MPEG", "HDF5", "GRIB", "BUFR"}
 USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-# photos all the same
+# formats with several frames that still count as photos
 UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
-# it warns of odd metadata; what matters is raised
+# it warns about odd metadata; only exceptions matter
 warnings.filterwarnings("ignore", module=r"PIL\.")
 _INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -49,7 +49,7 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF orientation -> what makes it upright
+}  # EXIF orientation -> operation that makes the image upright
 _large = threading.Lock()
 
 
@@ -58,8 +58,8 @@ class Photo:
     """One decoded image.
 
     Attributes:
-        image: RGB, upright; it may be smaller than the file's image.
-        size: (height, width) in pixels of the upright original.
+        image: RGB, upright; possibly smaller than the image in the file.
+        size: (height, width) of the upright original in pixels.
     """
 
     image: Image.Image
@@ -68,10 +68,10 @@ class Photo:
 
 @functools.cache
 def image_formats() -> tuple[str, ...]:
-    """Return the names of the formats that may be opened (every one of Pillow's but those that run
-    programs), usual ones first.
+    """Return the names of the formats that may be opened, common ones first: all of Pillow's except
+    those that run programs.
 
-    Pillow tries them in order, and some are known only by reading a header, which takes as long as
+    Pillow tries them in order. Some are recognized only by reading a header, which takes as long as
     decoding a small image.
     """
     Image.init()
@@ -80,11 +80,11 @@ def image_formats() -> tuple[str, ...]:
 
 
 def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
-    """Tell whether a file counts as an image: its suffix (with dot) or its first bytes (1,024
-    will do) say so.
+    """Whether a file counts as an image, judged by its suffix (with dot) or its first bytes (1,024
+    are enough).
     """
     suffix = suffix.lower()
-    if suffix in USUAL_SUFFIXES:  # spares loading all of Pillow's formats
+    if suffix in USUAL_SUFFIXES:  # avoids loading all of Pillow's formats
         return True
     image_formats()
     if (
@@ -101,10 +101,10 @@ def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
     without_signature = [
         name for name in image_formats() if Image.OPEN[name][1] is None and name != "TGA"
     ]
-    try:  # the few formats that are known only by reading their header
+    try:  # the few formats that are recognized only by reading their header
         Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
     except Exception:
-        # whatever a header reader makes of foreign bytes, they are no image of its kind
+        # a header reader may raise anything on foreign bytes; they are not its kind of image
         return False
     return True
 
@@ -112,15 +112,16 @@ def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
 def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
     """Decode the bytes of an image file: first frame, upright, RGB, transparency on white.
 
-    What comes out depends on the bytes alone, so it may be cached by their hash. A JPEG is decoded
-    at 1/2, 1/4 or 1/8 of its size as long as 640 pixels remain, which is several times faster.
+    The result depends only on the bytes, so it may be cached by their hash. A JPEG is decoded at
+    1/2, 1/4 or 1/8 of its size as long as 640 pixels remain, which is several times faster.
 
     Args:
-        data: of the file.
-        longest: pixels that the longest side is decoded to at least, if it has them, and at most.
+        data: the bytes of the file.
+        longest: least and greatest length of the longest side, in pixels. Smaller images stay as
+            they are.
 
     Raises:
-        UnreadableImage: no image, broken, or more than 120 megapixels.
+        UnreadableImage: if it isn't an image, is broken, or has more than 120 megapixels.
     """
     try:
         return _decode(data, *longest)
@@ -133,33 +134,33 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
     except MemoryError:
         raise UnreadableImage("needs more memory than there is") from None
     except Exception as error:
-        # a broken file may raise anything out of a decoder; it is one listed row
+        # a decoder may raise anything on a broken file; such a file is listed as unreadable
         raise UnreadableImage(_reason(error)) from None
 
 
 def upright(image: Image.Image) -> Photo:
-    """Return an open image as `decode` returns one of a file: upright, RGB, no side longer than
+    """Return an open image as `decode` would return its file: upright, RGB, no side longer than
     1,280 pixels.
 
     Raises:
-        UnreadableImage: it can't be read.
+        UnreadableImage: if it can't be read.
     """
     try:
         turned_rgb, turned = _upright_rgb(image, MAX_LONGEST)
-    except Exception as error:  # what is not yet decoded may be broken in any way
+    except Exception as error:  # pixels not decoded yet may be broken in any way
         raise UnreadableImage(_reason(error)) from None
     return Photo(turned_rgb, (image.width, image.height) if turned else (image.height, image.width))
 
 
 def storable(data: bytes) -> tuple[bytes, str]:
-    """Return an image as every tool reads it alike, and the suffix that tells its format.
+    """Return an image in a form that every tool reads alike, and its suffix.
 
-    JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (turned
+    JPEG, PNG and WebP of upright 8-bit RGB stay as they are, byte for byte. Anything else (rotated
     by EXIF, grey, CMYK, transparent, animated, another format) becomes an upright RGB JPEG of full
     size, quality 95.
 
     Raises:
-        UnreadableImage: as `decode`.
+        UnreadableImage: as in `decode`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=image_formats()) as image:
@@ -167,7 +168,7 @@ def storable(data: bytes) -> tuple[bytes, str]:
                 image.format or ""
             )
             several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-            # 16 bits a channel, which Pillow reads as 8
+            # 16 bits per channel, which Pillow reads as 8
             deep = any(";16" in str(tile) for tile in image.tile)
             if (
                 suffix
@@ -184,17 +185,17 @@ def storable(data: bytes) -> tuple[bytes, str]:
                 upright.save(written, "JPEG", quality=95)
     except MemoryError:
         raise UnreadableImage("needs more memory than there is") from None
-    except Exception as error:  # a broken file may raise anything out of a decoder
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise UnreadableImage(_reason(error)) from None
     return written.getvalue(), ".jpg"
 
 
 def to_jpeg(data: bytes, max_side: int) -> bytes:
-    """Return an image as an upright sRGB JPEG: first frame, colours by its own profile,
+    """Return an image as an upright sRGB JPEG: first frame, colours converted by its profile,
     transparency on white.
 
     Raises:
-        UnreadableImage: as `decode`.
+        UnreadableImage: as in `decode`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=image_formats()) as image:
@@ -212,15 +213,13 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
         raise
     except MemoryError:
         raise UnreadableImage("needs more memory than there is") from None
-    except Exception as error:  # a broken file may raise anything out of a decoder
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise UnreadableImage(_reason(error)) from None
     return written.getvalue()
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """Return the image in sRGB, by the colour profile it carries; as it is where it carries
-    none that can be used.
-    """
+    """Return the image in sRGB, converted by its colour profile; unchanged without a usable one."""
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in ("RGB", "CMYK", "L"):
         return image
@@ -233,7 +232,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        # a profile for other colours than the image's, or a broken one
+        # a profile for another colour mode than the image's, or a broken one
         return image
     if turned is None:
         return image
@@ -244,20 +243,20 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Return an image file's (height, width) as stored and upright, and its EXIF orientation (1:
+    """Return (height, width) of an image file as stored and upright, and its EXIF orientation (1:
     upright). Decodes nothing.
 
     Raises:
-        UnreadableImage: no image.
+        UnreadableImage: if it isn't an image.
     """
     try:
         with _open(source) as image:
             size, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
-            # Pillow gives the upright size of these, and of no others
+            # of these formats, and no others, Pillow gives the upright size
             turned_already = image.format == "TIFF"
     except UnreadableImage:
         raise
-    except Exception as error:  # a broken file may raise anything out of a decoder
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise UnreadableImage(_reason(error)) from None
     if orientation not in _TURNS:
         orientation = 1
@@ -266,23 +265,23 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
 
 
 def frame_count(data: bytes) -> int:
-    """Return how many frames or pages an image file has; 1 for photos with small copies inside.
+    """Return how many frames or pages an image file has; 1 for photos with embedded previews.
 
     Raises:
-        UnreadableImage: as `decode`.
+        UnreadableImage: as in `decode`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=image_formats()) as image:
             return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-    except Exception as error:  # a broken file may raise anything out of a decoder
+    except Exception as error:  # a decoder may raise anything on a broken file
         raise UnreadableImage(_reason(error)) from None
 
 
 def _open(source: Path | bytes) -> Image.Image:
-    """Return an image file, opened but not decoded.
+    """Open an image file without decoding it.
 
     Raises:
-        UnreadableImage: empty, no image, or too large.
+        UnreadableImage: if it is empty, not an image, or too large.
     """
     first = source[:4] if isinstance(source, bytes) else _first_bytes(source)
     if not first:
@@ -326,10 +325,10 @@ def _decode(data: bytes, least: int, most: int) -> Photo:
 
 
 def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Image, bool]:
-    """Return the image upright, no side longer than `most` pixels, and whether that exchanged
-    its sides.
+    """Return the image upright, no side longer than `most` pixels, and whether width and height
+    were swapped.
     """
-    image.load()  # of some formats this already turns the image, and removes the mark
+    image.load()  # for some formats this already rotates the image and removes the tag
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
     if most is not None and max(image.size) > most:
@@ -343,7 +342,7 @@ def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Ima
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    # 16- and 32-bit grey: bring its range to 8 bits
+    # 16- and 32-bit grey: map its range to 8 bits
     if image.mode.startswith("I") or image.mode == "F":
         values = np.array(image, dtype=np.float32)
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
@@ -367,8 +366,8 @@ def resize(
     interpolation: str,
     box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-    """Return an image, or its part in an `xyxy` box, resized to (height, width) `size`, as
-    (height, width, 3) uint8.
+    """Return an image, or the part in an `xyxy` box, resized to (height, width) `size`, as (height,
+    width, 3) uint8.
     """
     if box is not None:
         box = (

@@ -1,9 +1,9 @@
-"""Tell whether two images are the same but for scale, compression or a little light. Knows
-nothing of files or networks.
+"""Compare images regardless of scale, compression and small changes of light. Knows no files and
+no networks.
 
-Two images are near duplicates if their perceptual hashes differ in few bits *and* their
-thumbnails look alike: the hash finds candidates fast, the thumbnail keeps flat or simple images,
-whose hashes say little, from being taken for one another.
+Two images are near duplicates if their perceptual hashes differ in few bits *and* their thumbnails
+look alike. The hash finds candidates fast; the thumbnail keeps flat or simple images, whose hashes
+carry little information, from being confused.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from PIL import Image
 
 MAX_BITS = 10  # of 63
-THUMBNAIL = 16  # pixels a side
-# what may be left between two thumbnails, as a part of their contrast: on average, at worst
+THUMBNAIL = 16  # pixels on each side
+# difference allowed between two thumbnails, as a share of their contrast: on average, at worst
 MEAN_LEFT, WORST_LEFT = 0.2, 1.0
-MAX_LIGHT = 30.0  # how much lighter or darker a channel may be, of 255
-GAIN = (0.6, 1.6)  # how much more or less contrast
+MAX_LIGHT = 30.0  # by how much a channel may be lighter or darker, of 255
+GAIN = (0.6, 1.6)  # range of the ratio of contrasts
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _BIT_COUNT = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What an image looks like, in 776 bytes.
+    """An image's appearance in 776 bytes.
 
     Attributes:
         bits: perceptual hash, 8 bytes.
@@ -38,8 +38,8 @@ class Look:
 
 
 def look(image: Image.Image) -> Look:
-    """Return the look of an RGB image: signs of its 8 x 8 lowest cosine frequencies, and a
-    thumbnail.
+    """Return the fingerprint of an RGB image: the signs of its 8 × 8 lowest cosine frequencies, and
+    a thumbnail.
 
     Source: the hash is the "pHash" of C. Zauner, Implementation and Benchmarking of Perceptual
     Image Hash Functions (2010).
@@ -47,7 +47,7 @@ def look(image: Image.Image) -> Look:
     small = image.resize((32, 32), Image.Resampling.BOX)
     low = cv2.dct(np.asarray(small.convert("L"), dtype=np.float32))[:8, :8].ravel()
     signs = low > np.median(low[1:])
-    signs[0] = False  # the mean says how bright it is, not what it shows
+    signs[0] = False  # the mean is brightness, not content
     thumbnail = (
         np.asarray(small, dtype=np.float32).reshape(THUMBNAIL, 2, THUMBNAIL, 2, 3).mean(axis=(1, 3))
     )
@@ -55,7 +55,7 @@ def look(image: Image.Image) -> Look:
 
 
 class NearDuplicates:
-    """The looks of images kept so far, each under a number."""
+    """The fingerprints of the images kept so far, each under a number."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
@@ -66,7 +66,7 @@ class NearDuplicates:
         return len(self._numbers)
 
     def add(self, number: int, appearance: Look) -> None:
-        """Keep an image's look."""
+        """Keep an image's fingerprint."""
         if len(self) == len(self._bits):
             more = max(256, len(self._bits))
             self._bits = np.concatenate([self._bits, np.empty((more, 8), dtype=np.uint8)])
@@ -78,7 +78,7 @@ class NearDuplicates:
         self._numbers.append(number)
 
     def find(self, appearance: Look) -> int | None:
-        """Return the number of the most alike near duplicate, or None."""
+        """Return the number of the most similar near duplicate, or None."""
         count = len(self)
         bits = np.frombuffer(appearance.bits, dtype=np.uint8)
         # (n, 8) -> (n,)
@@ -98,13 +98,13 @@ class NearDuplicates:
 
 
 def mirrored(appearance: Look) -> Look:
-    """Return the thumbnail of the mirror image; its hash is left empty."""
+    """Return the mirror image's thumbnail; its hash is empty."""
     pixels = np.frombuffer(appearance.thumbnail, dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL, 3)
     return Look(bytes(8), pixels[:, ::-1].tobytes())
 
 
 def resembles(a: Look, b: Look) -> bool:
-    """Tell whether two looks are of copies, colour left aside: one may be grey."""
+    """Whether two fingerprints are of copies, ignoring colour: one may be grey."""
     grey = [
         np.frombuffer(x.thumbnail, dtype=np.uint8).reshape(1, -1, 3).astype(np.float32) @ _LUMA
         for x in (a, b)
@@ -114,18 +114,17 @@ def resembles(a: Look, b: Look) -> bool:
 
 
 def _compare(mine: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compare thumbnails (1, pixels, 3) and (k, pixels, 3) but for light and contrast.
+    """Compare thumbnails (1, pixels, 3) and (k, pixels, 3), ignoring light and contrast.
 
     Returns:
-        What is left between them on average, (k,), of 255; and whether that makes them copies, (k,)
-        bool.
+        The mean remaining difference (k,), of 255; and whether each is a copy, (k,) bool.
     """
     flat_mine, flat_others = (
         mine - mine.mean(axis=1, keepdims=True),
         others - others.mean(axis=1, keepdims=True),
     )
     light = np.abs(mine.mean(axis=1) - others.mean(axis=1)).max(axis=1)  # (k,)
-    # (k,); 0 where colour is all there is
+    # (k,); 0 if only the colours differ
     contrast = np.minimum(flat_mine.std(axis=(1, 2)), flat_others.std(axis=(1, 2)))
     gain = (flat_mine * flat_others).sum(axis=(1, 2)) / np.maximum(
         (flat_others**2).sum(axis=(1, 2)), 1e-6

@@ -1,7 +1,6 @@
-"""What can be measured of an image without any network: size, light, sharpness, plainness, and
-what it looks like.
+"""Measure an image without a network: size, light, sharpness, plainness, fingerprint and corners.
 
-One decode gives all of it; it is cached by the content of the file, like embeddings.
+One decode gives all of it. It is cached by the content of the file, like embeddings.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ from PIL import Image
 from .decoding import Photo
 from .fingerprints import Look, look
 
-KEY = "measures-1"  # of the cache; a new number when anything measured here changes
-# pixels; light and sharpness are measured at this size, so that they mean the same for every
-# image
+KEY = "measures-1"  # in the cache; change the number when any measure changes
+# pixels; light and sharpness are measured at this size, so that they are comparable between images
 LONGEST = 320
 MAX_TRIM = 0.2  # of a side
-# corners, and the longest side in pixels that they are looked for at
+# corners, and the longest side in pixels at which they are searched
 POINTS, POINTS_LONGEST = 200, 400
 
 
@@ -29,18 +27,18 @@ class Measures:
     """Numbers about one image.
 
     Attributes:
-        width: pixels of the upright original.
-        height: likewise.
-        frames: 1, or more where it moves or has several pages.
+        width: of the upright original, in pixels.
+        height: of the upright original, in pixels.
+        frames: number of frames or pages; 1 for most.
         darkest: 5th percentile of brightness, 0–255.
         brightest: 95th percentile of brightness, 0–255.
         spread: standard deviation of the least uniform colour channel, 0–128.
         plain: share of the pixels that have the commonest colour, 0–1.
         coloured: share of the pixels that have a colour rather than a shade of grey, 0–1.
-        sharpness: share of the finest detail in all detail, 0–1; low where an image is blurred.
-        look: what it looks like, without uniform borders.
-        points: (k, 2) uint16, x and y of up to 200 corners, of a longest side of 400.
-        descriptors: (k, 32) uint8, what is around each.
+        sharpness: share of the finest detail in all detail, 0–1; low for blurred images.
+        look: fingerprint of the image without uniform borders.
+        points: (k, 2) uint16, x and y of up to 200 corners, at a longest side of 400 pixels.
+        descriptors: (k, 32) uint8, the surroundings of each corner.
     """
 
     width: int
@@ -69,9 +67,9 @@ class Measures:
 
     @staticmethod
     def unpack(packed: bytes) -> Measures:
-        """Return what `pack` made."""
+        """Restore measures from the bytes of `pack`."""
         numbers, bits, thumbnail, rest = packed[:36], packed[36:44], packed[44:812], packed[812:]
-        count = len(rest) // 36  # 2 x 2 bytes of place and 32 of description
+        count = len(rest) // 36  # 2 × 2 bytes for x and y, and 32 for the descriptor
         points = np.frombuffer(rest[: 4 * count], dtype="<u2").reshape(count, 2)
         descriptors = np.frombuffer(rest[4 * count :], dtype=np.uint8).reshape(count, 32)
         return _measures(
@@ -111,8 +109,8 @@ def measure(photo: Photo, frames: int = 1) -> Measures:
 
 
 def _corners(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Return places (k, 2) and descriptions (k, 32) of corners that are found again when a
-    image is scaled or cropped (ORB).
+    """Return points (k, 2) and descriptors (k, 32) of corners that are found again when the image
+    is scaled or cropped (ORB).
     """
     scale = POINTS_LONGEST / max(image.size)
     size = (max(32, round(image.width * scale)), max(32, round(image.height * scale)))
@@ -146,7 +144,7 @@ def _measures(
 
 
 def trim(image: Image.Image) -> Image.Image:
-    """Return the image without uniform borders, where it has any."""
+    """Return the image without uniform borders, if it has any."""
     # (96, 96, 3)
     pixels = np.asarray(image.resize((96, 96), Image.Resampling.BOX)).astype(np.int16)
     left = upper = 0
@@ -173,19 +171,19 @@ def trim(image: Image.Image) -> Image.Image:
 
 
 def _uniform(line: np.ndarray) -> bool:
-    """Tell whether a line of pixels (n, 3) has one colour."""
+    """Whether a line of pixels (n, 3) has one colour."""
     return bool((line.max(axis=0) - line.min(axis=0)).max() <= 12)
 
 
 def _plainness(pixels: np.ndarray) -> float:
     """Return the share of the commonest colour."""
-    coarse = (pixels.astype(np.int32) + 8) >> 4  # 17 steps a channel
+    coarse = (pixels.astype(np.int32) + 8) >> 4  # 17 steps per channel
     counts = np.bincount(((coarse[..., 0] * 17 + coarse[..., 1]) * 17 + coarse[..., 2]).ravel())
     return float(counts.max() / counts.sum())
 
 
 def _sharpness(grey: np.ndarray) -> float:
-    """Return how much of the detail between 1 and 4 pixels is finer than 2, of the sharpest
+    """Return the share of the detail between 1 and 4 pixels that is finer than 2, in the sharpest
     tenth of the image.
     """
     image = grey.astype(np.float32)
