@@ -128,7 +128,7 @@ def _problems() -> list[str]:
 
 
 def _speed(engine: str) -> str:
-    """Return how many images per second the default network encodes, without decoding and drawing."""
+    """Return images per second of the default network, without decoding and drawing."""
     embedder = Embedder(load_backbone(engine=engine))
     height, width = embedder.backbone.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

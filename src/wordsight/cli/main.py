@@ -224,7 +224,7 @@ def train_command(
         Optional[bool],
         typer.Option(
             "--augment/--no-augment",
-            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except for "
+            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, but not for "
             "the classic networks]",
         ),
     ] = None,

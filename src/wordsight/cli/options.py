@@ -83,7 +83,7 @@ Dtype = Annotated[
 
 
 def backbone_for(name: str, engine: str, dtype: str) -> str | Backbone:
-    """Return a backbone's name, or the prepared backbone if its settings aren't the default ones."""
+    """Return a backbone's name, or the prepared backbone if its settings aren't the defaults."""
     if (engine, dtype) == ("auto", "f32"):
         return name
     from ..backbones.registry import load_backbone

@@ -113,7 +113,7 @@ def video_command(
         typer.Option(
             "-o",
             "--output",
-            help="The labelled clip, .mp4 or .webm; tables go into a folder with its name. [default: "
+            help="The labelled clip, .mp4 or .webm; tables go into a folder of that name. [default: "
             "CLIP-labelled.mp4, here]",
         ),
     ] = None,

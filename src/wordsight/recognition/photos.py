@@ -54,7 +54,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class GroupFound:
-    """How likely an image shows anything under a word.
+    """How likely it is that an image shows anything under a word.
 
     Attributes:
         name: the word.
@@ -77,7 +77,7 @@ class GroupFound:
 
 @dataclass(frozen=True)
 class Quadrant:
-    """What a quarter of an image shows, seen by itself.
+    """What a quarter of an image shows, classified by itself.
 
     Attributes:
         xyxy: where it lies, in pixels of the upright original.
@@ -149,7 +149,7 @@ class Recognitions:
         return len(self._kept)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row an image: the likeliest class, and for each group its
+        """Return a DataFrame with one row per image: the likeliest class, and for each group its
         probability and whether it was found.
         """
         columns = [
@@ -229,8 +229,7 @@ def recognize(
     backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
 ) -> Recognitions:
-    """Say what photos show in the words of a pretrained network, and whether they show anything of
-    a group.
+    """Name what photos show with a pretrained network, and whether they show anything of a group.
 
     A group's probability is the sum over all classes under its word: what is spread over minivan,
     cab and tow truck is a vehicle. With groups each photo is looked at more closely, too, through
@@ -239,7 +238,7 @@ def recognize(
 
     Args:
         photos: folders, files or globs.
-        top: how many classes are named.
+        top: how many classes to name.
         groups: words of WordNet, such as "vehicle".
         class_name: name, word or WordNet id whose heat map is drawn, likely or not.
         output: folder for tables and drawn images; None writes nothing.
@@ -250,9 +249,9 @@ def recognize(
         progress: called with (done, total, "photos").
 
     Raises:
-        NotFound, InvalidArgument: nothing to look at, or a setting out of range.
-        UnknownWord: a group or class that the network knows nothing of.
-        OutputError: the results can't be written.
+        NotFound, InvalidArgument: if there are no photos, or a setting is out of range.
+        UnknownWord: if the network doesn't know a group or class.
+        OutputError: if the results can't be written.
     """
     progress = or_notebook(progress)
     recognizer = Recognizer(groups, threshold, backbone)
