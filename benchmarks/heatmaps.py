@@ -15,12 +15,12 @@ from common import (
     in_turn,
     ratio,
     section,
+    side as once,
     sides,
     spread,
     times,
     wordsight,
 )
-from common import side as once
 
 
 @section(

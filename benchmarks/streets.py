@@ -40,7 +40,7 @@ def _groups(known) -> list[str]:
     ]
     right = 0
     for photo in wordsight.recognize(
-        str(DATA / "street" / "photos" / "n*.JPEG"), groups=list(STREETS.values())
+        str(DATA / "street" / "photos" / "n*.JPEG"), groups=list(STREETS.values()), output=None
     ):
         truth = next(
             name for name, wnids in under.items() if photo.file_name.split("_")[0] in wnids
@@ -63,7 +63,7 @@ def _claims(known) -> list[str]:
     """Tell how often a group is claimed, where it is and where it is not."""
     import wordsight
 
-    found = list(wordsight.recognize(DATA / "imagenet_sample", groups=GROUPS))
+    found = list(wordsight.recognize(DATA / "imagenet_sample", groups=GROUPS, output=None))
     lines = [
         f"| {len(found)} ImageNet photos, {len(GROUPS)} groups, from | there: whole | closer | "
         "not there: whole | closer |",

@@ -126,7 +126,7 @@ def _shares(work: Path) -> list[str]:
     from wordsight.images.decoding import upright
     from wordsight.recognition.recognizer import Recognizer
 
-    wordsight.video(CLIP, work / "warm.mp4", groups="vehicle")
+    wordsight.video(CLIP, output=work / "warm.mp4", groups="vehicle")
     recognizer = Recognizer("vehicle")
     noise = upright(
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 854, 3), dtype=np.uint8))
@@ -144,7 +144,7 @@ def _shares(work: Path) -> list[str]:
             pass
         inference_s = time.perf_counter() - start
         start = time.perf_counter()
-        wordsight.video(CLIP, work / f"whole-{number}.mp4", groups="vehicle")
+        wordsight.video(CLIP, output=work / f"whole-{number}.mp4", groups="vehicle")
         whole_s = time.perf_counter() - start
         rows.append(
             {

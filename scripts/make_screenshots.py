@@ -72,7 +72,7 @@ def main(chromium: str) -> None:
     model = wordsight.train(folder / "train", folder / "home" / "models" / "walls")
     wordsight.train(folder / "train", folder / "home" / "models" / "brick or not", positive="brick")
     subprocess.run([sys.executable, "-m", "wordsight", "demo", "-o", folder / "demo"], check=True)
-    wordsight.evaluate(folder / "test", model, folder / "report", threshold=0.9)
+    wordsight.evaluate(folder / "test", model, output=folder / "report", threshold=0.9)
     serve = [
         sys.executable,
         "-m",

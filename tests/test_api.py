@@ -21,7 +21,7 @@ def test_the_public_names_are_about_thirty_and_all_documented():
     documented = set(re.findall(r"^::: wordsight\.(\w+)$", reference, re.MULTILINE))
     folders = {name for name in wordsight.__all__ if inspect.ismodule(getattr(wordsight, name))}
     assert wordsight.__all__ == sorted(wordsight.__all__)
-    assert set(wordsight.__all__) - folders - {"__version__"} == documented
+    assert set(wordsight.__all__) - folders - {"__version__"} == documented - {"__version__"}
     assert len(documented) <= 31
 
 
@@ -43,7 +43,7 @@ def test_every_public_name_loads_and_is_documented(name):
 
 
 def test_unknown_attribute_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         wordsight.nothing  # noqa: B018
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,35 @@ def test_tables_hold_every_field(results):
         assert row["label"] == (record["label"] or "")
         assert json.loads(row["probabilities"]) == record["probabilities"]
         assert abs(sum(record["probabilities"].values()) - 1) < 1e-4
+
+
+def test_tables_say_what_became_of_every_image(shapes_model, other_shapes, tmp_path):
+    photos = shutil.copytree(other_shapes, tmp_path / "photos")
+    Image.effect_noise((320, 240), 90).convert("RGB").save(photos / "noise.png")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    model = wordsight.load(shapes_model)
+    kept = list(model.predict(photos, threshold=0.9999))
+    results = model.predict(photos, threshold=0.9999, output=tmp_path / "r", draw=False)
+    written = list(results)
+    assert [(p.file_name, p.status) for p in written] == [(p.file_name, p.status) for p in kept]
+    assert {"none_of_these", "unreadable"} < {p.status for p in written}
+    assert sum(p.stranger for p in written) == results.counts.strangers > 0
+    assert sum(p.status == "unsure" for p in written) == results.counts.unsure
+    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == [p.status for p in written]
+
+
+def test_results_without_a_status_are_read_too(results, tmp_path):
+    table = results.output / "predictions.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    old = tmp_path / "old"
+    old.mkdir()
+    for row in rows:
+        del row["status"]
+    (old / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = replace(results, output=old)
+    assert [(p.file_name, p.label) for p in read] == [(p.file_name, p.label) for p in results]
+    assert not any(p.stranger for p in read)
 
 
 def test_accepted_images_are_drawn_and_rejected_are_not(results, other_shapes):
@@ -97,14 +127,14 @@ def test_same_seed_same_model(shapes, shapes_model, tmp_path):
 
 def test_save_load_equal_predictions(shapes, other_shapes, tmp_path):
     model = wordsight.train(shapes, tmp_path / "m")
-    before = [p.record() for p in model.predict(other_shapes)]
-    assert [p.record() for p in wordsight.load(tmp_path / "m").predict(other_shapes)] == before
+    before = [p.to_dict() for p in model.predict(other_shapes)]
+    assert [p.to_dict() for p in wordsight.load(tmp_path / "m").predict(other_shapes)] == before
 
 
 def test_warm_and_cold_predictions_are_equal(shapes_model, other_shapes, fresh_home):
     model = wordsight.load(shapes_model)
-    cold = [p.record() for p in model.predict(other_shapes, threshold=0.5)]
-    assert [p.record() for p in model.predict(other_shapes, threshold=0.5)] == cold
+    cold = [p.to_dict() for p in model.predict(other_shapes, threshold=0.5)]
+    assert [p.to_dict() for p in model.predict(other_shapes, threshold=0.5)] == cold
 
 
 def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeypatch):
@@ -120,7 +150,7 @@ def test_a_second_training_decodes_nothing(shapes, tmp_path, fresh_home, monkeyp
 def test_a_second_predict_decodes_only_what_it_draws(
     shapes_model, other_shapes, tmp_path, monkeypatch
 ):
-    from wordsight.classification import classifier
+    from wordsight.backbones import embedder
 
     photos = shutil.copytree(other_shapes, tmp_path / "photos")
     for i in range(3):  # nothing like a shape, so never accepted
@@ -128,8 +158,8 @@ def test_a_second_predict_decodes_only_what_it_draws(
     model = wordsight.load(shapes_model)
     model.predict(photos)
     decoded = []
-    real = classifier.decode
-    monkeypatch.setattr(classifier, "decode", lambda data: decoded.append(1) or real(data))
+    real = embedder.decode
+    monkeypatch.setattr(embedder, "decode", lambda data: decoded.append(1) or real(data))
     results = model.predict(photos, threshold=0.5, output=tmp_path / "r", draw=False)
     assert 9 <= len(decoded) == sum(results.counts.accepted.values()) <= 12
     assert results.counts.strangers >= 3
@@ -284,12 +314,12 @@ def test_damaged_model_files_are_refused(shapes_model, tmp_path, name):
 def test_a_model_loads_where_its_backbone_was_never_prepared(
     shapes_model, other_shapes, tmp_path, monkeypatch
 ):
-    expected = [p.record() for p in wordsight.load(shapes_model).predict(other_shapes)]
+    expected = [p.to_dict() for p in wordsight.load(shapes_model).predict(other_shapes)]
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
     # so the folder's own weights must do
     monkeypatch.setattr("wordsight.classification.model_folder.embedded_backbones", list)
-    again = [p.record() for p in wordsight.load(folder).predict(other_shapes)]
+    again = [p.to_dict() for p in wordsight.load(folder).predict(other_shapes)]
     assert [p["label"] for p in again] == [p["label"] for p in expected]
     assert all(
         abs(a["probability"] - b["probability"]) < 1e-4

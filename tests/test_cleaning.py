@@ -184,7 +184,7 @@ def test_the_report_shows_a_sheet_a_reason(cleaned):
 def test_a_second_look_decodes_nothing(messy, tmp_path, monkeypatch):
     wordsight.clean(messy, tmp_path / "a")
     monkeypatch.setattr(
-        "wordsight.cleaning.material.decode",
+        "wordsight.backbones.embedder.decode",
         lambda data: pytest.fail("decoded again") if len(data) != 2000 else decode(data),
     )
     monkeypatch.setattr("wordsight.cleaning.cleaner.contact_sheet", lambda *_: None)

@@ -100,6 +100,17 @@ def test_run_learns_from_labelled_data(cli_here, shapes, other_shapes, fresh_hom
     assert json.loads(one.stdout)["classes"] == ["disc", "not_disc"]
 
 
+def test_run_learns_from_several_labelled_folders(cli_here, shapes, other_shapes, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(shapes / "disc", first / "disc")
+    shutil.copytree(shapes / "square", second / "square")
+    places = ("--data", first, "--data", second)
+    process = cli_here("run", "-c", "disc,square", "-p", other_shapes, *places, "--json")
+    assert process.returncode == 0
+    assert f"your 24 labelled pictures in '{first}', '{second}'" in process.stderr
+    assert json.loads(process.stdout)["classes"] == ["disc", "square"]
+
+
 def test_unreadable_images_give_exit_code_1(cli_here, shapes_model, other_shapes, tmp_path):
     photos = shutil.copytree(other_shapes, tmp_path / "p")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")

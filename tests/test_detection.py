@@ -139,7 +139,12 @@ def scene(tmp_path_factory):
 def test_things_are_found_where_they_are(exact, yes_or_no, scene):
     folder, boxes = scene
     found = wordsight.detect(
-        folder, yes_or_no, threshold=0.9, windows=WindowSettings((140, 140), 35.0), exact=exact
+        folder,
+        yes_or_no,
+        threshold=0.9,
+        windows=WindowSettings((140, 140), 35.0),
+        exact=exact,
+        output=None,
     )
     (image,) = found
     # what means anything else is no detection
@@ -255,15 +260,15 @@ def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
         wordsight.detect(
             tmp_path / "photos",
             yes_or_no,
-            tmp_path / "out",
+            output=tmp_path / "out",
             windows=WindowSettings((200, 200), 100.0, 1),
         )
     )
-    assert len({image.image for image in found}) == 3
+    assert len({image.drawing for image in found}) == 3
     assert all(
         (tmp_path / "out" / path).is_file()
         for image in found
-        for path in (image.image, image.heatmap)
+        for path in (image.drawing, image.heatmap)
     )
 
 
@@ -330,7 +335,7 @@ def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
         positive="disc",
     )
     found = wordsight.detect(
-        scene[0], model, threshold=0.0, windows=WindowSettings((200, 200), 100.0, 1)
+        scene[0], model, threshold=0.0, windows=WindowSettings((200, 200), 100.0, 1), output=None
     )
     # rows 0, 100, 200, 280; columns 0 … 400, 440
     assert found.exact and found.images == 1 and next(iter(found)).windows == 4 * 6
@@ -374,7 +379,7 @@ def test_objects_on_streets(data, tmp_path):
     images = []
     for number, scene in enumerate(scenes):
         scene.image.save(tmp_path / f"{number}.png")
-        (found,) = wordsight.detect(tmp_path / f"{number}.png", model, threshold=0.05)
+        (found,) = wordsight.detect(tmp_path / f"{number}.png", model, threshold=0.05, output=None)
         truth = [
             Box(label, tuple(box))
             for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)
@@ -399,9 +404,9 @@ def test_nothing_of_the_users_is_removed_or_drawn_over(yes_or_no, scene, tmp_pat
         json.dumps({"picture": "only-copy.jpg", "heatmap": 5}) + "\n"
     )
     with pytest.raises(InvalidArgument, match="was there before"):
-        wordsight.detect(scene[0], yes_or_no, out)
+        wordsight.detect(scene[0], yes_or_no, output=out)
     # tables only: the folders don't matter
-    wordsight.detect(scene[0], yes_or_no, out, draw=False)
+    wordsight.detect(scene[0], yes_or_no, output=out, draw=False)
     assert (
         (out / "only-copy.jpg").read_text()
         == (out / "detections" / "scene.png.jpg").read_text()
@@ -413,14 +418,14 @@ def test_a_run_that_is_cut_off_leaves_the_earlier_one_whole(
     yes_or_no, scene, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
-    wordsight.detect(scene[0], yes_or_no, out)
+    wordsight.detect(scene[0], yes_or_no, output=out)
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
     def stop(done, total, what):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        wordsight.detect(scene[0], yes_or_no, out, threshold=0.1, progress=stop)
+        wordsight.detect(scene[0], yes_or_no, output=out, threshold=0.1, progress=stop)
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
 
 
@@ -428,6 +433,6 @@ def test_drawings_of_earlier_results_are_no_photos(yes_or_no, scene, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     shutil.copyfile(scene[0] / "scene.png", photos / "scene.png")
-    wordsight.detect(photos, yes_or_no, photos / "results")
+    wordsight.detect(photos, yes_or_no, output=photos / "results")
     wordsight.recognize(photos, output=photos / "known", quadrants=True)
-    assert [p.file_name for p in wordsight.detect(photos, yes_or_no)] == ["scene.png"]
+    assert [p.file_name for p in wordsight.detect(photos, yes_or_no, output=None)] == ["scene.png"]

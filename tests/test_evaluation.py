@@ -85,7 +85,7 @@ def foreign(tmp_path_factory):
 def evaluated(mixed, foreign, shapes_model, tmp_path_factory):
     report = tmp_path_factory.mktemp("reports") / "r"
     before = tree(mixed), tree(foreign)
-    result = wordsight.evaluate(mixed, shapes_model, report, threshold=0.8, others=foreign)
+    result = wordsight.evaluate(mixed, shapes_model, output=report, threshold=0.8, others=foreign)
     assert (tree(mixed), tree(foreign)) == before  # no photo is changed
     return result
 
@@ -138,7 +138,7 @@ def test_evaluate_decides_as_predict_does_on_photos(data, tmp_path, monkeypatch)
             (tmp_path / "d" / name / file.name).symlink_to(file)
     model = wordsight.train(tmp_path / "d", tmp_path / "m")
     street = sorted((data / "street" / "photos").iterdir())[:6]
-    result = wordsight.evaluate(tmp_path / "d", model, tmp_path / "r", others=street)
+    result = wordsight.evaluate(tmp_path / "d", model, output=tmp_path / "r", others=street)
     ours = {
         row["file_name"]: row for row in rows(tmp_path / "r") + rows(tmp_path / "r", "others.csv")
     }
@@ -161,7 +161,7 @@ def test_evaluate_decides_as_predict_does_on_photos(data, tmp_path, monkeypatch)
 def test_strangers_are_rejected_first_in_the_curve(shapes, model):
     # everything is a stranger
     picky = replace(model, neighbourhood=replace(model.neighbourhood, limit=1e9))
-    result = wordsight.evaluate(shapes, picky, None, threshold=0)
+    result = wordsight.evaluate(shapes, picky, output=None, threshold=0)
     assert result.accepted == 0 and result.risk_coverage.confidence.tolist() == [0.0]
 
 
@@ -203,11 +203,11 @@ def test_the_same_again_gives_the_same_bytes_and_removes_what_no_longer_applies(
     evaluated, mixed, other_shapes, foreign, shapes_model, tmp_path
 ):
     before = {name: digest for name, (digest, _) in tree(evaluated.output).items()}
-    wordsight.evaluate(mixed, shapes_model, evaluated.output, threshold=0.8, others=foreign)
+    wordsight.evaluate(mixed, shapes_model, output=evaluated.output, threshold=0.8, others=foreign)
     assert {name: digest for name, (digest, _) in tree(evaluated.output).items()} == before
     report = shutil.copytree(evaluated.output, tmp_path / "r")
     (report / "mine.txt").write_text("keep")
-    wordsight.evaluate(other_shapes, shapes_model, report)  # no others, no mistakes
+    wordsight.evaluate(other_shapes, shapes_model, output=report)  # no others, no mistakes
     assert {p.name for p in report.iterdir()} == FIXED | {".wordsight-evaluation", "mine.txt"}
 
 
@@ -219,7 +219,7 @@ def test_only_images_marked_test_are_evaluated(tmp_path, shapes_model):
         for i in range(4)
     ]
     result = wordsight.evaluate(
-        table(root, [("file_name", "label", "split"), *lines]), shapes_model, None
+        table(root, [("file_name", "label", "split"), *lines]), shapes_model, output=None
     )
     assert (result.total, result.set_aside, result.split) == (2, 6, "test") and result.as_json()[
         "split"
@@ -231,7 +231,9 @@ def test_classes_are_compared_without_case_and_blanks_and_may_be_missing(tmp_pat
         write_shapes(tmp_path / "d", 3, seed=320, kinds=("disc",)) / "disc",
         tmp_path / "d" / "DISC ",
     )
-    result = wordsight.evaluate(tmp_path / "d", shapes_model, tmp_path / "r")  # a single class
+    result = wordsight.evaluate(
+        tmp_path / "d", shapes_model, output=tmp_path / "r"
+    )  # a single class
     assert [c.images for c in result.classes] == [3, 0] and result.classes[1].recall.value is None
     assert {row["label"] for row in rows(tmp_path / "r")} == {"disc"}
 
@@ -248,7 +250,7 @@ def test_one_class_against_the_rest_counts_every_other_class_as_the_rest(
     one_class, other_shapes, foreign, tmp_path
 ):
     result = wordsight.evaluate(
-        other_shapes, one_class, tmp_path / "r", threshold=0.5, others=foreign
+        other_shapes, one_class, output=tmp_path / "r", threshold=0.5, others=foreign
     )
     assert result.positive == "disc" and result.counted_as == {"square": "not_disc"}
     assert (
@@ -267,7 +269,7 @@ def test_one_class_against_the_rest_counts_every_other_class_as_the_rest(
 
 def test_one_class_may_be_missing_from_the_data(one_class, other_shapes, foreign, tmp_path):
     shutil.copytree(other_shapes / "square", tmp_path / "d" / "square")
-    result = wordsight.evaluate(tmp_path / "d", one_class, tmp_path / "r", others=foreign)
+    result = wordsight.evaluate(tmp_path / "d", one_class, output=tmp_path / "r", others=foreign)
     assert (
         result.positive_ranking.auroc.value is None
         and result.others.familiarity.auroc.value is None
@@ -279,11 +281,11 @@ def test_one_class_may_be_missing_from_the_data(one_class, other_shapes, foreign
 
 def test_a_model_without_a_threshold_labels_nothing(model, other_shapes, foreign, tmp_path):
     silent = replace(model, record=replace(model.record, threshold=None))
-    result = wordsight.evaluate(other_shapes, silent, tmp_path / "r", others=foreign)
+    result = wordsight.evaluate(other_shapes, silent, output=tmp_path / "r", others=foreign)
     assert result.threshold is None and result.accepted == 0 and result.rejected == 12
     assert result.selective_accuracy.value is None and result.total_accuracy.value == 1.0
     assert result.others.labelled == result.others.labelled_by_probability == 0
-    assert wordsight.evaluate(other_shapes, silent, None, threshold=0).accepted > 0
+    assert wordsight.evaluate(other_shapes, silent, output=None, threshold=0).accepted > 0
 
 
 def test_odd_names_pass_through(tmp_path, model):
@@ -294,7 +296,7 @@ def test_odd_names_pass_through(tmp_path, model):
         (root / old).rename(root / new)
         shutil.copyfile(root / new / "000.jpg", root / new / "a,\n'$\\frac{\udcff.jpg")
     shutil.copyfile(root / names[0] / "000.jpg", root / names[1] / "mistake.jpg")
-    result = wordsight.evaluate(root, odd, tmp_path / "r")
+    result = wordsight.evaluate(root, odd, output=tmp_path / "r")
     assert result.total == 7 and result.confusion.tolist() == [[3, 0], [1, 3]]
     assert {row["label"] for row in rows(tmp_path / "r")} == set(names)
     assert json.loads((tmp_path / "r" / "evaluation.json").read_text())["class_names"] == names
@@ -315,7 +317,7 @@ def test_many_classes_are_drawn(model, tmp_path):
 def test_progress_is_told(other_shapes, foreign, model):
     told = []
     wordsight.evaluate(
-        other_shapes, model, None, others=[foreign], progress=lambda *step: told.append(step)
+        other_shapes, model, output=None, others=[foreign], progress=lambda *step: told.append(step)
     )
     assert told[0] == (1, 12, "pictures") and told[-1] == (6, 6, "others")
 
@@ -332,14 +334,14 @@ def test_bad_input_is_refused_before_any_work(
     strange = write_shapes(tmp_path / "strange", 1)
     (strange / "disc").rename(strange / "ring")
     (tmp_path / "file").write_text("x")
-    refuse("no class 'ring'; it knows: disc, square", strange, shapes_model, report)
-    refuse("no_such", tmp_path / "no_such", shapes_model, report, error=NotFound)
-    refuse("No such model", other_shapes, tmp_path / "no_such", report, error=NotFound)
+    refuse("no class 'ring'; it knows: disc, square", strange, shapes_model, output=report)
+    refuse("no_such", tmp_path / "no_such", shapes_model, output=report, error=NotFound)
+    refuse("No such model", other_shapes, tmp_path / "no_such", output=report, error=NotFound)
     refuse(
         "No such file or folder",
         other_shapes,
         shapes_model,
-        report,
+        output=report,
         others=tmp_path / "no_such",
         error=NotFound,
     )
@@ -347,19 +349,27 @@ def test_bad_input_is_refused_before_any_work(
         "between 0 and 1, got 40. For 40 % write 0.4",
         other_shapes,
         shapes_model,
-        report,
+        output=report,
         threshold=40,
     )
-    refuse("between 0 and 1, got nan", other_shapes, shapes_model, report, threshold=float("nan"))
-    refuse("is a file; a report needs a folder", other_shapes, shapes_model, tmp_path / "file")
-    refuse("can't lie inside", other_shapes, shapes_model, other_shapes / "report")
-    refuse("can't lie inside", other_shapes, shapes_model, other_shapes)
-    refuse("can't lie inside", other_shapes, shapes_model, foreign / "r", others=foreign)
+    refuse(
+        "between 0 and 1, got nan",
+        other_shapes,
+        shapes_model,
+        output=report,
+        threshold=float("nan"),
+    )
+    refuse(
+        "is a file; a report needs a folder", other_shapes, shapes_model, output=tmp_path / "file"
+    )
+    refuse("can't lie inside", other_shapes, shapes_model, output=other_shapes / "report")
+    refuse("can't lie inside", other_shapes, shapes_model, output=other_shapes)
+    refuse("can't lie inside", other_shapes, shapes_model, output=foreign / "r", others=foreign)
     refuse(
         "can't say how familiar",
         other_shapes,
         replace(model, neighbourhood=None),
-        report,
+        output=report,
         others=foreign,
     )
     with pytest.raises(InvalidArgument, match="Unknown engine"):
@@ -372,7 +382,7 @@ def test_what_no_evaluation_wrote_is_not_overwritten(other_shapes, shapes_model,
     report.mkdir()
     (report / "predictions.csv").write_text("precious")
     with pytest.raises(InvalidArgument, match="was there before and is no report"):
-        wordsight.evaluate(other_shapes, shapes_model, report)
+        wordsight.evaluate(other_shapes, shapes_model, output=report)
     assert (report / "predictions.csv").read_text() == "precious"
     data = tmp_path / "d"
     shutil.copytree(other_shapes, data)
@@ -382,14 +392,14 @@ def test_what_no_evaluation_wrote_is_not_overwritten(other_shapes, shapes_model,
     shutil.move(report / "pictures" / "metadata.csv", report / "predictions.csv")
     (report / ".wordsight-evaluation").touch()
     with pytest.raises(InvalidArgument, match="can't lie inside"):  # the very table it is to read
-        wordsight.evaluate(report / "predictions.csv", shapes_model, report)
+        wordsight.evaluate(report / "predictions.csv", shapes_model, output=report)
 
 
 def test_a_report_that_cannot_be_written_is_one_sentence(other_shapes, shapes_model, tmp_path):
     (tmp_path / "r" / "evaluation.json").mkdir(parents=True)
     (tmp_path / "r" / ".wordsight-evaluation").touch()
     with pytest.raises(OutputError, match="Can't write to"):
-        wordsight.evaluate(other_shapes, shapes_model, tmp_path / "r")
+        wordsight.evaluate(other_shapes, shapes_model, output=tmp_path / "r")
 
 
 def test_nothing_readable_is_one_sentence_and_writes_nothing(tmp_path, shapes_model, other_shapes):
@@ -399,9 +409,9 @@ def test_nothing_readable_is_one_sentence_and_writes_nothing(tmp_path, shapes_mo
     with pytest.raises(
         InvalidArgument, match=r"None of the 2 pictures can be read; the first: 'disc/a.jpg'"
     ):
-        wordsight.evaluate(tmp_path / "d", shapes_model, tmp_path / "r")
+        wordsight.evaluate(tmp_path / "d", shapes_model, output=tmp_path / "r")
     with pytest.raises(InvalidArgument, match="None of the 2 pictures"):
-        wordsight.evaluate(other_shapes, shapes_model, tmp_path / "r", others=tmp_path / "d")
+        wordsight.evaluate(other_shapes, shapes_model, output=tmp_path / "r", others=tmp_path / "d")
     assert not (tmp_path / "r").exists()
 
 

@@ -424,14 +424,14 @@ def test_a_image_the_user_deleted_stays_away_and_is_made_up_for(tmp_path, cats_a
 
 def test_what_a_person_changed_in_the_metadata_stays(tmp_path, cats_and_dogs):
     folder = tmp_path / "d"
-    wordsight.gather("cat,dog", folder, [cats_and_dogs], limit=4)
+    wordsight.gather("cat,dog", folder, sources=[cats_and_dogs], limit=4)
     rows = metadata(folder)
     rows[0].update(label="dog", note="mine")
     with open(folder / "metadata.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "note"])
         writer.writeheader()
         writer.writerows([*rows, {"file_name": "dog/own.jpg", "label": "dog"}])
-    wordsight.gather("cat,dog", folder, [cats_and_dogs], limit=6)
+    wordsight.gather("cat,dog", folder, sources=[cats_and_dogs], limit=6)
     after = {row["file_name"]: row for row in metadata(folder)}
     assert (
         len(after) == 13

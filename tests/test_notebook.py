@@ -30,15 +30,15 @@ CELLS = {
     "train": "import wordsight\nmodel = wordsight.train(shapes, 'm')\nmodel",
     "predict": "results = model.predict(other, threshold=0.5, output='r')\nresults",
     "frame": "results.to_pandas()",
-    "evaluate": "evaluation = wordsight.evaluate(other, model, 'report')\nevaluation",
+    "evaluate": "evaluation = wordsight.evaluate(other, model, output='report')\nevaluation",
     "plot": "evaluation.plots()['confusion_matrix']",
-    "map": "wordsight.heatmap(photo, 'disc', model)",
-    "detect": "found = wordsight.detect(photo, model, 'd', threshold=0.5)\nfound",
-    "recognize": "wordsight.recognize(photo, groups='vehicle')",
+    "map": "wordsight.heatmap(photo, 'disc', model=model)",
+    "detect": "found = wordsight.detect(photo, model, output='d', threshold=0.5)\nfound",
+    "recognize": "wordsight.recognize(photo, groups='vehicle', output=None)",
     "clean": "wordsight.clean(shapes, 'c')",
     "bar": """
 import time
-from wordsight import progress
+from wordsight.core import progress
 written, shown = progress._as_html, []
 progress._as_html = lambda *told: shown.append(written(*told)) or shown[-1]
 tell = progress.or_notebook(None)
@@ -129,7 +129,7 @@ def test_results_become_frames(outputs, shapes_model, other_shapes):
     assert list(table["file_name"]) == [one.file_name for one in results] and set(
         table["label"].dropna()
     ) <= {"disc", "square"}
-    evaluation = wordsight.evaluate(other_shapes, shapes_model, None)
+    evaluation = wordsight.evaluate(other_shapes, shapes_model, output=None)
     assert (
         evaluation.to_pandas().set_index("figure").loc["coverage", "value"]
         == evaluation.coverage.value
@@ -218,12 +218,12 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
     writer.release()
     return {
         "results": wordsight.load(shapes_model).predict(odd, threshold=0.5, output=folder / "r"),
-        "detections": wordsight.detect(odd, shapes_model, folder / "d", threshold=0.5),
+        "detections": wordsight.detect(odd, shapes_model, output=folder / "d", threshold=0.5),
         "recognitions": wordsight.recognize(odd, groups="vehicle", output=folder / "g"),
         "cleaning": wordsight.clean(odd, folder / "c"),
-        "evaluation": wordsight.evaluate(shapes, shapes_model, folder / "e"),
+        "evaluation": wordsight.evaluate(shapes, shapes_model, output=folder / "e"),
         "box evaluation": wordsight.evaluation.evaluate_boxes(
-            boxes, shapes_model, odd, folder / "b"
+            boxes, shapes_model, images=odd, output=folder / "b"
         ),
         "gathered": wordsight.gather(
             "train,disc",
@@ -232,7 +232,9 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
             limit=3,
             settings=wordsight.gathering.GatherSettings(min_size=30),
         ),
-        "video": wordsight.video(clip, folder / "labelled.mp4", shapes_model, threshold=0.5),
+        "video": wordsight.video(
+            clip, output=folder / "labelled.mp4", model=shapes_model, threshold=0.5
+        ),
         "model": wordsight.load(shapes_model),
     }
 
@@ -274,6 +276,6 @@ def test_results_whose_folder_is_gone_say_so(odd, shapes_model, tmp_path):
 
 def test_nothing_found_is_a_frame_without_rows(tmp_path, shapes_model):
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
-    found = wordsight.detect(tmp_path / "grey.png", shapes_model, threshold=1.0)
+    found = wordsight.detect(tmp_path / "grey.png", shapes_model, threshold=1.0, output=None)
     assert len(found.to_pandas()) == 0 and "x_min" in found.to_pandas()
     assert "1 photos" in found._repr_html_()

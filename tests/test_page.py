@@ -130,7 +130,7 @@ def test_a_person_tries_a_model_and_moves_the_slider(page, other_shapes, tmp_pat
     found.get_by_text("disc", exact=True).first.wait_for()
     found.fill("#try-threshold input[type=number]", "1")
     found.keyboard.press("Enter")
-    found.get_by_text("from a probability of 1 on").wait_for(timeout=30_000)
+    found.get_by_text("the threshold stands at its end").wait_for(timeout=30_000)
 
 
 def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_shapes, tab):
@@ -204,8 +204,9 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     assert label() == "disc"
     found.click("#review-retrain")
     found.locator("#review-result").get_by_text("is ready").wait_for(timeout=60_000)
+    assert "The new model is kept" in found.locator("#review-result").inner_text()
     reviewed = [folder for folder, names, _ in _models(home) if "reviewed" in folder.name]
-    assert wordsight.load(reviewed[0]).record.images == {"disc": 9, "square": 8}
+    assert wordsight.load(reviewed[0]).record.images == {"disc": 21, "square": 20}
 
 
 def _models(home):

@@ -4,6 +4,8 @@ and honest where they don't.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,34 @@ def test_where_even_the_surest_are_wrong_more_images_would_not_help():
         and promise.needed is None
         and "would not help" in promise.sentence()
     )
+
+
+def test_where_only_a_few_sure_ones_are_right_no_number_of_images_is_named():
+    """The surest 36 of 290 are right, but the search begins with the surest third, of which too
+    many are wrong.
+    """
+    right = np.arange(290) < 36
+    right[36:] = np.arange(254) % 3 > 0
+    promise = keep_promise(held_out(np.linspace(1, 0, 290), right), 0.9)
+    assert promise.threshold is None and promise.needed is None
+    assert "would not help" in promise.sentence()
+    noted_before = replace(promise, needed=235)
+    assert noted_before.sentence() == promise.sentence()
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_more_images_than_there_are_is_what_is_asked_for(rounded):
+    rng = np.random.default_rng(5)
+    asked = 0
+    for _ in range(150):
+        scores = rng.random(int(rng.integers(5, 600)))
+        scores = np.round(scores, 1) if rounded else scores
+        right = rng.random(len(scores)) > rng.random() * 0.5 * (1 - scores)
+        promise = keep_promise(held_out(scores, right), float(rng.choice([0.8, 0.9, 0.95, 0.99])))
+        if promise.threshold is None and promise.needed is not None:
+            asked += 1
+            assert promise.needed > promise.held_out
+    assert asked > 10
 
 
 @pytest.mark.parametrize("precision", [0.3, 1.0, 99.0])

@@ -155,7 +155,9 @@ def test_what_is_not_there_is_not_found(cat, wall, tmp_path):
     cat.save(tmp_path / "cat.png")
     found = {
         Path(r.file_name).name: {g.name: g for g in r.groups}
-        for r in wordsight.recognize([tmp_path, wall[0]], groups=["vehicle,dog", "cat"])
+        for r in wordsight.recognize(
+            [tmp_path, wall[0]], groups=["vehicle,dog", "cat"], output=None
+        )
     }
     assert {
         name: [g.name for g in groups.values() if g.found] for name, groups in found.items()
@@ -178,14 +180,14 @@ def test_quadrants_are_seen_by_themselves(wall, tmp_path):
     ]
     shares = [part.groups["cat"] for part in found.quadrants]
     assert max(shares[0], shares[2]) < 0.2 < max(shares[1], shares[3])
-    with Image.open(tmp_path / "out" / found.quadrants_image) as image:
+    with Image.open(tmp_path / "out" / found.quadrants_drawing) as image:
         assert image.width > 600
 
 
 def test_any_class_may_be_shown(wall, tmp_path):
     found = one(wall[0], class_name="streetcar", output=tmp_path / "out")
     assert found.asked.wnid == "n04335435" and found.asked.probability < 0.05
-    with Image.open(tmp_path / "out" / found.image) as image:
+    with Image.open(tmp_path / "out" / found.drawing) as image:
         assert image.size == (640, 480) and not np.array_equal(
             np.asarray(image), np.asarray(Image.open(wall[0]).convert("RGB"))
         )
@@ -230,13 +232,13 @@ def test_heads_that_are_convolutions_are_read(tmp_path, wall):
 
 def test_networks_without_imagenet_classes_are_refused(shapes_model):
     with pytest.raises(InvalidArgument, match="has 2 classes, which are none of ImageNet's sets"):
-        wordsight.recognize("photos", backbone=f"local-dir:{shapes_model}")
+        wordsight.recognize("photos", backbone=f"local-dir:{shapes_model}", output=None)
 
 
 def test_the_named_street_photos_show_their_group(data):
     groups = {"vehicle": "vehicle", "building": "building", "sign": "n06791372,n06793231"}
     found = wordsight.recognize(
-        str(data / "street" / "photos" / "n*.JPEG"), groups=[*groups.values()]
+        str(data / "street" / "photos" / "n*.JPEG"), groups=[*groups.values()], output=None
     )
     assert len(found) == len(RIGHT) == 13
     for photo in found:

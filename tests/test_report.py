@@ -40,7 +40,9 @@ def predicted(shapes_model, other_shapes, tmp_path_factory):
     shutil.copy(photos / "disc" / "000.jpg", photos / HOSTILE)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     (photos / "note.txt").write_text("x")
-    return wordsight.load(shapes_model).predict(photos, 0.5, photos.parent / "results")
+    return wordsight.load(shapes_model).predict(
+        photos, threshold=0.5, output=photos.parent / "results"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,9 @@ def evaluated(shapes_model, other_shapes, tmp_path_factory):
     (root / "none").mkdir()
     for i in range(4):
         Image.new("RGB", (300, 200), (10 * i, 250, 10 * i)).save(root / "none" / f"green{i}.png")
-    return wordsight.evaluate(data, shapes_model, root / "report", 0.6, others=root / "none")
+    return wordsight.evaluate(
+        data, shapes_model, output=root / "report", threshold=0.6, others=root / "none"
+    )
 
 
 def text_of(results) -> str:
@@ -103,7 +107,9 @@ def test_it_counts_what_the_tables_count(predicted):
 def test_every_image_falls_on_its_side_of_any_threshold(
     shapes_model, other_shapes, tmp_path, threshold
 ):
-    results = wordsight.load(shapes_model).predict(other_shapes, threshold, tmp_path / "r")
+    results = wordsight.load(shapes_model).predict(
+        other_shapes, threshold=threshold, output=tmp_path / "r"
+    )
     cards = re.findall(
         r'<li data-group="[^"]*" data-name="([^"]*)".*?class="(\w+)">', text_of(results)
     )
@@ -135,7 +141,7 @@ def test_a_file_of_the_users_own_is_never_written_over(shapes_model, other_shape
     model = wordsight.load(shapes_model)
     for action in (
         lambda: model.predict(other_shapes, output=tmp_path / "r"),
-        lambda: wordsight.evaluate(other_shapes, model, tmp_path / "r"),
+        lambda: wordsight.evaluate(other_shapes, model, output=tmp_path / "r"),
     ):
         with pytest.raises(wordsight.errors.InvalidArgument, match="no report of wordsight"):
             action()
@@ -176,7 +182,7 @@ def test_of_one_class_against_the_rest_others_may_be_called_the_rest(
     for i in range(4):
         draw_shape("square", 40 + i)[0].save(tmp_path / "none" / f"{i}.jpg")
     result = wordsight.evaluate(
-        other_shapes, model, tmp_path / "r", threshold=0.5, others=tmp_path / "none"
+        other_shapes, model, output=tmp_path / "r", threshold=0.5, others=tmp_path / "none"
     )
     outcomes = numbers(text_of(result))["outcomes"]
     assert outcomes["others"] == 4 and len(outcomes["p"]) == result.total + 4

@@ -14,7 +14,9 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape, write_shapes
 from wordsight.datasets.files import read_labelled
+from wordsight.errors import InvalidArgument
 from wordsight.webapp.review import REVIEW, ReviewBook, find_doubts
+from wordsight.webapp.workspace import Workspace
 
 
 def rows(root) -> dict[str, dict]:
@@ -331,3 +333,67 @@ def test_what_is_listed_without_a_label_is_told(labelled, caplog):
     with caplog.at_level("INFO", "wordsight"):
         read_labelled(labelled)
     assert "Left out: 1 pictures that 'metadata.csv' lists without a label." in caplog.text
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photos without labels: discs and squares."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    for number in range(4):
+        draw_shape("disc", 900 + number)[0].save(root / f"d{number}.jpg")
+        draw_shape("square", 950 + number)[0].save(root / f"s{number}.jpg")
+    return root
+
+
+def test_retraining_remembers_a_class_without_any_correction(shapes, photos, tmp_path, fresh_home):
+    model = wordsight.train(shapes, tmp_path / "model").record.path
+    page = Workspace(model, photos)
+    for number in range(3):
+        page.book.decide(f"d{number}.jpg", "changed", "disc")
+    page.book.decide("s0.jpg", "rejected")
+    name, sentence = page.retrain()
+    new = page.viewer(name).model
+    assert new.class_names == ["disc", "square"]
+    assert new.record.images == {"disc": 15, "square": 12}
+    assert "The new model is kept: on 27 pictures" in sentence and "% right" in sentence
+    again, _ = page.retrain(name)
+    assert page.viewer(again).model.record.images == {"disc": 15, "square": 12}
+
+
+def test_a_correction_replaces_the_label_learned_from(labelled, tmp_path, fresh_home):
+    page = Workspace(wordsight.train(labelled, tmp_path / "model").record.path, labelled)
+    page.book.decide("square/wrong.jpg", "changed", "disc")
+    name, sentence = page.retrain()
+    assert page.viewer(name).model.record.images == {"disc": 9, "square": 8}
+    assert "on 17 pictures" in sentence
+
+
+def test_a_worse_model_is_not_kept(shapes, photos, tmp_path, fresh_home):
+    model = wordsight.train(shapes, tmp_path / "model").record.path
+    more = write_shapes(tmp_path / "more", 6, seed=300)
+    page = Workspace(model, more)
+    for number, name in enumerate(page.book.images):  # at random, so that nothing can be learned
+        page.book.decide(name, "changed", ("disc", "square")[number // 2 % 2])
+    name, sentence = page.retrain()
+    before = float(sentence.split("instead of ")[1].split("%")[0])
+    after = float(sentence.split("% right")[0].split()[-1])
+    assert "The old model stays" in sentence and after < before
+    assert page.viewer(name).model.record.path.resolve() == model.resolve()
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_without_the_old_pictures_nothing_is_forgotten(noted, shapes, photos, tmp_path, fresh_home):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    model = wordsight.train(data, tmp_path / "model")
+    if noted:
+        shutil.rmtree(data)
+    else:  # as an earlier version wrote it
+        model.record.sources = []
+        model.save(tmp_path / "model")
+    page = Workspace(tmp_path / "model", photos)
+    page.book.decide("d0.jpg", "changed", "disc")
+    before = page.models()
+    with pytest.raises(InvalidArgument, match="would make it forget them"):
+        page.retrain()
+    assert page.models() == before

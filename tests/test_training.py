@@ -92,9 +92,9 @@ def test_finetuning_lowers_the_loss_and_notes_how(finetuned):
 
 def test_finetuned_models_load_predict_and_show_where(finetuned, tilts, fresh_home):
     model, path = finetuned
-    before = [p.record() for p in model.predict(tilts, threshold=0)]
+    before = [p.to_dict() for p in model.predict(tilts, threshold=0)]
     loaded = wordsight.load(path)
-    assert [p.record() for p in loaded.predict(tilts, threshold=0)] == before
+    assert [p.to_dict() for p in loaded.predict(tilts, threshold=0)] == before
     assert all(p.map is not None for p in loaded.predict(tilts, threshold=0) if p.label)
     import timm
 
@@ -274,7 +274,7 @@ def test_networks_from_scratch_train_save_load_predict_and_show_where(
         shapes, tmp_path / "m", recipe="scratch", backbone=network, settings=settings
     )
     assert model.backbone.architecture == network and model.record.recipe == "scratch"
-    before = [p.record() for p in model.predict(other_shapes, threshold=0)]
+    before = [p.to_dict() for p in model.predict(other_shapes, threshold=0)]
     shutil.rmtree(fresh_home / "cache")
     loaded = wordsight.load(tmp_path / "m")
     after = list(loaded.predict(other_shapes, threshold=0))
@@ -420,12 +420,12 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(
             {"recipe": "magic"},
             "Unknown recipe 'magic'. Choose one of: probe, finetune, scratch, auto.",
         ),
-        ({"tuning": TrainingSettings(epochs=3)}, "a probe has none"),
+        ({"settings": TrainingSettings(epochs=3)}, "a probe has none"),
         (
             {"recipe": "scratch", "backbone": "resnet5x"},
             "Unknown network 'resnet5x'. Close names: resnet5",
         ),
-        ({"recipe": "finetune", "tuning": TrainingSettings(lr=-1)}, "lr must lie between"),
+        ({"recipe": "finetune", "settings": TrainingSettings(lr=-1)}, "lr must lie between"),
         (
             {
                 "recipe": "scratch",
@@ -438,7 +438,7 @@ def test_where_nothing_can_be_promised_nothing_is_labelled(
         ({"settings": TrainingSettings(image_size=100)}, "multiple of 32 from 32 to 1024, got 100"),
         ({"precision": 99}, "between 0.5 and 0.9999"),
         (
-            {"recipe": "finetune", "tuning": TrainingSettings(continue_from="nowhere")},
+            {"recipe": "finetune", "settings": TrainingSettings(continue_from="nowhere")},
             "No such model: 'nowhere'",
         ),
     ],

@@ -205,7 +205,9 @@ def test_written_clips_play_at_any_size(suffix, tmp_path):
 def test_a_model_follows_a_clip(clip, shapes_model, tmp_path):
     model = wordsight.load(shapes_model)
     model.neighbourhood = None  # noise as a video codec leaves it is foreign to it
-    seen = wordsight.video(clip, tmp_path / "out.mp4", model, threshold=0.6, frames=True)
+    seen = wordsight.video(
+        clip, output=tmp_path / "out.mp4", model=model, threshold=0.6, frames=True
+    )
     assert len(seen) == 40 and seen.fps == FPS and seen.note is None
     truth = ["disc"] * 20 + ["square"] * 20
     labels = [one.label for one in seen]

@@ -95,7 +95,7 @@ def search(
 ) -> list[wordsight.Detection]:
     """Slide a window over a photo; write the photo with rectangles, and its score map."""
     began = time.perf_counter()
-    (seen,) = found = wordsight.detect(scene, model, output, threshold=0.9, windows=windows)
+    (seen,) = found = wordsight.detect(scene, model, output=output, threshold=0.9, windows=windows)
     how = "a crop and a pass each" if found.exact else "one pass a level"
     print(
         f"{name}: {seen.windows:,} windows, {how}, {time.perf_counter() - began:.1f} s, {len(seen.detections)} rectangles"

@@ -59,7 +59,7 @@ def compose(folder: Path) -> tuple[Path, Path]:
 # --8<-- [start:whole]
 def ask_for_the_whole(photo: Path) -> None:
     """Print the likeliest of the 1,000 classes."""
-    (seen,) = wordsight.recognize(photo, top=5)
+    (seen,) = wordsight.recognize(photo, top=5, output=None)
     for guess in seen.top:
         print(f"  {guess.probability:.2f}  {guess.name} ({guess.wnid})")
     # --8<-- [end:whole]
@@ -84,7 +84,7 @@ def see_where_it_looked(photo: Path, output: Path) -> None:
 # --8<-- [start:group]
 def add_up_a_group(photo: Path) -> None:
     """Add up all classes under a word."""
-    (seen,) = wordsight.recognize(photo, groups=["vehicle", "building"])
+    (seen,) = wordsight.recognize(photo, groups=["vehicle", "building"], output=None)
     for group in seen.groups:
         print(f"  {group.whole_probability:.2f}  {group.name}, over the whole photo")
     # --8<-- [end:group]
@@ -125,7 +125,7 @@ def look_closer(photos: Path, output: Path) -> None:
 def follow_a_clip(clip: Path, output: Path) -> None:
     """Label every frame of a clip, and keep some to learn from."""
     seen = wordsight.video(
-        clip, output / "labelled.mp4", groups=["vehicle", "building"], smooth_s=0.3
+        clip, output=output / "labelled.mp4", groups=["vehicle", "building"], smooth_s=0.3
     )
     print(
         f"  {seen.frames} frames, labelled: {', '.join(f'{name} {count}' for name, count in sorted(seen.labelled.items()))}"
@@ -173,7 +173,7 @@ def draw_steps(photo: Path, output: Path) -> None:
 
 def most_gained(photos: Path) -> Path:
     """Return the photo for which the closer look raises the probability of a vehicle most."""
-    every = wordsight.recognize(photos, groups=["vehicle"])
+    every = wordsight.recognize(photos, groups=["vehicle"], output=None)
     best = max(
         (one for one in every if one.groups),
         key=lambda one: one.groups[0].probability - one.groups[0].whole_probability,

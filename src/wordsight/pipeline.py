@@ -16,18 +16,18 @@ import numpy as np
 from .backbones.registry import DEFAULT_BACKBONE, Backbone
 from .classification.classifier import Classifier, load
 from .classification.model_folder import check_threshold
+from .classification.photos import predict
 from .classification.predictions import Results
 from .classification.record import WORDS_RECIPE, ModelRecord
 from .cleaning.cleaner import clean
 from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
 from .core.progress import Progress, or_notebook
-from .datasets.annotations import read_labels
+from .datasets.annotations import read_together
 from .datasets.files import (
     ImageFile,
     LabelledSet,
     find_images,
-    merge,
     read_labelled,
     select_classes,
 )
@@ -37,8 +37,7 @@ from .heads.zero_shot import Gate, fit_words_head
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
 from .words.class_names import fold, is_catch_all, parse_classes, same_classes, with_catch_all
-from .words.vocabulary import Sense, resolve, synsets
-from .words.vocabulary import senses as senses_of
+from .words.vocabulary import Sense, resolve, senses as senses_of, synsets
 
 log = logging.getLogger("wordsight")
 Say = Callable[[str], None]
@@ -103,7 +102,14 @@ def run(
     # before any work: is there something to do?
     found = find_images(sources, exclude=None if output is None else expand(output))
     classifier = find_or_make(request, found.images)
-    return classifier.predict(sources, threshold, output, draw, progress=request.progress)
+    return predict(
+        sources,
+        classifier,
+        output=output,
+        threshold=threshold,
+        draw=draw,
+        progress=request.progress,
+    )
 
 
 def _announce(sentence: str) -> None:
@@ -136,8 +142,16 @@ class ClassifierRequest:
             return load(path, engine=self.backbone.engine, dtype=self.backbone.dtype)
         return load(path)
 
-    def train(self, labelled: LabelledSet, supervision: str, cleaned: dict) -> Classifier:
-        """Train a probe on labelled images, kept among the models `run` finds."""
+    def train(
+        self,
+        labelled: LabelledSet,
+        supervision: str,
+        cleaned: dict,
+        places: list[str | os.PathLike],
+    ) -> Classifier:
+        """Train a probe on the labelled images of some places, kept among the models `run`
+        finds.
+        """
         return train_labelled(
             TrainingRequest(
                 labelled,
@@ -145,6 +159,7 @@ class ClassifierRequest:
                 backbone=self.backbone,
                 supervision=supervision,
                 cleaned=cleaned,
+                sources=[(str(expand(place).resolve()), None) for place in places],
                 progress=self.progress,
             )
         )
@@ -162,11 +177,11 @@ def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classif
     """
     words, say = request.words, request.say
     if request.data is not None:
-        labelled = select_classes(_read_all(request.data), words)
+        labelled = select_classes(read_together(_places(request.data)), words)
         count = sum(image.split != "test" for image in labelled.images)
         where = ", ".join(f"'{place}'" for place in _places(request.data))
         say(f"Learning from your {count} labelled pictures in {where}.")
-        classifier = request.train(labelled, "labelled pictures", {})
+        classifier = request.train(labelled, "labelled pictures", {}, _places(request.data))
         for name, reason in classifier.record.unreadable:
             say(f"Left out, unreadable: {name}: {reason}")
         return classifier
@@ -189,20 +204,6 @@ def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classif
 
 def _places(given: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
     return [given] if isinstance(given, str | os.PathLike) else list(given)
-
-
-def _read_all(data: str | os.PathLike | Sequence[str | os.PathLike]) -> LabelledSet:
-    """Return the labelled images of one place, or of several together."""
-    places = _places(data)
-    if len(places) == 1:
-        return read_labels(places[0])
-    sets: dict[str, LabelledSet] = {}
-    for place in places:
-        name = expand(place).resolve().name
-        while name in sets:  # two folders of one name
-            name += "~"
-        sets[name] = read_labels(place, min_classes=1)
-    return merge(sets)
 
 
 def _made(request: ClassifierRequest, images: list[ImageFile]) -> Classifier:
@@ -254,7 +255,7 @@ def _from_gathered(request: ClassifierRequest) -> Classifier:
         + f"; who made them is in '{folder / 'ATTRIBUTION.md'}'."
     )
     labelled, cleaned = _without_junk(folder, names, request)
-    return request.train(select_classes(labelled, words), GATHERED, cleaned)
+    return request.train(select_classes(labelled, words), GATHERED, cleaned, [folder])
 
 
 def _without_junk(

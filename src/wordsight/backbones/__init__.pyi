@@ -1,3 +1,2 @@
 from .cache import EmbeddingCache as EmbeddingCache
-from .registry import list_backbones as list_backbones
-from .registry import load_backbone as load_backbone
+from .registry import list_backbones as list_backbones, load_backbone as load_backbone

@@ -19,7 +19,7 @@ def with_fixed_padding(module: nn.Module, preprocessing: Preprocessing) -> nn.Mo
 
     Where all sides are multiples of 32, and every layer divides them by its stride and no more, all
     layers' inputs are multiples of their strides, and one padding fits every size. Other networks
-    are left as they are. The layers are recognized by name, because only one module may import timm.
+    are left as they are. Layers are recognized by name, because only one module may import timm.
     """
     if (
         preprocessing.fit == "area" or not any(side % STRIDE for side in preprocessing.image_size)

@@ -1,9 +1,13 @@
-from .classifier import Classifier as Classifier
-from .classifier import load as load
-from .predictions import Counts as Counts
-from .predictions import Part as Part
-from .predictions import Prediction as Prediction
-from .predictions import Results as Results
-from .record import BoxRecord as BoxRecord
-from .record import ModelRecord as ModelRecord
-from .record import ValidationLoss as ValidationLoss
+from .classifier import Classifier as Classifier, load as load
+from .photos import predict as predict
+from .predictions import (
+    Counts as Counts,
+    Part as Part,
+    Prediction as Prediction,
+    Results as Results,
+)
+from .record import (
+    BoxRecord as BoxRecord,
+    ModelRecord as ModelRecord,
+    ValidationLoss as ValidationLoss,
+)

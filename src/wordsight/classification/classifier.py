@@ -14,32 +14,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..backbones.embedder import Embedder, EncodedImage, open_photo
+from ..backbones.embedder import Embedder, open_photo
 from ..backbones.registry import Backbone
-from ..backbones.runtime import callers
 from ..core.home import expand
 from ..core.notebook import block, frame, line, table
-from ..core.progress import Progress, or_notebook
-from ..core.threads import parallel_map
-from ..datasets.files import RESULT_FOLDERS, ImageFile, find_images, refuse_photos_among_results
-from ..errors import InvalidArgument, UnreadableImage, some_of
+from ..core.progress import Progress
+from ..datasets.files import ImageFile
+from ..errors import InvalidArgument, some_of
 from ..heads.boxes import BoxHead
 from ..heads.decision import Decisions, decide
 from ..heads.guarantee import HeldOut, PrecisionGuarantee, keep_promise
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
 from ..heads.zero_shot import Gate
-from ..heatmaps.grid import Grid, part_embeddings
+from ..heatmaps.grid import Grid
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
-from ..heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
+from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..images.decoding import Photo
-from ..reports.page import check_report_target, remove_report
-from ..reports.sections import made_by
 from .model_folder import check_threshold, draw_history, read_model, write_model
-from .model_sections import about_model
-from .predictions import Counts, Part, Prediction, Results, ResultsWriter
+from .predictions import Prediction, Results
 from .record import ModelRecord
-from .report import ResultsReport
 
 if TYPE_CHECKING:
     import pandas
@@ -187,93 +181,31 @@ class Classifier:
     def predict(
         self,
         photos: str | os.PathLike | Iterable[str | os.PathLike],
-        threshold: float | None = None,
+        *,
         output: str | os.PathLike | None = None,
-        draw: bool = True,
-        progress: Progress | None = None,
+        threshold: float | None = None,
         precision: float | None = None,
         heatmap_settings: HeatmapSettings | None = None,
         grid: Grid | None = None,
+        draw: bool = True,
+        progress: Progress | None = None,
     ) -> Results:
-        """Say what each photo shows, or nothing where that isn't sure.
-
-        Args:
-            photos: folders, files or globs.
-            threshold: calibrated probability from which a label is given, 0–1; default: the
-                model's, 0.99. A model whose promise the images could not support gives no label
-                without one.
-            output: folder for tables, originals, heat maps, masks and report.html; None writes
-                nothing.
-            draw: False writes tables only.
-            progress: called with (done, total, "photos").
-            precision: instead of a threshold, the share of labels that must be right; see
-                `promise`.
-            heatmap_settings: how heat maps are made; by default in one pass.
-            grid: look at quarters (or other parts) of each photo, too, and let the surest of them
-                answer.
-
-        Raises:
-            NotFound, InvalidArgument: nothing to predict, a threshold outside 0–1, or both it and a
-                precision.
-            OutputError: the results can't be written.
+        """Predict what photos show, as `wordsight.predict` does; without an output, the results
+        stay in memory.
         """
-        progress = or_notebook(progress)
-        threshold, note = self.threshold_for(threshold, precision)
-        heatmap_settings = heatmap_settings or HeatmapSettings()
-        heatmap_settings.check(self.backbone)
-        if grid is not None:
-            grid.check(self.backbone)
-        sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-        folder = None if output is None else expand(output)
-        found = find_images(sources, exclude=folder)
-        if folder is not None:
-            refuse_photos_among_results(found.images, folder, RESULT_FOLDERS)
-            if draw:
-                check_report_target(folder)
-        counts, kept = Counts(skipped=found.skipped), []
-        writer = (
-            None
-            if folder is None
-            else ResultsWriter(folder, self.class_names, draw, grid is not None, sources)
+        from .photos import predict
+
+        return predict(
+            photos,
+            self,
+            output=output,
+            threshold=threshold,
+            precision=precision,
+            heatmap_settings=heatmap_settings,
+            grid=grid,
+            draw=draw,
+            progress=progress,
         )
-        report = None
-
-        def job(file: ImageFile) -> Prediction:
-            return self._predict_one(file, _Way(threshold, heatmap_settings, grid), writer, report)
-
-        try:
-            report = (
-                ResultsReport(folder, self.class_names, threshold)
-                if folder is not None and draw
-                else None
-            )
-            for prediction in parallel_map(job, found.images, callers(self.embedder.engine)):
-                counts.add(prediction)
-                if writer is None:
-                    kept.append(prediction)
-                else:
-                    writer.add(prediction)
-                if progress:
-                    progress(counts.total, len(found.images), "photos")
-            if writer is not None:
-                writer.finish(counts)
-            if report is not None:
-                report.write(
-                    counts,
-                    about_model(self.record, self.history, self.class_names),
-                    made_by(self.backbone.name, self.class_names),
-                    note,
-                )
-            elif folder is not None:
-                remove_report(folder)
-        finally:
-            self.embedder.cache.flush()
-            if report is not None:
-                report.close()
-            if writer is not None:
-                writer.close()
-        copied = None if writer is None else writer.copied_bytes
-        return Results(self.class_names, threshold, counts, folder, copied, kept, note)
 
     def predict_file(self, file: ImageFile, threshold: float | None) -> Prediction:
         """Return what one file shows, with its box and without its map; `error` where it can't be
@@ -283,9 +215,11 @@ class Classifier:
             file: the image.
             threshold: probability from which a label is given; None for none.
         """
-        seen = self._predict_one(file, _Way(threshold, HeatmapSettings(), None), None, None)
-        seen.map = None
-        return seen
+        from .photos import Run
+
+        prediction = Run(self, threshold).predict(file)
+        prediction.map = None
+        return prediction
 
     def threshold_for(
         self, threshold: float | None = None, precision: float | None = None
@@ -312,59 +246,7 @@ class Classifier:
         note = None if self.record.promise is None else self.record.promise.sentence()
         return self.record.threshold, note
 
-    def _predict_one(
-        self,
-        file: ImageFile,
-        way: _Way,
-        writer: ResultsWriter | None,
-        report: ResultsReport | None,
-    ) -> Prediction:
-        try:
-            one = self.embedder.open(file, feature_map=True)
-            prediction = self.decide(file.name, one.embedding, way.threshold)
-            if way.grid is not None:
-                prediction = self._look_closer(prediction, one, way)
-            if prediction.label is None and report is None:
-                return prediction
-            photo = one.photo
-        except UnreadableImage as error:
-            return Prediction(file.name, error=str(error))
-        heat = None
-        if prediction.label is not None:
-            settings = way.heatmap_settings
-            needed = one.feature_map if self._needs_map(settings) else None
-            self.localize(prediction, photo, needed, settings)
-            heat = prediction.map
-        elif one.feature_map is not None and not prediction.stranger:
-            # of a stranger, where the best guess comes from says nothing
-            index = self.class_names.index(str(prediction.top_label))
-            heat = class_heatmap(one.feature_map, self.head.weight[index])
-        if writer is not None:
-            writer.draw(prediction, file, photo.image, photo.size, self.mask_threshold)
-            prediction.map = None
-        if report is not None:
-            report.keep(prediction, photo.image, photo.size, heat)
-        return prediction
-
-    def _look_closer(self, whole: Prediction, one: EncodedImage, way: _Way) -> Prediction:
-        """Return the prediction of the whole or of its surest part, with all parts noted."""
-        assert way.grid is not None
-        catch_all = None if self.catch_all is None else self.class_names[self.catch_all]
-        best = whole
-        for box, embedding in part_embeddings(one.photo, self.embedder, way.grid, one.feature_map):
-            seen = self.decide(whole.file_name, embedding, way.threshold)
-            probability = float(seen.probability or 0)
-            whole.parts.append(
-                Part(box, seen.label, str(seen.top_label), probability, seen.stranger)
-            )
-            surer = best.label in (None, catch_all) or probability > float(best.probability or 0)
-            # that a part shows nothing says little of the whole
-            if seen.label not in (None, catch_all) and surer:
-                best, best.part = seen, box
-        best.parts = whole.parts
-        return best
-
-    def _needs_map(self, settings: HeatmapSettings) -> bool:
+    def needs_map(self, settings: HeatmapSettings) -> bool:
         """Whether locating a label takes the feature map."""
         return self.backbone.pooled and (settings.plain or self.box_head is not None)
 
@@ -386,7 +268,7 @@ class Classifier:
         """
         settings = settings or HeatmapSettings()
         assert prediction.label is not None
-        if feature_map is None and self._needs_map(settings):
+        if feature_map is None and self.needs_map(settings):
             feature_map = self.embedder.encode(photo, feature_map=True).feature_map
         weight = self.head.weight[self.class_names.index(prediction.label)]
         prediction.map = look(photo, self.embedder, weight, settings, feature_map)
@@ -403,6 +285,7 @@ class Classifier:
         self,
         image: str | os.PathLike | Image.Image | np.ndarray,
         class_name: str | None = None,
+        *,
         heatmap_settings: HeatmapSettings | None = None,
     ) -> Heatmap:
         """Show where the network looks for a class, likely or not.
@@ -443,15 +326,6 @@ class Classifier:
             OutputError: it can't be written.
         """
         return write_model(self, expand(path))
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How one photo is predicted."""
-
-    threshold: float | None
-    heatmap_settings: HeatmapSettings
-    grid: Grid | None
 
 
 def load(path: str | os.PathLike, *, engine: str = "auto", dtype: str = "f32") -> Classifier:

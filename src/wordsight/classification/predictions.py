@@ -10,22 +10,23 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from ..core.home import write_atomic, writing
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
 from ..core.result_folder import TableWriter, safe_name
+from ..core.summary import Table
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
 from ..heatmaps.one_pass import MASK_THRESHOLD
-from ..reports.notebook_gallery import gallery
+from ..reports.image_results import ImageResults
 
 if TYPE_CHECKING:
     import pandas
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "file_name",
+    "status",
     "label",
     "top_label",
     "probability",
@@ -54,6 +56,7 @@ PART_FIELDS = (
     "probability",
     "answers",
 )
+NONE_OF_THESE = "none_of_these"  # status of an image that resembles no class
 MARKER = ".wordsight-results"
 
 
@@ -110,7 +113,16 @@ class Prediction:
     parts: list[Part] = field(default_factory=list)
     part: tuple[float, float, float, float] | None = None
 
-    def record(self) -> dict:
+    @property
+    def status(self) -> str:
+        """What became of the image: "labelled", "unsure", "none_of_these" or "unreadable"."""
+        if self.error is not None:
+            return "unreadable"
+        if self.label is not None:
+            return "labelled"
+        return NONE_OF_THESE if self.stranger else "unsure"
+
+    def to_dict(self) -> dict:
         """Return the fields of `predictions.jsonl`, in order."""
         return {name: getattr(self, name) for name in FIELDS}
 
@@ -155,8 +167,8 @@ class Counts:
         return sum(self.accepted.values()) + self.rejected + len(self.unreadable)
 
 
-@dataclass
-class Results:
+@dataclass(kw_only=True)
+class Results(ImageResults[Prediction]):
     """The outcome of predicting many images.
 
     Attributes:
@@ -169,12 +181,11 @@ class Results:
         note: what stands behind the threshold where it keeps a promise, or why none can; else None.
     """
 
+    TABLE = "the error column of predictions.csv"
+
     class_names: list[str]
-    threshold: float | None
     counts: Counts
-    output: Path | None = None
     copied_bytes: int | None = None
-    _kept: list[Prediction] = field(default_factory=list)
     note: str | None = None
 
     @property
@@ -196,45 +207,88 @@ class Results:
             )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
-                yield Prediction(**json.loads(line))
+                row = json.loads(line)
+                status = row.pop("status", None)  # which wordsight 0.1 did not write
+                yield Prediction(**row, stranger=status == NONE_OF_THESE)
 
     def __len__(self) -> int:
         return self.counts.total
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with the columns of predictions.csv, a row an image."""
-        return frame((prediction.record() for prediction in self), FIELDS)
+        return frame((prediction.to_dict() for prediction in self), FIELDS)
 
-    def _repr_html_(self) -> str:
-        accepted = [[name, count] for name, count in self.counts.accepted.items()]
-        rest = [
-            ["rejected: not sure enough", self.counts.unsure],
-            ["rejected: resembles none of them", self.counts.strangers],
-            ["unreadable", len(self.counts.unreadable)],
-        ]
-        drawn = (
-            self.copied_bytes is not None
-            and self.output is not None
-            and (self.output / "predictions.jsonl").is_file()
+    def tables(self) -> list[Table]:
+        """Return how many photos got which label."""
+        counts = self.counts
+        heading = (
+            "label" if self.threshold is None else f"label (probability ≥ {self.threshold:.4g})"
         )
-        shown = (
-            (
-                (f"{p.file_name}: {p.label} {p.probability:.3f}", self.output / p.heatmap)
-                for p in self
-                if self.output and p.heatmap
+        rows = {name: counts.accepted[name] for name in self.class_names}
+        rows |= {
+            "rejected: not sure enough": counts.unsure,
+            "rejected: resembles none of them": counts.strangers,
+            "unreadable": len(counts.unreadable),
+            "total": counts.total,
+        }
+        return [Table([heading, "photos"], [[name, str(count)] for name, count in rows.items()])]
+
+    def notes(self) -> list[str]:
+        """Return what stands behind the threshold, and where the results are."""
+        notes = [self.note] if self.note else []
+        if self.skipped:
+            listed = " (listed in skipped.csv)." if self.output else "."
+            notes.append(f"{len(self.skipped)} other files are no pictures{listed}")
+        if self.output is not None:
+            drawn = self.copied_bytes is not None
+            page = "report.html (open it in a browser), " if drawn else ""
+            notes.append(
+                f"Results: {self.output}/{page}predictions.csv, predictions.jsonl{self._cost()}"
             )
-            if drawn
-            else ()
+        return notes
+
+    def _cost(self) -> str:
+        """Return what the drawings are, and what the originals among them take."""
+        if self.copied_bytes is None:
+            return ""
+        cost = (
+            f"copies of your photos, {self.copied_bytes / 2**20:.0f} MiB"
+            if self.copied_bytes
+            else "links to your photos, no space used"
         )
-        where = f"All of them: {self.output / 'report.html'}" if drawn and self.output else ""
-        title = f"{self.counts.total:,} photos"
-        return block(
-            title,
-            table(["label", "photos"], [*accepted, *rest], len(accepted) + 3),
-            gallery(shown),
-            line(self.note),
-            line(where),
-        )
+        return f", images/ ({cost}), heatmaps/, masks/"
+
+    def drawn(self) -> Iterator[tuple[str, Path]]:
+        """Yield (caption, path) of the heat maps."""
+        folder = self.output
+        if folder is None or self.copied_bytes is None:
+            return
+        if (folder / "predictions.jsonl").is_file():
+            for one in self:
+                if one.heatmap:
+                    yield (
+                        f"{one.file_name}: {one.label} {one.probability:.3f}",
+                        folder / one.heatmap,
+                    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts, ready for JSON."""
+        counts = self.counts
+        common = super().to_dict()
+        return {
+            "classes": self.class_names,
+            "threshold": self.threshold,
+            "note": self.note,
+            "total": counts.total,
+            "accepted": {name: counts.accepted[name] for name in self.class_names},
+            "rejected": counts.rejected,
+            "rejected_unsure": counts.unsure,
+            "rejected_strangers": counts.strangers,
+            "unreadable": common["unreadable"],
+            "skipped": common["skipped"],
+            "copied_bytes": self.copied_bytes,
+            "output": common["output"],
+        }
 
 
 class ResultsWriter:
@@ -247,6 +301,7 @@ class ResultsWriter:
         images: whether to write originals, heat maps and masks, or tables only.
         parts: whether parts of images are looked at, which get a table of their own.
         photos: folders, files and globs that are looked through.
+        skipped: names of files that are no images, for skipped.csv.
     """
 
     def __init__(
@@ -256,10 +311,12 @@ class ResultsWriter:
         draw: bool = True,
         parts: bool = False,
         photos: Iterable[str | os.PathLike] = (),
+        skipped: Sequence[str] = (),
     ) -> None:
         self.output, self.images = output, draw
         self._folders = _folder_names(class_names)
         self._copied: list[int] = []
+        self._skipped = skipped
         self._tables = TableWriter(
             output,
             "predictions",
@@ -310,7 +367,7 @@ class ResultsWriter:
 
     def add(self, prediction: Prediction) -> None:
         """Write one row to both tables."""
-        record = prediction.record()
+        record = prediction.to_dict()
         self._tables.add(record, [list(record.values())])
         if self._parts is not None:
             for number, part in enumerate(prediction.parts, start=1):
@@ -327,10 +384,10 @@ class ResultsWriter:
                     ]
                 )
 
-    def finish(self, counts: Counts) -> None:
+    def finish(self) -> None:
         """Put the tables in place and remove what an earlier run drew and this one did not."""
         self._tables.finish()
-        skipped = [["file_name"], *[[name] for name in counts.skipped]] if counts.skipped else None
+        skipped = [["file_name"], *[[name] for name in self._skipped]] if self._skipped else None
         with writing(self.output):
             for name, rows in (("skipped.csv", skipped), ("parts.csv", self._parts)):
                 if rows is not None:
@@ -388,24 +445,3 @@ def _drawn(row: dict) -> list[str]:
         return []
     folder = row["heatmap"].split("/")[1]
     return [row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"]
-
-
-def summary(results: Results) -> dict:
-    """Return the counts as one JSON-ready object."""
-    counts = asdict(results.counts)
-    return {
-        "classes": results.class_names,
-        "threshold": results.threshold,
-        "note": results.note,
-        "total": results.counts.total,
-        "accepted": {name: results.counts.accepted[name] for name in results.class_names},
-        "rejected": results.counts.rejected,
-        "rejected_unsure": counts["unsure"],
-        "rejected_strangers": counts["strangers"],
-        "unreadable": [
-            {"file_name": name, "error": reason} for name, reason in results.counts.unreadable
-        ],
-        "skipped": results.counts.skipped,
-        "copied_bytes": results.copied_bytes,
-        "output": None if results.output is None else str(results.output),
-    }

@@ -1,8 +1,8 @@
-from .checks import Finding as Finding
-from .checks import Material as Material
-from .checks import list_checks as list_checks
-from .checks import register_check as register_check
-from .cleaner import Cleaning as Cleaning
-from .cleaner import clean as clean
-from .cleaner import undo as undo
+from .checks import (
+    Finding as Finding,
+    Material as Material,
+    list_checks as list_checks,
+    register_check as register_check,
+)
+from .cleaner import Cleaning as Cleaning, clean as clean, undo as undo
 from .splitting import split as split

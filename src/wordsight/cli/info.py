@@ -12,7 +12,7 @@ import typer
 
 from ..core.progress import show_progress
 from .options import Json
-from .printing import print_results, print_senses, print_table, say
+from .printing import print_senses, print_table, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -164,4 +164,4 @@ def demo_command(
             for p in results
         ]
         print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
-    print_results(results, as_json)
+    raise typer.Exit(show(results, as_json))

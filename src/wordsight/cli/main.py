@@ -11,9 +11,7 @@ import typer
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
-from . import data as cli_data
-from . import info as cli_info
-from . import see as cli_see
+from . import data as cli_data, info as cli_info, see as cli_see
 from .console import go_offline, run_app
 from .options import (
     BackboneName,
@@ -31,17 +29,17 @@ from .options import (
     Scales,
     Threshold,
     backbone_for,
+    model_for,
     numbers,
     offer,
     sides,
 )
 from .printing import (
     print_box_evaluation,
-    print_detections,
     print_evaluation,
-    print_results,
     print_sharded,
     print_training,
+    show,
 )
 
 app = typer.Typer(
@@ -129,7 +127,6 @@ def run_command(
       4. pictures of the words from licensed image search, for words it doesn't know; asks first,
       unless --gather is given
     """
-    from ..classification.classifier import load
     from ..pipeline import run
 
     go_offline(offline)
@@ -140,13 +137,13 @@ def run_command(
             output=output,
             threshold=threshold,
             data=data,
-            model=None if model is None else load(model, engine=engine, dtype=dtype),
+            model=None if model is None else model_for(model, engine, dtype),
             gather=gather or _consent() or False,
             backbone=backbone_for(backbone, engine, dtype),
             draw=not no_pictures,
             progress=progress,
         )
-    print_results(results, as_json)
+    raise typer.Exit(show(results, as_json))
 
 
 @app.command("train")
@@ -224,8 +221,8 @@ def train_command(
         Optional[bool],
         typer.Option(
             "--augment/--no-augment",
-            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, but not for "
-            "the classic networks]",
+            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except "
+            "for the classic networks]",
         ),
     ] = None,
     patience: Annotated[
@@ -421,7 +418,7 @@ def predict_command(
     --ray writes only tables, as Parquet, one part for every 500 photos. If interrupted, the same
     command continues.
     """
-    from ..classification.classifier import load
+    from ..classification.photos import predict
     from ..heatmaps.grid import Grid
     from ..heatmaps.heatmap import HeatmapSettings
 
@@ -439,12 +436,12 @@ def predict_command(
                 "With --ray, one folder or address is predicted, without --quadrants or "
                 "options of heat maps. Leave them out."
             )
-        from ..distributed.ray import predict
+        from ..distributed.ray import predict as predict_on_ray
 
         with show_progress() as progress:
-            sharded = predict(
+            sharded = predict_on_ray(
                 photos[0],
-                load(model, engine=engine, dtype=dtype),
+                model_for(model, engine, dtype),
                 output=output,
                 threshold=threshold,
                 precision=precision,
@@ -453,10 +450,18 @@ def predict_command(
             )
         print_sharded(sharded, as_json)
     with show_progress() as progress:
-        results = load(model, engine=engine, dtype=dtype).predict(
-            photos, threshold, output, not no_pictures, progress, precision, heatmaps, parts
+        results = predict(
+            photos,
+            model_for(model, engine, dtype),
+            output=output,
+            threshold=threshold,
+            precision=precision,
+            heatmap_settings=heatmaps,
+            grid=parts,
+            draw=not no_pictures,
+            progress=progress,
         )
-    print_results(results, as_json)
+    raise typer.Exit(show(results, as_json))
 
 
 @app.command("detect")
@@ -527,7 +532,6 @@ def detect_command(
     All windows of a size share one pass. A class that means "anything else" (not_brick) is never a
     detection. Boxes are tightened to the heat map within their window.
     """
-    from ..classification.classifier import load
     from ..detection.detector import WindowSettings, detect
 
     go_offline(offline)
@@ -536,15 +540,15 @@ def detect_command(
         windows = WindowSettings(size, step, levels, factor, overlap)
         found = detect(
             photos,
-            load(model, engine=engine, dtype=dtype),
-            output,
-            threshold,
-            windows,
-            exact,
-            not no_pictures,
-            progress,
+            model_for(model, engine, dtype),
+            output=output,
+            threshold=threshold,
+            windows=windows,
+            exact=exact,
+            draw=not no_pictures,
+            progress=progress,
         )
-    print_detections(found, as_json)
+    raise typer.Exit(show(found, as_json))
 
 
 @app.command("evaluate")
@@ -599,11 +603,10 @@ def evaluate_command(
     If the model looks for one thing (brick, not_brick), all classes except brick count as
     not_brick.
     """
-    from ..classification.classifier import load
     from ..evaluation.classification import evaluate
 
     go_offline(offline)
-    loaded = load(model, engine=engine, dtype=dtype)
+    loaded = model_for(model, engine, dtype)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
         from ..heatmaps.heatmap import HeatmapSettings
@@ -616,7 +619,12 @@ def evaluate_command(
         heatmap_settings = HeatmapSettings(scales=numbers(scales, "--scales"), mirror=mirror)
         with show_progress() as progress:
             measured = evaluate_boxes(
-                boxes, loaded, data, output, progress, heatmap_settings=heatmap_settings
+                boxes,
+                loaded,
+                images=data,
+                output=output,
+                progress=progress,
+                heatmap_settings=heatmap_settings,
             )
         print_box_evaluation(measured, as_json)
     if mirror or scales != "1":
@@ -625,7 +633,9 @@ def evaluate_command(
             "Add it, or leave them out."
         )
     with show_progress() as progress:
-        result = evaluate(data, loaded, output, threshold, others, progress)
+        result = evaluate(
+            data, loaded, output=output, threshold=threshold, others=others, progress=progress
+        )
     print_evaluation(result, as_json)
 
 

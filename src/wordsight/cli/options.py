@@ -13,6 +13,7 @@ from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ..backbones.registry import Backbone
+    from ..classification.classifier import Classifier
 
 
 def offer(*places: str) -> Callable[[str], list[str]]:
@@ -80,6 +81,15 @@ Dtype = Annotated[
         autocompletion=offer("backbones.runtime.DTYPES"),
     ),
 ]
+
+
+def model_for(path: str, engine: str, dtype: str) -> str | Classifier:
+    """Return a model's folder, or the model loaded to run otherwise than by default."""
+    if (engine, dtype) == ("auto", "f32"):
+        return path
+    from ..classification.classifier import load
+
+    return load(path, engine=engine, dtype=dtype)
 
 
 def backbone_for(name: str, engine: str, dtype: str) -> str | Backbone:

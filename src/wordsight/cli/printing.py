@@ -12,7 +12,6 @@ import typer
 
 from ..core.home import first_process
 from ..core.summary import Result
-from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ..classification.record import BoxRecord, ModelRecord
@@ -41,48 +40,6 @@ def show(result: Result, as_json: bool) -> int:
     for problems in result.problems():
         _say_some(problems.what, list(problems.items), problems.where)
     return 0 if result.complete else 1
-
-
-def print_results(results: Any, as_json: bool) -> NoReturn:
-    """Print the closing table, and exit with 1 where something could not be read."""
-    from ..classification.predictions import summary
-
-    counts = results.counts
-    if counts.unreadable and len(counts.unreadable) == counts.total:
-        name, reason = counts.unreadable[0]
-        raise InvalidArgument(
-            f"None of the {counts.total} pictures can be read; the first: '{name}': {reason}. "
-            f"All are listed in {results.output}."
-        )
-    if as_json:
-        print(json.dumps(summary(results)))
-    else:
-        rows = [[name, str(counts.accepted[name])] for name in results.class_names]
-        rows += [
-            ["rejected: not sure enough", str(counts.unsure)],
-            ["rejected: resembles none of them", str(counts.strangers)],
-        ]
-        rows += [["unreadable", str(len(counts.unreadable))], ["total", str(counts.total)]]
-        heading = (
-            f"label (probability ≥ {results.threshold:.4g})"
-            if results.threshold is not None
-            else "label"
-        )
-        print_table([heading, "photos"], rows, "")
-        if results.note:
-            print(results.note)
-        if counts.skipped:
-            print(
-                f"{len(counts.skipped)} other files are no pictures"
-                + (" (listed in skipped.csv)." if results.output else ".")
-            )
-        look = "" if results.copied_bytes is None else "report.html (open it in a browser), "
-        print(
-            f"Results: {printable(results.output)}/{look}predictions.csv, "
-            f"predictions.jsonl{_drawn(results.copied_bytes)}"
-        )
-    _say_some("Unreadable", counts.unreadable, "the error column of predictions.csv")
-    raise typer.Exit(1 if counts.unreadable or results.threshold is None else 0)
 
 
 def print_sharded(result: Any, as_json: bool) -> NoReturn:
@@ -114,17 +71,6 @@ def print_sharded(result: Any, as_json: bool) -> NoReturn:
             f"{result.resumed:,} of them made before), summary.json"
         )
     raise typer.Exit(1 if result.counts["unreadable"] or result.threshold is None else 0)
-
-
-def _drawn(copied_bytes: int | None) -> str:
-    if copied_bytes is None:
-        return ""
-    cost = (
-        f"copies of your photos, {copied_bytes / 2**20:.0f} MiB"
-        if copied_bytes
-        else "links to your photos, no space used"
-    )
-    return f", images/ ({cost}), heatmaps/, masks/"
 
 
 def print_training(model: Any, as_json: bool, layers: str | None = None) -> NoReturn:
@@ -324,130 +270,6 @@ def print_box_evaluation(result: Any, as_json: bool) -> NoReturn:
     _say_some("Not used", result.skipped, "boxes.json")
     _say_some("Unreadable", result.unreadable, "boxes.json")
     raise typer.Exit(1 if missing else 0)
-
-
-def print_detections(found: Any, as_json: bool) -> NoReturn:
-    """Print how many of each class were found, and exit with 1 where an image could not be
-    read or nothing may be found at all.
-    """
-    if found.unreadable and len(found.unreadable) == found.images:
-        name, reason = found.unreadable[0]
-        raise InvalidArgument(
-            f"None of the {found.images} pictures can be read; the first: '{name}': {reason}."
-        )
-    nothing = found.threshold is None
-    if as_json:
-        print(json.dumps(found.as_json()))
-    else:
-        heading = "detections" if nothing else f"detections (probability ≥ {found.threshold:.4g})"
-        print_table(
-            ["class", heading],
-            [
-                [name, str(found.counts[name])]
-                for name in found.class_names
-                if name != found.catch_all
-            ],
-            "",
-        )
-        print(f"Photos: {found.images}, something found in {found.with_any}.")
-        if nothing:
-            print("The model's promise leaves it no threshold; give one with -t.")
-        if found.output is not None:
-            drawn = (
-                ", detections/ (photos with rectangles), scores/ (score maps)"
-                if found.drawn
-                else ""
-            )
-            print(f"Results: {printable(found.output)}/detections.csv, detections.jsonl{drawn}")
-    _say_some("Unreadable", found.unreadable, "detections.csv")
-    raise typer.Exit(1 if found.unreadable or nothing else 0)
-
-
-def print_recognitions(result: Any, as_json: bool) -> NoReturn:
-    """Print what photos show, and exit with 1 where one could not be read."""
-    if result.unreadable and len(result.unreadable) == len(result):
-        name, reason = result.unreadable[0]
-        raise InvalidArgument(
-            f"None of the {len(result)} pictures can be read; the first: '{name}': {reason}."
-        )
-    if as_json:
-        print(json.dumps(result.as_json()))
-    elif len(result) == 1:
-        _print_recognition(next(iter(result)))
-    else:
-        readable = [one for one in result if one.error is None]
-        rows = []
-        for one in readable[:MOST_ROWS]:
-            groups = {group.name: group for group in one.groups}
-            rows.append(
-                [
-                    one.file_name,
-                    f"{one.top[0].name} {one.top[0].probability:.2f}",
-                    *(_group(groups[name]) for name in result.groups),
-                ]
-            )
-        print_table(["photo", "likeliest", *result.groups], rows, "")
-        if len(readable) > MOST_ROWS:
-            print(
-                f"… and {len(readable) - MOST_ROWS} more"
-                + ("." if result.output is None else ", listed in recognition.csv.")
-            )
-        for name in result.groups:
-            found = sum(
-                group.found for one in readable for group in one.groups if group.name == name
-            )
-            print(
-                f"{name}: found in {found} of {len(readable)} photos (probability ≥ "
-                f"{result.threshold:g})."
-            )
-    if not as_json and result.output is not None:
-        quadrants = ", quadrants/" if any(one.quadrants_drawing for one in result) else ""
-        drawn = f", recognized/ (photos with heat maps){quadrants}" if result.drawn else ""
-        print(f"Results: {printable(result.output)}/recognition.csv, recognition.jsonl{drawn}")
-    _say_some("Unreadable", result.unreadable, "recognition.csv")
-    raise typer.Exit(1 if result.unreadable else 0)
-
-
-def _print_recognition(one: Any) -> None:
-    print_table(
-        ["shows", "WordNet id", "probability"],
-        [[guess.name, guess.wnid, f"{guess.probability:.3f}"] for guess in one.top],
-        "",
-    )
-    if one.asked is not None:
-        print(f"{one.asked.name}: {one.asked.probability:.4f}")
-    for group in one.groups:
-        classes = " + ".join(f"{guess.name} {guess.probability:.2f}" for guess in group.classes)
-        at = (
-            ""
-            if group.box_xyxy is None
-            else " at x {:.0f}–{:.0f}, y {:.0f}–{:.0f}".format(
-                *(group.box_xyxy[i] for i in (0, 2, 1, 3))
-            )
-        )
-        closer = (
-            ""
-            if group.probability == group.whole_probability
-            else f", looking closer; {group.whole_probability:.2f} in the whole photo"
-        )
-        print(
-            f"{group.name}: {'found' if group.found else 'not found'}, {group.probability:.2f} "
-            f"({classes}){at}{closer}"
-        )
-    for part in one.quadrants:
-        groups = "".join(f"; {name} {share:.2f}" for name, share in part.groups.items())
-        x, y = ("left", "right")[part.xyxy[0] > 0], ("upper", "lower")[part.xyxy[1] > 0]
-        guesses = ", ".join(f"{guess.name} {guess.probability:.2f}" for guess in part.top[:3])
-        print(f"{y} {x}: {guesses}{groups}")
-
-
-def _group(group: Any) -> str:
-    closer = (
-        ""
-        if group.probability == group.whole_probability
-        else f" (whole {group.whole_probability:.2f})"
-    )
-    return f"{'found' if group.found else '–'} {group.probability:.2f}{closer}"
 
 
 def print_video(seen: Any, as_json: bool) -> NoReturn:

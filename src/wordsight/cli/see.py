@@ -20,8 +20,9 @@ from .options import (
     NoPictures,
     Offline,
     backbone_for,
+    model_for,
 )
-from .printing import print_extraction, print_recognitions, print_video, say
+from .printing import print_extraction, print_video, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -89,17 +90,17 @@ def recognize_command(
     with show_progress() as progress:
         found = recognize(
             photos,
-            top,
             group or (),
-            class_name,
-            output,
-            threshold,
-            quadrants,
-            not no_pictures,
-            backbone_for(backbone, engine, dtype),
-            progress,
+            top=top,
+            class_name=class_name,
+            output=output,
+            threshold=threshold,
+            quadrants=quadrants,
+            draw=not no_pictures,
+            backbone=backbone_for(backbone, engine, dtype),
+            progress=progress,
         )
-    print_recognitions(found, as_json)
+    raise typer.Exit(show(found, as_json))
 
 
 def video_command(
@@ -113,8 +114,8 @@ def video_command(
         typer.Option(
             "-o",
             "--output",
-            help="The labelled clip, .mp4 or .webm; tables go into a folder of that name. [default: "
-            "CLIP-labelled.mp4, here]",
+            help="The labelled clip, .mp4 or .webm; tables go into a folder of that name. "
+            "[default: CLIP-labelled.mp4, here]",
         ),
     ] = None,
     threshold: Annotated[
@@ -170,7 +171,6 @@ def video_command(
     times as long to write.
     Sound is not copied. After Ctrl-C, the clip written so far plays.
     """
-    from ..classification.classifier import load
     from ..core.result_folder import short_stem
     from ..videos.labelling import video
 
@@ -182,16 +182,16 @@ def video_command(
     with show_progress() as progress:
         seen = video(
             clip,
-            target,
-            None if model is None else load(model, engine=engine, dtype=dtype),
-            group or (),
-            threshold,
-            fps,
-            smooth,
-            heatmap,
-            frames,
-            network,
-            progress,
+            output=target,
+            model=None if model is None else model_for(model, engine, dtype),
+            groups=group or (),
+            threshold=threshold,
+            fps=fps,
+            smooth_s=smooth,
+            heatmap=heatmap,
+            frames=frames,
+            backbone=network,
+            progress=progress,
         )
     print_video(seen, as_json)
 

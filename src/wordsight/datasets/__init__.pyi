@@ -1,8 +1,8 @@
-from .annotations import Box as Box
-from .annotations import BoxSet as BoxSet
-from .annotations import read_boxes as read_boxes
-from .annotations import read_labels as read_labels
+from .annotations import (
+    Box as Box,
+    BoxSet as BoxSet,
+    read_boxes as read_boxes,
+    read_labels as read_labels,
+)
 from .conversion import convert as convert
-from .formats import Format as Format
-from .formats import RawBox as RawBox
-from .formats import register_format as register_format
+from .formats import Format as Format, RawBox as RawBox, register_format as register_format

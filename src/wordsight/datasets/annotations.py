@@ -5,7 +5,7 @@ upright.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..core.home import expand
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import USUAL_SUFFIXES, header
-from .files import ImageFile, LabelledSet, read_labelled, with_classes
+from .files import ImageFile, LabelledSet, merge, read_labelled, with_classes
 from .formats import RawBox, choose_format
 
 SLACK = 0.01  # of a side: so far a box may stick out, by rounding; it is clipped to the image
@@ -225,6 +225,24 @@ def _annotation_file(path: Path) -> Path | None:
         return None
     known = file.is_dir() or file.suffix.lower() in (".json", ".yaml", ".yml", ".jsonl")
     return file if known else None
+
+
+def read_together(places: Sequence[str | os.PathLike]) -> LabelledSet:
+    """Return the labelled images of one place, or of several as one set; then each image's name
+    begins with the name of its place.
+
+    Raises:
+        NotFound, InvalidArgument: see `read_labels`.
+    """
+    if len(places) == 1:
+        return read_labels(places[0])
+    sets: dict[str, LabelledSet] = {}
+    for place in places:
+        name = expand(place).resolve().name
+        while name in sets:  # two folders of one name
+            name += "~"
+        sets[name] = read_labels(place, min_classes=1)
+    return merge(sets)
 
 
 def _single_labelled(

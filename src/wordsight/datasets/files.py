@@ -457,8 +457,8 @@ def refuse_photos_among_results(
     """Check that results won't overwrite the photos being read.
 
     Raises:
-        InvalidArgument: if a photo lies in one of the folders `names` of `output`, where results would
-            be drawn.
+        InvalidArgument: if a photo lies in one of the folders `names` of `output`, where
+            results would be drawn.
     """
     ours = [(output / name).resolve() for name in names]
     for folder in {image.path.parent for image in images}:

@@ -63,8 +63,8 @@ def against_catch_all(
 def usable(
     items: Sequence[Item], class_names: Sequence[str], clean: bool
 ) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Return the items to learn from, and (name, reason) of those left out: duplicate files, and files
-    found in two classes.
+    """Return the items to learn from, and (name, reason) of those left out: duplicate files, and
+    files found in two classes.
 
     Raises:
         InvalidArgument: if a class has fewer than two images left.

@@ -5,42 +5,31 @@ what was found.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from ..backbones.embedder import Embedder, read
+from ..backbones.embedder import read
 from ..classification.classifier import Classifier, load
-from ..core.home import expand
-from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import TableWriter, safe_name
-from ..core.threads import interrupted_with, parallel_map
-from ..datasets.files import ImageFile, find_images, refuse_photos_among_results
+from ..core.threads import interrupted_with
+from ..datasets.files import ImageFile
+from ..datasets.work import Photos, find_photos, over_images, refuse_none_readable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heatmaps.drawing import COLOURS, rectangle, superimpose, to_jpeg
 from ..heatmaps.window_features import can_be_dense, network_scale
 from ..heatmaps.windows import SMALLEST_STEP, Level, pyramid
 from ..images.decoding import LARGE_PIXELS, decode, header
-from ..reports.notebook_gallery import gallery
+from .detections import COLUMNS, Detection, Detections, ImageDetections
 from .scanner import scan
-
-if TYPE_CHECKING:
-    import pandas
-
 
 FOLDERS = ("detections", "scores")
 MARKER = ".wordsight-detections"
-COLUMNS = ("file_name", "label", "probability", "x_min", "y_min", "x_max", "y_max", "error")
 SMALLEST_WINDOW = 16  # pixels
 LARGEST_STEP = 100_000  # pixels
 WINDOW = 1 / 4  # of the image's shorter side, where no window is given
@@ -49,159 +38,6 @@ FACTOR = 1.5
 OVERLAP = 0.5
 DRAWN = 1280  # pixels of the longest side of what is drawn
 AT_ONCE = 2  # images: one is decoded and drawn while another is looked at
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One thing found.
-
-    Attributes:
-        xyxy: (x_min, y_min, x_max, y_max) in pixels of the upright image.
-        label: class name.
-        probability: calibrated, 0–1.
-    """
-
-    xyxy: tuple[float, float, float, float]
-    label: str
-    probability: float
-
-    def record(self) -> dict:
-        """Return the fields, ready for JSON."""
-        return {
-            "label": self.label,
-            "probability": round(self.probability, 6),
-            "xyxy": [round(side, 1) for side in self.xyxy],
-        }
-
-
-@dataclass
-class ImageDetections:
-    """What was found in one image.
-
-    Attributes:
-        file_name: path relative to the folder given.
-        size: (height, width) in pixels of the upright image, or None where it is unreadable.
-        detections: the surest first.
-        windows: how many windows were looked at.
-        drawing: path of the image with rectangles, relative to the results folder, or None.
-        heatmap: path of the superimposed score map, likewise.
-        error: None, or why the file could not be read.
-        map: (h, w) float32 score map, 0–1, or None; not part of the tables.
-        image: the upright image, while it is drawn on.
-    """
-
-    file_name: str
-    size: tuple[int, int] | None = None
-    detections: list[Detection] = field(default_factory=list)
-    windows: int = 0
-    drawing: str | None = None
-    heatmap: str | None = None
-    error: str | None = None
-    map: np.ndarray | None = None
-    image: Image.Image | None = None
-
-    def record(self) -> dict:
-        """Return the fields of `detections.jsonl`, in order."""
-        height, width = self.size or (None, None)
-        return {
-            "file_name": self.file_name,
-            "width": width,
-            "height": height,
-            "detections": [detection.record() for detection in self.detections],
-            "windows": self.windows,
-            "picture": self.drawing,
-            "heatmap": self.heatmap,
-            "error": self.error,
-        }
-
-
-@dataclass
-class Detections:
-    """What was found in many images; iterates over them.
-
-    Attributes:
-        class_names: in the model's order.
-        threshold: probability from which a window counts.
-        counts: detections by class name.
-        images: how many images there were.
-        with_any: in how many of them something was found.
-        unreadable: (file name, reason) of each image that could not be read.
-        skipped: names of files that are no images.
-        output: folder of the results, or None.
-        exact: whether every window had its own crop.
-        catch_all: class that means "anything else" and is never a detection, or None.
-        drawn: whether images were drawn.
-    """
-
-    class_names: list[str]
-    threshold: float | None
-    counts: Counter[str] = field(default_factory=Counter)
-    images: int = 0
-    with_any: int = 0
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    output: Path | None = None
-    exact: bool = False
-    catch_all: str | None = None
-    drawn: bool = False
-    _kept: list[ImageDetections] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[ImageDetections]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return self.images
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with the columns of detections.csv: a row a detection, and one for
-        each image that could not be read.
-        """
-        found = (
-            (one.file_name, d.label, d.probability, *d.xyxy, None)
-            for one in self
-            for d in one.detections
-        )
-        lost = ((one.file_name, *[None] * 6, one.error) for one in self if one.error is not None)
-        return frame(
-            (dict(zip(COLUMNS, row, strict=True)) for row in itertools.chain(found, lost)), COLUMNS
-        )
-
-    def _repr_html_(self) -> str:
-        found = (
-            (f"{one.file_name}: {len(one.detections)}", self.output / one.drawing)
-            for one in self
-            if self.output and one.drawing
-        )
-        rows = [[name, self.counts[name]] for name in self.class_names if name != self.catch_all]
-        title = f"{self.images:,} photos, something found in {self.with_any:,}"
-        return block(title, table(["class", "found"], rows, len(rows)), gallery(found))
-
-    def add(self, found: ImageDetections) -> None:
-        """Count one image."""
-        self._kept.append(found)
-        self.images += 1
-        self.with_any += bool(found.detections)
-        self.counts.update(detection.label for detection in found.detections)
-        if found.error is not None:
-            self.unreadable.append((found.file_name, found.error))
-
-    def as_json(self) -> dict:
-        """Return the counts, ready for JSON."""
-        return {
-            "classes": self.class_names,
-            "threshold": self.threshold,
-            "pictures": self.images,
-            "pictures_with_detections": self.with_any,
-            "detections": {
-                name: self.counts[name] for name in self.class_names if name != self.catch_all
-            },
-            "exact": self.exact,
-            "unreadable": [
-                {"file_name": name, "error": reason} for name, reason in self.unreadable
-            ],
-            "skipped": self.skipped,
-            "output": None if self.output is None else str(self.output),
-        }
 
 
 @dataclass(frozen=True)
@@ -271,7 +107,8 @@ class WindowSettings:
 def detect(
     photos: str | os.PathLike | Iterable[str | os.PathLike],
     model: str | os.PathLike | Classifier,
-    output: str | os.PathLike | None = None,
+    *,
+    output: str | os.PathLike | None = "results",
     threshold: float | None = None,
     windows: WindowSettings | None = None,
     exact: bool = False,
@@ -289,60 +126,44 @@ def detect(
 
     Args:
         photos: folders, files or globs.
-        model: model folder or classifier.
+        model: model folder, or what `load` returned.
         output: folder for tables, images with rectangles and score maps; None writes nothing.
         threshold: probability from which a window counts, 0–1; default: the model's, 0.99.
         windows: sizes, steps, levels.
-        exact: look at a crop for each window, for comparison; hundreds of times slower.
+        exact: give each window a crop of its own, for comparison; hundreds of times slower.
         draw: False writes tables only.
         progress: called with (done, total, "photos").
 
     Raises:
-        NotFound, InvalidArgument: nothing to look at, no such model, or a setting out of range.
-        OutputError: the results can't be written.
+        NotFound: if there is nothing to look through, or no such model.
+        InvalidArgument: if a setting is out of range, or not one photo can be read.
+        OutputError: if the results can't be written.
     """
-    progress = or_notebook(progress)
     windows = windows or WindowSettings()
     windows.check()
     classifier = model if isinstance(model, Classifier) else load(model)
     chosen = classifier.threshold_for(threshold)[0]
-    sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-    folder = None if output is None else expand(output)
-    found = find_images(sources, exclude=folder)
-    if folder is not None:
-        refuse_photos_among_results(found.images, folder, FOLDERS)
+    found = find_photos(photos, output, FOLDERS)
+    names, catch_all = classifier.class_names, classifier.catch_all
     result = Detections(
-        classifier.class_names,
-        chosen,
+        class_names=names,
+        threshold=chosen,
         skipped=found.skipped,
-        output=folder,
+        output=found.output,
         exact=exact or not can_be_dense(classifier.backbone),
+        catch_all=None if catch_all is None else names[catch_all],
+        drawn_too=found.output is not None and draw,
     )
-    result.catch_all = (
-        None if classifier.catch_all is None else classifier.class_names[classifier.catch_all]
-    )
-    result.drawn = folder is not None and draw
-    embedder = classifier.embedder
-    writer = None if folder is None else _Writer(folder, classifier.class_names, draw, sources)
+    sink = _Sink(result, found, draw)
 
     def job(file: ImageFile) -> ImageDetections:
-        return _detect_one(file, classifier, embedder, chosen, windows, exact, writer)
+        return _detect_one(file, classifier, chosen, windows, exact, sink)
 
-    try:
-        with interrupted_with(
-            "Interrupted. Tables are written at the end: the same command begins anew."
-        ):
-            for one in parallel_map(job, found.images, AT_ONCE):
-                result.add(one)
-                if writer is not None:
-                    writer.add(one)
-                if progress:
-                    progress(result.images, len(found.images), "photos")
-        if writer is not None:
-            writer.finish()
-    finally:
-        if writer is not None:
-            writer.close()
+    with interrupted_with(
+        "Interrupted. Tables are written at the end: the same command begins anew."
+    ):
+        over_images(job, found.images, sink, threads=AT_ONCE, progress=or_notebook(progress))
+    refuse_none_readable(result.unreadable, len(result))
     return result
 
 
@@ -352,7 +173,6 @@ _large = threading.Lock()  # one very large image at a time
 def detect_image(
     data: bytes,
     model: Classifier,
-    embedder: Embedder,
     threshold: float | None,
     windows: WindowSettings,
     exact: bool = False,
@@ -369,7 +189,7 @@ def detect_image(
         needed = math.ceil(max(size) * min(1.0, network_scale(levels[0].window, model.backbone)))
         photo = decode(data, (max(needed, min(max(size), DRAWN)), max(size)))
         del data
-        seen = scan(photo.image, size, model, embedder, levels, threshold, windows.overlap, exact)
+        seen = scan(photo.image, size, model, levels, threshold, windows.overlap, exact)
         photo.image.thumbnail((DRAWN, DRAWN))
     rows = zip(seen.boxes.tolist(), seen.labels.tolist(), seen.probabilities.tolist(), strict=True)
     found = [
@@ -382,20 +202,17 @@ def detect_image(
 def _detect_one(
     file: ImageFile,
     model: Classifier,
-    embedder: Embedder,
     threshold: float | None,
     windows: WindowSettings,
     exact: bool,
-    writer: _Writer | None,
+    sink: _Sink,
 ) -> ImageDetections:
     try:
-        detected = detect_image(read(file)[0], model, embedder, threshold, windows, exact)
+        detected = detect_image(read(file)[0], model, threshold, windows, exact)
     except UnreadableImage as error:
         return ImageDetections(file.name, error=str(error))
     detected.file_name = file.name
-    if writer is not None:
-        writer.draw(detected)
-        detected.map = None
+    sink.draw(detected)
     detected.image = None
     return detected
 
@@ -417,29 +234,37 @@ def draw_detections(
     return image
 
 
-class _Writer:
-    """Writes the results."""
+class _Sink:
+    """Counts what was found, and writes it where there is an output."""
 
-    def __init__(self, output: Path, class_names: list[str], draw: bool, photos: list) -> None:
-        self._class_names, self._images = class_names, draw
-        self._tables = TableWriter(
-            output, "detections", COLUMNS, FOLDERS if draw else (), MARKER, _drawn, photos
+    def __init__(self, result: Detections, photos: Photos, draw: bool) -> None:
+        self._result, self._draw = result, draw
+        self._tables = (
+            None
+            if photos.output is None
+            else TableWriter(
+                photos.output,
+                "detections",
+                COLUMNS,
+                FOLDERS if draw else (),
+                MARKER,
+                _drawn,
+                photos.sources,
+            )
         )
 
     def draw(self, detected: ImageDetections) -> None:
         """Write an image with its rectangles, and its score map laid over it; note their
-        paths. Safe from many threads.
+        paths, and let go of the map. Safe from many threads.
         """
-        if (
-            not self._images
-            or detected.map is None
-            or detected.size is None
-            or detected.image is None
-        ):
+        if self._tables is None:
             return
-        heat = superimpose(detected.image, detected.map)
+        score_map, detected.map = detected.map, None
+        if not self._draw or score_map is None or detected.size is None or detected.image is None:
+            return
+        heat = superimpose(detected.image, score_map)
         drawn = draw_detections(
-            np.array(detected.image), detected.detections, detected.size, self._class_names
+            np.array(detected.image), detected.detections, detected.size, self._result.class_names
         )
         paths = [
             self._tables.reserve(f"{folder}/{safe_name(detected.file_name)}", ".jpg")
@@ -450,7 +275,10 @@ class _Writer:
         detected.drawing, detected.heatmap = paths
 
     def add(self, detected: ImageDetections) -> None:
-        """Write one image's rows to both tables."""
+        """Count one image, and write its rows to both tables."""
+        self._result.add(detected)
+        if self._tables is None:
+            return
         rows: list[list] = []
         for detection in detected.detections:
             sides = [round(side, 1) for side in detection.xyxy]
@@ -459,15 +287,17 @@ class _Writer:
             )
         if detected.error is not None:
             rows.append([detected.file_name, "", "", "", "", "", "", detected.error])
-        self._tables.add(detected.record(), rows)
+        self._tables.add(detected.to_dict(), rows)
 
     def finish(self) -> None:
         """Put the tables in place."""
-        self._tables.finish()
+        if self._tables is not None:
+            self._tables.finish()
 
     def close(self) -> None:
         """Drop what is unfinished, and let others write here."""
-        self._tables.close()
+        if self._tables is not None:
+            self._tables.close()
 
 
 def _drawn(row: dict) -> list[str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier
 from ..heads.decision import accepts
@@ -46,7 +45,6 @@ def scan(
     image: Image.Image,
     size: tuple[int, int],
     model: Classifier,
-    embedder: Embedder,
     levels: list[Level],
     threshold: float | None,
     overlap: float,
@@ -57,7 +55,7 @@ def scan(
     Args:
         image: upright RGB, possibly smaller than `size`.
         size: (height, width) in pixels that the levels are for.
-        model, embedder: who looks.
+        model: the classifier.
         levels: windows.
         threshold: probability from which a window counts, 0–1; None: none does.
         overlap: share (0–1) of the smaller of two boxes of a class above which the less likely one
@@ -66,9 +64,9 @@ def scan(
     """
     score_map = _ScoreMap(size, len(levels))
     found: list[_Candidate] = []
-    threads = min(callers(embedder.engine), TILES)
+    threads = min(callers(model.embedder.engine), TILES)
     for number, part, view in look_through(
-        image, size, embedder, levels, len(model.class_names), exact, threads
+        image, size, model.embedder, levels, len(model.class_names), exact, threads
     ):
         scores, candidates = _decide(part, view, model, threshold)
         score_map.add(number, part, scores)

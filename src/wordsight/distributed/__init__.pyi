@@ -1,4 +1,1 @@
-from .ray import Sharded as Sharded
-from .ray import clean as clean
-from .ray import embed as embed
-from .ray import predict as predict
+from .ray import Sharded as Sharded, clean as clean, embed as embed, predict as predict

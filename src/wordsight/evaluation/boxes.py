@@ -183,6 +183,7 @@ class _Looked:
 def evaluate_boxes(
     annotations: str | os.PathLike,
     model: str | os.PathLike | Classifier,
+    *,
     images: str | os.PathLike | None = None,
     output: str | os.PathLike | None = "report",
     progress: Progress | None = None,
@@ -402,9 +403,7 @@ def _look(
         head = tuple(
             (model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist()
         )
-    found = (
-        [] if windows is None else detect_image(data, model, embedder, LEAST, windows).detections
-    )
+    found = [] if windows is None else detect_image(data, model, LEAST, windows).detections
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
     if report is not None:

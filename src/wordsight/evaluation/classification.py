@@ -286,6 +286,7 @@ class _Request:
 def evaluate(
     data: str | os.PathLike,
     model: str | os.PathLike | Classifier,
+    *,
     output: str | os.PathLike | None = "report",
     threshold: float | None = None,
     others: str | os.PathLike | Iterable[str | os.PathLike] | None = None,

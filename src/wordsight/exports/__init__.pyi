@@ -1,4 +1,2 @@
-from .labels import Prelabels as Prelabels
-from .labels import prelabel as prelabel
-from .model import ExportedModel as ExportedModel
-from .model import export as export
+from .labels import Prelabels as Prelabels, prelabel as prelabel
+from .model import ExportedModel as ExportedModel, export as export

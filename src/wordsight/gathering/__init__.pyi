@@ -1,10 +1,11 @@
-from .collector import GatherSettings as GatherSettings
-from .collector import gather as gather
+from .collector import GatherSettings as GatherSettings, gather as gather
 from .funnel import Gathered as Gathered
-from .sources import Candidate as Candidate
-from .sources import FakeSource as FakeSource
-from .sources import Query as Query
-from .sources import SearchPage as SearchPage
-from .sources import Source as Source
-from .sources import list_sources as list_sources
-from .sources import register_source as register_source
+from .sources import (
+    Candidate as Candidate,
+    FakeSource as FakeSource,
+    Query as Query,
+    SearchPage as SearchPage,
+    Source as Source,
+    list_sources as list_sources,
+    register_source as register_source,
+)

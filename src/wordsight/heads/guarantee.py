@@ -54,8 +54,8 @@ class PrecisionGuarantee:
         held_out: number of images it rests on.
         accepted: how many of them reach the threshold.
         wrong: how many of the accepted are wrong.
-        needed: without a threshold, about how many labelled images in all would do, or None if
-            more would not help.
+        needed: without a threshold, about how many labelled images in all would do, more than
+            `held_out`; None if more would not help.
     """
 
     precision: float
@@ -82,10 +82,11 @@ class PrecisionGuarantee:
             f"The {self.held_out} held-out pictures cannot support a precision of {aim} (it "
             f"takes {least} accepted without an error), so no label is given."
         )
-        if self.needed is None:
+        if self.needed is None or self.needed <= self.held_out:  # as wordsight 0.1 noted some
             return (
                 f"{why} More pictures of this kind would not help: even the surest are too "
-                "often wrong. Promise less, or try --recipe finetune."
+                "often wrong. Promise less, look for wrong labels with 'wordsight clean', or try "
+                "--recipe finetune."
             )
         return (
             f"{why} About {self.needed - self.held_out} more labelled pictures of this kind "
@@ -147,7 +148,7 @@ def keep_promise(
             len(score),
             0,
             0,
-            _needed(errors[:able], len(score), risk, confidence),
+            _needed(score[:able], errors[:able], len(score), risk, confidence),
         )
     return PrecisionGuarantee(
         precision, confidence, float(score[kept - 1]), len(score), kept, int(errors[kept - 1]), None
@@ -189,17 +190,31 @@ def binomial_tail(errors: int, n: int, risk: float) -> float:
     return float(np.exp(logs - logs.max()).sum() * np.exp(logs.max()))
 
 
-def _needed(errors: np.ndarray, held_out: int, risk: float, confidence: float) -> int | None:
+def _needed(
+    score: np.ndarray, errors: np.ndarray, held_out: int, risk: float, confidence: float
+) -> int | None:
     """Return about how many images would support the promise if more of them fared as these did,
     or None if no number would.
+
+    The search begins with the surest third of the images, or with as many as it takes without an
+    error. What a smaller share of them would support does not count. Images of the same
+    probability go together.
+
+    Args:
+        score: (n,) probabilities of the images that are no strangers, falling.
+        errors: (n,) how many of the surest 1 … n are wrong.
+        held_out: number of images, strangers included.
+        risk: share of errors allowed, 0–1.
+        confidence: of the promise, 0–1.
     """
+    if not len(errors):
+        return None
     least = critical_sizes(risk, 1, confidence)[0]
+    first = min(max(10, math.ceil(START * held_out)), len(errors))
+    last = min(max(first, least), len(errors))
     best = None
-    for accepted in (
-        sorted({int(size) for size in np.geomspace(min(10, len(errors)), len(errors), 60)})
-        if len(errors)
-        else []
-    ):
+    for size in sorted({int(size) for size in np.geomspace(first, last, 60)}):
+        accepted = int(np.searchsorted(-score, -score[size - 1], side="right"))
         wrong = int(errors[accepted - 1])
         if wrong and wrong / accepted >= 0.8 * risk:
             continue
@@ -207,5 +222,6 @@ def _needed(errors: np.ndarray, held_out: int, risk: float, confidence: float) -
         while binomial_tail(math.ceil(wrong * size / accepted), size, risk) > 1 - confidence:
             size = math.ceil(size * 1.1)
         total = math.ceil(size * held_out / accepted)
-        best = total if best is None or total < best else best
+        if total > held_out:
+            best = total if best is None or total < best else best
     return best

@@ -191,8 +191,8 @@ class GradCam:
         raise RuntimeError(f"no layer of '{self._backbone.name}' tells places apart")
 
     def _pass(self, pixels: np.ndarray, class_weight: np.ndarray, names: list[str]):
-        """Return the outputs of the named layers, in the order of the calls, and the gradient of the
-        class's logit with respect to each.
+        """Return the outputs of the named layers, in the order of the calls, and the gradients of
+        the class's logit with respect to them.
         """
         torch = self._torch
         kept: list = []

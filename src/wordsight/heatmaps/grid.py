@@ -41,8 +41,8 @@ class Grid:
         """Check the settings.
 
         Raises:
-            InvalidArgument: if the grid or height is out of range, or the network's embedding isn't a
-                mean over places.
+            InvalidArgument: if the grid or height is out of range, or the network's embedding
+                isn't a mean over places.
         """
         if not all(1 <= n <= MOST for n in self.shape) or self.shape == (1, 1):
             raise InvalidArgument(

@@ -103,8 +103,8 @@ class HeatmapSettings:
         """Check the settings.
 
         Raises:
-            InvalidArgument: if there is no such method or layer, no scale, or a scale is out of range
-                or impossible for the network.
+            InvalidArgument: if there is no such method or layer, no scale, or a scale is out of
+                range or impossible for the network.
         """
         if self.method != "auto":
             check_method(self.method)

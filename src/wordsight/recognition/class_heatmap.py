@@ -18,6 +18,7 @@ from .imagenet_classes import known_classes
 def heatmap(
     image: str | os.PathLike | Image.Image | np.ndarray,
     class_name: str | None = None,
+    *,
     model: str | os.PathLike | Classifier | None = None,
     heatmap_settings: HeatmapSettings | None = None,
     backbone: str | Backbone = DEFAULT_BACKBONE,
@@ -39,7 +40,7 @@ def heatmap(
     """
     if model is not None:
         classifier = model if isinstance(model, Classifier) else load(model)
-        return classifier.heatmap(image, class_name, heatmap_settings)
+        return classifier.heatmap(image, class_name, heatmap_settings=heatmap_settings)
     network, heatmap_settings = load_backbone(backbone), heatmap_settings or HeatmapSettings()
     heatmap_settings.check(network)
     known = known_classes(network)

@@ -5,10 +5,8 @@ and a closer look where that sees more.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -16,22 +14,17 @@ from PIL import Image
 from ..backbones.embedder import read
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..backbones.runtime import callers
-from ..core.home import expand
-from ..core.notebook import block, frame, table
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import TableWriter, safe_name
-from ..core.threads import interrupted_with, parallel_map
-from ..datasets.files import ImageFile, find_images, refuse_photos_among_results
+from ..core.threads import interrupted_with
+from ..datasets.files import ImageFile
+from ..datasets.work import Photos, find_photos, over_images, refuse_none_readable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heads.decision import accepts
 from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose, to_jpeg
 from ..images.decoding import MAX_LONGEST, Photo
-from ..reports.notebook_gallery import gallery
+from .recognitions import GroupFound, Quadrant, Recognition, Recognitions
 from .recognizer import THRESHOLD, Answer, Box, Guess, Recognizer, Seen
-
-if TYPE_CHECKING:
-    import pandas
-
 
 LEAD = 0.01  # in probability, that a part must have over the whole to be the answer
 FOLDERS = ("recognized", "quadrants")
@@ -52,184 +45,21 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class GroupFound:
-    """How likely it is that an image shows anything under a word.
-
-    Attributes:
-        name: the word.
-        found: whether the probability reaches the threshold.
-        probability: the sum over its classes, 0–1, of the whole image or of the window or
-            quadrant that is surer.
-        whole_probability: of the whole image.
-        box_xyxy: where, in pixels of the upright original; None where it is not found or nothing
-            says where.
-        classes: the likeliest of its classes there.
-    """
-
-    name: str
-    found: bool
-    probability: float
-    whole_probability: float
-    box_xyxy: Box | None
-    classes: list[Guess]
-
-
-@dataclass(frozen=True)
-class Quadrant:
-    """What a quarter of an image shows, classified by itself.
-
-    Attributes:
-        xyxy: where it lies, in pixels of the upright original.
-        top: its likeliest classes.
-        groups: probability of each group asked for.
-    """
-
-    xyxy: Box
-    top: list[Guess]
-    groups: dict[str, float]
-
-
-@dataclass
-class Recognition:
-    """What one image shows.
-
-    Attributes:
-        file_name: path relative to the folder given.
-        top: the likeliest classes of the whole image, the likeliest first.
-        groups: each group asked for, the surest first.
-        asked: the class asked for, likely or not, or None.
-        quadrants: the four quarters, row by row, where they were looked at.
-        drawing: path of the drawn image, relative to the results folder, or None.
-        quadrants_drawing: path of the drawn quadrants, likewise.
-        error: None, or why the file could not be read.
-    """
-
-    file_name: str
-    top: list[Guess] = field(default_factory=list)
-    groups: list[GroupFound] = field(default_factory=list)
-    asked: Guess | None = None
-    quadrants: list[Quadrant] = field(default_factory=list)
-    drawing: str | None = None
-    quadrants_drawing: str | None = None
-    error: str | None = None
-
-    def record(self) -> dict:
-        """Return the fields, ready for JSON, probabilities rounded to six digits."""
-        record = asdict(self)
-        keys = {"drawing": "picture", "quadrants_drawing": "quadrants_picture"}
-        return _rounded({keys.get(name, name): value for name, value in record.items()})
-
-
-@dataclass
-class Recognitions:
-    """What many images show; iterates over them.
-
-    Attributes:
-        groups: the groups asked for.
-        threshold: probability from which a group is found.
-        unreadable: (file name, reason) of each image that could not be read.
-        skipped: names of files that are no images.
-        output: folder of the results, or None.
-        drawn: whether images were drawn.
-    """
-
-    groups: list[str]
-    threshold: float
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    output: Path | None = None
-    drawn: bool = False
-    _kept: list[Recognition] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[Recognition]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with one row per image: the likeliest class, and for each group its
-        probability and whether it was found.
-        """
-        columns = [
-            "file_name",
-            "top",
-            "probability",
-            *(f"{name}_{end}" for name in self.groups for end in ("probability", "found")),
-            "error",
-        ]
-        return frame((_flat(one) for one in self), columns)
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [
-                one.file_name,
-                _names(one),
-                ", ".join(f"{g.name} {g.probability:.2f}" for g in one.groups if g.found),
-            ]
-            for one in self
-        ]
-        drawn = (
-            (f"{one.file_name}: {_names(one)}", self.output / one.drawing)
-            for one in self
-            if self.output and one.drawing
-        )
-        return block(
-            f"{len(self):,} photos", table(["photo", "shows", "found"], rows), gallery(drawn)
-        )
-
-    def add(self, one: Recognition) -> None:
-        """Count one image."""
-        self._kept.append(one)
-        if one.error is not None:
-            self.unreadable.append((one.file_name, one.error))
-
-    def as_json(self) -> dict:
-        """Return everything, ready for JSON."""
-        return {
-            "threshold": self.threshold,
-            "pictures": len(self),
-            "found": {
-                name: sum(g.found for one in self for g in one.groups if g.name == name)
-                for name in self.groups
-            },
-            "recognitions": [one.record() for one in self],
-            "unreadable": [
-                {"file_name": name, "error": reason} for name, reason in self.unreadable
-            ],
-            "skipped": self.skipped,
-            "output": None if self.output is None else str(self.output),
-        }
-
-
-def _flat(one: Recognition) -> dict:
-    groups = {
-        key: value
-        for g in one.groups
-        for key, value in ((f"{g.name}_probability", g.probability), (f"{g.name}_found", g.found))
-    }
-    first = {"top": one.top[0].name, "probability": one.top[0].probability} if one.top else {}
-    return {"file_name": one.file_name, **first, **groups, "error": one.error}
-
-
-def _names(one: Recognition) -> str:
-    return one.error or ", ".join(f"{guess.name} {guess.probability:.2f}" for guess in one.top[:3])
-
-
 def recognize(
     photos: str | os.PathLike | Iterable[str | os.PathLike],
-    top: int = 5,
     groups: str | Iterable[str] = (),
+    *,
+    top: int = 5,
     class_name: str | None = None,
-    output: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = "results",
     threshold: float = THRESHOLD,
     quadrants: bool = False,
     draw: bool = True,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
 ) -> Recognitions:
-    """Name what photos show with a pretrained network, and whether they show anything of a group.
+    """Name what photos show in the words of a pretrained network, and whether they show anything
+    of a group.
 
     A group's probability is the sum over all classes under its word: what is spread over minivan,
     cab and tow truck is a vehicle. With groups each photo is looked at more closely, too, through
@@ -238,8 +68,8 @@ def recognize(
 
     Args:
         photos: folders, files or globs.
-        top: how many classes to name.
         groups: words of WordNet, such as "vehicle".
+        top: how many classes are named.
         class_name: name, word or WordNet id whose heat map is drawn, likely or not.
         output: folder for tables and drawn images; None writes nothing.
         threshold: probability from which a group is found, 0–1.
@@ -249,61 +79,70 @@ def recognize(
         progress: called with (done, total, "photos").
 
     Raises:
-        NotFound, InvalidArgument: if there are no photos, or a setting is out of range.
-        UnknownWord: if the network doesn't know a group or class.
+        NotFound: if there is nothing to look at.
+        InvalidArgument: if a setting is out of range, or not one photo can be read.
+        UnknownWord: if the network knows nothing of a group or class.
         OutputError: if the results can't be written.
     """
-    progress = or_notebook(progress)
     recognizer = Recognizer(groups, threshold, backbone)
     if not 1 <= top <= len(recognizer.known):
         raise InvalidArgument(
             f"The network can name 1 to {len(recognizer.known)} classes, got --top {top}."
         )
     asked = None if class_name is None else (class_name, recognizer.known.named(class_name))
-    sources = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
-    folder = None if output is None else expand(output)
-    found = find_images(sources, exclude=folder)
-    if folder is not None:
-        refuse_photos_among_results(found.images, folder, FOLDERS)
+    found = find_photos(photos, output, FOLDERS)
+    folder = found.output
     result = Recognitions(
-        list(recognizer.groups),
-        threshold,
+        groups=list(recognizer.groups),
+        threshold=threshold,
         skipped=found.skipped,
         output=folder,
-        drawn=folder is not None and draw,
+        drawn_too=folder is not None and draw,
     )
-    tables = (
-        None
-        if folder is None
-        else TableWriter(
-            folder,
-            "recognition",
-            COLUMNS,
-            FOLDERS[: 1 + quadrants] if draw else (),
-            MARKER,
-            _drawn,
-            sources,
+    drawn_into = FOLDERS[: 1 + quadrants] if draw else ()
+    sink = _Sink(result, found, drawn_into)
+    way = _Way(recognizer, top, asked, quadrants, sink.tables if draw else None)
+    threads = callers(recognizer.embedder.engine)
+    with interrupted_with(
+        "Interrupted. Tables are written at the end: the same command begins anew."
+    ):
+        over_images(
+            way.recognize, found.images, sink, threads=threads, progress=or_notebook(progress)
         )
-    )
-    way = _Way(recognizer, top, asked, quadrants, tables if draw else None)
-    try:
-        with interrupted_with(
-            "Interrupted. Tables are written at the end: the same command begins anew."
-        ):
-            for one in parallel_map(
-                way.recognize, found.images, callers(recognizer.embedder.engine)
-            ):
-                result.add(one)
-                if tables is not None:
-                    tables.add(one.record(), _rows(one))
-                if progress:
-                    progress(len(result), len(found.images), "photos")
-        if tables is not None:
-            tables.finish()
-    finally:
-        if tables is not None:
-            tables.close()
+    refuse_none_readable(result.unreadable, len(result))
     return result
+
+
+class _Sink:
+    """Counts what photos show, and writes it where there is an output.
+
+    Attributes:
+        tables: where rows and drawn images go, or None.
+    """
+
+    def __init__(self, result: Recognitions, photos: Photos, drawn_into: Sequence[str]) -> None:
+        self._result = result
+        self.tables: TableWriter | None = None
+        if photos.output is not None:
+            self.tables = TableWriter(
+                photos.output, "recognition", COLUMNS, drawn_into, MARKER, _drawn, photos.sources
+            )
+
+    def add(self, one: Recognition) -> None:
+        """Count one image, and write its rows to both tables."""
+        self._result.add(one)
+        if self.tables is not None:
+            self.tables.add(one.to_dict(), _rows(one))
+
+    def finish(self) -> None:
+        """Put the tables in place."""
+        if self.tables is not None:
+            self.tables.finish()
+
+    def close(self) -> None:
+        """Drop what is unfinished, and let others write here."""
+        if self.tables is not None:
+            self.tables.close()
 
 
 @dataclass(frozen=True)
@@ -509,14 +348,6 @@ def _rows(one: Recognition) -> list[list]:
             ]
         )
     return rows or [[one.file_name, *best, *[""] * 8, one.error or ""]]
-
-
-def _rounded(value):
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _drawn(row: dict) -> list[str]:

@@ -128,6 +128,10 @@ def train(
         labelled = against_catch_all(
             labelled, positive, None if negatives is None else expand(negatives)
         )
+    sources: list[tuple[str, str | None]]
+    sources = [] if boxes is not None else [(str(expand(data).resolve()), None)]
+    if sources and negatives is not None:
+        sources.append((str(expand(negatives).resolve()), labelled.class_names[-1]))
     target = default_model_path(labelled.class_names) if output is None else expand(output)
     model = train_labelled(
         TrainingRequest(
@@ -137,6 +141,7 @@ def train(
             backbone,
             settings,
             precision,
+            sources=sources,
             progress=or_notebook(progress),
         )
     )
@@ -213,7 +218,25 @@ def _with_boxes(
 
 
 def train_labelled(request: TrainingRequest) -> Classifier:
-    """Train from a set already read; see `train`.
+    """Train from a set already read, and save the model; see `train`.
+
+    Raises:
+        InvalidArgument: if the recipe is unknown, or has no use for a setting.
+    """
+    model = fit_labelled(request)
+    if first_process():
+        model.save(request.target)
+        register(request.target)
+    if model.record.validation_loss is not None:
+        from .finetuning import finish
+
+        finish(request.for_weights())
+    model.record.path = request.target
+    return model
+
+
+def fit_labelled(request: TrainingRequest) -> Classifier:
+    """Train from a set already read, without saving the model; see `train`.
 
     Raises:
         InvalidArgument: if the recipe is unknown, or has no use for a setting.
@@ -240,16 +263,9 @@ def train_labelled(request: TrainingRequest) -> Classifier:
         unused=data.unused,
         gathered=gathered(set_root(data.images)),
         cleaned=request.cleaned,
+        sources=request.sources,
     )
     _judge(model, request.precision)
-    if first_process():
-        model.save(request.target)
-        register(request.target)
-    if model.record.validation_loss is not None:
-        from .finetuning import finish
-
-        finish(request.for_weights())
-    model.record.path = request.target
     return model
 
 

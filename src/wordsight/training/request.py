@@ -26,6 +26,7 @@ class TrainingRequest:
         precision: the share of labels that must be right, or None.
         supervision: where the labels come from, for the model's record.
         cleaned: what was taken out of the data before: reason -> images.
+        sources: (folder or table, class that all its images get or None), for the model's record.
         progress: called with (done, total, what).
     """
 
@@ -37,6 +38,7 @@ class TrainingRequest:
     precision: float | None = None
     supervision: str = "labelled pictures"
     cleaned: dict[str, int] = field(default_factory=dict)
+    sources: list[tuple[str, str | None]] = field(default_factory=list)
     progress: Progress | None = None
 
     @property

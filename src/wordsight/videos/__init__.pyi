@@ -1,4 +1,3 @@
-from .frames import Extraction as Extraction
-from .frames import extract as extract
+from .frames import Extraction as Extraction, extract as extract
 from .labelling import video as video
 from .recorder import Video as Video

@@ -52,8 +52,9 @@ class _Look:
 
 def video(
     clip: str | os.PathLike,
-    output: str | os.PathLike | None = None,
     model: str | os.PathLike | Classifier | None = None,
+    *,
+    output: str | os.PathLike | None = None,
     groups: str | Iterable[str] = (),
     threshold: float | None = None,
     fps: float | None = None,
@@ -72,9 +73,9 @@ def video(
 
     Args:
         clip: a video file.
+        model: model folder or classifier; or groups are given.
         output: the labelled clip, .mp4 or .webm; its tables go into a folder of the same name
             without suffix. None writes nothing.
-        model: model folder or classifier; or
         groups: words of WordNet, whose classes a known network looks for.
         threshold: probability from which a label is given, 0–1; default: the model's, or 0.75 for
             groups.

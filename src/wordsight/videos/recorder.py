@@ -131,7 +131,8 @@ class Video:
             )
         with open(path, encoding="utf-8") as lines:
             for line in lines:
-                yield FrameSeen(**json.loads(line))
+                row = json.loads(line)
+                yield FrameSeen(drawing=row.pop("picture"), **row)
 
     def __len__(self) -> int:
         return self.frames

@@ -240,13 +240,17 @@ class _Actions:
         )
         return self.show(found, there, made[:-1])
 
-    def retrain(self, progress: gr.Progress = gr.Progress()) -> tuple:
-        """Train on the corrected labels; return a summary and updates of the lists of models."""
+    def retrain(self, model: str | None, progress: gr.Progress = gr.Progress()) -> tuple:
+        """Train on the old images and the corrected labels; return a summary and updates of the
+        lists of models.
+        """
         progress(0, desc="training")
         with refused():
-            name = self._workspace.retrain(telling(progress))
             names = self._workspace.models()
-            text = summarise(self._workspace.viewer(name).model, name)
+            chosen = model if model in names else None
+            name, sentence = self._workspace.retrain(chosen, telling(progress))
+            names = self._workspace.models()
+            text = f"{sentence}\n\n{summarise(self._workspace.viewer(name).model, name)}"
         return (text, *offered(names, name, self._lists))
 
     def _decide(
@@ -297,7 +301,7 @@ def _connect(
     panel.undo.click(actions.undo, here, view, **quick)
     panel.back.click(actions.back, here, view, **quick)
     panel.forward.click(actions.forward, here, view, **quick)
-    panel.retrain.click(actions.retrain, [], [panel.result, *models], **slow)
+    panel.retrain.click(actions.retrain, [models[0]], [panel.result, *models], **slow)
 
 
 def describe_folder(workspace: Workspace) -> str:

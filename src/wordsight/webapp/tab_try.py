@@ -171,7 +171,7 @@ def add_calls(workspace: Workspace, threads: int) -> None:
         paths = _paths(images)
         # A single image is not worth a pool of threads; other requests keep the cores busy.
         decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
-        return [prediction.record() for prediction in decided]
+        return [prediction.to_dict() for prediction in decided]
 
     def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
         paths = uploaded(path)

@@ -16,7 +16,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from ..images.decoding import Photo, decode
 from ..pipeline import ClassifierRequest, find_or_make
 from ..reports.gallery import thumbnail
 from ..training.recipes import list_models, train
+from ..training.retraining import retrain
 from ..words.class_names import parse_classes
 from .review import Doubt, ReviewBook, find_doubts
 
@@ -88,7 +89,8 @@ class Seen:
         a file.
         """
         label = self.label_at(threshold)
-        return {**self.prediction.record(), "label": label, "box_xyxy": self.box if label else None}
+        box = self.box if label else None
+        return replace(self.prediction, label=label, box_xyxy=box).to_dict()
 
 
 class Viewer:
@@ -246,16 +248,28 @@ class Workspace:
         classifier = self.viewer(model).model if self.models() else None
         return find_doubts(self.book, classifier, threshold, progress)
 
-    def retrain(self, progress: Progress | None = None) -> str:
-        """Train on the data folder as it is labelled now, and return the new model's name."""
-        digest = hashlib.sha256(os.fsencode(self.book.root)).hexdigest()[:8]
-        return self._named(
-            train(
-                self.book.root,
-                models_folder() / f"{self.book.root.name}-reviewed-{digest}",
-                progress=progress,
-            )
-        )
+    def retrain(
+        self, model: str | None = None, progress: Progress | None = None
+    ) -> tuple[str, str]:
+        """Train on what a model learned from and on the data folder as it is labelled now; without
+        a model, on the folder alone.
+
+        Args:
+            model: its name, by default the first.
+            progress: called with (done, total, what).
+
+        Returns:
+            The name of the better model, and a sentence on how the two compare.
+        """
+        book = self.book
+        digest = hashlib.sha256(os.fsencode(book.root)).hexdigest()[:8]
+        target = models_folder() / f"{book.root.name}-reviewed-{digest}"
+        if not self.models():
+            return self._named(train(book.root, target, progress=progress)), ""
+        decided = [image for name, image in book.images.items() if book.reviewed(name)]
+        old = self.viewer(model).model
+        done = retrain(old, book.root, decided, target, progress)
+        return self._named(done.model), done.sentence()
 
     def train_dropped(
         self, name: str, classes: dict[str, list[Path]], progress: Progress | None = None

@@ -1,3 +1,1 @@
-from .vocabulary import Sense as Sense
-from .vocabulary import resolve as resolve
-from .vocabulary import senses as senses
+from .vocabulary import Sense as Sense, resolve as resolve, senses as senses

@@ -1,0 +1,198 @@
+"""Predict many photos with a model: decide, locate, draw, report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ..backbones.embedder import EncodedImage
+from ..backbones.runtime import callers
+from ..core.progress import Progress, or_notebook
+from ..datasets.files import RESULT_FOLDERS, ImageFile
+from ..datasets.work import Photos, find_photos, over_images, refuse_none_readable
+from ..errors import UnreadableImage
+from ..heatmaps.grid import Grid, part_embeddings
+from ..heatmaps.heatmap import HeatmapSettings
+from ..heatmaps.one_pass import class_heatmap
+from ..reports.page import check_report_target, remove_report
+from ..reports.sections import made_by
+from .classifier import Classifier, load
+from .model_sections import about_model
+from .predictions import Counts, Part, Prediction, Results, ResultsWriter
+from .report import ResultsReport
+
+
+def predict(
+    photos: str | os.PathLike | Iterable[str | os.PathLike],
+    model: str | os.PathLike | Classifier,
+    *,
+    output: str | os.PathLike | None = "results",
+    threshold: float | None = None,
+    precision: float | None = None,
+    heatmap_settings: HeatmapSettings | None = None,
+    grid: Grid | None = None,
+    draw: bool = True,
+    progress: Progress | None = None,
+) -> Results:
+    """Predict what each photo shows, and give no label where that isn't sure.
+
+    Args:
+        photos: folders, files or globs.
+        model: model folder, or what `load` returned.
+        output: folder for tables, originals, heat maps, masks and report.html; None writes nothing.
+        threshold: calibrated probability from which a label is given, 0–1; default: the model's,
+            0.99. A model whose promise the images could not support gives no label without one.
+        precision: instead of a threshold, the share of labels that must be right; see
+            `Classifier.promise`.
+        heatmap_settings: how heat maps are made; by default in one pass.
+        grid: look at quarters (or other parts) of each photo, too, and let the surest answer.
+        draw: False writes tables only.
+        progress: called with (done, total, "photos").
+
+    Raises:
+        NotFound: if there is nothing to predict, or no such model.
+        InvalidArgument: if the threshold is out of range, both it and a precision are given, or
+            not one photo can be read.
+        OutputError: if the results can't be written.
+    """
+    classifier = model if isinstance(model, Classifier) else load(model)
+    settings = heatmap_settings or HeatmapSettings()
+    settings.check(classifier.backbone)
+    if grid is not None:
+        grid.check(classifier.backbone)
+    chosen, note = classifier.threshold_for(threshold, precision)
+    found = find_photos(photos, output, RESULT_FOLDERS)
+    run = Run(classifier, chosen, settings, grid, found, draw, note)
+    threads = callers(classifier.embedder.engine)
+    over_images(run.predict, found.images, run, threads=threads, progress=or_notebook(progress))
+    refuse_none_readable(run.counts.unreadable, run.counts.total, found.output)
+    return Results(
+        class_names=classifier.class_names,
+        threshold=chosen,
+        counts=run.counts,
+        skipped=found.skipped,
+        unreadable=run.counts.unreadable,
+        output=found.output,
+        copied_bytes=None if run.writer is None else run.writer.copied_bytes,
+        note=note,
+        _kept=run.kept,
+    )
+
+
+class Run:
+    """One run of `predict`: predicts images, and takes what comes of each.
+
+    Attributes:
+        counts: how many fared how so far.
+        kept: predictions that are written nowhere.
+        writer: of the results folder, or None.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        threshold: float | None,
+        settings: HeatmapSettings | None = None,
+        grid: Grid | None = None,
+        photos: Photos | None = None,
+        draw: bool = False,
+        note: str | None = None,
+    ) -> None:
+        self.counts, self.kept = Counts(), list[Prediction]()
+        self.writer: ResultsWriter | None = None
+        self._model, self._threshold, self._grid, self._note = model, threshold, grid, note
+        self._settings = settings or HeatmapSettings()
+        self._report: ResultsReport | None = None
+        self._folder = folder = None if photos is None else photos.output
+        if photos is not None:
+            self.counts.skipped = photos.skipped
+        if photos is None or folder is None:
+            return
+        names = model.class_names
+        if draw:
+            check_report_target(folder)
+        self.writer = ResultsWriter(
+            folder, names, draw, grid is not None, photos.sources, photos.skipped
+        )
+        if draw:
+            try:
+                self._report = ResultsReport(folder, names, threshold)
+            except BaseException:
+                self.writer.close()
+                raise
+
+    def predict(self, file: ImageFile) -> Prediction:
+        """Predict one image, draw it and keep it for the report. Safe from many threads."""
+        model = self._model
+        try:
+            one = model.embedder.open(file, feature_map=True)
+            prediction = model.decide(file.name, one.embedding, self._threshold)
+            if self._grid is not None:
+                prediction = self._surest_part(prediction, one, self._grid)
+            if prediction.label is None and self._report is None:
+                return prediction
+            photo = one.photo
+        except UnreadableImage as error:
+            return Prediction(file.name, error=str(error))
+        heat = None
+        if prediction.label is not None:
+            needed = one.feature_map if model.needs_map(self._settings) else None
+            model.localize(prediction, photo, needed, self._settings)
+            heat = prediction.map
+        elif one.feature_map is not None and not prediction.stranger:
+            # of a stranger, where the best guess comes from says nothing
+            index = model.class_names.index(str(prediction.top_label))
+            heat = class_heatmap(one.feature_map, model.head.weight[index])
+        if self.writer is not None:
+            self.writer.draw(prediction, file, photo.image, photo.size, model.mask_threshold)
+            prediction.map = None
+        if self._report is not None:
+            self._report.keep(prediction, photo.image, photo.size, heat)
+        return prediction
+
+    def _surest_part(self, whole: Prediction, one: EncodedImage, grid: Grid) -> Prediction:
+        """Return the prediction of the whole or of its surest part, with all parts noted."""
+        model = self._model
+        catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
+        best = whole
+        for box, embedding in part_embeddings(one.photo, model.embedder, grid, one.feature_map):
+            part = model.decide(whole.file_name, embedding, self._threshold)
+            probability = float(part.probability or 0)
+            whole.parts.append(
+                Part(box, part.label, str(part.top_label), probability, part.stranger)
+            )
+            surer = best.label in (None, catch_all) or probability > float(best.probability or 0)
+            # that a part shows nothing says little of the whole
+            if part.label not in (None, catch_all) and surer:
+                best, best.part = part, box
+        best.parts = whole.parts
+        return best
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a prediction, and write it or keep it."""
+        self.counts.add(prediction)
+        if self.writer is None:
+            self.kept.append(prediction)
+        else:
+            self.writer.add(prediction)
+
+    def finish(self) -> None:
+        """Put tables and drawings in place, and write the report or remove an earlier run's."""
+        if self.writer is None or self._folder is None:
+            return
+        self.writer.finish()
+        if self._report is None:
+            remove_report(self._folder)
+            return
+        model = self._model
+        about = about_model(model.record, model.history, model.class_names)
+        made = made_by(model.backbone.name, model.class_names)
+        self._report.write(self.counts, about, made, self._note)
+
+    def close(self) -> None:
+        """Keep the embeddings, drop what is unfinished, and let others write here."""
+        self._model.embedder.cache.flush()
+        if self._report is not None:
+            self._report.close()
+        if self.writer is not None:
+            self.writer.close()
