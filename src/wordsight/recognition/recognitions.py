@@ -20,7 +20,7 @@ MOST_ROWS = 30  # of a table with a row a photo
 
 @dataclass(frozen=True)
 class GroupFound:
-    """How likely an image shows anything under a word.
+    """How likely it is that an image shows anything under a word.
 
     Attributes:
         name: the word.
@@ -64,7 +64,7 @@ class GroupFound:
 
 @dataclass(frozen=True)
 class Quadrant:
-    """What a quarter of an image shows, seen by itself.
+    """What a quarter of an image shows, classified by itself.
 
     Attributes:
         xyxy: where it lies, in pixels of the upright original.

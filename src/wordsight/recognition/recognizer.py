@@ -1,5 +1,5 @@
-"""Recognise one image with a pretrained network: its classes, groups of them, and where they are, in
-one pass or with a closer look.
+"""Recognise one image with a pretrained network: its classes, groups of them, and where they are,
+in one pass or with a closer look.
 """
 
 from __future__ import annotations
