@@ -185,7 +185,7 @@ def test_report_holds_every_file_and_all_numbers(evaluated):
         with Image.open(image) as image:
             assert min(image.size) > 100
     numbers = json.loads((report / "evaluation.json").read_text())
-    assert numbers == json.loads(json.dumps(evaluated.as_json()))
+    assert numbers == json.loads(json.dumps(evaluated.to_dict()))
     assert (
         numbers["selective_accuracy"].keys() == {"value", "low", "high"}
         and len(numbers["calibration"]["bins"]) == 15
@@ -221,7 +221,7 @@ def test_only_images_marked_test_are_evaluated(tmp_path, shapes_model):
     result = wordsight.evaluate(
         table(root, [("file_name", "label", "split"), *lines]), shapes_model, output=None
     )
-    assert (result.total, result.set_aside, result.split) == (2, 6, "test") and result.as_json()[
+    assert (result.total, result.set_aside, result.split) == (2, 6, "test") and result.to_dict()[
         "split"
     ] == "test"
 
@@ -264,7 +264,7 @@ def test_one_class_against_the_rest_counts_every_other_class_as_the_rest(
         result.others.belonging,
     ) == (6, 6, 6)
     assert (tmp_path / "r" / "roc.png").is_file() and result.others.labelled == 0
-    assert result.as_json()["one_against_rest"]["positive"] == "disc"
+    assert result.to_dict()["one_against_rest"]["positive"] == "disc"
 
 
 def test_one_class_may_be_missing_from_the_data(one_class, other_shapes, foreign, tmp_path):

@@ -45,7 +45,7 @@ def test_clopper_pearson_of_299_without_a_mistake_is_one_percent():
 
 def test_proportion_of_nothing_is_empty():
     assert proportion(0, 0) == Estimate(None, None, None)
-    assert proportion(0, 0).as_json() == {"value": None, "low": None, "high": None}
+    assert proportion(0, 0).to_dict() == {"value": None, "low": None, "high": None}
     assert proportion(1, 4).value == 0.25
 
 
@@ -143,7 +143,7 @@ def test_fpr_at_95_tpr_by_hand():
 
 def test_ranking_of_nothing_is_empty():
     found = ranking(np.zeros(0), np.ones(3))
-    assert found.auroc == found.fpr_at_95_tpr == Estimate() and found.as_json()["curve"] == {
+    assert found.auroc == found.fpr_at_95_tpr == Estimate() and found.to_dict()["curve"] == {
         "fpr": [],
         "tpr": [],
     }
@@ -162,17 +162,17 @@ def test_same_numbers_same_intervals():
     rng = np.random.default_rng(4)
     confidence, wrong = rng.random(50), rng.random(50) < 0.3
     assert (
-        risk_coverage(confidence, wrong).as_json()
-        == risk_coverage(confidence.copy(), wrong.copy()).as_json()
+        risk_coverage(confidence, wrong).to_dict()
+        == risk_coverage(confidence.copy(), wrong.copy()).to_dict()
     )
-    assert calibration(confidence, wrong).as_json() == calibration(confidence, wrong).as_json()
+    assert calibration(confidence, wrong).to_dict() == calibration(confidence, wrong).to_dict()
 
 
 def test_curves_are_thinned_to_500_points_with_both_ends():
     assert thin(3).tolist() == [0, 1, 2] and thin(0).tolist() == []
     index = thin(100_000)
     assert len(index) == 500 and index[0] == 0 and index[-1] == 99_999
-    curve = risk_coverage(np.linspace(0, 1, 3000), np.zeros(3000, bool)).as_json()["curve"]
+    curve = risk_coverage(np.linspace(0, 1, 3000), np.zeros(3000, bool)).to_dict()["curve"]
     assert {len(column) for column in curve.values()} == {500} and curve["coverage"][-1] == 1.0
 
 

@@ -204,7 +204,7 @@ def test_findings_in_an_object_store_are_those_on_disk(tmp_path, monkeypatch):
     report = Place("memory://cleaned/report")
     assert report.names() == {"findings.csv", "summary.json"}
     assert report.read("findings.csv") == (tmp_path / "report" / "findings.csv").read_bytes()
-    assert json.loads(report.read("summary.json")) == found.as_json()
+    assert json.loads(report.read("summary.json")) == found.to_dict()
     for output, options, said in (
         ("memory://cleaned/r", {"apply": True}, "nothing is moved or balanced"),
         ("memory://cleaned/r", {"balance": True}, "nothing is moved or balanced"),

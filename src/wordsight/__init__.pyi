@@ -21,7 +21,8 @@ from .cleaning.splitting import split as split
 from .detection.detections import Detection as Detection, Detections as Detections
 from .detection.detector import WindowSettings as WindowSettings, detect as detect
 from .errors import WordsightError as WordsightError
-from .evaluation.classification import Evaluation as Evaluation, evaluate as evaluate
+from .evaluation.classification import evaluate as evaluate
+from .evaluation.results import Evaluation as Evaluation
 from .exports.labels import prelabel as prelabel
 from .exports.model import export as export
 from .gathering.collector import gather as gather

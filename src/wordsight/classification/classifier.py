@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -17,8 +17,9 @@ from PIL import Image
 from ..backbones.embedder import Embedder, open_photo
 from ..backbones.registry import Backbone
 from ..core.home import expand
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
 from ..core.progress import Progress
+from ..core.summary import Problems, Table, as_html
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, some_of
 from ..heads.boxes import BoxHead
@@ -38,6 +39,20 @@ from .record import ModelRecord
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+TRAINING_FIELDS = (
+    "path",
+    "recipe",
+    "pictures",
+    "unreadable",
+    "unused",
+    "left_out",
+    "metrics",
+    "threshold",
+    "promise",
+    "validation_loss",
+    "boxes",
+)  # of the record, that `to_dict` gives
 
 
 @dataclass
@@ -95,21 +110,38 @@ class Classifier:
         return draw_history(self)
 
     def _repr_html_(self) -> str:
-        known = [[name, self.record.images.get(name, "")] for name in self.class_names]
-        told = [
-            f"{key.replace('_', ' ')}: {value:.4g}" for key, value in self.record.metrics.items()
-        ]
-        said = [
-            f"{self.record.recipe} on {self.backbone.name}",
-            ", ".join(told),
-            None if self.record.promise is None else self.record.promise.sentence(),
-            self.record.path,
-        ]
-        return block(
-            f"A classifier of {len(self.class_names)} classes",
-            table(["class", "pictures it learned from"], known),
-            *map(line, said),
+        title = (
+            f"A classifier of {len(self.class_names)} classes: {self.record.recipe} on "
+            f"{self.backbone.name}"
         )
+        return as_html(title, self)
+
+    @property
+    def complete(self) -> bool:
+        """Whether training could use all it was given, and make the promise asked for."""
+        return self.record.complete
+
+    def tables(self) -> list[Table]:
+        """Return how many images of each class it learned from."""
+        counts = self.record.images
+        rows = [[name, str(counts.get(name, ""))] for name in self.class_names]
+        return [Table(["class", "pictures"], rows)]
+
+    def notes(self) -> list[str]:
+        """Return how good it is, and where it is."""
+        return self.record.notes()
+
+    def problems(self) -> list[Problems]:
+        """Return what it was given and did not learn from."""
+        return self.record.problems()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its classes and how its training went, ready for JSON."""
+        known = self.record.to_dict()
+        return {
+            "classes": self.class_names,
+            **{name: known[name] for name in TRAINING_FIELDS if name in known},
+        }
 
     def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
         """Tell for embeddings (n, C) whether each lies outside what the model learned from,

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from ..core.summary import Problems
 from ..heads.guarantee import PrecisionGuarantee, check_precision
 
 DEFAULT_THRESHOLD = 0.99
@@ -69,6 +70,22 @@ class BoxRecord:
     history: list[dict[str, float]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        """Return how good its boxes are, beside one box for all."""
+        mean, simple = self.mean_iou, self.median_box_mean_iou
+        worth = (
+            ""
+            if mean > simple
+            else (
+                " They are no better than that and not to be trusted: more annotated pictures are "
+                "needed."
+            )
+        )
+        return (
+            f"Boxes, learned from {self.images} pictures; on {self.held_out} that a head had not "
+            f"seen: mean IoU {mean:.3f}, always the median box {simple:.3f}.{worth}"
+        )
 
 
 @dataclass
@@ -142,6 +159,63 @@ class ModelRecord:
     fine_tuning: str | None = None
     path: Path | None = None
     other: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all it was given could be used, and the promise be made if one was asked for."""
+        promise, boxes = self.promise, self.boxes
+        missing = bool(self.unreadable or self.unused)
+        if boxes is not None:
+            missing |= bool(boxes.skipped or boxes.unreadable)
+        return not missing and (promise is None or promise.threshold is not None)
+
+    def notes(self) -> list[str]:
+        """Return how good it is, what fine-tuning and boxes gained, and where it is."""
+        notes, loss = self._measured(), self.validation_loss
+        if loss is not None and self.recipe == "probe":
+            notes.append(
+                "Fine-tuning did not lower the validation loss, so the head alone is kept: "
+                f"{loss.before:.4f} before, {loss.after:.4f} after."
+            )
+        elif loss is not None and self.recipe == "finetune":
+            notes.append(
+                f"Validation loss: {loss.before:.4f} with the head alone, {loss.after:.4f} "
+                "fine-tuned."
+            )
+        if self.boxes is not None:
+            notes.append(self.boxes.sentence())
+        if self.kept_for_test:
+            notes.append(f"Kept for testing, not learned from: {self.kept_for_test} pictures.")
+        return notes if self.path is None else [*notes, f"Model: {self.path}"]
+
+    def _measured(self) -> list[str]:
+        metrics = self.metrics
+        if "accuracy" not in metrics:  # made from words
+            return []
+        notes = [f"On {self.judged_on}: {metrics['accuracy']:.1%} right."]
+        if {"auroc", "average_precision"} <= metrics.keys():
+            notes.append(
+                f"AUROC {metrics['auroc']:.4f}, average precision "
+                f"{metrics['average_precision']:.4f}."
+            )
+        if self.threshold is not None and {"coverage", "selective_accuracy"} <= metrics.keys():
+            share, right = metrics["coverage"], metrics["selective_accuracy"]
+            notes.append(
+                f"From a probability of {self.threshold:.4g}, {share:.1%} accepted and "
+                f"{right:.2%} of those right."
+            )
+        return notes if self.promise is None else [*notes, self.promise.sentence()]
+
+    def problems(self) -> list[Problems]:
+        """Return what it was given and did not learn from."""
+        where, boxes = "the model's wordsight.json", self.boxes
+        unused = [] if boxes is None else [*boxes.skipped, *boxes.unreadable]
+        return [
+            Problems("Not used", unused, where),
+            Problems("Left out", self.left_out, f"{where} (--no-clean keeps them)"),
+            Problems("Left out, unreadable", self.unreadable, where),
+            Problems("Not used", self.unused, where),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything under the keys of the file, ready for JSON; what was never noted is

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from ..backbones.embedder import Embedder
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
+from ..core.summary import Problems, Table, as_html, text_of
 from ..datasets.files import LabelledSet, data_root, read_labelled
 from ..datasets.remote import Place
 from ..errors import InvalidArgument, NotFound
@@ -85,14 +86,49 @@ class Cleaning:
         title = (
             f"{files:,} of {sum(self.classes.values()):,} files named, {len(self.moved):,} moved"
         )
-        return block(
-            title,
-            table(["reason", "findings"], self.counts.items(), len(self.counts)),
-            gallery(shown),
-            line(f"Report: {self.output}"),
-        )
+        return as_html(title, self, gallery(shown))
 
-    def as_json(self) -> dict:
+    @property
+    def complete(self) -> bool:
+        """True: to find something is no failure."""
+        return True
+
+    def tables(self) -> list[Table]:
+        """Return how many files were found for each reason."""
+        meaning = list_checks()
+        rows = [[reason, str(count), meaning[reason]] for reason, count in self.counts.items()]
+        return [Table(["reason", "files", "meaning"], rows, "Nothing was found.")]
+
+    def notes(self) -> list[str]:
+        """Return the sizes of the classes, where the report is, and what was moved."""
+        largest, smallest = max(self.classes.values()), min(self.classes.values())
+        sizes = ", ".join(f"{name} {count}" for name, count in self.classes.items())
+        uneven = (
+            f"; the largest is {largest / smallest:.1f} times the smallest (--balance evens "
+            "them out)."
+        )
+        notes = [f"Classes: {sizes}{uneven if largest > 2 * smallest else '.'}"]
+        if isinstance(self.output, str):  # in an object store
+            return [*notes, f"Findings: {self.output}/findings.csv, summary.json"]
+        notes.append(
+            f"Report: {self.output}/report.html (open it in a browser), findings.csv "
+            "and a contact sheet a reason"
+        )
+        if self.rejected:
+            notes.append(
+                f"Set aside: {len(self.moved)} files, in {self.rejected}; --undo puts them back."
+            )
+        elif self.findings:
+            notes.append(
+                "Nothing was moved. --apply sets the files aside, --reasons chooses among them."
+            )
+        return notes
+
+    def problems(self) -> list[Problems]:
+        """Return nothing: what can't be read is a finding."""
+        return []
+
+    def to_dict(self) -> dict:
         """Return everything but the findings themselves, ready for JSON."""
         flagged = {
             (finding.file_name, finding.label)
@@ -102,7 +138,7 @@ class Cleaning:
         gone = Counter(label for _, label in flagged)
         return {
             "data": str(self.data),
-            "output": str(self.output) if self.output else None,
+            "output": text_of(self.output),
             "findings": self.counts,
             "files": len({finding.file_name for finding in self.findings}),
             "classes": self.classes,
@@ -110,7 +146,7 @@ class Cleaning:
                 name: count - gone[name] for name, count in self.classes.items()
             },
             "moved": len(self.moved),
-            "rejected": str(self.rejected) if self.rejected else None,
+            "rejected": text_of(self.rejected),
         }
 
 
@@ -389,7 +425,7 @@ def _write_tables(result: Cleaning, place: Place) -> None:
     rows = csv.writer(text)
     rows.writerow([column.name for column in fields(Finding)])
     rows.writerows(astuple(finding) for finding in result.findings)
-    summary = json.dumps(result.as_json(), indent=1, ensure_ascii=False)
+    summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
     place.write("findings.csv", text.getvalue().encode("utf-8", "surrogateescape"))
     place.write("summary.json", summary.encode("utf-8", "surrogateescape"))
 

@@ -4,7 +4,6 @@ prelabel, export.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -12,19 +11,11 @@ import typer
 
 from ..backbones.registry import DEFAULT_BACKBONE
 from ..core.progress import show_progress
+from ..core.summary import Problems, Table
 from ..errors import InvalidArgument, NothingGathered
 from .console import go_offline
 from .options import BackboneName, Dtype, Engine, Json, Offline, Ray, backbone_for, offer
-from .printing import (
-    print_cleaning,
-    print_converted,
-    print_export,
-    print_gathered,
-    print_prelabels,
-    print_table,
-    print_undone,
-    say,
-)
+from .printing import Plain, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -88,6 +79,7 @@ def gather_command(
     better.
     """
     from ..gathering.collector import GatherSettings, gather
+    from ..gathering.funnel import Gathered
     from ..gathering.sources import DEFAULT_SOURCES
 
     go_offline(offline)
@@ -104,8 +96,10 @@ def gather_command(
                 say=say,
             )
         except NothingGathered as error:
-            print_gathered(error.gathered, as_json, str(error))
-    print_gathered(result, as_json)
+            if isinstance(error.gathered, Gathered):
+                show(error.gathered, as_json)
+            raise
+    raise typer.Exit(show(result, as_json))
 
 
 def clean_command(
@@ -182,9 +176,16 @@ def clean_command(
 
         with show_progress() as progress:
             unreadable = copy_converted(data, convert, max_side=max_side, progress=progress)
-            print_converted(convert, unreadable, as_json)
+        left_out = Problems("Left out, unreadable", unreadable, "--json's answer")
+        answer = {"output": str(convert), "unreadable": unreadable}
+        converted = Plain(
+            answer, [f"Converted: {convert}/"], missing=left_out, complete=not unreadable
+        )
+        raise typer.Exit(show(converted, as_json))
     if undo:
-        print_undone(cleaning.undo(data), as_json)
+        names = cleaning.undo(data)
+        undone = Plain({"put_back": names}, [f"Put back: {len(names)} files."])
+        raise typer.Exit(show(undone, as_json))
     with show_progress() as progress:
         asked: dict[str, Any] = {
             "apply": apply,
@@ -200,7 +201,7 @@ def clean_command(
             from ..distributed.ray import clean
 
             result = clean(data, output, ray=ray, **asked)
-    print_cleaning(result, as_json)
+    raise typer.Exit(show(result, as_json))
 
 
 def split_command(
@@ -241,18 +242,13 @@ def split_command(
             backbone=backbone_for(backbone, engine, "f32"),
             progress=progress,
         )
-    if as_json:
-        print(json.dumps(counts))
-        return
     names = list(counts["train"])
-    print_table(
-        ["split", *names, "all"],
-        [
-            [part, *(str(row[n]) for n in names), str(sum(row.values()))]
-            for part, row in counts.items()
-        ],
-        "",
-    )
+    rows = [
+        [part, *(str(row[name]) for name in names), str(sum(row.values()))]
+        for part, row in counts.items()
+    ]
+    divided = Plain(counts, table=Table(["split", *names, "all"], rows))
+    raise typer.Exit(show(divided, as_json))
 
 
 def prelabel_command(
@@ -306,7 +302,7 @@ def prelabel_command(
         result = prelabel(
             results, format, output=output, all=everything, photos=photos, progress=progress
         )
-    print_prelabels(result, as_json)
+    raise typer.Exit(show(result, as_json))
 
 
 def export_command(
@@ -365,4 +361,4 @@ def export_command(
 
     with show_progress() as progress:
         result = export(model, format, output=output, dtype=dtype, data=data, progress=progress)
-    print_export(result, as_json)
+    raise typer.Exit(show(result, as_json))

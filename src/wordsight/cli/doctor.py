@@ -128,7 +128,7 @@ def _problems() -> list[str]:
 
 
 def _speed(engine: str) -> str:
-    """Return images per second of the default network, without decoding and drawing."""
+    """Return how many images a second the default network encodes, decoding and drawing aside."""
     embedder = Embedder(load_backbone(engine=engine))
     height, width = embedder.backbone.preprocessing.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

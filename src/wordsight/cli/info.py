@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +9,9 @@ from typing import Annotated
 import typer
 
 from ..core.progress import show_progress
+from ..core.summary import Problems, Table
 from .options import Json
-from .printing import print_senses, print_table, say, show
+from .printing import Plain, print_table, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +37,22 @@ def words_command(
     from ..words.vocabulary import explain
 
     report = explain(word)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        print_senses(report)
-    if not any(sense["chosen"] for sense in report["senses"]):
-        print(f"Note: {report['message']}", file=sys.stderr)
+    chosen = any(sense["chosen"] for sense in report["senses"])
+    note = None if chosen else Problems("Note", [("", report["message"])], "")
+    raise typer.Exit(show(Plain(report, list(_senses(report)), missing=note), as_json))
+
+
+def _senses(report: dict) -> Iterator[str]:
+    """Yield every meaning of a word and what the backbone knows of it."""
+    for sense in report["senses"]:
+        mark = "→ " if sense["chosen"] else "  "
+        yield (
+            f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}"
+        )
+        for index, wnid, name in sense["classes"]:
+            yield f"      {index:4d}  {wnid}  {name}"
+        if not sense["classes"]:
+            yield "      the backbone knows nothing of it"
 
 
 def models_command(as_json: Json = False) -> None:
@@ -57,25 +66,22 @@ def models_command(as_json: Json = False) -> None:
     from ..backbones.registry import embedded_backbones
     from ..training.recipes import list_models
 
+    found = list_models()
     models = [
         {"path": str(path), "classes": names, "supervision": supervision}
-        for path, names, supervision in list_models()
+        for path, names, supervision in found
     ]
-    if as_json:
-        print(json.dumps({"models": models, "backbones": embedded_backbones()}))
-        return
-    rows = [
-        [", ".join(names), supervision, str(path)] for path, names, supervision in list_models()
-    ]
-    print_table(
+    table = Table(
         ["classes", "learned from", "folder"],
-        rows,
+        [[", ".join(names), supervision, str(path)] for path, names, supervision in found],
         "No model yet. Make one with 'wordsight train DATA -o MODEL'.",
     )
-    print(
+    note = (
         f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is "
         "downloaded when first used."
     )
+    answer = {"models": models, "backbones": embedded_backbones()}
+    raise typer.Exit(show(Plain(answer, [note], table), as_json))
 
 
 def doctor_command(as_json: Json = False) -> None:
@@ -91,11 +97,8 @@ def doctor_command(as_json: Json = False) -> None:
     from .doctor import examine
 
     report = examine()
-    if as_json:
-        print(json.dumps(report))
-    else:
-        print_table(["", ""], list(_rows(report)), "")
-    raise typer.Exit(1 if report["problems"] else 0)
+    table = Table(["", ""], list(_rows(report)))
+    raise typer.Exit(show(Plain(report, table=table, complete=not report["problems"]), as_json))
 
 
 def _rows(report: dict) -> Iterator[list[str]]:

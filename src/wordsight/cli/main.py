@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone
+from ..core.home import first_process
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
 from . import data as cli_data, info as cli_info, see as cli_see
@@ -34,13 +35,7 @@ from .options import (
     offer,
     sides,
 )
-from .printing import (
-    print_box_evaluation,
-    print_evaluation,
-    print_sharded,
-    print_training,
-    show,
-)
+from .printing import show
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -333,13 +328,14 @@ def train_command(
             settings=settings,
             progress=progress,
         )
-    layers = None
-    if plot_model:
+    if plot_model and first_process():
         from ..training.network_summary import draw_network
 
         assert model.record.path is not None  # it was saved
         layers = draw_network(model.record.path)
-    print_training(model, as_json, layers)
+        if not as_json:
+            print(layers)
+    raise typer.Exit(show(model, as_json))
 
 
 cli_data.register(app)
@@ -448,7 +444,7 @@ def predict_command(
                 ray=ray,
                 progress=progress,
             )
-        print_sharded(sharded, as_json)
+        raise typer.Exit(show(sharded, as_json))
     with show_progress() as progress:
         results = predict(
             photos,
@@ -626,7 +622,7 @@ def evaluate_command(
                 progress=progress,
                 heatmap_settings=heatmap_settings,
             )
-        print_box_evaluation(measured, as_json)
+        raise typer.Exit(show(measured, as_json))
     if mirror or scales != "1":
         raise InvalidArgument(
             "--scales and --mirror say how heat maps are made, which only --boxes measures. "
@@ -636,7 +632,7 @@ def evaluate_command(
         result = evaluate(
             data, loaded, output=output, threshold=threshold, others=others, progress=progress
         )
-    print_evaluation(result, as_json)
+    raise typer.Exit(show(result, as_json))
 
 
 cli_see.register(app)

@@ -93,7 +93,7 @@ def model_for(path: str, engine: str, dtype: str) -> str | Classifier:
 
 
 def backbone_for(name: str, engine: str, dtype: str) -> str | Backbone:
-    """Return a backbone's name, or the prepared backbone if its settings aren't the defaults."""
+    """Return a backbone's name, or the backbone prepared to run otherwise than by default."""
     if (engine, dtype) == ("auto", "f32"):
         return name
     from ..backbones.registry import load_backbone

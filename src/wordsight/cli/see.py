@@ -22,7 +22,7 @@ from .options import (
     backbone_for,
     model_for,
 )
-from .printing import print_extraction, print_video, say, show
+from .printing import say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -114,7 +114,7 @@ def video_command(
         typer.Option(
             "-o",
             "--output",
-            help="The labelled clip, .mp4 or .webm; tables go into a folder of that name. "
+            help="The labelled clip, .mp4 or .webm; tables go into a folder with its name. "
             "[default: CLIP-labelled.mp4, here]",
         ),
     ] = None,
@@ -193,7 +193,7 @@ def video_command(
             backbone=network,
             progress=progress,
         )
-    print_video(seen, as_json)
+    raise typer.Exit(show(seen, as_json))
 
 
 def extract_command(
@@ -225,7 +225,7 @@ def extract_command(
 
     with show_progress() as progress:
         result = extract(clips, output, fps=fps, progress=progress)
-    print_extraction(result, as_json)
+    raise typer.Exit(show(result, as_json))
 
 
 def app_command(

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from .notebook import block, line, table
 
+MOST_PROBLEMS = 10  # of one kind that are shown
+
 
 @dataclass(frozen=True)
 class Table:
@@ -48,13 +50,21 @@ class Problems:
 
     Attributes:
         what: in a word or two, such as "Unreadable".
-        items: (name, reason) of each.
+        items: (name, reason) of each; what is "" stands in no line.
         where: where all of them are listed.
     """
 
     what: str
     items: Sequence[tuple[str, str]]
     where: str
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each of the first ten, and one on the others."""
+        shown = self.items[:MOST_PROBLEMS]
+        lines = [": ".join(part for part in (self.what, *item) if part) for item in shown]
+        more = len(self.items) - len(shown)
+        return [*lines, f"… and {more} more, listed in {self.where}."] if more else lines
 
 
 class Result(Protocol):
@@ -68,7 +78,7 @@ class Result(Protocol):
         """Return the tables that sum it up."""
 
     def notes(self) -> list[str]:
-        """Return the sentences that stand below the tables."""
+        """Return the sentences that stand below the tables; "" is an empty line."""
 
     def problems(self) -> list[Problems]:
         """Return what could not be done."""
@@ -82,11 +92,12 @@ def as_html(title: str, result: Result, images: str = "") -> str:
 
     Args:
         title: the first line.
-        result: whose tables and notes follow.
+        result: whose tables, notes and problems follow.
         images: HTML of small images, or "".
     """
-    tables = [table(one.headings, one.rows, one.most) for one in result.tables()]
-    return block(title, *tables, images, *map(line, result.notes()))
+    tables = [table(one.headings, one.rows, one.most) or line(one.empty) for one in result.tables()]
+    problems = [text for one in result.problems() for text in one.lines]
+    return block(title, *tables, images, *map(line, [*result.notes(), *problems]))
 
 
 def unreadable_as_dicts(items: Iterable[tuple[str, str]]) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, 
 from ..cleaning.material import LookedAt
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
+from ..core.summary import Problems, Table, as_html
 from ..core.threads import say_interrupted
 from ..datasets.files import ImageFile, LabelledSet, with_classes
 from ..datasets.remote import Place
@@ -71,6 +72,47 @@ class Sharded:
     counts: dict
     threshold: float | None = None
     note: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image could be read and a label was possible."""
+        return not self.counts["unreadable"] and (self.threshold is not None or not self._labelled)
+
+    @property
+    def _labelled(self) -> bool:
+        return "accepted" in self.counts
+
+    def tables(self) -> list[Table]:
+        """Return what became of the images."""
+        rows = dict(sorted(self.counts["accepted"].items())) if self._labelled else {}
+        states = ("unsure", "strangers", "unreadable")
+        rows |= {state: self.counts[state] for state in states if state in self.counts}
+        rows["total"] = self.images
+        heading = "label" if self._labelled else ""
+        return [Table([heading, "photos"], [[name, f"{n:,}"] for name, n in rows.items()])]
+
+    def notes(self) -> list[str]:
+        """Return what stands behind the threshold, and where the parts are."""
+        parts = f"{self.shards:,}, {self.resumed:,} of them made before"
+        where = f"Results: {self.output}/part-*.parquet ({parts}), summary.json"
+        return [self.note, where] if self.note else [where]
+
+    def problems(self) -> list[Problems]:
+        """Return nothing: the parts name each image that could not be read."""
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts, ready for JSON."""
+        return {
+            "output": self.output,
+            "pictures": self.images,
+            "shards": self.shards,
+            "resumed": self.resumed,
+            "counts": self.counts,
+        }
+
+    def _repr_html_(self) -> str:
+        return as_html(f"{self.images:,} photos in {self.shards:,} parts", self)
 
 
 @dataclass(frozen=True)

@@ -1,2 +1,4 @@
-from .boxes import BoxEvaluation as BoxEvaluation, evaluate_boxes as evaluate_boxes
-from .classification import Evaluation as Evaluation, evaluate as evaluate
+from .box_results import BoxEvaluation as BoxEvaluation
+from .boxes import evaluate_boxes as evaluate_boxes
+from .classification import evaluate as evaluate
+from .results import Evaluation as Evaluation

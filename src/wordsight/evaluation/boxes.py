@@ -10,36 +10,33 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import __version__
 from ..backbones.embedder import Embedder, read
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier, load
 from ..core.home import expand
-from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
-from ..core.threads import parallel_map
-from ..datasets.annotations import Annotated, read_boxes
+from ..datasets.annotations import Annotated, BoxSet, read_boxes
+from ..datasets.work import over_images, refuse_none_readable
 from ..detection.detector import WindowSettings, detect_image
-from ..errors import InvalidArgument, UnreadableImage
+from ..errors import UnreadableImage
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import fine_heatmap
 from ..heatmaps.regions import mask_to_boxes, scale_box
 from ..images.decoding import decode
 from ..metrics import classification as metrics
 from ..metrics.boxes import IOUS, box_accuracy, max_box_acc, max_box_acc_v2, paired_iou
-from ..metrics.classification import Estimate
 from .box_report import BoxReport
 from .folder import check_target, write_files
 
 if TYPE_CHECKING:
-    import pandas
-
+    pass
+from .box_results import BoxEvaluation, BoxFigures
 
 CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the image's area
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
@@ -47,123 +44,6 @@ THRESHOLDS = np.arange(0.05, 0.96, 0.05)
 LEAST = 0.05
 AP_IOUS = (0.3, 0.5, *np.arange(0.55, 0.96, 0.05).round(2).tolist())
 MOST_DETECTIONS = 100  # an image, as COCO has it
-
-
-@dataclass(frozen=True)
-class BoxFigures:
-    """How right one kind of box is.
-
-    Attributes:
-        mean_iou: of the one box an image gets, with the true one.
-        box_accuracy: mean over IoU 0.3, 0.5 and 0.7 of the share of images whose one box overlaps
-            the truth that much.
-        max_box_acc: share with IoU 0.5 or more at the best threshold, the largest region's box
-            (Choe et al. 2020).
-        threshold: that threshold; None for boxes that have none.
-        max_box_acc_v2: mean over IoU 0.3, 0.5, 0.7 of the share at the best threshold of each, the
-            best of all regions' boxes.
-    """
-
-    mean_iou: Estimate
-    box_accuracy: Estimate
-    max_box_acc: float
-    threshold: float | None
-    max_box_acc_v2: float
-
-    def as_json(self) -> dict:
-        """Return the figures, ready for JSON."""
-        plain = {
-            name: value if value is None else round(value, 6)
-            for name, value in vars(self).items()
-            if not isinstance(value, Estimate)
-        }
-        return {
-            "mean_iou": self.mean_iou.as_json(),
-            "box_accuracy": self.box_accuracy.as_json(),
-            **plain,
-        }
-
-
-@dataclass
-class BoxEvaluation:
-    """How right a model's boxes are.
-
-    Attributes:
-        annotations: where the true boxes are from.
-        model: folder of the model, or None.
-        output: folder of the report, or None.
-        images: how many were looked at; each counts with its largest box.
-        objects: how many boxes they have in all, which detections are measured on.
-        kinds: figures by kind of box: "predict" (what `predict` gives), "box head" or "heat map",
-            "centre box", "median box".
-        median_of: what the median box is the median of.
-        ap: COCO's average precision of detections by IoU, "0.3", "0.5" and "0.5:0.95"; empty where
-            none could be looked for.
-        unknown: classes of the annotations that the model doesn't know; detections are measured
-            without them.
-        skipped: (where, reason) of annotations that could not be used.
-        unreadable: (file name, reason) of images that could not be read.
-    """
-
-    annotations: Path
-    model: str | None
-    output: Path | None
-    images: int
-    objects: int
-    kinds: dict[str, BoxFigures]
-    median_of: str
-    ap: dict[str, float]
-    unknown: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [row["box"], *(f"{value:.3f}" for value in list(row.values())[1:])]
-            for row in self._rows()
-        ]
-        headings = ["box", "mean IoU", "at least", "at most", "share at IoU 0.3, 0.5, 0.7, mean"]
-        return block(
-            f"Boxes of {self.images:,} pictures",
-            table(headings, rows),
-            line(f"Report: {self.output}" if self.output else ""),
-        )
-
-    def _rows(self) -> Iterator[dict]:
-        for name, kind in self.kinds.items():
-            mean = kind.mean_iou
-            yield {
-                "box": name,
-                "mean_iou": mean.value,
-                "low": mean.low,
-                "high": mean.high,
-                "box_accuracy": kind.box_accuracy.value,
-            }
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a kind of box: its mean IoU with the bounds of its 95 %
-        interval, and its box accuracy.
-        """
-        return frame(self._rows())
-
-    def as_json(self) -> dict:
-        """Return everything, ready for JSON."""
-        return {
-            "wordsight_version": __version__,
-            "annotations": str(self.annotations),
-            "model": self.model,
-            "output": None if self.output is None else str(self.output),
-            "pictures": self.images,
-            "objects": self.objects,
-            "boxes": {name: figures.as_json() for name, figures in self.kinds.items()},
-            "median_of": self.median_of,
-            "average_precision": {name: round(value, 6) for name, value in self.ap.items()},
-            "unknown_classes": self.unknown,
-            "skipped": [{"where": where, "reason": reason} for where, reason in self.skipped],
-            "unreadable": [
-                {"file_name": name, "error": reason} for name, reason in self.unreadable
-            ],
-        }
 
 
 @dataclass(frozen=True)
@@ -211,78 +91,96 @@ def evaluate_boxes(
             can't take the report.
         OutputError: the report can't be written.
     """
-    progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
     found = read_boxes(annotations, images)
     target = None if output is None else expand(output)
     if target is not None:
         check_target(target, [found.source])
-    tested = [p for p in found.images if p.file.split == "test"] or found.images
-    windows, heatmap_settings = windows or WindowSettings(), heatmap_settings or HeatmapSettings()
+    windows, settings = windows or WindowSettings(), heatmap_settings or HeatmapSettings()
     windows.check()
-    heatmap_settings.check(classifier.backbone)
-    embedder = classifier.embedder
-    report = None if target is None else BoxReport(target)
-    looked: list[_Looked] = []
-    unreadable: list[tuple[str, str]] = []
+    settings.check(classifier.backbone)
+    path = classifier.record.path if isinstance(model, Classifier) else model
+    run = _Run(classifier, windows if detections else None, settings, found, target, path)
+    tested = [p for p in found.images if p.file.split == "test"] or found.images
+    threads = callers(classifier.embedder.engine)
+    over_images(
+        run.measure, tested, run, threads=threads, progress=or_notebook(progress), what="pictures"
+    )
+    assert run.result is not None
+    return run.result
 
-    def job(image: Annotated) -> _Looked | tuple[str, str]:
+
+class _Run:
+    """One run of `evaluate_boxes`: measures images, and takes what comes of each.
+
+    Attributes:
+        result: the evaluation, once every image is measured.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        windows: WindowSettings | None,
+        settings: HeatmapSettings,
+        annotations: BoxSet,
+        target: Path | None,
+        path: str | os.PathLike | None,
+    ) -> None:
+        self.result: BoxEvaluation | None = None
+        self._model, self._windows, self._settings = model, windows, settings
+        self._annotations, self._target, self._path = annotations, target, path
+        self._report = None if target is None else BoxReport(target)
+        self._looked: list[_Looked] = []
+        self._unreadable: list[tuple[str, str]] = []
+
+    def measure(self, image: Annotated) -> _Looked | tuple[str, str]:
+        """Return the figures of one image, or its name and why it can't be read."""
+        model = self._model
         try:
-            return _look(
-                image,
-                classifier,
-                embedder,
-                windows if detections else None,
-                heatmap_settings,
-                report,
-            )
+            return _look(image, model, model.embedder, self._windows, self._settings, self._report)
         except UnreadableImage as error:
             return image.file.name, str(error)
 
-    try:
-        for done, one in enumerate(parallel_map(job, tested, callers(embedder.engine)), start=1):
-            if isinstance(one, _Looked):
-                looked.append(one)
-            else:
-                unreadable.append(one)
-            if progress:
-                progress(done, len(tested), "pictures")
-        if not looked:
-            raise InvalidArgument(
-                f"None of the {len(tested)} pictures can be read; the first: "
-                f"'{unreadable[0][0]}': {unreadable[0][1]}."
-            )
-        kinds, median_of = _measure(looked, classifier)
-        unknown = sorted(
-            {box.label for one in looked for box in one.image.boxes} - set(classifier.class_names)
+    def add(self, one: _Looked | tuple[str, str]) -> None:
+        """Take one image's figures."""
+        if isinstance(one, _Looked):
+            self._looked.append(one)
+        else:
+            self._unreadable.append(one)
+
+    def finish(self) -> None:
+        """Sum up, and write the report.
+
+        Raises:
+            InvalidArgument: if not one image could be read.
+            OutputError: if the report can't be written.
+        """
+        looked, names = self._looked, self._model.class_names
+        refuse_none_readable(self._unreadable, len(looked) + len(self._unreadable))
+        kinds, median_of = _measure(looked, self._model)
+        annotated = {box.label for one in looked for box in one.image.boxes}
+        pairs = [(one.image, one.detections) for one in looked]
+        self.result = BoxEvaluation(
+            annotations=self._annotations.source,
+            model=None if self._path is None else str(self._path),
+            output=self._target,
+            images=len(looked),
+            objects=sum(len(one.image.boxes) for one in looked),
+            kinds=kinds,
+            median_of=median_of,
+            ap={} if self._windows is None else average_precision(pairs, _wanted(self._model)),
+            unknown=sorted(annotated - set(names)),
+            skipped=self._annotations.skipped,
+            unreadable=self._unreadable,
         )
-        path = classifier.record.path if isinstance(model, Classifier) else model
-        objects = sum(len(one.image.boxes) for one in looked)
-        ap = (
-            average_precision([(one.image, one.detections) for one in looked], _wanted(classifier))
-            if detections
-            else {}
-        )
-        result = BoxEvaluation(
-            found.source,
-            None if path is None else str(path),
-            target,
-            len(looked),
-            objects,
-            kinds,
-            median_of,
-            ap,
-            unknown,
-            found.skipped,
-            unreadable,
-        )
-        if target is not None and report is not None:
-            write_files(target, _files(result, looked))
-            report.write(result)
-    finally:
-        if report is not None:
-            report.close()
-    return result
+        if self._target is not None and self._report is not None:
+            write_files(self._target, _files(self.result, looked))
+            self._report.write(self.result)
+
+    def close(self) -> None:
+        """Let go of the report's temporary files."""
+        if self._report is not None:
+            self._report.close()
 
 
 def average_precision(
@@ -499,7 +397,7 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
     return {
         "boxes.csv": table,
         "boxes.png": truth_sheet(shown),
-        "boxes.json": json.dumps(result.as_json(), indent=1).encode(),
+        "boxes.json": json.dumps(result.to_dict(), indent=1).encode(),
     }
 
 

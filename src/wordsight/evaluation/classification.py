@@ -7,265 +7,33 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import __version__
 from ..backbones.embedder import Embedded, Embedder
 from ..classification.batch_decisions import Judged, judge, positive_class
 from ..classification.classifier import Classifier, load
 from ..core.home import expand
-from ..core.notebook import block, frame, line, table
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import read_labels
 from ..datasets.files import ImageFile, LabelledSet, data_root, find_images, relabel
 from ..errors import InvalidArgument, some_of
 from ..images.contact_sheet import contact_sheet
 from ..metrics import classification as metrics
-from ..metrics.classification import Estimate, Ranking, Reliability, RiskCoverage, proportion
+from ..metrics.classification import proportion
 from ..reports import figures as plots
 from ..words.class_names import fold
 from .folder import check_target, predictions_table, write_files
 from .report import EvaluationReport
 
 if TYPE_CHECKING:
-    import pandas
-    from matplotlib.figure import Figure
-
+    pass
+from .results import ClassFigures, Evaluation, OthersFigures
 
 Embed = Callable[[ImageFile], Embedded]
-
-
-@dataclass
-class ClassFigures:
-    """The figures of one class, by top label, whether accepted or not.
-
-    Attributes:
-        name: the class.
-        images: how many images of the class were evaluated.
-        precision: of the images taken for it, the share that shows it.
-        recall: of the images that show it, the share taken for it.
-    """
-
-    name: str
-    images: int
-    precision: Estimate
-    recall: Estimate
-
-    def as_json(self) -> dict:
-        """Return the figures, ready for JSON."""
-        return {
-            "name": self.name,
-            "pictures": self.images,
-            "precision": self.precision.as_json(),
-            "recall": self.recall.as_json(),
-        }
-
-
-@dataclass
-class OthersFigures:
-    """How well images of none of the classes are told apart from images of the classes.
-
-    Attributes:
-        images: how many others could be read.
-        unreadable: how many could not.
-        belonging: how many images of the classes they are compared with.
-        familiarity: by the model's measure of how near an image lies to what it learned from.
-        probability: by the probability alone.
-        labelled: how many others the model gives a label.
-        labelled_share: the same as a share.
-        labelled_by_probability: how many would get one if the probability alone decided.
-        labelled_by_probability_share: the same as a share.
-    """
-
-    images: int
-    unreadable: int
-    belonging: int
-    familiarity: Ranking
-    probability: Ranking
-    labelled: int
-    labelled_share: Estimate
-    labelled_by_probability: int
-    labelled_by_probability_share: Estimate
-
-    def as_json(self) -> dict:
-        """Return the figures, ready for JSON."""
-        return {
-            "pictures" if name == "images" else name: (
-                value.as_json() if hasattr(value, "as_json") else value
-            )
-            for name, value in vars(self).items()
-        }
-
-
-@dataclass
-class Evaluation:
-    """How a model did on labelled images. All shares are 0–1; every `Estimate` carries its 95 %
-    interval.
-
-    Attributes:
-        data: the labelled images.
-        model: folder of the model, or None where it has none.
-        output: folder of the report, or None.
-        class_names: in the model's order.
-        threshold: probability from which a label is given; None: no label is.
-        split: "test" where only images so marked were evaluated, else None.
-        set_aside: how many images were not, for that reason.
-        counted_as: classes of the data that stand for another of the model's, such as "cat" for
-            "not_fire".
-        total: images, unreadable ones included.
-        accepted: how many got a label.
-        right: how many of those the right one.
-        total_accuracy: share of the readable images whose top label is right, accepted or not.
-        selective_accuracy: share of the accepted ones that is right.
-        coverage: share of the readable ones that is accepted.
-        classes: figures of each class, in the model's order.
-        confusion: (classes, classes) int, rows the truth, columns the top label.
-        calibration: reliability in 15 bins, and the expected calibration error.
-        risk_coverage: the curve with strangers at confidence 0, its area, and the coverage at 1 and
-            5 % risk.
-        positive: the class a one-against-the-rest model looks for, else None.
-        positive_ranking: how well its probability finds it, likewise.
-        others: figures on images of none of the classes, if there were any.
-        unreadable: (file name, reason) of each image that can't be read, those of others too.
-        skipped: names of files that are no images.
-        unused: (file name, reason) of each listed image that could not be taken.
-    """
-
-    data: Path
-    model: str | None
-    output: Path | None
-    class_names: list[str]
-    threshold: float | None
-    split: str | None
-    set_aside: int
-    counted_as: dict[str, str]
-    total: int
-    accepted: int
-    right: int
-    total_accuracy: Estimate
-    selective_accuracy: Estimate
-    coverage: Estimate
-    classes: list[ClassFigures]
-    confusion: np.ndarray
-    calibration: Reliability
-    risk_coverage: RiskCoverage
-    positive: str | None = None
-    positive_ranking: Ranking | None = None
-    others: OthersFigures | None = None
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    unused: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def wrong(self) -> int:
-        """Accepted images with a wrong label."""
-        return self.accepted - self.right
-
-    @property
-    def rejected(self) -> int:
-        """Images that were read but got no label."""
-        return int(self.confusion.sum()) - self.accepted
-
-    def figures(self) -> dict[str, Estimate]:
-        """Return the overall figures by name, the most important first."""
-        named = {
-            "total accuracy": self.total_accuracy,
-            "selective accuracy": self.selective_accuracy,
-            "coverage": self.coverage,
-            "calibration error (ECE)": self.calibration.ece,
-            "area under risk and coverage (AURC)": self.risk_coverage.aurc,
-            **{
-                f"coverage at {risk:.0%} risk": estimate
-                for risk, estimate in self.risk_coverage.coverage_at.items()
-            },
-        }
-        if self.positive_ranking is not None:
-            named |= {f"AUROC of {self.positive}": self.positive_ranking.auroc}
-            named |= {
-                f"average precision of {self.positive}": self.positive_ranking.average_precision
-            }
-        return named
-
-    def plots(self) -> dict[str, Figure]:
-        """Return matplotlib figures: "confusion_matrix", "reliability", "risk_coverage", and
-        for one class against the rest "roc".
-        """
-        point = (self.coverage.value or 0.0, self.wrong / self.accepted) if self.accepted else None
-        drawn = {
-            "confusion_matrix": plots.confusion_matrix(self.confusion, self.class_names),
-            "reliability": plots.reliability(self.calibration),
-            "risk_coverage": plots.risk_coverage(self.risk_coverage, point),
-        }
-        if self.positive_ranking is not None and len(self.positive_ranking.fpr):
-            drawn["roc"] = plots.roc(self.positive_ranking, str(self.positive))
-        return drawn
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with one row per overall figure: its value and the bounds of its
-        95 % interval.
-        """
-        rows = (
-            {"figure": name, "value": e.value, "low": e.low, "high": e.high}
-            for name, e in self.figures().items()
-        )
-        return frame(rows, ["figure", "value", "low", "high"])
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [name, *("–" if v is None else f"{v:.4f}" for v in (e.value, e.low, e.high))]
-            for name, e in self.figures().items()
-        ]
-        title = f"{self.total:,} pictures: {self.accepted:,} accepted, {self.right:,} of them right"
-        return block(
-            title,
-            table(["figure", "value", "at least", "at most"], rows, len(rows)),
-            line(f"Report: {self.output}" if self.output else ""),
-        )
-
-    def as_json(self) -> dict:
-        """Return all figures with their intervals, ready for JSON; curves have at most 500
-        points.
-        """
-        plain = (
-            "class_names",
-            "threshold",
-            "split",
-            "set_aside",
-            "counted_as",
-            "total",
-            "accepted",
-            "rejected",
-            "right",
-            "wrong",
-        )
-        return {
-            "wordsight_version": __version__,
-            "data": str(self.data),
-            "model": self.model,
-            "output": None if self.output is None else str(self.output),
-            **{name: getattr(self, name) for name in plain},
-            "unreadable": [
-                {"file_name": name, "error": reason} for name, reason in self.unreadable
-            ],
-            "skipped": self.skipped,
-            "unused": [{"file_name": name, "reason": reason} for name, reason in self.unused],
-            **{
-                name: getattr(self, name).as_json()
-                for name in ("total_accuracy", "selective_accuracy", "coverage")
-            },
-            "classes": [c.as_json() for c in self.classes],
-            "confusion": self.confusion.tolist(),
-            "calibration": self.calibration.as_json(),
-            "risk_coverage": self.risk_coverage.as_json(),
-            "one_against_rest": None
-            if self.positive_ranking is None
-            else {"positive": self.positive, **self.positive_ranking.as_json()},
-            "others": None if self.others is None else self.others.as_json(),
-        }
 
 
 @dataclass(frozen=True)
@@ -540,7 +308,7 @@ def _files(
     mistakes = _mistakes(result, own, truth)
     if mistakes is not None:
         files["mistakes.png"] = mistakes
-    return files | {"evaluation.json": json.dumps(result.as_json(), indent=1).encode()}
+    return files | {"evaluation.json": json.dumps(result.to_dict(), indent=1).encode()}
 
 
 def _mistakes(result: Evaluation, own: Judged, truth: np.ndarray) -> bytes | None:

@@ -17,6 +17,7 @@ from ..backbones.embedder import read
 from ..core.home import expand, lock_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import noted_photos, safe_name
+from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, find_images
 from ..datasets.formats import Format, Labelled, Region, list_formats
@@ -52,7 +53,44 @@ class Prelabels:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     copied_bytes: int = 0
 
-    def as_json(self) -> dict:
+    @property
+    def complete(self) -> bool:
+        """Whether every image could be included."""
+        return not self.skipped
+
+    def tables(self) -> list[Table]:
+        """Return how much was written."""
+        counts = {
+            "pictures": self.images,
+            "boxes": self.regions,
+            "left out, no accepted label": self.left_out,
+        }
+        return [Table([self.format, ""], [[name, str(count)] for name, count in counts.items()])]
+
+    def notes(self) -> list[str]:
+        """Return the classes, where the labels are, and how a tool takes them."""
+        notes = [
+            f"Classes: {', '.join(self.class_names)}",
+            f"Labels: {self.output}/ (with copies of the photos, "
+            f"{self.copied_bytes / 2**20:.0f} MiB)",
+        ]
+        if self.format == "label-studio":
+            notes += [
+                "In Label Studio: config.xml is the labelling interface, tasks.json is "
+                "imported; it serves the pictures where this folder is its",
+                "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT and "
+                "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED is true.",
+            ]
+        return notes
+
+    def problems(self) -> list[Problems]:
+        """Return the images that could not be included."""
+        return [Problems("Not written", self.skipped, "--json's answer")]
+
+    def _repr_html_(self) -> str:
+        return as_html(f"Labels of {self.images:,} pictures", self)
+
+    def to_dict(self) -> dict:
         """Return everything, ready for JSON."""
         return {
             "format": self.format,
@@ -61,7 +99,7 @@ class Prelabels:
             "regions": self.regions,
             "class_names": self.class_names,
             "left_out": self.left_out,
-            "skipped": [{"file_name": name, "error": reason} for name, reason in self.skipped],
+            "skipped": unreadable_as_dicts(self.skipped),
             "copied_bytes": self.copied_bytes,
         }
 

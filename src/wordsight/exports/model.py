@@ -25,6 +25,7 @@ from ..backbones.runtime import Encoding, import_openvino, open_runtime
 from ..classification.classifier import Classifier, load
 from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
+from ..core.summary import Problems, Table, as_html
 from ..core.threads import interrupted_with, uninterrupted
 from ..errors import InvalidArgument, WordsightError
 from ..heatmaps.one_pass import class_heatmap
@@ -66,10 +67,64 @@ class ExportedModel:
     price: Price | None
     unreadable: list[tuple[str, str]]
 
-    def as_json(self) -> dict:
+    @property
+    def complete(self) -> bool:
+        """True: it was written and gives the original's answers; otherwise `export` raises."""
+        return True
+
+    def tables(self) -> list[Table]:
+        """Return nothing: the notes hold it all."""
+        return []
+
+    def notes(self) -> list[str]:
+        """Return what the model answers, and how near that is to the original."""
+        notes = [
+            f"Model: {self.path} ({self.format}, {self.dtype}, {self.size_bytes / 2**20:.1f} MiB)",
+            f"Input: pixels. Outputs: {', '.join(self.outputs)}. docs/export.md shows how to run "
+            "it.",
+        ]
+        if "heatmap" not in self.outputs:
+            notes.append("It has no heat maps: this network can't make them in one pass.")
+        if self.price is not None:
+            return notes + _price_notes(self.price, self.largest_difference)
+        return [
+            *notes,
+            f"Tried on {self.images} pictures: probabilities differ from wordsight's by "
+            f"{self.largest_difference:.1g} at most.",
+        ]
+
+    def problems(self) -> list[Problems]:
+        """Return the given images that could not be read."""
+        return [Problems("Unreadable", self.unreadable, "--json's answer")]
+
+    def _repr_html_(self) -> str:
+        return as_html("An exported model", self)
+
+    def to_dict(self) -> dict:
         """Return everything, ready for JSON."""
         record = {**asdict(self), "path": str(self.path)}
         return {"pictures" if key == "images" else key: value for key, value in record.items()}
+
+
+def _price_notes(price: Price, largest_difference: float) -> list[str]:
+    """Return what int8 costs and gains, in sentences."""
+    notes = [
+        f"int8 beside f32 on {price.images} pictures it was not calibrated on: the same "
+        f"answer in {price.same_answer:.1%}, probabilities",
+        f"{price.mean_difference:.2g} apart on average, {largest_difference:.2g} at "
+        f"most; {price.speed:.2f} × as fast.",
+    ]
+    if price.accuracy_f32 is not None:
+        learned = (
+            ""
+            if price.held_out
+            else (
+                " None is marked test: where the model learned from them, only the two beside "
+                "each other say something."
+            )
+        )
+        notes.append(f"Right: {price.accuracy_int8:.1%}; in f32 {price.accuracy_f32:.1%}.{learned}")
+    return notes
 
 
 def export(

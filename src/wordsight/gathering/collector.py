@@ -581,7 +581,7 @@ class _Gathering:
             ]
             write_atomic(
                 self.folder / "funnel.json",
-                json.dumps(result.as_json(), indent=1, ensure_ascii=False).encode(
+                json.dumps(result.to_dict(), indent=1, ensure_ascii=False).encode(
                     "utf-8", "surrogateescape"
                 ),
             )

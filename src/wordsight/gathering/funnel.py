@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
+from ..core.summary import Problems, Table, as_html
 from ..reports.notebook_gallery import gallery
 from .ledger import LICENSE, Ledger
 from .sources import REASONS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 STAGES = ("found", "licence", "downloaded", "decodes", "large enough", "unique", "kept")
 UNTRIED = "not needed"
+MOST_SITES = 20  # that are listed for people
 _LOST_AT = {
     LICENSE: "licence",
     UNTRIED: "downloaded",
@@ -55,6 +57,16 @@ class Funnel:
             self.stages[stage] += count
         if reason:
             self.reasons[reason] += count
+
+
+def _lost(kind: str, funnels: dict[str, Funnel]) -> Table:
+    """Return a table of why candidates were left out."""
+    rows = []
+    for name, funnel in funnels.items():
+        reasons = (f"{reason} {count}" for reason, count in funnel.reasons.most_common())
+        stages = (str(funnel.stages[stage]) for stage in ("found", "kept"))
+        rows.append([name, *stages, ", ".join(reasons)])
+    return Table([kind, "found", "kept", "left out because"], rows)
 
 
 def funnels(ledger: Ledger, by: str, removed: dict[str, int]) -> dict[str, Funnel]:
@@ -116,7 +128,6 @@ class Gathered:
         )
 
     def _repr_html_(self) -> str:
-        rows = [[name, *funnel.stages.values()] for name, funnel in self.classes.items()]
         folders = (
             sorted(path for path in self.output.iterdir() if path.is_dir())
             if self.output.is_dir()
@@ -127,14 +138,45 @@ class Gathered:
             for folder in folders
             for path in sorted(folder.glob("[!.]*"))[:4]
         )
-        return block(
-            self.output,
-            table(["class", *STAGES], rows, len(rows)),
-            gallery(shown),
-            *map(line, self.causes),
-        )
+        return as_html(str(self.output), self, gallery(shown))
 
-    def as_json(self) -> dict:
+    @property
+    def complete(self) -> bool:
+        """Whether every class is full."""
+        return not self.causes
+
+    def tables(self) -> list[Table]:
+        """Return how many images reached each stage, and why others did not: per class and for
+        the sites that offered most.
+        """
+        shown = {name: self.classes[name] for name in self.wanted if name in self.classes}
+        largest = sorted(self.sites.items(), key=lambda item: -item[1].stages["found"])
+        rows = [
+            [name, *(str(funnel.stages[stage]) for stage in STAGES)]
+            for name, funnel in shown.items()
+        ]
+        return [
+            Table(["class", *STAGES], rows),
+            _lost("class", shown),
+            _lost("host", dict(largest[:MOST_SITES])),
+        ]
+
+    def notes(self) -> list[str]:
+        """Return where the data set is, if there is one."""
+        if not any(self.kept.values()):
+            return []
+        return [
+            "",
+            f"Data set: {self.output}/ with metadata.csv, ATTRIBUTION.md (who made "
+            "each picture) and funnel.json (all figures)",
+        ]
+
+    def problems(self) -> list[Problems]:
+        """Return why classes are short; if not one image came, the error says it."""
+        causes = self.causes if any(self.kept.values()) else []
+        return [Problems("Short", [("", cause) for cause in causes], "funnel.json")]
+
+    def to_dict(self) -> dict:
         """Return everything, ready for JSON."""
 
         def table(funnel: dict[str, Funnel]) -> dict:

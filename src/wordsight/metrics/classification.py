@@ -40,7 +40,13 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    def as_json(self) -> dict[str, float | None]:
+    def in_percent(self) -> list[str]:
+        """Return a share and its interval as cells of a table: a dash and "" if there is none."""
+        if self.value is None:
+            return ["–", ""]
+        return [f"{self.value:.2%}", f"({self.low:.2%}–{self.high:.2%})"]
+
+    def to_dict(self) -> dict[str, float | None]:
         """Return the three numbers, to six digits."""
         return {
             name: None if number is None else round(number, 6)
@@ -67,7 +73,7 @@ class Reliability:
     accuracy: list[Estimate]
     ece: Estimate
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Return the error and every bin, ready for JSON."""
         rows = zip(
             self.edges[:-1].tolist(),
@@ -83,11 +89,11 @@ class Reliability:
                 "high": round(high, 6),
                 "pictures": count,
                 "probability": round(mean, 6),
-                "accuracy": accuracy.as_json(),
+                "accuracy": accuracy.to_dict(),
             }
             for low, high, count, mean, accuracy in rows
         ]
-        return {"ece": self.ece.as_json(), "bins": bins}
+        return {"ece": self.ece.to_dict(), "bins": bins}
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,11 @@ class RiskCoverage:
     aurc: Estimate
     coverage_at: dict[float, Estimate]
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Return the area, the coverages and at most 500 points of the curve, ready for JSON."""
-        at = {f"{risk:g}": estimate.as_json() for risk, estimate in self.coverage_at.items()}
+        at = {f"{risk:g}": estimate.to_dict() for risk, estimate in self.coverage_at.items()}
         curve = _points(confidence=self.confidence, coverage=self.coverage, risk=self.risk)
-        return {"aurc": self.aurc.as_json(), "coverage_at_risk": at, "curve": curve}
+        return {"aurc": self.aurc.to_dict(), "coverage_at_risk": at, "curve": curve}
 
 
 @dataclass(frozen=True)
@@ -139,10 +145,10 @@ class Ranking:
     fpr: np.ndarray
     tpr: np.ndarray
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Return the figures and at most 500 points of the curve, ready for JSON."""
         figures = {
-            name: getattr(self, name).as_json()
+            name: getattr(self, name).to_dict()
             for name in ("auroc", "average_precision", "fpr_at_95_tpr")
         }
         return {

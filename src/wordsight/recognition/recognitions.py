@@ -135,7 +135,7 @@ class Recognitions(ImageResults[Recognition]):
     drawn_too: bool = False
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row an image: the likeliest class, and for each group its
+        """Return a DataFrame with one row per image: the likeliest class, and for each group its
         probability and whether it was found.
         """
         columns = [

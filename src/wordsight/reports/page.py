@@ -197,7 +197,7 @@ class Outcomes:
             )
         return drawn
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what the script needs: a number or a letter an image, in an order that
         doesn't depend on who came first.
         """
@@ -330,7 +330,7 @@ def render(report: Report, cards: list[Card], number: int = 1, pages: int = 1) -
     outcomes = report.outcomes if number == 1 else None
     data = {
         "threshold": None if report.outcomes is None else report.outcomes.threshold,
-        "outcomes": None if outcomes is None else outcomes.as_json(),
+        "outcomes": None if outcomes is None else outcomes.to_dict(),
         "colours": _colours(),
         "pages": pages,
     }

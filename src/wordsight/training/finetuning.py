@@ -333,7 +333,7 @@ def _identity(request: TrainingRequest, items: list[Sized]) -> str:
         "recipe": request.recipe,
         "network": request.network,
         "image_size": request.settings.image_size,
-        "tuning": request.settings.record(),
+        "tuning": request.settings.to_dict(),
         "continue_from": None
         if request.settings.continue_from is None
         else str(request.settings.continue_from),

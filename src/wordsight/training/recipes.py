@@ -381,7 +381,7 @@ def _trained(request: TrainingRequest, outcome: Outcome) -> Classifier:
         data_fingerprint=fingerprint(outcome.items),
         judged_on=f"{int(outcome.held.sum())} held-out pictures, which also chose the epoch",
         metrics=outcome.metrics | _ranking(model, outcome.probabilities, outcome.labels),
-        tuning=request.settings.record(),
+        tuning=request.settings.to_dict(),
         best_epoch=outcome.fitted.best_epoch,
     )
     return model

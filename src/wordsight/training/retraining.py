@@ -94,8 +94,6 @@ def retrain(
     assert new.held_out is not None
     judged = new.held_out
     held_out = zip(judged.file_names, judged.labels, judged.top_labels, strict=True)
-        new.held_out.file_names, new.held_out.labels, new.held_out.top_labels, strict=True
-    )
     rows = [(said[name] == truth, top == truth) for name, truth, top in held_out if name in said]
     if not rows:
         raise InvalidArgument("No picture is left to compare the two models on. Review some more.")

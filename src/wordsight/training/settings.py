@@ -92,7 +92,7 @@ class TrainingSettings:
             )
         return settings
 
-    def record(self) -> dict:
+    def to_dict(self) -> dict:
         """Return what decides the outcome, for wordsight.json."""
         left_out = {"checkpoints", "tensorboard", "continue_from", "budget_s"}
         left_out |= {"seed", "clean", "image_size", "from_model"}

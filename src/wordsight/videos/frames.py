@@ -15,6 +15,7 @@ from PIL import Image
 from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import short_stem
+from ..core.summary import Problems, Table, as_html
 from ..core.threads import say_interrupted
 from ..errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
 from ..images.clips import Clip, Frame, check_fps
@@ -45,7 +46,33 @@ class Extraction:
     near_duplicates: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
-    def as_json(self) -> dict:
+    @property
+    def complete(self) -> bool:
+        """Whether every clip could be read to its end."""
+        return not self.unreadable
+
+    def tables(self) -> list[Table]:
+        """Return how many frames were looked at, left out and written."""
+        counts = {
+            "looked at": self.looked_at,
+            "look like one that is there": self.near_duplicates,
+            "written": self.written,
+        }
+        return [Table(["frames", ""], [[name, str(count)] for name, count in counts.items()])]
+
+    def notes(self) -> list[str]:
+        """Return where the frames are."""
+        return [f"Frames: {self.output}/*.jpg, frames.csv"]
+
+    def problems(self) -> list[Problems]:
+        """Return the clips that can't be read to their end."""
+        items = [("" if name in reason else name, reason) for name, reason in self.unreadable]
+        return [Problems("", items, "--json's answer")]
+
+    def _repr_html_(self) -> str:
+        return as_html(f"{self.written:,} frames written", self)
+
+    def to_dict(self) -> dict:
         """Return the counts, ready for JSON."""
         counts = {name: getattr(self, name) for name in ("looked_at", "written", "near_duplicates")}
         return {

@@ -109,7 +109,7 @@ def video(
         eye = open_eye(model, groups, threshold, backbone)
         result = Video(eye.names, eye.threshold, source.fps, output=target)
         recorder = None if target is None else Recorder(target, source, frames)
-        result.tables = None if recorder is None else recorder.folder
+        result.folder = None if recorder is None else recorder.folder
         try:
             try:
                 for look, drawn in _follow(source, eye, smooth_s, heatmap, recorder is not None):

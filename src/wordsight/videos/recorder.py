@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.home import write_atomic, writing
-from ..core.notebook import block, frame, line, table
+from ..core.notebook import frame
 from ..core.result_folder import TableWriter
+from ..core.summary import Problems, Table, as_html, text_of
 from ..core.threads import uninterrupted
 from ..errors import InvalidArgument, NotFound, OutputError
 from ..heatmaps.drawing import to_jpeg
@@ -42,6 +43,7 @@ MARKER = ".wordsight-video"  # lists the clips that were made, and from what
 FRAMES_MARKER = ".wordsight-frames"
 IMAGES = "frames"
 MOST_LINES = 6  # of the timeline
+MOST_SEGMENTS = 20  # that are listed for people
 
 
 @dataclass
@@ -69,7 +71,7 @@ class FrameSeen:
     box_xyxy: list[float] | None = None
     drawing: str | None = None
 
-    def record(self) -> dict:
+    def to_dict(self) -> dict:
         """Return the fields of `frames.jsonl`, in order."""
         return {n: getattr(self, {"picture": "drawing"}.get(n, n)) for n in COLUMNS}
 
@@ -102,7 +104,7 @@ class Video:
         labelled: frames with each label.
         segments: stretches with one label, in order.
         output: the labelled clip, or None.
-        tables: folder of frames.csv, frames.jsonl and timeline.png, or None.
+        folder: of frames.csv, frames.jsonl and timeline.png, or None.
         note: what is to be said of the clip, such as that it ends early, or None.
     """
 
@@ -114,19 +116,19 @@ class Video:
     labelled: dict[str, int] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     output: Path | None = None
-    tables: Path | None = None
+    folder: Path | None = None
     note: str | None = None
     _kept: list[FrameSeen] = field(default_factory=list)
     _last_label: str | None = None
 
     def __iter__(self) -> Iterator[FrameSeen]:
-        if self.tables is None:
+        if self.folder is None:
             yield from self._kept
             return
-        path = self.tables / "frames.jsonl"
+        path = self.folder / "frames.jsonl"
         if not path.is_file():
             raise NotFound(
-                f"The tables in '{self.tables}' are no longer there. Look at the clip again, or "
+                f"The tables in '{self.folder}' are no longer there. Look at the clip again, or "
                 "without an output, which keeps them in memory."
             )
         with open(path, encoding="utf-8") as lines:
@@ -139,7 +141,7 @@ class Video:
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with the columns of frames.csv, a row a frame."""
-        return frame((one.record() for one in self), COLUMNS)
+        return frame((one.to_dict() for one in self), COLUMNS)
 
     def plots(self) -> dict[str, Figure]:
         """Return "timeline": the probabilities over time, of the classes that are likeliest in
@@ -148,18 +150,53 @@ class Video:
         return {"timeline": _timeline(self)} if self.frames else {}
 
     def _repr_html_(self) -> str:
-        rows = [[s.label, f"{s.start_s:.2f}", f"{s.end_s:.2f}"] for s in self.segments]
-        return block(
-            f"{self.frames:,} frames, {self.seconds:.1f} s",
-            table(["label", "from, s", "to, s"], rows),
-            line(self.note),
-            line(self.output),
+        return as_html(f"{self.frames:,} frames, {self.seconds:.1f} s", self)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the clip was read to its end and a label was possible."""
+        return not self.note and self.threshold is not None
+
+    def tables(self) -> list[Table]:
+        """Return how long each label is shown, and when."""
+        heading = (
+            "label" if self.threshold is None else f"label (probability ≥ {self.threshold:.4g})"
         )
+        rows = [
+            [name, str(self.labelled.get(name, 0)), f"{self.seconds_of(name):.1f}"]
+            for name in self.class_names
+        ]
+        unlabelled = self.frames - sum(self.labelled.values())
+        silent = self.seconds - sum(self.seconds_of(name) for name in self.class_names)
+        rows.append(["none", str(unlabelled), f"{max(0.0, silent):.1f}"])
+        tables = [Table([heading, "frames", "seconds"], rows)]
+        if self.segments:
+            more = "… and {count} more stretches, in frames.csv. --smooth makes fewer."
+            when = [[f"{_clock(s.start_s)} – {_clock(s.end_s)}", s.label] for s in self.segments]
+            tables.append(Table(["", ""], when, most=MOST_SEGMENTS, more=more))
+        return tables
+
+    def notes(self) -> list[str]:
+        """Return why there is no label, and where the clip and its tables are."""
+        notes = []
+        if self.threshold is None:
+            notes.append("The model's promise leaves it no threshold; give one with -t.")
+        if self.output is not None:
+            notes += [
+                f"Clip: {self.output} ({self.frames} frames looked at, "
+                f"{self.fps:.4g} a second; sound is not copied)",
+                f"Tables: {self.folder}/frames.csv, frames.jsonl, timeline.png",
+            ]
+        return notes
+
+    def problems(self) -> list[Problems]:
+        """Return what is to be said of the clip."""
+        return [Problems("", [("", self.note)], "")] if self.note else []
 
     def add(self, one: FrameSeen) -> None:
         """Count one frame, the next in order."""
         self.frames += 1
-        if self.tables is None:
+        if self.folder is None:
             self._kept.append(one)
         end = one.time_s + 1 / self.fps
         self.seconds = end
@@ -179,7 +216,7 @@ class Video:
             segment.end_s - segment.start_s for segment in self.segments if segment.label == label
         )
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Return the counts and segments, ready for JSON."""
         return {
             "classes": self.class_names,
@@ -193,8 +230,8 @@ class Video:
                 for s in self.segments
             ],
             "note": self.note,
-            "output": None if self.output is None else str(self.output),
-            "tables": None if self.tables is None else str(self.tables),
+            "output": text_of(self.output),
+            "tables": text_of(self.folder),
         }
 
 
@@ -270,7 +307,7 @@ class Recorder:
         if self._images:
             seen.drawing = self._tables.reserve(f"{IMAGES}/{seen.frame:06d}", ".jpg")
             self._tables.write(seen.drawing, to_jpeg(drawn[:, :, ::-1]))
-        record = seen.record()
+        record = seen.to_dict()
         self._tables.add(record, [list(record.values())])
 
     def finish(self, result: Video) -> None:
@@ -300,6 +337,10 @@ class Recorder:
                 (self.folder / MARKER).unlink(missing_ok=True)
                 (self.folder / FRAMES_MARKER).unlink(missing_ok=True)
                 self.folder.rmdir()
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
 def _draw_timeline(result: Video, folder: Path) -> None:
