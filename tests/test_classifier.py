@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape
 from wordsight.classification.predictions import FIELDS
+from wordsight.core.result_folder import ResultFolder
 from wordsight.errors import InvalidArgument, InvalidModel, NotFound, UnreadableImage
 
 
@@ -377,13 +377,11 @@ def test_cat_and_dog_figures(data, tmp_path):
 
 
 def test_two_runs_do_not_write_into_one_folder(shapes_model, other_shapes, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    (tmp_path / "r").mkdir()
-    held = os.open(tmp_path / "r", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    with pytest.raises(InvalidArgument, match="Another run is writing"):
+    with (
+        ResultFolder(tmp_path / "r").locked(),
+        pytest.raises(InvalidArgument, match="Another run is writing"),
+    ):
         wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")
-    os.close(held)
     assert len(wordsight.load(shapes_model).predict(other_shapes, output=tmp_path / "r")) == 12
 
 

@@ -9,8 +9,6 @@ import io
 import json
 import math
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from ..backbones.registry import (
     load_backbone,
 )
 from ..core.home import expand, writing
+from ..core.result_folder import ResultFolder, building, swap
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from ..heads.boxes import BoxHead
 from ..heads.guarantee import HeldOut
@@ -69,32 +68,27 @@ def write_model(model: Any, target: Path) -> Path:
     weights[f"{model.backbone.head_name}.weight"] = model.head.weight
     weights[f"{model.backbone.head_name}.bias"] = model.head.bias
     arrays = _stranger_arrays(model)
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
-        try:
-            _save(weights, building / "model.safetensors")
-            if arrays:
-                _save(arrays, building / "strangers.safetensors")
-            if model.box_head is not None:
-                _save(model.box_head.arrays(), building / "boxes.safetensors")
-            (building / "config.json").write_text(json.dumps(_timm_config(model), indent=2))
-            (building / "wordsight.json").write_text(json.dumps(_record(model), indent=2))
-            (building / "README.md").write_text(
-                model_card(model), encoding="utf-8", errors="surrogateescape"
+    with building(target) as folder, writing(target):
+        _save(weights, folder / "model.safetensors")
+        if arrays:
+            _save(arrays, folder / "strangers.safetensors")
+        if model.box_head is not None:
+            _save(model.box_head.arrays(), folder / "boxes.safetensors")
+        (folder / "config.json").write_text(json.dumps(_timm_config(model), indent=2))
+        (folder / "wordsight.json").write_text(json.dumps(_record(model), indent=2))
+        (folder / "README.md").write_text(
+            model_card(model), encoding="utf-8", errors="surrogateescape"
+        )
+        if model.history:
+            (folder / "history.csv").write_text(history_csv(model.history))
+        _draw_history(model, folder / "plots")
+        if model.held_out is not None:
+            (folder / "held_out.csv").write_text(
+                _held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape"
             )
-            if model.history:
-                (building / "history.csv").write_text(history_csv(model.history))
-            _draw_history(model, building / "plots")
-            if model.held_out is not None:
-                (building / "held_out.csv").write_text(
-                    _held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape"
-                )
-            for file in [building, *building.rglob("*")]:
-                file.chmod(0o755 if file.is_dir() else 0o644)
-            _swap(building, target)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        for file in [folder, *folder.rglob("*")]:
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        swap(folder, target)
     return target
 
 
@@ -172,21 +166,13 @@ def check_model_target(target: Path) -> None:
     Raises:
         InvalidArgument: the path is a file, or a folder with other things in it.
     """
-    if target.exists() and not target.is_dir():
-        raise InvalidArgument(
-            f"'{target}' is a file; a model needs a folder. Choose another with -o."
-        )
-    if target.is_dir():
-        foreign = sorted(
-            path.name
-            for path in target.iterdir()
-            if path.name not in (*MODEL_FILES, *OTHER_MODEL_FILES)
-        )
-        if foreign:
-            raise InvalidArgument(
-                f"'{target}' is a folder with other files in it ('{foreign[0]}'), which a model "
-                "would replace. Choose a new one with -o."
-            )
+    ResultFolder(
+        target,
+        judge=lambda path: path.name in (*MODEL_FILES, *OTHER_MODEL_FILES),
+        is_file="'{folder}' is a file; a model needs a folder. Choose another with -o.",
+        not_ours="'{folder}' is a folder with other files in it ('{name}'), which a model would "
+        "replace. Choose a new one with -o.",
+    ).claim()
 
 
 def history_csv(rows: list[dict]) -> str:
@@ -484,20 +470,3 @@ def draw_history(model: Any) -> dict[str, Figure]:
     if boxes is not None and boxes.history:
         drawn["mean_iou"] = plots.mean_iou(boxes.history, boxes.median_box_mean_iou)
     return drawn
-
-
-def _swap(building: Path, target: Path) -> None:
-    """Put a finished folder in place of what was there; a moment without either is a model
-    missing, never half of one.
-    """
-    if target.exists():
-        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".replaced-"))
-        os.rename(target, old / "model")
-        try:
-            os.rename(building, target)
-        except OSError:
-            os.rename(old / "model", target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(building, target)

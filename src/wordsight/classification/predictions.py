@@ -20,8 +20,9 @@ from PIL import Image
 
 from ..core.home import write_atomic, writing
 from ..core.notebook import frame
-from ..core.result_folder import TableWriter, safe_name
+from ..core.result_folder import safe_name
 from ..core.summary import Table
+from ..core.tables import TableWriter
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg

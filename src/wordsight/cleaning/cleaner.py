@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from ..backbones.embedder import Embedder
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
-from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
+from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
 from ..datasets.files import LabelledSet, data_root, read_labelled
 from ..datasets.remote import Place
@@ -295,30 +296,27 @@ def set_aside(result: Cleaning) -> None:
     names = sorted(
         {finding.file_name for finding in result.findings if (root / finding.file_name).is_file()}
     )
+    target = ResultFolder(
+        rejected,
+        judge=lambda _: (rejected / MANIFEST).exists(),
+        is_file="'{folder}' is a file. Move it away first.",
+        not_ours="'{folder}' holds files that were not set aside by wordsight. Move it away first.",
+    )
     with writing(rejected):
-        if rejected.exists() and not (rejected / MANIFEST).exists() and any(rejected.iterdir()):
+        target.claim()
+    with target.locked(), writing(rejected):
+        taken = [name for name in names if (rejected / name).exists()]
+        if taken:
             raise InvalidArgument(
-                f"'{rejected}' holds files that were not set aside by wordsight. Move it away "
-                "first."
+                f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back "
+                "what was set aside (--undo) first."
             )
-        rejected.mkdir(exist_ok=True)
-        lock = lock_folder(rejected)
-        try:
-            taken = [name for name in names if (rejected / name).exists()]
-            if taken:
-                raise InvalidArgument(
-                    f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back "
-                    "what was set aside (--undo) first."
-                )
-            manifest = _read_manifest(rejected) or {"moved": [], "metadata_sha": None}
-            manifest["moved"] = sorted({*manifest["moved"], *names})
-            _rewrite_metadata(root, rejected, set(names), manifest)
-            for name in names:
-                (rejected / name).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(root / name, rejected / name)
-        finally:
-            if lock is not None:
-                os.close(lock)
+        manifest = _read_manifest(rejected) or {"moved": [], "metadata_sha": None}
+        manifest["moved"] = sorted({*manifest["moved"], *names})
+        _rewrite_metadata(root, rejected, set(names), manifest)
+        for name in names:
+            (rejected / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(root / name, rejected / name)
     result.moved, result.rejected = names, rejected
 
 
@@ -343,7 +341,7 @@ def undo(data: str | os.PathLike) -> list[str]:
         raise InvalidArgument(
             f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first."
         )
-    with writing(root):
+    with ResultFolder(rejected).locked(), writing(root):
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             os.rename(rejected / name, root / name)
@@ -359,6 +357,7 @@ def undo(data: str | os.PathLike) -> list[str]:
                 )
                 before.unlink()
         (rejected / MANIFEST).unlink()
+    with writing(root):
         for folder in sorted(
             {
                 path

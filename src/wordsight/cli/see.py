@@ -171,7 +171,7 @@ def video_command(
     times as long to write.
     Sound is not copied. After Ctrl-C, the clip written so far plays.
     """
-    from ..core.result_folder import short_stem
+    from ..core.tables import short_stem
     from ..videos.labelling import video
 
     go_offline(offline)

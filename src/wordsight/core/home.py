@@ -149,32 +149,6 @@ def _atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-def lock_folder(output: Path) -> int | None:
-    """Lock a folder for this process, so that two runs don't mix their files.
-
-    Returns:
-        A file descriptor, or None if the system has no locks. Closing it releases the lock.
-
-    Raises:
-        InvalidArgument: if another process holds the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return None
-    lock = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise InvalidArgument(
-            f"Another run is writing to '{output}'. Wait for it, or choose another folder with -o."
-        ) from None
-    except OSError:
-        pass  # a file system without locks
-    return lock
-
-
 def first_process() -> bool:
     """Whether this is the first of the processes that train together; True for a single one."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

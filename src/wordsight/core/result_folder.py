@@ -1,265 +1,231 @@
-"""The tables of a run and the images drawn beside them: whole or not at all, one run at a
-time, never over what is not ours.
+"""The rule for every folder that is written: whole or not at all, one run at a time, never over
+what is not ours.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import hashlib
-import json
+import functools
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .home import cache_folder, lock_folder, write_atomic, writing
+from .home import write_atomic, writing
+
+PREFIX = ".wordsight-"  # every marker's name begins so
+LOCK = f"{PREFIX}lock"  # there while a run writes, and after one that was killed
+IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
+NOT_OURS = "'{path}' was there before and is no result of wordsight. Choose another folder with -o."
+OTHER_FILES = "'{folder}' holds other files ('{name}'). Choose a new folder with -o."
 
 
-class TableWriter:
-    """Writes NAME.jsonl and NAME.csv, which appear under their names only when the run is complete,
-    and images.
+class ResultFolder:
+    """A folder to write results into, which may hold files of other people, too.
+
+    What is ours is decided by `is_ours`, and nowhere else: by the marker, or by `judge`.
 
     Args:
-        output: the folder; made if need be. What an earlier run wrote there is replaced, other
-            files are left alone.
-        name: of the tables.
-        columns: of the csv.
-        folders: folders in `output` that images are drawn into; none: tables only.
-        marker: name of the file there that lists the folders that are ours.
-        pictures_of: tells which images, by path relative to `output`, a row of the jsonl speaks
-            of.
-        photos: folders, files and globs that are looked through, noted so that the photos are found
-            again by their names.
-
-    Raises:
-        InvalidArgument: `output` is a file, holds folders of somebody else's by these names, or
-            another run writes to it.
-        OutputError: it can't be written.
+        path: the folder; it need not exist.
+        marker: name of the file in it that shows what is ours: it lists names, one a line. A marker
+            that lists none makes every name ours.
+        judge: whether a path in the folder is ours; for results that are known by their content.
+        is_file: sentence for a path that is a file, with {folder}.
+        not_ours: sentence for what is not ours, with {folder}, {path} and {name}.
     """
 
     def __init__(
         self,
-        output: Path,
-        name: str,
-        columns: Sequence[str],
-        folders: Sequence[str],
-        marker: str,
-        images_of: Callable[[dict], Iterable[str]],
-        photos: Iterable[str | os.PathLike] = (),
+        path: Path,
+        marker: str = "",
+        *,
+        judge: Callable[[Path], bool] | None = None,
+        is_file: str = IS_FILE,
+        not_ours: str = NOT_OURS,
     ) -> None:
-        self.output, self._name = output, name
-        self._photos = [os.path.abspath(os.path.expanduser(os.fspath(photo))) for photo in photos]
-        if output.exists() and not output.is_dir():
-            raise InvalidArgument(
-                f"'{output}' is a file; results need a folder. Choose another with -o."
-            )
-        ours = _made(output / marker, folders)
-        for folder in folders:
-            if folder not in ours and (output / folder).exists():
+        self.path, self._marker = path, marker
+        self._judge, self._is_file, self._not_ours = judge, is_file, not_ours
+
+    def claim(self, names: Iterable[str] | None = None) -> None:
+        """Refuse to write what is not ours.
+
+        Args:
+            names: what is to be written there; None: the folder becomes ours as a whole.
+
+        Raises:
+            InvalidArgument: the path is a file, or one of the names is there and is not ours.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidArgument(self._is_file.format(folder=self.path))
+        for name in self.names() if names is None else names:
+            if os.path.lexists(self.path / name) and not self.is_ours(name):
                 raise InvalidArgument(
-                    f"'{output / folder}' was there before and is no result of wordsight. "
-                    "Choose another folder with -o."
-                )
-        self._old = _listed(output, name, images_of, ours)
-        self._new: set[str] = set()
-        self._naming = threading.Lock()
-        self._drawing = output / f".{name}-drawing"  # images wait here until the run is complete
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(output)
-            try:
-                shutil.rmtree(self._drawing, ignore_errors=True)  # of a run that was killed
-                if folders:
-                    write_atomic(
-                        output / marker,
-                        "".join(f"{folder}\n" for folder in sorted({*ours, *folders})).encode(),
-                    )
-                self._lines = open(self._unfinished("jsonl"), "w", encoding="utf-8")  # noqa: SIM115
-                self._table = open(  # noqa: SIM115
-                    self._unfinished("csv"),
-                    "w",
-                    newline="",
-                    encoding="utf-8",
-                    errors="surrogateescape",
-                )
-                self._rows = csv.writer(self._table)
-                self._rows.writerow(columns)
-            except BaseException:
-                # Ctrl-C too: a lock that is kept would refuse the next run of this process
-                self._release()
-                raise
-
-    def add(self, record: dict, rows: Iterable[Sequence]) -> None:
-        """Add an object to the jsonl and rows to the csv; lists and dicts within a row become
-        JSON.
-        """
-        with writing(self.output):
-            self._lines.write(json.dumps(record) + "\n")
-            for row in rows:
-                self._rows.writerow(
-                    [
-                        json.dumps(value) if isinstance(value, dict | list) else value
-                        for value in row
-                    ]
+                    self._not_ours.format(folder=self.path, path=self.path / name, name=name)
                 )
 
-    def reserve(self, path: str, suffix: str) -> str:
-        """Return a path with the suffix that no other image of this run has. Safe from many
-        threads.
+    def names(self) -> list[str]:
+        """Return what lies there in order, but for our lock."""
+        return sorted(set(os.listdir(self.path)) - {LOCK}) if self.path.is_dir() else []
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a file or folder there, by its path relative to the folder, is our own work."""
+        if self._judge is not None:
+            return self._judge(self.path / name)
+        return self.listed is not None and (
+            not self.listed or name.partition("/")[0] in self.listed
+        )
+
+    @functools.cached_property
+    def listed(self) -> set[str] | None:
+        """The names that the marker lists, as it was when first asked; None without a marker."""
+        return listed_in(self.path / self._marker) if self._marker else None
+
+    def mark(self, names: Iterable[str] = ()) -> None:
+        """Write the marker, which makes these names ours; without names, every name."""
+        lines = "".join(f"{name}\n" for name in sorted(names))
+        write_atomic(self.path / self._marker, lines.encode())
+        self.__dict__.pop("listed", None)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder if need be, and hold it for this run.
+
+        Raises:
+            InvalidArgument: another run holds it.
+            OutputError: it can't be made.
         """
-        with self._naming:
-            chosen = with_suffix(path, suffix)
-            while chosen in self._new:  # a.png and a.png.jpg side by side
-                path += "~"
-                chosen = with_suffix(path, suffix)
-            self._new.add(chosen)
-        return chosen
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with hold(self.path):
+            yield
 
-    def link(self, path: str, source: Path) -> int:
-        """Link a path to a file, or copy that where links are not to be had; return the bytes
-        that takes.
+    def replace(self, files: Mapping[str, bytes], names: Iterable[str]) -> None:
+        """Write files in the order of `names`, each whole or not at all, and remove those of an
+        earlier run that `files` lacks.
         """
-        source, target = source.resolve(), self._drawing / path
-        self._new.add(path)
-        with writing(self.output):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            try:
-                target.symlink_to(source)
-            except OSError:  # file systems and accounts that allow no links
-                shutil.copyfile(source, target)
-                return target.stat().st_size
-        return 0
+        for name in names:
+            if name in files:
+                write_atomic(self.path / name, files[name])
+            else:
+                self.remove([name])
 
-    def write(self, path: str, data: bytes) -> None:
-        """Write an image under a path that was reserved."""
-        with writing(self.output):
-            write_atomic(self._drawing / path, data)
-
-    def finish(self) -> None:
-        """Put images and tables in place, and remove what an earlier run drew and this one
-        did not.
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files that are ours, by their paths relative to the folder; no link or `..` leads
+        out of it.
         """
-        with writing(self.output):
-            self._lines.close()
-            self._table.close()
-            for path in sorted(self._new):
-                (self.output / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self._drawing / path, self.output / path)
-            for kind in ("jsonl", "csv"):
-                os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
-            for stale in self._old - self._new:
-                (self.output / stale).unlink(missing_ok=True)
-        if self._photos:
-            note_photos(self.output, self._name, self._photos)
-
-    def close(self) -> None:
-        """Drop what is unfinished (what an earlier run wrote stays as it was), and let others
-        write here.
-        """
-        for file, kind in ((self._lines, "jsonl"), (self._table, "csv")):
-            # a full disk may refuse even the last buffer, which is being dropped anyway
-            with contextlib.suppress(OSError):
-                file.close()
-            self._unfinished(kind).unlink(missing_ok=True)
-        shutil.rmtree(self._drawing, ignore_errors=True)
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _unfinished(self, kind: str) -> Path:
-        return self.output / f".{self._name}.{kind}.part"
+        root = self.path.resolve()
+        for name in names:
+            path = self.path / name
+            if (
+                safe_name(name) == name
+                and self.is_ours(name)
+                and path.parent.resolve().is_relative_to(root)
+                and not path.is_dir()
+            ):
+                path.unlink(missing_ok=True)
 
 
-def note_photos(output: Path, name: str, photos: list[str]) -> None:
-    """Note, among our own files, in which folders, files and globs the photos of a table of
-    results were found.
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process, so that two runs do not write into one another. The lock
+    ends with the process, however that ends.
+
+    Where no lock can be had (a read-only disk, a file system without locks), none is taken.
+
+    Raises:
+        InvalidArgument: another run holds it.
     """
-    record = _record(output, name)
-    with writing(record):
-        write_atomic(record, json.dumps(photos).encode("utf-8", "surrogateescape"))
+    from filelock import FileLock, Timeout
 
-
-def noted_photos(output: Path, name: str) -> list[str] | None:
-    """Return what `note_photos` noted of a table on this machine, or None."""
+    # a run may end in another thread than it began in
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
-        return [
-            str(photo)
-            for photo in json.loads(
-                _record(output, name).read_text(encoding="utf-8", errors="surrogateescape")
-            )
-        ]
-    except (OSError, ValueError, TypeError):
+        lock.acquire()
+    except Timeout:
+        raise InvalidArgument(
+            f"Another run is writing to '{folder}'. Wait for it, or choose another folder with -o."
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows: it removes the file itself
+                (folder / LOCK).unlink()
+            lock.release()
+
+
+@contextmanager
+def building(target: Path, name: str | None = None) -> Iterator[Path]:
+    """Make an empty hidden folder beside `target` to build in; what is left in it at the end is
+    removed.
+
+    Args:
+        target: what is built. The folder of it is made if need be.
+        name: of the hidden folder, where only one run builds at a time: what a killed run left is
+            removed. Without a name it gets one of its own.
+
+    Raises:
+        OutputError: it can't be made.
+    """
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name is None:
+            hidden = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+        else:
+            hidden = target.with_name(name)
+            shutil.rmtree(hidden, ignore_errors=True)
+            hidden.mkdir()
+    try:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def swap(built: Path, target: Path) -> None:
+    """Put a finished folder in place of what was there. For a moment neither is there, but never
+    half of one.
+    """
+    if not target.exists():
+        os.rename(built, target)
+        return
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".replaced-"))
+    os.rename(target, old / "old")
+    try:
+        os.rename(built, target)
+    except OSError:
+        os.rename(old / "old", target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def listed_in(marker: Path) -> set[str] | None:
+    """Return the names that a marker lists, or None where there is no marker that can be read."""
+    try:
+        return set(marker.read_text(encoding="utf-8").split("\n")) - {""}
+    except (OSError, ValueError):
         return None
 
 
-def _record(output: Path, name: str) -> Path:
-    whole = os.fsencode(f"{os.path.realpath(output)}|{name}")
-    return cache_folder() / "photos" / f"{hashlib.sha256(whole).hexdigest()[:32]}.json"
+def drawn_names(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return which entries of a folder our runs drew there, by the markers among `names`."""
+    markers = (folder / name for name in names if name.startswith(PREFIX))
+    return set().union(*(listed_in(marker) or () for marker in markers))
+
+
+def refuse_other_files(folder: object, names: Iterable[str]) -> None:
+    """Refuse a folder, here or at an address, that holds files that are not ours.
+
+    Raises:
+        InvalidArgument: there is such a file.
+    """
+    for name in sorted(names):
+        raise InvalidArgument(OTHER_FILES.format(folder=folder, name=name))
 
 
 def safe_name(name: str) -> str:
     """Return a relative path below which nothing can climb out."""
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-
-
-def with_suffix(name: str, suffix: str) -> str:
-    """Return a file's relative path with a suffix added where it lacks it, its name shortened
-    where it would be too long.
-    """
-    if name.lower().endswith(suffix):
-        return name
-    folder, slash, last = name.rpartition("/")
-    if len(os.fsencode(last + suffix)) > 255:
-        last = hashlib.sha256(os.fsencode(last)).hexdigest()[:24]
-    return folder + slash + last + suffix
-
-
-def short_stem(stem: str, most: int = 150) -> str:
-    """Return a file name's stem of at most so many bytes, without what would hide it or make it
-    an option.
-    """
-    stem = stem.lstrip(".-") or "clip"
-    while len(os.fsencode(stem)) > most:
-        stem = stem[:-1]
-    return stem
-
-
-def _made(marker: Path, folders: Sequence[str]) -> set[str]:
-    """Return the folders that a marker lists as ours: all, where it is one of those that listed
-    none.
-    """
-    try:
-        return (set(marker.read_text(encoding="utf-8").split("\n")) - {""}) or set(folders)
-    except (OSError, ValueError):
-        return set()
-
-
-def _listed(
-    output: Path, name: str, images_of: Callable[[dict], Iterable[str]], ours: set[str]
-) -> set[str]:
-    """Return the images in folders of ours, by path relative to `output`, that an earlier
-    run's table speaks of.
-    """
-    drawn: set[str] = set()
-    root = output.resolve()
-    try:
-        with open(output / f"{name}.jsonl", encoding="utf-8") as lines:
-            for line in lines:
-                for path in images_of(json.loads(line)):
-                    inside = path.partition("/")[0] in ours and safe_name(path) == path
-                    if (
-                        inside
-                        and (output / path).parent.resolve().is_relative_to(root)
-                        and not (output / path).is_dir()
-                    ):
-                        drawn.add(path)
-    except (OSError, ValueError, AttributeError, KeyError, IndexError, TypeError):
-        return set()  # no table of ours: nothing here is ours to remove
-    return drawn

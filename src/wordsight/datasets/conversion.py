@@ -9,11 +9,13 @@ from pathlib import Path
 
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import MAX_BYTES, to_jpeg
 from .files import ImageFile, data_root, read_labelled
 
 MAX_SIDE = 320  # the input of the embedded backbone
+THERE = "'{folder}' is there already. Choose a new folder."
 
 
 def convert(
@@ -46,17 +48,18 @@ def convert(
         raise InvalidArgument(f"The longest side must be 16 to 20000 pixels, got {max_side}.")
     labelled = read_labelled(data, min_classes=1)
     target = expand(output)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidArgument(f"'{target}' is there already. Choose a new folder.")
-    if target.resolve().is_relative_to(data_root(data)):
-        raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
+    folder = _new_folder(target, data)
     names = _names(labelled.images)
 
     def copy(file: ImageFile) -> str | None:
         return _copy(file, target / names[file.name], max_side)
 
     failed, rows = [], []
-    with writing(target), ThreadPoolExecutor(os.cpu_count() or 1) as workers:
+    with (
+        folder.locked(),
+        writing(target),
+        ThreadPoolExecutor(os.cpu_count() or 1) as workers,
+    ):
         for done, (file, reason) in enumerate(
             zip(labelled.images, workers.map(copy, labelled.images), strict=True), start=1
         ):
@@ -66,10 +69,22 @@ def convert(
                 failed.append((file.name, reason))
             if progress:
                 progress(done, len(labelled.images), "pictures")
-        target.mkdir(parents=True, exist_ok=True)
         with atomic_text(target / "metadata.csv") as text:
             csv.writer(text).writerows([("file_name", "label"), *sorted(rows)])
     return failed
+
+
+def _new_folder(target: Path, data: str | os.PathLike) -> ResultFolder:
+    """Return a folder that is new or empty, and outside the data set.
+
+    Raises:
+        InvalidArgument: if it is not.
+    """
+    folder = ResultFolder(target, is_file=THERE, not_ours=THERE)
+    folder.claim()
+    if target.resolve().is_relative_to(data_root(data)):
+        raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
+    return folder
 
 
 def _copy(file: ImageFile, target: Path, max_side: int) -> str | None:

@@ -16,18 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.home import expand, is_file, is_folder
+from ..core.result_folder import drawn_names
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
 from ..words.class_names import check_class_names, fold, with_catch_all
 
 log = logging.getLogger("wordsight")
-# list folders of drawings beside them
-MARKERS = {
-    ".wordsight-results",
-    ".wordsight-detections",
-    ".wordsight-recognition",
-    ".wordsight-frames",
-}
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
 
@@ -377,12 +371,7 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             found.skipped.append(f"{prefix.rstrip('/') or folder.name} ({error.strerror})")
             continue
         subfolders = []
-        drawn = {
-            name
-            for entry in ordered
-            if entry.name in MARKERS
-            for name in _listed_in(Path(entry.path))
-        }
+        drawn = drawn_names(folder, (entry.name for entry in ordered))
         for entry in ordered:
             if entry.name.startswith(".") or entry.name in drawn:
                 continue
@@ -393,14 +382,6 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             else:
                 found.skipped.append(prefix + entry.name)
         stack.extend(reversed(subfolders))
-
-
-def _listed_in(marker: Path) -> list[str]:
-    """Return the folders beside a marker that results of ours were drawn into."""
-    try:
-        return marker.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError):
-        return []
 
 
 def _is_dir(entry: os.DirEntry) -> bool:

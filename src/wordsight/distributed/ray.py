@@ -26,6 +26,7 @@ from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, 
 from ..cleaning.material import LookedAt
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import refuse_other_files
 from ..core.summary import Problems, Table, as_html
 from ..core.threads import say_interrupted
 from ..datasets.files import ImageFile, LabelledSet, with_classes
@@ -257,11 +258,8 @@ def _store_task(
             "The report can't lie inside the data set, where it would be read as a class; got "
             f"'{report.address}'."
         )
-    names = report.names()
-    if names and not Place(_material(report.address)).exists(MARKER):
-        raise InvalidArgument(
-            f"'{report.address}' holds other files ('{min(names)}'). Choose a new folder with -o."
-        )
+    if not Place(_material(report.address)).exists(MARKER):
+        refuse_other_files(report.address, report.names())
     files = [
         ImageFile(file.path, file.name, file.name.split("/")[0])
         for file in place.images()

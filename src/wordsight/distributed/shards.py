@@ -29,6 +29,7 @@ from ..backbones.registry import load_backbone
 from ..backbones.runtime import callers
 from ..classification.classifier import load
 from ..cleaning.material import LookedAt, look_at
+from ..core.result_folder import refuse_other_files
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.remote import Place, RemoteFile
@@ -136,11 +137,8 @@ def begin(job: Job, images: Iterable[ImageFile], shard: int = SHARD, replace: bo
         # the marker goes last: it tells that the parts are ours
         for name in [*map(part_name, there), MARKER]:
             place.remove(name)
-    elif names - {LISTS}:
-        raise InvalidArgument(
-            f"'{job.output}' holds other files ('{min(names - {LISTS})}'). Choose a new folder "
-            "with -o."
-        )
+    else:
+        refuse_other_files(job.output, names - {LISTS})
     count, shards, left = 0, 0, iter(images)
     while held := list(itertools.islice(left, shard)):
         place.write(_list_name(shards), _listed(held))

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..classification.batch_decisions import Judged
-from ..core.home import lock_folder, write_atomic, writing
+from ..core.home import writing
+from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
-from ..reports.page import check_report_target, remove_report
+from ..reports.page import NO_REPORT, check_report_target, remove_report
 
 MARKER = ".wordsight-evaluation"
 PLOTS = (
@@ -58,10 +58,7 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
     Raises:
         InvalidArgument: the folder won't do.
     """
-    if target.exists() and not target.is_dir():
-        raise InvalidArgument(
-            f"'{target}' is a file; a report needs a folder. Choose another with -o."
-        )
+    _folder(target).claim(())
     for source in sources:
         inside = (
             target.resolve().is_relative_to(source.resolve())
@@ -73,12 +70,7 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
                 f"The report can't lie inside '{source}', where it would be read as data; got "
                 f"'{target}'. Choose another folder with -o."
             )
-    taken = [name for name in FILES if os.path.lexists(target / name)]
-    if taken and not (target / MARKER).exists():
-        raise InvalidArgument(
-            f"'{target / taken[0]}' was there before and is no report of wordsight. Choose "
-            "another folder with -o."
-        )
+    _folder(target).claim(FILES)
     check_report_target(target)
 
 
@@ -90,20 +82,20 @@ def write_files(target: Path, files: dict[str, bytes]) -> None:
         OutputError: it can't be written.
         InvalidArgument: another run is writing there.
     """
-    with writing(target):
-        target.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(target)
-        try:
-            (target / MARKER).touch()
-            for name in FILES:
-                if name in files:
-                    write_atomic(target / name, files[name])
-                else:
-                    (target / name).unlink(missing_ok=True)
-            remove_report(target)
-        finally:
-            if lock is not None:
-                os.close(lock)
+    folder = _folder(target)
+    with folder.locked(), writing(target):
+        folder.mark()
+        folder.replace(files, FILES)
+        remove_report(target)
+
+
+def _folder(target: Path) -> ResultFolder:
+    return ResultFolder(
+        target,
+        MARKER,
+        is_file="'{folder}' is a file; a report needs a folder. Choose another with -o.",
+        not_ours=NO_REPORT,
+    )
 
 
 def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray | None) -> bytes:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from .. import __version__
 from ..backbones.embedder import read
-from ..core.home import expand, lock_folder, write_atomic, writing
+from ..core.home import expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import noted_photos, safe_name
+from ..core.result_folder import ResultFolder, building, safe_name, swap
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
+from ..core.tables import noted_photos
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, find_images
 from ..datasets.formats import Format, Labelled, Region, list_formats
@@ -164,17 +165,15 @@ def prelabel(
     )
     places = _places(table, photos)
     _check_target(target)
-    with _building(target) as building:
+    with _building(target) as hidden:
         with writing(target):
-            (building / chosen.images).mkdir(parents=True)
-        labelled = _place_all(kept, places, building / chosen.images, result, progress)
+            (hidden / chosen.images).mkdir(parents=True)
+        labelled = _place_all(kept, places, hidden / chosen.images, result, progress)
         with writing(target):
-            chosen.write(labelled, result.class_names, building, f"wordsight {__version__}")
-            _keep_manifest(building)
+            chosen.write(labelled, result.class_names, hidden, f"wordsight {__version__}")
+            _keep_manifest(hidden)
             _check_target(target)  # somebody may have worked on it in the meantime
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(building, target)
+            swap(hidden, target)
     result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
     return result
 
@@ -213,24 +212,18 @@ def _class_names(rows: list[_Row], table: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _building(target: Path) -> Iterator[Path]:
-    """Yield the name of a folder beside the target to write in, and remove it at the end. No other
-    run writes beside the target meanwhile.
+    """Yield a hidden folder beside the target to write in, and remove it at the end. No other run
+    writes beside the target in the meantime.
 
     Raises:
         OutputError: if nothing can be written there.
         InvalidArgument: if another run writes there.
     """
-    building = target.with_name(f".{target.name}.wordsight-part")
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(target.parent)
-    try:
-        shutil.rmtree(building, ignore_errors=True)
-        yield building
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+    with (
+        ResultFolder(target.parent).locked(),
+        building(target, f".{target.name}.wordsight-part") as hidden,
+    ):
+        yield hidden
 
 
 def _place_all(
@@ -498,17 +491,23 @@ def _check_target(target: Path) -> None:
     Raises:
         InvalidArgument: if there is such a folder.
     """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    try:
-        before = json.loads((target / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise InvalidArgument(
-            f"'{target}' was there before and is no export of wordsight. Choose another folder "
-            "with -o."
-        ) from None
-    if before != _state(target):
+    refusal = (
+        "'{folder}' was there before and is no export of wordsight. Choose another folder with -o."
+    )
+    before = _manifest(target)
+    ResultFolder(
+        target, judge=lambda _: before is not None, is_file=refusal, not_ours=refusal
+    ).claim()
+    if before is not None and before != _state(target):
         raise InvalidArgument(
             f"'{target}' was changed since it was written. Choose another folder with -o, or "
             "remove it."
         )
+
+
+def _manifest(target: Path) -> object:
+    """Return what `_keep_manifest` noted in a folder, or None."""
+    try:
+        return json.loads((target / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None

@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from ..backbones.runtime import Encoding, import_openvino, open_runtime
 from ..classification.classifier import Classifier, load
 from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import ResultFolder, building
 from ..core.summary import Problems, Table, as_html
 from ..core.threads import interrupted_with, uninterrupted
 from ..errors import InvalidArgument, WordsightError
@@ -171,10 +171,10 @@ def export(
     _need(format, dtype)
     trial = trial_images(classifier, data, dtype == "int8")
     with (
-        _building(target) as building,
+        building(target) as hidden,
         interrupted_with("Interrupted. Nothing was written: the same command begins anew."),
     ):
-        job = _Job(classifier, format, trial, building, progress)
+        job = _Job(classifier, format, trial, hidden, progress)
         return _export(job, dtype, target)
 
 
@@ -202,22 +202,6 @@ def _check(format: str, dtype: str, data: str | os.PathLike | None) -> None:
             "int8 needs pictures to be calibrated on: give some hundred like those it will "
             "see, with --data."
         )
-
-
-@contextlib.contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside the target, and remove it at the end.
-
-    Raises:
-        OutputError: if it can't be made.
-    """
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".exporting-"))
-    try:
-        yield building
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -459,12 +443,12 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
     if target.suffix != suffix:
         raise InvalidArgument(f"A model as {format} is a {suffix} file, got '{target}'.")
     ours = target.is_file() and MARK in target.read_bytes()
-    for path in (target, *[target.with_suffix(".bin")] * (format == "openvino")):
-        if path.is_symlink() or (path.exists() and not ours):
-            raise InvalidArgument(
-                f"'{path}' is there already and was not exported by wordsight, so it is not "
-                "replaced. Choose another name with -o."
-            )
+    ResultFolder(
+        target.parent,
+        judge=lambda path: ours and not path.is_symlink(),
+        not_ours="'{path}' is there already and was not exported by wordsight, so it is not "
+        "replaced. Choose another name with -o.",
+    ).claim([target.name, *[target.with_suffix(".bin").name] * (format == "openvino")])
     return target
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
-from ..core.home import expand, lock_folder, write_atomic, writing
+from ..core.home import expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
@@ -138,15 +138,8 @@ def _locked(folder: Path) -> Iterator[None]:
         InvalidArgument: if it holds something else, or another run writes to it.
         OutputError: if it, or its ledger, can't be written.
     """
-    with writing(folder), _ledger_errors(folder):
-        check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
-        try:
-            yield
-        finally:
-            if lock is not None:
-                os.close(lock)
+    with writing(folder), _ledger_errors(folder), check_folder(folder).locked():
+        yield
 
 
 @contextmanager

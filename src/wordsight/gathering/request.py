@@ -4,13 +4,13 @@ any work.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.home import is_offline
+from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold, parse_classes
 from .ledger import FILE
@@ -95,23 +95,21 @@ def open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str
     return opened
 
 
-def check_folder(folder: Path) -> None:
-    """Look whether a folder may be gathered into.
+def check_folder(folder: Path) -> ResultFolder:
+    """Return a folder that may be gathered into.
 
     Raises:
         InvalidArgument: it holds something else.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InvalidArgument(f"'{folder}' is a file. Choose a folder with -o.")
-    if (
-        folder.is_dir()
-        and not (folder / FILE).exists()
-        and any(not name.startswith(".") for name in os.listdir(folder))
-    ):
-        raise InvalidArgument(
-            f"'{folder}' holds files that were not gathered. Choose a new folder with -o, and "
-            "train on both."
-        )
+    ours = ResultFolder(
+        folder,
+        judge=lambda _: (folder / FILE).exists(),
+        is_file="'{folder}' is a file. Choose a folder with -o.",
+        not_ours="'{folder}' holds files that were not gathered. Choose a new folder with -o, and "
+        "train on both.",
+    )
+    ours.claim(name for name in ours.names() if not name.startswith("."))
+    return ours
 
 
 def folder_name(label: str) -> str:

@@ -15,7 +15,8 @@ from ..backbones.embedder import read
 from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..backbones.runtime import callers
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import TableWriter, safe_name
+from ..core.result_folder import safe_name
+from ..core.tables import TableWriter
 from ..core.threads import interrupted_with
 from ..datasets.files import ImageFile
 from ..datasets.work import Photos, find_photos, over_images, refuse_none_readable

@@ -22,13 +22,16 @@ import numpy as np
 
 from .. import __version__
 from ..core.home import write_atomic, writing
-from ..errors import InvalidArgument
+from ..core.result_folder import ResultFolder
 from ..heads.decision import accepts
 from .gallery import Card, Gallery
 from .svg import Axis, Curve, draw, frame
 
 NAME = "report.html"
 GENERATOR = b'<meta name="generator" content="wordsight'
+NO_REPORT = (
+    "'{path}' was there before and is no report of wordsight. Choose another folder with -o."
+)
 SHADES = 64  # colours of heat maps
 # of -log10(1 - threshold), as the slider
 SURE = Axis("threshold", 0, 4, ((0, "0"), (1, "0.9"), (2, "0.99"), (3, "0.999"), (4, "0.9999")))
@@ -278,16 +281,7 @@ def check_report_target(folder: Path) -> None:
     Raises:
         InvalidArgument: if there is such a file.
     """
-    foreign = sorted(
-        path
-        for path in folder.glob("report*.html")
-        if (path.name == NAME or _number(path)) and not _ours(path)
-    )
-    if foreign:
-        raise InvalidArgument(
-            f"'{foreign[0]}' was there before and is no report of wordsight. Choose another "
-            "folder with -o."
-        )
+    _pages(folder).claim(_page_numbers(folder))
 
 
 def write_report(folder: Path, report: Report, gallery: Gallery) -> Path:
@@ -312,10 +306,18 @@ def write_report(folder: Path, report: Report, gallery: Gallery) -> Path:
 
 def remove_report(folder: Path, after: int = 0) -> None:
     """Remove our reports' pages from a folder, but the first so many."""
-    for path in folder.glob("report*.html"):
-        number = 1 if path.name == NAME else _number(path)
-        if number and number > after and _ours(path):
-            path.unlink(missing_ok=True)
+    numbers = _page_numbers(folder)
+    _pages(folder).remove(name for name, number in numbers.items() if number > after)
+
+
+def _pages(folder: Path) -> ResultFolder:
+    return ResultFolder(folder, judge=_ours, not_ours=NO_REPORT)
+
+
+def _page_numbers(folder: Path) -> dict[str, int]:
+    """Return the number of each file there that is named like a page of a report, by name."""
+    names = sorted(path.name for path in folder.glob("report*.html"))
+    return {name: number for name in names if (number := _number(name))}
 
 
 def page_name(number: int) -> str:
@@ -377,14 +379,10 @@ def _ours(path: Path) -> bool:
         return False
 
 
-def _number(path: Path) -> int | None:
-    """Return the number of a further page's file, or None where it is none."""
-    middle = path.name.removeprefix("report-").removesuffix(".html")
-    return (
-        int(middle)
-        if middle.isascii() and middle.isdigit() and path.name == f"report-{middle}.html"
-        else None
-    )
+def _number(name: str) -> int | None:
+    """Return the number of a page's file, or None where it is none."""
+    middle = "1" if name == NAME else name.removeprefix("report-").removesuffix(".html")
+    return int(middle) if middle.isascii() and middle.isdigit() else None
 
 
 def _folder() -> Path:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,8 +22,9 @@ from ..backbones.preprocessing import STRIDE, Preprocessing
 from ..backbones.registry import build_module, keep_module, untrained_module, with_image_size
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier, load
-from ..core.home import first_process, lock_folder, writing
+from ..core.home import first_process, writing
 from ..core.progress import Progress
+from ..core.result_folder import ResultFolder
 from ..core.threads import parallel_map
 from ..datasets.training_set import fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
@@ -146,16 +146,11 @@ def _locked(folder: Path) -> Iterator[None]:
         OutputError: if it can't be made.
         InvalidArgument: if another run uses it.
     """
-    lock = None
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if first_process():
-            lock = lock_folder(folder)
-    try:
+    # one lock for all processes that train together
+    with ResultFolder(folder).locked() if first_process() else contextlib.nullcontext():
         yield
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def _job(

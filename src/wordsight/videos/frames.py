@@ -12,10 +12,11 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from ..core.home import atomic_text, expand, lock_folder, write_atomic, writing
+from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import short_stem
+from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html
+from ..core.tables import short_stem
 from ..core.threads import say_interrupted
 from ..errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
 from ..images.clips import Clip, Frame, check_fps
@@ -111,17 +112,21 @@ def extract(
     progress = or_notebook(progress)
     sources = _sources(clips)
     folder = expand(output)
-    if folder.exists() and not folder.is_dir():
-        raise InvalidArgument(
-            f"'{folder}' is a file; frames need a folder. Choose another with -o."
-        )
+    target = ResultFolder(
+        folder,
+        judge=lambda path: _read_table(path) is not None,
+        is_file="'{folder}' is a file; frames need a folder. Choose another with -o.",
+        not_ours="'{path}' was there before and is no table of frames. Choose another folder "
+        "with -o.",
+    )
+    target.claim([TABLE])
     check_fps(fps)
     for source in sources:
         if not source.exists():
             raise NotFound(f"No such clip: '{source}'.")
     result = Extraction(folder)
     try:
-        with _open_album(folder) as album:
+        with _open_album(target) as album:
             for source in sources:
                 reason = _take_all(source, fps, album, result, progress)
                 if reason is not None:
@@ -152,25 +157,19 @@ def _sources(clips: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Pat
 
 
 @contextlib.contextmanager
-def _open_album(folder: Path) -> Iterator[_Album]:
+def _open_album(target: ResultFolder) -> Iterator[_Album]:
     """Yield the album of a folder that no other run may write to, and save it at the end.
 
     Raises:
-        InvalidArgument: if another run writes there, or its frames.csv is not ours.
+        InvalidArgument: if another run writes there.
         OutputError: if nothing can be written there.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
-    try:
-        album = _Album(folder)
+    with target.locked():
+        album = _Album(target.path)
         try:
             yield album
         finally:
             album.save()
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def _take_all(
@@ -199,7 +198,7 @@ class _Album:
         # file name -> clip, frame, time in seconds
         self._rows: dict[str, tuple[str, str, str]] = {}
         self._looks = NearDuplicates()
-        for row in _read_table(folder / TABLE):
+        for row in _read_table(folder / TABLE) or ():
             name = row["file_name"]
             if "/" in name or not (folder / name).is_file():
                 continue  # somebody removed it
@@ -246,20 +245,17 @@ class _Album:
             table.writerows([name, *row] for name, row in sorted(self._rows.items()))
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a frames.csv; none if there is no such file.
+def _read_table(path: Path) -> list[dict[str, str]] | None:
+    """Return the rows of a frames.csv; none if there is no such file, None if it is another table.
 
     Raises:
-        InvalidArgument: if a file of that name is not such a table.
+        InvalidArgument: if it can't be read.
     """
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
-                raise InvalidArgument(
-                    f"'{path}' was there before and is no table of frames. Choose another "
-                    "folder with -o."
-                )
+                return None
             return [row for row in rows if None not in row.values() and None not in row]
     except FileNotFoundError:
         return []

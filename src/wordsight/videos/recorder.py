@@ -16,8 +16,9 @@ import numpy as np
 
 from ..core.home import write_atomic, writing
 from ..core.notebook import frame
-from ..core.result_folder import TableWriter
+from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
+from ..core.tables import TableWriter
 from ..core.threads import uninterrupted
 from ..errors import InvalidArgument, NotFound, OutputError
 from ..heatmaps.drawing import to_jpeg
@@ -249,18 +250,36 @@ def check_target(output: Path, clip: Path) -> Path:
         raise InvalidArgument(
             f"'{output}' is the clip itself, which stays as it is. Choose another name with -o."
         )
-    folder, made = output.with_suffix(""), _made(output.with_suffix("") / MARKER)
-    if output.exists() and not (output.name in (made or {}) and output.is_file()):
-        raise InvalidArgument(
-            f"'{output}' was there before and is no result of wordsight. Choose another name "
-            "with -o."
-        )
-    if folder.exists() and made is None and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InvalidArgument(
-            f"'{folder}', where the tables would go, was there before and is no result of "
-            "wordsight. Choose another name with -o."
-        )
+    _clip(output).claim([output.name])
+    _tables(output.with_suffix("")).claim()
     return output
+
+
+def _clip(target: Path) -> ResultFolder:
+    """Return the folder of a labelled clip; the marker among its tables shows whether that is
+    ours.
+    """
+    marker = target.with_suffix("") / MARKER
+    return ResultFolder(
+        target.parent,
+        judge=lambda path: path.name in (_made(marker) or {}) and path.is_file(),
+        not_ours="'{path}' was there before and is no result of wordsight. Choose another name "
+        "with -o.",
+    )
+
+
+def _tables(folder: Path) -> ResultFolder:
+    """Return the folder of a clip's tables; all in it is ours, or nothing."""
+    refusal = (
+        "'{folder}', where the tables would go, was there before and is no result of "
+        "wordsight. Choose another name with -o."
+    )
+    return ResultFolder(
+        folder,
+        judge=lambda _: _made(folder / MARKER) is not None,
+        is_file=refusal,
+        not_ours=refusal,
+    )
 
 
 def _made(marker: Path) -> dict[str, str] | None:
@@ -313,9 +332,7 @@ class Recorder:
     def finish(self, result: Video) -> None:
         """Put the tables in place, draw the timeline, and put the clip in place."""
         with uninterrupted():
-            if self._target.exists() and self._target.name not in (
-                _made(self.folder / MARKER) or {}
-            ):
+            if self._target.exists() and not _clip(self._target).is_ours(self._target.name):
                 raise OutputError(
                     f"'{self._target}' has come meanwhile and is no result of wordsight. Choose "
                     "another name with -o."

@@ -13,12 +13,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..core.home import cache_folder, lock_folder, writing
+from ..core.home import cache_folder, writing
+from ..core.result_folder import hold
 from ..core.threads import blas_resting
 from ..errors import InvalidArgument
 from .guard import MAX_FILE, Guard
@@ -117,21 +118,15 @@ def uploads_folder() -> Iterator[Path]:
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         for left in root.iterdir():
-            try:
-                lock = lock_folder(left)
-            except (InvalidArgument, OSError):
-                continue  # of a page that is open
-            shutil.rmtree(left, ignore_errors=True)
-            if lock is not None:
-                os.close(lock)
+            # else it is of a page that is open
+            with suppress(InvalidArgument, OSError), hold(left):
+                shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=root))
-        lock = lock_folder(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+    with hold(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _serve(serving: Any, host: str, port: int) -> None:

@@ -27,7 +27,7 @@ from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
 from ..core.progress import Progress
-from ..core.result_folder import short_stem
+from ..core.tables import short_stem
 from ..datasets.files import ImageFile, find_images
 from ..errors import InvalidArgument, NotFound
 from ..heads.decision import accepts
