@@ -1,5 +1,5 @@
-"""Padding that does not depend on the input's size: what compilers merge into the convolution,
-and exporters can write down.
+"""Padding independent of the input size, which compilers can merge into the convolution and
+exporters can write.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _VALUES = {"Conv2dSame": 0.0, "MaxPool2dSame": float("-inf")}
 
 
 def with_fixed_padding(module: nn.Module, preprocessing: Preprocessing) -> nn.Module:
-    """Replace timm's layers that work out their padding anew for every input, as TensorFlow does;
-    nothing they compute changes.
+    """Replace timm's layers that compute their padding for every input, as TensorFlow does. Their
+    results don't change.
 
     Where all sides are multiples of 32, and every layer divides them by its stride and no more, all
     layers' inputs are multiples of their strides, and one padding fits every size. Other networks
-    are left as they are. The layers are told by name, because one module alone imports timm.
+    are left as they are. Layers are recognized by name, because only one module may import timm.
     """
     if (
         preprocessing.fit == "area" or not any(side % STRIDE for side in preprocessing.image_size)
@@ -29,9 +29,7 @@ def with_fixed_padding(module: nn.Module, preprocessing: Preprocessing) -> nn.Mo
 
 
 def _divides(layer: nn.Module) -> bool:
-    """Tell whether a layer makes n sides of n times its stride: other than timm's own, some
-    lose a border.
-    """
+    """Whether a layer divides every side by exactly its stride; some layers lose a border."""
     if (
         type(layer).__name__.endswith("Same")
         or not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
@@ -61,7 +59,7 @@ def _replace(module: nn.Module) -> None:
 
 
 class _FixedPadding(nn.Module):
-    """A layer, padded by what it needs where its input is a multiple of its stride."""
+    """A layer with the padding it needs when its input is a multiple of its stride."""
 
     def __init__(self, layer: nn.Conv2d | nn.MaxPool2d, value: float) -> None:
         super().__init__()

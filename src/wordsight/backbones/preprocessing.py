@@ -38,9 +38,7 @@ class Preprocessing:
         return height, width
 
     def same_network(self, other: Preprocessing) -> bool:
-        """Tell whether a network compiled for one serves the other: scaling is part of it, and
-        so is a fixed size.
-        """
+        """Whether one compiled network serves both: it includes the scaling and a fixed size."""
         fixed = self.fit == "area" or self.image_size == other.image_size
         return (self.mean, self.std, self.fit) == (other.mean, other.std, other.fit) and fixed
 

@@ -32,7 +32,7 @@ _share: int | None = None
 
 @dataclass(frozen=True)
 class Encoding:
-    """What one pass gives.
+    """The result of one pass.
 
     Attributes:
         embedding: (C,) float32.
@@ -61,9 +61,7 @@ class Runtime(Protocol):
 
 
 def share_cores(count: int) -> None:
-    """Let this process use so many cores from now on, whichever they are, because others like
-    it use the rest.
-    """
+    """Limit this process to `count` cores, not particular ones; other processes use the rest."""
     global _share
     _share = count
 
@@ -76,7 +74,7 @@ def cores() -> int:
 
 
 def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -> Runtime:
-    """Load a backbone into an engine; it stays open for further calls of this process.
+    """Load a backbone into an engine; it stays open for later calls in this process.
 
     Args:
         backbone: what to run.
@@ -84,7 +82,7 @@ def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -
         dtype: "f32", or "bf16": faster where the machine has it, embeddings differ by about 1 %.
 
     Raises:
-        InvalidArgument: no such engine or dtype.
+        InvalidArgument: if there is no such engine or dtype.
     """
     if dtype not in DTYPES:
         raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(DTYPES)}.")
@@ -100,7 +98,7 @@ def choose_engine(engine: str = "auto") -> str:
     """Return "openvino" or "torch": what was asked for, or what suits this machine.
 
     Raises:
-        InvalidArgument: no such engine.
+        InvalidArgument: if there is no such engine.
     """
     if engine not in ENGINES:
         raise InvalidArgument(f"Unknown engine '{engine}'. Choose one of: {', '.join(ENGINES)}.")
@@ -118,9 +116,7 @@ def callers(engine: str) -> int:
 
 @contextlib.contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Keep what is imported meanwhile from OpenVINO's telemetry, which would look up an
-    analytics host.
-    """
+    """Block OpenVINO's telemetry during imports; it would look up an analytics host."""
     blocked = "openvino_telemetry" not in sys.modules
     if blocked:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it now fails, and a stub is used
@@ -141,7 +137,7 @@ def import_openvino():
 
 
 class OpenVinoRuntime:
-    """OpenVINO on the CPU: one stream a core, so that images of any size run side by side."""
+    """OpenVINO on the CPU: one stream per core, so that images of any size run in parallel."""
 
     engine = "openvino"
 
@@ -295,8 +291,8 @@ def _network_file(backbone: Backbone) -> Path:
 
 
 def convert(backbone: Backbone) -> None:
-    """Convert the torch module to OpenVINO's files, if that was not done before. Call it before
-    starting threads.
+    """Convert the torch module to OpenVINO's files unless they exist. Call it before starting
+    threads.
     """
     network = _network_file(backbone)
     if network.is_file():
@@ -329,7 +325,7 @@ def convert(backbone: Backbone) -> None:
 
 
 def gpu_likely() -> bool:
-    """Guess without importing torch, which takes seconds, whether there may be a GPU."""
+    """Guess whether there may be a GPU, without importing torch, which takes seconds."""
     return (
         os.path.exists("/dev/nvidia0")
         or shutil.which("nvidia-smi") is not None

@@ -75,7 +75,7 @@ class _Sayer(logging.Handler):
 
 @contextlib.contextmanager
 def _quiet_native_libraries():
-    """Let only Python write to standard error; image libraries report every broken file there."""
+    """Silence native libraries on standard error; they report every broken image there."""
     try:
         own = os.dup(2)
     except OSError:  # there is no standard error

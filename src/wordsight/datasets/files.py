@@ -78,8 +78,8 @@ def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = Non
         exclude: a folder to pass over, such as the one results go to.
 
     Raises:
-        NotFound: a source does not exist, or a glob matches nothing.
-        InvalidArgument: no source holds an image.
+        NotFound: if a source does not exist, or a glob matches nothing.
+        InvalidArgument: if no source contains an image.
     """
     found = Found()
     named = [os.fspath(source) for source in sources]
@@ -111,13 +111,13 @@ def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = Non
 
 
 def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
-    """Read a labelled set: a folder with one subfolder a class, or a CSV with columns `file_name`
+    """Read a labelled set: a folder with one subfolder per class, or a CSV with columns `file_name`
     and `label`.
 
     A folder that holds `metadata.csv` with a `label` column is read by that file.
 
     Raises:
-        NotFound: the source does not exist.
+        NotFound: if the source does not exist.
         InvalidArgument: fewer than two classes, or class names that differ only by case or blanks.
     """
     path = expand(source)
@@ -284,7 +284,7 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows of a CSV file.
 
     Raises:
-        InvalidArgument: it can't be read as one.
+        InvalidArgument: if it can't be read as a CSV.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -328,7 +328,7 @@ def _read_csv(path: Path) -> list[ImageFile]:
 
 
 def _stays_inside(path: Path, root: Path) -> bool:
-    """Tell whether a file is none of another place: neither `..` nor a link out of the root."""
+    """Whether a file stays inside the root: neither `..` nor a link leads out."""
     try:
         return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
     except OSError:  # a name no file can have, which is then not there
@@ -435,11 +435,11 @@ def data_root(data: str | os.PathLike) -> Path:
 def refuse_photos_among_results(
     images: list[ImageFile], output: Path, names: Iterable[str]
 ) -> None:
-    """Refuse to draw over the very photos that are read.
+    """Check that results won't overwrite the photos being read.
 
     Raises:
-        InvalidArgument: a photo lies in one of the folders `names` of `output`, where results would
-            be drawn.
+        InvalidArgument: if a photo lies in one of the folders `names` of `output`, where
+            results would be drawn.
     """
     ours = [(output / name).resolve() for name in names]
     for folder in {image.path.parent for image in images}:

@@ -1,4 +1,4 @@
-"""Licences of images: one code for each, and a filter that holds whatever a source answers."""
+"""Licences of images: one code for each, and a filter that doesn't rely on a source's own."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ class LicenseFilter:
     codes: frozenset[str] | None
 
     def allows(self, code: str) -> bool:
-        """Tell whether an image under this licence is wanted."""
+        """Whether an image under this licence is wanted."""
         return self.codes is None or code in self.codes
 
 
 def parse_filter(text: str) -> LicenseFilter:
-    """Return the filter of "any", "commercial" or licence codes with commas between.
+    """Return the filter for "any", "commercial" or licence codes separated by commas.
 
     Raises:
-        InvalidArgument: a code nobody knows.
+        InvalidArgument: if a code is unknown.
     """
     wanted = ",".join(sorted({part.strip().casefold() for part in text.split(",")}))
     if wanted == "any":
@@ -112,9 +112,7 @@ def license_code(name: str) -> str:
 
 
 def strictest(codes: Iterable[str]) -> str:
-    """Return the one code that all who say something agree on; "unknown" where they contradict
-    one another.
-    """
+    """Return the code that all known ones agree on, or "unknown" if they contradict one another."""
     said = {code for code in codes if code != UNKNOWN}
     return said.pop() if len(said) == 1 else UNKNOWN
 
@@ -134,8 +132,8 @@ def license_name(code: str) -> str:
 
 
 def license_link(code: str) -> str:
-    """Return where a licence, or its family whose versions differ, is explained; "" where there
-    is no such place.
+    """Return the address that explains a licence, or its family if versions differ; "" if there is
+    none.
     """
     exact = {"cc0": "zero", "pdm": "mark"}
     if code in exact:

@@ -32,7 +32,7 @@ class Place:
         local: the folder on disk, or None.
 
     Raises:
-        InvalidArgument: nothing here can reach such an address.
+        InvalidArgument: if no installed library can open such an address.
     """
 
     def __init__(self, address: str | os.PathLike) -> None:
@@ -104,7 +104,7 @@ class Place:
             raise OutputError(f"Can't write to '{self.address}': {_said(error)}.") from error
 
     def exists(self, name: str) -> bool:
-        """Tell whether a file is there."""
+        """Whether a file exists."""
         if self.local is not None:
             return (self.local / name).is_file()
         with self._reaching():
@@ -115,7 +115,7 @@ class Place:
         """Remove a file of ours.
 
         Raises:
-            OutputError: it can't be.
+            OutputError: if it can't be removed.
         """
         if self.local is not None:
             with writing(self.local):

@@ -63,11 +63,11 @@ def against_catch_all(
 def usable(
     items: Sequence[Item], class_names: Sequence[str], clean: bool
 ) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Return what to learn from, and (name, reason) of what the cheap checks leave out: files given
-    twice, or in two classes.
+    """Return the items to learn from, and (name, reason) of those left out: duplicate files, and
+    files found in two classes.
 
     Raises:
-        InvalidArgument: a class has fewer than two images left.
+        InvalidArgument: if a class has fewer than two images left.
     """
     labels: dict[str | None, set[str | None]] = {}
     for item in items:
@@ -93,13 +93,13 @@ def usable(
 
 
 def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> np.ndarray:
-    """Tell for each image whether it is held out to judge the network, (n,) bool.
+    """Return for each image whether it is held out to validate the network, (n,) bool.
 
-    Those whose `split` says "val"; where none says so, a fifth of each class, drawn by `seed`.
+    Images with the `split` "val" are held out; without any, a fifth of each class, drawn by `seed`.
     Equal files stay together.
 
     Raises:
-        InvalidArgument: a class has too few images to hold some out.
+        InvalidArgument: if a class has too few images to hold some out.
     """
     held = np.array([item.file.split == "val" for item in items])
     labels = np.array([class_names.index(str(item.file.label)) for item in items])

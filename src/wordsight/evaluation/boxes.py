@@ -178,7 +178,7 @@ class _Run:
             self._report.write(self.result)
 
     def close(self) -> None:
-        """Let go of the report's temporary files."""
+        """Delete the report's temporary files."""
         if self._report is not None:
             self._report.close()
 

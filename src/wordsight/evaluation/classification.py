@@ -1,5 +1,5 @@
-"""Evaluate a model on labelled images it has not seen: how often it is right, how sure it may
-be, what it should have refused.
+"""Evaluate a model on labelled images it has not seen: accuracy, calibration, and images it
+should have rejected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Embed = Callable[[ImageFile], Embedded]
 
 @dataclass(frozen=True)
 class _Request:
-    """What is to be evaluated: checked, but not yet looked at."""
+    """A checked request for an evaluation."""
 
     data: Path
     model: Classifier
@@ -67,8 +67,8 @@ def evaluate(
     of the data counts as the rest.
 
     Args:
-        data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
-            and label.
+        data: a folder with one subfolder per class, a folder with metadata.csv, or a CSV with
+            file_name and label.
         model: model folder or classifier.
         output: folder of the report; None writes nothing.
         threshold: probability from which a label is given, 0–1; default: the model's.
@@ -76,10 +76,10 @@ def evaluate(
         progress: called with (done, total, "images" or "others").
 
     Raises:
-        NotFound: there is no such data or model.
-        InvalidArgument: classes the model doesn't know, nothing readable, a threshold outside 0–1,
-            a folder that can't take the report.
-        OutputError: the report can't be written.
+        NotFound: if there is no such data or model.
+        InvalidArgument: if the model doesn't know a class, nothing can be read, the threshold is
+            outside 0–1, or the report can't go into the folder.
+        OutputError: if the report can't be written.
     """
     progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
@@ -127,7 +127,7 @@ def _check(
     threshold: float | None,
     others: list,
 ) -> _Request:
-    """Refuse whatever is wrong before any work is done."""
+    """Check the arguments before any work is done."""
     chosen = model.threshold_for(threshold)[0]
     labelled = read_labels(data, min_classes=1)
     target = None if output is None else expand(output)
@@ -151,7 +151,7 @@ def _to_test(labelled: LabelledSet, model: Classifier) -> tuple[list[ImageFile],
     classes are counted as.
 
     Raises:
-        InvalidArgument: the model doesn't know a class.
+        InvalidArgument: if the model doesn't know a class.
     """
     marked = [image for image in labelled.images if image.split == "test"]
     tested = replace(labelled, images=marked or labelled.images)
@@ -176,10 +176,10 @@ def _judge_all(
     what: str,
     progress: Progress | None,
 ) -> Judged:
-    """Have the model look at every file, embedded by `embed`.
+    """Decide on every file with the model; `embed` makes the embeddings.
 
     Raises:
-        InvalidArgument: none of them can be read.
+        InvalidArgument: if none of them can be read.
     """
 
     def told() -> Iterator[Embedded]:
@@ -243,8 +243,8 @@ def _measure(
 
 
 def _belonging(model: Classifier, truth: np.ndarray) -> np.ndarray:
-    """Tell which images belong to a class, (n,) bool: all, but for the rest that one class is
-    set against, as the others are.
+    """Return which images belong to a class, (n,) bool. Images of the catch-all don't: they
+    count as none of the classes.
     """
     return np.ones(len(truth), dtype=bool) if model.catch_all is None else truth != model.catch_all
 
@@ -252,8 +252,8 @@ def _belonging(model: Classifier, truth: np.ndarray) -> np.ndarray:
 def _measure_others(
     request: _Request, own: Judged, truth: np.ndarray, foreign: Judged
 ) -> OthersFigures:
-    """Compare images of the classes with images of none; for one class against the rest,
-    only its own label is wrong.
+    """Compare images of the classes with images of none. For one class against the rest, only a
+    label of that class is wrong.
     """
     belongs = _belonging(request.model, truth)
     could = (
@@ -312,8 +312,8 @@ def _files(
 
 
 def _mistakes(result: Evaluation, own: Judged, truth: np.ndarray) -> bytes | None:
-    """Return a contact sheet of the images whose top label is wrong, the surest first;
-    strangers, which are rejected anyway, last.
+    """Return a contact sheet of the images whose top label is wrong: the surest first, strangers
+    (rejected anyway) last.
     """
     wrong = np.flatnonzero(own.top != truth)
     worst = wrong[np.lexsort((-own.probability[wrong], -own.confidence[wrong]))]

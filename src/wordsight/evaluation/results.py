@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class ClassFigures:
-    """How one class fares, by top label, whether accepted or not.
+    """The figures of one class, by top label, whether accepted or not.
 
     Attributes:
         name: the class.
-        images: how many of it were evaluated.
+        images: how many images of the class were evaluated.
         precision: of the images taken for it, the share that shows it.
         recall: of the images that show it, the share taken for it.
     """
@@ -52,7 +52,7 @@ class ClassFigures:
 
 @dataclass
 class OthersFigures:
-    """How well images of none of the classes are told from those of the classes.
+    """How well images of none of the classes are told apart from images of the classes.
 
     Attributes:
         images: how many others could be read.
@@ -176,7 +176,7 @@ class Evaluation:
         return int(self.confusion.sum()) - self.accepted
 
     def figures(self) -> dict[str, Estimate]:
-        """Return the figures of the whole by name, the most telling first."""
+        """Return the overall figures by name, the most important first."""
         named = {
             "total accuracy": self.total_accuracy,
             "selective accuracy": self.selective_accuracy,
@@ -210,7 +210,7 @@ class Evaluation:
         return drawn
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row a figure of the whole: its value and the bounds of its
+        """Return a DataFrame with one row per overall figure: its value and the bounds of its
         95 % interval.
         """
         rows = (

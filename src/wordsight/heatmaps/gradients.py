@@ -47,10 +47,10 @@ def list_heatmap_methods() -> dict[str, str]:
 
 
 def check_method(name: str) -> None:
-    """Refuse a name that no method has.
+    """Check the name of a method.
 
     Raises:
-        InvalidArgument: so it is.
+        InvalidArgument: if there is no such method.
     """
     if name not in _methods and name not in list_heatmap_methods():
         raise InvalidArgument(
@@ -129,7 +129,8 @@ class GradCam:
             layer: name of a layer of the torch module; by default `self.layer`.
 
         Raises:
-            InvalidArgument: no such method or layer, or the layer does not tell places apart.
+            InvalidArgument: if there is no such method or layer, or the layer does not tell places
+                apart.
         """
         check_method(method)
         name = self.layer if layer is None else self._check(layer)
@@ -149,10 +150,10 @@ class GradCam:
         return (evidence / peak if peak > 0 else evidence).astype(np.float32)
 
     def check(self, layer: str) -> None:
-        """Refuse a layer that is not there, or that does not tell places apart.
+        """Check a layer.
 
         Raises:
-            InvalidArgument: so it is.
+            InvalidArgument: if there is no such layer, or it does not tell places apart.
         """
         pixels = np.random.default_rng(0).integers(
             0, 256, (*self._backbone.preprocessing.image_size, 3), dtype=np.uint8
@@ -190,8 +191,8 @@ class GradCam:
         raise RuntimeError(f"no layer of '{self._backbone.name}' tells places apart")
 
     def _pass(self, pixels: np.ndarray, class_weight: np.ndarray, names: list[str]):
-        """Return what the named layers gave, in the order they were called, and the gradient of
-        the class's logit by each.
+        """Return the outputs of the named layers, in the order of the calls, and the gradients of
+        the class's logit with respect to them.
         """
         torch = self._torch
         kept: list = []

@@ -1,5 +1,5 @@
-"""Look closer: the parts of an image that a grid cuts, each as an embedding, from the
-image's own feature map or from true crops.
+"""Grids: cut an image into parts and embed each, from the image's own feature map or from true
+crops.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Grid:
     exact: bool = False
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse settings that can't be.
+        """Check the settings.
 
         Raises:
-            InvalidArgument: a grid or height out of range, or a network whose embedding is no mean
-                over places.
+            InvalidArgument: if the grid or height is out of range, or the network's embedding
+                isn't a mean over places.
         """
         if not all(1 <= n <= MOST for n in self.shape) or self.shape == (1, 1):
             raise InvalidArgument(

@@ -1,5 +1,5 @@
-"""Where a network looked for one class: made in one pass where the head allows, else by
-gradients; cut into masks and boxes.
+"""Heat maps of one class: in one pass if the head allows it, else by gradients; and masks and boxes
+from them.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class HeatmapSettings:
     mirror: bool = False
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse settings that can't be.
+        """Check the settings.
 
         Raises:
-            InvalidArgument: no such method or layer, no scale, one out of range, or one that the
-                network can't take.
+            InvalidArgument: if there is no such method or layer, no scale, or a scale is out of
+                range or impossible for the network.
         """
         if self.method != "auto":
             check_method(self.method)
@@ -124,7 +124,7 @@ class HeatmapSettings:
 
     @property
     def plain(self) -> bool:
-        """Whether the feature map of the ordinary pass does."""
+        """Whether the feature map of the ordinary pass is enough."""
         return self == HeatmapSettings()
 
 
@@ -145,7 +145,7 @@ def look(
         feature_map: (C, h, w) of the ordinary pass, if it was kept.
 
     Raises:
-        InvalidArgument: a method, layer or scale that can't be.
+        InvalidArgument: if the method, layer or scale is impossible.
     """
     backbone = embedder.backbone
     if how.plain and backbone.pooled and feature_map is not None:
@@ -172,8 +172,8 @@ def look(
 
 
 def one_pass(backbone: Backbone, how: HeatmapSettings) -> bool:
-    """Tell whether a heat map costs no backward pass: Grad-CAM of a head on a mean *is* the
-    weighted sum at the feature map.
+    """Whether a heat map needs no backward pass: for a head on a mean, Grad-CAM *is* the weighted
+    sum of the feature map.
     """
     return backbone.pooled and how.layer is None and how.method == "auto"
 

@@ -1,7 +1,7 @@
 """Feature maps for sliding windows over one image: of all windows of a level from one pass, or of
 each from its own crop.
 
-Knows no classes: what windows show is decided by who asks (`scanning`, `recognition`).
+Knows no classes: the callers decide what windows show.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ HALF = 0.5  # of a cell must lie in a window for its evidence to count there
 
 
 def can_be_dense(backbone: Backbone) -> bool:
-    """Tell whether windows can share one pass: the embedding is a mean over places, and
-    images may have any size.
+    """Whether windows can share one pass: the embedding must be a mean over places, and images may
+    have any size.
     """
     return backbone.pooled and backbone.preprocessing.fit == "area"
 
@@ -51,7 +51,7 @@ def network_scale(window: tuple[float, float], backbone: Backbone) -> float:
 
 @dataclass
 class View:
-    """What the network makes of a part.
+    """The network's output for a part.
 
     Attributes:
         features: (C, h, w), of which each window's embedding is a mean.

@@ -1,10 +1,10 @@
-"""Figures of merit with their 95 % intervals, from arrays alone. Reads no file, loads no model,
-draws nothing.
+"""Metrics with their 95 % intervals, from arrays only. Reads no files, loads no models, draws
+nothing.
 
 Proportions get the interval of Clopper and Pearson (1934, "The use of confidence or fiducial limits
 illustrated in the case of the binomial"); everything else the percentile bootstrap (Efron 1979,
 "Bootstrap methods: another look at the jackknife"), 2,000 resamples, the same ones every time.
-Resampling knows no mistake that it hasn't seen: without any, its interval has no width.
+Resampling can't invent mistakes: without any, its interval has no width.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often the model is right where it says how sure it is, in bins of equal width.
+    """How often the model is right at each probability, in bins of equal width.
 
     Attributes:
         edges: (bins + 1,) probabilities, 0–1; a bin holds its upper edge, the first its lower one,
@@ -98,7 +98,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """How many of the answers are wrong when only the surest are given.
+    """The share of wrong answers when only the surest are given.
 
     Attributes:
         confidence: (m,) distinct confidences, falling; each is a place where one could draw the
@@ -124,7 +124,7 @@ class RiskCoverage:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a score puts what is wanted before what is not.
+    """How well a score ranks wanted images before unwanted ones.
 
     Attributes:
         wanted: number of images that should score high.
@@ -214,12 +214,12 @@ def confusion(truth: np.ndarray, top: np.ndarray, classes: int) -> np.ndarray:
 
 
 def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
-    """Compare how sure the model says it is with how often it is right.
+    """Compare the model's probabilities with how often it is right.
 
     The expected calibration error is the gap between the two, averaged over bins of equal width
     weighed by their images (Naeini et al. 2015, "Obtaining well calibrated probabilities using
     Bayesian binning"; Guo et al. 2017, "On calibration of modern neural networks"). Resampling adds
-    noise, which adds to the error; by how much on average is taken off its interval again.
+    noise, which adds to the error; the average amount is subtracted from the interval.
 
     Args:
         probability: (n,) of the top class, 0–1; n at least 1.
@@ -255,7 +255,7 @@ def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) ->
 def risk_coverage(
     confidence: np.ndarray, wrong: np.ndarray, risks: Sequence[float] = RISKS
 ) -> RiskCoverage:
-    """Follow the share of wrong answers while less and less sure ones are let in.
+    """Compute the share of wrong answers as less and less sure ones are accepted.
 
     Images of equal confidence are let in together. The area is the mean risk over the images'
     own confidences as thresholds (Geifman et al. 2019, "Bias-reduced uncertainty estimation for
@@ -288,7 +288,7 @@ def risk_coverage(
 
 
 def ranking(wanted: np.ndarray, unwanted: np.ndarray) -> Ranking:
-    """Say how well scores tell two sets of images apart.
+    """Measure how well scores tell two sets of images apart.
 
     Area under the ROC curve (Hanley and McNeil 1982) and average precision are scikit-learn's; the
     false positive rate at 95 % true positives follows Liang et al. 2018, "Enhancing the reliability

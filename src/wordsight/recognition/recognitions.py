@@ -20,7 +20,7 @@ MOST_ROWS = 30  # of a table with a row a photo
 
 @dataclass(frozen=True)
 class GroupFound:
-    """How likely an image shows anything under a word.
+    """How likely it is that an image shows anything under a word.
 
     Attributes:
         name: the word.
@@ -64,7 +64,7 @@ class GroupFound:
 
 @dataclass(frozen=True)
 class Quadrant:
-    """What a quarter of an image shows, seen by itself.
+    """What a quarter of an image shows, classified by itself.
 
     Attributes:
         xyxy: where it lies, in pixels of the upright original.
@@ -135,7 +135,7 @@ class Recognitions(ImageResults[Recognition]):
     drawn_too: bool = False
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a DataFrame with a row an image: the likeliest class, and for each group its
+        """Return a DataFrame with one row per image: the likeliest class, and for each group its
         probability and whether it was found.
         """
         columns = [

@@ -1,5 +1,5 @@
-"""A known network that recognises one image: its own classes, groups of them, and where; by
-one look, or by a closer one.
+"""Recognise one image with a pretrained network: its classes, groups of them, and where they are,
+in one pass or with a closer look.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Recognizer:
     Raises:
         InvalidArgument: too many groups, one twice, a threshold out of range, or a network without
             ImageNet's classes.
-        UnknownWord: a group the network knows nothing of.
+        UnknownWord: if the network doesn't know a group.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 pinned by hash. Knows no model.
 
 `Report` says what stands in it, `write_report` renders it with the cards of a `Gallery`; beyond a
-thousand images further pages lie beside it (report-2.html, …). What may be wrong or right, and
-what is told of a model, others decide.
+thousand images further pages lie beside it (report-2.html, …). Callers decide
+what counts as wrong and what to say about a model.
 """
 
 from __future__ import annotations
@@ -276,10 +276,10 @@ class Report:
 
 
 def check_report_target(folder: Path) -> None:
-    """Refuse to write a report over a file that is none of ours.
+    """Check that a report won't overwrite files that aren't reports.
 
     Raises:
-        InvalidArgument: there is such a file.
+        InvalidArgument: if there is such a file.
     """
     _pages(folder).claim(_page_numbers(folder))
 
@@ -292,7 +292,7 @@ def write_report(folder: Path, report: Report, gallery: Gallery) -> Path:
         The first page.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: if it can't be written.
     """
     pages = gallery.pages()
     with writing(folder):
@@ -403,7 +403,7 @@ def _templates() -> Any:
 
 
 def _marked(text: str) -> Any:
-    """Tell the templates that a text is markup already."""
+    """Mark a text as markup for the templates."""
     from markupsafe import Markup
 
     return Markup(text)

@@ -14,7 +14,7 @@ MOST_ROWS = 200  # of a table; a report of a thousand classes stays readable
 
 
 def made_by(backbone: str, class_names: Sequence[str]) -> str:
-    """Say by which model, for the foot of a report."""
+    """Return a sentence that names the model, for the foot of a report."""
     return (
         f"Made by wordsight with {backbone}, for "
         f"{', '.join(class_names[:20])}{', …' if len(class_names) > 20 else ''}."

@@ -1,5 +1,5 @@
-"""Who looks at the frames of a clip: a trained model, or a known network for groups of its
-classes.
+"""Models that classify the frames of a clip: a trained model, or a pretrained network with groups
+of its classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..recognition.recognizer import THRESHOLD, Recognizer, Seen
 
 
 class Eye(Protocol):
-    """Who looks at frames.
+    """A model that classifies frames.
 
     Attributes:
         names: classes or groups.
@@ -42,7 +42,7 @@ class Eye(Protocol):
 
 
 class ModelEye:
-    """A trained model looks."""
+    """Classify frames with a trained model."""
 
     def __init__(self, model: Classifier, threshold: float | None) -> None:
         self.names, self._model = model.class_names, model
@@ -66,7 +66,7 @@ class ModelEye:
 
 
 class GroupEye:
-    """A known network looks for groups of its classes."""
+    """Classify frames with groups of a pretrained network's classes."""
 
     catch_all: str | None = None
     threshold: float | None
@@ -100,10 +100,10 @@ def open_eye(
     threshold: float | None,
     backbone: str | Backbone | None,
 ) -> Eye:
-    """Return who looks: a model, or a known network for groups.
+    """Return a frame model: a trained model, or a pretrained network for groups.
 
     Raises:
-        InvalidArgument: neither or both are given, or a backbone for a model.
+        InvalidArgument: if neither or both are given, or a backbone is given with a model.
     """
     if (model is None) == (not groups):
         raise InvalidArgument(

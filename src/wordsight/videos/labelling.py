@@ -1,6 +1,4 @@
-"""Follow what a clip shows, frame by frame, by a model or by a group of a known network's
-classes, and write it labelled.
-"""
+"""Label clips frame by frame, with a model or with groups of a pretrained network's classes."""
 
 from __future__ import annotations
 
@@ -38,11 +36,11 @@ class _Look:
     """One frame after one pass.
 
     Attributes:
-        frame: it.
+        frame: the frame.
         scores: (names,) probabilities.
         stranger: whether it lies outside what the model learned from.
-        seen: the pass, for finding where; None once that is found.
-        result: what is said of it, once that is decided.
+        seen: the pass, for localizing; None once that is done.
+        result: the frame's result, once decided.
     """
 
     frame: Frame
@@ -66,7 +64,7 @@ def video(
     backbone: str | Backbone | None = None,
     progress: Progress | None = None,
 ) -> Video:
-    """Say what each frame of a clip shows, and write the clip with its labels.
+    """Label each frame of a clip, and write the labelled clip.
 
     Probabilities may be smoothed over time: an exponential mean of time constant `smooth_s`, p +=
     (1 - exp(-dt / smooth_s)) (q - p) for a frame of probability q that comes dt after the last; a
@@ -92,7 +90,7 @@ def video(
         NotFound, InvalidArgument: no such clip or model, or a setting out of range.
         UnreadableVideo: the clip can't be read, or holds no frame.
         OutputError: something can't be written.
-        KeyboardInterrupt: by Ctrl-C; what is written by then is a whole clip that plays, with its
+        KeyboardInterrupt: if interrupted by Ctrl-C; the clip written so far plays and has its
             tables.
     """
     progress = or_notebook(progress)
@@ -142,7 +140,7 @@ def video(
 
 
 def _finish(recorder: Recorder, result: Video) -> None:
-    """Put everything in place; Ctrl-C meanwhile strikes after that, and says so."""
+    """Move everything to its final place; Ctrl-C is delayed until then."""
     try:
         recorder.finish(result)
     except KeyboardInterrupt:
@@ -159,7 +157,7 @@ def _interrupted(result: Video) -> str:
 def _follow(
     clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool
 ) -> Iterator[tuple[_Look, np.ndarray | None]]:
-    """Yield each frame with what it shows, and drawn, in order."""
+    """Yield each frame's result and drawing, in order."""
 
     def look(frame: Frame) -> _Look:
         photo = upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)))
@@ -191,7 +189,7 @@ def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
 
 
 def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look]:
-    """Yield frames with what is said of them, smoothed over time."""
+    """Yield frames with their results, smoothed over time."""
     mean, before = None, 0.0
     for look in looks:
         scores, stranger = look.scores.astype(np.float64), look.stranger

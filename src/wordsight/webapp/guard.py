@@ -1,5 +1,5 @@
-"""What stands before the page in the browser: who may come in, what may be asked for, how much and
-how slowly may be sent.
+"""The guard before the page in the browser: it checks visitors, addresses, and the size and pace of
+requests.
 
 Pure ASGI, so it sees every byte before the page's framework does. It lets through only the
 addresses that the page uses.
@@ -53,10 +53,10 @@ HEADERS = (
 
 
 class Guard:
-    """An ASGI application before another one.
+    """An ASGI application that guards another one.
 
     Args:
-        app: what is guarded.
+        app: the guarded application.
         hosts: names and addresses by which the page may be called, without port; None: any, as
             behind a token.
         token: what a visitor must show, or None where the address can only be reached from this
@@ -108,7 +108,7 @@ class Guard:
             await self._app(scope, receive, send)
 
     def _refuse(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Return why a request is refused whoever asks, or None."""
+        """Return why a request is refused for any visitor, or None."""
         host = headers.get("host", "")
         # another site's name that was pointed here (DNS rebinding)
         if self._hosts is not None and _name(host) not in self._hosts:
@@ -139,7 +139,7 @@ class Guard:
         )
 
     async def _let_in(self, send: Send) -> None:
-        """Keep the token in a cookie, and lead to the address without it."""
+        """Store the token in a cookie, and redirect to the address without it."""
         cookie = f"{COOKIE}={_digest(str(self._token))}; Path=/; HttpOnly; SameSite=Strict"
         answer = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": answer})
@@ -337,8 +337,8 @@ def _name(host: str) -> str:
 
 
 def _only_uploads(value: Any, uploads: Path) -> bool:
-    """Tell whether every file in a request, however deep it lies, is one of the folder of
-    uploads; addresses are not.
+    """Whether every file in a request, at any depth, is in the folder of uploads. Addresses
+    aren't.
     """
     root = uploads.resolve()
     waiting = [value]

@@ -1,6 +1,4 @@
-"""What the tabs of the page share: how a refusal is shown, how progress is told, how an image
-is handed over.
-"""
+"""Shared by the tabs of the page: show errors, report progress, pass images."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ def offered(names: list[str], new: str | None, lists: int) -> list[Any]:
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Show what the library refuses as one sentence on the page."""
+    """Show the library's errors as one sentence on the page."""
     try:
         yield
     except WordsightError as error:
@@ -57,7 +55,7 @@ def uploaded(value: Any) -> list[Path]:
 
 
 def telling(progress: gr.Progress) -> Callable[[int, int, str], None]:
-    """Return what tells the page how far work has come."""
+    """Return a function that reports progress to the page."""
 
     def tell(done: int, total: int, what: str) -> None:
         progress((done, total), desc=what)
@@ -66,7 +64,7 @@ def telling(progress: gr.Progress) -> Callable[[int, int, str], None]:
 
 
 def shown(path: Path) -> Image.Image | None:
-    """Return an image of the data folder, made small, or None where it can't be read."""
+    """Return a reduced image of the data folder, or None if it can't be read."""
     try:
         image = decode(read(ImageFile(path, path.name))[0]).image.copy()
     except UnreadableImage:
@@ -81,5 +79,5 @@ def readable(name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows as it is."""
+    """Return text escaped for Markdown."""
     return "".join(f"&#{ord(c)};" if c in "<>&*_`[]()|\\#!~" else c for c in readable(text))

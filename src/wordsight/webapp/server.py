@@ -1,5 +1,5 @@
-"""Serve the page in the browser: on which address, behind which token, with its uploads in a
-folder of its own that goes with it.
+"""Serve the page in the browser, at an address and behind a token, with a temporary folder for
+uploads.
 """
 
 from __future__ import annotations
@@ -165,9 +165,7 @@ def _serve(serving: Any, host: str, port: int) -> None:
 
 
 def _unless_cancelled(record: logging.LogRecord) -> bool:
-    """Tell whether a record is of more than visitors who still had the page open when it was
-    ended.
-    """
+    """Whether a log record reports more than visitors who had the page open at the end."""
     cancelled = bool(record.exc_info) and isinstance(record.exc_info[1], asyncio.CancelledError)  # type: ignore[index]
     return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 

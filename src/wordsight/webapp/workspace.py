@@ -120,7 +120,7 @@ class Viewer:
         )
 
     def decide(self, path: Path, name: str, threshold: float | None) -> Prediction:
-        """Say what one image file shows, with its box where it gets a label; nothing is drawn.
+        """Label one image file, with its box if it gets a label; draw nothing.
 
         Raises:
             UnreadableImage: it can't be read.

@@ -1,8 +1,8 @@
-"""Formats in which people keep annotated boxes: one small file each. They parse and write; what a
-box means is decided in `annotations`.
+"""Formats of annotated boxes: one small file each. They parse and write; `annotations` checks and
+interprets the boxes.
 
 To add one, write a module here with a subclass of `Format` under `@register_format`; nothing else
-is to be touched.
+needs to change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def choose_format(path: Path) -> Format:
     """Return the format that a file or folder of annotations is in.
 
     Raises:
-        InvalidArgument: none knows it.
+        InvalidArgument: if no format matches.
     """
     for format in list_formats():
         if format.knows(path):

@@ -96,7 +96,7 @@ class Format(ABC):
 
     @abstractmethod
     def knows(self, path: Path) -> bool:
-        """Tell whether a file or folder is in this format."""
+        """Whether a file or folder is in this format."""
 
     @abstractmethod
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
@@ -160,7 +160,7 @@ def read_text(path: Path, most: int | None = None) -> str:
     """Return an annotation file's text, or its first bytes.
 
     Raises:
-        InvalidArgument: too large, or it can't be read.
+        InvalidArgument: if it is too large or can't be read.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -178,7 +178,7 @@ def read_json(path: Path) -> Any:
     """Return what a JSON file holds.
 
     Raises:
-        InvalidArgument: it can't be read, is too large or is no JSON.
+        InvalidArgument: if it can't be read, is too large or isn't JSON.
     """
     try:
         return json.loads(bounded(read_text(path), path))
@@ -189,10 +189,10 @@ def read_json(path: Path) -> Any:
 
 
 def bounded(text: str, path: Path) -> str:
-    """Return a file's JSON, if memory for it can be spared.
+    """Return a file's JSON, unless it would take too much memory.
 
     Raises:
-        InvalidArgument: it holds too many lists and objects.
+        InvalidArgument: if it contains too many lists and objects.
     """
     if text.count("[") + text.count("{") > MAX_NODES:
         raise InvalidArgument(
@@ -203,7 +203,7 @@ def bounded(text: str, path: Path) -> str:
 
 
 def lies_inside(path: Path, root: Path) -> bool:
-    """Tell whether a file or folder lies in a folder, wherever links lead."""
+    """Whether a file or folder lies in a folder after all links are followed."""
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name that can't be one

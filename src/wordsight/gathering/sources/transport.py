@@ -40,7 +40,7 @@ class FetchError(Exception):
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address belongs to the public internet, looking into addresses that
+    """Whether an IP address belongs to the public internet, looking into addresses that
     carry another inside.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])

@@ -72,7 +72,7 @@ def site(url: str) -> str:
 
 
 def user_agent() -> str:
-    """Return who we say we are, with the user's contact (`WORDSIGHT_CONTACT`)."""
+    """Return our user agent, with the user's contact (`WORDSIGHT_CONTACT`)."""
     contact = "".join(
         c for c in os.environ.get("WORDSIGHT_CONTACT", "") if c.isascii() and c.isprintable()
     ).strip()
