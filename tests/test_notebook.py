@@ -102,7 +102,7 @@ def images(html: str) -> list[Image.Image]:
 def test_models_and_results_show_themselves(outputs):
     assert (
         "disc" in outputs["train"][-1]["text/html"]
-        and "accuracy" in outputs["train"][-1]["text/html"]
+        and ": 100.0% right." in outputs["train"][-1]["text/html"]
     )
     shown = outputs["predict"][-1]["text/html"]
     assert "12 photos" in shown and "report.html" in shown
