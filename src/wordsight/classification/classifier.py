@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder, open_photo
-from ..backbones.registry import Backbone
 from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ..backbones.registry import DEFAULT_BACKBONE
+from ..backbones.backbone import DEFAULT_BACKBONE
 from ..core.progress import show_progress
 from ..core.summary import Problems, Table
 from ..errors import InvalidArgument, NothingGathered

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..core.home import first_process
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
@@ -174,7 +174,7 @@ def train_command(
             help="Network: an embedded one, a timm name, hf-hub: or local-dir:. [default: "
             f"{DEFAULT_BACKBONE}; small_resnet for scratch]",
             autocompletion=offer(
-                "backbones.registry.embedded_backbones", "backbones.registry.SMALL"
+                "backbones.registry.embedded_backbones", "backbones.backbone.SMALL"
             ),
         ),
     ] = None,
