@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .backbones.registry import DEFAULT_BACKBONE, Backbone
+from .backbones.backbone import DEFAULT_BACKBONE, Backbone
 from .classification.classifier import Classifier, load
 from .classification.model_folder import check_threshold
 from .classification.photos import predict

@@ -18,9 +18,9 @@ from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..images.decoding import MAX_BYTES, Photo, decode, resize, upright
+from .backbone import Backbone
 from .cache import EmbeddingCache
 from .preprocessing import Preprocessing
-from .registry import Backbone
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from ..core.home import writing
 from ..errors import InvalidArgument
-from .registry import DTYPES, ENGINES, Backbone, build_module
+from .backbone import DTYPES, ENGINES, Backbone
+from .registry import build_module
 
 GPU_CALLERS = 64
 _open: dict[tuple[str, str, str], Runtime] = {}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder, open_photo
-from ..backbones.registry import Backbone
 from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress
@@ -144,9 +144,7 @@ class Classifier:
         }
 
     def is_stranger(self, embeddings: np.ndarray) -> np.ndarray:
-        """Tell for embeddings (n, C) whether each lies outside what the model learned from,
-        (n,) bool.
-        """
+        """Whether each of n embeddings (n, C) lies outside what it learned from, (n,) bool."""
         stranger = np.zeros(len(embeddings), dtype=bool)
         if self.neighbourhood is not None:
             stranger |= self.neighbourhood.familiarity(embeddings) < self.neighbourhood.limit

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..backbones.backbone import Backbone
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.registry import (
-    Backbone,
     embedded_backbones,
     find_prepared,
     fingerprint_weights,

@@ -117,7 +117,7 @@ class Run:
         if draw:
             try:
                 self._report = ResultsReport(folder, names, threshold)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run
                 self.writer.close()
                 raise
 

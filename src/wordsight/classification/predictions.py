@@ -412,7 +412,7 @@ class ResultsWriter:
 
 
 def _begins(path: Path, line: str) -> bool:
-    """Tell whether a file's first line is this one."""
+    """Whether a file's first line is this one."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.readline(len(line) + 2).strip() == line

@@ -140,7 +140,7 @@ def percent(probability: float) -> str:
 
 
 def summarise(counts: Counts, threshold: float | None, note: str | None) -> list[str]:
-    """Say in sentences what came out."""
+    """Return in sentences what came out."""
     accepted = sum(counts.accepted.values())
     parts = ", ".join(
         f"{number} {name}" for name, number in counts.accepted.most_common(8) if number

@@ -17,8 +17,9 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from ..backbones.registry import load_backbone
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook

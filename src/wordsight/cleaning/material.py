@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder
-from ..backbones.registry import Backbone
 from ..backbones.runtime import callers
 from ..core.progress import Progress
 from ..core.threads import parallel_map

@@ -8,8 +8,9 @@ from collections import Counter
 
 import numpy as np
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from ..backbones.registry import load_backbone
 from ..core.home import atomic_text, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.files import data_root, read_labelled

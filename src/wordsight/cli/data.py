@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ..backbones.registry import DEFAULT_BACKBONE
+from ..backbones.backbone import DEFAULT_BACKBONE
 from ..core.progress import show_progress
 from ..core.summary import Problems, Table
 from ..errors import InvalidArgument, NothingGathered
@@ -158,11 +158,11 @@ def clean_command(
 
     \b
     Examples:
-      wordsight clean data/pets                           report.html and findings.csv, in
-      data/pets-clean-report wordsight clean data/pets --apply --reasons
-      duplicate,near_duplicate,undecodable wordsight clean data/pets --undo wordsight clean
-      data/pets --convert data/pets-320 wordsight clean s3://bucket/pets --ray auto -o
-      s3://bucket/pets-report
+      wordsight clean data/pets                           a report, in data/pets-clean-report
+      wordsight clean data/pets --apply --reasons duplicate,near_duplicate,undecodable
+      wordsight clean data/pets --undo
+      wordsight clean data/pets --convert data/pets-320
+      wordsight clean s3://bucket/pets --ray auto -o s3://bucket/pets-report
     """
     from ..cleaning import cleaner as cleaning
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..backbones.backbone import DEFAULT_BACKBONE
 from ..backbones.cache import EmbeddingCache
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, embedded_backbones, load_backbone
+from ..backbones.registry import embedded_backbones, load_backbone
 from ..backbones.runtime import (
     callers,
     choose_engine,

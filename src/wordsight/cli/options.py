@@ -12,7 +12,7 @@ import typer
 from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from ..backbones.registry import Backbone
+    from ..backbones.backbone import Backbone
     from ..classification.classifier import Classifier
 
 
@@ -70,7 +70,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         help="auto, openvino (CPU) or torch (GPU).",
-        autocompletion=offer("backbones.runtime.ENGINES"),
+        autocompletion=offer("backbones.backbone.ENGINES"),
     ),
 ]
 Dtype = Annotated[
@@ -78,7 +78,7 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         help="f32, or bf16: faster where the processor has it, slightly less exact.",
-        autocompletion=offer("backbones.runtime.DTYPES"),
+        autocompletion=offer("backbones.backbone.DTYPES"),
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..core.progress import show_progress
 from .console import go_offline
 from .options import (

@@ -204,5 +204,5 @@ class _ScoreMap:
 
 
 def _covers(starts: np.ndarray, length: float, places: np.ndarray) -> np.ndarray:
-    """Tell which windows lie over which places, (places, windows) float32."""
+    """Return which windows lie over which places, (places, windows) float32, 1 or 0."""
     return ((starts <= places[:, None]) & (places[:, None] <= starts + length)).astype(np.float32)

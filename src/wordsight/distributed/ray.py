@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.registry import load_backbone
 from ..backbones.runtime import choose_engine, convert, share_cores
 from ..classification.classifier import Classifier, load
 from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, folder_task

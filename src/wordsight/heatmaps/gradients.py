@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..backbones.registry import Backbone, build_module
+from ..backbones.backbone import Backbone
+from ..backbones.registry import build_module
 from ..backbones.runtime import pixels_to_input, torch_device
 from ..core.plugins import load_extensions
 from ..errors import InvalidArgument

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.preprocessing import STRIDE
-from ..backbones.registry import Backbone
 from ..errors import InvalidArgument
 from ..images.decoding import Photo, resize
 from .windows import shares, window_means

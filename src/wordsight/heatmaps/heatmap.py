@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder
-from ..backbones.registry import Backbone
 from ..errors import InvalidArgument
 from ..images.decoding import Photo, resize
 from .drawing import full_mask, superimpose

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.preprocessing import STRIDE
-from ..backbones.registry import Backbone
 from ..core.threads import parallel_map
 from ..images.decoding import resize
 from .one_pass import heatmap_box

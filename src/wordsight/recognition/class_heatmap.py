@@ -7,8 +7,9 @@ import os
 import numpy as np
 from PIL import Image
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder, open_photo
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier, load
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD

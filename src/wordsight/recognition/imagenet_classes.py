@@ -12,7 +12,8 @@ from importlib import resources
 
 import numpy as np
 
-from ..backbones.registry import EMBEDDED, Backbone, imagenet_classes
+from ..backbones.backbone import Backbone
+from ..backbones.registry import EMBEDDED, imagenet_classes
 from ..errors import InvalidArgument, UnknownWord
 from ..heads.linear import softmax
 from ..words.class_names import fold

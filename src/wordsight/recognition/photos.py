@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import read
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..backbones.runtime import callers
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import safe_name

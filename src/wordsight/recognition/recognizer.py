@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from ..backbones.registry import load_backbone
 from ..classification.model_folder import check_threshold
 from ..errors import InvalidArgument
 from ..heads.linear import softmax

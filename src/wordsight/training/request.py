@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedded, Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone, with_image_size
+from ..backbones.registry import load_backbone, with_image_size
 from ..core.progress import Progress
 from ..datasets.files import ImageFile, LabelledSet
 from .settings import SCRATCH_NETWORK, TrainingSettings

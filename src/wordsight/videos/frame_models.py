@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
-from ..backbones.registry import DEFAULT_BACKBONE, Backbone
 from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
 from ..errors import InvalidArgument

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..backbones.registry import Backbone
+from ..backbones.backbone import Backbone
 from ..backbones.runtime import callers, cores
 from ..classification.classifier import Classifier
 from ..core.home import expand

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ...backbones.backbone import Backbone
 from ...backbones.embedder import Embedder, input_pixels, read
-from ...backbones.registry import Backbone
 from ...backbones.runtime import callers
 from ...classification.classifier import Classifier
 from ...classification.record import BoxRecord
