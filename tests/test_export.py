@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,9 @@ def photos():
 
 def own_answers(model, image):
     """What wordsight itself says of a picture, by the name of the output."""
-    encoding = Embedder(model.backbone, "openvino").encode(open_photo(image), feature_map=True)
+    encoding = Embedder(replace(model.backbone, engine="openvino")).encode(
+        open_photo(image), feature_map=True
+    )
     probabilities = model.head.probabilities(encoding.embedding[None])[0]
     answers = {"probabilities": probabilities}
     if encoding.feature_map is not None:
