@@ -17,13 +17,13 @@ from conftest import draw_shape, write_shapes
 from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.preprocessing import Preprocessing
 from wordsight.backbones.registry import (
-    build_module,
     embedded_backbones,
     find_prepared,
     list_backbones,
     load_backbone,
 )
 from wordsight.backbones.runtime import TorchRuntime, open_runtime
+from wordsight.backbones.timm_models import build_module
 from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidArgument
 

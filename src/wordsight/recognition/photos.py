@@ -249,7 +249,8 @@ class _Way:
                     if inner is None
                     else (x + inner[0], y + inner[1], x + inner[2], y + inner[3]),
                 )
-        if best.probabilities is whole.probabilities and best.probability >= self.by.threshold:
+        found = bool(accepts(best.probability, False, self.by.threshold))
+        if best.probabilities is whole.probabilities and found:
             best.box = self.by.locate(whole, name)[1]
         return best
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from ..backbones.embedder import Embedder
 from ..backbones.preprocessing import STRIDE, Preprocessing
-from ..backbones.registry import build_module, keep_module, untrained_module, with_image_size
+from ..backbones.registry import keep_module
 from ..backbones.runtime import callers
+from ..backbones.timm_models import build_module, untrained_module, with_image_size
 from ..classification.classifier import Classifier, load
 from ..core.home import first_process, writing
 from ..core.progress import Progress

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..backbones.registry import build_module
+from ..backbones.timm_models import build_module
 from ..classification.classifier import load
 from ..core.home import expand, write_atomic, writing
 

@@ -1,0 +1,176 @@
+"""Networks as torch modules, from timm and our own; what timm knows of their input and classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..core.plugins import load_extensions
+from ..errors import InvalidArgument, InvalidModel
+from .backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
+from .preprocessing import STRIDE, Preprocessing
+
+
+def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
+    """Return (WordNet id, names separated by commas) of each class of the ImageNet set with `count`
+    classes, from timm's tables; None if there is no such set.
+    """
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": count})
+    return (
+        None
+        if subset is None
+        else [
+            (wnid, info.index_to_description(i))
+            for info in [ImageNetInfo(subset)]
+            for i, wnid in enumerate(info.label_names())
+        ]
+    )
+
+
+def build_module(backbone: Backbone):
+    """Return the network as a torch module in evaluation mode.
+
+    Raises:
+        InvalidModel: if it is a network of the user's own, and the module that registers it was
+            not imported.
+    """
+    timm = open_timm()
+    if not timm.is_model(backbone.architecture):
+        raise InvalidModel(
+            f"The model's network '{backbone.architecture}' is none of timm's. Import the "
+            "module that registers it first."
+        )
+    return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
+
+
+def untrained_module(name: str, outputs: int, image_size: int | None = None):
+    """Return a network with random weights as a torch module, and its preprocessing.
+
+    Args:
+        name: one of `SMALL`, or any timm name.
+        outputs: number of logits.
+        image_size: side of a square input in pixels, if the network takes any size; by default its
+            own size.
+
+    Raises:
+        InvalidArgument: if there is no such network, or it takes another size only.
+    """
+    timm = open_timm()
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        raise InvalidArgument(
+            f"Unknown network '{name}'.{close_names(name)} Our own: {', '.join(SMALL)}; any "
+            "name of timm's does."
+        )
+    module = timm.create_model(architecture, pretrained=False, num_classes=outputs)
+    return module, with_image_size(preprocessing_of(module), image_size, name)
+
+
+def with_image_size(
+    preprocessing: Preprocessing, image_size: int | None, name: str
+) -> Preprocessing:
+    """Return a preprocessing for square inputs of `image_size`, or the same one for None.
+
+    Raises:
+        InvalidArgument: if the size is out of range, or the network takes another size only.
+    """
+    if image_size is None or preprocessing.image_size == (image_size, image_size):
+        return preprocessing
+    if preprocessing.fit == "squash":
+        height, width = preprocessing.image_size
+        raise InvalidArgument(
+            f"'{name}' takes {height} × {width} pixels only, got --image-size {image_size}. "
+            "Leave it out, or choose another network."
+        )
+    if not 32 <= image_size <= 1024 or image_size % STRIDE:
+        raise InvalidArgument(
+            f"The image size must be a multiple of {STRIDE} from 32 to 1024, got {image_size}."
+        )
+    return replace(preprocessing, image_size=(image_size, image_size))
+
+
+def open_timm():
+    """Return timm, with our own networks and those of extensions among its models.
+
+    An extension registers its network with timm's `@register_model`, and its package names the
+    module in the entry-point group `wordsight.backbones`.
+    """
+    import timm
+    from timm.models import build_model_with_cfg, register_model
+
+    for name in SMALL:
+        if timm.is_model(name):
+            continue
+        from .small_networks import NETWORKS
+
+        create, side, fit = NETWORKS[name]
+        cfg = {
+            "input_size": (3, side, side),
+            "mean": (0.0,) * 3,
+            "std": (1.0,) * 3,
+            "interpolation": "bilinear",
+            "classifier": "head",
+        }
+
+        def enter(
+            pretrained=False,
+            pretrained_cfg=None,
+            name=name,
+            create=create,
+            cfg=cfg,
+            fixed=fit == "squash",
+            **options,
+        ):
+            chosen = pretrained_cfg or {**cfg, "fixed_input_size": fixed, "architecture": name}
+            return build_model_with_cfg(
+                create,
+                name,
+                pretrained,
+                pretrained_cfg=chosen,
+                kwargs_filter=("in_chans", "img_size"),  # type: ignore[arg-type]
+                **options,
+            )
+
+        enter.__name__ = name
+        register_model(enter)
+    load_extensions("backbones")
+    return timm
+
+
+def preprocessing_of(module) -> Preprocessing:
+    """Return how pixels become the input of a torch module of timm's."""
+    cfg = module.pretrained_cfg
+    _, height, width = cfg["input_size"]
+    if cfg["architecture"] in EMBEDDED:
+        height = width = EMBEDDED_SIZE
+    # VGG's first dense layer is a convolution over the whole of a 7 × 7 map
+    dense = getattr(module, "pre_logits", None)
+    spans = dense is not None and any(
+        max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules()
+    )
+    fit = "squash" if spans or cfg.get("fixed_input_size", False) else "area"
+    values = {
+        "image_size": (height, width),
+        "mean": cfg["mean"],
+        "std": cfg["std"],
+        "interpolation": _known_interpolation(cfg),
+        "fit": fit,
+    }
+    return Preprocessing.from_dict(values)
+
+
+def _known_interpolation(cfg: dict) -> str:
+    name = cfg.get("interpolation")
+    # "random" is for training
+    return name if name in ("bicubic", "bilinear", "lanczos", "nearest") else "bicubic"
+
+
+def close_names(name: str) -> str:
+    """Return a sentence with names close to one that timm doesn't know, or ""."""
+    import difflib
+
+    import timm
+
+    close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+    return f" Close names: {', '.join(close)}." if close else ""
