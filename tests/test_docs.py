@@ -171,7 +171,7 @@ def test_page_runs_as_it_stands(page, world, imitation, capsys):
         # README shows the output for all photos that came along
         if drawn if page == "README.md" else not drawn and photo.stem not in FEW:
             photo.unlink()
-        elif page != "README.md":
+        elif page != "README.md" and not drawn:  # compressed again, shapes look strange
             with Image.open(photo) as image:
                 image.convert("RGB").reduce(1 + (image.width > 320)).save(photo)
     if "wordsight gather" in (ROOT / page).read_text(encoding="utf-8"):

@@ -124,7 +124,7 @@ def test_scales_and_mirror_average(shapes_model, disc):
 
 
 @pytest.mark.parametrize(
-    ("looking", "message"),
+    ("heatmap_settings", "message"),
     [
         (
             HeatmapSettings("cubism"),

@@ -438,6 +438,7 @@ def test_what_is_uploaded_is_predicted_and_what_is_broken_is_said(page, other_sh
     )
     assert set(told[0][0]) == {
         "file_name",
+        "status",
         "label",
         "top_label",
         "probability",
@@ -519,9 +520,9 @@ def test_connections_that_say_nothing_keep_nobody_out(page):
         assert httpx.get(page, timeout=5).status_code == 200
 
 
-def test_a_token_that_can_not_be_typed_is_refused(cli_here):
+def test_a_token_that_can_not_be_typed_is_refused(cli):
     for token in ("short", "with blanks in it", "ümläut-tokens"):
-        process = cli_here("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
+        process = cli("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
         assert process.returncode == 2 and "WORDSIGHT_TOKEN must have" in process.stderr
 
 
@@ -734,20 +735,20 @@ def test_parts_of_uploads_that_broke_off_are_forgotten(tmp_path):
     assert not (tmp_path / "part").exists() and (tmp_path / "whole" / "a.jpg").exists()
 
 
-def test_wrong_requests_are_one_sentence(cli_here):
+def test_wrong_requests_are_one_sentence(cli):
     for arguments, part in (
         (("-m", "none"), "No such model"),
         (("--data", "none"), "No such folder"),
         (("--port", "99999"), "between 1 and 65535"),
     ):
-        process = cli_here("app", *arguments)
+        process = cli("app", *arguments)
         assert (
             process.returncode == 2 and part in process.stderr and "Traceback" not in process.stderr
         )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = cli_here("app", "--port", str(taken.getsockname()[1]))
+        process = cli("app", "--port", str(taken.getsockname()[1]))
         assert process.returncode == 2 and "Choose another with --port" in process.stderr
 
 

@@ -102,8 +102,13 @@ class ExportedModel:
 
     def to_dict(self) -> dict:
         """Return everything, ready for JSON."""
-        record = {**asdict(self), "path": str(self.path)}
-        return {"pictures" if key == "images" else key: value for key, value in record.items()}
+        record = {**_on_disk(asdict(self)), "path": str(self.path)}
+        return {**record, "price": record["price"] and _on_disk(record["price"])}
+
+
+def _on_disk(record: dict) -> dict:
+    """Return a record with the key that JSON has for the number of images."""
+    return {"pictures" if key == "images" else key: value for key, value in record.items()}
 
 
 def _price_notes(price: Price, largest_difference: float) -> list[str]:
