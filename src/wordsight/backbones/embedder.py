@@ -170,9 +170,9 @@ def open_photo(image: str | os.PathLike | Image.Image | np.ndarray) -> Photo:
     """Return an image given as a path, as a PIL image or as (height, width, 3) uint8 RGB.
 
     Raises:
-        NotFound: no such file.
-        UnreadableImage: it can't be read.
-        InvalidArgument: an array of another shape or type.
+        NotFound: if there is no such file.
+        UnreadableImage: if it can't be read.
+        InvalidArgument: if an array has another shape or type.
     """
     if isinstance(image, str | os.PathLike):
         path = expand(image)
@@ -193,7 +193,7 @@ def read(file: ImageFile) -> tuple[bytes, bytes]:
     """Return a file's bytes and their sha256.
 
     Raises:
-        UnreadableImage: it can't be read, or is larger than 512 MiB.
+        UnreadableImage: if it can't be read, or is larger than 512 MiB.
     """
     try:
         if not file.path.is_file():

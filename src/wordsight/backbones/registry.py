@@ -65,8 +65,8 @@ def load_backbone(
         dtype: the type it will compute in: "f32" or "bf16".
 
     Raises:
-        InvalidArgument: no backbone of that name.
-        BackboneUnavailable: its weights can't be had here and now.
+        InvalidArgument: if there is no backbone of that name.
+        BackboneUnavailable: if its weights can't be had here and now.
     """
     if isinstance(name, Backbone):
         return name

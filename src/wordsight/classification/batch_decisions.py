@@ -62,7 +62,7 @@ def judge(
         familiarity: whether to measure that, too.
 
     Raises:
-        InvalidArgument: the model knows no familiarity.
+        InvalidArgument: if the model knows no familiarity.
     """
     files: list[ImageFile] = []
     unreadable: list[tuple[str, str]] = []

@@ -157,7 +157,7 @@ class Classifier:
         more familiar.
 
         Raises:
-            InvalidArgument: the model keeps nothing to compare with.
+            InvalidArgument: if the model keeps nothing to compare with.
         """
         if self.neighbourhood is None:
             raise InvalidArgument(
@@ -174,7 +174,7 @@ class Classifier:
             precision: 0.5–0.9999.
 
         Raises:
-            InvalidArgument: out of range, or the model was made without labelled images.
+            InvalidArgument: if it is out of range, or the model was made without labelled images.
         """
         if self.held_out is None:
             raise InvalidArgument(
@@ -326,8 +326,8 @@ class Classifier:
             heatmap_settings: method, layer, scales; by default one pass where the head allows.
 
         Raises:
-            InvalidArgument: no such class, method, layer or scale.
-            UnreadableImage, NotFound: the image can't be read.
+            InvalidArgument: if there is no such class, method, layer or scale.
+            UnreadableImage, NotFound: if the image can't be read.
         """
         if class_name is not None and class_name not in self.class_names:
             raise InvalidArgument(
@@ -352,8 +352,8 @@ class Classifier:
         """Write the model folder whole or not at all; timm loads it as `local-dir:PATH`.
 
         Raises:
-            InvalidArgument: the folder exists and is no model.
-            OutputError: it can't be written.
+            InvalidArgument: if the folder exists and is no model.
+            OutputError: if it can't be written.
         """
         return write_model(self, expand(path))
 
@@ -367,9 +367,9 @@ def load(path: str | os.PathLike, *, engine: str = "auto", dtype: str = "f32") -
         dtype: the type it computes in: "f32" or "bf16".
 
     Raises:
-        NotFound: no such folder.
-        InvalidModel: half written, foreign, damaged or of another version.
-        BackboneUnavailable: its network can't be built here.
+        NotFound: if there is no such folder.
+        InvalidModel: if it is half written, foreign, damaged or of another version.
+        BackboneUnavailable: if its network can't be built here.
     """
     model = Classifier(**read_model(path))
     model.backbone = replace(model.backbone, engine=engine, dtype=dtype)

@@ -103,9 +103,9 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     """Return the fields of the `Classifier` in a folder.
 
     Raises:
-        NotFound: no such folder.
-        InvalidModel: half written, foreign, damaged or of another version.
-        BackboneUnavailable: its network can't be built here.
+        NotFound: if there is no such folder.
+        InvalidModel: if it is half written, foreign, damaged or of another version.
+        BackboneUnavailable: if its network can't be built here.
     """
     folder = expand(path)
     if not folder.is_dir():
@@ -152,7 +152,7 @@ def check_threshold(threshold: float) -> float:
     """Return a threshold if it lies in 0–1.
 
     Raises:
-        InvalidArgument: it does not.
+        InvalidArgument: if it does not.
     """
     if not 0.0 <= threshold <= 1.0:
         hint = f" For {threshold:g} % write {threshold / 100:g}." if 1 < threshold <= 100 else ""
@@ -164,7 +164,7 @@ def check_model_target(target: Path) -> None:
     """Refuse to write a model over something that is none.
 
     Raises:
-        InvalidArgument: the path is a file, or a folder with other things in it.
+        InvalidArgument: if the path is a file, or a folder with other things in it.
     """
     ResultFolder(
         target,

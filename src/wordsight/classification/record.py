@@ -243,8 +243,8 @@ class ModelRecord:
         their defaults, unknown ones go to `other`.
 
         Raises:
-            ValueError: a value is of a wrong kind or out of range.
-            KeyError: a part lacks what it can't do without.
+            ValueError: if a value is of a wrong kind or out of range.
+            KeyError: if a part lacks what it can't do without.
         """
         keys = {_ON_DISK.get(one.name, one.name) for one in fields(cls)} - {"other"}
         record = _read(cls, {key: value for key, value in data.items() if key in keys}, "info")
@@ -261,8 +261,8 @@ def _read(kind: Any, value: Any, key: str) -> Any:
     """Return a JSON value as what a type hint asks for.
 
     Raises:
-        ValueError: it is of another kind.
-        KeyError: it lacks a field.
+        ValueError: if it is of another kind.
+        KeyError: if it lacks a field.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -303,7 +303,7 @@ def _check(record: ModelRecord) -> None:
     """Refuse what is of the right kind and still can't be shown or used.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: if a value is out of range.
     """
     promise, boxes, gathered = record.promise, record.boxes, record.gathered
     _in_range("mask_threshold", record.mask_threshold)

@@ -72,7 +72,7 @@ class ResultsReport:
             note: what stands behind the threshold, or None.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: if it can't be written.
         """
         accepted = sum(counts.accepted.values())
         report = Report(

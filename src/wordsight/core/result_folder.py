@@ -55,7 +55,7 @@ class ResultFolder:
             names: what is to be written there; None: the folder becomes ours as a whole.
 
         Raises:
-            InvalidArgument: the path is a file, or one of the names is there and is not ours.
+            InvalidArgument: if the path is a file, or one of the names is there and is not ours.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgument(self._is_file.format(folder=self.path))
@@ -93,8 +93,8 @@ class ResultFolder:
         """Make the folder if need be, and hold it for this run.
 
         Raises:
-            InvalidArgument: another run holds it.
-            OutputError: it can't be made.
+            InvalidArgument: if another run holds it.
+            OutputError: if it can't be made.
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def hold(folder: Path) -> Iterator[None]:
     Where no lock can be had (a read-only disk, a file system without locks), none is taken.
 
     Raises:
-        InvalidArgument: another run holds it.
+        InvalidArgument: if another run holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -169,7 +169,7 @@ def building(target: Path, name: str | None = None) -> Iterator[Path]:
             removed. Without a name it gets one of its own.
 
     Raises:
-        OutputError: it can't be made.
+        OutputError: if it can't be made.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,7 @@ def refuse_other_files(folder: object, names: Iterable[str]) -> None:
     """Refuse a folder, here or at an address, that holds files that are not ours.
 
     Raises:
-        InvalidArgument: there is such a file.
+        InvalidArgument: if there is such a file.
     """
     for name in sorted(names):
         raise InvalidArgument(OTHER_FILES.format(folder=folder, name=name))

@@ -34,9 +34,9 @@ class TableWriter:
             again by their names.
 
     Raises:
-        InvalidArgument: `output` is a file, holds folders of somebody else's by these names, or
+        InvalidArgument: if `output` is a file, holds folders of somebody else's by these names, or
             another run writes to it.
-        OutputError: it can't be written.
+        OutputError: if it can't be written.
     """
 
     def __init__(

@@ -118,7 +118,7 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
 
     Raises:
         NotFound: if the source does not exist.
-        InvalidArgument: fewer than two classes, or class names that differ only by case or blanks.
+        InvalidArgument: if there are fewer than two classes, or names differ by case or blanks only.
     """
     path = expand(source)
     if not path.exists():
@@ -146,7 +146,7 @@ def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> L
     """Return a set with its images' classes in order.
 
     Raises:
-        InvalidArgument: fewer than `min_classes`, or class names that differ only by case or
+        InvalidArgument: if there are fewer than `min_classes`, or names differ only by case or
             blanks.
     """
     class_names = sorted({image.label for image in labelled.images if image.label is not None})

@@ -58,8 +58,8 @@ class Place:
         """Return a file's bytes.
 
         Raises:
-            FileNotFoundError: it is not there.
-            WordsightError: it can't be read now.
+            FileNotFoundError: if it is not there.
+            WordsightError: if it can't be read now.
         """
         with self._reaching():
             return (
@@ -72,8 +72,8 @@ class Place:
         """Open a file for reading here and there, so that not all of it is fetched.
 
         Raises:
-            FileNotFoundError: it is not there.
-            WordsightError: it can't be read now.
+            FileNotFoundError: if it is not there.
+            WordsightError: if it can't be read now.
         """
         with self._reaching():
             return (
@@ -86,8 +86,8 @@ class Place:
         """Write a file so that it is there whole or not at all.
 
         Raises:
-            InvalidArgument: this kind of place can't keep that promise.
-            OutputError: it can't be written.
+            InvalidArgument: if this kind of place can't keep that promise.
+            OutputError: if it can't be written.
         """
         if self.local is not None:
             with writing(self.local):
@@ -147,8 +147,8 @@ class Place:
         suffix.
 
         Raises:
-            NotFound, InvalidArgument: there is no such place, or no image.
-            WordsightError: a part of it can't be listed now.
+            NotFound, InvalidArgument: if there is no such place, or no image.
+            WordsightError: if a part of it can't be listed now.
         """
         if self.local is not None:
             yield from find_images([self.local], exclude).images
@@ -225,8 +225,8 @@ class RemoteFile:
         """Fetch it.
 
         Raises:
-            OSError: it is not there any more.
-            WordsightError: it can't be had now.
+            OSError: if it is not there any more.
+            WordsightError: if it can't be had now.
         """
         try:
             return self.place.read(self.name)

@@ -66,7 +66,7 @@ class WindowSettings:
         """Refuse what can't be.
 
         Raises:
-            InvalidArgument: a setting out of range.
+            InvalidArgument: if a setting is out of range.
         """
         if self.window is not None and min(self.window) < SMALLEST_WINDOW:
             raise InvalidArgument(
@@ -182,7 +182,7 @@ def detect_image(
     1,280 pixels, is there to draw on.
 
     Raises:
-        UnreadableImage: it can't be read.
+        UnreadableImage: if it can't be read.
     """
     size = header(data)[1]
     with _large if math.prod(size) > LARGE_PIXELS else contextlib.nullcontext():

@@ -69,7 +69,7 @@ class BoxReport:
         """Write the report of a `BoxEvaluation`.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: if it can't be written.
         """
         best = result.kinds["predict"]
         told = [

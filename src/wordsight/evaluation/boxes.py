@@ -87,9 +87,9 @@ def evaluate_boxes(
         heatmap_settings: how heat maps are made; by default in one pass.
 
     Raises:
-        NotFound, InvalidArgument: no such annotations or model, nothing readable, a folder that
-            can't take the report.
-        OutputError: the report can't be written.
+        NotFound: if there are no such annotations, or no such model.
+        InvalidArgument: if nothing can be read, or the folder can't take the report.
+        OutputError: if the report can't be written.
     """
     classifier = model if isinstance(model, Classifier) else load(model)
     found = read_boxes(annotations, images)

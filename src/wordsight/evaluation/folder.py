@@ -56,7 +56,7 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
         sources: where the images are read from: folders, or a table.
 
     Raises:
-        InvalidArgument: the folder won't do.
+        InvalidArgument: if the folder won't do.
     """
     _folder(target).claim(())
     for source in sources:
@@ -79,8 +79,8 @@ def write_files(target: Path, files: dict[str, bytes]) -> None:
     that this one lacks.
 
     Raises:
-        OutputError: it can't be written.
-        InvalidArgument: another run is writing there.
+        OutputError: if it can't be written.
+        InvalidArgument: if another run is writing there.
     """
     folder = _folder(target)
     with folder.locked(), writing(target):

@@ -95,7 +95,7 @@ class EvaluationReport:
         """Write the report of an `Evaluation`.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: if it can't be written.
         """
         model = self._model
         title = f"{result.data.name or 'Pictures'}: how right the model is"

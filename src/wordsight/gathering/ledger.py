@@ -91,7 +91,7 @@ class Ledger:
         folder: the output folder.
 
     Raises:
-        InvalidArgument: the file there is damaged or another version's.
+        InvalidArgument: if the file there is damaged or another version's.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -45,7 +45,7 @@ def unrelated_texts(words: Sequence[str]) -> list[str]:
     parent.
 
     Raises:
-        InvalidArgument: nothing is left, for the words mean nearly everything.
+        InvalidArgument: if nothing is left, for the words mean nearly everything.
     """
     table = synsets()
     related: set[str] = set()

@@ -39,7 +39,7 @@ def plan_classes(classes: str | Iterable[str], limit: int, negatives: int) -> li
     """Return what to gather for each class, and for that of anything else.
 
     Raises:
-        InvalidArgument: a class can't name a folder, or a number is out of bounds.
+        InvalidArgument: if a class can't name a folder, or a number is out of bounds.
     """
     words = parse_classes(classes)
     for word in words:
@@ -74,7 +74,7 @@ def open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str
     """Return the sources by a name of their own each.
 
     Raises:
-        InvalidArgument, NotFound: one does not exist, can't serve the classes, or needs a network
+        InvalidArgument, NotFound: if one does not exist, can't serve the classes, or needs a network
             that is forbidden.
     """
     if not sources:
@@ -99,7 +99,7 @@ def check_folder(folder: Path) -> ResultFolder:
     """Return a folder that may be gathered into.
 
     Raises:
-        InvalidArgument: it holds something else.
+        InvalidArgument: if it holds something else.
     """
     ours = ResultFolder(
         folder,

@@ -36,8 +36,8 @@ def heatmap(
         backbone: without a model, the network.
 
     Raises:
-        InvalidArgument, UnknownWord: no such class or word, method, layer or scale.
-        UnreadableImage, NotFound: the image or the model can't be read.
+        InvalidArgument, UnknownWord: if there is no such class or word, method, layer or scale.
+        UnreadableImage, NotFound: if the image or the model can't be read.
     """
     if model is not None:
         classifier = model if isinstance(model, Classifier) else load(model)

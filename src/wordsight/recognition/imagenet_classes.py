@@ -72,7 +72,7 @@ class KnownClasses:
         WordNet id.
 
         Raises:
-            UnknownWord: there is none, or the word has several meanings.
+            UnknownWord: if there is none, or the word has several meanings.
         """
         if re.fullmatch(r"n\d{8}", word):
             return self._under(word) or _sense(word).classes
@@ -95,7 +95,7 @@ class KnownClasses:
         """Return the class of a name or WordNet id, or else the classes under the word.
 
         Raises:
-            UnknownWord: there is none, or there are several of the name.
+            UnknownWord: if there is none, or there are several of the name.
         """
         found = self._with_id(word) or self._with_name(word)
         if len(found) > 1:
@@ -130,7 +130,7 @@ def known_classes(backbone: Backbone) -> KnownClasses:
     """Return what a backbone's own head knows.
 
     Raises:
-        InvalidArgument: it has no head of one of ImageNet's sets of classes.
+        InvalidArgument: if it has no head of one of ImageNet's sets of classes.
     """
     weight, bias = backbone.head()
     if len(weight) == 1000:  # timm's table of these is ours, too, and importing timm takes seconds

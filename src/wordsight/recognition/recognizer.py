@@ -93,7 +93,7 @@ class Recognizer:
         backbone: name of the network.
 
     Raises:
-        InvalidArgument: too many groups, one twice, a threshold out of range, or a network without
+        InvalidArgument: for too many groups, one twice, a threshold out of range, or a network without
             ImageNet's classes.
         UnknownWord: if the network doesn't know a group.
     """
@@ -175,7 +175,7 @@ class Recognizer:
         """Decode an image file as finely as the closer look needs it.
 
         Raises:
-            UnreadableImage: it can't be read.
+            UnreadableImage: if it can't be read.
         """
         size = header(data)[1]
         levels = self.levels(size)

@@ -102,7 +102,7 @@ class Gallery:
         folder: where the report will lie, or where it will be made.
 
     Raises:
-        OutputError: nothing can be written there.
+        OutputError: if nothing can be written there.
     """
 
     def __init__(self, folder: Path) -> None:

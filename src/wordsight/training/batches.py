@@ -49,7 +49,7 @@ class Sized:
         """Return the pixels, decoded anew where memory didn't do.
 
         Raises:
-            UnreadableImage: the file has changed since.
+            UnreadableImage: if the file has changed since.
         """
         if self.pixels is not None:
             return self.pixels

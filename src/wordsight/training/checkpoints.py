@@ -29,7 +29,7 @@ class SafeCheckpoints(CheckpointIO):
         """Write `checkpoint`, made of dicts, lists, numbers, text and tensors, to `path`.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: if it can't be written.
         """
         tensors: dict[str, torch.Tensor] = {}
         text = json.dumps(_flatten(checkpoint, tensors))
@@ -49,7 +49,7 @@ class SafeCheckpoints(CheckpointIO):
         """Return what was saved, on the CPU.
 
         Raises:
-            InvalidModel: the file is no checkpoint of ours.
+            InvalidModel: if the file is no checkpoint of ours.
         """
         try:
             with safe_open(path, framework="pt") as file:

@@ -23,8 +23,8 @@ def draw_network(model: str | os.PathLike) -> str:
     what branches inside one (a residual connection) is not drawn.
 
     Raises:
-        NotFound, InvalidModel: there is no such model.
-        OutputError: the files can't be written.
+        NotFound, InvalidModel: if there is no such model.
+        OutputError: if the files can't be written.
     """
     classifier = load(model)
     height, width = classifier.backbone.preprocessing.image_size

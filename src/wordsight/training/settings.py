@@ -65,7 +65,7 @@ class TrainingSettings:
         """Return the settings with defaults in place of None.
 
         Raises:
-            InvalidArgument: a setting is out of range.
+            InvalidArgument: if a setting is out of range.
         """
         defaults = _defaults(recipe, network)
         settings = replace(
@@ -131,7 +131,7 @@ def parse_duration(text: str) -> float:
     """Return the seconds of "90", "90s", "5m" or "2h".
 
     Raises:
-        InvalidArgument: it is none of these.
+        InvalidArgument: if it is none of these.
     """
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")

@@ -87,9 +87,9 @@ def video(
         progress: called with (done, total, "frames"); the total is an estimate.
 
     Raises:
-        NotFound, InvalidArgument: no such clip or model, or a setting out of range.
-        UnreadableVideo: the clip can't be read, or holds no frame.
-        OutputError: something can't be written.
+        NotFound, InvalidArgument: if there is no such clip or model, or a setting out of range.
+        UnreadableVideo: if the clip can't be read, or holds no frame.
+        OutputError: if something can't be written.
         KeyboardInterrupt: if interrupted by Ctrl-C; the clip written so far plays and has its
             tables.
     """

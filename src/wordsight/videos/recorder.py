@@ -240,7 +240,7 @@ def check_target(output: Path, clip: Path) -> Path:
     """Return where the labelled clip goes, if it may go there.
 
     Raises:
-        InvalidArgument: it may not.
+        InvalidArgument: if it may not.
     """
     if output.suffix.lower() not in CODECS:
         raise InvalidArgument(

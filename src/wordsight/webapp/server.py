@@ -51,8 +51,8 @@ def app(
         say: called with the address.
 
     Raises:
-        InvalidArgument: the extra `app` is missing, or the address can't be listened on.
-        NotFound, InvalidModel: there is no such model or folder.
+        InvalidArgument: if the extra `app` is missing, or the address can't be listened on.
+        NotFound, InvalidModel: if there is no such model or folder.
     """
     if importlib.util.find_spec("gradio") is None:
         raise InvalidArgument("The page in the browser needs Gradio: pip install 'wordsight[app]'.")
@@ -75,7 +75,7 @@ def _token() -> str:
     """Return the token of WORDSIGHT_TOKEN, or a new one.
 
     Raises:
-        InvalidArgument: the one given is too short, or holds what can't be typed into an address.
+        InvalidArgument: if it is too short, or holds what can't be typed into an address.
     """
     given = os.environ.get("WORDSIGHT_TOKEN")
     if given and not (
@@ -188,7 +188,7 @@ def _free_port(host: str, port: int | None) -> int:
     """Return the port asked for, or the first free one.
 
     Raises:
-        InvalidArgument: none can be had.
+        InvalidArgument: if none can be had.
     """
     if port is not None and not 1 <= port <= 65535:
         raise InvalidArgument(f"A port lies between 1 and 65535, got {port}.")

@@ -109,7 +109,7 @@ class Viewer:
         """Look at one image file.
 
         Raises:
-            UnreadableImage: it can't be read.
+            UnreadableImage: if it can't be read.
         """
         photo, feature_map, prediction = self._pass(path, name, threshold)
         top = Prediction(name, prediction.top_label)
@@ -123,7 +123,7 @@ class Viewer:
         """Label one image file, with its box if it gets a label; draw nothing.
 
         Raises:
-            UnreadableImage: it can't be read.
+            UnreadableImage: if it can't be read.
         """
         photo, feature_map, prediction = self._pass(path, name, threshold)
         if prediction.label is not None:
@@ -143,8 +143,8 @@ class Viewer:
         (height, width, 3) uint8 RGB.
 
         Raises:
-            UnreadableImage: it can't be read.
-            InvalidArgument: the model has no such class, or makes no heat map of its own pass.
+            UnreadableImage: if it can't be read.
+            InvalidArgument: if the model has no such class, or makes no heat map of its own pass.
         """
         if class_name and class_name not in self.model.class_names:
             raise InvalidArgument(
@@ -176,7 +176,7 @@ class Workspace:
         data: the folder whose images are reviewed and compared, or None.
 
     Raises:
-        NotFound, InvalidModel, InvalidArgument: there is no such model or folder, or no image in
+        NotFound, InvalidModel, InvalidArgument: if there is no such model or folder, or no image in
             it.
     """
 
@@ -205,8 +205,8 @@ class Workspace:
         """Return a model by the name that `models` gives it; by default the first.
 
         Raises:
-            InvalidArgument: there is none of that name.
-            InvalidModel, BackboneUnavailable: it can't be loaded.
+            InvalidArgument: if there is none of that name.
+            InvalidModel, BackboneUnavailable: if it can't be loaded.
         """
         paths = self._paths()
         if not paths:
@@ -232,7 +232,7 @@ class Workspace:
         """The labels of the data folder.
 
         Raises:
-            InvalidArgument: there is no data folder.
+            InvalidArgument: if there is no data folder.
         """
         if self.data is None:
             raise InvalidArgument("There is no folder to review. Start with --data FOLDER.")
@@ -283,7 +283,7 @@ class Workspace:
             progress: called with (done, total, what).
 
         Raises:
-            InvalidArgument: a name that can't be one, or too few images.
+            InvalidArgument: if a name that can't be one, or too few images.
         """
         for text in (name, *classes):
             if not NAME.fullmatch(text):
@@ -404,7 +404,7 @@ def find_one(book: ReviewBook, name: str) -> Path:
     """Return where an image of a folder is.
 
     Raises:
-        InvalidArgument: the folder has none of that name.
+        InvalidArgument: if the folder has none of that name.
     """
     try:
         return book.images[name].path

@@ -107,7 +107,7 @@ class Format(ABC):
             root: folder of the images.
 
         Raises:
-            InvalidArgument: it can't be read at all.
+            InvalidArgument: if it can't be read at all.
         """
 
     def labels(self, path: Path, root: Path) -> Iterator[RawBox]:
@@ -119,7 +119,7 @@ class Format(ABC):
             root: folder of the images.
 
         Raises:
-            InvalidArgument: it can't be read at all.
+            InvalidArgument: if it can't be read at all.
         """
         return iter(())
 

@@ -117,7 +117,7 @@ class Source(ABC):
         """Return the page at `cursor` (None: the first) of what the query finds.
 
         Raises:
-            SourceUnavailable: the source can't go on; its message is the cause.
+            SourceUnavailable: if the source can't go on; its message is the cause.
         """
 
     def read(self, candidate: Candidate) -> bytes | None:
@@ -132,7 +132,7 @@ class Source(ABC):
         """Look whether the source can serve these classes at all, before any work.
 
         Raises:
-            InvalidArgument, NotFound: it can't.
+            InvalidArgument, NotFound: if it can't.
         """
         return None
 
@@ -167,7 +167,7 @@ def open_source(text: str) -> Source:
     """Return the source that `NAME` or `NAME:ARGUMENT` names.
 
     Raises:
-        InvalidArgument: there is none, its argument is missing, or it can't be loaded.
+        InvalidArgument: if there is none, its argument is missing, or it can't be loaded.
     """
     name, _, argument = text.partition(":")
     factory = _registry.get(name) or _from_entry_point(name)

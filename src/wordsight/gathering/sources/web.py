@@ -132,7 +132,7 @@ class Web:
         returned.
 
         Raises:
-            SourceUnavailable: no usable answer.
+            SourceUnavailable: if no usable answer comes.
         """
         return await self._ask("GET", url, headers, params=params)
 
@@ -169,8 +169,8 @@ class Web:
         """Stream a picture to a file and return the sha256 of its bytes, in hex.
 
         Raises:
-            FetchError: it can't be had; a half file may be left at `path`.
-            OutputError: the file can't be written.
+            FetchError: if it can't be had; a half file may be left at `path`.
+            OutputError: if the file can't be written.
         """
 
         async def once() -> str:
@@ -253,7 +253,7 @@ class Web:
         """Raise, and pause, if the answer says so.
 
         Raises:
-            FetchError: 429, or a server error.
+            FetchError: for 429, or a server error.
         """
         status = response.status_code
         if status == 429 or status == 503:

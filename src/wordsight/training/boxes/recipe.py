@@ -37,8 +37,8 @@ def add_boxes(
     that wrong boxes are seen.
 
     Raises:
-        InvalidArgument: too few images, or a backbone that boxes can't be learned on.
-        OutputError: the sheet can't be written.
+        InvalidArgument: if there are too few images, or boxes can't be learned on the backbone.
+        OutputError: if the sheet can't be written.
     """
     check_backbone(model.backbone)
     images = check_images(annotated)
@@ -75,7 +75,7 @@ def check_images(annotated: BoxSet) -> list[Annotated]:
     """Return the images to learn from: all that are not marked "test".
 
     Raises:
-        InvalidArgument: they are too few.
+        InvalidArgument: if they are too few.
     """
     images = [image for image in annotated.images if image.file.split != "test"]
     if len(images) < FEWEST:
