@@ -118,7 +118,7 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
 
     Raises:
         NotFound: if the source does not exist.
-        InvalidArgument: if there are fewer than two classes, or names differ by case or blanks only.
+        InvalidArgument: for fewer than two classes, or names that differ by case or blanks only.
     """
     path = expand(source)
     if not path.exists():

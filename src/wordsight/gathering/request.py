@@ -74,7 +74,7 @@ def open_sources(sources: Sequence[str | Source], labels: list[str]) -> dict[str
     """Return the sources by a name of their own each.
 
     Raises:
-        InvalidArgument, NotFound: if one does not exist, can't serve the classes, or needs a network
+        InvalidArgument, NotFound: if one is missing, can't serve the classes, or needs a network
             that is forbidden.
     """
     if not sources:

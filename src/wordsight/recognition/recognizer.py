@@ -93,7 +93,7 @@ class Recognizer:
         backbone: name of the network.
 
     Raises:
-        InvalidArgument: for too many groups, one twice, a threshold out of range, or a network without
+        InvalidArgument: for too many groups, one twice, a threshold out of range, a network without
             ImageNet's classes.
         UnknownWord: if the network doesn't know a group.
     """
