@@ -502,7 +502,7 @@ class Watch:
                 and len(arguments) > 2
                 and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             )
-            allowed = (self.case, *self.roots[:1]) if changes else (self.case, *self.roots)
+            allowed = (self.case, *self.roots[:2]) if changes else (self.case, *self.roots)
             if not f"{name}/".startswith(tuple(f"{root.rstrip('/')}/" for root in allowed)):
                 self.seen.append(f"{event} {name}")
         elif event in (
@@ -552,6 +552,7 @@ def worker(target: str, seed: int, cases: Iterator[int], out: io.TextIOBase) -> 
         watch = Watch(
             [
                 home,
+                home / "cache",  # which may be a link to one that several processes share
                 base / "seeds",
                 Path(sys.prefix),
                 Path(sys.base_prefix),

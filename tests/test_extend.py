@@ -119,6 +119,7 @@ def test_a_format_of_ones_own_is_written_and_read(shapes_model, other_shapes):
         wordsight.datasets.read_boxes("results/prelabels/lines")
 
 
+@pytest.mark.filterwarnings("ignore:Overwriting tiny_net")
 def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
     write_shapes(Path("data/pets"), 16)
     run("tiny_net")
@@ -253,6 +254,7 @@ def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli, tmp
     ), done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:Overwriting tiny_net")
 def test_a_model_on_a_network_of_ones_own_says_what_it_needs(cli):
     write_shapes(Path("data/pets"), 8)
     run("tiny_net")  # the command below, a process of its own, knows nothing of it

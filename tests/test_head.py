@@ -64,10 +64,10 @@ def test_fit_head_refuses_too_few(labels):
 
 def test_logistic_equals_scikit_learn():
     linear_model = pytest.importorskip("sklearn.linear_model")
-    from wordsight.heads.linear import _basis, _fit_logistic
+    from wordsight.heads.linear import _fit_logistic, _spanning_columns
 
     x, y = blobs((40, 60, 50), width=200, spread=3.0)
-    z = (x - x.mean(axis=0)) @ _basis(x - x.mean(axis=0))
+    z = (x - x.mean(axis=0)) @ _spanning_columns(x - x.mean(axis=0))
     z /= np.sqrt(z.var(axis=0).sum() / 200)
     weight, bias = _fit_logistic(z, y, 3, 0.3, (z**2).sum(axis=0))
     reference = linear_model.LogisticRegression(

@@ -489,11 +489,11 @@ def test_a_source_of_ones_own_comes_by_entry_point(tmp_path):
     (tmp_path / "my_source.py").write_text(
         textwrap.dedent("""
         from wordsight.gathering import FakeSource
-        from imitation import picture
+        from imitation import drawn_image
         class Mine(FakeSource):
             name = "mine"
             def __init__(self):
-                super().__init__({"cat": [picture("cat", i) for i in range(3)]})
+                super().__init__({"cat": [drawn_image("cat", i) for i in range(3)]})
         """)
     )
     info = tmp_path / "my_source-1.0.dist-info"
@@ -504,7 +504,7 @@ def test_a_source_of_ones_own_comes_by_entry_point(tmp_path):
     )
     code = (
         "import wordsight as w; print(w.gather('cat', 'd', sources=['mine'], limit=3).kept, "
-        "'mine' in w.list_sources()); w.gather('cat', 'e', sources=['broken'])"
+        "'mine' in w.gathering.list_sources()); w.gather('cat', 'e', sources=['broken'])"
     )
     environment = {
         "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}",

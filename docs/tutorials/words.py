@@ -8,6 +8,7 @@ With it: the cats and dogs of FOLDER/catdog, and FOLDER/street/photos as strange
 
 import argparse
 import io
+import logging
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,14 @@ def told(results: wordsight.Results) -> str:
     return f"{len(results)} photos: {len(labelled)} labelled, {right} of them right; {results.counts.unsure} not sure enough, {results.counts.strangers} strangers"
 
 
+class Printer(logging.Handler):
+    """Print what wordsight logs, such as what it learns from."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        print(" ", record.getMessage())
+
+
 # --8<-- [start:alone]
 def words_alone(case: Case, output: Path) -> None:
     """Use only the words and the photos."""
@@ -240,6 +249,9 @@ def main() -> None:
     )
     arguments.add_argument("-o", "--output", type=Path, default=Path("tutorial-words"))
     options = arguments.parse_args()
+    logger, printer = logging.getLogger("wordsight"), Printer()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(printer)
     options.output.mkdir(parents=True, exist_ok=True)
     case = compose_case(options.output) if options.data is None else real_case(options.data)
     print(f"1. Two words, {case.words}, and nothing else:")
@@ -255,6 +267,7 @@ def main() -> None:
     draw_some(options.output)
     print("6. A promise instead:")
     promise(model, case)
+    logger.removeHandler(printer)
 
 
 if __name__ == "__main__":

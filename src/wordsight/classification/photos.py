@@ -62,8 +62,8 @@ def predict(
         grid.check(classifier.backbone)
     chosen, note = classifier.threshold_for(threshold, precision)
     found = find_photos(photos, output, RESULT_FOLDERS)
-    run = Run(classifier, chosen, settings, grid, found, draw, note)
     threads = callers(classifier.embedder.engine)
+    run = Run(classifier, chosen, settings, grid, found, draw, note)
     over_images(run.predict, found.images, run, threads=threads, progress=or_notebook(progress))
     refuse_none_readable(run.counts.unreadable, run.counts.total, found.output)
     return Results(

@@ -100,9 +100,9 @@ def evaluate_boxes(
     windows.check()
     settings.check(classifier.backbone)
     path = classifier.record.path if isinstance(model, Classifier) else model
-    run = _Run(classifier, windows if detections else None, settings, found, target, path)
-    tested = [p for p in found.images if p.file.split == "test"] or found.images
     threads = callers(classifier.embedder.engine)
+    tested = [p for p in found.images if p.file.split == "test"] or found.images
+    run = _Run(classifier, windows if detections else None, settings, found, target, path)
     over_images(
         run.measure, tested, run, threads=threads, progress=or_notebook(progress), what="pictures"
     )
