@@ -103,8 +103,7 @@ def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
     ]
     try:  # the few formats that are recognized only by reading their header
         Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
-    except Exception:
-        # a header reader may raise anything on foreign bytes; they are not its kind of image
+    except Exception:  # a header reader may raise anything on foreign bytes
         return False
     return True
 

@@ -198,8 +198,7 @@ class Guard:
                 if name.lower() != b"accept-encoding"
             ]
             await self._app({**scope, "headers": plain}, pace, held)
-        except Exception:
-            # a client that went away, or a body that is none: the framework raises many kinds
+        except Exception:  # a client that left, or a body that is none: many kinds are raised
             held.status = 400
         finally:
             self._uploading -= 1
