@@ -5,6 +5,7 @@ disk until they can be put in order.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import tempfile
 import threading
@@ -150,8 +151,9 @@ class Gallery:
         return cards
 
     def close(self) -> None:
-        """Forget the cards."""
-        self._file.close()
+        """Forget the cards. A full disk may refuse the last of them; nobody needs those now."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _card(fields: dict) -> Card:
