@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
@@ -14,7 +15,6 @@ from ..errors import UnreadableImage
 from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import class_heatmap
-from ..reports.page import check_report_target, remove_report
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .model_sections import about_model
@@ -109,8 +109,6 @@ class Run:
         if photos is None or folder is None:
             return
         names = model.class_names
-        if draw:
-            check_report_target(folder)
         self.writer = ResultsWriter(
             folder, names, draw, grid is not None, photos.sources, photos.skipped
         )
@@ -177,22 +175,21 @@ class Run:
             self.writer.add(prediction)
 
     def finish(self) -> None:
-        """Put tables and drawings in place, and write the report or remove an earlier run's."""
-        if self.writer is None or self._folder is None:
+        """Write the report, and put everything in place."""
+        if self.writer is None:
             return
+        if self._report is not None:
+            model = self._model
+            about = about_model(model.record, model.history, model.class_names)
+            made = made_by(model.backbone.name, model.class_names)
+            self.writer.write_report(self._report.pages(self.counts, about, made, self._note))
         self.writer.finish()
-        if self._report is None:
-            remove_report(self._folder)
-            return
-        model = self._model
-        about = about_model(model.record, model.history, model.class_names)
-        made = made_by(model.backbone.name, model.class_names)
-        self._report.write(self.counts, about, made, self._note)
 
     def close(self) -> None:
         """Keep the embeddings, drop what is unfinished, and let others write here."""
-        self._model.embedder.cache.flush()
-        if self._report is not None:
-            self._report.close()
-        if self.writer is not None:
-            self.writer.close()
+        with contextlib.ExitStack() as held:
+            if self.writer is not None:
+                held.callback(self.writer.close)
+            if self._report is not None:
+                held.callback(self._report.close)
+            self._model.embedder.cache.flush()

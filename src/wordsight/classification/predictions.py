@@ -4,9 +4,7 @@ masks.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 from collections import Counter
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core.home import write_atomic, writing
 from ..core.notebook import frame
 from ..core.result_folder import safe_name
 from ..core.summary import Table
@@ -28,6 +25,7 @@ from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
 from ..heatmaps.one_pass import MASK_THRESHOLD
 from ..reports.image_results import ImageResults
+from ..reports.page import pages_there
 
 if TYPE_CHECKING:
     import pandas
@@ -58,7 +56,8 @@ PART_FIELDS = (
     "answers",
 )
 NONE_OF_THESE = "none_of_these"  # status of an image that resembles no class
-MARKER = ".wordsight-results"
+MARKER = ".wordsight-results"  # of 0.1.0
+SKIPPED, PARTS = "skipped.csv", "parts.csv"
 
 
 @dataclass(frozen=True)
@@ -326,6 +325,11 @@ class ResultsWriter:
             MARKER,
             _drawn,
             photos,
+            others=[
+                *[SKIPPED] * bool(skipped),
+                *[PARTS] * parts,
+                *(pages_there(output) if draw else ()),
+            ],
         )
         self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
 
@@ -351,7 +355,7 @@ class ResultsWriter:
             return
         folder = self._folders[prediction.label]
         name = safe_name(prediction.file_name)
-        original = f"images/{folder}/{name}"
+        original = self._tables.reserve(f"images/{folder}/{name}")
         heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
         mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
         self._tables.write(
@@ -386,38 +390,23 @@ class ResultsWriter:
                 )
 
     def finish(self) -> None:
-        """Put the tables in place and remove what an earlier run drew and this one did not."""
+        """Put the tables in place and remove what an earlier run wrote and this one did not."""
+        if self._skipped:
+            rows = [["file_name"], *[[name] for name in self._skipped]]
+            self._tables.write_table(SKIPPED, rows)
+        if self._parts is not None:
+            self._tables.write_table(PARTS, self._parts)
         self._tables.finish()
-        skipped = [["file_name"], *[[name] for name in self._skipped]] if self._skipped else None
-        with writing(self.output):
-            for name, rows in (("skipped.csv", skipped), ("parts.csv", self._parts)):
-                if rows is not None:
-                    text = io.StringIO()
-                    csv.writer(text).writerows(rows)
-                    write_atomic(
-                        self.output / name, text.getvalue().encode("utf-8", "surrogateescape")
-                    )
-                elif _begins(
-                    self.output / name,
-                    "file_name" if name == "skipped.csv" else ",".join(PART_FIELDS),
-                ):
-                    # an earlier run's, not a user's own
-                    (self.output / name).unlink(missing_ok=True)
+
+    def write_report(self, pages: Iterable[tuple[str, bytes]]) -> None:
+        """Write the report's pages, given by name and content."""
+        self._tables.write_pages(pages)
 
     def close(self) -> None:
         """Drop what is unfinished, and let others write here; an earlier run's tables stay as
         they were.
         """
         self._tables.close()
-
-
-def _begins(path: Path, line: str) -> bool:
-    """Whether a file's first line is this one."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline(len(line) + 2).strip() == line
-    except OSError:
-        return False
 
 
 def _folder_names(class_names: list[str]) -> dict[str, str]:

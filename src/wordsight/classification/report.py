@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..reports.gallery import Card, Gallery
-from ..reports.page import Outcomes, Report, Section, write_report
+from ..reports.page import Outcomes, Report, Section, pages
 from ..reports.sections import listed
 from .predictions import Counts, Prediction
 
@@ -60,19 +61,16 @@ class ResultsReport:
         with self._lock:
             self._outcomes.add(card, index)
 
-    def write(
+    def pages(
         self, counts: Counts, sections: list[Section], about: str, note: str | None = None
-    ) -> Path:
-        """Write the report.
+    ) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and the content of each page of the report.
 
         Args:
             counts: how many photos fared how.
             sections: on the model.
             about: which model, for the foot of the page.
             note: what stands behind the threshold, or None.
-
-        Raises:
-            OutputError: if it can't be written.
         """
         accepted = sum(counts.accepted.values())
         report = Report(
@@ -93,7 +91,7 @@ class ResultsReport:
         report.sections = [
             section for section in (unreadable, *sections, skipped) if section is not None
         ]
-        return write_report(self.folder, report, self._gallery)
+        return pages(report, self._gallery)
 
     def close(self) -> None:
         """Forget what was kept."""

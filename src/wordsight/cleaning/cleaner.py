@@ -12,7 +12,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,17 +30,18 @@ from ..datasets.remote import Place
 from ..errors import InvalidArgument, NotFound
 from ..images.contact_sheet import contact_sheet
 from ..reports.notebook_gallery import gallery
-from ..reports.page import check_report_target
+from ..reports.page import is_report, pages_there
 from .balance import redundant
 from .checks import Finding, list_checks, run_checks
 from .material import LookedAt, look, material_of
-from .report import write_cleaning_report
+from .report import report_pages
 
 if TYPE_CHECKING:
     import pandas
 
 
 MIN_SIZE = 224
+TABLES = ("summary.json", "findings.csv")
 MANIFEST = ".wordsight-clean.json"
 BEFORE = ".metadata-before.csv"
 
@@ -247,7 +248,8 @@ def folder_task(
             "The report can't lie inside the data set, where it would be read as a class; got "
             f"'{target}'. Choose another folder with -o."
         )
-    check_report_target(target)
+    folder = _report_folder(target)
+    folder.claim(_report_names(target))
     return CleaningTask(labelled, root, target, options)
 
 
@@ -273,11 +275,12 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
     counts = Counter(image.label for image in labelled.images)
     classes = {name: counts[name] for name in labelled.class_names}
     result = Cleaning(task.data, task.output, findings, classes)
-    _write_tables(result, Place(task.output))
     if isinstance(task.output, Path):
-        with writing(task.output):
-            _draw_sheets(result, task.output)
-        write_cleaning_report(result, options.apply, progress)
+        files = [*_sheets(result), *report_pages(result, options.apply, progress), *_tables(result)]
+        _report_folder(task.output).write(files, _report_names(task.output), TABLES)
+    else:
+        for name, data in _tables(result):
+            Place(task.output).write(name, data)
     if options.apply:
         set_aside(result)
     return result
@@ -399,11 +402,30 @@ def check_reasons(reasons: Iterable[str] | None) -> set[str]:
     return wanted
 
 
-def _draw_sheets(result: Cleaning, folder: Path) -> None:
-    """Draw a contact sheet for each reason, and remove one that an earlier run left."""
+def _report_folder(target: Path) -> ResultFolder:
+    return ResultFolder(target, "cleaning", adopt=lambda path: _by_earlier_version(path, target))
+
+
+def _report_names(target: Path) -> list[str]:
+    """Return the names of all files that a report may have."""
+    return [*TABLES, *(f"{reason}.png" for reason in list_checks()), *pages_there(target)]
+
+
+def _by_earlier_version(path: Path, target: Path) -> bool:
+    """Whether 0.1.0 wrote a file of a report, which has our table of findings."""
+    columns = ",".join(column.name for column in fields(Finding))
+    try:
+        with open(target / TABLES[1], encoding="utf-8", errors="replace") as file:
+            ours = file.readline(len(columns) + 2).strip() == columns
+    except OSError:
+        return False
+    return ours and (path.suffix != ".html" or is_report(path))
+
+
+def _sheets(result: Cleaning) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of a contact sheet for each reason that was found."""
     assert isinstance(result.data, Path)
     for reason in list_checks():
-        sheet = folder / f"{reason}.png"
         found = [finding for finding in result.findings if finding.reason == reason]
         drawn = contact_sheet(
             result.data,
@@ -414,20 +436,18 @@ def _draw_sheets(result: Cleaning, folder: Path) -> None:
             reason,
         )
         if drawn:
-            write_atomic(sheet, drawn)
-        else:
-            sheet.unlink(missing_ok=True)
+            yield f"{reason}.png", drawn
 
 
-def _write_tables(result: Cleaning, place: Place) -> None:
-    """Write findings.csv and summary.json, on disk or in an object store."""
+def _tables(result: Cleaning) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of summary.json and findings.csv."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow([column.name for column in fields(Finding)])
     rows.writerows(astuple(finding) for finding in result.findings)
     summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
-    place.write("findings.csv", text.getvalue().encode("utf-8", "surrogateescape"))
-    place.write("summary.json", summary.encode("utf-8", "surrogateescape"))
+    yield TABLES[0], summary.encode("utf-8", "surrogateescape")
+    yield TABLES[1], text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _read_manifest(rejected: Path) -> dict | None:

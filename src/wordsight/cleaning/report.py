@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,23 @@ from ..datasets.training_set import gathered
 from ..errors import UnreadableImage
 from ..images.decoding import decode
 from ..reports.gallery import Card, Gallery
-from ..reports.page import Report, Section, write_report
+from ..reports.page import Report, Section, pages
 from ..reports.sections import funnel_section, licence_section
 from .checks import Finding, list_checks
 
 THREADS = 4
 
 
-def write_cleaning_report(
+def report_pages(
     result: Any, apply: bool, progress: Callable[[int, int, str], None] | None = None
-) -> Path:
-    """Write report.html of a `Cleaning` beside its tables. This reads the images, so it comes
-    before any is moved.
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each page of the report of a `Cleaning`. This reads the images, so
+    it comes before any is moved.
 
     Args:
         result: what was found.
         apply: whether the files will be set aside.
         progress: called with (done, total, "findings").
-
-    Raises:
-        OutputError: if it can't be written.
     """
     order = {reason: number for number, reason in enumerate(list_checks())}
     gallery = Gallery(result.output)
@@ -59,7 +56,7 @@ def write_cleaning_report(
             for reason, count in result.counts.items()
         ]
         report.images_heading = "What was found, the clearest first"
-        return write_report(result.output, report, gallery)
+        yield from pages(report, gallery)
     finally:
         gallery.close()
 

@@ -1,37 +1,69 @@
-"""The rule for every folder that is written: whole or not at all, one run at a time, never over
-what is not ours.
+"""The rule for everything that is written: whole or not at all, one run at a time, never over what
+is not ours.
+
+A file is ours if its content is what we wrote there, never because of its name. Each folder that
+we write into keeps a record, `.wordsight-files`: a line of JSON for each file, with its digest. A
+file that somebody changed since is theirs.
+
+A run builds everything in a hidden folder, and puts it in place at the end. What a killed run left
+is removed by the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .home import write_atomic, writing
+from .home import writing
+from .threads import uninterrupted
 
-PREFIX = ".wordsight-"  # every marker's name begins so
+PREFIX = ".wordsight-"  # the names of all our own hidden files begin so
 LOCK = f"{PREFIX}lock"  # there while a run writes, and after one that was killed
+RECORD = f"{PREFIX}files"
 IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
-NOT_OURS = "'{path}' was there before and is no result of wordsight. Choose another folder with -o."
+NOT_OURS = (
+    "'{path}' was not written by wordsight, or was changed since, so it is not replaced. Move it "
+    "away, or choose another folder with -o."
+)
 OTHER_FILES = "'{folder}' holds other files ('{name}'). Choose a new folder with -o."
+IN_THE_WAY = "'{path}' is in the way and was not written by wordsight. Move it away."
+_HEAD = {"wordsight": "files written here, with their digests; others are never touched"}
+_HIDDEN = re.compile(re.escape(PREFIX) + "[0-9a-f]{12}")
+
+
+@dataclass
+class Written:
+    """A file that the record lists.
+
+    Attributes:
+        by: what wrote it.
+        digests: of its content; two while a run replaces it.
+    """
+
+    by: str
+    digests: set[str]
 
 
 class ResultFolder:
     """A folder to write results into, which may hold files of other people, too.
 
-    What is ours is decided by `is_ours`, and nowhere else: by the marker, or by `judge`.
-
     Args:
         path: the folder; it need not exist.
-        marker: name of the file in it that shows what is ours: it lists names, one a line. A marker
-            that lists none makes every name ours.
-        judge: whether a path in the folder is ours; for results that are known by their content.
+        by: what writes there, in a word: files that this wrote before, and does not write again,
+            are removed.
+        adopt: whether a file there is ours, by its path: for folders without a record, which
+            0.1.0 wrote.
         is_file: sentence for a path that is a file, with {folder}.
         not_ours: sentence for what is not ours, with {folder}, {path} and {name}.
     """
@@ -39,26 +71,28 @@ class ResultFolder:
     def __init__(
         self,
         path: Path,
-        marker: str = "",
+        by: str = "",
         *,
-        judge: Callable[[Path], bool] | None = None,
+        adopt: Callable[[Path], bool] | None = None,
         is_file: str = IS_FILE,
         not_ours: str = NOT_OURS,
     ) -> None:
-        self.path, self._marker = path, marker
-        self._judge, self._is_file, self._not_ours = judge, is_file, not_ours
+        self.path, self.by, self._adopt = path, by, adopt
+        self._is_file, self._not_ours = is_file, not_ours
 
     def claim(self, names: Iterable[str] | None = None) -> None:
         """Refuse to write what is not ours.
 
         Args:
-            names: what is to be written there; None: the folder becomes ours as a whole.
+            names: what is to be written there; None: everything there is to be replaced.
 
         Raises:
             InvalidArgument: if the path is a file, or one of the names is there and is not ours.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgument(self._is_file.format(folder=self.path))
+        if os.path.lexists(self.path / RECORD) and self.record is None:
+            raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
             if os.path.lexists(self.path / name) and not self.is_ours(name):
                 raise InvalidArgument(
@@ -66,27 +100,22 @@ class ResultFolder:
                 )
 
     def names(self) -> list[str]:
-        """Return what lies there in order, but for our lock."""
-        return sorted(set(os.listdir(self.path)) - {LOCK}) if self.path.is_dir() else []
+        """Return what lies there in order, by relative path: files, links and empty folders, but
+        for our lock and record.
+        """
+        return sorted(set(_entries(self.path)) - {LOCK, RECORD}) if self.path.is_dir() else []
 
     def is_ours(self, name: str) -> bool:
-        """Whether a file or folder there, by its path relative to the folder, is our own work."""
-        if self._judge is not None:
-            return self._judge(self.path / name)
-        return self.listed is not None and (
-            not self.listed or name.partition("/")[0] in self.listed
-        )
+        """Whether a file there, by its path relative to the folder, is our own work."""
+        written = (self.record or {}).get(name)
+        if written is None:
+            return not self.record and self._adopt is not None and self._adopt(self.path / name)
+        return digest(self.path / name) in written.digests
 
     @functools.cached_property
-    def listed(self) -> set[str] | None:
-        """The names that the marker lists, as it was when first asked; None without a marker."""
-        return listed_in(self.path / self._marker) if self._marker else None
-
-    def mark(self, names: Iterable[str] = ()) -> None:
-        """Write the marker, which makes these names ours; without names, every name."""
-        lines = "".join(f"{name}\n" for name in sorted(names))
-        write_atomic(self.path / self._marker, lines.encode())
-        self.__dict__.pop("listed", None)
+    def record(self) -> dict[str, Written] | None:
+        """What the record said of each file when first asked; None without a record of ours."""
+        return _read_record(self.path / RECORD)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -101,51 +130,224 @@ class ResultFolder:
         with hold(self.path):
             yield
 
-    def replace(self, files: Mapping[str, bytes], names: Iterable[str]) -> None:
-        """Write files in the order of `names`, each whole or not at all, and remove those of an
-        earlier run that `files` lacks.
-        """
-        for name in names:
-            if name in files:
-                write_atomic(self.path / name, files[name])
-            else:
-                self.remove([name])
+    @contextmanager
+    def build(self) -> Iterator[Build]:
+        """Hold the folder, and build files in a hidden folder there. What is left in it at the end
+        is removed; what a killed run left is removed first.
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove files that are ours, by their paths relative to the folder; no link or `..` leads
-        out of it.
+        Raises:
+            InvalidArgument: if another run holds the folder.
+            OutputError: if nothing can be written.
         """
-        root = self.path.resolve()
-        for name in names:
-            path = self.path / name
-            if (
-                safe_name(name) == name
-                and self.is_ours(name)
-                and path.parent.resolve().is_relative_to(root)
-                and not path.is_dir()
-            ):
-                path.unlink(missing_ok=True)
+        new = not self.path.exists()
+        try:
+            with self.locked():
+                if os.path.lexists(self.path / RECORD) and self.record is None:
+                    raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
+                build = Build(self)
+                try:
+                    build.begin()
+                    yield build
+                finally:
+                    build.drop()
+        finally:
+            if new:
+                with suppress(OSError):  # it holds something
+                    self.path.rmdir()
+
+    def write(
+        self,
+        files: Iterable[tuple[str, bytes]],
+        names: Iterable[str] = (),
+        last: Iterable[str] = (),
+    ) -> None:
+        """Write files, and remove those of an earlier run that are not among them.
+
+        Args:
+            files: name and content.
+            names: of files that 0.1.0 may have written.
+            last: names of those that tell of the others.
+
+        Raises:
+            InvalidArgument: if one of the names is not ours, or another run writes there.
+            OutputError: if one can't be written.
+        """
+        with writing(self.path), self.build() as build:
+            for name, data in files:
+                build.write(name, data)
+            build.commit(names, last)
+
+    def forget(self) -> None:
+        """Read the record anew when it is next asked for."""
+        self.__dict__.pop("record", None)
+
+
+class Build:
+    """Files that are being built in a hidden folder of a `ResultFolder`, which is held."""
+
+    def __init__(self, folder: ResultFolder) -> None:
+        self._folder, self._root = folder, folder.path
+        self._written: dict[str, str] = {}
+        self._noted = False  # whether the record has lines of an unfinished run
+        self.path = self._root / f"{PREFIX}{secrets.token_hex(6)}"
+
+    def begin(self) -> None:
+        """Remove what killed runs left, and make the hidden folder.
+
+        Raises:
+            OutputError: if it can't be made.
+        """
+        with writing(self._root):
+            for left in _hidden(self._root / RECORD):
+                shutil.rmtree(self._root / left, ignore_errors=True)
+            self._note({"building": self.path.name})
+            self.path.mkdir()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Build a file."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        self._written[name] = hashlib.sha256(data).hexdigest()
+
+    def link(self, name: str, source: Path) -> int:
+        """Build a link to a file, or a copy where links are not to be had; return the bytes
+        that takes.
+        """
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            path.symlink_to(source)
+        except OSError:  # file systems and accounts that allow no links
+            shutil.copyfile(source, path)
+        self._written[name] = str(digest(path))
+        return 0 if path.is_symlink() else path.stat().st_size
+
+    def add(self, name: str) -> None:
+        """Take a file that was written into the build's folder."""
+        self._written[name] = str(digest(self.path / name))
+
+    def commit(
+        self, names: Iterable[str] = (), last: Iterable[str] = (), keep: bool = False
+    ) -> None:
+        """Put everything in place, and remove what an earlier run wrote and this one did not.
+
+        While this goes on no old file of `last` is there, so that nothing tells of files that are
+        not there any more. Ctrl-C waits until it is over.
+
+        Args:
+            names: of files that 0.1.0 may have written.
+            last: those that tell of the others, such as tables; the last shows that all are there.
+            keep: whether what earlier runs wrote stays.
+
+        Raises:
+            InvalidArgument: if somebody else's file has come where one would be put.
+            OSError: if a file can't be put in place.
+        """
+        folder, root, written = self._folder, self._root, self._written
+        folder.claim(written)
+        record = folder.record or {}
+        earlier = {*names, *(name for name in record if record[name].by == folder.by)}
+        old = [name for name in earlier - set(written) if not keep and folder.is_ours(name)]
+        ends = list(last)
+        first = [name for name in written if name not in ends]
+        adopted = [name for name in {*old, *written} if name not in record]
+        with uninterrupted():
+            for name in adopted:
+                if told := digest(root / name):
+                    self._note({"name": name, "by": folder.by, "sha256": told})
+            for name, told in written.items():
+                self._note({"name": name, "by": folder.by, "sha256": told})
+            _remove(root, [name for name in ends if name in written or name in old])
+            for name in [*first, *(name for name in ends if name in written)]:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self.path / name, root / name)
+            _remove(root, old)
+            kept = {name: of for name, of in record.items() if os.path.lexists(root / name)}
+            self._rewrite(kept | {name: Written(folder.by, {written[name]}) for name in written})
+        self._written = {}
+
+    def drop(self) -> None:
+        """Remove what was built and not put in place."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._noted:
+            self._folder.forget()  # files that were put in place before an error stay ours
+            with suppress(OSError):  # a full disk; the next run clears it
+                self._rewrite(self._folder.record or {})
+
+    def _rewrite(self, record: dict[str, Written]) -> None:
+        """Replace the record by one without what is done; an empty one goes."""
+        if record:
+            lines = [
+                {"name": name, "by": of.by, "sha256": told}
+                for name, of in record.items()
+                for told in sorted(of.digests)
+            ]
+            self.path.mkdir(exist_ok=True)
+            built = self.path / RECORD
+            text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines])
+            built.write_bytes(text.encode())
+            os.replace(built, self._root / RECORD)
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            (self._root / RECORD).unlink(missing_ok=True)
+        self._noted = False
+        self._folder.forget()
+
+    def _note(self, line: dict) -> None:
+        """Add a line to the record. A kill may cut it short, so the next begins a new one."""
+        self._noted = True
+        with open(self._root / RECORD, "ab") as file:
+            begin = json.dumps(_HEAD) if file.tell() == 0 else ""
+            file.write(f"{begin}\n{json.dumps(line)}\n".encode())
+
+
+def digest(path: Path) -> str | None:
+    """Return what tells a file's content from any other: the SHA-256 of its bytes, or where a link
+    leads; None for a folder, and for what can't be read.
+    """
+    try:
+        if path.is_symlink():
+            return f"link:{os.readlink(path)}"
+        if not path.is_file():
+            return None
+        told = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                told.update(block)
+        return told.hexdigest()
+    except OSError:
+        return None
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, shown: Path | None = None) -> Iterator[None]:
     """Hold a folder for this process, so that two runs do not write into one another. The lock
     ends with the process, however that ends.
 
     Where no lock can be had (a read-only disk, a file system without locks), none is taken.
 
+    Args:
+        folder: the folder.
+        shown: what the sentence of a refusal names instead of it.
+
     Raises:
-        InvalidArgument: if another run holds it.
+        InvalidArgument: if another run holds it, or a file that is no lock has its name.
     """
     from filelock import FileLock, Timeout
 
+    path = folder / LOCK
+    if path.is_symlink() or (path.exists() and (not path.is_file() or path.stat().st_size)):
+        raise InvalidArgument(IN_THE_WAY.format(path=path))
     # a run may end in another thread than it began in
-    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+    lock = FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
         raise InvalidArgument(
-            f"Another run is writing to '{folder}'. Wait for it, or choose another folder with -o."
+            f"Another run is writing to '{shown or folder}'. Wait for it, or choose another folder "
+            "with -o."
         ) from None
     except OSError:
         pass
@@ -154,56 +356,82 @@ def hold(folder: Path) -> Iterator[None]:
     finally:
         if lock.is_locked:
             with suppress(OSError):  # Windows: it removes the file itself
-                (folder / LOCK).unlink()
+                path.unlink()
             lock.release()
 
 
 @contextmanager
-def building(target: Path, name: str | None = None) -> Iterator[Path]:
-    """Make an empty hidden folder beside `target` to build in; what is left in it at the end is
-    removed.
+def building(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` to build a new one in, for `swap`; what is left in it
+    at the end is removed. One run builds at a time.
 
-    Args:
-        target: what is built. The folder of it is made if need be.
-        name: of the hidden folder, where only one run builds at a time: what a killed run left is
-            removed. Without a name it gets one of its own.
+    What a killed run left is removed first, and what it was about to replace is put back.
 
     Raises:
+        InvalidArgument: if another run builds there, or a folder of somebody else's is in the way.
         OutputError: if it can't be made.
     """
+    hidden = _beside(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if name is None:
-            hidden = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
-        else:
-            hidden = target.with_name(name)
-            shutil.rmtree(hidden, ignore_errors=True)
-            hidden.mkdir()
-    try:
-        yield hidden
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        if os.path.lexists(hidden) and not _is_workshop(hidden):
+            raise InvalidArgument(IN_THE_WAY.format(path=hidden))
+        hidden.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as held:
+        held.callback(_discard, hidden)
+        held.enter_context(hold(hidden, target))
+        with writing(target):
+            (hidden / RECORD).write_text(json.dumps(_HEAD) + "\n")
+            restore(target)
+            new = hidden / "new"
+            for left in (new, hidden / "old"):
+                shutil.rmtree(left, ignore_errors=True)
+            new.mkdir()
+        held.callback((hidden / RECORD).unlink, missing_ok=True)
+        held.callback(shutil.rmtree, new, ignore_errors=True)
+        yield new
 
 
 def swap(built: Path, target: Path) -> None:
-    """Put a finished folder in place of what was there. For a moment neither is there, but never
-    half of one.
+    """Put a folder that was built by `building` in place of what was there. For a moment neither
+    is there; a kill in that moment is mended by `restore`.
     """
-    if not target.exists():
-        os.rename(built, target)
-        return
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=".replaced-"))
-    os.rename(target, old / "old")
+    old = built.with_name("old")
+    if os.path.lexists(target):
+        os.rename(target, old)
     try:
         os.rename(built, target)
     except OSError:
-        os.rename(old / "old", target)
+        if os.path.lexists(old):
+            os.rename(old, target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(target: Path) -> bool:
+    """Put back a folder that a killed run was about to replace; return whether there was one."""
+    hidden = _beside(target)
+    old = hidden / "old"
+    if os.path.lexists(target) or not os.path.lexists(old) or not _is_workshop(hidden):
+        return False
+    os.rename(old, target)
+    return True
+
+
+def seal(folder: Path) -> None:
+    """Record every file below a folder that we built as ours."""
+    lines = [{"name": name, "sha256": digest(folder / name)} for name in sorted(_entries(folder))]
+    text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines])
+    (folder / RECORD).write_bytes(text.encode())
 
 
 def listed_in(marker: Path) -> set[str] | None:
-    """Return the names that a marker lists, or None where there is no marker that can be read."""
+    """Return the names that a marker of 0.1.0 lists, or None where there is none that can be
+    read.
+    """
     try:
         return set(marker.read_text(encoding="utf-8").split("\n")) - {""}
     except (OSError, ValueError):
@@ -211,9 +439,17 @@ def listed_in(marker: Path) -> set[str] | None:
 
 
 def drawn_names(folder: Path, names: Iterable[str]) -> set[str]:
-    """Return which entries of a folder our runs drew there, by the markers among `names`."""
-    markers = (folder / name for name in names if name.startswith(PREFIX))
-    return set().union(*(listed_in(marker) or () for marker in markers))
+    """Return which entries of a folder our runs drew there, by the record and by the markers of
+    0.1.0 among `names`.
+    """
+    hidden = [name for name in names if name.startswith(PREFIX)]
+    drawn = {
+        name.partition("/")[0]
+        for name in (_read_record(folder / RECORD) or ())
+        if RECORD in hidden and "/" in name
+    }
+    others = (listed_in(folder / name) for name in hidden if name not in (RECORD, LOCK))
+    return drawn.union(*(names or () for names in others))
 
 
 def refuse_other_files(folder: object, names: Iterable[str]) -> None:
@@ -229,3 +465,78 @@ def refuse_other_files(folder: object, names: Iterable[str]) -> None:
 def safe_name(name: str) -> str:
     """Return a relative path below which nothing can climb out."""
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _remove(root: Path, names: Iterable[str]) -> None:
+    """Remove files by their paths relative to a folder; no link or `..` leads out of it."""
+    inside = root.resolve()
+    for name in sorted(names):
+        path = root / name
+        if safe_name(name) == name and path.parent.resolve().is_relative_to(inside):
+            path.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    """Yield files, links and empty folders below a folder, by relative path."""
+    for root, folders, files in os.walk(folder):
+        at = Path(root).relative_to(folder)
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        yield from ((at / name).as_posix() for name in [*files, *links])
+        if not folders and not files and root != os.fspath(folder):
+            yield at.as_posix()
+
+
+def _lines(record: Path) -> list[dict] | None:
+    """Return the lines of a record that can be read, or None if it is none of ours."""
+    try:
+        if record.is_symlink() or not record.is_file():
+            return None
+        lines = record.read_bytes().splitlines()
+    except OSError:
+        return None
+    read = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):  # cut short by a kill
+            read.append(json.loads(line))
+    if lines and (not read or read[0] != _HEAD):
+        return None
+    return [line for line in read[1:] if isinstance(line, dict)]
+
+
+def _read_record(path: Path) -> dict[str, Written] | None:
+    """Return what a record says of each file; None without a record of ours."""
+    lines = _lines(path)
+    if lines is None:
+        return None
+    record: dict[str, Written] = {}
+    for line in lines:
+        name, told = line.get("name"), line.get("sha256")
+        if isinstance(name, str) and isinstance(told, str) and safe_name(name) == name:
+            record.setdefault(name, Written(str(line.get("by")), set())).digests.add(told)
+    return record
+
+
+def _hidden(record: Path) -> list[str]:
+    """Return the hidden folders that runs noted and may have left."""
+    named = (line.get("building") for line in _lines(record) or ())
+    return [name for name in named if isinstance(name, str) and _HIDDEN.fullmatch(name)]
+
+
+def _beside(target: Path) -> Path:
+    """Return the hidden folder that `target` is built in."""
+    name = f".{target.name}.wordsight"
+    if len(os.fsencode(name)) > 255:
+        name = f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:24]}"
+    return target.with_name(name)
+
+
+def _is_workshop(hidden: Path) -> bool:
+    """Whether a hidden folder was made by `building`: it holds our record, or nothing yet."""
+    if hidden.is_symlink() or not hidden.is_dir():
+        return False
+    return _lines(hidden / RECORD) is not None or not set(os.listdir(hidden)) - {LOCK}
+
+
+def _discard(hidden: Path) -> None:
+    with suppress(OSError):  # another run has it already
+        hidden.rmdir()

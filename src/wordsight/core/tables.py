@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from .home import cache_folder, write_atomic, writing
-from .result_folder import ResultFolder, building
+from .result_folder import ResultFolder, listed_in
 
 
 class TableWriter:
@@ -27,14 +27,15 @@ class TableWriter:
         name: of the tables.
         columns: of the csv.
         folders: folders in `output` that images are drawn into; none: tables only.
-        marker: name of the file there that lists the folders that are ours.
+        marker: name of the file that 0.1.0 wrote there, which lists the folders that are ours.
         images_of: returns the images, by path relative to `output`, that a row of the jsonl speaks
             of.
         photos: folders, files and globs that are looked through, noted so that the photos are found
             again by their names.
+        others: names of further tables, for `write_table`.
 
     Raises:
-        InvalidArgument: if `output` is a file, holds folders of somebody else's by these names, or
+        InvalidArgument: if `output` is a file, holds tables of somebody else's by these names, or
             another run writes to it.
         OutputError: if it can't be written.
     """
@@ -44,36 +45,49 @@ class TableWriter:
         output: Path,
         name: str,
         columns: Sequence[str],
-        folders: Sequence[str],
+        folders: Iterable[str],
         marker: str,
         images_of: Callable[[dict], Iterable[str]],
         photos: Iterable[str | os.PathLike] = (),
+        others: Iterable[str] = (),
     ) -> None:
-        self.output, self._name = output, name
+        self.output = output
         self._photos = [os.path.abspath(os.path.expanduser(os.fspath(photo))) for photo in photos]
-        self._folder = ResultFolder(output, marker)
-        self._folder.claim(folders)
-        drawn = {*(self._folder.listed or ()), *folders}
-        self._old = _listed(output / f"{name}.jsonl", images_of, drawn)
-        self._new: set[str] = set()
+        self._name, self._tables = name, [*others, f"{name}.csv", f"{name}.jsonl"]
+        listed = listed_in(output / marker)
+        self._old = (
+            set()
+            if listed is None
+            else {*_listed(output / f"{name}.jsonl", images_of, listed), *self._tables}
+        )
+        self._folder = ResultFolder(
+            output, name, adopt=lambda path: path.relative_to(output).as_posix() in self._old
+        )
+        self._folder.claim([*self._tables, *self._foreign(folders)])
+        self._new = set[str]()
         self._naming = threading.Lock()
         with writing(output), contextlib.ExitStack() as held:
-            held.enter_context(self._folder.locked())
-            # images wait here until the run is complete
-            self._drawing = held.enter_context(building(output / name, f".{name}-drawing"))
-            if folders:
-                self._folder.mark(drawn)
-            self._lines, self._table = self._open("jsonl", held), self._open("csv", held)
+            self._build = held.enter_context(self._folder.build())
+            self._lines = self._open(f"{name}.jsonl", held)
+            self._table = self._open(f"{name}.csv", held)
             self._rows = csv.writer(self._table)
             self._rows.writerow(columns)
             self._held = held.pop_all()
 
-    def _open(self, kind: str, held: contextlib.ExitStack) -> TextIO:
-        """Open an unfinished table, which goes when `held` ends."""
-        unfinished = self._unfinished(kind)
-        held.callback(unfinished.unlink, missing_ok=True)
+    def _foreign(self, folders: Iterable[str]) -> list[str]:
+        """Return those of the folders to draw into that hold files, and none of ours."""
+        ours = {*(self._folder.record or ()), *self._old}
+        return [
+            folder
+            for folder in folders
+            if any(files for _, _, files in os.walk(self.output / folder))
+            and not any(name.startswith(f"{folder}/") for name in ours)
+        ]
+
+    def _open(self, name: str, held: contextlib.ExitStack) -> TextIO:
+        """Open an unfinished table, which is closed when `held` ends."""
         file = open(  # noqa: SIM115
-            unfinished, "w", newline="", encoding="utf-8", errors="surrogateescape"
+            self._build.path / name, "w", newline="", encoding="utf-8", errors="surrogateescape"
         )
         held.callback(_drop, file)
         return file
@@ -92,52 +106,59 @@ class TableWriter:
                     ]
                 )
 
-    def reserve(self, path: str, suffix: str) -> str:
-        """Return a path with the suffix that no other image of this run has. Safe from many
-        threads.
+    def reserve(self, path: str, suffix: str = "") -> str:
+        """Return a path with the suffix that no other image of this run has, nor a file of
+        somebody else's. Safe from many threads.
         """
         with self._naming:
             chosen = with_suffix(path, suffix)
-            while chosen in self._new:  # a.png and a.png.jpg side by side
+            while chosen in self._new or not self._free(chosen):  # a.png and a.png.jpg side by side
                 path += "~"
                 chosen = with_suffix(path, suffix)
             self._new.add(chosen)
         return chosen
 
+    def _free(self, name: str) -> bool:
+        return not os.path.lexists(self.output / name) or self._folder.is_ours(name)
+
     def link(self, path: str, source: Path) -> int:
-        """Link a path to a file, or copy that where links are not to be had; return the bytes
-        that takes.
+        """Link a path that was reserved to a file, or copy that where links are not to be had;
+        return the bytes that takes.
         """
-        source, target = source.resolve(), self._drawing / path
-        self._new.add(path)
         with writing(self.output):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            try:
-                target.symlink_to(source)
-            except OSError:  # file systems and accounts that allow no links
-                shutil.copyfile(source, target)
-                return target.stat().st_size
-        return 0
+            return self._build.link(path, source.resolve())
 
     def write(self, path: str, data: bytes) -> None:
         """Write an image under a path that was reserved."""
         with writing(self.output):
-            write_atomic(self._drawing / path, data)
+            self._build.write(path, data)
+
+    def write_table(self, name: str, rows: Iterable[Sequence]) -> None:
+        """Write a further table, one of `others`."""
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        with writing(self.output):
+            self._build.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def write_pages(self, pages: Iterable[tuple[str, bytes]]) -> None:
+        """Write a report's pages, given by name and content."""
+        with writing(self.output):
+            for name, data in pages:
+                self._build.write(name, data)
 
     def finish(self) -> None:
-        """Put images and tables in place, and remove what an earlier run drew and this one
+        """Put images and tables in place, and remove what an earlier run wrote and this one
         did not.
+
+        Raises:
+            InvalidArgument: if somebody else's file has come in the meantime.
+            OutputError: if it can't be written.
         """
         with writing(self.output):
-            self._lines.close()
-            self._table.close()
-            for path in sorted(self._new):
-                (self.output / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self._drawing / path, self.output / path)
-            for kind in ("jsonl", "csv"):
-                os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
-            self._folder.remove(self._old - self._new)
+            for file, kind in ((self._lines, "jsonl"), (self._table, "csv")):
+                file.close()
+                self._build.add(f"{self._name}.{kind}")
+            self._build.commit(self._old, self._tables)
         if self._photos:
             note_photos(self.output, self._name, self._photos)
 
@@ -146,9 +167,6 @@ class TableWriter:
         write here.
         """
         self._held.close()
-
-    def _unfinished(self, kind: str) -> Path:
-        return self.output / f".{self._name}.{kind}.part"
 
 
 def note_photos(output: Path, name: str, photos: list[str]) -> None:

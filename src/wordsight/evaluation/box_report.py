@@ -4,7 +4,7 @@ worst first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..datasets.annotations import Annotated
 from ..images.decoding import Photo
 from ..metrics.boxes import paired_iou
 from ..reports.gallery import Card, Gallery
-from ..reports.page import Report, Section, write_report
+from ..reports.page import Report, Section, pages
 from ..reports.sections import listed
 
 
@@ -65,12 +65,8 @@ class BoxReport:
         self._labels.add(truth.label)
         self._gallery.add(card.with_image(photo.image, heat), (round(overlap, 6),))
 
-    def write(self, result: Any) -> Path:
-        """Write the report of a `BoxEvaluation`.
-
-        Raises:
-            OutputError: if it can't be written.
-        """
+    def pages(self, result: Any) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and the content of each page of the report of a `BoxEvaluation`."""
         best = result.kinds["predict"]
         told = [
             f"{result.images} annotated pictures; the mean IoU of the predicted box is "
@@ -103,7 +99,7 @@ class BoxReport:
         )
         report.groups = [(f"group:{name}", f"annotated as {name}") for name in sorted(self._labels)]
         report.images_heading = "The pictures, the worst boxes first"
-        return write_report(self.folder, report, self._gallery)
+        return pages(report, self._gallery)
 
     def close(self) -> None:
         """Forget what was kept."""

@@ -174,8 +174,7 @@ class _Run:
             unreadable=self._unreadable,
         )
         if self._target is not None and self._report is not None:
-            write_files(self._target, _files(self.result, looked))
-            self._report.write(self.result)
+            write_files(self._target, _files(self.result, looked), self._report.pages(self.result))
 
     def close(self) -> None:
         """Delete the report's temporary files."""

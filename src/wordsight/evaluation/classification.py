@@ -113,8 +113,8 @@ def evaluate(
         truth = np.array([classifier.class_names.index(str(file.label)) for file in own.files])
         result = _measure(request, own, truth, foreign)
         if request.target is not None and report is not None:
-            write_files(request.target, _files(request, result, own, truth, foreign))
-            report.write(result)
+            files = _files(request, result, own, truth, foreign)
+            write_files(request.target, files, report.pages(result))
     finally:
         if report is not None:
             report.close()

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..classification.batch_decisions import Judged
-from ..core.home import writing
 from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
-from ..reports.page import NO_REPORT, check_report_target, remove_report
+from ..reports.page import is_report, pages_there
 
-MARKER = ".wordsight-evaluation"
+MARKER = ".wordsight-evaluation"  # of 0.1.0
 PLOTS = (
     "confusion_matrix.png",
     "reliability.png",
@@ -70,31 +70,27 @@ def check_target(target: Path, sources: Iterable[Path]) -> None:
                 f"The report can't lie inside '{source}', where it would be read as data; got "
                 f"'{target}'. Choose another folder with -o."
             )
-    _folder(target).claim(FILES)
-    check_report_target(target)
+    _folder(target).claim([*FILES, *pages_there(target)])
 
 
-def write_files(target: Path, files: dict[str, bytes]) -> None:
-    """Write the files of a report, each whole or not at all, and remove those of an earlier one
-    that this one lacks.
+def write_files(target: Path, files: dict[str, bytes], pages: Iterable[tuple[str, bytes]]) -> None:
+    """Write the files of a report and its pages, each whole or not at all, and remove those of an
+    earlier one that this one lacks.
 
     Raises:
         OutputError: if it can't be written.
         InvalidArgument: if another run is writing there.
     """
-    folder = _folder(target)
-    with folder.locked(), writing(target):
-        folder.mark()
-        folder.replace(files, FILES)
-        remove_report(target)
+    earlier = [*FILES, *pages_there(target)]
+    _folder(target).write(itertools.chain(files.items(), pages), earlier, files)
 
 
 def _folder(target: Path) -> ResultFolder:
     return ResultFolder(
         target,
-        MARKER,
+        "evaluation",
+        adopt=lambda path: is_report(path) or (target / MARKER).is_file(),
         is_file="'{folder}' is a file; a report needs a folder. Choose another with -o.",
-        not_ours=NO_REPORT,
     )
 
 

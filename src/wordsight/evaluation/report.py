@@ -5,6 +5,7 @@ interval, and how the model came about.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..errors import UnreadableImage
 from ..heatmaps.one_pass import class_heatmap
 from ..metrics.classification import Estimate
 from ..reports.gallery import Gallery
-from ..reports.page import Outcomes, Report, Section, write_report
+from ..reports.page import Outcomes, Report, Section, pages
 from ..reports.sections import MOST_ROWS, listed, made_by
 
 # up to so many classes the confusion matrix is shown whole, beyond that the most frequent
@@ -91,12 +92,8 @@ class EvaluationReport:
             self._outcomes.add(card, index)
         return Embedded(file, sha, one.embedding)
 
-    def write(self, result: Any) -> Path:
-        """Write the report of an `Evaluation`.
-
-        Raises:
-            OutputError: if it can't be written.
-        """
+    def pages(self, result: Any) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and the content of each page of the report of an `Evaluation`."""
         model = self._model
         title = f"{result.data.name or 'Pictures'}: how right the model is"
         about = made_by(model.backbone.name, model.class_names)
@@ -131,7 +128,7 @@ class EvaluationReport:
             )
         )
         report.sections = [section for section in sections if section is not None]
-        return write_report(self.folder, report, self._gallery)
+        return pages(report, self._gallery)
 
     def close(self) -> None:
         """Forget what was kept."""

@@ -1,9 +1,9 @@
 """A report to look at: one HTML file that needs no network, its text escaped, its only script
 pinned by hash. Knows no model.
 
-`Report` says what stands in it, `write_report` renders it with the cards of a `Gallery`; beyond a
-thousand images further pages lie beside it (report-2.html, …). Callers decide
-what counts as wrong and what to say about a model.
+`Report` says what stands in it, `pages` renders it with the cards of a `Gallery`; beyond a
+thousand images there are further pages (report-2.html, …). Callers write them, and decide what
+counts as wrong and what to say about a model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,12 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..core.home import write_atomic, writing
-from ..core.result_folder import ResultFolder
 from ..heads.decision import accepts
 from .gallery import Card, Gallery
 from .svg import Axis, Curve, draw, frame
 
 NAME = "report.html"
 GENERATOR = b'<meta name="generator" content="wordsight'
-NO_REPORT = (
-    "'{path}' was there before and is no report of wordsight. Choose another folder with -o."
-)
 SHADES = 64  # colours of heat maps
 # of -log10(1 - threshold), as the slider
 SURE = Axis("threshold", 0, 4, ((0, "0"), (1, "0.9"), (2, "0.99"), (3, "0.999"), (4, "0.9999")))
@@ -275,49 +270,25 @@ class Report:
     images_heading: str = "Pictures"
 
 
-def check_report_target(folder: Path) -> None:
-    """Check that a report won't overwrite files that aren't reports.
-
-    Raises:
-        InvalidArgument: if there is such a file.
-    """
-    _pages(folder).claim(_page_numbers(folder))
+def pages_there(folder: Path) -> list[str]:
+    """Return the names of the files in a folder that are named like pages of a report."""
+    return sorted(path.name for path in folder.glob("report*.html") if _number(path.name))
 
 
-def write_report(folder: Path, report: Report, gallery: Gallery) -> Path:
-    """Write a report and its further pages, each whole or not at all, and remove pages of an
-    earlier one that it lacks.
-
-    Returns:
-        The first page.
-
-    Raises:
-        OutputError: if it can't be written.
-    """
-    pages = gallery.pages()
-    with writing(folder):
-        for number, page in enumerate(pages, start=1):
-            write_atomic(
-                folder / page_name(number), render(report, gallery.read(page), number, len(pages))
-            )
-        remove_report(folder, len(pages))
-    return folder / NAME
+def is_report(path: Path) -> bool:
+    """Whether a file is a page of a report."""
+    try:
+        with open(path, "rb") as file:
+            return GENERATOR in file.read(400)
+    except OSError:
+        return False
 
 
-def remove_report(folder: Path, after: int = 0) -> None:
-    """Remove our reports' pages from a folder, but the first so many."""
-    numbers = _page_numbers(folder)
-    _pages(folder).remove(name for name, number in numbers.items() if number > after)
-
-
-def _pages(folder: Path) -> ResultFolder:
-    return ResultFolder(folder, judge=_ours, not_ours=NO_REPORT)
-
-
-def _page_numbers(folder: Path) -> dict[str, int]:
-    """Return the number of each file there that is named like a page of a report, by name."""
-    names = sorted(path.name for path in folder.glob("report*.html"))
-    return {name: number for name in names if (number := _number(name))}
+def pages(report: Report, gallery: Gallery) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each page of a report, the first one first."""
+    numbers = gallery.pages()
+    for number, page in enumerate(numbers, start=1):
+        yield page_name(number), render(report, gallery.read(page), number, len(numbers))
 
 
 def page_name(number: int) -> str:
@@ -369,14 +340,6 @@ def fate(card: Card, threshold: float | None) -> tuple[str, str]:
     if card.right is None:
         return "labelled", ""
     return ("right", "right") if card.right else ("wrong", "wrong")
-
-
-def _ours(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return GENERATOR in file.read(400)
-    except OSError:
-        return False
 
 
 def _number(name: str) -> int | None:
