@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -119,6 +120,16 @@ def draw_shape(
         for offset in range(0, side, 12):
             draw.line((x, y + offset, x + side, y + offset), fill=(250, 250, 90), width=4)
     return image, (x, y, x + side, y + side)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Return what runs that did not end left below a folder."""
+    return [
+        path
+        for path in sorted(folder.rglob(".*"))
+        if path.suffix in (".part", ".wordsight")
+        or re.fullmatch(r"\.wordsight-[0-9a-f]{12}", path.name)
+    ]
 
 
 def write_shapes(folder: Path, count: int, seed: int = 0, kinds=("disc", "square")) -> Path:

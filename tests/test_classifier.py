@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import draw_shape
+from conftest import draw_shape, unfinished
 from wordsight.classification.predictions import FIELDS
 from wordsight.core.result_folder import ResultFolder
 from wordsight.errors import InvalidArgument, InvalidModel, NotFound, UnreadableImage
@@ -252,7 +252,7 @@ def test_a_second_run_replaces_what_the_first_drew_and_nothing_else(
         if path.is_file()
     ]
     assert len(drawn) == 3 * sum(results.counts.accepted.values()) + 1
-    assert not list(tmp_path.glob(".*part"))
+    assert not unfinished(tmp_path)
 
 
 def test_results_inside_the_photos_are_not_read_as_photos(shapes_model, other_shapes, tmp_path):

@@ -239,7 +239,7 @@ def test_interrupt_exits_130_and_the_same_command_goes_on(shapes_model, tmp_path
     )
     deadline = time.monotonic() + 60
     while (
-        not list((tmp_path / "r").glob(".predictions-drawing/heatmaps/*/*/*.jpg"))
+        not list((tmp_path / "r").glob(".wordsight-*/heatmaps/*/*/*.jpg"))
         and time.monotonic() < deadline
     ):
         time.sleep(0.02)

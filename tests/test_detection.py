@@ -10,7 +10,7 @@ from PIL import Image
 
 import wordsight
 from composer import annotated_objects, compose
-from conftest import draw_shape
+from conftest import draw_shape, unfinished
 from wordsight import WindowSettings
 from wordsight.datasets.annotations import Annotated, Box
 from wordsight.datasets.files import ImageFile
@@ -234,7 +234,7 @@ def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli_he
         for key in ("picture", "heatmap"):
             with Image.open(tmp_path / "out" / row[key]) as image:
                 assert image.size == (640, 480)
-    assert not list((tmp_path / "out").rglob("*.part"))
+    assert not unfinished(tmp_path / "out")
     # fewer: what the first run drew of the others goes
     again = cli_here("detect", "photos/a.png", "-m", yes_or_no, *options)
     assert again.returncode == 0 and "brick" in again.stdout

@@ -179,7 +179,7 @@ def test_report_holds_every_file_and_all_numbers(evaluated):
         "others.png",
         "others.csv",
         "mistakes.png",
-        ".wordsight-evaluation",
+        ".wordsight-files",
     }
     for image in report.glob("*.png"):
         with Image.open(image) as image:
@@ -208,7 +208,7 @@ def test_the_same_again_gives_the_same_bytes_and_removes_what_no_longer_applies(
     report = shutil.copytree(evaluated.output, tmp_path / "r")
     (report / "mine.txt").write_text("keep")
     wordsight.evaluate(other_shapes, shapes_model, output=report)  # no others, no mistakes
-    assert {p.name for p in report.iterdir()} == FIXED | {".wordsight-evaluation", "mine.txt"}
+    assert {p.name for p in report.iterdir()} == FIXED | {".wordsight-files", "mine.txt"}
 
 
 def test_only_images_marked_test_are_evaluated(tmp_path, shapes_model):

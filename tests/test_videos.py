@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import draw_shape
+from conftest import draw_shape, unfinished
 from wordsight.errors import InvalidArgument, UnreadableVideo
 from wordsight.images.clips import Clip, ClipWriter, Frame
 from wordsight.videos.recorder import Segment
@@ -406,7 +406,7 @@ def test_the_same_command_writes_the_same_again(clip, shapes_model, tmp_path, cl
             and "sound is not copied" in done.stdout
         )
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        ".wordsight-frames",
+        ".wordsight-files",
         ".wordsight-video",
         "frames",
         "frames.csv",
@@ -436,7 +436,9 @@ def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     until = time.monotonic() + 120
-    while not any(p.stat().st_size > 20_000 for p in (tmp_path / "out").glob(".*.part.mp4")):
+    while not any(
+        p.stat().st_size > 20_000 for p in (tmp_path / "out").glob(".wordsight-*/clip.mp4")
+    ):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -449,7 +451,7 @@ def test_ctrl_c_leaves_a_clip_that_plays(tmp_path):
     frames, _ = read_clip(tmp_path / "out.mp4")
     lines = (tmp_path / "out" / "frames.jsonl").read_text().splitlines()
     assert 3 < len(frames) == len(lines) < 2000 and (tmp_path / "out" / "timeline.png").is_file()
-    assert not list(tmp_path.rglob("*.part*"))
+    assert not unfinished(tmp_path)
 
 
 def test_a_full_disk_is_one_sentence(clip, tmp_path, cli_here):
@@ -468,7 +470,7 @@ def test_a_full_disk_is_one_sentence(clip, tmp_path, cli_here):
             and "No space left on device" in done.stderr
             and "Traceback" not in done.stderr
         )
-        assert not (disk / "out.mp4").exists() and not list(disk.rglob("*.part*"))
+        assert not (disk / "out.mp4").exists() and not unfinished(disk)
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -644,7 +646,7 @@ def test_a_name_that_is_no_utf8_is_one_sentence(clip, tmp_path, cli_here):
             and "no valid UTF-8" in done.stderr
             and "Traceback" not in done.stderr
         )
-    assert not list(tmp_path.rglob("*.part*"))
+    assert not unfinished(tmp_path)
 
 
 def test_names_that_hide_or_are_too_long(clip, tmp_path):

@@ -168,7 +168,7 @@ def check_model_target(target: Path) -> None:
     """
     ResultFolder(
         target,
-        judge=lambda path: path.name in (*MODEL_FILES, *OTHER_MODEL_FILES),
+        adopt=lambda path: path.name in (*MODEL_FILES, *OTHER_MODEL_FILES),
         is_file="'{folder}' is a file; a model needs a folder. Choose another with -o.",
         not_ours="'{folder}' is a folder with other files in it ('{name}'), which a model would "
         "replace. Choose a new one with -o.",

@@ -4,5 +4,6 @@ from .checks import (
     list_checks as list_checks,
     register_check as register_check,
 )
-from .cleaner import Cleaning as Cleaning, clean as clean, undo as undo
+from .cleaner import Cleaning as Cleaning, clean as clean
+from .setting_aside import undo as undo
 from .splitting import split as split

@@ -7,7 +7,6 @@ Only `apply` and `undo` touch the data set. They move files and delete none.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -20,14 +19,14 @@ from typing import TYPE_CHECKING
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
-from ..core.home import atomic_text, expand, write_atomic, writing
+from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
 from ..datasets.files import LabelledSet, data_root, read_labelled
 from ..datasets.remote import Place
-from ..errors import InvalidArgument, NotFound
+from ..errors import InvalidArgument
 from ..images.contact_sheet import contact_sheet
 from ..reports.notebook_gallery import gallery
 from ..reports.page import is_report, pages_there
@@ -35,6 +34,7 @@ from .balance import redundant
 from .checks import Finding, list_checks, run_checks
 from .material import LookedAt, look, material_of
 from .report import report_pages
+from .setting_aside import set_aside
 
 if TYPE_CHECKING:
     import pandas
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 MIN_SIZE = 224
 TABLES = ("summary.json", "findings.csv")
-MANIFEST = ".wordsight-clean.json"
-BEFORE = ".metadata-before.csv"
 
 
 @dataclass
@@ -282,98 +280,11 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
         for name, data in _tables(result):
             Place(task.output).write(name, data)
     if options.apply:
-        set_aside(result)
+        assert isinstance(task.data, Path)
+        result.moved, result.rejected = set_aside(
+            task.data, [finding.file_name for finding in findings]
+        )
     return result
-
-
-def set_aside(result: Cleaning) -> None:
-    """Move the files of all findings to the folder beside the data set. Each is noted first, so
-    that `undo` finds it.
-
-    Raises:
-        InvalidArgument: if the folder holds other files, or a file of the same name.
-        OutputError: if a file can't be moved.
-    """
-    root = result.data
-    assert isinstance(root, Path)
-    rejected = root.with_name(f"{root.name}-rejected")
-    names = sorted(
-        {finding.file_name for finding in result.findings if (root / finding.file_name).is_file()}
-    )
-    target = ResultFolder(
-        rejected,
-        judge=lambda _: (rejected / MANIFEST).exists(),
-        is_file="'{folder}' is a file. Move it away first.",
-        not_ours="'{folder}' holds files that were not set aside by wordsight. Move it away first.",
-    )
-    with writing(rejected):
-        target.claim()
-    with target.locked(), writing(rejected):
-        taken = [name for name in names if (rejected / name).exists()]
-        if taken:
-            raise InvalidArgument(
-                f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back "
-                "what was set aside (--undo) first."
-            )
-        manifest = _read_manifest(rejected) or {"moved": [], "metadata_sha": None}
-        manifest["moved"] = sorted({*manifest["moved"], *names})
-        _rewrite_metadata(root, rejected, set(names), manifest)
-        for name in names:
-            (rejected / name).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(root / name, rejected / name)
-    result.moved, result.rejected = names, rejected
-
-
-def undo(data: str | os.PathLike) -> list[str]:
-    """Put everything that `clean(apply=True)` set aside back exactly where it was; return the
-    names.
-
-    Raises:
-        NotFound: if nothing was set aside.
-        InvalidArgument: if another file has taken a place meanwhile. Then nothing is moved.
-    """
-    root = data_root(data)
-    rejected = root.with_name(f"{root.name}-rejected")
-    manifest = _read_manifest(rejected)
-    if manifest is None:
-        raise NotFound(
-            f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's."
-        )
-    names = [name for name in manifest["moved"] if (rejected / name).is_file()]
-    taken = [name for name in names if (root / name).exists()]
-    if taken:
-        raise InvalidArgument(
-            f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first."
-        )
-    with ResultFolder(rejected).locked(), writing(root):
-        for name in names:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(rejected / name, root / name)
-        before = rejected / BEFORE
-        if before.is_file():
-            if _sha(root / "metadata.csv") == manifest["metadata_sha"]:
-                os.replace(before, root / "metadata.csv")
-            else:
-                _return_rows(
-                    root / "metadata.csv",
-                    before,
-                    {name for name in manifest["moved"] if (root / name).exists()},
-                )
-                before.unlink()
-        (rejected / MANIFEST).unlink()
-    with writing(root):
-        for folder in sorted(
-            {
-                path
-                for name in names
-                for path in (rejected / name).parents
-                if path.is_relative_to(rejected)
-            },
-            reverse=True,
-        ):
-            if not any(folder.iterdir()):
-                folder.rmdir()
-    return names
 
 
 def check_min_size(min_size: int) -> None:
@@ -448,65 +359,3 @@ def _tables(result: Cleaning) -> Iterator[tuple[str, bytes]]:
     summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
     yield TABLES[0], summary.encode("utf-8", "surrogateescape")
     yield TABLES[1], text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _read_manifest(rejected: Path) -> dict | None:
-    try:
-        manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
-        names = [
-            name
-            for name in manifest["moved"]
-            if not os.path.isabs(name) and ".." not in Path(name).parts
-        ]
-        return {"moved": names, "metadata_sha": manifest["metadata_sha"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dict) -> None:
-    """Remove the rows of files that go from metadata.csv, and keep the old table beside the files.
-    The manifest is written first.
-    """
-    table = root / "metadata.csv"
-    lines: list[list[str]] = []
-    if table.is_file():
-        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = list(csv.reader(file))
-        at = rows[0].index("file_name") if rows and "file_name" in rows[0] else None
-        if at is not None and any(len(row) > at and row[at] in names for row in rows):
-            lines = [row for row in rows if len(row) <= at or row[at] not in names]
-    if lines and not (rejected / BEFORE).exists():
-        write_atomic(rejected / BEFORE, table.read_bytes())
-    _write_manifest(rejected, manifest)
-    if lines:
-        with atomic_text(table) as text:
-            csv.writer(text).writerows(lines)
-        manifest["metadata_sha"] = _sha(table)
-        _write_manifest(rejected, manifest)
-
-
-def _write_manifest(rejected: Path, manifest: dict) -> None:
-    write_atomic(
-        rejected / MANIFEST,
-        json.dumps(manifest, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"),
-    )
-
-
-def _return_rows(table: Path, before: Path, names: set[str]) -> None:
-    """Add the rows of files that are back to a table that was changed since, or whose change was
-    cut short.
-    """
-    with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        columns, now = list(reader.fieldnames or []), list(reader)
-    listed = {row.get("file_name") for row in now}
-    with open(before, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        back = [row for row in csv.DictReader(file) if row.get("file_name") in names - listed]
-    with atomic_text(table) as text:
-        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(sorted([*now, *back], key=lambda row: row["file_name"]))
-
-
-def _sha(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

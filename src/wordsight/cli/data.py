@@ -183,7 +183,9 @@ def clean_command(
         )
         raise typer.Exit(show(converted, as_json))
     if undo:
-        names = cleaning.undo(data)
+        from ..cleaning.setting_aside import undo as put_back
+
+        names = put_back(data)
         undone = Plain({"put_back": names}, [f"Put back: {len(names)} files."])
         raise typer.Exit(show(undone, as_json))
     with show_progress() as progress:

@@ -91,7 +91,7 @@ class ResultFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgument(self._is_file.format(folder=self.path))
-        if os.path.lexists(self.path / RECORD) and self.record is None:
+        if os.path.lexists(self.path / RECORD) and _lines(self.path / RECORD) is None:
             raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
             if os.path.lexists(self.path / name) and not self.is_ours(name):
@@ -101,9 +101,12 @@ class ResultFolder:
 
     def names(self) -> list[str]:
         """Return what lies there in order, by relative path: files, links and empty folders, but
-        for our lock and record.
+        for our lock, our record and what killed runs were building.
         """
-        return sorted(set(_entries(self.path)) - {LOCK, RECORD}) if self.path.is_dir() else []
+        if not self.path.is_dir():
+            return []
+        hidden = {LOCK, RECORD, *_hidden(self.path / RECORD)}
+        return sorted(name for name in _entries(self.path) if name.partition("/")[0] not in hidden)
 
     def is_ours(self, name: str) -> bool:
         """Whether a file there, by its path relative to the folder, is our own work."""
@@ -142,11 +145,10 @@ class ResultFolder:
         new = not self.path.exists()
         try:
             with self.locked():
-                if os.path.lexists(self.path / RECORD) and self.record is None:
-                    raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
+                self.claim(())
                 build = Build(self)
                 try:
-                    build.begin()
+                    build.ready()
                     yield build
                 finally:
                     build.drop()
@@ -191,12 +193,14 @@ class Build:
         self._noted = False  # whether the record has lines of an unfinished run
         self.path = self._root / f"{PREFIX}{secrets.token_hex(6)}"
 
-    def begin(self) -> None:
-        """Remove what killed runs left, and make the hidden folder.
+    def ready(self) -> None:
+        """Make the hidden folder if need be, and remove those that killed runs left.
 
         Raises:
             OutputError: if it can't be made.
         """
+        if self._noted:
+            return
         with writing(self._root):
             for left in _hidden(self._root / RECORD):
                 shutil.rmtree(self._root / left, ignore_errors=True)
@@ -205,10 +209,22 @@ class Build:
 
     def write(self, name: str, data: bytes) -> None:
         """Build a file."""
+        self.ready()
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         self._written[name] = hashlib.sha256(data).hexdigest()
+
+    def place(self, name: str, data: bytes) -> None:
+        """Write a file and put it in place at once; for files that each count for themselves.
+
+        Raises:
+            InvalidArgument: if somebody else's file is there.
+        """
+        self._folder.claim([name])
+        self.write(name, data)
+        self._note({"name": name, "by": self._folder.by, "sha256": self._written.pop(name)})
+        os.replace(self.path / name, self._root / name)
 
     def link(self, name: str, source: Path) -> int:
         """Build a link to a file, or a copy where links are not to be had; return the bytes
@@ -231,7 +247,8 @@ class Build:
     def commit(
         self, names: Iterable[str] = (), last: Iterable[str] = (), keep: bool = False
     ) -> None:
-        """Put everything in place, and remove what an earlier run wrote and this one did not.
+        """Put everything in place, and remove what an earlier run wrote and this one did not. More
+        may be built and put in place after it.
 
         While this goes on no old file of `last` is there, so that nothing tells of files that are
         not there any more. Ctrl-C waits until it is over.
@@ -265,7 +282,8 @@ class Build:
                 os.replace(self.path / name, root / name)
             _remove(root, old)
             kept = {name: of for name, of in record.items() if os.path.lexists(root / name)}
-            self._rewrite(kept | {name: Written(folder.by, {written[name]}) for name in written})
+            done = {name: Written(folder.by, {told}) for name, told in written.items()}
+            self._rewrite(kept | done, [{"building": self.path.name}])
         self._written = {}
 
     def drop(self) -> None:
@@ -276,23 +294,26 @@ class Build:
             with suppress(OSError):  # a full disk; the next run clears it
                 self._rewrite(self._folder.record or {})
 
-    def _rewrite(self, record: dict[str, Written]) -> None:
+    def _rewrite(self, record: dict[str, Written], further: Iterable[dict] = ()) -> None:
         """Replace the record by one without what is done; an empty one goes."""
-        if record:
-            lines = [
+        lines = [
+            *further,
+            *(
                 {"name": name, "by": of.by, "sha256": told}
                 for name, of in record.items()
                 for told in sorted(of.digests)
-            ]
+            ),
+        ]
+        if lines:
             self.path.mkdir(exist_ok=True)
             built = self.path / RECORD
-            text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines])
-            built.write_bytes(text.encode())
+            built.write_text("".join(json.dumps(line) + "\n" for line in [_HEAD, *lines]))
             os.replace(built, self._root / RECORD)
-            shutil.rmtree(self.path, ignore_errors=True)
         else:
             (self._root / RECORD).unlink(missing_ok=True)
-        self._noted = False
+        if not further:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._noted = False
         self._folder.forget()
 
     def _note(self, line: dict) -> None:
@@ -338,7 +359,8 @@ def hold(folder: Path, shown: Path | None = None) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = folder / LOCK
-    if path.is_symlink() or (path.exists() and (not path.is_file() or path.stat().st_size)):
+    empty = path.is_file() and not path.stat().st_size
+    if path.is_symlink() or (path.exists() and not empty and not path.is_dir()):
         raise InvalidArgument(IN_THE_WAY.format(path=path))
     # a run may end in another thread than it began in
     lock = FileLock(path, timeout=0, thread_local=False)

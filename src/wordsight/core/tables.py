@@ -32,7 +32,7 @@ class TableWriter:
             of.
         photos: folders, files and globs that are looked through, noted so that the photos are found
             again by their names.
-        others: names of further tables, for `write_table`.
+        others: names of further files that the run writes.
 
     Raises:
         InvalidArgument: if `output` is a file, holds tables of somebody else's by these names, or
@@ -134,17 +134,32 @@ class TableWriter:
             self._build.write(path, data)
 
     def write_table(self, name: str, rows: Iterable[Sequence]) -> None:
-        """Write a further table, one of `others`."""
+        """Write a further table, one of `others`, of rows of cells."""
         text = io.StringIO()
         csv.writer(text).writerows(rows)
+        self.write_file(name, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def path_for(self, name: str) -> Path:
+        """Return where a file is written that is put in place by others."""
+        return self._build.path / name
+
+    def write_file(self, name: str, data: bytes, now: bool = False) -> None:
+        """Write a file, one of `others`; `now` puts it in place before all else."""
         with writing(self.output):
-            self._build.write(name, text.getvalue().encode("utf-8", "surrogateescape"))
+            if now:
+                self._build.place(name, data)
+            else:
+                self._build.write(name, data)
+
+    def flush(self) -> None:
+        """Write out the rows so far, for whoever reads the unfinished tables."""
+        with writing(self.output):
+            self._lines.flush()
 
     def write_pages(self, pages: Iterable[tuple[str, bytes]]) -> None:
         """Write a report's pages, given by name and content."""
-        with writing(self.output):
-            for name, data in pages:
-                self._build.write(name, data)
+        for name, data in pages:
+            self.write_file(name, data)
 
     def finish(self) -> None:
         """Put images and tables in place, and remove what an earlier run wrote and this one

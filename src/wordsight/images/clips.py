@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from ..core.home import expand, writing
+from ..core.result_folder import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
 from .decoding import looks_like_image
 
@@ -233,8 +234,8 @@ class ClipWriter:
         # some clips change size midway
         self._held = bgr if bgr.shape[:2] == self._size else cv2.resize(bgr, self._size[::-1])
 
-    def complete(self) -> None:
-        """Write the rest and check that every frame is there.
+    def complete(self) -> str:
+        """Write the rest, check that every frame is there, and return the file's digest.
 
         Raises:
             OutputError: if the clip can't be written completely.
@@ -251,6 +252,7 @@ class ClipWriter:
                 f"Can't write to '{self.path}': it could not be written whole. Free some space, "
                 "or choose another place with -o."
             )
+        return str(digest(self._unfinished))
 
     def place(self) -> None:
         """Move the complete clip to its final path.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,9 +13,9 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from ..core.home import atomic_text, expand, write_atomic, writing
+from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import ResultFolder
+from ..core.result_folder import Build, ResultFolder
 from ..core.summary import Problems, Table, as_html
 from ..core.tables import short_stem
 from ..core.threads import say_interrupted
@@ -114,12 +115,13 @@ def extract(
     folder = expand(output)
     target = ResultFolder(
         folder,
-        judge=lambda path: _read_table(path) is not None,
+        "frames",
+        adopt=lambda path: path.name == TABLE and _read_table(path) is not None,
         is_file="'{folder}' is a file; frames need a folder. Choose another with -o.",
-        not_ours="'{path}' was there before and is no table of frames. Choose another folder "
-        "with -o.",
+        not_ours="'{path}' was there before and is no table of frames, or was changed since. "
+        "Choose another folder with -o.",
     )
-    target.claim([TABLE])
+    target.claim([TABLE])  # before any work
     check_fps(fps)
     for source in sources:
         if not source.exists():
@@ -164,8 +166,9 @@ def _open_album(target: ResultFolder) -> Iterator[_Album]:
         InvalidArgument: if another run writes there.
         OutputError: if nothing can be written there.
     """
-    with target.locked():
-        album = _Album(target.path)
+    with target.build() as build:
+        target.claim([TABLE])
+        album = _Album(target.path, build)
         try:
             yield album
         finally:
@@ -193,8 +196,8 @@ def _take_all(
 class _Album:
     """The frames that a folder's table lists, and how they look."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, build: Build) -> None:
+        self._folder, self._build = folder, build
         # file name -> clip, frame, time in seconds
         self._rows: dict[str, tuple[str, str, str]] = {}
         self._looks = NearDuplicates()
@@ -220,15 +223,16 @@ class _Album:
         stem = f"{short_stem(source.stem)}-{frame.index:06d}"
         while not self._free(f"{stem}.jpg", data):
             stem += "~"
-        with writing(self._folder):
-            write_atomic(self._folder / f"{stem}.jpg", data)
+        if not (self._folder / f"{stem}.jpg").exists():
+            with writing(self._folder):
+                self._build.place(f"{stem}.jpg", data)
         self._looks.add(len(self._looks), appearance)
         self._rows[f"{stem}.jpg"] = (str(source), str(frame.index), f"{frame.time_s:.6f}")
         result.written += 1
 
     def _free(self, name: str, data: bytes) -> bool:
-        """Whether a file of this name may be written: there is none, or one with the same content
-        that a killed run left.
+        """Whether a frame may have this name: there is no such file, or one with the same content,
+        as a killed run leaves it.
         """
         path = self._folder / name
         return not os.path.lexists(path) or (
@@ -239,10 +243,13 @@ class _Album:
         """Write the table, unless there are no frames and was no table."""
         if not self._rows and not (self._folder / TABLE).exists():
             return
-        with writing(self._folder), atomic_text(self._folder / TABLE) as file:
-            table = csv.writer(file)
-            table.writerow(COLUMNS)
-            table.writerows([name, *row] for name, row in sorted(self._rows.items()))
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(COLUMNS)
+        table.writerows([name, *row] for name, row in sorted(self._rows.items()))
+        with writing(self._folder):
+            self._build.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
+            self._build.commit(keep=True)
 
 
 def _read_table(path: Path) -> list[dict[str, str]] | None:

@@ -4,7 +4,6 @@ tables, its timeline.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.home import write_atomic, writing
 from ..core.notebook import frame
-from ..core.result_folder import ResultFolder
+from ..core.result_folder import ResultFolder, digest
 from ..core.summary import Problems, Table, as_html, text_of
 from ..core.tables import TableWriter
 from ..core.threads import uninterrupted
@@ -40,8 +38,13 @@ COLUMNS = (
     "box_xyxy",
     "picture",
 )
-MARKER = ".wordsight-video"  # lists the clips that were made, and from what
-FRAMES_MARKER = ".wordsight-frames"
+MARKER = ".wordsight-video"  # notes the clips that were made, and from what
+FRAMES_MARKER = ".wordsight-frames"  # of 0.1.0
+TIMELINE = "timeline.png"
+NO_TABLES = (
+    "'{folder}', where the tables would go, was there before and is no result of wordsight, or "
+    "was changed since. Choose another name with -o."
+)
 IMAGES = "frames"
 MOST_LINES = 6  # of the timeline
 MOST_SEGMENTS = 20  # that are listed for people
@@ -132,10 +135,7 @@ class Video:
                 f"The tables in '{self.folder}' are no longer there. Look at the clip again, or "
                 "without an output, which keeps them in memory."
             )
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                yield FrameSeen(drawing=row.pop("picture"), **row)
+        yield from _rows(path)
 
     def __len__(self) -> int:
         return self.frames
@@ -251,76 +251,91 @@ def check_target(output: Path, clip: Path) -> Path:
             f"'{output}' is the clip itself, which stays as it is. Choose another name with -o."
         )
     _clip(output).claim([output.name])
-    _tables(output.with_suffix("")).claim()
+    tables = output.with_suffix("")
+    ResultFolder(
+        tables,
+        adopt=lambda _: bool(_made(tables / MARKER)),
+        is_file=NO_TABLES,
+        not_ours=NO_TABLES,
+    ).claim()
     return output
 
 
+@dataclass
+class _Made:
+    """A clip that was made.
+
+    Attributes:
+        source: path of the clip that it was made from.
+        digests: of its content; none in a folder of 0.1.0.
+    """
+
+    source: str
+    digests: list[str]
+
+
 def _clip(target: Path) -> ResultFolder:
-    """Return the folder of a labelled clip; the marker among its tables shows whether that is
+    """Return the folder of a labelled clip; the note among its tables shows whether that is
     ours.
     """
-    marker = target.with_suffix("") / MARKER
+    folder = target.with_suffix("")
+
+    def ours(path: Path) -> bool:
+        made = _made(folder / MARKER).get(path.name)
+        if made is None or not path.is_file() or path.is_symlink():
+            return False
+        return not made.digests or digest(path) in made.digests
+
     return ResultFolder(
         target.parent,
-        judge=lambda path: path.name in (_made(marker) or {}) and path.is_file(),
-        not_ours="'{path}' was there before and is no result of wordsight. Choose another name "
-        "with -o.",
+        adopt=ours,
+        not_ours="'{path}' was there before and is no result of wordsight, or was changed since. "
+        "Choose another name with -o.",
     )
 
 
-def _tables(folder: Path) -> ResultFolder:
-    """Return the folder of a clip's tables; all in it is ours, or nothing."""
-    refusal = (
-        "'{folder}', where the tables would go, was there before and is no result of "
-        "wordsight. Choose another name with -o."
-    )
-    return ResultFolder(
-        folder,
-        judge=lambda _: _made(folder / MARKER) is not None,
-        is_file=refusal,
-        not_ours=refusal,
-    )
-
-
-def _made(marker: Path) -> dict[str, str] | None:
-    """Return the clips that a marker lists as ours, each with what it was made from, or None
-    where there is no marker of ours.
-    """
+def _made(note: Path) -> dict[str, _Made]:
+    """Return the clips that a note lists as ours; none where there is no note of ours."""
     try:
-        listed = json.loads(marker.read_text(encoding="utf-8"))
-        return {str(name): str(source) for name, source in listed.items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
+        listed = json.loads(note.read_text(encoding="utf-8"))
+        return {
+            str(name): _Made(made, [])
+            if isinstance(made, str)
+            else _Made(str(made["source"]), [*map(str, made["sha256"])])
+            for name, made in listed.items()
+        }
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 class Recorder:
-    """Writes the labelled clip and its tables; all appear when they are finished, the clip last."""
+    """Writes the labelled clip and its tables; all appear when they are finished."""
 
     def __init__(self, target: Path, source: Clip, draw: bool) -> None:
         check_name(target.absolute())
         self.folder = target.with_suffix("")
-        self._target, self._fps, self._images = target, source.fps, draw
-        self._new_folder, self._finished = not self.folder.exists(), False
-        self._made = _made(self.folder / MARKER) or {}
+        self._target, self._source, self._images = target, source, draw
+        self._made = _made(self.folder / MARKER)
         before = self._made.get(target.name)
-        if before is not None and before != str(source.path.absolute()):
-            log.info("'%s' is made anew; it was made from '%s'.", target, before)
-        self._made[target.name] = str(source.path.absolute())
+        if before is not None and before.source != str(source.path.absolute()):
+            log.info("'%s' is made anew; it was made from '%s'.", target, before.source)
         self._tables = TableWriter(
-            self.folder, "frames", COLUMNS, (IMAGES,) if draw else (), FRAMES_MARKER, _drawn
+            self.folder,
+            "frames",
+            COLUMNS,
+            (IMAGES,) if draw else (),
+            FRAMES_MARKER,
+            _drawn,
+            others=(TIMELINE, MARKER),
         )
         self._clip: ClipWriter | None = None
-        with writing(self.folder):
-            write_atomic(
-                self.folder / MARKER, json.dumps(self._made).encode("utf-8", "backslashreplace")
-            )
 
     def add(self, frame: Frame, seen: FrameSeen, drawn: np.ndarray) -> None:
         """Add the next frame."""
         if self._clip is None:
-            unfinished = self.folder / f".clip.part{self._target.suffix.lower()}"
+            unfinished = self._tables.path_for(f"clip{self._target.suffix.lower()}")
             self._clip = ClipWriter(
-                self._target, self._fps, (drawn.shape[0], drawn.shape[1]), unfinished
+                self._target, self._source.fps, (drawn.shape[0], drawn.shape[1]), unfinished
             )
         self._clip.write(frame, drawn)
         if self._images:
@@ -330,7 +345,9 @@ class Recorder:
         self._tables.add(record, [list(record.values())])
 
     def finish(self, result: Video) -> None:
-        """Put the tables in place, draw the timeline, and put the clip in place."""
+        """Draw the timeline, and put the clip and then the tables in place."""
+        from ..reports import figures as plots
+
         with uninterrupted():
             if self._target.exists() and not _clip(self._target).is_ours(self._target.name):
                 raise OutputError(
@@ -338,48 +355,63 @@ class Recorder:
                     "another name with -o."
                 )
             assert self._clip is not None
-            self._clip.complete()
-            self._tables.finish()
-            _draw_timeline(result, self.folder)
+            new = self._clip.complete()
+            # first the note, so that the clip is ours from the moment it is there
+            self._tables.write_file(MARKER, self._note(new, keep=True), now=True)
             self._clip.place()
-            self._clip, self._finished = None, True
+            self._clip = None
+            self._tables.write_file(MARKER, self._note(new, keep=False))
+            self._tables.flush()
+            timeline = _timeline(result, self._tables.path_for("frames.jsonl"))
+            self._tables.write_file(TIMELINE, plots.png(timeline))
+            self._tables.finish()
+
+    def _note(self, new: str, keep: bool) -> bytes:
+        """Return the note of all clips made beside these tables.
+
+        Args:
+            new: digest of the clip of this run.
+            keep: whether the one it replaces is ours, too.
+        """
+        name, before = self._target.name, digest(self._target)
+        digests = [new, before] if keep and before else [new]
+        made = self._made | {name: _Made(str(self._source.path.absolute()), digests)}
+        listed = {name: {"source": one.source, "sha256": one.digests} for name, one in made.items()}
+        return json.dumps(listed).encode("utf-8", "backslashreplace")
 
     def close(self) -> None:
         """Drop what is unfinished."""
         if self._clip is not None:
             self._clip.drop()
         self._tables.close()
-        if self._new_folder and not self._finished:
-            with contextlib.suppress(OSError):  # somebody has put something there
-                (self.folder / MARKER).unlink(missing_ok=True)
-                (self.folder / FRAMES_MARKER).unlink(missing_ok=True)
-                self.folder.rmdir()
 
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
-def _draw_timeline(result: Video, folder: Path) -> None:
-    """Write timeline.png."""
-    from ..reports import figures as plots
+def _rows(table: Path) -> Iterator[FrameSeen]:
+    """Yield the rows of a frames.jsonl."""
+    with open(table, encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            yield FrameSeen(drawing=row.pop("picture"), **row)
 
-    with writing(folder):
-        write_atomic(folder / "timeline.png", plots.png(_timeline(result)))
 
-
-def _timeline(result: Video) -> Figure:
-    """Draw the probabilities over time, of the classes that are likeliest in all."""
+def _timeline(result: Video, table: Path) -> Figure:
+    """Draw the probabilities over time, of the classes that are likeliest in all, from its
+    frames.jsonl.
+    """
     from ..reports import figures as plots
 
     totals = dict.fromkeys(result.class_names, 0.0)
-    for one in result:
+    for one in _rows(table):
         for name, value in one.probabilities.items():
             totals[name] += value
     shown = sorted(totals, key=lambda name: -totals[name])[:MOST_LINES]
     shown = [name for name in result.class_names if name in shown]
     times, values = [], []
-    for one in result:
+    for one in _rows(table):
         times.append(one.time_s)
         values.append([one.probabilities[name] for name in shown])
     segments = [(s.label, s.start_s, s.end_s) for s in result.segments]

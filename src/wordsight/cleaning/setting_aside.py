@@ -1,0 +1,249 @@
+"""Set files of a data set aside, and put them back. Files are moved, and none is deleted.
+
+A manifest names what will be moved before anything is, so from wherever a run was killed the same
+command goes on, and `undo` finds everything.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.home import writing
+from ..core.result_folder import Build, ResultFolder
+from ..datasets.files import data_root
+from ..errors import InvalidArgument, NotFound
+
+MANIFEST = ".wordsight-clean.json"
+BEFORE = ".metadata-before.csv"
+
+
+def set_aside(root: Path, files: Iterable[str]) -> tuple[list[str], Path]:
+    """Move files of a data set to the folder beside it; return their names, and that folder.
+
+    Args:
+        root: folder of the data set.
+        files: names, relative to it.
+
+    Raises:
+        InvalidArgument: if the folder holds other files, or a file of the same name.
+        OutputError: if a file can't be moved.
+    """
+    names = sorted({name for name in files if (root / name).is_file()})
+    target = _rejected(root)
+    rejected = target.path
+    with writing(rejected):
+        _check_rejected(target)
+    with writing(rejected), target.build() as build:
+        taken = [name for name in names if os.path.lexists(rejected / name)]
+        if taken:
+            raise InvalidArgument(
+                f"'{rejected / taken[0]}' is there already, so nothing was moved. Put back "
+                "what was set aside (--undo) first."
+            )
+        _note_moves(root, build, names, rejected)
+        for name in names:
+            (rejected / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(root / name, rejected / name)
+    return names, rejected
+
+
+def undo(data: str | os.PathLike) -> list[str]:
+    """Put everything that `clean(apply=True)` set aside back exactly where it was; return the
+    names.
+
+    Raises:
+        NotFound: if nothing was set aside.
+        InvalidArgument: if another file has taken a place meanwhile. Then nothing is moved.
+        OutputError: if a file can't be moved.
+    """
+    root = data_root(data)
+    target = _rejected(root)
+    rejected = target.path
+    manifest = _read_manifest(rejected)
+    if manifest is None:
+        raise NotFound(
+            f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's."
+        )
+    with writing(root), target.build() as build:
+        names = [name for name in manifest.moved if (rejected / name).is_file()]
+        taken = [name for name in names if os.path.lexists(root / name)]
+        if taken:
+            raise InvalidArgument(
+                f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first."
+            )
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(rejected / name, root / name)
+        _restore_metadata(root, build, rejected, manifest)
+        _remove_empty(rejected, manifest.moved)
+        build.commit((MANIFEST, BEFORE))  # the manifest goes last
+    return names
+
+
+def _rejected(root: Path) -> ResultFolder:
+    """Return the folder of what is set aside from a data set."""
+    rejected = root.with_name(f"{root.name}-rejected")
+    return ResultFolder(
+        rejected,
+        "clean",
+        adopt=lambda path: path.name in (MANIFEST, BEFORE) and _read_manifest(rejected) is not None,
+        is_file="'{folder}' is a file. Move it away first.",
+        not_ours="'{folder}' holds files that were not set aside by wordsight. Move it away first.",
+    )
+
+
+def _check_rejected(target: ResultFolder) -> None:
+    """Refuse a folder for what is set aside that holds other files.
+
+    Raises:
+        InvalidArgument: if it does.
+    """
+    target.claim((MANIFEST, BEFORE))
+    if target.record is None and _read_manifest(target.path) is None:
+        target.claim()
+
+
+def _remove_empty(rejected: Path, names: Iterable[str]) -> None:
+    """Remove the folders that were made for files that are back."""
+    made = {
+        path
+        for name in names
+        for path in (rejected / name).parents
+        if path.is_relative_to(rejected) and path != rejected and path.is_dir()
+    }
+    for folder in sorted(made, reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@dataclass
+class _Manifest:
+    """What was set aside.
+
+    Attributes:
+        moved: names of files.
+        tables: digests of metadata.csv as it was and as we left it; one that differs from all of
+            them was changed by somebody else.
+    """
+
+    moved: list[str]
+    tables: list[str]
+
+    def encode(self) -> bytes:
+        fields = {"moved": self.moved, "metadata_sha": self.tables}
+        text = json.dumps(fields, indent=1, ensure_ascii=False)
+        return text.encode("utf-8", "surrogateescape")
+
+
+def _read_manifest(rejected: Path) -> _Manifest | None:
+    try:
+        manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
+        names = [
+            name
+            for name in manifest["moved"]
+            if not os.path.isabs(name) and ".." not in Path(name).parts
+        ]
+        tables = manifest["metadata_sha"] or []
+        return _Manifest(names, [tables] if isinstance(tables, str) else [*map(str, tables)])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _note_moves(root: Path, build: Build, names: list[str], rejected: Path) -> None:
+    """Write what will be moved into the manifest, and then remove the rows of these files from
+    metadata.csv. The table as it was is kept beside the files.
+    """
+    manifest = _read_manifest(rejected) or _Manifest([], [])
+    manifest.moved = sorted({*manifest.moved, *names})
+    table = root / "metadata.csv"
+    before = table.read_bytes() if table.is_file() else b""
+    after = _without(before, set(names))
+    if after != before:
+        known = (rejected / BEFORE).exists()
+        if not known:
+            manifest.tables = [_sha(before), _sha(after)]
+        elif _sha(before) in manifest.tables:
+            manifest.tables.append(_sha(after))
+        else:
+            manifest.tables = []  # somebody changed it since, so it can't go back to what it was
+        if not known:
+            build.write(BEFORE, before)
+    build.write(MANIFEST, manifest.encode())
+    build.commit(last=(BEFORE,), keep=True)
+    if after != before:
+        _replace(table, after, build)
+
+
+def _without(table: bytes, names: set[str]) -> bytes:
+    """Return a table without the rows of these files; the others stay to the byte."""
+    rows = list(_rows(table))
+    at = rows[0][0].index("file_name") if rows and "file_name" in rows[0][0] else None
+    if at is None:
+        return table
+    return b"".join(raw for row, raw in rows if len(row) <= at or row[at] not in names)
+
+
+def _restore_metadata(root: Path, build: Build, rejected: Path, manifest: _Manifest) -> None:
+    """Put metadata.csv back as it was; or, if somebody changed it since, add the rows of the
+    files that are back at its end.
+    """
+    table, before = root / "metadata.csv", rejected / BEFORE
+    if not before.is_file() or not table.is_file():
+        return
+    now, then = table.read_bytes(), before.read_bytes()
+    if now == then:
+        return
+    if _sha(now) not in manifest.tables:
+        then = _with_rows(now, then, {name for name in manifest.moved if (root / name).exists()})
+    _replace(table, then, build)
+
+
+def _with_rows(now: bytes, then: bytes, names: set[str]) -> bytes:
+    """Return a table with the rows of these files from an earlier one at its end; what is there
+    stays to the byte.
+    """
+    rows, old = [row for row, _ in _rows(now)], [row for row, _ in _rows(then)]
+    columns, known = rows[0] if rows else [], old[0]
+    if "file_name" not in columns:
+        return now
+    at = columns.index("file_name")
+    listed = {row[at] for row in rows if len(row) > at}
+    told = (dict(zip(known, row, strict=False)) for row in old[1:])
+    back = [row for row in told if row.get("file_name", "") in names - listed]
+    if not back:
+        return now
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([row.get(name, "") for name in columns] for row in back)
+    gap = "" if now.endswith(b"\n") else "\r\n"
+    return now + f"{gap}{text.getvalue()}".encode("utf-8", "surrogateescape")
+
+
+def _rows(table: bytes) -> Iterator[tuple[list[str], bytes]]:
+    """Yield the cells of each row of a table, and its bytes."""
+    text = table.decode("utf-8", "surrogateescape")
+    mark = "\ufeff" * text.startswith("\ufeff")
+    lines = io.StringIO(text[len(mark) :], newline="").readlines()
+    reader, begin = csv.reader(lines), 0
+    for row in reader:
+        raw = mark + "".join(lines[begin : reader.line_num])
+        yield row, raw.encode("utf-8", "surrogateescape")
+        mark, begin = "", reader.line_num
+
+
+def _replace(table: Path, data: bytes, build: Build) -> None:
+    """Replace a table by one built among our own files, so that nothing half stays beside it."""
+    build.ready()
+    built = build.path / table.name
+    built.write_bytes(data)
+    os.replace(built, table)
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
