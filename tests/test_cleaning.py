@@ -215,8 +215,8 @@ def test_apply_sets_aside_and_undo_puts_back_exactly(messy, tmp_path, cli_here):
         and "--undo" in every.stdout
         and not (root / "disc" / "plain.png").exists()
     )
-    # the note and the table as it was
-    assert len(tree(tmp_path / "set-rejected")) + len(tree(root)) == len(before) + 2
+    # the manifest, the table as it was and the record
+    assert len(tree(tmp_path / "set-rejected")) + len(tree(root)) == len(before) + 3
     assert cli_here("clean", root, "--undo").returncode == 0
     assert tree(root).keys() == before.keys() and all(
         tree(root)[name][0] == before[name][0] for name in before
@@ -266,51 +266,32 @@ def test_apply_moves_nothing_where_a_place_is_taken_and_leaves_what_is_beside_th
     assert tree(root) == before
 
 
-@pytest.mark.parametrize("step", ["after the table", "after the first move", "before the moves"])
-def test_apply_killed_at_any_step_is_undone_exactly(messy, tmp_path, monkeypatch, step):
-    from wordsight.cleaning import cleaner as cleaning
-
+def test_undo_leaves_an_edited_table_as_it_is_but_for_the_rows_that_come_back(messy, tmp_path):
     root = shutil.copytree(messy, tmp_path / "set")
-    (root / "metadata.csv").write_text(
-        "file_name,label\n"
-        + "".join(f"{p.relative_to(root)},{p.parent.name}\n" for p in sorted(root.glob("*/*.jpg")))
-    )
-    before = {name: value[0] for name, value in tree(root).items()}
-    calls = []
+    rows = [f"{p.relative_to(root)},{p.parent.name}" for p in sorted(root.glob("*/*.jpg"))]
+    (root / "metadata.csv").write_text("\n".join(["file_name,label", *rows]) + "\n")
+    wordsight.clean(root, tmp_path / "r", apply=True, reasons=["duplicate"])
+    edited = "\ufefflabel,file_name\nsquare,disc/000.jpg,a note,another\nshort\ndisc,disc/002.jpg"
+    (root / "metadata.csv").write_text(edited, encoding="utf-8")
+    assert wordsight.cleaning.undo(root) == ["disc/again.jpg"]
+    text = (root / "metadata.csv").read_bytes().decode()
+    assert text == f"{edited}\r\ndisc,disc/again.jpg\r\n"
 
-    class Killed(BaseException):
-        pass
 
-    def rename(source, target, real=cleaning.os.rename):
-        if step == "before the moves" or calls:
-            raise Killed
-        calls.append(source)
-        real(source, target)
-
-    def write(rejected, manifest, real=cleaning._write_manifest):
-        if step == "after the table" and manifest["metadata_sha"]:
-            raise Killed
-        real(rejected, manifest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cleaning.os, "rename", rename)
-        patch.setattr(cleaning, "_write_manifest", write)
-        with pytest.raises(Killed):
-            wordsight.clean(
-                root, tmp_path / "r", apply=True, reasons=["duplicate", "near_duplicate", "blurry"]
-            )
+@pytest.mark.parametrize("moved", ['["disc/again.jpg"]', "[]"])
+def test_what_0_1_0_set_aside_is_put_back(messy, tmp_path, moved):
+    root = shutil.copytree(messy, tmp_path / "set")
+    aside = tmp_path / "set-rejected"
+    (aside / "disc").mkdir(parents=True)
+    if "again" in moved:
+        (root / "disc" / "again.jpg").rename(aside / "disc" / "again.jpg")
+    (aside / ".wordsight-clean.json").write_text(f'{{"moved": {moved}, "metadata_sha": null}}')
+    wordsight.clean(root, tmp_path / "r", apply=True, reasons=["undecodable"])
     wordsight.cleaning.undo(root)
-    after = {name: value[0] for name, value in tree(root).items()}
-    assert after.keys() == before.keys() and all(
-        after[name] == before[name] for name in before if name != "metadata.csv"
-    )
-    rows = sorted((root / "metadata.csv").read_text().splitlines())
-    assert rows == sorted(
-        [
-            "file_name,label",
-            *(f"{p.relative_to(root)},{p.parent.name}" for p in root.glob("*/*.jpg")),
-        ]
-    )
+    assert {name: of[0] for name, of in tree(root).items()} == {
+        name: of[0] for name, of in tree(messy).items()
+    }
+    assert not aside.exists()
 
 
 def test_wrong_requests_are_refused(messy, tmp_path):

@@ -12,6 +12,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def undo(data: str | os.PathLike) -> list[str]:
         _restore_metadata(root, build, rejected, manifest)
         _remove_empty(rejected, manifest.moved)
         build.commit((MANIFEST, BEFORE))  # the manifest goes last
+    with suppress(OSError):  # it holds other files
+        rejected.rmdir()
     return names
 
 
