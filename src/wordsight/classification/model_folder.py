@@ -24,7 +24,7 @@ from ..backbones.registry import (
     fingerprint_weights,
     load_backbone,
 )
-from ..core.home import expand, writing
+from ..core.home import expand, sync_file, writing
 from ..core.result_folder import ResultFolder, building, swap
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from ..heads.boxes import BoxHead
@@ -88,6 +88,8 @@ def write_model(model: Any, target: Path) -> Path:
             )
         for file in [folder, *folder.rglob("*")]:
             file.chmod(0o755 if file.is_dir() else 0o644)
+            if file.is_file():
+                sync_file(file)
         swap(folder, target)
     return target
 

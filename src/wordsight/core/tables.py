@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from .home import cache_folder, write_atomic, writing
+from .home import cache_folder, keep, replace_file, write_atomic, writing
 from .result_folder import ResultFolder, building
 
 
@@ -123,7 +123,7 @@ class TableWriter:
     def write(self, path: str, data: bytes) -> None:
         """Write an image under a path that was reserved."""
         with writing(self.output):
-            write_atomic(self._drawing / path, data)
+            write_atomic(self._drawing / path, data, sync=False)
 
     def finish(self) -> None:
         """Put images and tables in place, and remove what an earlier run drew and this one
@@ -134,9 +134,9 @@ class TableWriter:
             self._table.close()
             for path in sorted(self._new):
                 (self.output / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self._drawing / path, self.output / path)
+                replace_file(self._drawing / path, self.output / path)
             for kind in ("jsonl", "csv"):
-                os.replace(self._unfinished(kind), self.output / f"{self._name}.{kind}")
+                replace_file(self._unfinished(kind), self.output / f"{self._name}.{kind}")
             self._folder.remove(self._old - self._new)
         if self._photos:
             note_photos(self.output, self._name, self._photos)
@@ -155,9 +155,8 @@ def note_photos(output: Path, name: str, photos: list[str]) -> None:
     """Note, among our own files, in which folders, files and globs the photos of a table of
     results were found.
     """
-    record = _record(output, name)
-    with writing(record):
-        write_atomic(record, json.dumps(photos).encode("utf-8", "surrogateescape"))
+    noted = json.dumps(photos).encode("utf-8", "surrogateescape")
+    keep(_record(output, name), lambda record: write_atomic(record, noted, sync=False))
 
 
 def noted_photos(output: Path, name: str) -> list[str] | None:

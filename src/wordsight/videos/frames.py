@@ -221,7 +221,7 @@ class _Album:
         while not self._free(f"{stem}.jpg", data):
             stem += "~"
         with writing(self._folder):
-            write_atomic(self._folder / f"{stem}.jpg", data)
+            write_atomic(self._folder / f"{stem}.jpg", data, sync=False)
         self._looks.add(len(self._looks), appearance)
         self._rows[f"{stem}.jpg"] = (str(source), str(frame.index), f"{frame.time_s:.6f}")
         result.written += 1
