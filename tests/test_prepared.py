@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -19,6 +21,7 @@ from wordsight.backbones.registry import keep_module, load_backbone
 from wordsight.backbones.timm_models import untrained_module
 from wordsight.core import home
 from wordsight.core.tables import note_photos, noted_photos
+from wordsight.errors import InvalidModel
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
@@ -135,6 +138,36 @@ def test_unwritable_cache_keeps_nothing_and_says_so_once(small_folder, own_home,
     lines = [r.getMessage() for r in caplog.records]
     assert len([line for line in lines if "nothing is kept there" in line]) == 1
     assert (own_home / "cache").read_text() == "a file where the folder should be"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"architecture": "vit_giant_patch14_dinov2"}, "'vit_giant_patch14_dinov2'"),
+        ({"architecture": "resnet152", "num_classes": 10**9}, "'resnet152'"),
+        ({"model_args": {"in_chans": 10**6}}, "'model_args'"),
+        ({"num_classes": 10**7}, "names a network of"),
+    ],
+)
+def test_a_config_that_asks_for_a_huge_network_is_refused_before_it_is_built(
+    small_folder, own_home, tmp_path, change, said
+):
+    folder = shutil.copytree(small_folder[0], tmp_path / "network")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidModel, match=said):
+        load_backbone(f"local-dir:{folder}")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+def test_a_config_that_asks_for_huge_inputs_is_refused(small_folder, own_home, tmp_path):
+    folder = shutil.copytree(small_folder[0], tmp_path / "network")
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"]["input_size"] = [3, 4096, 4096]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidModel, match="input of 4096"):
+        load_backbone(f"local-dir:{folder}")
 
 
 READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77; shift; exec "$@"'

@@ -23,12 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core.home import cache_folder, is_offline, keep, places, write_atomic
-from ..errors import BackboneUnavailable, InvalidArgument
+from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
 from .preprocessing import Preprocessing
 from .seals import is_whole, seal
 from .timm_models import (
     close_names,
+    open_folder,
     open_timm,
     preprocessing_of,
 )
@@ -351,7 +352,11 @@ def _create(name: str):
             f"{', '.join(embedded_backbones())}."
         )
     try:
+        if not remote:
+            return open_folder(Path(name.removeprefix("local-dir:")).expanduser())
         return timm.create_model(name, pretrained=True).eval()
+    except InvalidModel:
+        raise
     except Exception as error:
         # hubs fail in many ways (network, name, licence gate); all mean that it is unavailable
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
