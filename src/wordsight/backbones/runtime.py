@@ -26,6 +26,7 @@ import numpy as np
 from ..core.home import keep, places, replace_file
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
+from .devices import gpu_likely, out_of_memory, torch_device
 from .seals import is_whole, seal
 from .timm_models import build_module
 
@@ -208,17 +209,37 @@ class TorchRuntime:
         self._batch = GPU_CALLERS
         self._torch = torch
         self._module = one_pass_module(backbone).to(self.device, memory_format=torch.channels_last)
+        self._name = backbone.name
         self._waiting: queue.SimpleQueue = queue.SimpleQueue()
+        self._ended: BaseException | None = None
         threading.Thread(target=self._work, daemon=True, name="wordsight-torch").start()
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""
         answer: Future[Encoding] = Future()
         self._waiting.put((pixels, feature_map, answer))
+        if self._ended is not None:
+            self._refuse_waiting()
         return answer.result()
 
     def _work(self) -> None:
         held: list = []
+        try:
+            self._answer(held)
+        except BaseException as error:
+            # whatever ends this thread must not leave the callers waiting for ever
+            self._ended = error
+            _fail(held, error)
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        assert self._ended is not None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _fail([self._waiting.get_nowait()], self._ended)
+
+    def _answer(self, held: list) -> None:
+        """Answer callers for ever; `held` are those that wait for another batch."""
         while True:
             if not held:
                 held.append(self._waiting.get())
@@ -227,19 +248,39 @@ class TorchRuntime:
                     held.append(self._waiting.get_nowait())
             shape = held[0][0].shape
             batch = [item for item in held if item[0].shape == shape]
-            held = [item for item in held if item[0].shape != shape]
-            try:
-                self._run(batch)
-            except Exception as error:  # handed to the callers, who are waiting
-                for _, _, answer in batch:
-                    answer.set_exception(error)
+            self._run_or_halve(batch)
+            held[:] = [item for item in held if item[0].shape != shape]
+
+    def _run_or_halve(self, batch: list) -> None:
+        """Answer the callers of one batch, in smaller ones where memory is short."""
+        try:
+            self._run(batch)
+        except Exception as error:  # handed to the callers, who are waiting
+            if not out_of_memory(error):
+                _fail(batch, error)
+            elif len(batch) > 1:
+                self._batch = half = len(batch) // 2
+                for part in (batch[:half], batch[half:]):
+                    self._run_or_halve(part)
+            else:
+                height, width = batch[0][0].shape[:2]
+                _fail(
+                    batch,
+                    InvalidArgument(
+                        f"'{self.device}' has too little free memory for one picture of {height} "
+                        f"× {width} pixels through '{self._name}'. End what else uses it, or "
+                        "choose another network or --engine openvino."
+                    ),
+                )
 
     def _run(self, batch: list) -> None:
         torch = self._torch
         pixels = torch.from_numpy(np.stack([item[0] for item in batch])).to(self.device)
         with (
             torch.inference_mode(),
-            torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "bf16"),
+            torch.autocast(
+                self.device.partition(":")[0], torch.bfloat16, enabled=self.dtype == "bf16"
+            ),
         ):
             outputs = self._module(pixels)
         embeddings = outputs[0].float().cpu().numpy()
@@ -251,6 +292,13 @@ class TorchRuntime:
                     embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None
                 )
             )
+
+
+def _fail(batch: list, error: BaseException) -> None:
+    """Hand an error to those callers of a batch who have no answer yet."""
+    for _, _, answer in batch:
+        if not answer.done():
+            answer.set_exception(error)
 
 
 def pixels_to_input(pixels, backbone: Backbone):
@@ -368,21 +416,3 @@ def _save_network(ov, converted, folder: Path) -> None:
             replace_file(building / name, folder / name)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def gpu_likely() -> bool:
-    """Guess whether there may be a GPU, without importing torch, which takes seconds."""
-    return (
-        os.path.exists("/dev/nvidia0")
-        or shutil.which("nvidia-smi") is not None
-        or sys.platform == "darwin"
-    )
-
-
-def torch_device() -> str:
-    """Return "cuda", "mps" or "cpu": the best that torch has here."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

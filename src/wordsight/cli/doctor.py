@@ -17,15 +17,14 @@ import numpy as np
 from .. import __version__
 from ..backbones.backbone import DEFAULT_BACKBONE
 from ..backbones.cache import EmbeddingCache
+from ..backbones.devices import gpu_likely, torch_device
 from ..backbones.embedder import Embedder
 from ..backbones.registry import embedded_backbones, load_backbone
 from ..backbones.runtime import (
     callers,
     choose_engine,
     cores,
-    gpu_likely,
     import_openvino,
-    torch_device,
 )
 from ..core.home import cache_folder, images_folder, is_offline, models_folder
 from ..core.plugins import KINDS, load_extensions

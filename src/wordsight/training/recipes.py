@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.devices import gpu_likely
 from ..backbones.registry import load_backbone
-from ..backbones.runtime import gpu_likely
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import MODEL_FILES, check_model_target
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
