@@ -21,6 +21,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
 from ..core.home import atomic_text, expand, write_atomic, writing
+from ..core.names import is_relative
 from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import ResultFolder
@@ -433,11 +434,7 @@ def _write_tables(result: Cleaning, place: Place) -> None:
 def _read_manifest(rejected: Path) -> dict | None:
     try:
         manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
-        names = [
-            name
-            for name in manifest["moved"]
-            if not os.path.isabs(name) and ".." not in Path(name).parts
-        ]
+        names = [name for name in manifest["moved"] if is_relative(name)]
         return {"moved": names, "metadata_sha": manifest["metadata_sha"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

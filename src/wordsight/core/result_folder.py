@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import InvalidArgument
 from .home import write_atomic, writing
+from .names import portable
 
 PREFIX = ".wordsight-"  # every marker's name begins so
 LOCK = f"{PREFIX}lock"  # there while a run writes, and after one that was killed
@@ -227,5 +228,5 @@ def refuse_other_files(folder: object, names: Iterable[str]) -> None:
 
 
 def safe_name(name: str) -> str:
-    """Return a relative path below which nothing can climb out."""
-    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+    """Return a relative path below which nothing can climb out, and that every system can write."""
+    return "/".join(portable(part) for part in name.split("/") if part not in ("", ".", ".."))

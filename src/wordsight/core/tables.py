@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .home import cache_folder, keep, replace_file, write_atomic, writing
+from .names import same_file_key
 from .result_folder import ResultFolder, building
 
 
@@ -56,6 +57,7 @@ class TableWriter:
         drawn = {*(self._folder.listed or ()), *folders}
         self._old = _listed(output / f"{name}.jsonl", images_of, drawn)
         self._new: set[str] = set()
+        self._taken: set[str] = set()  # the same, as file systems compare them that pass over case
         self._naming = threading.Lock()
         with writing(output), contextlib.ExitStack() as held:
             held.enter_context(self._folder.locked())
@@ -98,10 +100,11 @@ class TableWriter:
         """
         with self._naming:
             chosen = with_suffix(path, suffix)
-            while chosen in self._new:  # a.png and a.png.jpg side by side
+            while same_file_key(chosen) in self._taken:  # a.png and a.png.jpg side by side
                 path += "~"
                 chosen = with_suffix(path, suffix)
             self._new.add(chosen)
+            self._taken.add(same_file_key(chosen))
         return chosen
 
     def link(self, path: str, source: Path) -> int:
