@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -27,12 +28,14 @@ from safetensors.numpy import load_file, save_file
 import wordsight
 from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.registry import load_backbone
+from wordsight.classification import model_folder
 from wordsight.classification.model_card import model_card
 from wordsight.classification.model_folder import read_model
 from wordsight.classification.model_sections import about_model
 from wordsight.classification.record import DEFAULT_THRESHOLD, ModelRecord
 from wordsight.cli.printing import show
 from wordsight.errors import InvalidModel
+from wordsight.heads.guarantee import keep_promise
 
 OLD = Path(__file__).with_name("models_0_1_0")
 ANSWERS = json.loads((OLD / "answers.json").read_text())
@@ -104,17 +107,25 @@ def test_a_model_of_0_1_0_is_written_as_it_was(model_of_0_1_0, tmp_path):
         assert text == (model_of_0_1_0 / name).read_text(), name
 
 
-def test_embeddings_that_0_1_0_cached_are_used(model_of_0_1_0, fresh_home, monkeypatch):
+def test_embeddings_that_0_1_0_cached_without_a_hash_are_computed_anew(
+    model_of_0_1_0, fresh_home, monkeypatch
+):
     assert load_backbone("tf_efficientnet_lite0").key == ANSWERS["backbone_key"]
     shutil.copy(OLD / "embeddings.sqlite", fresh_home / "cache" / "embeddings.sqlite")
 
-    def encode(*_, **__):
-        raise AssertionError("it was in the cache")
+    encoded = []
 
+    def encode(self, photo, feature_map=False):
+        encoded.append(photo)
+        return before(self, photo, feature_map)
+
+    before = Embedder.encode
     model = wordsight.load(model_of_0_1_0)
     monkeypatch.setattr(Embedder, "encode", encode)
-    (prediction,) = model.predict(OLD / "disc.jpg")
-    assert prediction.error is None and prediction.top_label == "disc"
+    for _ in range(2):
+        (prediction,) = model.predict(OLD / "disc.jpg")
+        assert prediction.error is None and prediction.top_label == "disc"
+    assert len(encoded) == 1
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -236,6 +247,95 @@ def test_what_loads_can_be_shown(model_of_0_1_0, path, capsys):
             shown += 1
     capsys.readouterr()
     assert shown >= 20 and refused > 60
+
+
+@pytest.fixture
+def changing_model(model_of_0_1_0, tmp_path, monkeypatch):
+    """A model folder whose text files may be changed, and a function that loads it without reading
+    the same 18 MB of weights each time.
+    """
+    folder = shutil.copytree(model_of_0_1_0, tmp_path / "m", copy_function=os.link)
+    for name in ("wordsight.json", "history.csv", "held_out.csv"):
+        (folder / name).unlink()
+        shutil.copy(model_of_0_1_0 / name, folder / name)
+    arrays = {
+        path.name: {name: load_file(path)[name] for name in load_file(path)}
+        for path in folder.glob("*.safetensors")
+    }
+    backbone = wordsight.load(folder).backbone
+    monkeypatch.setattr("safetensors.numpy.load_file", lambda path: dict(arrays[path.name]))
+    monkeypatch.setattr(model_folder, "fingerprint_weights", lambda *_: backbone.fingerprint)
+    monkeypatch.setattr(model_folder, "find_prepared", lambda *_: backbone)
+    return folder
+
+
+def loads(folder) -> bool:
+    """Whether a folder loads; if so, everything that shows it works, and it decides."""
+    try:
+        model = wordsight.load(folder)
+    except InvalidModel as error:
+        assert "can't be loaded: " in str(error) or "format" in str(error)
+        return False
+    assert model_card(model) and about_model(model.record, model.history, model.class_names)
+    assert model._repr_html_() and show(model, False) in (0, 1) and show(model, True) in (0, 1)
+    embedding = np.ones(model.backbone.num_features, np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        assert json.dumps(model.decide("a.jpg", embedding, 0.5).to_dict(), allow_nan=False)
+    keep_promise(model.held_out, 0.9)
+    return True
+
+
+def test_any_value_of_wordsight_json_may_be_of_another_kind(changing_model, capsys):
+    before = json.loads((changing_model / "wordsight.json").read_text())
+    loaded = []
+    for way in places(before):
+        if way[0] == "info" and len(way) > 1:  # test_what_loads_can_be_shown has these
+            continue
+        for value in (*STRANGE, False, "10", "\ud800", 10**400, 1e300, "gone"):
+            changed = json.dumps(with_change(before, way, value))
+            (changing_model / "wordsight.json").write_text(changed)
+            if loads(changing_model):
+                loaded.append((way, value))
+    capsys.readouterr()
+    kinds = {way[0] for way, _ in loaded}
+    assert {"wordsight_version", "threshold"} <= kinds and 20 < len(loaded) < 200
+
+
+CELLS = ("", "nan", "inf", "x", "-1", "7", "1e400", "9" * 400, "\0")
+EPOCHS = "stage,epoch,loss,accuracy,val_loss,val_accuracy,lr,seconds\n1,0,,,0.5,0.9,,\n"
+EPOCHS += "1,1,0.4,0.9,0.3,0.8,0.001,2.0\n"
+
+
+@pytest.mark.parametrize("name", ["history.csv", "held_out.csv"])
+def test_any_cell_of_a_model_may_be_of_another_kind(changing_model, capsys, name):
+    text = EPOCHS if name == "history.csv" else (changing_model / name).read_text()
+    rows = [line.split(",") for line in text.splitlines()[:3]]
+    loaded = refused = 0
+    for row, column in itertools.product(range(len(rows)), range(len(rows[0]))):
+        for cell in CELLS:
+            changed = copy.deepcopy(rows)
+            changed[row][column] = cell
+            (changing_model / name).write_text("\n".join(map(",".join, changed)))
+            fine = loads(changing_model)
+            loaded, refused = loaded + fine, refused + (not fine)
+    for data in (b"", b"\n\n", b"\xff\xfe\0", b"\0" * 50, b"a" * 200_000):
+        (changing_model / name).write_bytes(data)
+        loads(changing_model)
+    capsys.readouterr()
+    assert loaded > 10 and refused > 20
+
+
+@pytest.mark.parametrize("name", ["model", "strangers"])
+def test_weights_that_are_no_numbers_are_refused(model_of_0_1_0, tmp_path, name):
+    folder = shutil.copytree(model_of_0_1_0, tmp_path / "m", copy_function=os.link)
+    path = folder / f"{name}.safetensors"
+    arrays = load_file(path)
+    chosen = arrays["references" if name == "strangers" else "classifier.bias"].copy()
+    chosen.flat[0] = np.nan
+    path.unlink()
+    save_file({**arrays, "references" if name == "strangers" else "classifier.bias": chosen}, path)
+    with pytest.raises(InvalidModel, match="what is no number"):
+        wordsight.load(folder)
 
 
 def test_a_threshold_of_a_wrong_kind_is_refused(model_of_0_1_0, tmp_path):

@@ -93,12 +93,12 @@ SWAPS = """
 import os
 from wordsight.core.result_folder import building, swap
 print("ready", flush=True)
-rename = os.rename
+rename = os.replace
 def killed(source, target):
     if os.path.basename(source) == "new":
         os._exit(9)
     rename(source, target)
-os.rename = killed
+os.replace = killed
 with building(folder) as new:
     swap(new, folder)
 """
@@ -326,14 +326,14 @@ def test_a_folder_is_swapped_whole_or_not_at_all(tmp_path, monkeypatch):
         (hidden / "weights").write_bytes(b"half")
         raise KeyboardInterrupt
     assert seen(tmp_path) == {"m/weights": b"2"} and len(list(tmp_path.iterdir())) == 1
-    rename = os.rename
+    rename = os.replace
 
     def refuse(source, destination):
         if Path(source) == hidden:
             raise OSError("no")
         rename(source, destination)
 
-    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="no"), building(target) as hidden:
         (hidden / "weights").write_bytes(b"3")
         swap(hidden, target)

@@ -31,7 +31,7 @@ from .datasets.files import (
     read_labelled,
     select_classes,
 )
-from .errors import InvalidArgument, NothingGathered, UnknownWord
+from .errors import InvalidArgument, NothingGathered, OutputError, UnknownWord
 from .gathering.collector import gather as gather_images
 from .heads.zero_shot import Gate, fit_words_head
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
@@ -376,6 +376,9 @@ def _from_words(
     )
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")
-    classifier.save(path)
-    classifier.record.path = path
+    try:
+        classifier.save(path)
+        classifier.record.path = path
+    except OutputError as error:
+        log.warning("%s Until then 'run' makes this model anew each time.", error)
     return classifier

@@ -4,6 +4,7 @@ bounded memory.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import weakref
@@ -20,6 +21,7 @@ from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..images.decoding import MAX_BYTES, Photo, decode, resize, upright
 from .backbone import Backbone
 from .cache import EmbeddingCache
+from .devices import numerics
 from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 
@@ -56,10 +58,10 @@ class Embedder:
             convert(backbone)
         weakref.finalize(self, self.cache.close)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What the cache files embeddings under."""
-        return self.backbone.key + ("" if self.dtype == "f32" else f"-{self.dtype}")
+        return self.backbone.key + numerics(self.engine, self.dtype)
 
     @property
     def runtime(self) -> Runtime:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 STRIDE = 32
+LARGEST_SIDE = 1024  # of an input, pixels; larger ones take GiB
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Preprocessing:
         height, width = (int(side) for side in values["image_size"])
         mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
         if (
-            not (0 < height <= 4096 and 0 < width <= 4096)
+            not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE)
             or len(mean) != 3
             or len(std) != 3
             or min(std) <= 0

@@ -7,6 +7,7 @@ and compiled network are read from there without torch or timm.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import importlib.util
@@ -15,17 +16,20 @@ import logging
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..core.home import cache_folder, is_offline, write_atomic, writing
-from ..errors import BackboneUnavailable, InvalidArgument
+from ..core.home import cache_folder, is_offline, keep, places, write_atomic
+from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
 from .preprocessing import Preprocessing
+from .seals import is_whole, seal
 from .timm_models import (
     close_names,
+    open_folder,
     open_timm,
     preprocessing_of,
 )
@@ -33,6 +37,9 @@ from .timm_models import (
 log = logging.getLogger("wordsight")
 
 FORMAT = 1
+FILES = ("backbone.json", "config.json", "model.safetensors")
+SUMS = "prepared.sha256"
+_unusable: set[Path] = set()  # damaged folders that can't be removed
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
@@ -74,27 +81,37 @@ def load_backbone(
 
 
 def _load(name: str) -> Backbone:
-    index = (
-        cache_folder()
-        / "backbones"
-        / "names"
-        / (re.sub(r"[^\w.-]", "_", name)[:60] + "-" + _source_id(name))
-    )
-    if index.is_file():
-        prepared = _open_prepared(cache_folder() / "backbones" / index.read_text().strip(), name)
+    index = _root() / "names" / (re.sub(r"[^\w.-]", "_", name)[:60] + "-" + _source_id(name))
+    for place in places(index):
+        folder = _noted_folder(place)
+        prepared = _open_prepared(folder, name) if folder else None
         if prepared:
             return prepared
     backbone = _prepare(name)
-    with writing(index):
-        write_atomic(index, backbone.folder.name.encode())
+    keep(index, lambda place: write_atomic(place, backbone.folder.name.encode(), sync=False))
     return backbone
+
+
+def _root() -> Path:
+    return cache_folder() / "backbones"
+
+
+def _noted_folder(index: Path) -> Path | None:
+    """Return the prepared folder that an index file names, if it is there."""
+    try:
+        name = index.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    if not re.fullmatch("[0-9a-f]{32}-[0-9a-f]{16}", name):
+        return None
+    return next((place for place in places(_root() / name) if place.is_dir()), None)
 
 
 def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> Backbone | None:
     """Return a backbone prepared on this machine, with these weights and a network for this
     preprocessing, or None.
     """
-    for folder in sorted((cache_folder() / "backbones").glob(f"{fingerprint[:32]}-*")):
+    for folder in _prepared_folders(fingerprint):
         backbone = _open_prepared(folder, name)
         if (
             backbone
@@ -103,6 +120,11 @@ def find_prepared(fingerprint: str, name: str, preprocessing: Preprocessing) -> 
         ):
             return backbone
     return None
+
+
+def _prepared_folders(fingerprint: str) -> Iterator[Path]:
+    for place in places(_root() / fingerprint):
+        yield from sorted(place.parent.glob(f"{fingerprint[:32]}-*"))
 
 
 def fingerprint_weights(weights: dict[str, np.ndarray], head_name: str) -> str:
@@ -136,10 +158,21 @@ def _source_id(name: str) -> str:
 
 
 def _open_prepared(folder: Path, name: str) -> Backbone | None:
-    record = folder / "backbone.json"
-    if not record.is_file() or not (folder / "model.safetensors").is_file():
+    """Return the backbone in a prepared folder, or None if there is none, or a damaged one, which
+    is removed.
+    """
+    if not folder.is_dir() or folder in _unusable:
         return None
-    values = json.loads(record.read_text())
+    whole = is_whole(folder, SUMS, FILES)
+    if whole is None:
+        whole = _adopt(folder)
+    if not whole:
+        log.warning("The prepared network in '%s' is damaged, so it is made anew.", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            _unusable.add(folder)
+        return None
+    values = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
     if values.get("format") != FORMAT:
         return None
     return Backbone(
@@ -153,6 +186,40 @@ def _open_prepared(folder: Path, name: str) -> Backbone | None:
         pooled=values["pooled"],
         pretrained_cfg=values["pretrained_cfg"],
     )
+
+
+def _adopt(folder: Path) -> bool:
+    """Whether a folder without hashes, as version 0.1.0 wrote it, holds what its name says, which
+    is a hash of weights and record; it gets hashes then.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        record = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+        right = (
+            folder.name == _folder_name(record, weights)
+            and config["architecture"] == record["architecture"]
+            and config["pretrained_cfg"] == record["pretrained_cfg"]
+        )
+    except Exception:  # damaged files raise anything
+        return False
+    if right:
+        with contextlib.suppress(OSError):  # a folder that can't be written is checked each time
+            seal(folder, SUMS, FILES)
+    return right
+
+
+def _folder_name(record: dict, weights: dict[str, np.ndarray]) -> str:
+    """Return the name of a prepared folder, a hash of all that is in it."""
+    head_name, fingerprint = record["head_name"], record["fingerprint"]
+    if fingerprint != fingerprint_weights(weights, head_name):
+        raise ValueError("the weights are not those of the record")
+    # the head, which the fingerprint leaves out
+    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}
+    whole = hashlib.sha256(json.dumps([record, rest], sort_keys=True).encode()).hexdigest()
+    return f"{fingerprint[:32]}-{whole[:16]}"
 
 
 def _prepare(name: str) -> Backbone:
@@ -201,12 +268,11 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
         "pooled": pooled,
         "pretrained_cfg": config["pretrained_cfg"],
     }
-    # the head, which the fingerprint leaves out
-    rest = {key: weights[key].tobytes().hex() for key in weights if key.startswith(head_name + ".")}
-    whole = hashlib.sha256(json.dumps([record, rest], sort_keys=True).encode()).hexdigest()
-    target = cache_folder() / "backbones" / f"{fingerprint[:32]}-{whole[:16]}"
-    _store(target, weights, config, record)
-    backbone = _open_prepared(target, name)
+    folder = keep(
+        _root() / _folder_name(record, weights),
+        lambda place: _store(place, weights, config, record),
+    )
+    backbone = _open_prepared(folder, name)
     assert backbone is not None
     return backbone
 
@@ -240,31 +306,29 @@ def _timm_config(module, head_name: str, num_features: int) -> dict:
 
 def _store(target: Path, weights: dict[str, np.ndarray], config: dict, record: dict) -> None:
     """Write a prepared folder, completely or not at all, unless another process has just done so.
-
-    Raises:
-        OutputError: if it can't be written.
+    Nothing waits for the disk: what a power cut leaves empty is found by its hash.
     """
     from safetensors.numpy import save_file
 
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
+    try:
+        save_file(weights, building / "model.safetensors")
+        (building / "config.json").write_text(json.dumps(config, indent=2))
+        (building / "backbone.json").write_text(json.dumps(record, indent=2))
+        building.chmod(0o755)
+        (building / "model.safetensors").chmod(0o644)
+        seal(building, SUMS, FILES)
+        if target.exists() and _open_prepared(target, target.name) is None:
+            shutil.rmtree(target, ignore_errors=True)  # of another version
         try:
-            save_file(weights, building / "model.safetensors")
-            (building / "config.json").write_text(json.dumps(config, indent=2))
-            (building / "backbone.json").write_text(json.dumps(record, indent=2))
-            building.chmod(0o755)
-            (building / "model.safetensors").chmod(0o644)
-            if target.exists() and _open_prepared(target, target.name) is None:
-                shutil.rmtree(target)  # of another version, or half removed
-            try:
-                building.rename(target)
-            except OSError:
-                # unless another process was first, with the same content
-                if not (target / "backbone.json").is_file():
-                    raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+            building.rename(target)
+        except OSError:
+            # unless another process was first, with the same content
+            if not is_whole(target, SUMS, FILES):
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _create(name: str):
@@ -288,7 +352,11 @@ def _create(name: str):
             f"{', '.join(embedded_backbones())}."
         )
     try:
+        if not remote:
+            return open_folder(Path(name.removeprefix("local-dir:")).expanduser())
         return timm.create_model(name, pretrained=True).eval()
+    except InvalidModel:
+        raise
     except Exception as error:
         # hubs fail in many ways (network, name, licence gate); all mean that it is unavailable
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]

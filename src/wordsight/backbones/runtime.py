@@ -7,6 +7,9 @@ called from many threads at once. Nothing here knows of classes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import logging
 import os
 import queue
 import shutil
@@ -20,12 +23,19 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.home import writing
+from ..core.home import keep, places, replace_file
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
+from .devices import gpu_likely, out_of_memory, torch_device
+from .seals import is_whole, seal
 from .timm_models import build_module
 
+log = logging.getLogger("wordsight")
+
 GPU_CALLERS = 64
+NETWORK = ("network.xml", "network.bin")
+NETWORK_SUMS = "network.sha256"
+COMPILED_SUMS = "compiled.sha256"
 _open: dict[tuple[str, str, str], Runtime] = {}
 _opening = threading.Lock()
 _share: int | None = None
@@ -143,25 +153,18 @@ class OpenVinoRuntime:
     engine = "openvino"
 
     def __init__(self, backbone: Backbone, dtype: str = "f32") -> None:
-        convert(backbone)
+        network = convert(backbone)
         ov = import_openvino()
-        network = _network_file(backbone)
         self.dtype = dtype
         streams = cores()
-        core = ov.Core()
         options = {
-            "CACHE_DIR": str(backbone.folder / "compiled"),
             "INFERENCE_PRECISION_HINT": dtype,
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(streams),
         }
         if _share is not None:  # else every process would hold its threads to the first cores
             options["ENABLE_CPU_PINNING"] = "NO"
-        try:
-            model = core.compile_model(network, "CPU", options)
-        except RuntimeError:  # a cache that can't be read or written: compile without it
-            options.pop("CACHE_DIR")
-            model = core.compile_model(network, "CPU", options)
+        model = _compile(ov, network, options)
         self._has_map = len(model.outputs) == 2
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         for _ in range(streams):
@@ -206,17 +209,37 @@ class TorchRuntime:
         self._batch = GPU_CALLERS
         self._torch = torch
         self._module = one_pass_module(backbone).to(self.device, memory_format=torch.channels_last)
+        self._name = backbone.name
         self._waiting: queue.SimpleQueue = queue.SimpleQueue()
+        self._ended: BaseException | None = None
         threading.Thread(target=self._work, daemon=True, name="wordsight-torch").start()
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""
         answer: Future[Encoding] = Future()
         self._waiting.put((pixels, feature_map, answer))
+        if self._ended is not None:
+            self._refuse_waiting()
         return answer.result()
 
     def _work(self) -> None:
         held: list = []
+        try:
+            self._answer(held)
+        except BaseException as error:
+            # whatever ends this thread must not leave the callers waiting for ever
+            self._ended = error
+            _fail(held, error)
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        assert self._ended is not None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _fail([self._waiting.get_nowait()], self._ended)
+
+    def _answer(self, held: list) -> None:
+        """Answer callers for ever; `held` are those that wait for another batch."""
         while True:
             if not held:
                 held.append(self._waiting.get())
@@ -225,19 +248,39 @@ class TorchRuntime:
                     held.append(self._waiting.get_nowait())
             shape = held[0][0].shape
             batch = [item for item in held if item[0].shape == shape]
-            held = [item for item in held if item[0].shape != shape]
-            try:
-                self._run(batch)
-            except Exception as error:  # handed to the callers, who are waiting
-                for _, _, answer in batch:
-                    answer.set_exception(error)
+            self._run_or_halve(batch)
+            held[:] = [item for item in held if item[0].shape != shape]
+
+    def _run_or_halve(self, batch: list) -> None:
+        """Answer the callers of one batch, in smaller ones where memory is short."""
+        try:
+            self._run(batch)
+        except Exception as error:  # handed to the callers, who are waiting
+            if not out_of_memory(error):
+                _fail(batch, error)
+            elif len(batch) > 1:
+                self._batch = half = len(batch) // 2
+                for part in (batch[:half], batch[half:]):
+                    self._run_or_halve(part)
+            else:
+                height, width = batch[0][0].shape[:2]
+                _fail(
+                    batch,
+                    InvalidArgument(
+                        f"'{self.device}' has too little free memory for one picture of {height} "
+                        f"× {width} pixels through '{self._name}'. End what else uses it, or "
+                        "choose another network or --engine openvino."
+                    ),
+                )
 
     def _run(self, batch: list) -> None:
         torch = self._torch
         pixels = torch.from_numpy(np.stack([item[0] for item in batch])).to(self.device)
         with (
             torch.inference_mode(),
-            torch.autocast(self.device, torch.bfloat16, enabled=self.dtype == "bf16"),
+            torch.autocast(
+                self.device.partition(":")[0], torch.bfloat16, enabled=self.dtype == "bf16"
+            ),
         ):
             outputs = self._module(pixels)
         embeddings = outputs[0].float().cpu().numpy()
@@ -249,6 +292,13 @@ class TorchRuntime:
                     embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None
                 )
             )
+
+
+def _fail(batch: list, error: BaseException) -> None:
+    """Hand an error to those callers of a batch who have no answer yet."""
+    for _, _, answer in batch:
+        if not answer.done():
+            answer.set_exception(error)
 
 
 def pixels_to_input(pixels, backbone: Backbone):
@@ -287,17 +337,48 @@ def one_pass_module(backbone: Backbone):
     return OnePass().eval()
 
 
-def _network_file(backbone: Backbone) -> Path:
-    return backbone.folder / "network.xml"
+def _compile(ov, network: Path, options: dict[str, str]):
+    """Return a network compiled for this machine, from its cache if that is whole."""
+    core = ov.Core()
+    wanted = json.dumps([ov.__version__, options], sort_keys=True)
+    folder = network.parent / "compiled" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
+    kept = _blobs(folder)
+    whole = is_whole(folder, COMPILED_SUMS, kept)
+    if kept and not whole:
+        if whole is False:  # else it is of a run that was killed before it was done
+            log.warning("The compiled network in '%s' is damaged, so it is made anew.", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():  # it can't be written
+            return core.compile_model(network, "CPU", options)
+    try:
+        model = core.compile_model(network, "CPU", {**options, "CACHE_DIR": str(folder)})
+    except RuntimeError:  # a cache that can't be read or written
+        return core.compile_model(network, "CPU", options)
+    if _blobs(folder) and not (kept and whole):
+        with contextlib.suppress(OSError):  # without hashes it is made anew next time
+            seal(folder, COMPILED_SUMS, _blobs(folder))
+    return model
 
 
-def convert(backbone: Backbone) -> None:
-    """Convert the torch module to OpenVINO's files unless they exist. Call it before starting
-    threads.
+def _blobs(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.blob"))
+
+
+def convert(backbone: Backbone) -> Path:
+    """Return the network as OpenVINO's file, made from the torch module unless it is there and
+    whole. Call it before starting threads.
+
+    Raises:
+        OutputError: if there is no place for it.
     """
-    network = _network_file(backbone)
-    if network.is_file():
-        return
+    for folder in places(backbone.folder):
+        whole = is_whole(folder, NETWORK_SUMS, NETWORK)
+        if whole:
+            return folder / NETWORK[0]
+        if whole is False:
+            log.warning("The converted network in '%s' is damaged, so it is made anew.", folder)
+        elif (folder / NETWORK[0]).is_file():
+            log.info("The converted network in '%s' has no hash yet; it is made anew.", folder)
     import warnings
 
     import torch
@@ -313,31 +394,25 @@ def convert(backbone: Backbone) -> None:
             example_input=example,
             input=[ov.PartialShape([-1, *sides, 3])],
         )
-    with writing(network):
-        building = network.parent / f".converting-{os.getpid()}"
-        building.mkdir(exist_ok=True)
+    return keep(backbone.folder, lambda place: _save_network(ov, converted, place)) / NETWORK[0]
+
+
+def _save_network(ov, converted, folder: Path) -> None:
+    """Write OpenVINO's files and their hashes into a folder, and drop what was compiled of others.
+
+    Raises:
+        OSError: if they can't be written.
+    """
+    building = folder / f".converting-{os.getpid()}"
+    building.mkdir(parents=True, exist_ok=True)
+    try:
         try:
-            ov.save_model(converted, building / "network.xml", compress_to_fp16=False)
-            os.replace(building / "network.bin", network.with_suffix(".bin"))
-            # last: its presence says that both are whole
-            os.replace(building / "network.xml", network)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-
-
-def gpu_likely() -> bool:
-    """Guess whether there may be a GPU, without importing torch, which takes seconds."""
-    return (
-        os.path.exists("/dev/nvidia0")
-        or shutil.which("nvidia-smi") is not None
-        or sys.platform == "darwin"
-    )
-
-
-def torch_device() -> str:
-    """Return "cuda", "mps" or "cpu": the best that torch has here."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+            ov.save_model(converted, building / NETWORK[0], compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(" ".join(str(error).split())[:160]) from error
+        seal(building, NETWORK_SUMS, NETWORK)
+        shutil.rmtree(folder / "compiled", ignore_errors=True)
+        for name in (*NETWORK, NETWORK_SUMS):  # the hashes last
+            replace_file(building / name, folder / name)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

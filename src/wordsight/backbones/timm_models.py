@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 from ..core.plugins import load_extensions
 from ..errors import InvalidArgument, InvalidModel
 from .backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
-from .preprocessing import STRIDE, Preprocessing
+from .preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
+
+# timm may change weights while it loads them; a network may be so many times as large as its file
+MOST_GROWTH = 2
+SMALL_NETWORK = 1_000_000  # weights that do no harm, whatever the file holds
 
 
 def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
@@ -41,7 +48,40 @@ def build_module(backbone: Backbone):
             f"The model's network '{backbone.architecture}' is none of timm's. Import the "
             "module that registers it first."
         )
-    return timm.create_model(f"local-dir:{backbone.folder}", pretrained=True).eval()
+    return open_folder(backbone.folder)
+
+
+def open_folder(folder: Path):
+    """Return the network in a folder as timm writes them, with its weights, in evaluation mode.
+
+    It is first built without memory for its weights and compared with the file, because what
+    config.json names may be of any size.
+
+    Raises:
+        InvalidModel: if config.json asks for another network than the weights are of.
+    """
+    import torch
+    from safetensors import safe_open
+
+    timm, name = open_timm(), f"local-dir:{folder}"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_args"):
+        raise InvalidModel(
+            f"'{folder / 'config.json'}' has 'model_args', which change the network that "
+            f"'{config.get('architecture')}' names; wordsight takes networks by name only. Remove "
+            "them, or register the changed network under a name of its own."
+        )
+    with torch.device("meta"):
+        network = timm.create_model(name, pretrained=False)
+    wanted = sum(part.numel() for part in (*network.parameters(), *network.buffers()))
+    with safe_open(folder / "model.safetensors", framework="numpy") as file:
+        there = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  # not a dict
+    if wanted > MOST_GROWTH * there + SMALL_NETWORK:
+        raise InvalidModel(
+            f"'{folder}' has {there:,} weights, but its config.json names a network of {wanted:,} "
+            f"('{config.get('architecture')}'). Both must be of the same network."
+        )
+    return timm.create_model(name, pretrained=True).eval()
 
 
 def untrained_module(name: str, outputs: int, image_size: int | None = None):
@@ -83,9 +123,10 @@ def with_image_size(
             f"'{name}' takes {height} × {width} pixels only, got --image-size {image_size}. "
             "Leave it out, or choose another network."
         )
-    if not 32 <= image_size <= 1024 or image_size % STRIDE:
+    if not 32 <= image_size <= LARGEST_SIDE or image_size % STRIDE:
         raise InvalidArgument(
-            f"The image size must be a multiple of {STRIDE} from 32 to 1024, got {image_size}."
+            f"The image size must be a multiple of {STRIDE} from 32 to {LARGEST_SIDE}, got "
+            f"{image_size}."
         )
     return replace(preprocessing, image_size=(image_size, image_size))
 
@@ -149,6 +190,11 @@ def preprocessing_of(module) -> Preprocessing:
     spans = dense is not None and any(
         max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules()
     )
+    if max(height, width) > LARGEST_SIDE:
+        raise InvalidModel(
+            f"The network '{cfg['architecture']}' is said to take an input of {height} × {width} "
+            f"pixels; at most {LARGEST_SIDE} × {LARGEST_SIDE} are taken. Choose another."
+        )
     fit = "squash" if spans or cfg.get("fixed_input_size", False) else "area"
     values = {
         "image_size": (height, width),

@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..backbones.registry import (
     fingerprint_weights,
     load_backbone,
 )
-from ..core.home import expand, writing
+from ..core.home import expand, sync_file, writing
 from ..core.result_folder import ResultFolder, building, swap
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from ..heads.boxes import BoxHead
@@ -33,7 +32,7 @@ from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
 from ..heads.zero_shot import Gate
 from .model_card import model_card
-from .record import ModelRecord
+from .record import ModelRecord, typed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +48,7 @@ OTHER_MODEL_FILES = (
     "held_out.csv",
     "plots",
 )
+LARGEST = 1e9  # beyond any number that a training writes
 HISTORY_COLUMNS = (
     "stage",
     "epoch",
@@ -88,6 +88,8 @@ def write_model(model: Any, target: Path) -> Path:
             )
         for file in [folder, *folder.rglob("*")]:
             file.chmod(0o755 if file.is_dir() else 0o644)
+            if file.is_file():
+                sync_file(file)
         swap(folder, target)
     return target
 
@@ -254,9 +256,10 @@ def _record(model: Any) -> dict:
 def _read(folder: Path, record: dict) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
-    class_names = [str(name) for name in record["class_names"]]
-    about = record["backbone"]
-    head_name = str(about["head_name"])
+    json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogateescape")  # half a character
+    class_names = typed(list[str], record["class_names"], "class_names")
+    about = typed(dict[str, Any], record["backbone"], "backbone")
+    head_name = typed(str, about["head_name"], "head_name")
     weights = load_file(folder / "model.safetensors")
     weight, bias = weights[f"{head_name}.weight"], weights[f"{head_name}.bias"]
     if (
@@ -268,17 +271,22 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         raise ValueError("the head does not fit the class names")
     preprocessing = Preprocessing.from_dict(about["preprocessing"])
     backbone = _backbone_of(
-        folder, str(about["name"]), fingerprint_weights(weights, head_name), preprocessing
+        folder,
+        typed(str, about["name"], "name"),
+        fingerprint_weights(weights, head_name),
+        preprocessing,
     )
-    temperature = float(record["temperature"])
-    if not temperature > 0 or weight.shape[1] != backbone.num_features:
+    temperature = typed(float, record["temperature"], "temperature")
+    if not 1 / LARGEST <= temperature <= LARGEST or weight.shape[1] != backbone.num_features:
         raise ValueError("temperature or head out of range")
     arrays = (
         load_file(folder / "strangers.safetensors")
         if (folder / "strangers.safetensors").is_file()
         else {}
     )
-    catch_all = record.get("catch_all")
+    if not all(np.isfinite(values).all() for values in (weight, bias, *arrays.values())):
+        raise ValueError("its weights hold what is no number")
+    catch_all = typed(int | None, record.get("catch_all"), "catch_all")
     if catch_all is not None and catch_all not in range(len(class_names)):
         raise ValueError("catch_all out of range")
     widths = {
@@ -288,23 +296,24 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
     }
     if widths - {backbone.num_features}:
         raise ValueError("strangers.safetensors does not fit the backbone")
-    threshold = record["threshold"]
+    threshold = typed(float | None, record["threshold"], "threshold")
+    info = typed(dict[str, Any], record.get("info", {}), "info")
     return {
         "class_names": class_names,
         "head": LinearHead(weight.astype(np.float32), bias.astype(np.float32), temperature),
         "backbone": backbone,
         "neighbourhood": _neighbourhood(record.get("neighbourhood"), arrays),
         "gate": _gate(record.get("gate"), arrays),
-        "catch_all": None if catch_all is None else int(catch_all),
+        "catch_all": catch_all,
         "record": ModelRecord.from_dict(
             {
-                **record.get("info", {}),
+                **info,
                 "threshold": None if threshold is None else check_threshold(threshold),
                 "path": folder,
             }
         ),
         "history": _read_history(folder / "history.csv"),
-        "held_out": _read_held_out(folder / "held_out.csv"),
+        "held_out": _read_held_out(folder / "held_out.csv", class_names),
         "box_head": _box_head(folder / "boxes.safetensors", backbone),
     }
 
@@ -323,17 +332,16 @@ def _box_head(path: Path, backbone: Backbone) -> BoxHead | None:
 def _neighbourhood(record: dict | None, arrays: dict[str, np.ndarray]) -> Neighbourhood | None:
     if record is None:
         return None
-    scales = tuple((float(middle), float(spread)) for middle, spread in record["scales"])
+    scales = typed(list[tuple[float, float]], record["scales"], "scales")
+    k, limit = typed(int, record["k"], "k"), typed(float, record["limit"], "limit")
     two = "concepts" in arrays
-    finite = all(
-        math.isfinite(value)
-        for value in (float(record["limit"]), *(part for scale in scales for part in scale))
-    )
     if (
-        int(record["k"]) < 1
-        or not finite
+        not 1 <= k <= LARGEST
         or len(scales) != 1 + two
-        or min(spread for _, spread in scales) <= 0
+        or not all(
+            abs(middle) <= LARGEST and 1 / LARGEST <= spread <= LARGEST for middle, spread in scales
+        )
+        or not abs(limit) <= LARGEST
     ):
         raise ValueError("neighbourhood out of range")
     if two and (
@@ -345,9 +353,9 @@ def _neighbourhood(record: dict | None, arrays: dict[str, np.ndarray]) -> Neighb
     concepts = arrays["concepts"].astype(np.float32) if two else None
     return Neighbourhood(
         arrays["references"].astype(np.float32),
-        int(record["k"]),
-        float(record["limit"]),
-        scales,
+        k,
+        limit,
+        tuple(scales),
         concepts,
         head,
     )
@@ -356,10 +364,17 @@ def _neighbourhood(record: dict | None, arrays: dict[str, np.ndarray]) -> Neighb
 def _gate(record: dict | None, arrays: dict[str, np.ndarray]) -> Gate | None:
     if record is None:
         return None
-    if not 0.0 <= float(record["limit"]) <= 1.0:
+    limit = typed(float, record["limit"], "limit")
+    groups = typed(list[list[int]], record["groups"], "groups")
+    weight, bias = arrays["gate_weight"], arrays["gate_bias"]
+    if (
+        not 0.0 <= limit <= 1.0
+        or bias.shape != (len(weight),)
+        or not groups
+        or not all(group and {*group} <= {*range(len(bias))} for group in groups)
+    ):
         raise ValueError("gate out of range")
-    groups = tuple(tuple(int(index) for index in group) for group in record["groups"])
-    return Gate(arrays["gate_weight"], arrays["gate_bias"], groups, float(record["limit"]))
+    return Gate(weight, bias, tuple(tuple(group) for group in groups), limit)
 
 
 def _backbone_of(
@@ -389,10 +404,16 @@ def _read_history(path: Path) -> list[dict]:
             for row in csv.DictReader(file)
         ]
     numbers = [value for row in rows for name, value in row.items() if name in HISTORY_COLUMNS]
-    if not all(isinstance(value, int | float) for value in numbers):
-        raise ValueError("history.csv has text where a number belongs")
-    if len({"epoch" in row for row in rows}) > 1:
-        raise ValueError("history.csv has rows without an epoch")
+    # a training that went astray has losses that are no number
+    if not all(
+        isinstance(value, float) or (isinstance(value, int) and abs(value) <= LARGEST)
+        for value in numbers
+    ):
+        raise ValueError("history.csv has text or a huge number where one of a training belongs")
+    if any("epoch" in row for row in rows) and not all(
+        {"stage", "epoch"} <= {*row} for row in rows
+    ):
+        raise ValueError("history.csv has rows without a stage or an epoch")
     return rows
 
 
@@ -423,7 +444,7 @@ def _held_out_csv(held_out: HeldOut) -> str:
     return text.getvalue()
 
 
-def _read_held_out(path: Path) -> HeldOut | None:
+def _read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
     if not path.is_file():
         return None
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -432,6 +453,12 @@ def _read_held_out(path: Path) -> HeldOut | None:
         [row[key] for row in rows] for key in ("file_name", "label", "top_label")
     )
     probabilities = np.array([float(row["probability"]) for row in rows], dtype=np.float32)
+    if (
+        not {*labels, *said} <= {*class_names}
+        or not ((probabilities >= 0) & (probabilities <= 1)).all()
+        or not {row["stranger"] for row in rows} <= {"0", "1"}
+    ):
+        raise ValueError("held_out.csv has what is no class, probability or answer")
     return HeldOut(
         names,
         labels,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..core.names import portable, same_file_key
 from ..core.notebook import frame
 from ..core.result_folder import safe_name
 from ..core.summary import Table
@@ -421,7 +422,8 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
             if len(os.fsencode(folder)) <= 200
             else hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         )
-        while folder in folders.values():
+        folder = portable(folder)
+        while same_file_key(folder) in map(same_file_key, folders.values()):
             folder += "_"
         folders[name] = folder
     return folders

@@ -247,7 +247,7 @@ class ModelRecord:
             KeyError: if a part lacks what it can't do without.
         """
         keys = {_ON_DISK.get(one.name, one.name) for one in fields(cls)} - {"other"}
-        record = _read(cls, {key: value for key, value in data.items() if key in keys}, "info")
+        record = typed(cls, {key: value for key, value in data.items() if key in keys}, "info")
         record.other = {key: value for key, value in data.items() if key not in keys}
         _check(record)
         return record
@@ -257,8 +257,13 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     return {_ON_DISK.get(name, name): value for name, value in values.items()}
 
 
-def _read(kind: Any, value: Any, key: str) -> Any:
+def typed(kind: Any, value: Any, key: str) -> Any:
     """Return a JSON value as what a type hint asks for.
+
+    Args:
+        kind: the hint, such as `list[str]`, `float | None` or a dataclass.
+        value: what the file holds.
+        key: its key there, for the message.
 
     Raises:
         ValueError: if it is of another kind.
@@ -269,15 +274,15 @@ def _read(kind: Any, value: Any, key: str) -> Any:
         return value
     if origin is UnionType:
         (inner,) = (part for part in parts if part is not NoneType)
-        return None if value is None else _read(inner, value, key)
+        return None if value is None else typed(inner, value, key)
     if is_dataclass(kind) and isinstance(value, dict):
         return _read_fields(kind, value)
     if origin is dict and isinstance(value, dict):
-        return {name: _read(parts[1], part, key) for name, part in value.items()}
+        return {name: typed(parts[1], part, key) for name, part in value.items()}
     if origin is list and isinstance(value, list):
-        return [_read(parts[0], part, key) for part in value]
+        return [typed(parts[0], part, key) for part in value]
     if origin is tuple and isinstance(value, list | tuple) and len(value) == len(parts):
-        return tuple(_read(part, item, key) for part, item in zip(parts, value, strict=True))
+        return tuple(typed(part, item, key) for part, item in zip(parts, value, strict=True))
     if kind is Path and isinstance(value, str | Path):
         return Path(value)
     if kind is float and type(value) is int:
@@ -295,7 +300,7 @@ def _read_fields(kind: Any, value: dict[str, Any]) -> Any:
     for one in fields(kind):
         key = _ON_DISK.get(one.name, one.name)
         if key in value or (one.default is MISSING and one.default_factory is MISSING):
-            found[one.name] = _read(hints[one.name], value[key], key)
+            found[one.name] = typed(hints[one.name], value[key], key)
     return kind(**found)
 
 

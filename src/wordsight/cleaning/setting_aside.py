@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.home import writing
+from ..core.home import replace_file, sync_file, writing
+from ..core.names import is_relative
 from ..core.result_folder import Build, ResultFolder
 from ..datasets.files import data_root
 from ..errors import InvalidArgument, NotFound
@@ -148,11 +149,7 @@ class _Manifest:
 def _read_manifest(rejected: Path) -> _Manifest | None:
     try:
         manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
-        names = [
-            name
-            for name in manifest["moved"]
-            if not os.path.isabs(name) and ".." not in Path(name).parts
-        ]
+        names = [name for name in manifest["moved"] if is_relative(name)]
         tables = manifest["metadata_sha"] or []
         return _Manifest(names, [tables] if isinstance(tables, str) else [*map(str, tables)])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -245,7 +242,8 @@ def _replace(table: Path, data: bytes, build: Build) -> None:
     build.ready()
     built = build.path / table.name
     built.write_bytes(data)
-    os.replace(built, table)
+    sync_file(built)
+    replace_file(built, table)
 
 
 def _sha(data: bytes) -> str:

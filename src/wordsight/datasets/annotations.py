@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.home import expand
+from ..core.names import on_foreign_share
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import USUAL_SUFFIXES, header
@@ -275,7 +276,7 @@ def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
     reach files outside.
     """
     for place in places:
-        if "\0" in str(place) or not place.name:
+        if "\0" in str(place) or not place.name or on_foreign_share(place, roots):
             continue
         for path in [
             place,

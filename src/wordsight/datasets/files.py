@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.home import expand, is_file, is_folder
+from ..core.names import on_foreign_share
 from ..core.result_folder import drawn_names
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
@@ -312,6 +313,7 @@ def _read_csv(path: Path) -> list[ImageFile]:
         try:
             stays = (
                 "\0" not in name
+                and not on_foreign_share(root / name, [root])
                 and inside((root / name).parent)
                 and _stays_inside(root / name, root)
             )
@@ -321,6 +323,8 @@ def _read_csv(path: Path) -> list[ImageFile]:
             raise InvalidArgument(
                 f"'{path}' line {number} names {name[:200]!r}, which is outside its folder."
             )
+        if os.path.isabs(name):  # results are named below their folder
+            name = Path(os.path.relpath(root / name, root)).as_posix()
         images.append(ImageFile(root / name, name, label, row.get("split") or None))
     if not images:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")

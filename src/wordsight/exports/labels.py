@@ -449,7 +449,7 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if data is not None:
-            write_atomic(target, data[0])
+            write_atomic(target, data[0], sync=False)
             copied = len(data[0])
         else:
             shutil.copyfile(file.path, target)

@@ -22,7 +22,7 @@ from .. import __version__
 from ..backbones.preprocessing import STRIDE
 from ..backbones.runtime import Encoding, import_openvino, open_runtime
 from ..classification.classifier import Classifier, load
-from ..core.home import expand, writing
+from ..core.home import expand, replace_file, writing
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import ResultFolder, building
 from ..core.summary import Problems, Table, as_html
@@ -326,7 +326,7 @@ def _put_in_place(written: Path, target: Path) -> int:
         target.unlink(missing_ok=True)
         # .bin before .xml, whose presence shows that both are complete
         for final, path in files.items():
-            os.replace(path, final)
+            replace_file(path, final)
     return size
 
 

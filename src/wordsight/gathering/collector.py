@@ -22,7 +22,7 @@ from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
-from ..core.home import expand, write_atomic, writing
+from ..core.home import expand, replace_file, sync_file, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
@@ -463,6 +463,7 @@ class _Gathering:
         fetched, kept = outcome
         if data is not None or kept is not original:
             part.write_bytes(kept)
+        sync_file(part)  # the ledger will say that it is here
         return fetched
 
     @staticmethod
@@ -497,7 +498,7 @@ class _Gathering:
         target = self.folder / name
         if self._is_whole(part, fetched):  # else it was moved before the run was killed
             target.parent.mkdir(exist_ok=True)
-            os.replace(part, target)
+            replace_file(part, target)
         self.ledger.keep(row.number, name)
         self._remember(row.number, fetched.downloaded_sha, fetched.sha, fetched.look)
         self.kept[row.label] += 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.home import is_offline
+from ..core.names import is_device
 from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold, parse_classes
@@ -117,7 +118,9 @@ def folder_name(label: str) -> str:
     something else.
 
     It takes folders called `train` or `test tube` for splits and passes over those with a `#`.
+    Windows has devices of names such as `aux`.
     """
-    return re.sub(
-        rf"(?<![a-z])({_SPLITS})(?![a-z])", r"+\1+", label.replace("#", "+"), flags=re.IGNORECASE
-    )
+    plain = label.replace("#", "+")
+    if is_device(plain):
+        return f"+{plain}+"
+    return re.sub(rf"(?<![a-z])({_SPLITS})(?![a-z])", r"+\1+", plain, flags=re.IGNORECASE)

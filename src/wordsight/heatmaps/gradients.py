@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..backbones.backbone import Backbone
-from ..backbones.runtime import pixels_to_input, torch_device
+from ..backbones.devices import torch_device
+from ..backbones.runtime import pixels_to_input
 from ..backbones.timm_models import build_module
 from ..core.plugins import load_extensions
 from ..errors import InvalidArgument

@@ -19,7 +19,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from ..core.home import expand, writing
+from ..core.home import expand, replace_file, writing
 from ..core.result_folder import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
 from .decoding import looks_like_image
@@ -261,7 +261,7 @@ class ClipWriter:
             OutputError: if it can't be moved.
         """
         with writing(self.path):
-            os.replace(self._unfinished, self.path)
+            replace_file(self._unfinished, self.path)
 
     def drop(self) -> None:
         """Delete an unfinished file."""

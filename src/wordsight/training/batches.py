@@ -209,6 +209,7 @@ def loader(dataset: Images, batches: SizedBatches, workers: int = 0) -> DataLoad
         batch_size=None,
         num_workers=workers,
         persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers else None,
     )
 
 

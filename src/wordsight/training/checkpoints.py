@@ -5,7 +5,6 @@ same file.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..core.home import writing
+from ..core.home import replace_file, sync_file, writing
 from ..errors import InvalidModel
 
 KEY = "checkpoint"
@@ -39,7 +38,8 @@ class SafeCheckpoints(CheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 save_file(tensors, part, metadata={KEY: text})
-                os.replace(part, target)
+                sync_file(part)
+                replace_file(part, target)
             finally:
                 part.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import math
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from ..backbones.devices import has_bf16, loader_workers, out_of_memory
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import cores
 from ..classification.model_folder import history_csv
@@ -99,10 +101,20 @@ def fit(job: Job) -> Fitted:
 
     Raises:
         KeyboardInterrupt: if interrupted; the same job continues after its last whole epoch.
-        InvalidArgument: if TensorBoard is asked for but not installed.
+        InvalidArgument: if TensorBoard is asked for but not installed, or memory runs out.
     """
-    with _quiet():
-        return _fit(job)
+    try:
+        with _quiet():
+            return _fit(job)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        size = job.tuning.batch_size or 1
+        step = f"Try --batch-size {size // 2}" if size > 1 else "Choose a smaller network or input"
+        raise InvalidArgument(
+            f"There is too little memory to train on {size} pictures at a time. {step}, or end "
+            "what else uses the memory."
+        ) from error
 
 
 def _fit(job: Job) -> Fitted:
@@ -156,14 +168,15 @@ def _trainer(job: Job, callbacks: list[Callback]) -> lightning.Trainer:
     """Return a trainer for this process, or for its rank among those that torchrun started."""
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return lightning.Trainer(
         max_epochs=job.tuning.epochs,
         accelerator="auto",
-        devices=local if ranks > 1 else "auto",
+        devices=local if ranks > 1 else 1,  # several need torchrun, so that each has its rank
         num_nodes=max(ranks // local, 1),
         strategy="ddp" if ranks > 1 else "auto",
-        precision="bf16-mixed" if job.dtype == "bf16" or has_bf16 else "32-true",
+        precision="bf16-mixed" if job.dtype == "bf16" or has_bf16() else "32-true",
+        # the same seed gives the same weights, on a GPU as far as torch can
+        deterministic="warn" if torch.cuda.is_available() else None,
         callbacks=callbacks,
         plugins=[SafeCheckpoints()],
         logger=_tensorboard(job),
@@ -184,7 +197,9 @@ def _train_loader(job: Job, trainer: lightning.Trainer) -> DataLoader:
         trainer.global_rank,
         trainer.world_size,
     )
-    return loader(job.train, batches, min(cores(), 8) if torch.cuda.is_available() else 0)
+    height, width = max((item.size for item in job.train.items), key=math.prod)
+    batch_bytes = (job.tuning.batch_size or 1) * height * width * 3
+    return loader(job.train, batches, loader_workers(min(cores(), 8), batch_bytes))
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.devices import gpu_likely
 from ..backbones.registry import load_backbone
-from ..backbones.runtime import gpu_likely
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import MODEL_FILES, check_model_target
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
@@ -33,7 +33,7 @@ from ..datasets.training_set import (
     set_root,
     usable,
 )
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, OutputError
 from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
@@ -444,8 +444,11 @@ def register(model: Path) -> None:
         return
     path = os.fsencode(model.resolve())
     note = models_folder() / "registered" / hashlib.sha256(path).hexdigest()[:24]
-    with writing(note):
-        write_atomic(note, path)
+    try:
+        with writing(note):
+            write_atomic(note, path)
+    except OutputError as error:
+        log.warning("%s Until then 'run' and 'wordsight models' don't find '%s'.", error, model)
 
 
 def list_models() -> list[tuple[Path, list[str], str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..core.home import cache_folder, writing
+from ..core.home import cache_folder, keep
 from ..core.result_folder import hold
 from ..core.threads import blas_resting
 from ..errors import InvalidArgument
@@ -114,14 +114,18 @@ def uploads_folder() -> Iterator[Path]:
     """Make a folder for uploads that only this user can read, and remove it at the end, as well
     as those that killed pages left.
     """
-    root = cache_folder() / "uploads"
-    with writing(root):
+    made = []
+
+    def make(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         for left in root.iterdir():
             # else it is of a page that is open
             with suppress(InvalidArgument, OSError), hold(left):
                 shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(dir=root))
+        made.append(Path(tempfile.mkdtemp(dir=root)))
+
+    keep(cache_folder() / "uploads", make)
+    folder = made[0]
     with hold(folder):
         try:
             yield folder

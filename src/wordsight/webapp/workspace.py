@@ -26,6 +26,7 @@ from ..backbones.embedder import read
 from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
+from ..core.names import is_device
 from ..core.progress import Progress
 from ..core.tables import short_stem
 from ..datasets.files import ImageFile, find_images
@@ -297,7 +298,7 @@ class Workspace:
             )
         root = images_folder() / "page" / name
         target = models_folder() / name
-        if target.exists() or root.exists() or name in RESERVED:
+        if target.exists() or root.exists() or name in RESERVED or is_device(name):
             raise InvalidArgument(
                 f"The name '{name}' is taken already. Choose another, such as '{name} 2'."
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.names import on_foreign_share
 from ...core.plugins import load_extensions
 from ...errors import InvalidArgument
 
@@ -204,6 +205,8 @@ def bounded(text: str, path: Path) -> str:
 
 def lies_inside(path: Path, root: Path) -> bool:
     """Whether a file or folder lies in a folder after all links are followed."""
+    if on_foreign_share(path, [root]):
+        return False
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name that can't be one

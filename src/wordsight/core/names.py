@@ -1,0 +1,54 @@
+"""Names that become paths, by the rules of every system that wordsight runs on."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePath
+
+# Windows opens a device instead of a file of these names, whatever follows the first dot
+_NUMBERED = {f"{name}{digit}" for name in ("com", "lpt") for digit in "123456789¹²³"}
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *_NUMBERED}
+
+
+def is_device(name: str) -> bool:
+    """Whether a file name is a device's on Windows, such as `aux` or `con.jpg`."""
+    return name.partition(".")[0].rstrip(" ").casefold() in DEVICES
+
+
+def portable(name: str) -> str:
+    """Return a file name that every system takes for a file's: a device's name gets a `_`, and so
+    do dots and blanks at the end, which Windows drops.
+    """
+    if is_device(name):
+        stem, dot, rest = name.partition(".")
+        name = f"{stem.rstrip(' ')}_{dot}{rest}"
+    return name if name == name.rstrip(". ") else name.rstrip(". ") + "_"
+
+
+def same_file_key(path: str) -> str:
+    """Return what two paths share that some file system takes for one: those of macOS and Windows
+    pass over case, that of macOS over how an accent is written.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def is_relative(name: str, system: type[PurePath] = PurePath) -> bool:
+    """Whether a name stays below the folder it is joined to: it is neither absolute nor of a drive
+    (`C:x`), and holds no `..`.
+
+    Args:
+        name: from a file that may be a stranger's.
+        system: whose rules apply; by default those of this one.
+    """
+    path = system(name)
+    return not (path.drive or path.root or ".." in path.parts)
+
+
+def on_foreign_share(path: PurePath, roots: Iterable[PurePath]) -> bool:
+    r"""Whether a path is on another computer (`\\host\share` on Windows) and none of `roots` is.
+    To ask the disk for such a path sends the user's credentials to that computer.
+    """
+    drive = path.drive.replace("/", "\\").casefold()
+    own = {root.drive.replace("/", "\\").casefold() for root in roots}
+    return drive.startswith("\\\\") and drive not in own
