@@ -971,29 +971,27 @@ def test_a_new_connection_takes_the_place_of_the_one_that_has_been_idle_longest(
 
 
 def test_an_image_that_takes_long_keeps_no_other_call_waiting():
-    """However many images and calls another visitor has under way."""
-    turns, done, go_on = Turns(2), [], threading.Event()
+    """However many images another call has in the queue before it."""
+    turns, order, go_on = Turns(1), [], threading.Event()
+    many, one = Call(turns), Call(turns)
 
-    def slow(call):
+    def look(call):
         with call.turn():
-            go_on.wait(10)
-            time.sleep(0.05)
-        done.append("slow")
+            order.append(call)
+            assert go_on.wait(20)
 
-    with ThreadPoolExecutor(13) as pool:
-        for _ in range(3):
-            call = Call(turns)
-            for _ in range(4):
-                pool.submit(slow, call)
-        time.sleep(0.2)  # two of the twelve have their turns
+    def queued(count):
+        while len(turns._waiting) < count:
+            time.sleep(0.01)
 
-        def quick():
-            for _ in range(3):
-                with mine.turn():
-                    done.append("quick")
-
-        mine = Call(turns)
-        pool.submit(quick)
-        time.sleep(0.1)
+    with ThreadPoolExecutor(6) as pool:
+        looks = [pool.submit(look, many)]
+        while not order:
+            time.sleep(0.01)
+        for count, call in enumerate((many, many, many, one), start=1):
+            looks.append(pool.submit(look, call))
+            queued(count)
         go_on.set()
-    assert len(done) == 15 and done[-6:] == ["slow"] * 6
+        for done in looks:
+            done.result()
+    assert order == [many, one, many, many, many]
