@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
 import threading
 import time
+import tracemalloc
 
 import anyio
 import httpcore
 import httpx
 import pytest
 
+from wordsight.errors import SourceUnavailable
 from wordsight.gathering.sources.transport import FetchError, GuardedTransport, is_public
 from wordsight.gathering.sources.web import Web, retry_after_s, site, user_agent
 
@@ -27,6 +31,10 @@ def fetch(url, path, allowed=()):
     "address",
     ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
     "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", 
+     "fec0::1", "feff::1", "192.0.0.8", "192.0.0.1", "192.0.0.170", "3fff::1", "3fff:fff::1",
+    "5f00::1", "100::1", "100:0:0:1::1", "2001::1:0:0", "2001:2::1", "2001:10::1", "2001:db8::1",
+    "64:ff9b:1::1", "::7f00:1", "::ffff:0:7f00:1", "192.88.99.1", "198.18.0.1", "198.19.255.255",
+    "198.51.100.1", "203.0.113.1", "0.1.2.3", "4000::1", "1::1", "2002:a00:1::",
      "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
      "2002:7f00:1::", "ff02::1", "240.0.0.1", "192.0.2.1"],
 )  # fmt: skip
@@ -35,7 +43,31 @@ def test_private_addresses_are_not_public(address):
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "151.101.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+    "address",
+    [
+        "8.8.8.8",
+        "151.101.1.1",
+        "2606:4700::1111",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+        "192.0.0.9",
+        "192.0.0.10",
+        "192.0.1.1",
+        "192.31.196.1",
+        "192.175.48.1",
+        "2001:1::1",
+        "2001:4:112::1",
+        "2001:200::1",
+        "2001:4860:4860::8888",
+        "2002:808:808::",
+        "2a00::1",
+        "3ffe:ffff::1",
+        "3fff:1000::1",
+        "198.17.255.255",
+        "198.20.0.0",
+        "100.63.0.1",
+        "223.255.255.1",
+    ],
 )
 def test_public_addresses_are_public(address):
     assert is_public(address)
@@ -259,3 +291,42 @@ def test_a_download_is_whole_and_hashed(imitation, tmp_path):
     service = imitation("--offered", 3)
     digest = fetch(f"{service.root}/pictures/cat/0.jpg", tmp_path / "x", {site(service.root)})
     assert hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest() == digest
+
+
+def ask_api(head, body):
+    """Ask an API that answers with these bytes; return what went wrong, and the most memory it took
+    in MiB.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        name = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve():
+            with server.accept()[0] as connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
+                connection.sendall(body)
+
+        async def once():
+            async with Web({name}) as web:
+                return await web.get_json(f"http://{name}/")
+
+        threading.Thread(target=serve, daemon=True).start()
+        tracemalloc.start()
+        try:
+            with pytest.raises(SourceUnavailable) as caught:
+                anyio.run(once)
+            return str(caught.value), tracemalloc.get_traced_memory()[1] >> 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "GZIP"])
+def test_an_answer_in_json_is_never_unpacked(encoding):
+    bomb = gzip.compress(bytes(64 << 20)) if "gzip" in encoding.lower() else b"\x1b" * 1000
+    said, peak_mib = ask_api(b"Content-Encoding: " + encoding.encode() + b"\r\n", bomb)
+    assert f"compressed: as {encoding.lower()}" in said and peak_mib < 8
+
+
+def test_an_answer_in_json_has_a_bound():
+    said, peak_mib = ask_api(b"", b"[" + b"[]," * (10 << 20))
+    assert "more than 4 MiB" in said and peak_mib < 20

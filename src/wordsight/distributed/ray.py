@@ -474,7 +474,7 @@ def _import_ray(here: bool = False) -> Any:
     Raises:
         InvalidArgument: if it is not installed.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if here:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
@@ -496,8 +496,9 @@ def _join(ray: Any, address: str) -> None:
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address == "local":
-            # a cluster of its own, for this machine only
-            ray.init(address="local", _node_ip_address="127.0.0.1", **quiet)
+            with _without_dashboard(ray._private.services):
+                # a cluster of its own, for this machine only
+                ray.init(address="local", _node_ip_address="127.0.0.1", **quiet)
         else:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -505,6 +506,21 @@ def _join(ray: Any, address: str) -> None:
             f"No Ray cluster answers at '{address}' ({' '.join(str(error).split())[:160]}). "
             "Start one with 'ray start --head', or use local."
         ) from None
+
+
+@contextlib.contextmanager
+def _without_dashboard(services: Any) -> Iterator[None]:
+    """Keep Ray from starting the process behind its dashboard.
+
+    Ray starts it even if no dashboard is wanted. It then asks the metadata services of three
+    clouds which of them it runs on, even if usage reports are off. No setting prevents that.
+    """
+    start = services.start_api_server
+    services.start_api_server = lambda *_, **__: ("", None)  # no address, no process
+    try:
+        yield
+    finally:
+        services.start_api_server = start
 
 
 def _address(place: str | os.PathLike) -> str:

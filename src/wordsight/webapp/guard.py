@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl
 
 from ..images.decoding import looks_like_image
 
+log = logging.getLogger("wordsight")
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -105,7 +107,23 @@ class Guard:
         elif scope["method"] == "POST":
             await self._post(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._pass(scope, receive, send)
+
+    async def _pass(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on. What the page's framework can't answer gets a refusal."""
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:  # many kinds are raised for requests that no browser sends
+            log.debug("The page can't answer %s.", scope["path"], exc_info=True)
+            if not started:
+                await _answer(send, 400, "The page can't answer this request.")
 
     def _refuse(self, scope: Message, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return why a request is refused for any visitor, or None."""
@@ -114,10 +132,8 @@ class Guard:
         if self._hosts is not None and _name(host) not in self._hosts:
             return 421, "This page answers only to its own address."
         origin = headers.get("origin")
-        if (
-            origin not in (None, f"http://{host}", f"https://{host}")
-            or headers.get("sec-fetch-site") == "cross-site"
-        ):
+        foreign = headers.get("sec-fetch-site") == "cross-site" and not _is_visit(scope, headers)
+        if foreign or origin not in (None, f"http://{host}", f"https://{host}"):
             return 403, "Another site's page may not use this one."
         allowed = {"GET": READ, "HEAD": READ, "POST": WRITE}.get(scope["method"])
         if allowed is None or not allowed.fullmatch(scope["path"]):
@@ -140,7 +156,8 @@ class Guard:
 
     async def _let_in(self, send: Send) -> None:
         """Store the token in a cookie, and redirect to the address without it."""
-        cookie = f"{COOKIE}={_digest(str(self._token))}; Path=/; HttpOnly; SameSite=Strict"
+        # Lax: a browser also shows it when a person follows a link from elsewhere
+        cookie = f"{COOKIE}={_digest(str(self._token))}; Path=/; HttpOnly; SameSite=Lax"
         answer = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": answer})
         await send({"type": "http.response.body", "body": b""})
@@ -175,7 +192,7 @@ class Guard:
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        await self._app(scope, again, send)
+        await self._pass(scope, again, send)
 
     async def _upload(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass an upload on, at a bounded size and pace, and keep nothing of files that are no
@@ -320,6 +337,16 @@ async def _answer(send: Send, status: int, text: str) -> None:
 def _digest(token: str) -> str:
     """Return what a cookie keeps of a token: letters and digits, whatever the token holds."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _is_visit(scope: Message, headers: dict[str, str]) -> bool:
+    """Whether a browser opens the page itself in a tab, as when a person follows a link."""
+    return (
+        scope["method"] == "GET"
+        and scope["path"] == "/"
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
 
 
 def _query(scope: Message) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,24 +14,52 @@ from .tab_compare import add_compare
 from .tab_review import KEYS, add_review, describe_folder
 from .tab_train import add_train
 from .tab_try import add_calls, add_try
+from .turns import Turns
 from .workspace import Workspace
 
 FORGET_S = (300, 3600)  # how often uploads are looked through, and how old they may become
+PACKAGE = Path(__file__).parents[1]
 SESSIONS = 256  # visitors whose state is remembered at once
 # fonts of the visitor's machine: none is fetched
 SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]
 
 
+class _Page(gr.Blocks):
+    """A page that answers calls which aren't as described, and doesn't report them as faults."""
+
+    async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Answer a call.
+
+        Raises:
+            gr.Error: if it isn't as described.
+        """
+        try:
+            return await super().process_api(*arguments, **options)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            steps = traceback.extract_tb(error.__traceback__)[1:]
+            if any(Path(step.filename).is_relative_to(PACKAGE) for step in steps):
+                raise  # a fault of ours
+            said = " ".join(str(error).split())[:200]
+            raise gr.Error(
+                f"This call isn't as described: {type(error).__name__}: {said}",
+                print_exception=False,
+            ) from None
+
+
 def build_page(workspace: Workspace) -> gr.Blocks:
     """Return the page."""
-    with gr.Blocks(title="wordsight", analytics_enabled=False, delete_cache=FORGET_S) as page:
+    turns = Turns(callers(choose_engine("auto")))
+    with _Page(title="wordsight", analytics_enabled=False, delete_cache=FORGET_S) as page:
         gr.Markdown(
             "# wordsight\nWords in, sight out: what your pictures show, where, and how sure "
             "that is."
         )
         with gr.Tabs():
             with gr.Tab("Try", id="try"):
-                model = add_try(workspace)
+                model = add_try(workspace, turns)
             with gr.Tab("Compare", id="compare", render=False) as compare:
                 others = add_compare(workspace)
             models = [model, *others]
@@ -38,7 +68,7 @@ def build_page(workspace: Workspace) -> gr.Blocks:
             with gr.Tab("Review", id="review"):
                 folder = add_review(workspace, models)
             compare.render()
-        add_calls(workspace, callers(choose_engine("auto")))
+        add_calls(workspace, turns)
 
         def fresh() -> tuple:  # what was trained or decided since the page was built
             return (*offered(workspace.models(), None, len(models)), describe_folder(workspace))

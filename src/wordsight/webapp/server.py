@@ -11,7 +11,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +31,14 @@ HOST, PORT = "127.0.0.1", 7860
 TRIED_PORTS = 20
 CONNECTIONS = 500  # at once; systems often allow a process a thousand files
 HEAD_S = 15  # in which a request's head has to arrive
+UNREAD_S = 60  # in which some of an answer has to be read
+VISITORS_DOING = (  # how log records of uvicorn begin
+    "Invalid HTTP request",
+    "Unsupported upgrade request",
+    "No supported WebSocket library",
+    "ASGI callable returned without",  # an answer that broke off
+    "Cancel ",
+)
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -58,7 +68,7 @@ def app(
         raise InvalidArgument("The page in the browser needs Gradio: pip install 'wordsight[app]'.")
     chosen = _free_port(host, port)
     token = None if _is_loopback(host) else _token()
-    with uploads_folder() as uploads:
+    with _ended_politely(), uploads_folder() as uploads:
         serving = guarded(model, data, uploads, _names(host), token)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (
@@ -110,6 +120,29 @@ def guarded(
 
 
 @contextmanager
+def _ended_politely() -> Iterator[None]:
+    """Let a request to end, or a terminal that is closed, do what Ctrl-C does. Otherwise they
+    would kill the process, and visitors' images would stay.
+    """
+    handlers: dict[str, Any] = {
+        "SIGTERM": signal.default_int_handler,
+        "SIGHUP": lambda *_: signal.raise_signal(signal.SIGTERM),  # which the server knows
+    }
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            # nohup ignores it
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def uploads_folder() -> Iterator[Path]:
     """Make a folder for uploads that only this user can read, and remove it at the end, as well
     as those that killed pages left.
@@ -135,43 +168,77 @@ def uploads_folder() -> Iterator[Path]:
 
 def _serve(serving: Any, host: str, port: int) -> None:
     import uvicorn
+
+    logging.getLogger("uvicorn.error").addFilter(_is_no_visitors_doing)
+    with blas_resting():
+        uvicorn.Server(_settings(serving, host, port)).run()
+
+
+def _settings(serving: Any, host: str, port: int) -> Any:
+    """Return uvicorn's configuration."""
+    import uvicorn
+
+    return uvicorn.Config(
+        serving,
+        host,
+        port,
+        http=_impatient_protocol(),
+        ws="none",
+        timeout_keep_alive=HEAD_S,
+        timeout_graceful_shutdown=1,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+
+
+def _impatient_protocol() -> Any:
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
-        """Closes connections on which no request arrives, and those beyond a number: they would
-        keep others out.
+        """Closes connections that would keep others out: those on which no request arrives or no
+        answer is read in time, and, if there are too many, the one that has been idle longest.
         """
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self._expect_request()
             if len(self.connections) > CONNECTIONS:
-                transport.abort()
-            else:
-                self.loop.call_later(HEAD_S, self._give_up)
+                connections: set[Any] = self.connections
+                idle = [one for one in connections if one.cycle is one.answered]
+                first = min(idle, key=lambda one: one.idle_since)
+                self.connections.discard(first)
+                first.transport.abort()
 
-        def _give_up(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
+        def on_response_complete(self) -> None:
+            self._expect_request()
+            super().on_response_complete()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self.unread.cancel()
+
+        def _expect_request(self) -> None:
+            self.answered, self.idle_since = self.cycle, self.loop.time()
+            self.loop.call_later(HEAD_S, self._give_up, self.cycle)
+
+        def _give_up(self, answered: Any) -> None:
+            if self.cycle is answered:
                 self.transport.abort()
 
-    logging.getLogger("uvicorn.error").addFilter(_unless_cancelled)
-    quiet = {"log_level": "warning", "access_log": False, "server_header": False}
-    settings = uvicorn.Config(
-        serving,
-        host,
-        port,
-        http=Impatient,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=1,
-        **quiet,  # type: ignore[arg-type]
-    )
-    with blas_resting():
-        uvicorn.Server(settings).run()
+    return Impatient
 
 
-def _unless_cancelled(record: logging.LogRecord) -> bool:
-    """Whether a log record reports more than visitors who had the page open at the end."""
+def _is_no_visitors_doing(record: logging.LogRecord) -> bool:
+    """Whether a log record reports more than requests that were none, and visitors who had the
+    page open at the end.
+    """
     cancelled = bool(record.exc_info) and isinstance(record.exc_info[1], asyncio.CancelledError)  # type: ignore[index]
-    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
+    return not cancelled and not record.getMessage().startswith(VISITORS_DOING)
 
 
 def _is_loopback(host: str) -> bool:

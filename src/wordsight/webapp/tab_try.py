@@ -19,9 +19,11 @@ from ..classification.report import percent
 from ..core.threads import parallel_map
 from ..errors import UnreadableImage, WordsightError
 from .parts import MODEL_HINT, refused, uploaded
+from .turns import Call, Turns
 from .workspace import Seen, Viewer, Workspace
 
 MOST = 64  # images at once
+CALLS = 32  # at once; how many images are looked at is settled by turns
 FORGET_AFTER_S = 3600  # after that, a visitor's images are forgotten
 INVITATION = "Drop pictures, and see what they show and where."
 
@@ -48,7 +50,7 @@ class _Outputs:
 NONE = 1.0  # the end of the slider, at which nothing gets a label
 
 
-def add_try(workspace: Workspace) -> gr.Dropdown:
+def add_try(workspace: Workspace, turns: Turns) -> gr.Dropdown:
     """Add the tab; return its list of models."""
     names = workspace.models()
     viewer = workspace.viewer(None) if names else None
@@ -57,8 +59,7 @@ def add_try(workspace: Workspace) -> gr.Dropdown:
             inputs = _build_inputs(names, _start(viewer))
         with gr.Column(scale=2):
             outputs = _build_outputs()
-    threads = callers(viewer.embedder.engine) if viewer is not None else 3
-    _connect(workspace, inputs, outputs, threads)
+    _connect(workspace, inputs, outputs, turns)
     return inputs.model
 
 
@@ -111,7 +112,7 @@ def _build_outputs() -> _Outputs:
     return _Outputs(summary, gallery, label)
 
 
-def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, threads: int) -> None:
+def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, turns: Turns) -> None:
     """Connect inputs and outputs. The images looked at stay with the visitor, so that another
     threshold needs no second look.
     """
@@ -119,7 +120,7 @@ def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, threads: 
     chosen = gr.State(0)  # index of the image whose probabilities are shown
 
     def look(paths: Any, name: str | None, wanted: float) -> tuple:
-        found = _look(workspace, _paths(paths), name, wanted)
+        found = _look(workspace, _paths(paths), name, wanted, Call(turns))
         return (found, 0, *_shown(found, wanted, 0))
 
     def choose(event: gr.SelectData, found: list) -> tuple:
@@ -137,7 +138,7 @@ def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, threads: 
             look,
             [source, inputs.model, inputs.threshold],
             [seen, chosen, *shown],
-            concurrency_limit=threads,
+            concurrency_limit=CALLS,
             concurrency_id="look",
             **quiet,
         )
@@ -145,7 +146,7 @@ def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, threads: 
     outputs.gallery.select(choose, [seen], [chosen, outputs.label], queue=False, **quiet)
 
 
-def add_calls(workspace: Workspace, threads: int) -> None:
+def add_calls(workspace: Workspace, turns: Turns) -> None:
     """Add the calls for programs: `/predict`, `/heatmap` and `/models`."""
     files = gr.File(visible=False, file_count="multiple")
     file = gr.File(visible=False)
@@ -165,11 +166,15 @@ def add_calls(workspace: Workspace, threads: int) -> None:
         with refused():
             chosen = viewer.threshold if wanted < 0 else check_threshold(wanted)
 
+        call = Call(turns)
+
         def decide(path: Path) -> Prediction:
-            return _decided(viewer, path, chosen)
+            with call.turn():
+                return _decided(viewer, path, chosen)
 
         paths = _paths(images)
         # A single image is not worth a pool of threads; other requests keep the cores busy.
+        threads = callers(viewer.embedder.engine)
         decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
         return [prediction.to_dict() for prediction in decided]
 
@@ -180,7 +185,7 @@ def add_calls(workspace: Workspace, threads: int) -> None:
                 "A heat map is made of one picture; upload it first.", print_exception=False
             )
         one = paths[0]
-        with refused():
+        with refused(), Call(turns).turn():
             return _viewer(workspace, name).heatmap(one, one.name, class_name or None)
 
     def models() -> list[str]:
@@ -191,7 +196,7 @@ def add_calls(workspace: Workspace, threads: int) -> None:
         [files, threshold, model],
         answer,
         api_name="predict",
-        concurrency_limit=threads,
+        concurrency_limit=CALLS,
         concurrency_id="look",
     )
     gr.Button(visible=False).click(
@@ -199,7 +204,7 @@ def add_calls(workspace: Workspace, threads: int) -> None:
         [file, class_name, model],
         image,
         api_name="heatmap",
-        concurrency_limit=threads,
+        concurrency_limit=CALLS,
         concurrency_id="look",
     )
     gr.Button(visible=False).click(models, [], answer, api_name="models", queue=False)
@@ -229,7 +234,7 @@ def _decided(viewer: Viewer, path: Path, threshold: float | None) -> Prediction:
 
 
 def _look(
-    workspace: Workspace, paths: list[Path], name: str | None, slider: float
+    workspace: Workspace, paths: list[Path], name: str | None, slider: float, call: Call
 ) -> list[Seen | Prediction]:
     if not paths:
         return []
@@ -237,7 +242,8 @@ def _look(
 
     def one(path: Path) -> Seen | Prediction:
         try:
-            return viewer.look(path, path.name, _threshold(slider))
+            with call.turn():
+                return viewer.look(path, path.name, _threshold(slider))
         except WordsightError as error:
             return Prediction(path.name, error=str(error))
 

@@ -39,6 +39,27 @@ class FetchError(Exception):
         self.reason, self.detail = reason, detail
 
 
+# IANA's registries of special-purpose addresses. They are written out because each version of
+# Python knows another edition of them.
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # no other IPv6 address is a public host's
+_NOT_PUBLIC = [
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+        "2001::/23", "2001:db8::/32", "3fff::/20",
+    )
+]  # fmt: skip
+_PUBLIC_WITHIN = [
+    ipaddress.ip_network(text)
+    for text in (
+        "192.0.0.9/32", "192.0.0.10/32", "2001:1::1/128", "2001:1::2/128", "2001:1::3/128",
+        "2001:3::/32", "2001:4:112::/48", "2001:20::/28", "2001:30::/28",
+    )
+]  # fmt: skip
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet, looking into addresses that
     carry another inside.
@@ -50,7 +71,11 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
+        if ip not in _GLOBAL_UNICAST:
+            return False
+    return any(ip in network for network in _PUBLIC_WITHIN) or not any(
+        ip in network for network in _NOT_PUBLIC
+    )
 
 
 class _Wire(httpcore.AsyncNetworkStream):

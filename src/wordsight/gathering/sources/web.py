@@ -28,7 +28,7 @@ from ...errors import OutputError, SourceUnavailable
 from .transport import FetchError, GuardedTransport
 
 MAX_IMAGE_BYTES = 32 << 20
-MAX_JSON_BYTES = 16 << 20
+MAX_JSON_BYTES = 4 << 20  # which Python may need a hundred MiB for
 AT_ONCE, AT_ONCE_PER_SITE = 32, 8  # requests under way
 ATTEMPTS = 3  # of one request, the first included
 MAX_REDIRECTS = 5
@@ -147,8 +147,9 @@ class Web:
             async with self._response(
                 method, url, headers or {}, 0, self._limits[url], **content
             ) as response:
+                _refuse_compressed(response)
                 body = bytearray()
-                async for piece in response.aiter_bytes():
+                async for piece in response.aiter_raw():
                     body += piece
                     if len(body) > MAX_JSON_BYTES:
                         raise FetchError(
@@ -300,16 +301,21 @@ def _check_image_headers(response: httpx.Response, max_bytes: int) -> None:
         for_us = agent.strip().casefold() in ("", "wordsight")
         if for_us and _REFUSALS & {part.strip().casefold() for part in (rest or line).split(",")}:
             raise FetchError("refused by the site", f"X-Robots-Tag: {line[:80]}")
-    if response.headers.get("content-encoding", "identity").strip().casefold() not in (
-        "identity",
-        "",
-    ):
-        raise FetchError(
-            "compressed", f"as {response.headers['content-encoding'][:40]}, which was not asked for"
-        )
+    _refuse_compressed(response)
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) > max_bytes:
         raise FetchError("too large", f"{int(length) >> 20} MiB announced")
+
+
+def _refuse_compressed(response: httpx.Response) -> None:
+    """Refuse an answer that would have to be unpacked, to any size.
+
+    Raises:
+        FetchError: if it is compressed.
+    """
+    encoding = response.headers.get("content-encoding", "").strip().casefold()
+    if encoding not in ("", "identity"):
+        raise FetchError("compressed", f"as {encoding[:40]}, which was not asked for")
 
 
 async def _stream(response: httpx.Response, path: Path, max_bytes: int) -> str:
