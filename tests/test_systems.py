@@ -12,7 +12,7 @@ import pytest
 
 import wordsight
 from wordsight.classification.predictions import _folder_names
-from wordsight.cleaning import cleaner
+from wordsight.cleaning import setting_aside
 from wordsight.core import home
 from wordsight.core.names import is_device, is_relative, on_foreign_share, portable
 from wordsight.core.result_folder import safe_name
@@ -43,8 +43,8 @@ def test_a_name_stays_below_its_folder_by_the_rules_of_each_system(name, posix, 
 
 def test_undo_takes_no_name_that_leads_outside(tmp_path):
     manifest = {"moved": ["a.jpg", "../b.jpg", "/c.jpg"], "metadata_sha": None}
-    (tmp_path / cleaner.MANIFEST).write_text(json.dumps(manifest))
-    assert cleaner._read_manifest(tmp_path)["moved"] == ["a.jpg"]
+    (tmp_path / setting_aside.MANIFEST).write_text(json.dumps(manifest))
+    assert setting_aside._read_manifest(tmp_path).moved == ["a.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from .balance import redundant
 from .checks import Finding, list_checks, run_checks
 from .material import LookedAt, look, material_of
 from .report import report_pages
-from .setting_aside import set_aside
+from .setting_aside import set_aside, undo_unfinished
 
 if TYPE_CHECKING:
     import pandas
@@ -238,8 +238,10 @@ def folder_task(
     Raises:
         NotFound, InvalidArgument: if there is no such data set, or the report can't go there.
     """
-    labelled = read_labelled(data, min_classes=1)
     root = data_root(data)
+    if options.apply:
+        undo_unfinished(root)
+    labelled = read_labelled(data, min_classes=1)
     target = root.with_name(f"{root.name}-clean-report") if output is None else expand(output)
     if target.resolve().is_relative_to(root):
         raise InvalidArgument(

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.home import replace_file, sync_file, writing
@@ -53,7 +53,29 @@ def set_aside(root: Path, files: Iterable[str]) -> tuple[list[str], Path]:
         for name in names:
             (rejected / name).parent.mkdir(parents=True, exist_ok=True)
             os.rename(root / name, rejected / name)
+        _note(build, replace(_read_manifest(rejected) or _Manifest(), pending=[]))
     return names, rejected
+
+
+def undo_unfinished(root: Path) -> None:
+    """Put back what a run that was killed had begun to set aside, so that it can begin anew.
+
+    Raises:
+        InvalidArgument: if another file has taken a place meanwhile.
+        OutputError: if a file can't be moved.
+    """
+    target = _rejected(root)
+    manifest = _read_manifest(target.path)
+    if manifest is not None and manifest.pending:
+        with writing(root), target.build() as build:
+            _put_back(root, target.path, manifest.pending)
+            _restore_metadata(root, build, target.path, manifest, manifest.pending)
+            _remove_empty(target.path, manifest.pending)
+            left = [name for name in manifest.moved if name not in manifest.pending]
+            if left:
+                _note(build, replace(manifest, moved=left, pending=[]))
+            else:
+                build.commit((MANIFEST, BEFORE))
 
 
 def undo(data: str | os.PathLike) -> list[str]:
@@ -74,20 +96,30 @@ def undo(data: str | os.PathLike) -> list[str]:
             f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's."
         )
     with writing(root), target.build() as build:
-        names = [name for name in manifest.moved if (rejected / name).is_file()]
-        taken = [name for name in names if os.path.lexists(root / name)]
-        if taken:
-            raise InvalidArgument(
-                f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first."
-            )
-        for name in names:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(rejected / name, root / name)
-        _restore_metadata(root, build, rejected, manifest)
+        names = _put_back(root, rejected, manifest.moved)
+        _restore_metadata(root, build, rejected, manifest, manifest.moved)
         _remove_empty(rejected, manifest.moved)
         build.commit((MANIFEST, BEFORE))  # the manifest goes last
     with suppress(OSError):  # it holds other files
         rejected.rmdir()
+    return names
+
+
+def _put_back(root: Path, rejected: Path, moved: Iterable[str]) -> list[str]:
+    """Move those of the files back that are set aside; return their names.
+
+    Raises:
+        InvalidArgument: if another file has taken a place. Then nothing is moved.
+    """
+    names = [name for name in moved if (rejected / name).is_file()]
+    taken = [name for name in names if os.path.lexists(root / name)]
+    if taken:
+        raise InvalidArgument(
+            f"'{root / taken[0]}' is there again, so nothing was put back. Move it away first."
+        )
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(rejected / name, root / name)
     return names
 
 
@@ -135,13 +167,15 @@ class _Manifest:
         moved: names of files.
         tables: digests of metadata.csv as it was and as we left it; one that differs from all of
             them was changed by somebody else.
+        pending: those of `moved` that a run has not finished moving.
     """
 
-    moved: list[str]
-    tables: list[str]
+    moved: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
 
     def encode(self) -> bytes:
-        fields = {"moved": self.moved, "metadata_sha": self.tables}
+        fields = {"moved": self.moved, "metadata_sha": self.tables, "pending": self.pending}
         text = json.dumps(fields, indent=1, ensure_ascii=False)
         return text.encode("utf-8", "surrogateescape")
 
@@ -149,10 +183,15 @@ class _Manifest:
 def _read_manifest(rejected: Path) -> _Manifest | None:
     try:
         manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
-        names = [name for name in manifest["moved"] if is_relative(name)]
+        moved, pending = (
+            [name for name in manifest.get(key, ()) if is_relative(name)]
+            for key in ("moved", "pending")
+        )
         tables = manifest["metadata_sha"] or []
-        return _Manifest(names, [tables] if isinstance(tables, str) else [*map(str, tables)])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _Manifest(
+            moved, [tables] if isinstance(tables, str) else [*map(str, tables)], pending
+        )
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return None
 
 
@@ -160,8 +199,8 @@ def _note_moves(root: Path, build: Build, names: list[str], rejected: Path) -> N
     """Write what will be moved into the manifest, and then remove the rows of these files from
     metadata.csv. The table as it was is kept beside the files.
     """
-    manifest = _read_manifest(rejected) or _Manifest([], [])
-    manifest.moved = sorted({*manifest.moved, *names})
+    manifest = _read_manifest(rejected) or _Manifest()
+    manifest.moved, manifest.pending = sorted({*manifest.moved, *names}), names
     table = root / "metadata.csv"
     before = table.read_bytes() if table.is_file() else b""
     after = _without(before, set(names))
@@ -175,10 +214,15 @@ def _note_moves(root: Path, build: Build, names: list[str], rejected: Path) -> N
             manifest.tables = []  # somebody changed it since, so it can't go back to what it was
         if not known:
             build.write(BEFORE, before)
-    build.write(MANIFEST, manifest.encode())
-    build.commit(last=(BEFORE,), keep=True)
+    _note(build, manifest)
     if after != before:
         _replace(table, after, build)
+
+
+def _note(build: Build, manifest: _Manifest) -> None:
+    """Put a manifest in place, and the table as it was, if that is built."""
+    build.write(MANIFEST, manifest.encode())
+    build.commit(last=(BEFORE,), keep=True)
 
 
 def _without(table: bytes, names: set[str]) -> bytes:
@@ -190,9 +234,11 @@ def _without(table: bytes, names: set[str]) -> bytes:
     return b"".join(raw for row, raw in rows if len(row) <= at or row[at] not in names)
 
 
-def _restore_metadata(root: Path, build: Build, rejected: Path, manifest: _Manifest) -> None:
-    """Put metadata.csv back as it was; or, if somebody changed it since, add the rows of the
-    files that are back at its end.
+def _restore_metadata(
+    root: Path, build: Build, rejected: Path, manifest: _Manifest, names: Iterable[str]
+) -> None:
+    """Put metadata.csv back as it was before these files were set aside; or, if somebody changed it
+    since, add the rows of those that are back at its end.
     """
     table, before = root / "metadata.csv", rejected / BEFORE
     if not before.is_file() or not table.is_file():
@@ -200,9 +246,12 @@ def _restore_metadata(root: Path, build: Build, rejected: Path, manifest: _Manif
     now, then = table.read_bytes(), before.read_bytes()
     if now == then:
         return
-    if _sha(now) not in manifest.tables:
-        then = _with_rows(now, then, {name for name in manifest.moved if (root / name).exists()})
-    _replace(table, then, build)
+    if _sha(now) in manifest.tables:
+        then = _without(then, {*manifest.moved}.difference(names))
+    else:
+        then = _with_rows(now, then, {name for name in names if (root / name).exists()})
+    if now != then:
+        _replace(table, then, build)
 
 
 def _with_rows(now: bytes, then: bytes, names: set[str]) -> bytes:
