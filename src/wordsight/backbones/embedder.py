@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.home import expand
+from ..core.regular import read_regular
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound, UnreadableImage
@@ -198,14 +199,9 @@ def read(file: ImageFile) -> tuple[bytes, bytes]:
         UnreadableImage: if it can't be read, or is larger than 512 MiB.
     """
     try:
-        if not file.path.is_file():
-            raise UnreadableImage(
-                "not a regular file" if file.path.exists() else "the file is gone"
-            )
-        size = file.path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnreadableImage(f"{size >> 20} MiB; at most {MAX_BYTES >> 20} MiB is read")
-        data = file.path.read_bytes()
+        data = read_regular(file.path, MAX_BYTES)
+    except FileNotFoundError:
+        raise UnreadableImage("the file is gone") from None
     except OSError as error:
         raise UnreadableImage(error.strerror or type(error).__name__) from None
     return data, hashlib.sha256(data).digest()

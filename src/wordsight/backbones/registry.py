@@ -149,7 +149,7 @@ def _source_id(name: str) -> str:
         return hashlib.sha256(f"{FORMAT}|{name}".encode()).hexdigest()[:16]
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     weights = folder / "model.safetensors"
-    if not weights.is_file():
+    if not (weights.is_file() and (folder / "config.json").is_file()):
         raise InvalidArgument(
             f"No backbone in '{folder}': it needs config.json and model.safetensors, as timm "
             "writes them."

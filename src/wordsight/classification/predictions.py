@@ -21,6 +21,7 @@ from PIL import Image
 from ..core.home import write_atomic, writing
 from ..core.names import portable, same_file_key
 from ..core.notebook import frame
+from ..core.regular import open_text
 from ..core.result_folder import safe_name
 from ..core.summary import Table
 from ..core.tables import TableWriter
@@ -207,7 +208,7 @@ class Results(ImageResults[Prediction]):
                 f"The results in '{self.output}' are no longer there. Predict again, or without "
                 "an output, which keeps them in memory."
             )
-        with open(path, encoding="utf-8") as lines:
+        with open_text(path) as lines:
             for line in lines:
                 row = json.loads(line)
                 status = row.pop("status", None)  # which wordsight 0.1 did not write
@@ -415,7 +416,7 @@ class ResultsWriter:
 def _begins(path: Path, line: str) -> bool:
     """Whether a file's first line is this one."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open_text(path, errors="replace") as file:
             return file.readline(len(line) + 2).strip() == line
     except OSError:
         return False

@@ -24,6 +24,7 @@ from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.names import is_relative
 from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text, read_regular, read_text
 from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
 from ..datasets.files import LabelledSet, data_root, read_labelled
@@ -433,7 +434,7 @@ def _write_tables(result: Cleaning, place: Place) -> None:
 
 def _read_manifest(rejected: Path) -> dict | None:
     try:
-        manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
+        manifest = json.loads(read_text(rejected / MANIFEST, errors="surrogateescape"))
         names = [name for name in manifest["moved"] if is_relative(name)]
         return {"moved": names, "metadata_sha": manifest["metadata_sha"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -447,13 +448,13 @@ def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dic
     table = root / "metadata.csv"
     lines: list[list[str]] = []
     if table.is_file():
-        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
             rows = list(csv.reader(file))
         at = rows[0].index("file_name") if rows and "file_name" in rows[0] else None
         if at is not None and any(len(row) > at and row[at] in names for row in rows):
             lines = [row for row in rows if len(row) <= at or row[at] not in names]
     if lines and not (rejected / BEFORE).exists():
-        write_atomic(rejected / BEFORE, table.read_bytes())
+        write_atomic(rejected / BEFORE, read_regular(table))
     _write_manifest(rejected, manifest)
     if lines:
         with atomic_text(table) as text:
@@ -473,11 +474,11 @@ def _return_rows(table: Path, before: Path, names: set[str]) -> None:
     """Add the rows of files that are back to a table that was changed since, or whose change was
     cut short.
     """
-    with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
         columns, now = list(reader.fieldnames or []), list(reader)
     listed = {row.get("file_name") for row in now}
-    with open(before, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with open_text(before, "utf-8-sig", "surrogateescape", newline="") as file:
         back = [row for row in csv.DictReader(file) if row.get("file_name") in names - listed]
     with atomic_text(table) as text:
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
@@ -486,4 +487,4 @@ def _return_rows(table: Path, before: Path, names: set[str]) -> None:
 
 
 def _sha(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return hashlib.sha256(read_regular(path)).hexdigest() if path.is_file() else None

@@ -13,6 +13,7 @@ from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
 from ..core.home import atomic_text, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text
 from ..datasets.files import data_root, read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
@@ -122,7 +123,7 @@ def _note(root, splits: dict[str, tuple[str, str]]) -> None:
     table = root / "metadata.csv"
     columns, rows = ["file_name", "label"], []
     if table.is_file():
-        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
             columns, rows = list(reader.fieldnames or []), list(reader)
         if "file_name" not in columns:

@@ -15,7 +15,9 @@ from pathlib import Path
 from ..errors import InvalidArgument
 from .home import write_atomic, writing
 from .names import portable
+from .regular import read_text
 
+MAX_MARKER = 1 << 26  # bytes
 PREFIX = ".wordsight-"  # every marker's name begins so
 LOCK = f"{PREFIX}lock"  # there while a run writes, and after one that was killed
 IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
@@ -206,7 +208,7 @@ def swap(built: Path, target: Path) -> None:
 def listed_in(marker: Path) -> set[str] | None:
     """Return the names that a marker lists, or None where there is no marker that can be read."""
     try:
-        return set(marker.read_text(encoding="utf-8").split("\n")) - {""}
+        return set(read_text(marker, most=MAX_MARKER).split("\n")) - {""}
     except (OSError, ValueError):
         return None
 

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from .home import cache_folder, keep, replace_file, write_atomic, writing
 from .names import same_file_key
+from .regular import open_text, read_text
 from .result_folder import ResultFolder, building
 
 
@@ -167,9 +168,7 @@ def noted_photos(output: Path, name: str) -> list[str] | None:
     try:
         return [
             str(photo)
-            for photo in json.loads(
-                _record(output, name).read_text(encoding="utf-8", errors="surrogateescape")
-            )
+            for photo in json.loads(read_text(_record(output, name), errors="surrogateescape"))
         ]
     except (OSError, ValueError, TypeError):
         return None
@@ -213,7 +212,7 @@ def _listed(table: Path, images_of: Callable[[dict], Iterable[str]], folders: se
     path.
     """
     try:
-        with open(table, encoding="utf-8") as lines:
+        with open_text(table) as lines:
             return {
                 path
                 for line in lines

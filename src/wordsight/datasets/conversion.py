@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import read_regular
 from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import MAX_BYTES, to_jpeg
@@ -94,9 +95,7 @@ def _copy(file: ImageFile, target: Path, max_side: int) -> str | None:
         OSError: if the copy can't be written.
     """
     try:
-        if file.path.stat().st_size > MAX_BYTES:
-            return f"larger than {MAX_BYTES >> 20} MiB"
-        data = file.path.read_bytes()
+        data = read_regular(file.path, MAX_BYTES)
     except OSError as error:
         return error.strerror or type(error).__name__
     try:

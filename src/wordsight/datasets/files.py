@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..core.home import expand, is_file, is_folder
 from ..core.names import on_foreign_share
+from ..core.regular import open_regular, open_text
 from ..core.result_folder import drawn_names
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
@@ -288,10 +289,12 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
         InvalidArgument: if it can't be read as a CSV.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_text(path, "utf-8-sig", "surrogateescape", newline="") as file:
             yield from csv.reader(file)
     except (csv.Error, ValueError, OSError) as error:
-        raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
+        raise InvalidArgument(
+            f"'{path}' can't be read as CSV: {getattr(error, 'strerror', None) or error}."
+        ) from None
 
 
 def _read_csv(path: Path) -> list[ImageFile]:
@@ -400,9 +403,7 @@ def _is_image(path: Path) -> bool:
     if looks_like_image(suffix):
         return True
     try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return looks_like_image(suffix, file.read(1024))
     except OSError:
         return False

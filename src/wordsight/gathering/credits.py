@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core.home import atomic_text
+from ..core.regular import open_text
 from ..datasets.licenses import count_text, license_name
 
 COLUMNS = (
@@ -96,7 +97,7 @@ def _changes(
         return columns, theirs
     written = {row["file_name"]: hash(tuple(row.values())) for row in ours()}
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_text(path, "utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if "file_name" not in (reader.fieldnames or []):
                 raise csv.Error("no column file_name")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text, read_regular
 from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html
 from ..core.tables import short_stem
@@ -204,7 +205,7 @@ class _Album:
                 continue  # somebody removed it
             self._rows[name] = (row["clip"], row["frame"], row["time_s"])
             with contextlib.suppress(UnreadableImage, OSError):
-                self._looks.add(len(self._looks), look(decode((folder / name).read_bytes()).image))
+                self._looks.add(len(self._looks), look(decode(read_regular(folder / name)).image))
 
     def take(self, source: Path, frame: Frame, result: Extraction) -> None:
         """Write a frame, unless a similar one is there."""
@@ -232,7 +233,7 @@ class _Album:
         """
         path = self._folder / name
         return not os.path.lexists(path) or (
-            name not in self._rows and path.is_file() and path.read_bytes() == data
+            name not in self._rows and path.is_file() and read_regular(path) == data
         )
 
     def save(self) -> None:
@@ -252,7 +253,7 @@ def _read_table(path: Path) -> list[dict[str, str]] | None:
         InvalidArgument: if it can't be read.
     """
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open_text(path, errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 return None

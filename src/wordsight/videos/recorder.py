@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.home import write_atomic, writing
 from ..core.notebook import frame
+from ..core.regular import open_text, read_text
 from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
 from ..core.tables import TableWriter
@@ -132,7 +133,7 @@ class Video:
                 f"The tables in '{self.folder}' are no longer there. Look at the clip again, or "
                 "without an output, which keeps them in memory."
             )
-        with open(path, encoding="utf-8") as lines:
+        with open_text(path) as lines:
             for line in lines:
                 row = json.loads(line)
                 yield FrameSeen(drawing=row.pop("picture"), **row)
@@ -287,7 +288,7 @@ def _made(marker: Path) -> dict[str, str] | None:
     where there is no marker of ours.
     """
     try:
-        listed = json.loads(marker.read_text(encoding="utf-8"))
+        listed = json.loads(read_text(marker))
         return {str(name): str(source) for name, source in listed.items()}
     except (OSError, ValueError, AttributeError, RecursionError):
         return None

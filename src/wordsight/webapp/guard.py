@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from ..core.regular import open_regular
 from ..images.decoding import looks_like_image
 
 log = logging.getLogger("wordsight")
@@ -386,7 +387,7 @@ def _only_uploads(value: Any, uploads: Path) -> bool:
 
 def _is_image(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return looks_like_image("", file.read(1024))
     except OSError:
         return False

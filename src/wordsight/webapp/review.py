@@ -23,6 +23,7 @@ from ..cleaning.cleaner import MIN_SIZE
 from ..cleaning.material import gather_material
 from ..core.home import atomic_text
 from ..core.progress import Progress
+from ..core.regular import open_text
 from ..datasets.files import ImageFile, LabelledSet, find_images
 from ..errors import InvalidArgument, OutputError
 from ..words.class_names import fold
@@ -226,9 +227,7 @@ class ReviewBook:
         if self._read_state is None:
             return
         try:
-            with open(
-                self.table, newline="", encoding="utf-8-sig", errors="surrogateescape"
-            ) as file:
+            with open_text(self.table, "utf-8-sig", "surrogateescape", newline="") as file:
                 rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidArgument(

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...core.names import on_foreign_share
 from ...core.plugins import load_extensions
+from ...core.regular import open_regular, read_regular
 from ...errors import InvalidArgument
 
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
@@ -164,13 +165,10 @@ def read_text(path: Path, most: int | None = None) -> str:
         InvalidArgument: if it is too large or can't be read.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidArgument(
-                f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB "
-                "of annotations are read."
-            )
-        with open(path, "rb") as file:
-            return file.read(most).decode("utf-8-sig", errors="replace")
+        if most is not None:
+            with open_regular(path) as file:
+                return file.read(most).decode("utf-8-sig", errors="replace")
+        return read_regular(path, MAX_BYTES).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise InvalidArgument(f"'{path}' can't be read: {error.strerror}.") from None
 
