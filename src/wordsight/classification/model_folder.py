@@ -23,6 +23,7 @@ from ..backbones.registry import (
     fingerprint_weights,
     load_backbone,
 )
+from ..core import cells
 from ..core.home import expand, sync_file, writing
 from ..core.regular import NOT_REGULAR, open_text, read_text
 from ..core.result_folder import ResultFolder, building, swap
@@ -84,8 +85,8 @@ def write_model(model: Any, target: Path) -> Path:
             (folder / "history.csv").write_text(history_csv(model.history))
         _draw_history(model, folder / "plots")
         if model.held_out is not None:
-            (folder / "held_out.csv").write_text(
-                _held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape"
+            (folder / "held_out.csv").write_bytes(
+                _held_out_csv(model.held_out).encode("utf-8", "surrogateescape")
             )
         for file in [folder, *folder.rglob("*")]:
             file.chmod(0o755 if file.is_dir() else 0o644)
@@ -436,7 +437,7 @@ def _number(cell: str) -> int | float | str:
 
 def _held_out_csv(held_out: HeldOut) -> str:
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = cells.writer(text)
     rows.writerow(("file_name", "label", "top_label", "probability", "stranger"))
     columns = (
         held_out.file_names,
@@ -456,7 +457,7 @@ def _read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
     if not path.is_file():
         return None
     with open_text(path, errors="surrogateescape", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(cells.DictReader(file))
     names, labels, said = (
         [row[key] for row in rows] for key in ("file_name", "label", "top_label")
     )

@@ -4,7 +4,6 @@ masks.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -18,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..core import cells
 from ..core.home import write_atomic, writing
 from ..core.names import portable, same_file_key
 from ..core.notebook import frame
 from ..core.regular import open_text
 from ..core.result_folder import safe_name
 from ..core.summary import Table
-from ..core.tables import TableWriter
+from ..core.tables import TableWriter, shortened
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
@@ -326,7 +326,7 @@ class ResultsWriter:
             FIELDS,
             RESULT_FOLDERS if draw else (),
             MARKER,
-            _drawn,
+            lambda row: _drawn(row, output),
             photos,
         )
         self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
@@ -353,7 +353,7 @@ class ResultsWriter:
             return
         folder = self._folders[prediction.label]
         name = safe_name(prediction.file_name)
-        original = f"images/{folder}/{name}"
+        original = shortened(self.output, f"images/{folder}/{name}")
         heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
         mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
         self._tables.write(
@@ -395,7 +395,7 @@ class ResultsWriter:
             for name, rows in (("skipped.csv", skipped), ("parts.csv", self._parts)):
                 if rows is not None:
                     text = io.StringIO()
-                    csv.writer(text).writerows(rows)
+                    cells.writer(text).writerows(rows)
                     write_atomic(
                         self.output / name, text.getvalue().encode("utf-8", "surrogateescape")
                     )
@@ -441,11 +441,12 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
     return folders
 
 
-def _drawn(row: dict) -> list[str]:
+def _drawn(row: dict, output: Path) -> list[str]:
     """Return the paths, relative to the results folder, of what was drawn of a row of
     predictions.jsonl.
     """
     if not (row.get("heatmap") and row.get("mask")):
         return []
     folder = row["heatmap"].split("/")[1]
-    return [row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"]
+    original = shortened(output, f"images/{folder}/{safe_name(row['file_name'])}")
+    return [row["heatmap"], row["mask"], original]

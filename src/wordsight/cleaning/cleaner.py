@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
+from ..core import cells
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.names import is_relative
 from ..core.notebook import frame
@@ -58,6 +59,7 @@ class Cleaning:
         classes: class name -> images, before anything goes.
         moved: names of the files that were set aside, if that was asked for.
         rejected: folder of the files that were set aside, or None.
+        unused: (name, reason) of each folder that can't be read.
     """
 
     data: Path | str
@@ -66,6 +68,7 @@ class Cleaning:
     classes: dict[str, int]
     moved: list[str] = field(default_factory=list)
     rejected: Path | None = None
+    unused: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,8 +97,8 @@ class Cleaning:
 
     @property
     def complete(self) -> bool:
-        """True: to find something is no failure."""
-        return True
+        """Whether every folder could be read; to find something is no failure."""
+        return not self.unused
 
     def tables(self) -> list[Table]:
         """Return how many files were found for each reason."""
@@ -129,8 +132,8 @@ class Cleaning:
         return notes
 
     def problems(self) -> list[Problems]:
-        """Return nothing: what can't be read is a finding."""
-        return []
+        """Return the folders that can't be read; files that can't be are findings."""
+        return [Problems("Not looked at", self.unused, "--json's answer")]
 
     def to_dict(self) -> dict:
         """Return everything but the findings themselves, ready for JSON."""
@@ -151,6 +154,7 @@ class Cleaning:
             },
             "moved": len(self.moved),
             "rejected": text_of(self.rejected),
+            "unused": [{"file_name": name, "reason": reason} for name, reason in self.unused],
         }
 
 
@@ -274,7 +278,7 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
         findings += redundant(material, findings)
     counts = Counter(image.label for image in labelled.images)
     classes = {name: counts[name] for name in labelled.class_names}
-    result = Cleaning(task.data, task.output, findings, classes)
+    result = Cleaning(task.data, task.output, findings, classes, unused=labelled.unused)
     _write_tables(result, Place(task.output))
     if isinstance(task.output, Path):
         with writing(task.output):
@@ -424,7 +428,7 @@ def _draw_sheets(result: Cleaning, folder: Path) -> None:
 def _write_tables(result: Cleaning, place: Place) -> None:
     """Write findings.csv and summary.json, on disk or in an object store."""
     text = io.StringIO()
-    rows = csv.writer(text)
+    rows = cells.writer(text)
     rows.writerow([column.name for column in fields(Finding)])
     rows.writerows(astuple(finding) for finding in result.findings)
     summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
@@ -451,8 +455,10 @@ def _rewrite_metadata(root: Path, rejected: Path, names: set[str], manifest: dic
         with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
             rows = list(csv.reader(file))
         at = rows[0].index("file_name") if rows and "file_name" in rows[0] else None
-        if at is not None and any(len(row) > at and row[at] in names for row in rows):
-            lines = [row for row in rows if len(row) <= at or row[at] not in names]
+        if at is not None and any(
+            len(row) > at and cells.unguard(row[at]) in names for row in rows
+        ):
+            lines = [row for row in rows if len(row) <= at or cells.unguard(row[at]) not in names]
     if lines and not (rejected / BEFORE).exists():
         write_atomic(rejected / BEFORE, read_regular(table))
     _write_manifest(rejected, manifest)
@@ -477,9 +483,11 @@ def _return_rows(table: Path, before: Path, names: set[str]) -> None:
     with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
         columns, now = list(reader.fieldnames or []), list(reader)
-    listed = {row.get("file_name") for row in now}
+    gone = names - {cells.unguard(row.get("file_name") or "") for row in now}
     with open_text(before, "utf-8-sig", "surrogateescape", newline="") as file:
-        back = [row for row in csv.DictReader(file) if row.get("file_name") in names - listed]
+        back = [
+            row for row in csv.DictReader(file) if cells.unguard(row.get("file_name") or "") in gone
+        ]
     with atomic_text(table) as text:
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
         writer.writeheader()

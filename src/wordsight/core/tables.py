@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import functools
 import hashlib
 import json
 import os
@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from . import cells
 from .home import cache_folder, keep, replace_file, write_atomic, writing
 from .names import same_file_key
 from .regular import open_text, read_text
 from .result_folder import ResultFolder, building
+
+HIDDEN = 80  # bytes that folders and names have while a run is not complete
 
 
 class TableWriter:
@@ -67,7 +70,7 @@ class TableWriter:
             if folders:
                 self._folder.mark(drawn)
             self._lines, self._table = self._open("jsonl", held), self._open("csv", held)
-            self._rows = csv.writer(self._table)
+            self._rows = cells.writer(self._table)
             self._rows.writerow(columns)
             self._held = held.pop_all()
 
@@ -100,10 +103,10 @@ class TableWriter:
         threads.
         """
         with self._naming:
-            chosen = with_suffix(path, suffix)
+            chosen = shortened(self.output, with_suffix(path, suffix))
             while same_file_key(chosen) in self._taken:  # a.png and a.png.jpg side by side
                 path += "~"
-                chosen = with_suffix(path, suffix)
+                chosen = shortened(self.output, with_suffix(path, suffix))
             self._new.add(chosen)
             self._taken.add(same_file_key(chosen))
         return chosen
@@ -189,6 +192,29 @@ def with_suffix(name: str, suffix: str) -> str:
     if len(os.fsencode(last + suffix)) > 255:
         last = hashlib.sha256(os.fsencode(last)).hexdigest()[:24]
     return folder + slash + last + suffix
+
+
+def shortened(folder: Path, path: str) -> str:
+    """Return a path relative to a folder of results, all but its first parts replaced by a digest
+    where the whole would be too long for a file.
+    """
+    whole = os.path.join(os.path.abspath(folder), path)
+    if len(os.fsencode(whole)) + HIDDEN <= _longest_path():
+        return path
+    parts = path.split("/")
+    head = parts[:2] if len(parts) > 2 else parts[:1]
+    suffix = os.path.splitext(path)[1]
+    suffix = suffix if len(os.fsencode(suffix)) <= 16 else ""
+    return "/".join([*head, hashlib.sha256(os.fsencode(path)).hexdigest()[:24] + suffix])
+
+
+@functools.cache
+def _longest_path() -> int:
+    """Return how many bytes a path may have."""
+    try:
+        return os.pathconf("/", "PC_PATH_MAX") - 1
+    except (AttributeError, OSError, ValueError):  # Windows
+        return 259
 
 
 def short_stem(stem: str, most: int = 150) -> str:

@@ -4,7 +4,6 @@ and what is noted of them.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from ..core import cells
 from ..core.regular import open_text, read_text
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold
@@ -171,5 +171,5 @@ def licences(images: Sequence[ImageFile]) -> dict[str, int]:
     if metadata is None or not metadata.is_file():
         return {}
     with open_text(metadata, "utf-8-sig", "surrogateescape", newline="") as file:
-        recorded = {row.get("file_name"): row.get("license") for row in csv.DictReader(file)}
+        recorded = {row.get("file_name"): row.get("license") for row in cells.DictReader(file)}
     return dict(Counter(recorded.get(image.name) or "not recorded" for image in images))

@@ -4,7 +4,6 @@ Draws nothing.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..classification.batch_decisions import Judged
+from ..core import cells
 from ..core.home import writing
 from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
@@ -108,7 +108,7 @@ def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray 
         truth: (n,) int, their true classes, or None for images of no class.
     """
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = cells.writer(text)
     writer.writerow(COLUMNS)
     numbers = zip(
         judged.top.tolist(),

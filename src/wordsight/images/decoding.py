@@ -113,6 +113,29 @@ def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
     return True
 
 
+def holds_image(suffix: str, first_bytes: bytes) -> bool:
+    """Whether a file's first 4,096 bytes are those of an image, whatever it is called; the suffix
+    (with dot) counts only for TGA, which has no other sign.
+    """
+    if looks_like_image("", first_bytes):
+        return True
+    if Image.registered_extensions().get(suffix.lower()) != "TGA":
+        return False
+    try:
+        Image.open(io.BytesIO(first_bytes), formats=["TGA"]).close()
+    except Exception:  # a header reader may raise anything on foreign bytes
+        return False
+    return True
+
+
+@functools.cache
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes (with dot) of all formats that may be opened, in order."""
+    formats = set(image_formats())
+    known = Image.registered_extensions().items()
+    return tuple(sorted(suffix for suffix, name in known if name in formats))
+
+
 def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
     """Decode the bytes of an image file: first frame, upright, RGB, transparency on white.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
+from ..core import cells
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import open_text, read_regular
@@ -241,7 +242,7 @@ class _Album:
         if not self._rows and not (self._folder / TABLE).exists():
             return
         with writing(self._folder), atomic_text(self._folder / TABLE) as file:
-            table = csv.writer(file)
+            table = cells.writer(file)
             table.writerow(COLUMNS)
             table.writerows([name, *row] for name, row in sorted(self._rows.items()))
 
@@ -254,7 +255,7 @@ def _read_table(path: Path) -> list[dict[str, str]] | None:
     """
     try:
         with open_text(path, errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file)
+            rows = cells.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 return None
             return [row for row in rows if None not in row.values() and None not in row]

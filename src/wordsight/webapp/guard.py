@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ..core.regular import open_regular
-from ..images.decoding import looks_like_image
+from ..images.decoding import holds_image
 
 log = logging.getLogger("wordsight")
 Message = dict[str, Any]
@@ -388,7 +388,7 @@ def _only_uploads(value: Any, uploads: Path) -> bool:
 def _is_image(path: Path) -> bool:
     try:
         with open_regular(path) as file:
-            return looks_like_image("", file.read(1024))
+            return holds_image(path.suffix, file.read(4096))
     except OSError:
         return False
 

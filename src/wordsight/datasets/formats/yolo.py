@@ -13,7 +13,16 @@ from typing import Any
 from ...core.home import is_folder
 from ...errors import InvalidArgument
 from ...images.decoding import looks_like_image
-from .base import Format, Labelled, RawBox, lies_inside, numbers, read_text, register_format
+from .base import (
+    Format,
+    Labelled,
+    RawBox,
+    files_below,
+    lies_inside,
+    numbers,
+    read_text,
+    register_format,
+)
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
 # thousands of nested lists take PyYAML minutes, and make libyaml end the process
@@ -213,7 +222,11 @@ def _read_folder(
     if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     labels = Path(*parts)
-    for image in sorted(path for path in folder.rglob("*") if looks_like_image(path.suffix)):
+    files, unread = files_below(folder, True, split)
+    yield from unread
+    for image in files:
+        if not looks_like_image(image.suffix):
+            continue
         text = (labels / image.relative_to(folder)).with_suffix(".txt")
         if not os.path.lexists(text):
             continue  # an image without objects
