@@ -185,7 +185,7 @@ def storable(data: bytes) -> tuple[bytes, str]:
         )
         several = image.format != "MPO" and _is_animated(image)
         # 16 bits per channel, which Pillow reads as 8
-        deep = any(";16" in str(tile) for tile in image.tile)
+        deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
         if (
             suffix
             and image.mode == "RGB"
