@@ -15,6 +15,7 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape, unfinished
 from wordsight.classification.predictions import FIELDS
+from wordsight.core import cells
 from wordsight.core.result_folder import ResultFolder
 from wordsight.errors import InvalidArgument, InvalidModel, NotFound, UnreadableImage
 
@@ -223,7 +224,7 @@ def test_strange_names_come_through(shapes_model, other_shapes, tmp_path):
     for p in results:
         assert p.label == "disc" and (results.output / p.heatmap).is_file()
     with open(tmp_path / "r" / "predictions.csv", newline="") as file:
-        assert sorted(row["file_name"] for row in csv.DictReader(file)) == sorted(names)
+        assert sorted(row["file_name"] for row in cells.DictReader(file)) == sorted(names)
 
 
 def test_photos_are_left_as_they_are(shapes_model, other_shapes, tmp_path):

@@ -10,13 +10,15 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..core.home import expand
+from ..core.regular import NOT_REGULAR, read_regular
 from ..core.threads import parallel_map
-from ..datasets.files import ImageFile
+from ..datasets.files import UNREAD, ImageFile
 from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..images.decoding import MAX_BYTES, Photo, decode, resize, upright
 from .backbone import Backbone
@@ -198,14 +200,20 @@ def read(file: ImageFile) -> tuple[bytes, bytes]:
         UnreadableImage: if it can't be read, or is larger than 512 MiB.
     """
     try:
-        if not file.path.is_file():
-            raise UnreadableImage(
-                "not a regular file" if file.path.exists() else "the file is gone"
-            )
-        size = file.path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnreadableImage(f"{size >> 20} MiB; at most {MAX_BYTES >> 20} MiB is read")
-        data = file.path.read_bytes()
+        data = read_regular(file.path, MAX_BYTES)
+    except FileNotFoundError:
+        raise UnreadableImage("the file is gone") from None
+    except IsADirectoryError:
+        raise UnreadableImage(_why_unread(file.path)) from None
     except OSError as error:
         raise UnreadableImage(error.strerror or type(error).__name__) from None
     return data, hashlib.sha256(data).digest()
+
+
+def _why_unread(folder: Path) -> str:
+    """Return why a folder stands where an image should."""
+    try:
+        with os.scandir(folder):
+            return NOT_REGULAR
+    except OSError as error:
+        return f"{UNREAD}: {error.strerror or error}"

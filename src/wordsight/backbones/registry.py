@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.home import cache_folder, is_offline, keep, places, write_atomic
+from ..core.regular import read_text
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
 from .preprocessing import Preprocessing
@@ -99,7 +100,7 @@ def _root() -> Path:
 def _noted_folder(index: Path) -> Path | None:
     """Return the prepared folder that an index file names, if it is there."""
     try:
-        name = index.read_text(encoding="utf-8").strip()
+        name = read_text(index).strip()
     except (OSError, ValueError):
         return None
     if not re.fullmatch("[0-9a-f]{32}-[0-9a-f]{16}", name):
@@ -149,7 +150,7 @@ def _source_id(name: str) -> str:
         return hashlib.sha256(f"{FORMAT}|{name}".encode()).hexdigest()[:16]
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     weights = folder / "model.safetensors"
-    if not weights.is_file():
+    if not (weights.is_file() and (folder / "config.json").is_file()):
         raise InvalidArgument(
             f"No backbone in '{folder}': it needs config.json and model.safetensors, as timm "
             "writes them."
@@ -172,7 +173,7 @@ def _open_prepared(folder: Path, name: str) -> Backbone | None:
         if folder.exists():
             _unusable.add(folder)
         return None
-    values = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
+    values = json.loads(read_text(folder / "backbone.json"))
     if values.get("format") != FORMAT:
         return None
     return Backbone(
@@ -195,8 +196,8 @@ def _adopt(folder: Path) -> bool:
     from safetensors.numpy import load_file
 
     try:
-        record = json.loads((folder / "backbone.json").read_text(encoding="utf-8"))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        record = json.loads(read_text(folder / "backbone.json"))
+        config = json.loads(read_text(folder / "config.json"))
         weights = load_file(folder / "model.safetensors")
         right = (
             folder.name == _folder_name(record, weights)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.home import write_atomic
+from ..core.regular import open_regular, read_text
 
 CHUNK = 1 << 20
 _whole: set[tuple] = set()  # files by path, size and time whose hash was right in this process
@@ -26,7 +27,7 @@ def is_whole(folder: Path, manifest: str, names: Iterable[str]) -> bool | None:
     A cut, changed or missing file makes it False, and so does a damaged manifest.
     """
     try:
-        lines = (folder / manifest).read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / manifest).splitlines()
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
@@ -50,7 +51,7 @@ def _matches(path: Path, digest: str) -> bool:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

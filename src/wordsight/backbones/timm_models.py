@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.plugins import load_extensions
+from ..core.regular import read_text
 from ..errors import InvalidArgument, InvalidModel
 from .backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
 from .preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
@@ -64,7 +65,7 @@ def open_folder(folder: Path):
     from safetensors import safe_open
 
     timm, name = open_timm(), f"local-dir:{folder}"
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads(read_text(folder / "config.json"))
     if config.get("model_args"):
         raise InvalidModel(
             f"'{folder / 'config.json'}' has 'model_args', which change the network that "

@@ -23,7 +23,9 @@ from ..backbones.registry import (
     fingerprint_weights,
     load_backbone,
 )
+from ..core import cells
 from ..core.home import expand, sync_file, writing
+from ..core.regular import NOT_REGULAR, open_text, read_text
 from ..core.result_folder import ResultFolder, building, swap
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
 from ..heads.boxes import BoxHead
@@ -83,8 +85,8 @@ def write_model(model: Any, target: Path) -> Path:
             (folder / "history.csv").write_text(history_csv(model.history))
         _draw_history(model, folder / "plots")
         if model.held_out is not None:
-            (folder / "held_out.csv").write_text(
-                _held_out_csv(model.held_out), encoding="utf-8", errors="surrogateescape"
+            (folder / "held_out.csv").write_bytes(
+                _held_out_csv(model.held_out).encode("utf-8", "surrogateescape")
             )
         for file in [folder, *folder.rglob("*")]:
             file.chmod(0o755 if file.is_dir() else 0o644)
@@ -115,6 +117,13 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
             f"No such model: '{path}'. List models with 'wordsight models', or make one with "
             "'wordsight train DATA -o MODEL'."
         )
+    for name in (*MODEL_FILES, *OTHER_MODEL_FILES):
+        # a pipe would block, a device fill the memory
+        if name != "plots" and (folder / name).exists() and not (folder / name).is_file():
+            raise InvalidModel(
+                f"'{path}' can't be loaded: its {name} is {NOT_REGULAR}. Put the model's own file "
+                "in its place."
+            )
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise InvalidModel(
@@ -122,7 +131,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
             "it again with 'wordsight train'."
         )
     try:
-        record = json.loads((folder / "wordsight.json").read_text(encoding="utf-8"))
+        record = json.loads(read_text(folder / "wordsight.json"))
         version = record["format"]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InvalidModel(
@@ -398,7 +407,7 @@ def _backbone_of(
 def _read_history(path: Path) -> list[dict]:
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
+    with open_text(path, newline="") as file:
         rows = [
             {name: _number(cell) for name, cell in row.items() if cell != ""}
             for row in csv.DictReader(file)
@@ -428,7 +437,7 @@ def _number(cell: str) -> int | float | str:
 
 def _held_out_csv(held_out: HeldOut) -> str:
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = cells.writer(text)
     rows.writerow(("file_name", "label", "top_label", "probability", "stranger"))
     columns = (
         held_out.file_names,
@@ -447,8 +456,8 @@ def _held_out_csv(held_out: HeldOut) -> str:
 def _read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
     if not path.is_file():
         return None
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = list(csv.DictReader(file))
+    with open_text(path, errors="surrogateescape", newline="") as file:
+        rows = list(cells.DictReader(file))
     names, labels, said = (
         [row[key] for row in rows] for key in ("file_name", "label", "top_label")
     )

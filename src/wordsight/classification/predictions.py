@@ -18,9 +18,10 @@ from PIL import Image
 
 from ..core.names import portable, same_file_key
 from ..core.notebook import frame
+from ..core.regular import open_text
 from ..core.result_folder import safe_name
 from ..core.summary import Table
-from ..core.tables import TableWriter
+from ..core.tables import TableWriter, shortened
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..errors import NotFound
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
@@ -206,7 +207,7 @@ class Results(ImageResults[Prediction]):
                 f"The results in '{self.output}' are no longer there. Predict again, or without "
                 "an output, which keeps them in memory."
             )
-        with open(path, encoding="utf-8") as lines:
+        with open_text(path) as lines:
             for line in lines:
                 row = json.loads(line)
                 status = row.pop("status", None)  # which wordsight 0.1 did not write
@@ -324,7 +325,7 @@ class ResultsWriter:
             FIELDS,
             RESULT_FOLDERS if draw else (),
             MARKER,
-            _drawn,
+            lambda row: _drawn(row, output),
             photos,
             others=[
                 *[SKIPPED] * bool(skipped),
@@ -429,11 +430,12 @@ def _folder_names(class_names: list[str]) -> dict[str, str]:
     return folders
 
 
-def _drawn(row: dict) -> list[str]:
+def _drawn(row: dict, output: Path) -> list[str]:
     """Return the paths, relative to the results folder, of what was drawn of a row of
     predictions.jsonl.
     """
     if not (row.get("heatmap") and row.get("mask")):
         return []
     folder = row["heatmap"].split("/")[1]
-    return [row["heatmap"], row["mask"], f"images/{folder}/{safe_name(row['file_name'])}"]
+    original = shortened(output, f"images/{folder}/{safe_name(row['file_name'])}")
+    return [row["heatmap"], row["mask"], original]

@@ -6,7 +6,6 @@ Only `apply` and `undo` touch the data set. They move files and delete none.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -19,9 +18,11 @@ from typing import TYPE_CHECKING
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
+from ..core import cells
 from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text
 from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
 from ..datasets.files import LabelledSet, data_root, read_labelled
@@ -55,6 +56,7 @@ class Cleaning:
         classes: class name -> images, before anything goes.
         moved: names of the files that were set aside, if that was asked for.
         rejected: folder of the files that were set aside, or None.
+        unused: (name, reason) of each folder that can't be read.
     """
 
     data: Path | str
@@ -63,6 +65,7 @@ class Cleaning:
     classes: dict[str, int]
     moved: list[str] = field(default_factory=list)
     rejected: Path | None = None
+    unused: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -91,8 +94,8 @@ class Cleaning:
 
     @property
     def complete(self) -> bool:
-        """True: to find something is no failure."""
-        return True
+        """Whether every folder could be read; to find something is no failure."""
+        return not self.unused
 
     def tables(self) -> list[Table]:
         """Return how many files were found for each reason."""
@@ -126,8 +129,8 @@ class Cleaning:
         return notes
 
     def problems(self) -> list[Problems]:
-        """Return nothing: what can't be read is a finding."""
-        return []
+        """Return the folders that can't be read; files that can't be are findings."""
+        return [Problems("Not looked at", self.unused, "--json's answer")]
 
     def to_dict(self) -> dict:
         """Return everything but the findings themselves, ready for JSON."""
@@ -148,6 +151,7 @@ class Cleaning:
             },
             "moved": len(self.moved),
             "rejected": text_of(self.rejected),
+            "unused": [{"file_name": name, "reason": reason} for name, reason in self.unused],
         }
 
 
@@ -274,7 +278,7 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
         findings += redundant(material, findings)
     counts = Counter(image.label for image in labelled.images)
     classes = {name: counts[name] for name in labelled.class_names}
-    result = Cleaning(task.data, task.output, findings, classes)
+    result = Cleaning(task.data, task.output, findings, classes, unused=labelled.unused)
     if isinstance(task.output, Path):
         files = [*_sheets(result), *report_pages(result, options.apply, progress), *_tables(result)]
         _report_folder(task.output).write(files, _report_names(task.output), TABLES)
@@ -328,7 +332,7 @@ def _by_earlier_version(path: Path, target: Path) -> bool:
     """Whether 0.1.0 wrote a file of a report, which has our table of findings."""
     columns = ",".join(column.name for column in fields(Finding))
     try:
-        with open(target / TABLES[1], encoding="utf-8", errors="replace") as file:
+        with open_text(target / TABLES[1], errors="replace") as file:
             ours = file.readline(len(columns) + 2).strip() == columns
     except OSError:
         return False
@@ -355,7 +359,7 @@ def _sheets(result: Cleaning) -> Iterator[tuple[str, bytes]]:
 def _tables(result: Cleaning) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of summary.json and findings.csv."""
     text = io.StringIO()
-    rows = csv.writer(text)
+    rows = cells.writer(text)
     rows.writerow([column.name for column in fields(Finding)])
     rows.writerows(astuple(finding) for finding in result.findings)
     summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)

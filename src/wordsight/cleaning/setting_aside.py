@@ -16,8 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..core import cells
 from ..core.home import replace_file, sync_file, writing
 from ..core.names import is_relative
+from ..core.regular import read_regular, read_text
 from ..core.result_folder import Build, ResultFolder
 from ..datasets.files import data_root
 from ..errors import InvalidArgument, NotFound
@@ -182,7 +184,7 @@ class _Manifest:
 
 def _read_manifest(rejected: Path) -> _Manifest | None:
     try:
-        manifest = json.loads((rejected / MANIFEST).read_bytes().decode("utf-8", "surrogateescape"))
+        manifest = json.loads(read_text(rejected / MANIFEST, errors="surrogateescape"))
         moved, pending = (
             [name for name in manifest.get(key, ()) if is_relative(name)]
             for key in ("moved", "pending")
@@ -202,7 +204,7 @@ def _note_moves(root: Path, build: Build, names: list[str], rejected: Path) -> N
     manifest = _read_manifest(rejected) or _Manifest()
     manifest.moved, manifest.pending = sorted({*manifest.moved, *names}), names
     table = root / "metadata.csv"
-    before = table.read_bytes() if table.is_file() else b""
+    before = read_regular(table) if table.is_file() else b""
     after = _without(before, set(names))
     if after != before:
         known = (rejected / BEFORE).exists()
@@ -231,7 +233,9 @@ def _without(table: bytes, names: set[str]) -> bytes:
     at = rows[0][0].index("file_name") if rows and "file_name" in rows[0][0] else None
     if at is None:
         return table
-    return b"".join(raw for row, raw in rows if len(row) <= at or row[at] not in names)
+    return b"".join(
+        raw for row, raw in rows if len(row) <= at or cells.unguard(row[at]) not in names
+    )
 
 
 def _restore_metadata(
@@ -243,7 +247,7 @@ def _restore_metadata(
     table, before = root / "metadata.csv", rejected / BEFORE
     if not before.is_file() or not table.is_file():
         return
-    now, then = table.read_bytes(), before.read_bytes()
+    now, then = read_regular(table), read_regular(before)
     if now == then:
         return
     if _sha(now) in manifest.tables:
@@ -263,9 +267,9 @@ def _with_rows(now: bytes, then: bytes, names: set[str]) -> bytes:
     if "file_name" not in columns:
         return now
     at = columns.index("file_name")
-    listed = {row[at] for row in rows if len(row) > at}
+    gone = names - {cells.unguard(row[at]) for row in rows if len(row) > at}
     told = (dict(zip(known, row, strict=False)) for row in old[1:])
-    back = [row for row in told if row.get("file_name", "") in names - listed]
+    back = [row for row in told if cells.unguard(row.get("file_name", "")) in gone]
     if not back:
         return now
     text = io.StringIO(newline="")

@@ -11,8 +11,10 @@ import numpy as np
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
+from ..core import cells
 from ..core.home import atomic_text, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text
 from ..datasets.files import data_root, read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
@@ -20,6 +22,16 @@ from .checks import Material
 from .material import gather_material
 
 SPLITS = ("train", "val", "test")
+
+
+class Split(dict[str, dict[str, int]]):
+    """How many images each split has: split -> class name -> number.
+
+    Attributes:
+        unused: (name, reason) of each image and folder that could not be read.
+    """
+
+    unused: list[tuple[str, str]]
 
 
 def split(
@@ -30,7 +42,7 @@ def split(
     seed: int = 0,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     progress: Progress | None = None,
-) -> dict[str, dict[str, int]]:
+) -> Split:
     """Divide a data set, and note it in the column `split` of its metadata.csv, which is created if
     there is none.
 
@@ -48,7 +60,7 @@ def split(
         progress: called with (done, total, "pictures").
 
     Returns:
-        split -> class name -> number of images.
+        split -> class name -> number of images; its `unused` names what could not be read.
 
     Raises:
         NotFound, InvalidArgument: if there is no such data set, or the shares leave nothing to
@@ -73,9 +85,15 @@ def split(
                 for i, name in assigned.items()
             },
         )
-    counts: dict[str, dict[str, int]] = {
-        name: dict.fromkeys(labelled.class_names, 0) for name in SPLITS
-    }
+    counts = Split({name: dict.fromkeys(labelled.class_names, 0) for name in SPLITS})
+    counts.unused = [
+        *labelled.unused,
+        *(
+            (image.name, error)
+            for image, error in zip(material.images, material.errors, strict=True)
+            if error is not None
+        ),
+    ]
     for i, name in assigned.items():
         counts[name][str(material.images[i].label)] += 1
     return counts
@@ -122,7 +140,7 @@ def _note(root, splits: dict[str, tuple[str, str]]) -> None:
     table = root / "metadata.csv"
     columns, rows = ["file_name", "label"], []
     if table.is_file():
-        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
             columns, rows = list(reader.fieldnames or []), list(reader)
         if "file_name" not in columns:
@@ -130,9 +148,9 @@ def _note(root, splits: dict[str, tuple[str, str]]) -> None:
                 f"'{table}' has no column file_name, so the split can't be noted in it. Move it "
                 "away, or add the column."
             )
-    listed = {row["file_name"] for row in rows}
+    listed = {cells.unguard(row["file_name"]) for row in rows}
     rows += [
-        {"file_name": name, "label": label}
+        {"file_name": cells.guard(name), "label": cells.guard(label)}
         for name, (label, _) in sorted(splits.items())
         if name not in listed
     ]
@@ -141,5 +159,6 @@ def _note(root, splits: dict[str, tuple[str, str]]) -> None:
         writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(
-            {**row, "split": splits.get(row["file_name"], ("", ""))[1]} for row in rows
+            {**row, "split": splits.get(cells.unguard(row["file_name"]), ("", ""))[1]}
+            for row in rows
         )

@@ -249,7 +249,14 @@ def split_command(
         [part, *(str(row[name]) for name in names), str(sum(row.values()))]
         for part, row in counts.items()
     ]
-    divided = Plain(counts, table=Table(["split", *names, "all"], rows))
+    unused = counts.unused
+    listed = [{"file_name": name, "reason": reason} for name, reason in unused]
+    divided = Plain(
+        {**counts, "unused": listed} if unused else counts,
+        table=Table(["split", *names, "all"], rows),
+        missing=Problems("No split, unreadable", unused, "--json's answer"),
+        complete=not unused,
+    )
     raise typer.Exit(show(divided, as_json))
 
 

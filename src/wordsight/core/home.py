@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +93,30 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def spelled(path: Path) -> Path:
+    """Return a path as the disk spells it: where there is no such file, one whose name differs only
+    in how accents are encoded (é as one sign or as two), as other systems write them.
+    """
+    if str(path).isascii() or os.path.lexists(path) or path.parent == path:
+        return path
+    folder = spelled(path.parent)
+    try:
+        found = _spellings(folder, os.stat(folder).st_mtime_ns)
+    except OSError:
+        return path
+    names = found.get(unicodedata.normalize("NFC", path.name), [])
+    return folder / (names[0] if len(names) == 1 else path.name)
+
+
+@functools.lru_cache(maxsize=64)
+def _spellings(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Return the names in a folder by their composed form, as it was when last `changed`."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder):
+        names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    return names
 
 
 def is_offline() -> bool:

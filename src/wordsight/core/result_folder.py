@@ -27,8 +27,10 @@ from pathlib import Path
 from ..errors import InvalidArgument
 from .home import replace_file, sync_file, writing
 from .names import portable
+from .regular import open_regular, read_regular, read_text
 from .threads import uninterrupted
 
+MAX_MARKER = 1 << 26  # bytes
 PREFIX = ".wordsight-"  # the names of all our own hidden files begin so
 LOCK = f"{PREFIX}lock"  # there while a run writes, and after one that was killed
 RECORD = f"{PREFIX}files"
@@ -337,7 +339,7 @@ def digest(path: Path) -> str | None:
         if not path.is_file():
             return None
         told = hashlib.sha256()
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             while block := file.read(1 << 20):
                 told.update(block)
         return told.hexdigest()
@@ -458,7 +460,7 @@ def listed_in(marker: Path) -> set[str] | None:
     read.
     """
     try:
-        return set(marker.read_text(encoding="utf-8").split("\n")) - {""}
+        return set(read_text(marker, most=MAX_MARKER).split("\n")) - {""}
     except (OSError, ValueError):
         return None
 
@@ -516,7 +518,7 @@ def _lines(record: Path) -> list[dict] | None:
     try:
         if record.is_symlink() or not record.is_file():
             return None
-        lines = record.read_bytes().splitlines()
+        lines = read_regular(record).splitlines()
     except OSError:
         return None
     read = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import functools
 import hashlib
 import io
 import json
@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from . import cells
 from .home import cache_folder, keep, write_atomic, writing
 from .names import same_file_key
+from .regular import open_text, read_text
 from .result_folder import ResultFolder, listed_in
+
+HIDDEN = 80  # bytes that folders and names have while a run is not complete
 
 
 class TableWriter:
@@ -71,7 +75,7 @@ class TableWriter:
             self._build = held.enter_context(self._folder.build())
             self._lines = self._open(f"{name}.jsonl", held)
             self._table = self._open(f"{name}.csv", held)
-            self._rows = csv.writer(self._table)
+            self._rows = cells.writer(self._table)
             self._rows.writerow(columns)
             self._held = held.pop_all()
 
@@ -112,11 +116,11 @@ class TableWriter:
         somebody else's. Safe from many threads.
         """
         with self._naming:
-            chosen = with_suffix(path, suffix)
+            chosen = shortened(self.output, with_suffix(path, suffix))
             # a.png and a.png.jpg side by side
             while same_file_key(chosen) in self._taken or not self._free(chosen):
                 path += "~"
-                chosen = with_suffix(path, suffix)
+                chosen = shortened(self.output, with_suffix(path, suffix))
             self._taken.add(same_file_key(chosen))
         return chosen
 
@@ -138,7 +142,7 @@ class TableWriter:
     def write_table(self, name: str, rows: Iterable[Sequence]) -> None:
         """Write a further table, one of `others`, of rows of cells."""
         text = io.StringIO()
-        csv.writer(text).writerows(rows)
+        cells.writer(text).writerows(rows)
         self.write_file(name, text.getvalue().encode("utf-8", "surrogateescape"))
 
     def path_for(self, name: str) -> Path:
@@ -199,9 +203,7 @@ def noted_photos(output: Path, name: str) -> list[str] | None:
     try:
         return [
             str(photo)
-            for photo in json.loads(
-                _record(output, name).read_text(encoding="utf-8", errors="surrogateescape")
-            )
+            for photo in json.loads(read_text(_record(output, name), errors="surrogateescape"))
         ]
     except (OSError, ValueError, TypeError):
         return None
@@ -222,6 +224,29 @@ def with_suffix(name: str, suffix: str) -> str:
     if len(os.fsencode(last + suffix)) > 255:
         last = hashlib.sha256(os.fsencode(last)).hexdigest()[:24]
     return folder + slash + last + suffix
+
+
+def shortened(folder: Path, path: str) -> str:
+    """Return a path relative to a folder of results, all but its first parts replaced by a digest
+    where the whole would be too long for a file.
+    """
+    whole = os.path.join(os.path.abspath(folder), path)
+    if len(os.fsencode(whole)) + HIDDEN <= _longest_path():
+        return path
+    parts = path.split("/")
+    head = parts[:2] if len(parts) > 2 else parts[:1]
+    suffix = os.path.splitext(path)[1]
+    suffix = suffix if len(os.fsencode(suffix)) <= 16 else ""
+    return "/".join([*head, hashlib.sha256(os.fsencode(path)).hexdigest()[:24] + suffix])
+
+
+@functools.cache
+def _longest_path() -> int:
+    """Return how many bytes a path may have."""
+    try:
+        return os.pathconf("/", "PC_PATH_MAX") - 1
+    except (AttributeError, OSError, ValueError):  # Windows
+        return 259
 
 
 def short_stem(stem: str, most: int = 150) -> str:
@@ -245,7 +270,7 @@ def _listed(table: Path, images_of: Callable[[dict], Iterable[str]], folders: se
     path.
     """
     try:
-        with open(table, encoding="utf-8") as lines:
+        with open_text(table) as lines:
             return {
                 path
                 for line in lines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.home import expand
+from ..core.home import expand, spelled
 from ..core.names import on_foreign_share
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
@@ -287,6 +287,7 @@ def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
             ),
         ]:
             try:
+                path = spelled(path)
                 if path.is_file() and any(path.resolve().is_relative_to(root) for root in roots):
                     return path
             except OSError:  # a name too long, a loop of links

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..core import cells
 from ..core.home import atomic_text, expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import read_regular
 from ..core.result_folder import ResultFolder
+from ..core.tables import with_suffix
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import MAX_BYTES, to_jpeg
 from .files import ImageFile, data_root, read_labelled
@@ -70,7 +72,7 @@ def convert(
             if progress:
                 progress(done, len(labelled.images), "pictures")
         with atomic_text(target / "metadata.csv") as text:
-            csv.writer(text).writerows([("file_name", "label"), *sorted(rows)])
+            cells.writer(text).writerows([("file_name", "label"), *sorted(rows)])
     return failed
 
 
@@ -94,9 +96,7 @@ def _copy(file: ImageFile, target: Path, max_side: int) -> str | None:
         OSError: if the copy can't be written.
     """
     try:
-        if file.path.stat().st_size > MAX_BYTES:
-            return f"larger than {MAX_BYTES >> 20} MiB"
-        data = file.path.read_bytes()
+        data = read_regular(file.path, MAX_BYTES)
     except OSError as error:
         return error.strerror or type(error).__name__
     try:
@@ -118,7 +118,8 @@ def _names(images: list[ImageFile]) -> dict[str, str]:
         name = next(
             name
             for number in range(len(images) + 1)
-            if (name := f"{stem}{f'-{number}' if number else ''}.jpg").casefold() not in taken
+            if (name := with_suffix(f"{stem}-{number}" if number else stem, ".jpg")).casefold()
+            not in taken
         )
         taken.add(name.casefold())
         names[image.name] = name

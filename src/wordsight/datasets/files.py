@@ -15,14 +15,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.home import expand, is_file, is_folder
+from ..core import cells
+from ..core.home import expand, is_file, is_folder, spelled
 from ..core.names import on_foreign_share
+from ..core.regular import open_regular, open_text
 from ..core.result_folder import drawn_names
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
 from ..words.class_names import check_class_names, fold, with_catch_all
 
 log = logging.getLogger("wordsight")
+UNREAD = "a folder that can't be read"
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
 
@@ -45,10 +48,13 @@ class ImageFile:
 
 @dataclass
 class Found:
-    """Image files in order of name, and the names of the files that are none."""
+    """Image files in order of name, the names of the files that are none, and (file, reason) of
+    each folder that can't be read.
+    """
 
     images: list[ImageFile] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unread: list[tuple[ImageFile, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class LabelledSet:
         images: what to learn from.
         class_names: the classes.
         skipped: names of files that are no images.
-        unused: (name, reason) of each listed image that can't be taken.
+        unused: (name, reason) of each listed image that can't be taken, and of each folder that
+            can't be read.
     """
 
     images: list[ImageFile]
@@ -72,7 +79,8 @@ def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = Non
     """Find the images in folders (with all below them), files and globs.
 
     Hidden files and folders are passed over, and so are drawings of earlier results; folders that
-    link back to themselves are entered once.
+    link back to themselves are entered once. A folder that can't be read stands among the images,
+    as one that can't be read.
 
     Args:
         sources: what to look through.
@@ -98,6 +106,9 @@ def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = Non
             found.skipped.append(root.name)
         else:
             found.images.append(ImageFile(root, root.name))  # named outright: always a row
+    if found.unread:
+        found.images += [file for file, _ in found.unread]
+        found.images.sort(key=lambda image: image.name)
     found.images = _unique_names(found.images)
     if not found.images:
         what = (
@@ -211,6 +222,7 @@ def _read_class_folders(root: Path) -> LabelledSet:
     images: list[ImageFile] = []
     skipped: list[str] = []
     empty: list[str] = []
+    unread: list[tuple[str, str]] = []
     with os.scandir(root) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     for name in names:
@@ -221,17 +233,19 @@ def _read_class_folders(root: Path) -> LabelledSet:
         _walk(root / name, name + "/", found)
         images += [ImageFile(image.path, image.name, name) for image in found.images]
         skipped += found.skipped
-        if not found.images:
+        unread += [(file.name, reason) for file, reason in found.unread]
+        if not found.images and not found.unread:
             empty.append(name)
     if images and empty:
         raise InvalidArgument(
             f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away."
         )
     if not images:
+        why = f" '{unread[0][0]}' is {unread[0][1]}." if unread else ""
         raise InvalidArgument(
-            f"No pictures in '{root}': it needs one subfolder a class, with pictures in each."
+            f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.{why}"
         )
-    return LabelledSet(images, [], skipped)
+    return LabelledSet(images, [], skipped, unread)
 
 
 def _read_metadata(root: Path) -> LabelledSet:
@@ -258,15 +272,19 @@ def _read_metadata(root: Path) -> LabelledSet:
             and is_folder(root / label)
         ):
             _walk(root / label, label + "/", found)
+    listed_files = {spelled(root.resolve() / name) for name in names if not name.isascii()}
     added = [
         ImageFile(image.path, image.name, image.name.partition("/")[0])
         for image in found.images
-        if image.name not in names
+        if image.name not in names and image.path not in listed_files
     ]
     there = {image.name for image in present}
     gone = [f"{image.name} (gone)" for image in listed if image.name not in there]
     return LabelledSet(
-        sorted(present + added, key=lambda image: image.name), [], gone + found.skipped
+        sorted(present + added, key=lambda image: image.name),
+        [],
+        gone + found.skipped,
+        [(file.name, reason) for file, reason in found.unread],
     )
 
 
@@ -274,7 +292,7 @@ def _listed_names(path: Path) -> set[str]:
     """Return all names that a table lists, with a label or, as a person rejected them, without."""
     at = _csv_columns(path).index("file_name")
     rows = itertools.islice(_csv_rows(path), 1, None)
-    return {posixpath.normpath(cells[at]) for cells in rows if len(cells) > at and cells[at]}
+    return {posixpath.normpath(row[at]) for row in rows if len(row) > at and row[at]}
 
 
 def _csv_columns(path: Path) -> list[str]:
@@ -288,10 +306,12 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
         InvalidArgument: if it can't be read as a CSV.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            yield from csv.reader(file)
+        with open_text(path, "utf-8-sig", "surrogateescape", newline="") as file:
+            yield from cells.reader(file)
     except (csv.Error, ValueError, OSError) as error:
-        raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
+        raise InvalidArgument(
+            f"'{path}' can't be read as CSV: {getattr(error, 'strerror', None) or error}."
+        ) from None
 
 
 def _read_csv(path: Path) -> list[ImageFile]:
@@ -305,8 +325,8 @@ def _read_csv(path: Path) -> list[ImageFile]:
     # asks the disk once a folder
     inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))
     images = []
-    for number, cells in enumerate(_csv_rows(path), start=1):
-        row = dict(zip(columns, cells, strict=False))
+    for number, values in enumerate(_csv_rows(path), start=1):
+        row = dict(zip(columns, values, strict=False))
         name, label = row.get("file_name", ""), row.get("label", "")
         if number == 1 or not name or not label:
             continue  # the headings; or an unlabelled row, which is no training image
@@ -325,7 +345,7 @@ def _read_csv(path: Path) -> list[ImageFile]:
             )
         if os.path.isabs(name):  # results are named below their folder
             name = Path(os.path.relpath(root / name, root)).as_posix()
-        images.append(ImageFile(root / name, name, label, row.get("split") or None))
+        images.append(ImageFile(spelled(root / name), name, label, row.get("split") or None))
     if not images:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
     return images
@@ -372,7 +392,8 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             with os.scandir(folder) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            found.skipped.append(f"{prefix.rstrip('/') or folder.name} ({error.strerror})")
+            file = ImageFile(folder, prefix.rstrip("/") or folder.name)
+            found.unread.append((file, f"{UNREAD}: {error.strerror or error}"))
             continue
         subfolders = []
         drawn = drawn_names(folder, (entry.name for entry in ordered))
@@ -400,9 +421,7 @@ def _is_image(path: Path) -> bool:
     if looks_like_image(suffix):
         return True
     try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return looks_like_image(suffix, file.read(1024))
     except OSError:
         return False

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..core.home import expand, is_offline, write_atomic, writing
+from ..core.regular import open_regular, read_regular
 from ..errors import InvalidArgument, NotFound, OutputError, WordsightError
 from ..images.decoding import looks_like_image
 from .files import ImageFile, find_images
@@ -63,7 +64,7 @@ class Place:
         """
         with self._reaching():
             return (
-                (self.local / name).read_bytes()
+                read_regular(self.local / name)
                 if self.local is not None
                 else self._fs.cat_file(self._path(name))
             )
@@ -77,7 +78,7 @@ class Place:
         """
         with self._reaching():
             return (
-                open(self.local / name, "rb")
+                open_regular(self.local / name)
                 if self.local is not None
                 else self._fs.open(self._path(name), "rb")
             )

@@ -4,7 +4,6 @@ and what is noted of them.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -15,6 +14,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from ..core import cells
+from ..core.regular import open_text, read_text
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold
 from .files import ImageFile, LabelledSet, find_images, select_classes
@@ -147,9 +148,7 @@ def gathered(root: Path | None) -> dict | None:
     if root is None:
         return None
     try:
-        noted = json.loads(
-            (root / "funnel.json").read_text(encoding="utf-8", errors="surrogateescape")
-        )["classes"]
+        noted = json.loads(read_text(root / "funnel.json", errors="surrogateescape"))["classes"]
         funnels = {
             str(name): {part: _counts(funnel[part]) for part in ("stages", "reasons")}
             for name, funnel in noted.items()
@@ -171,6 +170,6 @@ def licences(images: Sequence[ImageFile]) -> dict[str, int]:
     metadata = None if root is None else root / "metadata.csv"
     if metadata is None or not metadata.is_file():
         return {}
-    with open(metadata, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        recorded = {row.get("file_name"): row.get("license") for row in csv.DictReader(file)}
+    with open_text(metadata, "utf-8-sig", "surrogateescape", newline="") as file:
+        recorded = {row.get("file_name"): row.get("license") for row in cells.DictReader(file)}
     return dict(Counter(recorded.get(image.name) or "not recorded" for image in images))

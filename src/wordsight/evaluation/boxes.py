@@ -5,7 +5,6 @@ that look at no image.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from ..backbones.embedder import Embedder, read
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier, load
+from ..core import cells
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import Annotated, BoxSet, read_boxes
@@ -363,7 +363,7 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
     from ..reports.box_sheets import truth_sheet
 
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = cells.writer(text)
     writer.writerow(
         ["file_name", "label", "top_label", "iou", "x_min", "y_min", "x_max", "y_max", "error"]
     )

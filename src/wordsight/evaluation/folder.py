@@ -4,7 +4,6 @@ Draws nothing.
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..classification.batch_decisions import Judged
+from ..core import cells
 from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
 from ..reports.page import is_report, pages_there
@@ -104,7 +104,7 @@ def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray 
         truth: (n,) int, their true classes, or None for images of no class.
     """
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = cells.writer(text)
     writer.writerow(COLUMNS)
     numbers = zip(
         judged.top.tolist(),

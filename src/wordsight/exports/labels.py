@@ -16,6 +16,7 @@ from .. import __version__
 from ..backbones.embedder import read
 from ..core.home import expand, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text, read_text
 from ..core.result_folder import ResultFolder, building, safe_name, swap
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
 from ..core.tables import noted_photos
@@ -298,7 +299,7 @@ def _read(table: Path, everything: bool) -> Iterator[_Row]:
     }
     done = 0
     try:
-        with open(table, encoding="utf-8") as lines:
+        with open_text(table) as lines:
             for line in lines:
                 row = json.loads(line)
                 if row["error"] is None:
@@ -508,6 +509,6 @@ def _check_target(target: Path) -> None:
 def _manifest(target: Path) -> object:
     """Return what `_keep_manifest` noted in a folder, or None."""
     try:
-        return json.loads((target / MARKER).read_text(encoding="utf-8"))
+        return json.loads(read_text(target / MARKER))
     except (OSError, ValueError, RecursionError):
         return None

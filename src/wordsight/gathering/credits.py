@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..core import cells
 from ..core.home import atomic_text
+from ..core.regular import open_text
 from ..datasets.licenses import count_text, license_name
 
 COLUMNS = (
@@ -74,7 +76,7 @@ def write_credits(
         yield from own
 
     with atomic_text(path) as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer = cells.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(every())
     with atomic_text(folder / "ATTRIBUTION.md") as file:
@@ -96,8 +98,8 @@ def _changes(
         return columns, theirs
     written = {row["file_name"]: hash(tuple(row.values())) for row in ours()}
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
+        with open_text(path, "utf-8-sig", newline="") as file:
+            reader = cells.DictReader(file, strict=True)
             if "file_name" not in (reader.fieldnames or []):
                 raise csv.Error("no column file_name")
             columns += [name for name in reader.fieldnames or [] if name and name not in columns]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..core.regular import read_regular
 from ..errors import UnreadableImage
 from .decoding import decode
 
@@ -85,9 +86,7 @@ def sheet(
 
 def _thumbnail(path: Path) -> Image.Image | None:
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            return None
-        image = decode(path.read_bytes()).image
+        image = decode(read_regular(path, MAX_BYTES)).image
     except (OSError, UnreadableImage):
         return None
     image.thumbnail((CELL - 8, CELL - 8))

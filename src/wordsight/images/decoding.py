@@ -6,20 +6,25 @@ pixel is decoded.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..core.regular import read_regular
 from ..errors import UnreadableImage
+from .limits import BoundedFile, check_exif, check_work
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are not read
+MAX_FRAMES = 1000  # that are counted
 # pixels on the longest side: images are decoded to at least the first and at most the second
 MIN_LONGEST, MAX_LONGEST = 640, 1280
 # larger images are decoded one at a time, so that memory stays bounded
@@ -108,6 +113,29 @@ def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
     return True
 
 
+def holds_image(suffix: str, first_bytes: bytes) -> bool:
+    """Whether a file's first 4,096 bytes are those of an image, whatever it is called; the suffix
+    (with dot) counts only for TGA, which has no other sign.
+    """
+    if looks_like_image("", first_bytes):
+        return True
+    if Image.registered_extensions().get(suffix.lower()) != "TGA":
+        return False
+    try:
+        Image.open(io.BytesIO(first_bytes), formats=["TGA"]).close()
+    except Exception:  # a header reader may raise anything on foreign bytes
+        return False
+    return True
+
+
+@functools.cache
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes (with dot) of all formats that may be opened, in order."""
+    formats = set(image_formats())
+    known = Image.registered_extensions().items()
+    return tuple(sorted(suffix for suffix, name in known if name in formats))
+
+
 def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
     """Decode the bytes of an image file: first frame, upright, RGB, transparency on white.
 
@@ -120,21 +148,11 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
             they are.
 
     Raises:
-        UnreadableImage: if it isn't an image, is broken, or has more than 120 megapixels.
+        UnreadableImage: if it isn't an image, is broken, has more than 120 megapixels, or takes far
+            longer than its size explains.
     """
-    try:
+    with _reasons():
         return _decode(data, *longest)
-    except UnreadableImage:
-        raise
-    except Image.DecompressionBombError:
-        raise UnreadableImage(
-            f"too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded"
-        ) from None
-    except MemoryError:
-        raise UnreadableImage("needs more memory than there is") from None
-    except Exception as error:
-        # a decoder may raise anything on a broken file; such a file is listed as unreadable
-        raise UnreadableImage(_reason(error)) from None
 
 
 def upright(image: Image.Image) -> Photo:
@@ -161,31 +179,26 @@ def storable(data: bytes) -> tuple[bytes, str]:
     Raises:
         UnreadableImage: as in `decode`.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
-            suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(
-                image.format or ""
-            )
-            several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-            # 16 bits per channel, which Pillow reads as 8
-            deep = any(";16" in str(tile) for tile in image.tile)
-            if (
-                suffix
-                and image.mode == "RGB"
-                and not several
-                and not deep
-                and not image.has_transparency_data
-                and image.getexif().get(0x0112, 1) not in _TURNS
-            ):
-                return data, suffix
-            with _large:
-                upright, _ = _upright_rgb(image)
-                written = io.BytesIO()
-                upright.save(written, "JPEG", quality=95)
-    except MemoryError:
-        raise UnreadableImage("needs more memory than there is") from None
-    except Exception as error:  # a decoder may raise anything on a broken file
-        raise UnreadableImage(_reason(error)) from None
+    with _reasons(), _open(data) as image:
+        suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(
+            image.format or ""
+        )
+        several = image.format != "MPO" and _is_animated(image)
+        # 16 bits per channel, which Pillow reads as 8
+        deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+        if (
+            suffix
+            and image.mode == "RGB"
+            and not several
+            and not deep
+            and not image.has_transparency_data
+            and _orientation(image) not in _TURNS
+        ):
+            return data, suffix
+        with _large:
+            upright, _ = _upright_rgb(image)
+            written = io.BytesIO()
+            upright.save(written, "JPEG", quality=95)
     return written.getvalue(), ".jpg"
 
 
@@ -196,24 +209,12 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
     Raises:
         UnreadableImage: as in `decode`.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImage(
-                    f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} "
-                    "megapixels are decoded"
-                )
-            with _large:
-                upright, _ = _upright_rgb(_to_srgb(image))
+    with _reasons():
+        with _open(data) as image, _large:
+            upright, _ = _upright_rgb(_to_srgb(image))
         upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
         written = io.BytesIO()
         upright.save(written, "JPEG", quality=92)
-    except UnreadableImage:
-        raise
-    except MemoryError:
-        raise UnreadableImage("needs more memory than there is") from None
-    except Exception as error:  # a decoder may raise anything on a broken file
-        raise UnreadableImage(_reason(error)) from None
     return written.getvalue()
 
 
@@ -224,6 +225,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         return image
     from PIL import ImageCms
 
+    check_exif(image)
     exif = image.getexif()
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -248,15 +250,12 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
     Raises:
         UnreadableImage: if it isn't an image.
     """
-    try:
-        with _open(source) as image:
-            size, orientation = (image.height, image.width), int(image.getexif().get(0x0112, 1))
+    with _reasons():
+        data = source if isinstance(source, bytes) else read_regular(source, MAX_BYTES)
+        with _open(data) as image:
+            size, orientation = (image.height, image.width), int(_orientation(image))
             # of these formats, and no others, Pillow gives the upright size
             turned_already = image.format == "TIFF"
-    except UnreadableImage:
-        raise
-    except Exception as error:  # a decoder may raise anything on a broken file
-        raise UnreadableImage(_reason(error)) from None
     if orientation not in _TURNS:
         orientation = 1
     other = size[::-1] if orientation in (5, 6, 7, 8) else size
@@ -264,33 +263,70 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
 
 
 def frame_count(data: bytes) -> int:
-    """Return how many frames or pages an image file has; 1 for photos with embedded previews.
+    """Return how many frames or pages an image file has, of which at most 1,000 are counted; 1 for
+    photos with embedded previews.
 
     Raises:
         UnreadableImage: as in `decode`.
     """
+    with _reasons(), _open(data) as image:
+        if image.format == "MPO" or not _is_animated(image):
+            return 1
+        if image.format != "TIFF":
+            return min(image.n_frames, MAX_FRAMES)  # type: ignore[attr-defined]
+        pages = 1
+        # Pillow's own count of pages takes time by the square of their number
+        with contextlib.suppress(EOFError):
+            while pages < MAX_FRAMES:
+                image.seek(pages)
+                pages += 1
+        return pages
+
+
+def _is_animated(image: Image.Image) -> bool:
+    known = getattr(image, "is_animated", None)
+    return getattr(image, "n_frames", 1) > 1 if known is None else known
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return an open image's EXIF orientation, 1 where it has none."""
+    check_exif(image)
+    return image.getexif().get(0x0112, 1)
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever a decoder raises on a broken file into `UnreadableImage`: such a file is
+    listed as unreadable.
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
-            return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
-    except Exception as error:  # a decoder may raise anything on a broken file
+        yield
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError:
+        raise UnreadableImage(
+            f"too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded"
+        ) from None
+    except MemoryError:
+        raise UnreadableImage("needs more memory than there is") from None
+    except Exception as error:  # a decoder may raise anything
         raise UnreadableImage(_reason(error)) from None
 
 
-def _open(source: Path | bytes) -> Image.Image:
-    """Open an image file without decoding it.
+def _open(data: bytes) -> Image.Image:
+    """Open an image file without decoding it; decoding ends with `TooMuch` if it takes too long.
 
     Raises:
-        UnreadableImage: if it is empty, not an image, or too large.
+        UnreadableImage: if it is empty, not an image, too large, or made to take long.
     """
-    first = source[:4] if isinstance(source, bytes) else _first_bytes(source)
-    if not first:
+    if not data:
         raise UnreadableImage("empty file")
+    check_work(data)
+    file = BoundedFile(data)
     try:
-        image = Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats()
-        )
+        image = Image.open(file, formats=image_formats())  # type: ignore[arg-type]
     except Image.UnidentifiedImageError:
-        if first in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
+        if data[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
             raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None
         raise UnreadableImage(
             "not a picture, or of a kind that can't be read (convert it to JPEG)"
@@ -301,12 +337,8 @@ def _open(source: Path | bytes) -> Image.Image:
             f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
             "are decoded"
         )
+    file.allow(image)
     return image
-
-
-def _first_bytes(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(4)
 
 
 def _decode(data: bytes, least: int, most: int) -> Photo:
@@ -328,7 +360,7 @@ def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Ima
     were swapped.
     """
     image.load()  # for some formats this already rotates the image and removes the tag
-    orientation = image.getexif().get(0x0112, 1)
+    orientation = _orientation(image)
     image = _to_rgb(image)
     if most is not None and max(image.size) > most:
         scale = most / max(image.size)

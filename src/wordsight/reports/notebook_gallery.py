@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.notebook import MAX_BYTES, MOST_IMAGES, SIDE, escape
+from ..core.regular import read_regular
 from ..errors import UnreadableImage
 
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ def thumbnail(image: Path | Image.Image) -> bytes | None:
     try:
         if not isinstance(image, Path):
             image = image.convert("RGB")
-        elif image.stat().st_size > MAX_BYTES:
-            return None
         else:
-            image = decode(image.read_bytes(), (SIDE, SIDE)).image
+            image = decode(read_regular(image, MAX_BYTES), (SIDE, SIDE)).image
     except (OSError, UnreadableImage):  # gone, or no image any more
         return None
     image.thumbnail((SIDE, SIDE))

@@ -23,6 +23,7 @@ from ..classification.model_folder import MODEL_FILES, check_model_target
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import read_regular, read_text
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
 from ..datasets.files import LabelledSet
 from ..datasets.training_set import (
@@ -462,14 +463,14 @@ def list_models() -> list[tuple[Path, list[str], str]]:
         if path.name != "registered" and not path.name.startswith(".")
     ]
     folders += [
-        Path(os.fsdecode(note.read_bytes()))
+        Path(os.fsdecode(read_regular(note)))
         for note in (root / "registered").glob("*")
-        if not note.name.startswith(".")
+        if not note.name.startswith(".") and note.is_file()
     ]
     found = []
     for folder in folders:
         try:
-            record = json.loads((folder / "wordsight.json").read_text(encoding="utf-8"))
+            record = json.loads(read_text(folder / "wordsight.json"))
             names = [str(name) for name in record["class_names"]]
             supervision = str(record["info"].get("supervision", ""))
             age = -(folder / "wordsight.json").stat().st_mtime

@@ -13,8 +13,10 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
+from ..core import cells
 from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
+from ..core.regular import open_text, read_regular
 from ..core.result_folder import Build, ResultFolder
 from ..core.summary import Problems, Table, as_html
 from ..core.tables import short_stem
@@ -207,7 +209,7 @@ class _Album:
                 continue  # somebody removed it
             self._rows[name] = (row["clip"], row["frame"], row["time_s"])
             with contextlib.suppress(UnreadableImage, OSError):
-                self._looks.add(len(self._looks), look(decode((folder / name).read_bytes()).image))
+                self._looks.add(len(self._looks), look(decode(read_regular(folder / name)).image))
 
     def take(self, source: Path, frame: Frame, result: Extraction) -> None:
         """Write a frame, unless a similar one is there."""
@@ -236,7 +238,7 @@ class _Album:
         """
         path = self._folder / name
         return not os.path.lexists(path) or (
-            name not in self._rows and path.is_file() and path.read_bytes() == data
+            name not in self._rows and path.is_file() and read_regular(path) == data
         )
 
     def save(self) -> None:
@@ -244,7 +246,7 @@ class _Album:
         if not self._rows and not (self._folder / TABLE).exists():
             return
         text = io.StringIO()
-        table = csv.writer(text)
+        table = cells.writer(text)
         table.writerow(COLUMNS)
         table.writerows([name, *row] for name, row in sorted(self._rows.items()))
         with writing(self._folder):
@@ -259,8 +261,8 @@ def _read_table(path: Path) -> list[dict[str, str]] | None:
         InvalidArgument: if it can't be read.
     """
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
+        with open_text(path, errors="surrogateescape", newline="") as file:
+            rows = cells.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 return None
             return [row for row in rows if None not in row.values() and None not in row]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.notebook import frame
+from ..core.regular import open_text, read_text
 from ..core.result_folder import ResultFolder, digest
 from ..core.summary import Problems, Table, as_html, text_of
 from ..core.tables import TableWriter
@@ -297,7 +298,7 @@ def _clip(target: Path) -> ResultFolder:
 def _made(note: Path) -> dict[str, _Made]:
     """Return the clips that a note lists as ours; none where there is no note of ours."""
     try:
-        listed = json.loads(note.read_text(encoding="utf-8"))
+        listed = json.loads(read_text(note))
         return {
             str(name): _Made(made, [])
             if isinstance(made, str)
@@ -392,7 +393,7 @@ def _clock(seconds: float) -> str:
 
 def _rows(table: Path) -> Iterator[FrameSeen]:
     """Yield the rows of a frames.jsonl."""
-    with open(table, encoding="utf-8") as lines:
+    with open_text(table) as lines:
         for line in lines:
             row = json.loads(line)
             yield FrameSeen(drawing=row.pop("picture"), **row)

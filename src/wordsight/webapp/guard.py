@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..images.decoding import looks_like_image
+from ..core.regular import open_regular
+from ..images.decoding import holds_image
 
 log = logging.getLogger("wordsight")
 Message = dict[str, Any]
@@ -386,8 +387,8 @@ def _only_uploads(value: Any, uploads: Path) -> bool:
 
 def _is_image(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
-            return looks_like_image("", file.read(1024))
+        with open_regular(path) as file:
+            return holds_image(path.suffix, file.read(4096))
     except OSError:
         return False
 

@@ -14,9 +14,11 @@ from PIL import Image
 from ..backbones.embedder import read
 from ..datasets.files import ImageFile
 from ..errors import UnreadableImage, WordsightError
-from ..images.decoding import decode
+from ..images.decoding import decode, image_suffixes
 
 MODEL_HINT = "Models that were trained on this machine, the newest first"
+# what an upload may be: whatever browsers call an image, and all else that predict reads
+PICTURES = ["image", *image_suffixes()]
 SHOWN_SIDE = 960  # pixels
 
 

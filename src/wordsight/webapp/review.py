@@ -21,8 +21,10 @@ from ..classification.classifier import Classifier
 from ..cleaning.checks import Finding, run_checks
 from ..cleaning.cleaner import MIN_SIZE
 from ..cleaning.material import gather_material
+from ..core import cells
 from ..core.home import atomic_text
 from ..core.progress import Progress
+from ..core.regular import open_text
 from ..datasets.files import ImageFile, LabelledSet, find_images
 from ..errors import InvalidArgument, OutputError
 from ..words.class_names import fold
@@ -219,16 +221,14 @@ class ReviewBook:
         if name not in self._at or column not in self._rows[0]:
             return ""
         row, at = self._rows[self._at[name]], self._rows[0].index(column)
-        return row[at] if at < len(row) else ""
+        return cells.unguard(row[at]) if at < len(row) else ""
 
     def _load(self) -> None:
         self._rows, self._at, self._labels, self._read_state = [], {}, set(), self._state()
         if self._read_state is None:
             return
         try:
-            with open(
-                self.table, newline="", encoding="utf-8-sig", errors="surrogateescape"
-            ) as file:
+            with open_text(self.table, "utf-8-sig", "surrogateescape", newline="") as file:
                 rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidArgument(
@@ -250,7 +250,11 @@ class ReviewBook:
                     f"Row {number} of '{self.table}' has more cells than headings, so nothing "
                     "can be kept there. Mend it, or move it away."
                 )
-            name = posixpath.normpath(row[names]) if names < len(row) and row[names] else ""
+            name = (
+                posixpath.normpath(cells.unguard(row[names]))
+                if names < len(row) and row[names]
+                else ""
+            )
             if name in at:
                 raise InvalidArgument(
                     f"'{self.table}' lists '{name}' twice, so decisions can't be kept there. "
@@ -266,7 +270,9 @@ class ReviewBook:
         self._labels = (
             set()
             if column is None
-            else {row[column] for row in rows[1:] if column < len(row) and row[column]}
+            else {
+                cells.unguard(row[column]) for row in rows[1:] if column < len(row) and row[column]
+            }
         )
 
     def _refresh(self) -> None:
@@ -299,15 +305,15 @@ class ReviewBook:
                 if label:
                     cells_of.setdefault(name, {}).setdefault("label", label)
         columns += [column for column in ("label", REVIEW) if column not in columns]
-        for name, cells in cells_of.items():
+        for name, new in cells_of.items():
             if name not in at:
                 at[name] = len(rows)
                 rows.append([""] * len(columns))
-                rows[-1][columns.index("file_name")] = name
+                rows[-1][columns.index("file_name")] = cells.guard(name)
             row = rows[at[name]]
             row += [""] * (len(columns) - len(row))
-            for column, cell in cells.items():
-                row[columns.index(column)] = cell
+            for column, cell in new.items():
+                row[columns.index(column)] = cells.guard(cell)
         mode = os.stat(self.table).st_mode & 0o777 if self.table.exists() else None
         try:
             with atomic_text(self.table) as file:

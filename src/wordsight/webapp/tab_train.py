@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..classification.classifier import Classifier
-from .parts import offered, plain, refused, telling, uploaded
+from .parts import PICTURES, offered, plain, refused, telling, uploaded
 from .workspace import Workspace
 
 MOST_CLASSES = 100
@@ -57,7 +57,7 @@ def _add_classes() -> gr.State:
         images = gr.File(
             label="Pictures of it",
             file_count="multiple",
-            file_types=["image"],
+            file_types=PICTURES,
             elem_id="train-files",
             height=140,
             scale=2,
@@ -81,7 +81,7 @@ def _build_words() -> tuple[gr.Textbox, gr.File, gr.Checkbox]:
         photos = gr.File(
             label="Your photos",
             file_count="multiple",
-            file_types=["image"],
+            file_types=PICTURES,
             elem_id="train-photos",
             height=140,
         )

@@ -18,7 +18,7 @@ from ..classification.predictions import Prediction
 from ..classification.report import percent
 from ..core.threads import parallel_map
 from ..errors import UnreadableImage, WordsightError
-from .parts import MODEL_HINT, refused, uploaded
+from .parts import MODEL_HINT, PICTURES, refused, uploaded
 from .turns import Call, Turns
 from .workspace import Seen, Viewer, Workspace
 
@@ -74,7 +74,7 @@ def _build_inputs(names: list[str], threshold: float) -> _Inputs:
     files = gr.File(
         label="Pictures",
         file_count="multiple",
-        file_types=["image"],
+        file_types=PICTURES,
         elem_id="try-files",
         height=160,
     )

@@ -28,6 +28,7 @@ from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
 from ..core.names import is_device
 from ..core.progress import Progress
+from ..core.regular import read_regular
 from ..core.tables import short_stem
 from ..datasets.files import ImageFile, find_images
 from ..errors import InvalidArgument, NotFound
@@ -310,7 +311,7 @@ class Workspace:
                             root
                             / label
                             / f"{number:05d}-{short_stem(file.stem, 80)}{file.suffix.lower()[:10]}",
-                            file.read_bytes(),
+                            read_regular(file),
                         )
             return self._named(train(root, target, progress=progress))
         except BaseException:  # a refusal or Ctrl-C: the name is free again

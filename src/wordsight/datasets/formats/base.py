@@ -5,6 +5,7 @@ checked.
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from ...core.names import on_foreign_share
 from ...core.plugins import load_extensions
+from ...core.regular import open_regular, read_regular
 from ...errors import InvalidArgument
 
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
@@ -163,16 +165,42 @@ def read_text(path: Path, most: int | None = None) -> str:
     Raises:
         InvalidArgument: if it is too large or can't be read.
     """
+    return read_bytes(path, most).decode("utf-8-sig", errors="replace")
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Return an annotation file's bytes, or the first of them.
+
+    Raises:
+        InvalidArgument: if it is too large or can't be read.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidArgument(
-                f"'{path}' has {path.stat().st_size >> 20} MiB; at most {MAX_BYTES >> 20} MiB "
-                "of annotations are read."
-            )
-        with open(path, "rb") as file:
-            return file.read(most).decode("utf-8-sig", errors="replace")
+        if most is None:
+            return read_regular(path, MAX_BYTES)
+        with open_regular(path) as file:
+            return file.read(most)
     except OSError as error:
         raise InvalidArgument(f"'{path}' can't be read: {error.strerror}.") from None
+
+
+def files_below(
+    folder: Path, fractions: bool, split: str | None = None
+) -> tuple[list[Path], list[RawBox]]:
+    """Return all files below a folder, in order, and a mark for each folder that can't be read."""
+    errors: list[OSError] = []
+    files = sorted(
+        Path(inside) / name
+        for inside, _, names in os.walk(folder, onerror=errors.append)
+        for name in names
+    )
+    unread = [
+        RawBox(
+            Path(error.filename).name, (), "", None, fractions, split=split,
+            problem=f"a folder that can't be read: {error.strerror}",
+        )
+        for error in errors
+    ]  # fmt: skip
+    return files, unread
 
 
 def read_json(path: Path) -> Any:

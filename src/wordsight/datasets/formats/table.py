@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...core import cells
 from ...errors import InvalidArgument, some_of
 from .base import Format, Labelled, RawBox, numbers, read_text, register_format, whole_size
 
@@ -39,7 +40,7 @@ class Table(Format):
         assert file_path is not None
         path = file_path
         try:
-            rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+            rows = list(cells.DictReader(io.StringIO(read_text(path), newline="")))
         except csv.Error as error:
             raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
         columns = set(rows[0]) if rows else set()
@@ -83,7 +84,7 @@ class Table(Format):
         sides.
         """
         with open(folder / FILE, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
+            table = cells.writer(file)
             table.writerow(["file_name", "label", "score", *SIDES[0], "width", "height"])
             for image in images:
                 height, width = image.size

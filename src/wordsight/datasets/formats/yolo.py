@@ -10,10 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...core.home import is_file, is_folder
+from ...core.home import is_folder
 from ...errors import InvalidArgument
 from ...images.decoding import looks_like_image
-from .base import Format, Labelled, RawBox, lies_inside, numbers, read_text, register_format
+from .base import (
+    Format,
+    Labelled,
+    RawBox,
+    files_below,
+    lies_inside,
+    numbers,
+    read_text,
+    register_format,
+)
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
 # thousands of nested lists take PyYAML minutes, and make libyaml end the process
@@ -132,6 +141,11 @@ def _parse(file: Path) -> tuple[dict, dict[int, str], Path]:
     try:
         content = _content(file)
         names = content["names"]
+        if not isinstance(names, dict | list):
+            raise InvalidArgument(
+                f"'{file}' says names: {str(names)[:40]!r}. Names must be a list, or numbers with "
+                "their names, such as 'names: [cat, dog]'."
+            )
         names = {
             int(key): _scalar(name)
             for key, name in (names.items() if isinstance(names, dict) else enumerate(names))
@@ -161,12 +175,13 @@ def _content(file: Path) -> Any:
     """
     import yaml
 
-    if file.stat().st_size > MAX_YAML:
+    text, depth = read_text(file, MAX_YAML + 1), 0
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    if len(text) > MAX_YAML:
         raise InvalidArgument(
-            f"'{file}' has {file.stat().st_size >> 10} KiB; at most {MAX_YAML >> 10} KiB of "
-            "names and folders are read."
+            f"'{file}' has more than {MAX_YAML >> 10} KiB, the most of names and folders that is "
+            "read."
         )
-    text, loader, depth = read_text(file), getattr(yaml, "CBaseLoader", yaml.BaseLoader), 0
     nested = text.count("[") + text.count("{") > MAX_BRACKETS
     for event in () if nested else yaml.parse(text, loader):
         if isinstance(event, yaml.AliasEvent):
@@ -207,16 +222,25 @@ def _read_folder(
     if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     labels = Path(*parts)
-    for image in sorted(path for path in folder.rglob("*") if looks_like_image(path.suffix)):
+    files, unread = files_below(folder, True, split)
+    yield from unread
+    for image in files:
+        if not looks_like_image(image.suffix):
+            continue
         text = (labels / image.relative_to(folder)).with_suffix(".txt")
-        if not is_file(text):
+        if not os.path.lexists(text):
             continue  # an image without objects
         if not any(lies_inside(text, root) for root in roots):
             yield RawBox(
                 text.name, (), "", None, True, split=split, problem="leads out of the folder"
             )
             continue
-        for number, line in enumerate(read_text(text).splitlines(), start=1):
+        try:
+            lines = read_text(text).splitlines()
+        except InvalidArgument as error:
+            yield RawBox(text.name, (), "", None, True, split=split, problem=str(error))
+            continue
+        for number, line in enumerate(lines, start=1):
             where, values = f"{text.name} line {number}", numbers(*line.split())
             if not line.strip():
                 continue

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote_to_bytes
 
 from ...core.home import expand
+from ...core.regular import read_regular
 from ...datasets.files import find_images
 from ...errors import InvalidArgument, NotFound
 from ...images.decoding import MAX_BYTES
@@ -56,6 +57,4 @@ class Folder(Source):
     def read(self, candidate: Candidate) -> bytes | None:
         """Return the file's bytes."""
         path = self.folder / os.fsdecode(unquote_to_bytes(candidate.url.removeprefix("folder:")))
-        if path.stat().st_size > MAX_BYTES:
-            raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
-        return path.read_bytes()
+        return read_regular(path, MAX_BYTES)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...core.home import expand
+from ...core.regular import open_text, read_text
 from ...datasets.licenses import UNKNOWN, license_code, license_from_url, strictest
 from ...errors import InvalidArgument, NotFound
 from .base import Candidate, Query, SearchPage, Source, register_source
@@ -86,12 +87,12 @@ class UrlList(Source):
         return self._rows
 
     def _lines(self) -> Iterator[dict[str, str]]:
-        for line in self.file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        for line in read_text(self.file, "utf-8-sig", "replace").splitlines():
             if line.strip() and not line.lstrip().startswith("#"):
                 yield {"url": line.strip()}
 
     def _csv(self) -> Iterator[dict[str, str]]:
-        with open(self.file, newline="", encoding="utf-8-sig", errors="replace") as file:
+        with open_text(self.file, "utf-8-sig", "replace", newline="") as file:
             reader = csv.DictReader(file)
             self._check_columns(reader.fieldnames or [])
             for row in reader:

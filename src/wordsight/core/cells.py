@@ -1,0 +1,85 @@
+"""CSV tables as wordsight writes and reads them: any file name comes back as it was, and no cell
+begins a formula when a spreadsheet opens the table.
+
+The names are those of the module `csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+# a cell that spreadsheets take for a formula, perhaps guarded already; numbers are none
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z|[+-](inf|nan)\Z")
+
+
+def guard(value: Any) -> Any:
+    """Return a cell with an apostrophe before it if spreadsheets would take it for a formula;
+    anything but text, and numbers, as they are.
+    """
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.match(value):
+        return f"'{value}"
+    return value
+
+
+def unguard(cell: str) -> str:
+    """Return a cell without the apostrophe that `guard` put before it."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
+
+
+class _Writer:
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def writerow(self, row: Iterable[Any]) -> Any:
+        """Write one row, guarded."""
+        return self._writer.writerow([guard(value) for value in row])
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write rows, guarded."""
+        for row in rows:
+            self.writerow(row)
+
+
+class _Reader:
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        return [unguard(cell) for cell in next(self._reader)]
+
+    @property
+    def line_num(self) -> int:
+        return self._reader.line_num
+
+
+def writer(file: Any) -> _Writer:
+    """Return a writer whose rows are guarded; the file must not translate line ends."""
+    return _Writer(csv.writer(file))
+
+
+def reader(file: Iterable[str]) -> _Reader:
+    """Return a reader that undoes `guard`."""
+    return _Reader(csv.reader(file))
+
+
+class DictWriter(csv.DictWriter):
+    """`csv.DictWriter` whose rows are guarded."""
+
+    def __init__(self, file: Any, fieldnames: Sequence[str], **options: Any) -> None:
+        super().__init__(file, fieldnames, **options)
+        self.writer = _Writer(self.writer)  # type: ignore[assignment]
+
+
+class DictReader(csv.DictReader):
+    """`csv.DictReader` that undoes `guard`."""
+
+    def __init__(self, file: Iterable[str], **options: Any) -> None:
+        super().__init__(file, **options)
+        self.reader = _Reader(self.reader)  # type: ignore[assignment]
