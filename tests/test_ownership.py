@@ -120,7 +120,7 @@ PREDICT = "predict photos -m model -o out"
 DEEDS = {
     "predict": Deed(PREDICT + " --quadrants"),
     "predict-again": Deed(PREDICT, before=("predict photos/disc -m model -o out --quadrants",)),
-    "detect": Deed("detect photos/disc -m model -o out --windows 0.5"),
+    "detect": Deed("detect photos/disc -m model -o out --window 120 --levels 1"),
     "recognize": Deed("recognize photos/disc -o out --top 3", slow=True),
     "evaluate": Deed("evaluate data -m model -o out"),
     "clean": Deed("clean data -o out"),
@@ -181,7 +181,7 @@ def world(template, tmp_path, cli_here):
         code: int | None = None
         try:
             done = cli_here(*command.split(), cwd=root)
-            code = done.returncode
+            code, begin.said = done.returncode, done.stderr
             assert code in (0, 1, 2), done.stderr
         except Killed:
             pass
@@ -191,7 +191,7 @@ def world(template, tmp_path, cli_here):
             gc.collect()  # what a dead process held is let go of
         return seen, code
 
-    begin.do, begin.root = do, root
+    begin.do, begin.root, begin.said = do, root, ""
     return begin
 
 
@@ -230,7 +230,6 @@ def test_files_of_the_users_stay_wherever_a_command_writes(name, every, world):
     seen, code = world.do(deed.command)
     assert code == 0
     paths = [path for path in seen.paths if path not in before and not HIDDEN.search(path)]
-    assert paths
     for path in some(paths, PLANTED, every):
         root = world(deed)
         target = root / path
@@ -262,6 +261,8 @@ def test_files_that_the_user_changed_since_stay_so(name, every, world):
         assert target.is_file() and target.read_bytes() == MINE, f"{name} lost {path}"
 
 
+# whoever is dead closes no file
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "every"), cases())
 def test_killed_before_any_file_operation_the_same_command_ends_as_usual(name, every, world):
@@ -279,7 +280,7 @@ def test_killed_before_any_file_operation_the_same_command_ends_as_usual(name, e
     }
     expected = {path: told for path, told in trees[0].items() if path not in changing}
     moved = tree(root / "data")
-    assert seen.done > 3 and trees[0].keys() == trees[1].keys()
+    assert seen.done > 1 and trees[0].keys() == trees[1].keys()
     for point in some(range(seen.done), KILLED, every):
         root = world(deed)
         assert world.do(deed.command, last=point)[1] is None, "it ended before it was killed"
@@ -292,10 +293,12 @@ def test_killed_before_any_file_operation_the_same_command_ends_as_usual(name, e
             continue
         # what was found is not there any more once it is set aside: a later report lacks it
         passed = "out/" if deed.undo and tree(root / "data") == moved else " "
-        world.do(deed.command)
+        code = world.do(deed.command)[1]
+        assert code == 0 or name == "undo", world.said
         ended = tree(root)
         told = {path: told for path, told in ended.items() if path not in changing}
         assert {path: told[path] for path in told if not path.startswith(passed)} == {
             path: expected[path] for path in expected if not path.startswith(passed)
         }, f"{name}, killed before operation {point} of {seen.done}, ends otherwise"
-        assert ended.keys() == trees[0].keys() and not unfinished(root)
+        lacking = {path for path in trees[0].keys() ^ ended.keys() if not path.startswith(passed)}
+        assert not lacking and not unfinished(root), f"{name}, killed before {point}: {lacking}"

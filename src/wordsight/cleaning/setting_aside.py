@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core import cells
-from ..core.home import replace_file, sync_file, writing
+from ..core.home import writing
 from ..core.names import is_relative
 from ..core.regular import read_regular, read_text
 from ..core.result_folder import Build, ResultFolder
@@ -78,6 +78,7 @@ def undo_unfinished(root: Path) -> None:
                 _note(build, replace(manifest, moved=left, pending=[]))
             else:
                 build.commit((MANIFEST, BEFORE))
+        _remove_if_empty(target.path)
 
 
 def undo(data: str | os.PathLike) -> list[str]:
@@ -94,6 +95,10 @@ def undo(data: str | os.PathLike) -> list[str]:
     rejected = target.path
     manifest = _read_manifest(rejected)
     if manifest is None:
+        if target.record is not None:  # a killed run had put everything back
+            with target.build():
+                pass
+            _remove_if_empty(rejected)
         raise NotFound(
             f"Nothing was set aside from '{root}': there is no '{rejected}' of wordsight's."
         )
@@ -102,8 +107,7 @@ def undo(data: str | os.PathLike) -> list[str]:
         _restore_metadata(root, build, rejected, manifest, manifest.moved)
         _remove_empty(rejected, manifest.moved)
         build.commit((MANIFEST, BEFORE))  # the manifest goes last
-    with suppress(OSError):  # it holds other files
-        rejected.rmdir()
+    _remove_if_empty(rejected)
     return names
 
 
@@ -146,6 +150,11 @@ def _check_rejected(target: ResultFolder) -> None:
     target.claim((MANIFEST, BEFORE))
     if target.record is None and _read_manifest(target.path) is None:
         target.claim()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds other files
+        folder.rmdir()
 
 
 def _remove_empty(rejected: Path, names: Iterable[str]) -> None:
@@ -218,7 +227,7 @@ def _note_moves(root: Path, build: Build, names: list[str], rejected: Path) -> N
             build.write(BEFORE, before)
     _note(build, manifest)
     if after != before:
-        _replace(table, after, build)
+        build.rewrite(table, after)
 
 
 def _note(build: Build, manifest: _Manifest) -> None:
@@ -255,7 +264,7 @@ def _restore_metadata(
     else:
         then = _with_rows(now, then, {name for name in names if (root / name).exists()})
     if now != then:
-        _replace(table, then, build)
+        build.rewrite(table, then)
 
 
 def _with_rows(now: bytes, then: bytes, names: set[str]) -> bytes:
@@ -288,15 +297,6 @@ def _rows(table: bytes) -> Iterator[tuple[list[str], bytes]]:
         raw = mark + "".join(lines[begin : reader.line_num])
         yield row, raw.encode("utf-8", "surrogateescape")
         mark, begin = "", reader.line_num
-
-
-def _replace(table: Path, data: bytes, build: Build) -> None:
-    """Replace a table by one built among our own files, so that nothing half stays beside it."""
-    build.ready()
-    built = build.path / table.name
-    built.write_bytes(data)
-    sync_file(built)
-    replace_file(built, table)
 
 
 def _sha(data: bytes) -> str:

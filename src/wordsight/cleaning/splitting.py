@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -12,9 +14,10 @@ from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
 from ..core import cells
-from ..core.home import atomic_text, writing
+from ..core.home import writing
 from ..core.progress import Progress, or_notebook
-from ..core.regular import open_text
+from ..core.regular import read_regular
+from ..core.result_folder import ResultFolder
 from ..datasets.files import data_root, read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
@@ -135,30 +138,44 @@ def _assign(material: Material, val: float, test: float, seed: int) -> dict[int,
     return assigned
 
 
-def _note(root, splits: dict[str, tuple[str, str]]) -> None:
-    """Write the column `split` into metadata.csv, and leave everything else as it is."""
+def _note(root: Path, splits: dict[str, tuple[str, str]]) -> None:
+    """Write the column `split` into metadata.csv, and leave every other cell as it is.
+
+    Raises:
+        InvalidArgument: if the table has no column file_name, or another run writes there.
+        OutputError: if it can't be written.
+    """
     table = root / "metadata.csv"
-    columns, rows = ["file_name", "label"], []
+    text = ""
     if table.is_file():
-        with open_text(table, "utf-8-sig", "surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or []), list(reader)
-        if "file_name" not in columns:
-            raise InvalidArgument(
-                f"'{table}' has no column file_name, so the split can't be noted in it. Move it "
-                "away, or add the column."
-            )
-    listed = {cells.unguard(row["file_name"]) for row in rows}
-    rows += [
-        {"file_name": cells.guard(name), "label": cells.guard(label)}
-        for name, (label, _) in sorted(splits.items())
-        if name not in listed
-    ]
-    columns += [name for name in ("label", "split") if name not in columns]
-    with atomic_text(table) as text:
-        writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(
-            {**row, "split": splits.get(cells.unguard(row["file_name"]), ("", ""))[1]}
-            for row in rows
+        text = read_regular(table).decode("utf-8", "surrogateescape")
+    mark = "\ufeff" * text.startswith("\ufeff")
+    rows = list(csv.reader(io.StringIO(text[len(mark) :], newline=""))) or [["file_name", "label"]]
+    if "file_name" not in rows[0]:
+        raise InvalidArgument(
+            f"'{table}' has no column file_name, so the split can't be noted in it. Move it "
+            "away, or add the column."
         )
+    known = len(rows[0])
+    new = [name for name in ("label", "split") if name not in rows[0]]
+    rows[0][known:known] = new
+    columns = rows[0]
+    name_at, split_at = columns.index("file_name"), columns.index("split")
+    listed = set()
+    for row in rows[1:]:
+        if row:
+            row += [""] * (known - len(row))
+            row[known:known] = [""] * len(new)  # cells beyond the last column stay beyond it
+            name = cells.unguard(row[name_at])
+            listed.add(name)
+            row[split_at] = splits.get(name, ("", ""))[1]
+    for name, (label, split) in sorted(splits.items()):
+        if name not in listed:
+            told = {"file_name": cells.guard(name), "label": cells.guard(label), "split": split}
+            rows.append([told.get(column, "") for column in columns])
+    written = io.StringIO(newline="")
+    ends = "\n" if "\n" in text and "\r\n" not in text else "\r\n"
+    csv.writer(written, lineterminator=ends).writerows(rows)
+    data = (mark + written.getvalue()).encode("utf-8", "surrogateescape")
+    with writing(root), ResultFolder(root).build() as build:
+        build.rewrite(table, data)

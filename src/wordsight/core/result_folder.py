@@ -82,6 +82,7 @@ class ResultFolder:
     ) -> None:
         self.path, self.by, self._adopt = path, by, adopt
         self._is_file, self._not_ours = is_file, not_ours
+        self.placed: dict[str, str] = {}  # digests of files that the run under way put in place
 
     def claim(self, names: Iterable[str] | None = None) -> None:
         """Refuse to write what is not ours.
@@ -113,6 +114,8 @@ class ResultFolder:
 
     def is_ours(self, name: str) -> bool:
         """Whether a file there, by its path relative to the folder, is our own work."""
+        if name in self.placed:
+            return digest(self.path / name) == self.placed[name]
         written = (self.record or {}).get(name)
         if written is None:
             return not self.record and self._adopt is not None and self._adopt(self.path / name)
@@ -185,6 +188,7 @@ class ResultFolder:
     def forget(self) -> None:
         """Read the record anew when it is next asked for."""
         self.__dict__.pop("record", None)
+        self.placed = {}
 
 
 class Build:
@@ -226,8 +230,22 @@ class Build:
         """
         self._folder.claim([name])
         self.write(name, data)
-        self._note({"name": name, "by": self._folder.by, "sha256": self._written.pop(name)})
+        told = self._written.pop(name)
+        self._note({"name": name, "by": self._folder.by, "sha256": told})
         replace_file(self.path / name, self._root / name)
+        self._folder.placed[name] = told
+
+    def rewrite(self, path: Path, data: bytes) -> None:
+        """Replace a file of the user's that this run was asked to change, whole or not at all; it
+        does not become ours.
+        """
+        self.ready()
+        built = self.path / "rewritten"
+        built.write_bytes(data)
+        if path.exists():
+            shutil.copymode(path, built)
+        sync_file(built)
+        replace_file(built, path.resolve())
 
     def link(self, name: str, source: Path) -> int:
         """Build a link to a file, or a copy where links are not to be had; return the bytes
@@ -269,8 +287,9 @@ class Build:
         folder.claim(written)
         record = folder.record or {}
         earlier = {*names, *(name for name in record if record[name].by == folder.by)}
-        old = [name for name in earlier - set(written) if not keep and folder.is_ours(name)]
-        ends = list(last)
+        old = earlier.difference(written, folder.placed) if not keep else set()
+        old = {name for name in old if folder.is_ours(name)}
+        ends = [name for name in last if name not in folder.placed]
         first = [name for name in written if name not in ends]
         adopted = [name for name in {*old, *written} if name not in record]
         with uninterrupted():
@@ -287,7 +306,9 @@ class Build:
                 replace_file(self.path / name, root / name)
             _remove(root, old)
             kept = {name: of for name, of in record.items() if os.path.lexists(root / name)}
-            done = {name: Written(folder.by, {told}) for name, told in written.items()}
+            done = {
+                name: Written(folder.by, {told}) for name, told in (folder.placed | written).items()
+            }
             self._rewrite(kept | done, [{"building": self.path.name}])
         self._written = {}
 
@@ -296,8 +317,11 @@ class Build:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._noted:
             self._folder.forget()  # files that were put in place before an error stay ours
+            record = self._folder.record or {}
             with suppress(OSError):  # a full disk; the next run clears it
-                self._rewrite(self._folder.record or {})
+                self._rewrite(
+                    {name: record[name] for name in record if os.path.lexists(self._root / name)}
+                )
 
     def _rewrite(self, record: dict[str, Written], further: Iterable[dict] = ()) -> None:
         """Replace the record by one without what is done; an empty one goes."""
