@@ -15,7 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -382,3 +384,79 @@ def serious(page) -> list[str]:
         for v in found
         if v["impact"] in ("serious", "critical")
     ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, hidden ones too."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.chmod"}
+
+
+def killed_before(number: int, act: Callable[[], object]) -> bool:
+    """Do something in a process of its own that dies before its `number`-th change to files;
+    return whether it came so far.
+    """
+    child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 77)
+        return code == 77
+    changes = 0
+
+    def watch(event, arguments):
+        nonlocal changes
+        written = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        changes += bool(written) or event in CHANGES
+        if changes > number:
+            os._exit(77)
+
+    sys.addaudithook(watch)
+    try:
+        act()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def small_model(name, boxes=False):
+    """A classifier on a network of our own, with random weights."""
+    import torch
+
+    from wordsight.backbones.registry import keep_module
+    from wordsight.backbones.timm_models import untrained_module
+    from wordsight.classification.classifier import Classifier
+    from wordsight.heads.linear import LinearHead
+
+    torch.manual_seed(0)
+    module, preprocessing = untrained_module(name, 3)
+    backbone = keep_module(module.eval().requires_grad_(False), name, preprocessing)
+    rng = np.random.default_rng(0)
+    head = LinearHead(
+        rng.standard_normal((3, backbone.num_features)).astype(np.float32),
+        np.zeros(3, np.float32),
+        2.0,
+    )
+    model = Classifier(["a", "b", "ç"], head, backbone)
+    if boxes:
+        from wordsight.heads.boxes import PLANES, BoxHead
+
+        layers = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in
+                  {"enter": (6, 5, 1, 1), "near": (6, 6, 3, 3), "far": (6, 6, 3, 3),
+                  "leave": (PLANES, 6, 1, 1)}.items()}  # fmt: skip
+        random = {
+            name: (weight, rng.standard_normal(len(weight)).astype(np.float32))
+            for name, weight in layers.items()
+        }
+        model.box_head = BoxHead(
+            rng.standard_normal(backbone.num_features).astype(np.float32),
+            rng.standard_normal((5, backbone.num_features)).astype(np.float32),
+            random,
+        )
+    return model

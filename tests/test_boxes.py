@@ -12,9 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import wordsight
+from conftest import contents
 from wordsight.backbones.preprocessing import Preprocessing
+from wordsight.core.result_folder import ResultFolder
 from wordsight.heads.boxes import PLANES, BoxHead, centres
 from wordsight.metrics.boxes import iou, max_box_acc, max_box_acc_v2, paired_iou
+from wordsight.training.boxes import recipe
 from wordsight.training.boxes.augment import view
 
 SMALL = Preprocessing((128, 128), (0.5,) * 3, (0.5,) * 3, "bilinear", "area")
@@ -381,3 +384,19 @@ def test_real_boxes_from_a_box_head(data, tmp_path):
         found.kinds["box head"].mean_iou.value > 0.77
         and found.kinds["box head"].max_box_acc_v2 > 0.9
     )
+
+
+def test_the_drawing_of_a_batch_is_over_nothing_of_others_and_never_left(tmp_path):
+    def drawing():
+        return ResultFolder(tmp_path, "m boxes")
+
+    (tmp_path / "m-boxes.png").write_bytes(b"mine")
+    name = recipe._free_name(drawing(), tmp_path / "m")
+    assert name == "m-boxes-2.png"
+    drawing().write([(name, b"drawn")])  # and is killed
+    assert recipe._free_name(drawing(), tmp_path / "m") == name
+    (tmp_path / name).write_bytes(b"changed")
+    assert recipe._free_name(drawing(), tmp_path / "m") == "m-boxes-3.png"
+    (tmp_path / name).write_bytes(b"drawn")
+    drawing().write([])
+    assert contents(tmp_path) == {"m-boxes.png": b"mine"}

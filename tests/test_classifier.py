@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import draw_shape, unfinished
+from conftest import contents, draw_shape, killed_before, small_model, unfinished
 from wordsight.classification.predictions import FIELDS
 from wordsight.core import cells
 from wordsight.core.result_folder import ResultFolder
@@ -415,7 +415,7 @@ def test_photos_among_the_results_are_never_drawn_over(shapes_model, other_shape
 def test_a_model_never_replaces_the_photos_beside_it(shapes, tmp_path):
     wordsight.train(shapes, tmp_path / "m")
     shutil.copytree(shapes, tmp_path / "m" / "photos")
-    with pytest.raises(InvalidArgument, match="'photos'"):
+    with pytest.raises(InvalidArgument, match="'photos/disc/"):
         wordsight.train(tmp_path / "m" / "photos", tmp_path / "m")
     assert len(list((tmp_path / "m" / "photos").rglob("*.jpg"))) == 24
     shutil.rmtree(tmp_path / "m" / "photos")
@@ -469,3 +469,52 @@ def test_numbers_out_of_range_are_refused(shapes_model, tmp_path, change):
     (folder / "wordsight.json").write_text(json.dumps(record))
     with pytest.raises(InvalidModel, match="out of range"):
         wordsight.load(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "history.csv", "plots/figure.png", "model.safetensors", "config.json"]
+)
+def test_a_folder_of_somebody_elses_is_no_model_to_replace(name, shapes_model, tmp_path):
+    path = tmp_path / "m" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(InvalidArgument, match=f"other files in it.*'{name}'"):
+        wordsight.load(shapes_model).save(tmp_path / "m")
+    assert contents(tmp_path) == {f"m/{name}": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "held_out.csv", "wordsight.json", "notes.txt"])
+def test_a_model_that_somebody_worked_on_is_not_replaced(name, shapes_model, tmp_path):
+    model = wordsight.load(shapes_model)
+    folder = model.save(tmp_path / "m")
+    model.save(folder)  # as it was written
+    with open(folder / name, "ab") as file:
+        file.write(b"\n")
+    before = contents(tmp_path)
+    with pytest.raises(InvalidArgument, match=f"'{name}'"):
+        model.save(folder)
+    assert contents(tmp_path) == before
+
+
+def test_a_model_is_replaced_where_a_link_leads(shapes_model, tmp_path):
+    model = wordsight.load(shapes_model)
+    model.save(tmp_path / "disk" / "m")
+    (tmp_path / "m").symlink_to(tmp_path / "disk" / "m")
+    model.save(tmp_path / "m")
+    assert (tmp_path / "m").is_symlink() and len(list(tmp_path.iterdir())) == 2
+    assert wordsight.load(tmp_path / "disk" / "m").class_names == model.class_names
+
+
+def test_writing_a_model_may_be_cut_off_anywhere(tmp_path, caplog):
+    caplog.set_level("INFO", "wordsight")
+    model = small_model("cifar_cnn")
+    expected = contents(model.save(tmp_path / "m"))
+    number, killed = 0, True
+    while killed:
+        killed = killed_before(number, lambda: model.save(tmp_path / "m"))
+        assert wordsight.load(tmp_path / "m").class_names == model.class_names
+        assert contents(tmp_path / "m") == expected
+        number += 1
+    assert number > 10 and sum("was put back" in line for line in caplog.messages) == 1
+    model.save(tmp_path / "m")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -18,8 +18,9 @@ import skimage.data
 from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageOps
 
 import wordsight
-from conftest import draw_shape, write_shapes
+from conftest import contents, draw_shape, killed_before, write_shapes
 from wordsight.cleaning.checks import Material, run_checks
+from wordsight.datasets.files import find_images
 from wordsight.heads.linear import second_opinion
 from wordsight.images.copies import groups, hash_pairs
 from wordsight.images.decoding import decode
@@ -534,3 +535,37 @@ def test_checks_need_no_embedding_of_a_broken_set(tmp_path):
         224,
     )
     assert [finding.reason for finding in run_checks(empty)] == ["not_a_picture"]
+
+
+def test_converting_may_be_cut_off_anywhere(tmp_path):
+    data = write_shapes(tmp_path / "data", 2, kinds=("disc", "square"))
+    wordsight.datasets.convert(data, tmp_path / "whole")
+    expected = contents(tmp_path / "whole")
+    number, killed = 0, True
+    while killed:
+        out = tmp_path / f"out{number}"
+        killed = killed_before(number, lambda at=out: wordsight.datasets.convert(data, at))
+        assert not out.exists() or contents(out) == expected
+        wordsight.datasets.convert(data, out)
+        assert contents(out) == expected
+        number += 1
+    assert number > 10 and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("change", ["add", "edit", "delete", "size", "model"])
+def test_converting_never_replaces_what_somebody_worked_on(change, shapes_model, tmp_path):
+    data = write_shapes(tmp_path / "data", 2, kinds=("disc", "square"))
+    out = tmp_path / "out"
+    if change == "model":
+        wordsight.load(shapes_model).save(out)
+    else:
+        wordsight.datasets.convert(data, out)
+        assert len(find_images([out]).images) == 4  # they are data, not results
+    if change == "delete":
+        (out / "disc" / "000.jpg").unlink()
+    elif change in ("add", "edit"):
+        (out / "disc" / ("mine.jpg" if change == "add" else "000.jpg")).write_bytes(b"mine")
+    before = contents(out)
+    with pytest.raises(wordsight.errors.InvalidArgument, match="out' is there already"):
+        wordsight.datasets.convert(data, out, max_side=64 if change == "size" else 320)
+    assert contents(out) == before

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import pillow_reads, write_shapes
+import wordsight
+from conftest import contents, pillow_reads, write_shapes
 
 SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export", "app"]
 COMMANDS = [
@@ -514,3 +515,31 @@ def test_the_first_use_says_that_it_prepares(first_use, cli, shapes):
     second = cli("train", shapes, "-o", "m", env={"WORDSIGHT_HOME": str(folder / "home")})
     assert second.returncode == 0, second.stderr
     assert "Preparing the backbone" in first.stderr and "Preparing" not in second.stderr
+
+
+@pytest.mark.parametrize("name", ["photos/coffee.png", "overview.png"])
+def test_the_demo_never_overwrites_a_file(name, tmp_path):
+    from wordsight.cli.demo import demo
+
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(wordsight.errors.InvalidArgument, match=f"{name}' was not written by"):
+        demo(tmp_path)
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_the_demo_replaces_its_own_files_only(tmp_path, monkeypatch):
+    from wordsight.cli import demo
+
+    monkeypatch.setattr(demo, "run", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "draw_overview", lambda *_: b"drawn")
+    for source in demo._sources()[:3]:  # as 0.1.0 had copied them
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.copy(source, tmp_path / "photos")
+    for _ in range(2):
+        demo.demo(tmp_path)
+    assert (tmp_path / "overview.png").read_bytes() == b"drawn"
+    (tmp_path / "overview.png").write_bytes(b"cropped")
+    with pytest.raises(wordsight.errors.InvalidArgument, match="was changed since"):
+        demo.demo(tmp_path)
+    assert (tmp_path / "overview.png").read_bytes() == b"cropped"

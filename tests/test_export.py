@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import write_shapes
+from conftest import contents, killed_before, small_model, write_shapes
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
+from wordsight.core.result_folder import RECORD
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exports import model as exporting
 from wordsight.exports.model import EXPORT_FORMATS, open_exported
@@ -91,7 +92,7 @@ def test_every_format_says_the_same_and_runs_without_wordsight(
         and report["largest_difference"] < 1e-3
         and report["price"] is None
     )
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] == "."] == [RECORD]
 
     model = wordsight.load(shapes_model)
     run = open_exported(tmp_path / report["path"], format)
@@ -172,7 +173,7 @@ def test_metadata_says_what_is_needed(tmp_path):
         wordsight.export(small_model("small_resnet"), "openvino", output=tmp_path / "a.xml").path
         == done.path
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECORD, "a.bin", "a.xml"]
 
 
 @pytest.mark.parametrize("format", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
@@ -201,43 +202,6 @@ def test_int8_is_calibrated_and_compared(format, shapes_model, tmp_path, cli_her
     )
     assert answer["accuracy_f32"] == 1 and answer["accuracy_int8"] >= 0.9
     assert report["size_bytes"] < 0.6 * (shapes_model / "model.safetensors").stat().st_size
-
-
-def small_model(name, boxes=False):
-    """A classifier on a network of our own, with random weights."""
-    import torch
-
-    from wordsight.backbones.registry import keep_module
-    from wordsight.backbones.timm_models import untrained_module
-    from wordsight.classification.classifier import Classifier
-    from wordsight.heads.linear import LinearHead
-
-    torch.manual_seed(0)
-    module, preprocessing = untrained_module(name, 3)
-    backbone = keep_module(module.eval().requires_grad_(False), name, preprocessing)
-    rng = np.random.default_rng(0)
-    head = LinearHead(
-        rng.standard_normal((3, backbone.num_features)).astype(np.float32),
-        np.zeros(3, np.float32),
-        2.0,
-    )
-    model = Classifier(["a", "b", "ç"], head, backbone)
-    if boxes:
-        from wordsight.heads.boxes import PLANES, BoxHead
-
-        layers = {name: rng.standard_normal(shape).astype(np.float32) / 4 for name, shape in
-                  {"enter": (6, 5, 1, 1), "near": (6, 6, 3, 3), "far": (6, 6, 3, 3),
-                  "leave": (PLANES, 6, 1, 1)}.items()}  # fmt: skip
-        random = {
-            name: (weight, rng.standard_normal(len(weight)).astype(np.float32))
-            for name, weight in layers.items()
-        }
-        model.box_head = BoxHead(
-            rng.standard_normal(backbone.num_features).astype(np.float32),
-            rng.standard_normal((5, backbone.num_features)).astype(np.float32),
-            random,
-        )
-    return model
 
 
 @pytest.mark.parametrize(
@@ -469,3 +433,42 @@ def test_a_network_that_cannot_be_converted_is_one_sentence(tmp_path, monkeypatc
     ):
         wordsight.export(small_model("cifar_cnn"), "onnx", output=tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def place(folder, *files):
+    """Put files that were exported as m.xml or m.onnx in place, as an export does at its end."""
+    target = folder / f"m{files[-1]}"
+    with exporting._folder(target).build() as build:
+        for suffix in files:
+            (build.path / f"f32{suffix}").write_bytes(b"new")
+        exporting._put_in_place(build, build.path / f"f32{files[-1]}", target)
+
+
+def test_an_export_that_somebody_changed_is_theirs(tmp_path):
+    model = small_model("cifar_cnn")
+    place(tmp_path, ".onnx")
+    assert exporting._target(model, "onnx", "f32", tmp_path / "m.onnx") == tmp_path / "m.onnx"
+    for data in (b"changed", b'"wordsight_version": "0.2.0"'):
+        (tmp_path / "m.onnx").write_bytes(data)
+        with pytest.raises(InvalidArgument, match="was not exported by wordsight, or was changed"):
+            exporting._target(model, "onnx", "f32", tmp_path / "m.onnx")
+    (tmp_path / "old.xml").write_bytes(b'<wordsight_version value="&quot;0.1.0&quot;" />')
+    (tmp_path / "old.bin").write_bytes(b"weights")
+    exporting._target(model, "openvino", "f32", tmp_path / "old.xml")  # 0.1.0 kept no record
+
+
+def test_putting_an_export_in_place_may_be_cut_off_anywhere(tmp_path):
+    model = small_model("cifar_cnn")
+    number, killed = 0, True
+    while killed:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "mine.bin").write_bytes(b"mine")
+        killed = killed_before(number, lambda at=folder: place(at, ".bin", ".xml"))
+        if (folder / "m.xml").exists():
+            assert (folder / "m.bin").read_bytes() == b"new"
+        exporting._target(model, "openvino", "f32", folder / "m.xml")
+        place(folder, ".bin", ".xml")
+        assert set(contents(folder)) == {"mine.bin", "m.bin", "m.xml", RECORD}
+        number += 1
+    assert number > 8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +20,9 @@ import pytest
 from PIL import Image
 
 import wordsight
+from conftest import contents
 from imitation import drawn_image, fault_of
+from wordsight.core.result_folder import RECORD
 from wordsight.gathering import GatherSettings
 from wordsight.gathering.credits import COLUMNS
 from wordsight.gathering.funnel import STAGES
@@ -851,3 +855,92 @@ def test_run_with_too_few_images_says_why(imitation, cli_here, fresh_home, other
         and "Too few pictures" in process.stderr
         and "found nothing for 'blorp'" in process.stderr
     )
+
+
+def test_hidden_files_of_others_stay_in_a_gathered_folder(tmp_path, cats_and_dogs):
+    folder = tmp_path / "d"
+    mine = {".7.part": b"a torrent", ".notes.part": b"mine", ".1.part": b"mine", ".hidden/x": b"1"}
+    for _ in range(2):
+        for name, data in mine.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        wordsight.gather("cat", folder, sources=[cats_and_dogs], limit=4)
+        assert mine.items() <= contents(folder).items()
+        assert not list(folder.glob(".wordsight-*/*.part"))
+
+
+def test_a_file_of_the_same_name_as_an_image_stays(tmp_path, cats_and_dogs):
+    wordsight.gather("cat", tmp_path / "a", sources=[cats_and_dogs], limit=3)
+    later = sorted(files(tmp_path / "a"))[-1]
+    wordsight.gather("dog", tmp_path / "d", sources=[cats_and_dogs], limit=1)
+    (tmp_path / "d" / "cat").mkdir()
+    (tmp_path / "d" / later).write_bytes(b"mine")
+    wordsight.gather("cat", tmp_path / "d", sources=[cats_and_dogs], limit=3)
+    assert (tmp_path / "d" / later).read_bytes() == b"mine"
+    beside = f"{later[:-4]}~{later[-4:]}"
+    assert files(tmp_path / "d")[beside] == files(tmp_path / "a")[later]
+    assert beside in [row["file_name"] for row in metadata(tmp_path / "d")]
+
+
+@pytest.mark.parametrize("name", ["ATTRIBUTION.md", "funnel.json"])
+def test_a_report_that_was_changed_is_not_replaced(name, tmp_path, cats_and_dogs):
+    folder = tmp_path / "d"
+    wordsight.gather("cat", folder, sources=[cats_and_dogs], limit=2)
+    (folder / RECORD).unlink()  # 0.1.0 kept none
+    wordsight.gather("cat", folder, sources=[cats_and_dogs], limit=3)
+    with open(folder / name, "a") as file:
+        file.write("\nThanks to all of them.\n")
+    before = contents(folder)
+    with pytest.raises(wordsight.errors.InvalidArgument, match=f"{name}' was not written by"):
+        wordsight.gather("cat", folder, sources=[cats_and_dogs], limit=4)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_a_database_of_somebody_elses_is_left_alone(suffix, tmp_path, cats_and_dogs):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    if suffix:
+        (folder / f"{FILE}{suffix}").write_bytes(b"mine")
+    else:
+        with contextlib.closing(sqlite3.connect(folder / FILE)) as database:
+            database.execute("CREATE TABLE books (title TEXT)")
+            database.commit()
+    before = contents(folder)
+    with pytest.raises(wordsight.errors.InvalidArgument, match=r"can't be used|is in the way"):
+        wordsight.gather("cat", folder, sources=[cats_and_dogs], limit=1)
+    assert contents(folder) == before
+
+
+def test_an_image_that_waited_where_0_1_0_put_it_is_not_asked_for_again(tmp_path):
+    asked = []
+
+    class Counting(FakeSource):
+        def read(self, candidate):
+            asked.append(candidate.url)
+            return super().read(candidate)
+
+    source = Counting({"cat": images("cat", range(3))})
+    folder = tmp_path / "d"
+    wordsight.gather("cat", folder, sources=[source], limit=1)
+    (kept,) = (folder / "cat").iterdir()
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as database:
+        ((number,),) = database.execute("SELECT id FROM candidates WHERE state = 'kept'")
+        database.execute("UPDATE candidates SET state = 'fetched' WHERE id = ?", (number,))
+        database.commit()
+    kept.rename(folder / f".{number}.part")
+    asked.clear()
+    wordsight.gather("cat", folder, sources=[source], limit=1)
+    assert kept.exists() and not asked and not list(folder.glob(".*.part"))
+
+
+def test_a_power_failure_leaves_a_ledger_that_is_ours(tmp_path, cats_and_dogs):
+    folder = tmp_path / "d"
+    wordsight.gather("cat", folder, sources=[cats_and_dogs], limit=2)
+    with contextlib.closing(sqlite3.connect(folder / FILE)) as database:
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        database.execute("INSERT INTO settings VALUES ('a', 'b')")
+        database.commit()
+        shutil.copytree(folder, tmp_path / "cut", ignore=shutil.ignore_patterns("*-shm"))
+    assert (tmp_path / "cut" / f"{FILE}-wal").stat().st_size
+    assert wordsight.gather("cat", tmp_path / "cut", sources=[cats_and_dogs], limit=3).kept

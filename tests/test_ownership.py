@@ -85,6 +85,8 @@ def _written(event: str, args: tuple) -> list[tuple[object, object]]:
         return [(args[1], args[2])]
     if event == "os.mkdir":
         return [(args[0], args[2])]
+    if event == "os.truncate":
+        return [(args[0], None)]
     return [(args[0], args[1])] if event in ("os.remove", "os.rmdir") else []
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape
+from wordsight.core.result_folder import RECORD
 from wordsight.core.tables import note_photos
 from wordsight.datasets.annotations import read_labels
 from wordsight.datasets.formats import list_formats
@@ -457,3 +458,39 @@ def test_the_csv_says_who_is_how_sure(exported, made):
     assert len(rows) == sum(map(len, made[1].values())) and all(
         0.9 <= float(row["score"]) <= 1 for row in rows
     )
+
+
+def test_labels_of_0_1_0_are_replaced_and_changed_ones_are_not(made, tmp_path):
+    folder = tmp_path / "labels"
+
+    def export():
+        wordsight.prelabel(made[0], "yolo", output=folder)
+
+    export()
+    (folder / RECORD).unlink()  # 0.1.0 noted sizes and times instead
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    noted = {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns]
+        for path in files
+    }
+    (folder / ".wordsight-prelabels").write_text(json.dumps(noted))
+    export()
+    assert not (folder / ".wordsight-prelabels").exists()
+    label = next(path for path in sorted(folder.rglob("*.txt")) if path.stat().st_size)
+    before = label.stat()
+    corrected = label.read_bytes()[::-1]
+    label.write_bytes(corrected)
+    os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))  # as some tools keep it
+    with pytest.raises(InvalidArgument, match="was changed since it was written"):
+        export()
+    assert label.read_bytes() == corrected
+    label.unlink()
+    with pytest.raises(InvalidArgument, match="was changed since it was written"):
+        export()
+
+
+def test_labels_replace_labels_only(made, shapes_model, tmp_path):
+    folder = wordsight.load(shapes_model).save(tmp_path / "m")
+    with pytest.raises(InvalidArgument, match=r"was changed|is no export"):
+        wordsight.prelabel(made[0], "coco", output=folder)
+    wordsight.load(folder)

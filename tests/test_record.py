@@ -26,6 +26,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import wordsight
+from conftest import contents
 from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.registry import load_backbone
 from wordsight.classification import model_folder
@@ -34,7 +35,7 @@ from wordsight.classification.model_folder import read_model
 from wordsight.classification.model_sections import about_model
 from wordsight.classification.record import DEFAULT_THRESHOLD, ModelRecord
 from wordsight.cli.printing import show
-from wordsight.errors import InvalidModel
+from wordsight.errors import InvalidArgument, InvalidModel
 from wordsight.heads.guarantee import keep_promise
 
 OLD = Path(__file__).with_name("models_0_1_0")
@@ -346,3 +347,26 @@ def test_a_threshold_of_a_wrong_kind_is_refused(model_of_0_1_0, tmp_path):
         (folder / "wordsight.json").write_text(json.dumps({**data, "threshold": value}))
         with pytest.raises(InvalidModel, match="can't be loaded"):
             read_model(folder)
+
+
+def test_a_model_of_0_1_0_is_replaced_unless_somebody_worked_on_it(model_of_0_1_0, tmp_path):
+    folder = shutil.copytree(model_of_0_1_0, tmp_path / "m")
+    model = wordsight.load(folder)
+    for name, mine in (
+        ("README.md", (folder / "README.md").read_bytes() + b"\nUse it for cats.\n"),
+        ("history.csv", b"stage,epoch\n"),
+        ("plots/figure.png", b"\x89PNG\r\n\x1a\n"),
+        ("plots/loss.png", b"no picture"),
+    ):
+        before = contents(folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(mine)
+        with pytest.raises(InvalidArgument, match="files that were changed"):
+            model.save(folder)
+        assert (folder / name).read_bytes() == mine
+        shutil.rmtree(folder)
+        for kept, data in before.items():
+            (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+            (folder / kept).write_bytes(data)
+    model.save(folder)
+    assert "made by wordsight 0.1.0" not in (folder / "README.md").read_text()

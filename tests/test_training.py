@@ -20,9 +20,12 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import write_shapes
+from conftest import contents, killed_before, write_shapes
 from wordsight import TrainingSettings
+from wordsight.classification.model_folder import check_model_target
+from wordsight.core.result_folder import RECORD
 from wordsight.errors import InvalidArgument
+from wordsight.training.work_folder import check_work_folder, clear_work_folder, work_folder
 
 torch = pytest.importorskip("torch")
 SMALL = {"recipe": "finetune"}
@@ -503,6 +506,7 @@ def test_layers_are_listed_and_drawn(finetuned, tmp_path, monkeypatch):
     table = wordsight.training.draw_network(tmp_path / "m")
     assert "InvertedResidual" in table and "Total params: 3,373,570" in table
     assert (tmp_path / "m" / "plots" / "layers.txt").read_text() == table
+    check_model_target(tmp_path / "m")
     # each layer stands in one box
     assert sum(parameters for _, _, parameters in drawn) == 3_373_570
     with Image.open(tmp_path / "m" / "plots" / "network.png") as image:
@@ -537,3 +541,83 @@ def test_two_processes_train_together(shapes, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Model:") == 1
     assert len(wordsight.load(tmp_path / "m").history) == 3
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "scratch"])
+def test_a_folder_named_like_the_trainings_own_is_left_alone(recipe, shapes, tmp_path):
+    photos = shutil.copytree(shapes, tmp_path / "m-training")
+    (photos / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    settings = TrainingSettings(epochs=1, image_size=64)
+    with pytest.raises(InvalidArgument, match=r"m-training' is where .*holds 'disc/000\.jpg'"):
+        wordsight.train(shapes, tmp_path / "m", recipe=recipe, settings=settings)
+    with pytest.raises(InvalidArgument, match="m-training' is where"):
+        wordsight.train(photos, tmp_path / "m", recipe=recipe, settings=settings)
+    assert contents(tmp_path) == before
+
+
+def test_only_what_training_wrote_is_removed_from_its_folder(tmp_path):
+    folder = tmp_path / "m-training"
+
+    def write(*names):
+        with work_folder(folder) as build:
+            for name in names:
+                build.place(name, name.encode())
+                build.place(name, name.encode() * 2)
+
+    write("last-01234567.ckpt", "history.csv")
+    (folder / "mine.ckpt").write_bytes(b"mine")
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "notes.txt").write_bytes(b"mine")
+    write("epoch-001.ckpt", "history.csv")  # goes on beside them
+    clear_work_folder(folder, keep=True)
+    assert {name for name in contents(folder) if name[0] != "."} == {
+        *("epoch-001.ckpt", "history.csv", "mine.ckpt", "tensorboard/notes.txt")
+    }
+    clear_work_folder(folder, keep=False)
+    assert contents(folder) == {"mine.ckpt": b"mine", "tensorboard/notes.txt": b"mine"}
+    (folder / "mine.ckpt").unlink()
+    shutil.rmtree(folder / "tensorboard")
+    write("history.csv")
+    (folder / "history.csv").write_bytes(b"changed")
+    with pytest.raises(InvalidArgument, match=r"'history\.csv', which no training wrote or"):
+        check_work_folder(folder)
+    clear_work_folder(folder, keep=False)
+    assert (folder / "history.csv").read_bytes() == b"changed"
+
+
+def test_what_a_training_of_0_1_0_left_is_gone_on_with_and_removed(tmp_path):
+    folder = tmp_path / "m-training"
+    folder.mkdir()
+    header = json.dumps({"__metadata__": {"checkpoint": "{}"}}, separators=(",", ":")).encode()
+    checkpoint = len(header).to_bytes(8, "little") + header
+    for name in ("last-01234567.ckpt", ".best-01234567.ckpt.part", "epoch-001.ckpt"):
+        (folder / name).write_bytes(checkpoint)
+    (folder / "history.csv").write_text("stage,epoch,loss\n1,0,0.5\n")
+    (folder / "best-01234567.ckpt").write_bytes(b"somebody's own")
+    with pytest.raises(InvalidArgument, match=r"'best-01234567\.ckpt'"):
+        check_work_folder(folder)
+    (folder / "best-01234567.ckpt").unlink()
+    with work_folder(folder) as build:
+        build.place("history.csv", b"new")
+    clear_work_folder(folder, keep=False)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_clearing_up_after_training_may_be_cut_off_anywhere(keep, tmp_path):
+    number, killed = 0, True
+    while killed:
+        folder = tmp_path / str(number)
+        with work_folder(folder) as build:
+            for name in ("last-01234567.ckpt", "epoch-001.ckpt", "history.csv"):
+                build.place(name, b"1")
+        (folder / "mine").write_bytes(b"mine")
+        killed = killed_before(number, lambda at=folder: clear_work_folder(at, keep))
+        if (folder / RECORD).exists():  # else it is only the other file's folder
+            check_work_folder(folder)
+        clear_work_folder(folder, keep)
+        left = {"mine", "epoch-001.ckpt", "history.csv"} if keep else {"mine"}
+        assert {name for name in contents(folder) if name[0] != "."} == left
+        number += 1
+    assert number > 5

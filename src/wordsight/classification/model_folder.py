@@ -5,11 +5,14 @@ without us.
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
+import logging
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +29,15 @@ from ..backbones.registry import (
 from ..core import cells
 from ..core.home import expand, sync_file, writing
 from ..core.regular import NOT_REGULAR, open_text, read_text
-from ..core.result_folder import ResultFolder, building, swap
-from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel, NotFound, OutputError
+from ..core.result_folder import ResultFolder, building, restore, seal, swap
+from ..errors import (
+    BackboneUnavailable,
+    InvalidArgument,
+    InvalidModel,
+    NotFound,
+    OutputError,
+    WordsightError,
+)
 from ..heads.boxes import BoxHead
 from ..heads.guarantee import HeldOut
 from ..heads.linear import LinearHead
@@ -40,7 +50,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+log = logging.getLogger("wordsight")
 FORMAT = 2
+MODEL = "model"  # as the writer of a folder
 MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
 OTHER_MODEL_FILES = (
     "strangers.safetensors",
@@ -48,7 +60,10 @@ OTHER_MODEL_FILES = (
     "README.md",
     "history.csv",
     "held_out.csv",
-    "plots",
+)
+PLOTS = tuple(
+    f"plots/{name}.png"
+    for name in ("loss", "accuracy", "mean_iou", "boxes_batch", "boxes", "network")
 )
 LARGEST = 1e9  # beyond any number that a training writes
 HISTORY_COLUMNS = (
@@ -63,37 +78,59 @@ HISTORY_COLUMNS = (
 )
 
 
-def write_model(model: Any, target: Path) -> Path:
-    """Write a `Classifier` to a folder; see its `save`."""
+def write_model(model: Any, target: Path, plots: dict[str, bytes] | None = None) -> Path:
+    """Write a `Classifier` to a folder; see its `save`.
+
+    Args:
+        model: the classifier.
+        target: the folder.
+        plots: further PNGs for the folder's plots, by name.
+    """
     check_model_target(target)
-    weights = model.backbone.weights()
-    weights[f"{model.backbone.head_name}.weight"] = model.head.weight
-    weights[f"{model.backbone.head_name}.bias"] = model.head.bias
-    arrays = _stranger_arrays(model)
     with building(target) as folder, writing(target):
-        _save(weights, folder / "model.safetensors")
-        if arrays:
-            _save(arrays, folder / "strangers.safetensors")
-        if model.box_head is not None:
-            _save(model.box_head.arrays(), folder / "boxes.safetensors")
-        (folder / "config.json").write_text(json.dumps(_timm_config(model), indent=2))
-        (folder / "wordsight.json").write_text(json.dumps(_record(model), indent=2))
-        (folder / "README.md").write_text(
-            model_card(model), encoding="utf-8", errors="surrogateescape"
-        )
-        if model.history:
-            (folder / "history.csv").write_text(history_csv(model.history))
-        _draw_history(model, folder / "plots")
-        if model.held_out is not None:
-            (folder / "held_out.csv").write_bytes(
-                _held_out_csv(model.held_out).encode("utf-8", "surrogateescape")
-            )
+        for name, arrays in _arrays(model).items():
+            _save(arrays, folder / name)
+        for name, text in _texts(model).items():
+            (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+        for name, png in {**_history_plots(model), **(plots or {})}.items():
+            (folder / "plots").mkdir(exist_ok=True)
+            (folder / "plots" / name).write_bytes(png)
+        seal(folder, MODEL)
         for file in [folder, *folder.rglob("*")]:
             file.chmod(0o755 if file.is_dir() else 0o644)
             if file.is_file():
                 sync_file(file)
+        check_model_target(target)  # somebody may have worked on it in the meantime
         swap(folder, target)
     return target
+
+
+def _arrays(model: Any) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arrays of a model's files, by file name."""
+    weights = model.backbone.weights()
+    weights[f"{model.backbone.head_name}.weight"] = model.head.weight
+    weights[f"{model.backbone.head_name}.bias"] = model.head.bias
+    files = {"model.safetensors": weights}
+    strangers = _stranger_arrays(model)
+    if strangers:
+        files["strangers.safetensors"] = strangers
+    if model.box_head is not None:
+        files["boxes.safetensors"] = model.box_head.arrays()
+    return files
+
+
+def _texts(model: Any) -> dict[str, str]:
+    """Return the text files of a model, by name."""
+    files = {
+        "config.json": json.dumps(_timm_config(model), indent=2),
+        "wordsight.json": json.dumps(_record(model), indent=2),
+        "README.md": model_card(model),
+    }
+    if model.history:
+        files["history.csv"] = history_csv(model.history)
+    if model.held_out is not None:
+        files["held_out.csv"] = _held_out_csv(model.held_out)
+    return files
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -112,6 +149,8 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         BackboneUnavailable: if its network can't be built here.
     """
     folder = expand(path)
+    if not folder.is_dir() and restore(folder):
+        log.info("'%s' was put back: a run that was to replace it was cut off.", folder)
     if not folder.is_dir():
         raise NotFound(
             f"No such model: '{path}'. List models with 'wordsight models', or make one with "
@@ -119,7 +158,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         )
     for name in (*MODEL_FILES, *OTHER_MODEL_FILES):
         # a pipe would block, a device fill the memory
-        if name != "plots" and (folder / name).exists() and not (folder / name).is_file():
+        if (folder / name).exists() and not (folder / name).is_file():
             raise InvalidModel(
                 f"'{path}' can't be loaded: its {name} is {NOT_REGULAR}. Put the model's own file "
                 "in its place."
@@ -177,13 +216,79 @@ def check_model_target(target: Path) -> None:
     Raises:
         InvalidArgument: if the path is a file, or a folder with other things in it.
     """
-    ResultFolder(
+    model_files(target).claim()
+
+
+def model_files(target: Path) -> ResultFolder:
+    """Return a model's folder as one that files are written into."""
+    return ResultFolder(
         target,
-        adopt=lambda path: path.name in (*MODEL_FILES, *OTHER_MODEL_FILES),
+        MODEL,
+        adopt=_Earlier(target).wrote,
         is_file="'{folder}' is a file; a model needs a folder. Choose another with -o.",
-        not_ours="'{folder}' is a folder with other files in it ('{name}'), which a model would "
-        "replace. Choose a new one with -o.",
-    ).claim()
+        not_ours="'{folder}' is a folder with other files in it, or with files that were changed "
+        "('{name}'), which a model would replace. Choose a new one with -o.",
+    )
+
+
+class _Earlier:
+    """A folder that may hold a model of 0.1.0, which kept no record of its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @functools.cached_property
+    def _model(self) -> SimpleNamespace | None:
+        try:
+            return SimpleNamespace(**read_model(self._folder))
+        except WordsightError:
+            return None  # none, or none that can be told from somebody else's
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, str]:
+        """The text files as 0.1.0 wrote them: as we do, but for its version."""
+        version = json.loads((self._folder / "wordsight.json").read_text(encoding="utf-8"))
+        before = str(version.get("wordsight_version"))
+        return {
+            name: text.replace(f"wordsight {__version__}", f"wordsight {before}").replace(
+                f'"wordsight_version": "{__version__}"', f'"wordsight_version": "{before}"'
+            )
+            for name, text in _texts(self._model).items()
+        }
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file is what 0.1.0 wrote for the model that lies there."""
+        if path.is_symlink() or not path.is_file() or self._model is None:
+            return False
+        name = path.relative_to(self._folder).as_posix()
+        if name in self._texts:
+            text = path.read_bytes().decode("utf-8", "surrogateescape")
+            return _same_text(text, self._texts[name])
+        if name == "plots/layers.txt":
+            first = f"{self._model.backbone.architecture}, input "
+            return path.read_bytes().startswith(first.encode())
+        if name in PLOTS:
+            return path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        return self._holds_our_arrays(path, name)
+
+    def _holds_our_arrays(self, path: Path, name: str) -> bool:
+        from safetensors.numpy import load_file
+
+        ours = _arrays(self._model).get(name)
+        if ours is None:
+            return False
+        theirs = load_file(path)
+        return set(theirs) == set(ours) and all(
+            np.array_equal(theirs[key], ours[key]) for key in ours
+        )
+
+
+def _same_text(a: str, b: str) -> bool:
+    """Whether two texts are the same but for line ends, or the same JSON."""
+    try:
+        return a.replace("\r\n", "\n") == b.replace("\r\n", "\n") or json.loads(a) == json.loads(b)
+    except (ValueError, RecursionError):
+        return False
 
 
 def history_csv(rows: list[dict]) -> str:
@@ -477,16 +582,14 @@ def _read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
     )
 
 
-def _draw_history(model: Any, folder: Path) -> None:
-    """Write the curves of a training, if it has any."""
+def _history_plots(model: Any) -> dict[str, bytes]:
+    """Return the curves of a training as PNG by file name, if it has any."""
     drawn = draw_history(model)
     if not drawn:
-        return
+        return {}
     from ..reports import figures as plots
 
-    folder.mkdir()
-    for name, figure in drawn.items():
-        (folder / f"{name}.png").write_bytes(plots.png(figure))
+    return {f"{name}.png": plots.png(figure) for name, figure in drawn.items()}
 
 
 def draw_history(model: Any) -> dict[str, Figure]:

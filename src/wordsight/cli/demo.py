@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from ..classification.predictions import Results
-from ..core.home import write_atomic, writing
+from ..core.home import writing
 from ..core.progress import Progress
+from ..core.result_folder import ResultFolder, digest
 from ..errors import InvalidArgument
 from ..pipeline import run
 
@@ -25,7 +26,8 @@ PHOTOS = {
     ),
     "sklearn": ("datasets/images", "china.jpg flower.jpg"),
 }  # package -> folder in it, file names
-SIDE = 320
+OVERVIEW = "overview.png"
+COLUMNS, SIDE, GAP = 5, 320, 8  # of the overview; the last two in pixels
 
 
 def demo(
@@ -41,22 +43,58 @@ def demo(
         say: called with one line of text at a time.
 
     Raises:
-        InvalidArgument: if the packages that contain the photos aren't installed.
+        InvalidArgument: if the packages that contain the photos aren't installed, or a file of
+            somebody else's is where one would be written.
     """
     say = say or (lambda _: None)
     folder = Path(output).expanduser()
     photos = folder / "photos"
-    with writing(folder):
-        photos.mkdir(parents=True, exist_ok=True)
-        for source in _sources():
-            shutil.copyfile(source, photos / source.name)
+    copies = {f"photos/{source.name}": source for source in _sources()}
+    ours = ResultFolder(folder, "demo", adopt=_Earlier(folder, copies).wrote)
+    ours.claim([*copies, OVERVIEW])
+    with writing(folder), ours.build() as build:
+        build.adopt()
+        for name, source in copies.items():
+            build.write(name, source.read_bytes())
+        build.commit(keep=True)
     say(f"wordsight run -c '{CLASSES}' -p {photos} -o {folder / 'results'}")
     results = run(CLASSES, photos, output=folder / "results", progress=progress)
     overview = draw_overview(results, photos, folder / "results")
-    with writing(folder):
-        write_atomic(folder / "overview.png", overview)
-    say(f"See it all in one picture: {folder / 'overview.png'}")
+    with writing(folder), ours.build() as build:
+        build.write(OVERVIEW, overview)
+        build.commit(keep=True)
+    say(f"See it all in one picture: {folder / OVERVIEW}")
     return results
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """A folder that may hold a demo of 0.1.0, which kept no record of its files.
+
+    Attributes:
+        folder: the folder.
+        copies: photos that a demo has, name in the folder -> where it comes from.
+    """
+
+    folder: Path
+    copies: dict[str, Path]
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file is what 0.1.0 wrote: a photo as it was copied, or the overview beside
+        them.
+        """
+        name = path.relative_to(self.folder).as_posix()
+        if name in self.copies:
+            return digest(path) == digest(self.copies[name])
+        if name != OVERVIEW:
+            return False
+        try:
+            with Image.open(path) as image:
+                width = image.width
+        except OSError:
+            return False
+        beside = all(self.wrote(self.folder / copy) for copy in self.copies)
+        return beside and width == COLUMNS * (SIDE + GAP) + GAP
 
 
 def _sources() -> list[Path]:
@@ -74,7 +112,7 @@ def _sources() -> list[Path]:
     return found
 
 
-def draw_overview(results: Results, photos: Path, output: Path, columns: int = 5) -> bytes:
+def draw_overview(results: Results, photos: Path, output: Path, columns: int = COLUMNS) -> bytes:
     """Return a PNG contact sheet: first the accepted photos with heat map, box and label, then the
     rejected ones.
     """
@@ -84,7 +122,7 @@ def draw_overview(results: Results, photos: Path, output: Path, columns: int = 5
 
     rows = sorted(results, key=lambda p: (p.label is None, p.label or "", p.file_name))
     font = ImageFont.load_default(size=18)
-    caption, gap = 30, 8
+    caption, gap = 30, GAP
     sheet = Image.new(
         "RGB",
         (columns * (SIDE + gap) + gap, -(-len(rows) // columns) * (SIDE + caption + gap) + gap),

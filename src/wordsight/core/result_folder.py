@@ -42,7 +42,7 @@ NOT_OURS = (
 OTHER_FILES = "'{folder}' holds other files ('{name}'). Choose a new folder with -o."
 IN_THE_WAY = "'{path}' is in the way and was not written by wordsight. Move it away."
 _HEAD = {"wordsight": "files written here, with their digests; others are never touched"}
-_HIDDEN = re.compile(re.escape(PREFIX) + "[0-9a-f]{12}")
+HIDDEN = re.compile(re.escape(PREFIX) + "[0-9a-f]{12}")
 
 
 @dataclass
@@ -65,8 +65,8 @@ class ResultFolder:
         path: the folder; it need not exist.
         by: what writes there, in a word: files that this wrote before, and does not write again,
             are removed.
-        adopt: whether a file there is ours, by its path: for folders without a record, which
-            0.1.0 wrote.
+        adopt: whether a file there is ours, by its path: for folders in whose record `by` has
+            nothing yet, which 0.1.0 may have written.
         is_file: sentence for a path that is a file, with {folder}.
         not_ours: sentence for what is not ours, with {folder}, {path} and {name}.
     """
@@ -88,7 +88,8 @@ class ResultFolder:
         """Refuse to write what is not ours.
 
         Args:
-            names: what is to be written there; None: everything there is to be replaced.
+            names: what is to be written there; None: everything there is to be replaced, which
+                must be by the same writer.
 
         Raises:
             InvalidArgument: if the path is a file, or one of the names is there and is not ours.
@@ -98,7 +99,8 @@ class ResultFolder:
         if os.path.lexists(self.path / RECORD) and _lines(self.path / RECORD) is None:
             raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
-            if os.path.lexists(self.path / name) and not self.is_ours(name):
+            ours = self.is_ours(name) and (names is not None or self._is_by_us(name))
+            if os.path.lexists(self.path / name) and not ours:
                 raise InvalidArgument(
                     self._not_ours.format(folder=self.path, path=self.path / name, name=name)
                 )
@@ -118,8 +120,20 @@ class ResultFolder:
             return digest(self.path / name) == self.placed[name]
         written = (self.record or {}).get(name)
         if written is None:
-            return not self.record and self._adopt is not None and self._adopt(self.path / name)
+            return not self._wrote() and bool(self._adopt and self._adopt(self.path / name))
         return digest(self.path / name) in written.digests
+
+    def _wrote(self) -> bool:
+        """Whether the record lists files of this writer."""
+        return any(written.by == self.by for written in (self.record or {}).values())
+
+    def _is_by_us(self, name: str) -> bool:
+        written = (self.record or {}).get(name)
+        return not self.by or written is None or written.by == self.by
+
+    def is_whole(self) -> bool:
+        """Whether all that the record lists is there still."""
+        return all(os.path.lexists(self.path / name) for name in self.record or ())
 
     @functools.cached_property
     def record(self) -> dict[str, Written] | None:
@@ -228,12 +242,44 @@ class Build:
         Raises:
             InvalidArgument: if somebody else's file is there.
         """
-        self._folder.claim([name])
         self.write(name, data)
-        told = self._written.pop(name)
-        self._note({"name": name, "by": self._folder.by, "sha256": told})
-        replace_file(self.path / name, self._root / name)
-        self._folder.placed[name] = told
+        self.put(name, self._written.pop(name))
+
+    def put(self, name: str, told: str | None = None) -> None:
+        """Put a file in place at once that was written into the build's folder.
+
+        Args:
+            name: of the file.
+            told: its digest, if known.
+
+        Raises:
+            InvalidArgument: if somebody else's file is there.
+        """
+        folder, root = self._folder, self._root
+        folder.claim([name])
+        told = told or str(digest(self.path / name))
+        self._note({"name": name, "by": folder.by, "sha256": told})
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path / name, root / name)
+        folder.placed[name] = told
+
+    def adopt(self) -> None:
+        """Record what 0.1.0 wrote in the folder, so that it stays ours."""
+        folder = self._folder
+        if not folder._wrote():
+            for name in folder.names():
+                if name not in (folder.record or ()) and folder.is_ours(name):
+                    told = digest(self._root / name)
+                    self._note({"name": name, "by": folder.by, "sha256": told})
+            folder.forget()
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove those of these files that are ours. Nothing more can be built afterwards."""
+        _remove(self._root, [name for name in names if self._folder.is_ours(name)])
+        record = self._folder.record or {}
+        self._rewrite(
+            {name: of for name, of in record.items() if os.path.lexists(self._root / name)}
+        )
 
     def rewrite(self, path: Path, data: bytes) -> None:
         """Replace a file of the user's that this run was asked to change, whole or not at all; it
@@ -309,39 +355,48 @@ class Build:
             done = {
                 name: Written(folder.by, {told}) for name, told in (folder.placed | written).items()
             }
-            self._rewrite(kept | done, [{"building": self.path.name}])
+            self._rewrite(kept | done, more=True)
         self._written = {}
 
     def drop(self) -> None:
         """Remove what was built and not put in place."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._noted:
+            placed = self._folder.placed
             self._folder.forget()  # files that were put in place before an error stay ours
             record = self._folder.record or {}
             with suppress(OSError):  # a full disk; the next run clears it
+                put = {name: Written(self._folder.by, {told}) for name, told in placed.items()}
+                every = record | put
                 self._rewrite(
-                    {name: record[name] for name in record if os.path.lexists(self._root / name)}
+                    {name: every[name] for name in every if os.path.lexists(self._root / name)}
                 )
 
-    def _rewrite(self, record: dict[str, Written], further: Iterable[dict] = ()) -> None:
-        """Replace the record by one without what is done; an empty one goes."""
+    def _rewrite(self, record: dict[str, Written], more: bool = False) -> None:
+        """Replace the record by one without what is done; an empty one goes.
+
+        Args:
+            record: of all files that are there.
+            more: whether more is to be built; otherwise the hidden folder goes, too.
+        """
         lines = [
-            *further,
-            *(
-                {"name": name, "by": of.by, "sha256": told}
-                for name, of in record.items()
-                for told in sorted(of.digests)
-            ),
+            {"name": name, "by": of.by, "sha256": told}
+            for name, of in record.items()
+            for told in sorted(of.digests)
         ]
-        if lines:
+        text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines]).encode()
+        built, target = self.path / RECORD, self._root / RECORD
+        if lines or more:
             self.path.mkdir(exist_ok=True)
-            built = self.path / RECORD
-            built.write_text("".join(json.dumps(line) + "\n" for line in [_HEAD, *lines]))
-            replace_file(built, self._root / RECORD)
-        else:
-            (self._root / RECORD).unlink(missing_ok=True)
-        if not further:
+            # noted until it is gone, so that a kill in between leaves nothing for ever
+            built.write_bytes(text + json.dumps({"building": self.path.name}).encode() + b"\n")
+            replace_file(built, target)
+        if not more:
             shutil.rmtree(self.path, ignore_errors=True)
+            if lines:
+                os.truncate(target, len(text))
+            else:
+                target.unlink(missing_ok=True)
             self._noted = False
         self._folder.forget()
 
@@ -422,6 +477,7 @@ def building(target: Path) -> Iterator[Path]:
         InvalidArgument: if another run builds there, or a folder of somebody else's is in the way.
         OutputError: if it can't be made.
     """
+    target = _followed(target)
     hidden = _beside(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -433,13 +489,12 @@ def building(target: Path) -> Iterator[Path]:
         held.enter_context(hold(hidden, target))
         with writing(target):
             (hidden / RECORD).write_text(json.dumps(_HEAD) + "\n")
-            restore(target)
+            _put_back(target)
             new = hidden / "new"
             for left in (new, hidden / "old"):
                 shutil.rmtree(left, ignore_errors=True)
             new.mkdir()
-        held.callback((hidden / RECORD).unlink, missing_ok=True)
-        held.callback(shutil.rmtree, new, ignore_errors=True)
+        held.callback(_clear, hidden)
         yield new
 
 
@@ -447,7 +502,7 @@ def swap(built: Path, target: Path) -> None:
     """Put a folder that was built by `building` in place of what was there. For a moment neither
     is there; a kill in that moment is mended by `restore`.
     """
-    old = built.with_name("old")
+    target, old = _followed(target), built.with_name("old")
     if os.path.lexists(target):
         replace_file(target, old)
     try:
@@ -456,25 +511,47 @@ def swap(built: Path, target: Path) -> None:
         if os.path.lexists(old):
             replace_file(old, target)
         raise
-    if old.is_symlink():
-        old.unlink()
-    else:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def restore(target: Path) -> bool:
-    """Put back a folder that a killed run was about to replace; return whether there was one."""
+    """Put back a folder that a killed run was about to replace, unless another run is replacing it
+    now; return whether there was one.
+    """
+    target = _followed(target)
     hidden = _beside(target)
-    old = hidden / "old"
-    if os.path.lexists(target) or not os.path.lexists(old) or not _is_workshop(hidden):
+    if os.path.lexists(target) or not os.path.lexists(hidden / "old") or not _is_workshop(hidden):
+        return False
+    try:
+        with contextlib.ExitStack() as held:
+            held.callback(_discard, hidden)
+            held.enter_context(hold(hidden, target))
+            back = _put_back(target)
+            _clear(hidden)
+            return back
+    except (InvalidArgument, OSError):  # it is being replaced, or nothing can be written here
+        return False
+
+
+def _put_back(target: Path) -> bool:
+    old = _beside(target) / "old"
+    if os.path.lexists(target) or not os.path.lexists(old):
         return False
     replace_file(old, target)
     return True
 
 
-def seal(folder: Path) -> None:
-    """Record every file below a folder that we built as ours."""
-    lines = [{"name": name, "sha256": digest(folder / name)} for name in sorted(_entries(folder))]
+def seal(folder: Path, by: str = "") -> None:
+    """Record every file below a folder that we built as ours.
+
+    Args:
+        folder: the folder.
+        by: what wrote it: only the same may replace it as a whole.
+    """
+    lines = [
+        {"name": name, "by": by, "sha256": digest(folder / name)}
+        for name in sorted(_entries(folder))
+    ]
     text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines])
     (folder / RECORD).write_bytes(text.encode())
 
@@ -490,14 +567,15 @@ def listed_in(marker: Path) -> set[str] | None:
 
 
 def drawn_names(folder: Path, names: Iterable[str]) -> set[str]:
-    """Return which entries of a folder our runs drew there, by the record and by the markers of
-    0.1.0 among `names`.
+    """Return which entries of a folder our runs drew there beside a table, by the record and by
+    the markers of 0.1.0 among `names`.
     """
     hidden = [name for name in names if name.startswith(PREFIX)]
+    record = (_read_record(folder / RECORD) if RECORD in hidden else None) or {}
     drawn = {
         name.partition("/")[0]
-        for name in (_read_record(folder / RECORD) or ())
-        if RECORD in hidden and "/" in name
+        for name, of in record.items()
+        if "/" in name and f"{of.by}.jsonl" in record
     }
     others = (listed_in(folder / name) for name in hidden if name not in (RECORD, LOCK))
     return drawn.union(*(names or () for names in others))
@@ -525,6 +603,9 @@ def _remove(root: Path, names: Iterable[str]) -> None:
         path = root / name
         if safe_name(name) == name and path.parent.resolve().is_relative_to(inside):
             path.unlink(missing_ok=True)
+            for folder in list(path.parents)[: name.count("/")]:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
 
 
 def _entries(folder: Path) -> Iterator[str]:
@@ -563,14 +644,16 @@ def _read_record(path: Path) -> dict[str, Written] | None:
     for line in lines:
         name, told = line.get("name"), line.get("sha256")
         if isinstance(name, str) and isinstance(told, str) and safe_name(name) == name:
-            record.setdefault(name, Written(str(line.get("by")), set())).digests.add(told)
+            by = line.get("by")
+            by = by if isinstance(by, str) else ""
+            record.setdefault(name, Written(by, set())).digests.add(told)
     return record
 
 
 def _hidden(record: Path) -> list[str]:
     """Return the hidden folders that runs noted and may have left."""
     named = (line.get("building") for line in _lines(record) or ())
-    return [name for name in named if isinstance(name, str) and _HIDDEN.fullmatch(name)]
+    return [name for name in named if isinstance(name, str) and HIDDEN.fullmatch(name)]
 
 
 def _beside(target: Path) -> Path:
@@ -581,11 +664,23 @@ def _beside(target: Path) -> Path:
     return target.with_name(name)
 
 
+def _followed(target: Path) -> Path:
+    """Return where a link leads, so that what it names is replaced and not the link."""
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
 def _is_workshop(hidden: Path) -> bool:
     """Whether a hidden folder was made by `building`: it holds our record, or nothing yet."""
     if hidden.is_symlink() or not hidden.is_dir():
         return False
     return _lines(hidden / RECORD) is not None or not set(os.listdir(hidden)) - {LOCK}
+
+
+def _clear(hidden: Path) -> None:
+    """Remove what was built and not put in place, and the record unless the old folder is left."""
+    shutil.rmtree(hidden / "new", ignore_errors=True)
+    if not os.path.lexists(hidden / "old"):
+        (hidden / RECORD).unlink(missing_ok=True)
 
 
 def _discard(hidden: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..core import cells
-from ..core.home import atomic_text, expand, write_atomic, writing
+from ..core.home import expand, sync_file, writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular
-from ..core.result_folder import ResultFolder
+from ..core.result_folder import ResultFolder, building, seal, swap
 from ..core.tables import with_suffix
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import MAX_BYTES, to_jpeg
@@ -33,7 +34,8 @@ def convert(
     Args:
         data: a folder with one subfolder per class, one with metadata.csv, or a CSV with file_name
             and label.
-        output: a new or empty folder; gets one subfolder per class, and metadata.csv.
+        output: a new or empty folder, or one that the same conversion wrote and nobody changed;
+            gets one subfolder per class, and metadata.csv.
         max_side: in pixels; smaller images keep their size.
         progress: called with (done, total, "images").
 
@@ -50,15 +52,16 @@ def convert(
         raise InvalidArgument(f"The longest side must be 16 to 20000 pixels, got {max_side}.")
     labelled = read_labelled(data, min_classes=1)
     target = expand(output)
-    folder = _new_folder(target, data)
+    by = _name(data, max_side)
+    _check_target(target, data, by)
     names = _names(labelled.images)
 
     def copy(file: ImageFile) -> str | None:
-        return _copy(file, target / names[file.name], max_side)
+        return _copy(file, built / names[file.name], max_side)
 
     failed, rows = [], []
     with (
-        folder.locked(),
+        building(target) as built,
         writing(target),
         ThreadPoolExecutor(os.cpu_count() or 1) as workers,
     ):
@@ -71,22 +74,36 @@ def convert(
                 failed.append((file.name, reason))
             if progress:
                 progress(done, len(labelled.images), "pictures")
-        with atomic_text(target / "metadata.csv") as text:
+        table = open(  # noqa: SIM115
+            built / "metadata.csv", "w", newline="", encoding="utf-8", errors="surrogateescape"
+        )
+        with table as text:
             cells.writer(text).writerows([("file_name", "label"), *sorted(rows)])
+        seal(built, by)
+        _check_target(target, data, by)  # somebody may have put something there in the meantime
+        swap(built, target)
     return failed
 
 
-def _new_folder(target: Path, data: str | os.PathLike) -> ResultFolder:
-    """Return a folder that is new or empty, and outside the data set.
+def _check_target(target: Path, data: str | os.PathLike, by: str) -> None:
+    """Refuse a folder that is not new, empty or as the same conversion left it, or that lies in
+    the data set.
 
     Raises:
-        InvalidArgument: if it is not.
+        InvalidArgument: if there is such a folder.
     """
-    folder = ResultFolder(target, is_file=THERE, not_ours=THERE)
+    folder = ResultFolder(target, by, is_file=THERE, not_ours=THERE)
     folder.claim()
+    if not folder.is_whole():
+        raise InvalidArgument(THERE.format(folder=target))
     if target.resolve().is_relative_to(data_root(data)):
         raise InvalidArgument(f"'{target}' lies inside the data set. Choose a folder elsewhere.")
-    return folder
+
+
+def _name(data: str | os.PathLike, max_side: int) -> str:
+    """Return a name of the conversion: the same for the same data set and size."""
+    whole = f"{expand(data).resolve()}|{max_side}".encode("utf-8", "surrogateescape")
+    return f"conversion {hashlib.sha256(whole).hexdigest()[:16]}"
 
 
 def _copy(file: ImageFile, target: Path, max_side: int) -> str | None:
@@ -103,7 +120,9 @@ def _copy(file: ImageFile, target: Path, max_side: int) -> str | None:
         written = to_jpeg(data, max_side)
     except UnreadableImage as error:
         return str(error)
-    write_atomic(target, written)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(written)
+    sync_file(target)
     return None
 
 

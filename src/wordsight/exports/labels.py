@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -14,10 +13,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..backbones.embedder import read
-from ..core.home import expand, write_atomic, writing
+from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import open_text, read_text
-from ..core.result_folder import ResultFolder, building, safe_name, swap
+from ..core.result_folder import LOCK, RECORD, ResultFolder, building, safe_name, seal, swap
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
 from ..core.tables import noted_photos
 from ..core.threads import parallel_map
@@ -27,7 +26,14 @@ from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
 from ..images.decoding import USUAL_SUFFIXES, header, storable
 
 TABLES = ("predictions.jsonl", "detections.jsonl", "recognition.jsonl")
-MARKER = ".wordsight-prelabels"
+PRELABELS = "prelabels"
+MARKER = ".wordsight-prelabels"  # of 0.1.0: size and time of every file
+FOREIGN = (
+    "'{folder}' was there before and is no export of wordsight. Choose another folder with -o."
+)
+CHANGED = (
+    "'{folder}' was changed since it was written. Choose another folder with -o, or remove it."
+)
 LONGEST_NAME = 150  # bytes of a file's name, so that any suffix and any tool's own additions fit
 
 
@@ -166,14 +172,16 @@ def prelabel(
     )
     places = _places(table, photos)
     _check_target(target)
-    with _building(target) as hidden:
+    before = _state(target)
+    with building(target) as hidden:
         with writing(target):
             (hidden / chosen.images).mkdir(parents=True)
         labelled = _place_all(kept, places, hidden / chosen.images, result, progress)
         with writing(target):
             chosen.write(labelled, result.class_names, hidden, f"wordsight {__version__}")
-            _keep_manifest(hidden)
-            _check_target(target)  # somebody may have worked on it in the meantime
+            seal(hidden, PRELABELS)
+            if _state(target) != before:  # somebody has worked on it in the meantime
+                raise InvalidArgument(CHANGED.format(folder=target))
             swap(hidden, target)
     result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
     return result
@@ -209,22 +217,6 @@ def _class_names(rows: list[_Row], table: Path) -> list[str]:
             "another table is taken where it is named, such as 'results/detections.jsonl'."
         )
     return sorted(names)
-
-
-@contextlib.contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside the target to write in, and remove it at the end. No other run
-    writes beside the target in the meantime.
-
-    Raises:
-        OutputError: if nothing can be written there.
-        InvalidArgument: if another run writes there.
-    """
-    with (
-        ResultFolder(target.parent).locked(),
-        building(target, f".{target.name}.wordsight-part") as hidden,
-    ):
-        yield hidden
 
 
 def _place_all(
@@ -450,7 +442,7 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if data is not None:
-            write_atomic(target, data[0], sync=False)
+            target.write_bytes(data[0])
             copied = len(data[0])
         else:
             shutil.copyfile(file.path, target)
@@ -473,17 +465,13 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
 
 
 def _state(folder: Path) -> dict[str, list[int]]:
-    """Return size and time of every file below a folder, except the manifest."""
+    """Return size and time of every file below a folder, except 0.1.0's manifest."""
     files = {
         path.relative_to(folder).as_posix(): path.lstat()
         for path in sorted(folder.rglob("*"))
-        if not path.is_dir() and path.name != MARKER
+        if not path.is_dir() and path.name not in (MARKER, LOCK)
     }
     return {name: [status.st_size, status.st_mtime_ns] for name, status in files.items()}
-
-
-def _keep_manifest(folder: Path) -> None:
-    write_atomic(folder / MARKER, json.dumps(_state(folder)).encode())
 
 
 def _check_target(target: Path) -> None:
@@ -492,22 +480,22 @@ def _check_target(target: Path) -> None:
     Raises:
         InvalidArgument: if there is such a folder.
     """
-    refusal = (
-        "'{folder}' was there before and is no export of wordsight. Choose another folder with -o."
-    )
     before = _manifest(target)
-    ResultFolder(
-        target, judge=lambda _: before is not None, is_file=refusal, not_ours=refusal
-    ).claim()
-    if before is not None and before != _state(target):
-        raise InvalidArgument(
-            f"'{target}' was changed since it was written. Choose another folder with -o, or "
-            "remove it."
-        )
+    ours = before is not None or (target / RECORD).is_file()
+    folder = ResultFolder(
+        target,
+        PRELABELS,
+        adopt=lambda _: before is not None and before == _state(target),
+        is_file=FOREIGN,
+        not_ours=CHANGED if ours else FOREIGN,
+    )
+    folder.claim()
+    if not folder.is_whole():
+        raise InvalidArgument(CHANGED.format(folder=target))
 
 
 def _manifest(target: Path) -> object:
-    """Return what `_keep_manifest` noted in a folder, or None."""
+    """Return what 0.1.0 noted of every file in a folder, or None."""
     try:
         return json.loads(read_text(target / MARKER))
     except (OSError, ValueError, RecursionError):

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,9 +25,9 @@ from ..backbones.runtime import Encoding, import_openvino, open_runtime
 from ..classification.classifier import Classifier, load
 from ..core.home import expand, replace_file, writing
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import ResultFolder, building
+from ..core.result_folder import Build, ResultFolder
 from ..core.summary import Problems, Table, as_html
-from ..core.threads import interrupted_with, uninterrupted
+from ..core.threads import interrupted_with
 from ..errors import InvalidArgument, WordsightError
 from ..heatmaps.one_pass import class_heatmap
 from .quantization import Price, Run, Trial, compare, quantize, trial_images
@@ -38,7 +39,8 @@ EXPORT_DTYPES = ("f32", "int8")
 # strangers, the share of images that differ
 TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
 ROOM = 4  # times the size of the weights: the most disk space an export takes while it is made
-MARK = b"wordsight_version"
+# name and value, as ONNX, OpenVINO's XML and JSON have them
+MARK = re.compile(rb"wordsight_version[^0-9]{1,20}0\.1\.0\b")
 
 
 @dataclass(frozen=True)
@@ -176,10 +178,10 @@ def export(
     _need(format, dtype)
     trial = trial_images(classifier, data, dtype == "int8")
     with (
-        building(target) as hidden,
+        _folder(target).build() as build,
         interrupted_with("Interrupted. Nothing was written: the same command begins anew."),
     ):
-        job = _Job(classifier, format, trial, hidden, progress)
+        job = _Job(classifier, format, trial, build, progress)
         return _export(job, dtype, target)
 
 
@@ -217,14 +219,14 @@ class _Job:
         model: the model to export.
         format: the format to write.
         trial: images to compare answers on.
-        building: folder for unfinished files.
+        build: unfinished files, beside the target.
         progress: called with (done, total, what).
     """
 
     model: Classifier
     format: str
     trial: Trial
-    building: Path
+    build: Build
     progress: Progress | None
 
 
@@ -234,7 +236,7 @@ def _export(job: _Job, dtype: str, target: Path) -> ExportedModel:
     log.info("Exporting as %s: up to a minute.", job.format)
     network = ExportedNetwork(job.model).eval()
     outputs = tuple(network.outputs)
-    written = job.building / f"f32{EXPORT_FORMATS[job.format]}"
+    written = job.build.path / f"f32{EXPORT_FORMATS[job.format]}"
     price = None
     with writing(target):
         run = _write_exact(job, network, written)
@@ -244,7 +246,7 @@ def _export(job: _Job, dtype: str, target: Path) -> ExportedModel:
             written, quantized = _write_int8(job, written)
             far = differences(job.model, quantized, outputs, job.trial.pixels)
             price = _price(job, run, quantized, outputs)
-        size = _put_in_place(written, target)
+        size = _put_in_place(job.build, written, target)
     return ExportedModel(
         target,
         job.format,
@@ -266,9 +268,9 @@ def _write_exact(job: _Job, network: Any, path: Path) -> Run:
         WordsightError: if the network can't be converted.
     """
     # checked before, because a full disk makes torch abort the process
-    if shutil.disk_usage(job.building).free < ROOM * _weights_size(job.model):
+    if shutil.disk_usage(job.build.path).free < ROOM * _weights_size(job.model):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with _converting(job.model, job.format, job.building), warnings.catch_warnings():
+    with _converting(job.model, job.format, job.build.path), warnings.catch_warnings():
         # tracing warns of values that are constant on purpose, and of its own inner workings
         warnings.simplefilter("ignore")
         _WRITERS[job.format](network, job.model, path)
@@ -282,8 +284,8 @@ def _write_int8(job: _Job, exact: Path) -> tuple[Path, Run]:
         OSError: if the disk is full.
         WordsightError: if the network can't be quantised.
     """
-    path = job.building / f"int8{EXPORT_FORMATS[job.format]}"
-    with _converting(job.model, f"{job.format} in int8", job.building):
+    path = job.build.path / f"int8{EXPORT_FORMATS[job.format]}"
+    with _converting(job.model, f"{job.format} in int8", job.build.path):
         quantize(exact, path, job.format, job.trial.calibration, job.progress)
     return path, open_exported(path, job.format)
 
@@ -315,18 +317,18 @@ def _price(job: _Job, exact: Run, quantized: Run, outputs: tuple[str, ...]) -> P
     )
 
 
-def _put_in_place(written: Path, target: Path) -> int:
-    """Move the finished files to the target; return their size in bytes."""
-    files = {
-        target.with_suffix(path.suffix): path
-        for path in sorted(written.parent.glob(f"{written.stem}.*"), key=lambda path: path.suffix)
+def _put_in_place(build: Build, written: Path, target: Path) -> int:
+    """Put the finished files in place; return their size in bytes."""
+    names = {
+        path.name: target.with_suffix(path.suffix).name
+        for path in sorted(build.path.glob(f"{written.stem}.*"), key=lambda path: path.suffix)
     }
-    size = sum(path.stat().st_size for path in files.values())
-    with uninterrupted():
-        target.unlink(missing_ok=True)
-        # .bin before .xml, whose presence shows that both are complete
-        for final, path in files.items():
-            replace_file(path, final)
+    for name, final in names.items():
+        replace_file(build.path / name, build.path / final)
+        build.add(final)
+    size = sum((build.path / final).stat().st_size for final in names.values())
+    # the file to load comes last: it shows that its weights are complete
+    build.commit(last=[target.name])
     return size
 
 
@@ -447,14 +449,26 @@ def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLik
         target = target / name
     if target.suffix != suffix:
         raise InvalidArgument(f"A model as {format} is a {suffix} file, got '{target}'.")
-    ours = target.is_file() and MARK in target.read_bytes()
-    ResultFolder(
-        target.parent,
-        judge=lambda path: ours and not path.is_symlink(),
-        not_ours="'{path}' is there already and was not exported by wordsight, so it is not "
-        "replaced. Choose another name with -o.",
-    ).claim([target.name, *[target.with_suffix(".bin").name] * (format == "openvino")])
+    _folder(target).claim(
+        [target.name, *[target.with_suffix(".bin").name] * (format == "openvino")]
+    )
     return target
+
+
+def _folder(target: Path) -> ResultFolder:
+    """Return the folder that an export lies in, as one that files are written into."""
+    return ResultFolder(
+        target.parent,
+        target.name,
+        adopt=lambda path: not path.is_symlink() and _by_earlier_version(target),
+        not_ours="'{path}' is there already and was not exported by wordsight, or was changed "
+        "since, so it is not replaced. Choose another name with -o.",
+    )
+
+
+def _by_earlier_version(target: Path) -> bool:
+    """Whether 0.1.0, which kept no record, exported a file: its metadata says so."""
+    return target.is_file() and MARK.search(target.read_bytes()) is not None
 
 
 def _need(format: str, dtype: str) -> None:

@@ -16,14 +16,15 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
 
-from ..core.home import expand, replace_file, sync_file, write_atomic, writing
+from ..core.home import expand, replace_file, sync_file, writing
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import Build, digest, safe_name
 from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
 from ..images.fingerprints import Look, NearDuplicates
@@ -118,8 +119,8 @@ def gather(
     folder = expand(output)
     progress = or_notebook(progress) or (lambda *_: None)
     say = say or (lambda _: None)
-    with _locked(folder):
-        work = _Gathering(folder, wants, opened, allowed, settings.min_size, progress, say)
+    with _held(folder) as build:
+        work = _Gathering(folder, build, wants, opened, allowed, settings.min_size, progress, say)
         try:
             with start_blocking_portal() as portal:
                 portal.call(work.run)
@@ -131,15 +132,16 @@ def gather(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder and let no other run write to it.
+def _held(folder: Path) -> Iterator[Build]:
+    """Make the folder, let no other run write to it, and let reports be put into it.
 
     Raises:
         InvalidArgument: if it holds something else, or another run writes to it.
         OutputError: if it, or its ledger, can't be written.
     """
-    with writing(folder), _ledger_errors(folder), check_folder(folder).locked():
-        yield
+    with writing(folder), _ledger_errors(folder), check_folder(folder).build() as build:
+        build.adopt()
+        yield build
 
 
 @contextmanager
@@ -160,6 +162,7 @@ class _Gathering:
     def __init__(
         self,
         folder: Path,
+        build: Build,
         wants: list[Want],
         sources: dict[str, Source],
         license: LicenseFilter,
@@ -167,20 +170,15 @@ class _Gathering:
         progress: Progress,
         say: Say,
     ) -> None:
-        self.folder, self.wants, self.sources, self.license, self.min_size = (
-            folder,
-            wants,
-            sources,
-            license,
-            min_size,
-        )
-        self.progress, self.say = progress, say
+        self.folder, self.build, self.wants, self.sources = folder, build, wants, sources
+        self.license, self.min_size, self.progress, self.say = license, min_size, progress, say
         self.ledger = Ledger(folder)
         self.failures: Counter[str] = Counter()
         self.problems: dict[str, dict[str, str]] = {}  # class -> source -> its last message
         self.saved_at = time.monotonic()
         try:
             self._check_settings()
+            self.waiting = folder / self.ledger.waiting_folder()
             self._take_stock()
         except BaseException:  # Ctrl-C too: the ledger is closed
             self.ledger.close()
@@ -218,6 +216,9 @@ class _Gathering:
         for row in self.ledger.kept():
             size = self._size(row["name"])
             if size == 0:  # cut by a power failure: to be fetched again
+                empty = self.folder / row["name"]
+                if not empty.is_symlink() and safe_name(row["name"]) == row["name"]:
+                    empty.unlink()
                 self.ledger.forget([row["id"]])
                 continue
             self._remember(
@@ -228,6 +229,11 @@ class _Gathering:
             if self.kept[want.label] >= want.limit:
                 self._let_go(want)
         self._sweep()
+        self.waiting.mkdir(exist_ok=True)
+        for number, sha in self.ledger.waiting_files().items():
+            before = self.folder / f".{number}.part"  # where 0.1.0 put it
+            if digest(before) == sha:
+                replace_file(before, self._part(number))
         if self.ledger.setting("finished") == "1":
             for want in self.wants:
                 if self.kept[want.label] < want.limit:
@@ -242,22 +248,22 @@ class _Gathering:
         self.ledger.set("finished", "0")
 
     def _sweep(self) -> None:
-        """Delete the files of fetches that were broken off."""
+        """Delete the files of fetches that were broken off, and their folder if nothing waits."""
         waiting = {self._part(number).name for number in self.ledger.waiting_files()}
-        for entry in os.scandir(self.folder):
-            if (
-                entry.name.startswith(".")
-                and entry.name.endswith(".part")
-                and entry.name not in waiting
-            ):
-                os.unlink(entry.path)
+        if not self.waiting.is_symlink() and self.waiting.is_dir():
+            for entry in os.scandir(self.waiting):
+                if entry.name not in waiting:
+                    os.unlink(entry.path)
+            if not waiting:
+                with suppress(OSError):  # after Ctrl-C the last file may come late
+                    self.waiting.rmdir()
 
     def _remember(self, number: int, downloaded_sha: str, sha: str, appearance: Look) -> None:
         self.looks.add(number, appearance)
         self.shas[bytes.fromhex(downloaded_sha)] = self.shas[bytes.fromhex(sha)] = number
 
     def _part(self, number: int) -> Path:
-        return self.folder / f".{number}.part"
+        return self.waiting / f"{number}.part"
 
     async def run(self) -> None:
         """Fill every class."""
@@ -415,7 +421,7 @@ class _Gathering:
         part = self._part(row.number)
         if row.fetched and (
             self._is_whole(part, row.fetched)
-            or self._is_whole(self.folder / self._name(row, row.fetched), row.fetched)
+            or self._is_whole(self.folder / self._free_name(row, row.fetched), row.fetched)
         ):
             return row.fetched
         source = self.sources[row.source]
@@ -468,16 +474,19 @@ class _Gathering:
 
     @staticmethod
     def _is_whole(path: Path, fetched: Fetched) -> bool:
-        try:
-            return path.stat().st_size == fetched.bytes
-        except OSError:
-            return False
+        return digest(path) == fetched.sha
 
     # Deciding
 
-    def _name(self, row: Row, fetched: Fetched) -> str:
+    def _free_name(self, row: Row, fetched: Fetched) -> str:
+        """Return the name that an image gets, or has already; never that of another file."""
         source = re.sub(r"[^\w-]+", "-", row.source.partition(":")[0])
-        return f"{folder_name(row.label)}/{source}-{fetched.sha[:16]}{fetched.suffix}"
+        stem = f"{folder_name(row.label)}/{source}-{fetched.sha[:16]}"
+        while os.path.lexists(self.folder / f"{stem}{fetched.suffix}") and not self._is_whole(
+            self.folder / f"{stem}{fetched.suffix}", fetched
+        ):
+            stem += "~"
+        return f"{stem}{fetched.suffix}"
 
     def _decide(self, row: Row, fetched: Fetched) -> None:
         """Keep a fetched image, unless the same one is there already."""
@@ -494,7 +503,7 @@ class _Gathering:
                 f"of {self.ledger.name_of(number)}",
             )
             return
-        name = self._name(row, fetched)
+        name = self._free_name(row, fetched)
         target = self.folder / name
         if self._is_whole(part, fetched):  # else it was moved before the run was killed
             target.parent.mkdir(exist_ok=True)
@@ -547,7 +556,7 @@ class _Gathering:
                     elif kept["name"] not in removed:
                         yield metadata_row(kept)
 
-            write_credits(self.folder, rows, removed)
+            write_credits(self.folder, self.build, rows, removed)
         return by_label, by_site
 
     def finish(self) -> Gathered:
@@ -573,12 +582,8 @@ class _Gathering:
                 for want in self.wants
                 if result.kept[want.label] < want.limit
             ]
-            write_atomic(
-                self.folder / "funnel.json",
-                json.dumps(result.to_dict(), indent=1, ensure_ascii=False).encode(
-                    "utf-8", "surrogateescape"
-                ),
-            )
+            told = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
+            self.build.place("funnel.json", told.encode("utf-8", "surrogateescape"))
             return result
         finally:
             self.ledger.close()

@@ -12,10 +12,12 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from ..core import cells
-from ..core.home import atomic_text
+from ..core.home import replace_file, sync_file
 from ..core.regular import open_text
+from ..core.result_folder import Build
 from ..datasets.licenses import count_text, license_name
 
 COLUMNS = (
@@ -45,13 +47,14 @@ def metadata_row(kept: dict) -> dict[str, str]:
 
 
 def write_credits(
-    folder: Path, ours: Callable[[], Iterator[dict[str, str]]], removed: set[str]
+    folder: Path, build: Build, ours: Callable[[], Iterator[dict[str, str]]], removed: set[str]
 ) -> None:
     """Write `metadata.csv` and `ATTRIBUTION.md`, keeping what a person changed or added in the
     table since.
 
     Args:
         folder: the data set.
+        build: puts files into it.
         ours: yields one row (`metadata_row`) for each kept image that is there, by class and
             name; called several times, so that the rows of a large set need not be held.
         removed: names of kept images that are no longer there; their rows go.
@@ -75,12 +78,19 @@ def write_credits(
             }
         yield from own
 
-    with atomic_text(path) as file:
+    with _text(build.path / path.name) as file:
         writer = cells.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(every())
-    with atomic_text(folder / "ATTRIBUTION.md") as file:
+    sync_file(build.path / path.name)
+    replace_file(build.path / path.name, path)  # what others wrote in it is in the new one
+    with _text(build.path / "ATTRIBUTION.md") as file:
         file.writelines(_attribution(every))
+    build.put("ATTRIBUTION.md")
+
+
+def _text(path: Path) -> TextIO:
+    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _changes(

@@ -8,12 +8,15 @@ after it.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..core.result_folder import HIDDEN, IN_THE_WAY, PREFIX
 from ..errors import InvalidArgument
 from ..images.fingerprints import Look
 from .sources import Candidate, site
@@ -21,6 +24,8 @@ from .sources import Candidate, site
 FILE = ".wordsight-gather.sqlite"
 FORMAT = "1"
 LICENSE = "licence not wanted"
+WAITING = "waiting"  # the setting that names the hidden folder
+_OURS = {"settings", "pages", "candidates"}
 _TABLES = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS pages (
@@ -91,11 +96,12 @@ class Ledger:
         folder: the output folder.
 
     Raises:
-        InvalidArgument: if the file there is damaged or another version's.
+        InvalidArgument: if the file there is damaged, another version's or somebody else's.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
+        self._check()
         try:
             self._database = sqlite3.connect(
                 self.path, timeout=30, check_same_thread=False, isolation_level=None
@@ -115,6 +121,29 @@ class Ledger:
                 "folder with -o."
             )
         self.set("format", FORMAT)
+
+    def _check(self) -> None:
+        """Refuse a file, or one of those that SQLite would write beside it, that is not ours.
+
+        Raises:
+            InvalidArgument: if there is such a file.
+        """
+        there = os.path.lexists(self.path)
+        if not there:
+            for beside in ("-journal", "-wal", "-shm"):
+                if os.path.lexists(f"{self.path}{beside}"):
+                    raise InvalidArgument(IN_THE_WAY.format(path=f"{self.path}{beside}"))
+            return
+        reason = "it is no file of ours"
+        try:
+            if not self.path.is_symlink() and set(_tables(self.path)) <= _OURS:
+                return
+        except (sqlite3.Error, OSError) as error:
+            reason = str(error)
+        raise InvalidArgument(
+            f"'{self.path}', which remembers what was gathered, can't be used: {reason}. "
+            "Choose another folder with -o."
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -144,8 +173,9 @@ class Ledger:
     def start_afresh(self) -> None:
         """Forget everything."""
         with self._step():
-            for table in ("pages", "candidates", "settings"):
+            for table in ("pages", "candidates"):
                 self._database.execute(f"DELETE FROM {table}")
+            self._database.execute("DELETE FROM settings WHERE name != ?", (WAITING,))
             self._database.execute("INSERT INTO settings VALUES ('format', ?)", (FORMAT,))
 
     # Searching
@@ -237,14 +267,21 @@ class Ledger:
             for number, source, text, offer, state, *measures in found
         ]
 
-    def waiting_files(self) -> list[int]:
-        """Return the numbers of all images that lie in their waiting place."""
-        return [
-            number
-            for (number,) in self._database.execute(
-                "SELECT id FROM candidates WHERE state = 'fetched'"
-            )
-        ]
+    def waiting_folder(self) -> str:
+        """Return the name of the hidden folder that images wait in, which is nobody else's."""
+        name = self.setting(WAITING)
+        if name is None or not HIDDEN.fullmatch(name):
+            name = f"{PREFIX}{secrets.token_hex(6)}"
+            self.set(WAITING, name)
+        return name
+
+    def waiting_files(self) -> dict[int, str]:
+        """Return the numbers of all images that lie in their waiting place, and the sha256 of
+        their files.
+        """
+        return dict(
+            self._database.execute("SELECT id, sha FROM candidates WHERE state = 'fetched'")
+        )
 
     # Fetching and deciding
 
@@ -368,6 +405,13 @@ class Ledger:
             "SELECT label, source, text, COUNT(*), SUM(found) FROM pages GROUP BY label, "
             "source, text ORDER BY MIN(id)"
         ).fetchall()
+
+
+def _tables(path: Path) -> list[str]:
+    """Return the names of the tables in a database, which is left as it is."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        found = database.execute("SELECT tbl_name FROM sqlite_master").fetchall()
+    return [name for (name,) in found]
 
 
 def _fetched(columns: list) -> Fetched:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..core.home import is_offline
 from ..core.names import is_device
-from ..core.result_folder import ResultFolder
+from ..core.result_folder import NOT_OURS, ResultFolder
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold, parse_classes
 from .ledger import FILE
@@ -19,7 +19,8 @@ from .queries import search_texts, unrelated_texts
 from .sources import Source, open_source
 
 NEGATIVES_PER_WORD = 10
-_FILES = ("metadata.csv", "ATTRIBUTION.md", "funnel.json")
+REPORTS = ("ATTRIBUTION.md", "funnel.json")
+_FILES = ("metadata.csv", *REPORTS)
 # folder names that `datasets` takes for splits
 _SPLITS = "train|training|validation|valid|dev|val|test|testing|eval|evaluation"
 
@@ -100,17 +101,31 @@ def check_folder(folder: Path) -> ResultFolder:
     """Return a folder that may be gathered into.
 
     Raises:
-        InvalidArgument: if it holds something else.
+        InvalidArgument: if it holds something else, or a report of ours that was changed.
     """
+    gathered = (folder / FILE).exists()
     ours = ResultFolder(
         folder,
-        judge=lambda _: (folder / FILE).exists(),
+        "gathering",
+        adopt=lambda path: gathered and path.parent == folder and _by_earlier_version(path),
         is_file="'{folder}' is a file. Choose a folder with -o.",
-        not_ours="'{folder}' holds files that were not gathered. Choose a new folder with -o, and "
+        not_ours=NOT_OURS
+        if gathered
+        else "'{folder}' holds files that were not gathered. Choose a new folder with -o, and "
         "train on both.",
     )
-    ours.claim(name for name in ours.names() if not name.startswith("."))
+    # what else a gathered folder holds is never replaced
+    ours.claim(REPORTS if gathered else (name for name in ours.names() if name[0] != "."))
     return ours
+
+
+def _by_earlier_version(path: Path) -> bool:
+    """Whether 0.1.0, which kept no record, wrote a file, by how it begins."""
+    begins = {"ATTRIBUTION.md": b"# Attribution\n\n", "funnel.json": b'{\n "output": '}
+    if path.is_symlink() or not path.is_file() or path.name not in begins:
+        return False
+    with open(path, "rb") as file:
+        return file.read(40).startswith(begins[path.name])
 
 
 def folder_name(label: str) -> str:

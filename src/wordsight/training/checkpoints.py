@@ -13,35 +13,41 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..core.home import replace_file, sync_file, writing
+from ..core.home import sync_file, writing
+from ..core.result_folder import Build
 from ..errors import InvalidModel
 
 KEY = "checkpoint"
 
 
 class SafeCheckpoints(CheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads nothing that could run."""
+    """Writes a checkpoint whole or not at all, and reads nothing that could run.
+
+    Args:
+        build: puts files into the training's folder; None only reads.
+    """
+
+    def __init__(self, build: Build | None = None) -> None:
+        self._build = build
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write `checkpoint`, made of dicts, lists, numbers, text and tensors, to `path`.
+        """Write `checkpoint`, made of dicts, lists, numbers, text and tensors, to `path` in the
+        training's folder.
 
         Raises:
+            InvalidArgument: if somebody else's file is there.
             OutputError: if it can't be written.
         """
+        assert self._build is not None
         tensors: dict[str, torch.Tensor] = {}
         text = json.dumps(_flatten(checkpoint, tensors))
         target = Path(path)
-        part = target.with_name(f".{target.name}.part")
         with writing(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file(tensors, part, metadata={KEY: text})
-                sync_file(part)
-                replace_file(part, target)
-            finally:
-                part.unlink(missing_ok=True)
+            save_file(tensors, self._build.path / target.name, metadata={KEY: text})
+            sync_file(self._build.path / target.name)
+            self._build.put(target.name)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

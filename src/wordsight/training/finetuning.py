@@ -9,10 +9,7 @@ import hashlib
 import json
 import logging
 import math
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +20,8 @@ from ..backbones.registry import keep_module
 from ..backbones.runtime import callers
 from ..backbones.timm_models import build_module, untrained_module, with_image_size
 from ..classification.classifier import Classifier, load
-from ..core.home import first_process, writing
+from ..core.home import first_process
 from ..core.progress import Progress
-from ..core.result_folder import ResultFolder
 from ..core.threads import parallel_map
 from ..datasets.training_set import fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
@@ -37,6 +33,7 @@ from ..words.class_names import catch_all_index
 from .batches import Images, Sized, augmentation, load_images
 from .lightning_loop import Fitted, Job, fit
 from .request import TrainingRequest
+from .work_folder import clear_work_folder, work_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,9 +113,10 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
         assert embedder is not None
         _set_head(network, _probe_head(embedder, items, labels, held, request))
     positive = None if outputs > 1 else 1 - (catch_all_index(request.data.class_names) or 0)
-    with _locked(request.folder):
+    # in the first of the processes that train together, for all of them
+    with work_folder(request.folder) if first_process() else contextlib.nullcontext() as build:
         job = _job(request, network, preprocessing, items, labels, held, earlier, positive)
-        fitted = fit(job)
+        fitted = fit(replace(job, build=build))
     if request.recipe == "finetune" and fitted.best_loss >= fitted.start_loss:
         none = np.zeros((0, len(request.data.class_names)))
         return Outcome(
@@ -137,21 +135,6 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
         decisions.probabilities,
         decisions.stranger,
     )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the training's folder and hold its lock, in the first process.
-
-    Raises:
-        OutputError: if it can't be made.
-        InvalidArgument: if another run uses it.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    # one lock for all processes that train together
-    with ResultFolder(folder).locked() if first_process() else contextlib.nullcontext():
-        yield
 
 
 def _job(
@@ -197,12 +180,9 @@ def finish(request: TrainingRequest) -> None:
     """Clear away the training's folder once the model is saved, unless something in it was
     asked for.
     """
-    if not (request.settings.checkpoints or request.settings.tensorboard) and first_process():
-        shutil.rmtree(request.folder, ignore_errors=True)
-    elif first_process():
-        # so that the same command starts a new training
-        for path in [*request.folder.glob("last-*.ckpt"), *request.folder.glob("best-*.ckpt")]:
-            path.unlink()
+    if first_process():
+        keep = request.settings.checkpoints or request.settings.tensorboard
+        clear_work_folder(request.folder, keep)
 
 
 def _earlier(request: TrainingRequest) -> Classifier | None:

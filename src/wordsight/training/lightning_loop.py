@@ -29,12 +29,14 @@ from ..backbones.devices import has_bf16, loader_workers, out_of_memory
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import cores
 from ..classification.model_folder import history_csv
-from ..core.home import first_process, write_atomic
+from ..core.home import first_process, writing
 from ..core.progress import Progress
+from ..core.result_folder import Build
 from ..errors import InvalidArgument
 from .batches import Images, SizedBatches, loader
 from .checkpoints import SafeCheckpoints
 from .settings import TrainingSettings
+from .work_folder import HISTORY
 
 log = logging.getLogger("wordsight")
 
@@ -52,6 +54,8 @@ class Job:
         class_weights: (classes,) weight of each class's images in the loss.
         tuning: settings, all filled in.
         folder: for checkpoints and logs.
+        build: puts files into `folder`; None in all but the first of the processes that train
+            together.
         key: name of the job; training continues from a checkpoint of that name.
         positive: index of the class whose single logit the network gives, or None for one logit per
             class.
@@ -76,6 +80,7 @@ class Job:
     seed: int = 0
     dtype: str = "f32"
     progress: Progress | None = None
+    build: Build | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ def _trainer(job: Job, callbacks: list[Callback]) -> lightning.Trainer:
         # the same seed gives the same weights, on a GPU as far as torch can
         deterministic="warn" if torch.cuda.is_available() else None,
         callbacks=callbacks,
-        plugins=[SafeCheckpoints()],
+        plugins=[SafeCheckpoints(job.build)],
         logger=_tensorboard(job),
         default_root_dir=job.folder,
         num_sanity_val_steps=0,
@@ -387,8 +392,9 @@ class _History(Callback):
             trainer.save_checkpoint(
                 self.job.folder / f"epoch-{row['epoch']:03d}.ckpt", weights_only=True
             )
-        if first_process():
-            write_atomic(self.job.folder / "history.csv", history_csv(self.rows).encode())
+        if self.job.build is not None:
+            with writing(self.job.folder):
+                self.job.build.place(HISTORY, history_csv(self.rows).encode())
             log.info(
                 "Epoch %d of %d: loss %.4f, accuracy %.1f %%; validation loss %.4f, "
                 "accuracy %.1f %%; %.1f s.",

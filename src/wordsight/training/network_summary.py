@@ -9,7 +9,8 @@ from typing import Any
 
 from ..backbones.timm_models import build_module
 from ..classification.classifier import load
-from ..core.home import expand, write_atomic, writing
+from ..classification.model_folder import model_files
+from ..core.home import expand, writing
 
 MOST_BOXES = 60
 FINEST = 3  # levels of nesting that a box may lie deep
@@ -24,6 +25,7 @@ def draw_network(model: str | os.PathLike) -> str:
 
     Raises:
         NotFound, InvalidModel: if there is no such model.
+        InvalidArgument: if one of the files is there and is somebody else's.
         OutputError: if the files can't be written.
     """
     classifier = load(model)
@@ -34,15 +36,15 @@ def draw_network(model: str | os.PathLike) -> str:
     table = f"{classifier.backbone.architecture}, input {height} × {width}\n{summary}\n"
     from ..reports import figures as plots
 
-    folder = expand(model) / "plots"
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
-        write_atomic(folder / "layers.txt", table.encode())
-        drawing = plots.network(
-            classifier.backbone.architecture,
-            [("input", (1, 3, height, width), 0), *_boxes(summary)],
-        )
-        write_atomic(folder / "network.png", plots.png(drawing))
+    drawing = plots.network(
+        classifier.backbone.architecture, [("input", (1, 3, height, width), 0), *_boxes(summary)]
+    )
+    folder = expand(model)
+    with writing(folder), model_files(folder).build() as build:
+        build.adopt()
+        build.write("plots/layers.txt", table.encode())
+        build.write("plots/network.png", plots.png(drawing))
+        build.commit(keep=True)
     return table
 
 

@@ -19,7 +19,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.devices import gpu_likely
 from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import MODEL_FILES, check_model_target
+from ..classification.model_folder import MODEL_FILES, check_model_target, write_model
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
@@ -48,6 +48,7 @@ from ..words.class_names import (
 )
 from .request import TrainingRequest
 from .settings import TrainingSettings
+from .work_folder import check_work_folder
 
 if TYPE_CHECKING:
     from .finetuning import Outcome
@@ -211,11 +212,8 @@ def _with_boxes(
     target = model.record.path.absolute()
     sheets = add_boxes(model, annotated, target, model.embedder, settings.seed, progress)
     if first_process():
-        model.save(target)
+        write_model(model, target, sheets)
         register(target)
-        with writing(target):
-            for name, sheet in sheets.items():
-                write_atomic(target / "plots" / name, sheet)
     return model
 
 
@@ -348,6 +346,8 @@ def _train_weights(request: TrainingRequest) -> Classifier:
         model.record.fine_tuning = "left out: neither a GPU nor a budget"
         return model
     request = request.for_weights()
+    if first_process():
+        check_work_folder(request.folder)
     from .finetuning import train_network  # takes seconds
 
     starts_here = request.recipe != "scratch" and request.settings.continue_from is None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +149,7 @@ class Video:
         """Return "timeline": the probabilities over time, of the classes that are likeliest in
         all, as a matplotlib figure.
         """
-        return {"timeline": _timeline(self)} if self.frames else {}
+        return {"timeline": _timeline(self, lambda: self)} if self.frames else {}
 
     def _repr_html_(self) -> str:
         return as_html(f"{self.frames:,} frames, {self.seconds:.1f} s", self)
@@ -363,7 +363,8 @@ class Recorder:
             self._clip = None
             self._tables.write_file(MARKER, self._note(new, keep=False))
             self._tables.flush()
-            timeline = _timeline(result, self._tables.path_for("frames.jsonl"))
+            rows = self._tables.path_for("frames.jsonl")
+            timeline = _timeline(result, lambda: _rows(rows))
             self._tables.write_file(TIMELINE, plots.png(timeline))
             self._tables.finish()
 
@@ -399,20 +400,18 @@ def _rows(table: Path) -> Iterator[FrameSeen]:
             yield FrameSeen(drawing=row.pop("picture"), **row)
 
 
-def _timeline(result: Video, table: Path) -> Figure:
-    """Draw the probabilities over time, of the classes that are likeliest in all, from its
-    frames.jsonl.
-    """
+def _timeline(result: Video, frames: Callable[[], Iterable[FrameSeen]]) -> Figure:
+    """Draw the probabilities of all frames over time, of the classes that are likeliest in all."""
     from ..reports import figures as plots
 
     totals = dict.fromkeys(result.class_names, 0.0)
-    for one in _rows(table):
+    for one in frames():
         for name, value in one.probabilities.items():
             totals[name] += value
     shown = sorted(totals, key=lambda name: -totals[name])[:MOST_LINES]
     shown = [name for name in result.class_names if name in shown]
     times, values = [], []
-    for one in _rows(table):
+    for one in frames():
         times.append(one.time_s)
         values.append([one.probabilities[name] for name in shown])
     segments = [(s.label, s.start_s, s.end_s) for s in result.segments]

@@ -6,15 +6,17 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ...backbones.embedder import Embedder
 from ...classification.classifier import Classifier
-from ...core.home import first_process, write_atomic, writing
+from ...core.home import first_process
+from ...core.result_folder import ResultFolder
 from ...core.threads import interrupted_with
 from ...datasets.annotations import Annotated, BoxSet
-from ...errors import InvalidArgument
+from ...errors import InvalidArgument, WordsightError
 from ...metrics.boxes import paired_iou
 from ...reports.box_sheets import batch_sheet, truth_sheet
 from .fit import FEWEST, check_backbone, one_batch, train_boxes
@@ -37,18 +39,20 @@ def add_boxes(
     that wrong boxes are seen.
 
     Raises:
-        InvalidArgument: if there are too few images, or boxes can't be learned on the backbone.
+        InvalidArgument: if there are too few images, boxes can't be learned on the backbone, or
+            another run writes beside the model at this moment.
         OutputError: if the sheet can't be written.
     """
     check_backbone(model.backbone)
     images = check_images(annotated)
     batch = batch_sheet(one_batch(images, model, seed))
-    before = _free_name(target)
+    beside = ResultFolder(target.parent, f"{target.name} boxes")
     if first_process():
-        with writing(before):
-            write_atomic(before, batch)
+        before = _free_name(beside, target)
+        beside.write([(before, batch)])
         log.info(
-            "See whether the boxes are right: '%s' shows a batch as it is learned from.", before
+            "See whether the boxes are right: '%s' shows a batch as it is learned from.",
+            target.with_name(before),
         )
     try:
         with interrupted_with(
@@ -58,7 +62,8 @@ def add_boxes(
             trained = train_boxes(model, images, embedder, seed, progress)
     finally:
         if first_process():
-            before.unlink(missing_ok=True)
+            with suppress(WordsightError):  # another run writes there; the next one removes it
+                beside.write([])
     model.box_head = trained.head
     model.record.boxes = replace(trained.record(), skipped=annotated.skipped)
     if trained.mask_threshold is not None:
@@ -85,10 +90,16 @@ def check_images(annotated: BoxSet) -> list[Annotated]:
     return images
 
 
-def _free_name(target: Path) -> Path:
-    """Return where to draw the batch: beside the model's folder, over nothing that is there."""
+def _free_name(beside: ResultFolder, target: Path) -> str:
+    """Return the name of the batch's drawing beside the model's folder, over nothing that is
+    somebody else's.
+    """
     names = itertools.chain(
         [f"{target.name}-boxes.png"],
         (f"{target.name}-boxes-{number}.png" for number in itertools.count(2)),
     )
-    return next(path for name in names if not os.path.lexists(path := target.with_name(name)))
+    return next(
+        name
+        for name in names
+        if beside.is_ours(name) or not os.path.lexists(target.with_name(name))
+    )
