@@ -139,7 +139,7 @@ DEEDS = {
     "extract": Deed("extract clip.mp4 -o out"),
     "video": Deed("video clip.mp4 -m model -o out.mp4 --frames"),
     "openvino": Deed("export model --format openvino -o out.xml", slow=True),
-    "gather": Deed("gather disc --source folder:photos/disc --limit 2 -o out"),
+    "gather": Deed("gather disc --source folder:photos --limit 2 -o out"),
 }
 
 
