@@ -125,12 +125,14 @@ def test_a_file_is_no_folder(tmp_path):
 def test_what_is_not_ours_is_refused_and_the_rest_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     ResultFolder(tmp_path, "ours").write([("a.csv", b"1"), ("b/c.png", b"2")])
-    ResultFolder(tmp_path).claim(["a.csv", "b/c.png", "new"])
+    ResultFolder(tmp_path, "ours").claim(["a.csv", "b/c.png", "new"])
+    with pytest.raises(InvalidArgument, match=r"a\.csv' is the result of another command"):
+        ResultFolder(tmp_path, "others").claim(["a.csv"])
     with pytest.raises(InvalidArgument, match=r"notes\.txt' was not written by wordsight"):
-        ResultFolder(tmp_path).claim(["a.csv", "notes.txt"])
+        ResultFolder(tmp_path, "ours").claim(["a.csv", "notes.txt"])
     (tmp_path / "a.csv").write_text("1, and a note")
     with pytest.raises(InvalidArgument, match=r"a\.csv' was not written by wordsight, or was cha"):
-        ResultFolder(tmp_path).claim(["a.csv"])
+        ResultFolder(tmp_path, "ours").claim(["a.csv"])
     (tmp_path / "masks").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InvalidArgument, match="masks' was not written"):
         ResultFolder(tmp_path).claim(["masks"])

@@ -39,6 +39,10 @@ NOT_OURS = (
     "'{path}' was not written by wordsight, or was changed since, so it is not replaced. Move it "
     "away, or choose another folder with -o."
 )
+BY_ANOTHER = (
+    "'{path}' is the result of another command, so it is not replaced. Choose another folder with "
+    "-o."
+)
 OTHER_FILES = "'{folder}' holds other files ('{name}'). Choose a new folder with -o."
 IN_THE_WAY = "'{path}' is in the way and was not written by wordsight. Move it away."
 _HEAD = {"wordsight": "files written here, with their digests; others are never touched"}
@@ -88,8 +92,7 @@ class ResultFolder:
         """Refuse to write what is not ours.
 
         Args:
-            names: what is to be written there; None: everything there is to be replaced, which
-                must be by the same writer.
+            names: what is to be written there; None: everything there is to be replaced.
 
         Raises:
             InvalidArgument: if the path is a file, or one of the names is there and is not ours.
@@ -99,10 +102,10 @@ class ResultFolder:
         if os.path.lexists(self.path / RECORD) and _lines(self.path / RECORD) is None:
             raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
-            ours = self.is_ours(name) and (names is not None or self._is_by_us(name))
-            if os.path.lexists(self.path / name) and not ours:
+            if os.path.lexists(self.path / name) and not self.is_ours(name):
+                said = BY_ANOTHER if self._is_by_another(name) else self._not_ours
                 raise InvalidArgument(
-                    self._not_ours.format(folder=self.path, path=self.path / name, name=name)
+                    said.format(folder=self.path, path=self.path / name, name=name)
                 )
 
     def names(self) -> list[str]:
@@ -115,21 +118,22 @@ class ResultFolder:
         return sorted(name for name in _entries(self.path) if name.partition("/")[0] not in hidden)
 
     def is_ours(self, name: str) -> bool:
-        """Whether a file there, by its path relative to the folder, is our own work."""
+        """Whether a file there, by its path relative to the folder, is the work of this writer."""
         if name in self.placed:
             return digest(self.path / name) == self.placed[name]
         written = (self.record or {}).get(name)
         if written is None:
             return not self._wrote() and bool(self._adopt and self._adopt(self.path / name))
-        return digest(self.path / name) in written.digests
+        return written.by == self.by and digest(self.path / name) in written.digests
 
     def _wrote(self) -> bool:
         """Whether the record lists files of this writer."""
         return any(written.by == self.by for written in (self.record or {}).values())
 
-    def _is_by_us(self, name: str) -> bool:
+    def _is_by_another(self, name: str) -> bool:
+        """Whether another command wrote a file."""
         written = (self.record or {}).get(name)
-        return not self.by or written is None or written.by == self.by
+        return written is not None and digest(self.path / name) in written.digests
 
     def is_whole(self) -> bool:
         """Whether all that the record lists is there still."""

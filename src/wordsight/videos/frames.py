@@ -117,7 +117,7 @@ def extract(
     folder = expand(output)
     target = ResultFolder(
         folder,
-        "frames",
+        "extract",
         adopt=lambda path: path.name == TABLE and _read_table(path) is not None,
         is_file="'{folder}' is a file; frames need a folder. Choose another with -o.",
         not_ours="'{path}' was there before and is no table of frames, or was changed since. "

@@ -41,6 +41,7 @@ COLUMNS = (
 )
 MARKER = ".wordsight-video"  # notes the clips that were made, and from what
 FRAMES_MARKER = ".wordsight-frames"  # of 0.1.0
+FRAMES = "frames"  # the tables are named so
 TIMELINE = "timeline.png"
 NO_TABLES = (
     "'{folder}', where the tables would go, was there before and is no result of wordsight, or "
@@ -255,6 +256,7 @@ def check_target(output: Path, clip: Path) -> Path:
     tables = output.with_suffix("")
     ResultFolder(
         tables,
+        FRAMES,
         adopt=lambda _: bool(_made(tables / MARKER)),
         is_file=NO_TABLES,
         not_ours=NO_TABLES,
@@ -322,7 +324,7 @@ class Recorder:
             log.info("'%s' is made anew; it was made from '%s'.", target, before.source)
         self._tables = TableWriter(
             self.folder,
-            "frames",
+            FRAMES,
             COLUMNS,
             (IMAGES,) if draw else (),
             FRAMES_MARKER,
