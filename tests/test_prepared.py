@@ -284,3 +284,17 @@ def test_written_files_are_on_the_disk_before_they_get_their_name(tmp_path, monk
         with home.atomic_text(tmp_path / "a") as file:
             file.write("1")
     assert steps == ["sync", "name"] and (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_what_killed_processes_were_building_is_swept_after_an_hour(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path))
+    photos = tmp_path / "cache" / "photos"
+    left = [photos / ".building-x", photos / ".0123456789ab.part", photos / ".young.part"]
+    left[0].mkdir(parents=True)
+    for path in left[1:]:
+        path.touch()
+    for path in left[:2]:
+        os.utime(path, (1, 1))
+    note_photos(tmp_path / "out", "predictions", ["photos"])
+    assert [path.exists() for path in left] == [False, False, True]
+    assert noted_photos(tmp_path / "out", "predictions") == ["photos"]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.home import cache_folder, is_offline, keep, places, write_atomic
+from ..core.home import cache_folder, is_offline, keep, places, sweep, write_atomic
 from ..core.regular import read_text
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
@@ -312,6 +312,7 @@ def _store(target: Path, weights: dict[str, np.ndarray], config: dict, record: d
     from safetensors.numpy import save_file
 
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
     building = Path(tempfile.mkdtemp(dir=target.parent, prefix=".building-"))
     try:
         save_file(weights, building / "model.safetensors")

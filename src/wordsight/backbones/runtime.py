@@ -23,7 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.home import keep, places, replace_file
+from ..core.home import keep, places, replace_file, sweep
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
 from .devices import gpu_likely, out_of_memory, torch_device
@@ -405,6 +405,7 @@ def _save_network(ov, converted, folder: Path) -> None:
     """
     building = folder / f".converting-{os.getpid()}"
     building.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     try:
         try:
             ov.save_model(converted, building / NETWORK[0], compress_to_fp16=False)

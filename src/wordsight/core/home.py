@@ -14,7 +14,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +25,8 @@ from ..errors import InvalidArgument, OutputError
 log = logging.getLogger("wordsight")
 # virus scanners and indexers hold a new file open for a moment, and Windows replaces no open file
 RETRIES_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+BUILT = (".building-*", ".converting-*", ".*.part")  # hidden names in the cache
+AN_HOUR_S = 3600
 _scratch: list[Path] = []  # where this process keeps what the cache folder can't take
 _told: set[Path] = set()  # cache folders that were said to take nothing
 
@@ -180,6 +182,17 @@ def keep(path: Path, write: Callable[[Path], None]) -> Path:
     with writing(_scratch[0]):
         write(_scratch[0] / path.name)
     return _scratch[0] / path.name
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes were building in a folder of our cache; what is younger than an
+    hour may still be built.
+    """
+    for kind in BUILT:
+        for left in folder.glob(kind):
+            with suppress(OSError):
+                if left.stat().st_mtime < time.time() - AN_HOUR_S:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def places(path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from . import cells
-from .home import cache_folder, keep, write_atomic, writing
+from .home import cache_folder, keep, sweep, write_atomic, writing
 from .names import same_file_key
 from .regular import open_text, read_text
 from .result_folder import ResultFolder, listed_in
@@ -195,6 +195,7 @@ def note_photos(output: Path, name: str, photos: list[str]) -> None:
     results were found.
     """
     noted = json.dumps(photos).encode("utf-8", "surrogateescape")
+    sweep(cache_folder() / "photos")
     keep(_record(output, name), lambda record: write_atomic(record, noted, sync=False))
 
 
