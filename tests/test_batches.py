@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from wordsight.backbones.preprocessing import Preprocessing  # noqa: E402
+from wordsight.core.result_folder import RECORD, ResultFolder
 from wordsight.datasets.files import ImageFile, read_labelled  # noqa: E402
 from wordsight.errors import InvalidModel  # noqa: E402
 from wordsight.training.batches import Images, Sized, SizedBatches, augmentation, load_images  # noqa: E402
@@ -93,7 +94,8 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
         "b": shared[0],
         "n": {3: [1, 2.5, None, True, "x"], "t": (shared.to(torch.bfloat16), ())},
     }
-    SafeCheckpoints().save_checkpoint(state, tmp_path / "sub" / "c.ckpt")
+    with ResultFolder(tmp_path / "sub", "training").build() as build:
+        SafeCheckpoints(build).save_checkpoint(state, tmp_path / "sub" / "c.ckpt")
     back = SafeCheckpoints().load_checkpoint(tmp_path / "sub" / "c.ckpt")
     assert (
         torch.equal(back["a"], shared)
@@ -101,12 +103,15 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
         and back["n"][3] == state["n"][3]
     )
     assert isinstance(back["n"]["t"], tuple) and back["n"]["t"][0].dtype == torch.bfloat16
-    assert [p.name for p in (tmp_path / "sub").iterdir()] == ["c.ckpt"]
+    assert {p.name for p in (tmp_path / "sub").iterdir()} == {RECORD, "c.ckpt"}
 
 
 def test_a_checkpoint_holds_no_code_and_a_foreign_file_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="cannot hold"):
-        SafeCheckpoints().save_checkpoint({"f": print}, tmp_path / "c.ckpt")
+    with (
+        pytest.raises(TypeError, match="cannot hold"),
+        ResultFolder(tmp_path / "sub", "training").build() as build,
+    ):
+        SafeCheckpoints(build).save_checkpoint({"f": print}, tmp_path / "sub" / "c.ckpt")
     (tmp_path / "d.ckpt").write_bytes(b"\x80\x04junk")
     with pytest.raises(InvalidModel, match="can't be read"):
         SafeCheckpoints().load_checkpoint(tmp_path / "d.ckpt")

@@ -269,6 +269,7 @@ def test_no_images_writes_tables_only(shapes_model, other_shapes, tmp_path):
         other_shapes, threshold=0, output=tmp_path / "r", draw=False
     )
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        ".wordsight-files",
         "predictions.csv",
         "predictions.jsonl",
     ]
@@ -407,7 +408,7 @@ def test_photos_among_the_results_are_never_drawn_over(shapes_model, other_shape
     with pytest.raises(InvalidArgument, match="lie where results would be drawn"):
         model.predict(photos, threshold=0, output=tmp_path)
     (tmp_path / "other").mkdir()
-    with pytest.raises(InvalidArgument, match="was there before"):
+    with pytest.raises(InvalidArgument, match="was not written by wordsight"):
         model.predict(other_shapes, threshold=0, output=tmp_path)
     assert all(not p.is_symlink() and p.stat().st_size > 1000 for p in photos.iterdir())
 

@@ -44,8 +44,7 @@ def silent(shapes_model, tmp_path_factory):
     (folder / "wordsight.json").write_text(json.dumps(record))
     model = wordsight.load(folder)
     model.head = replace(model.head, temperature=1e-4)
-    model.save(folder)
-    return folder
+    return model.save(folder.with_name("saved"))
 
 
 def test_without_a_threshold_that_keeps_its_promise_nothing_is_labelled_anywhere(

@@ -245,8 +245,9 @@ def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli_he
     assert taken.returncode == 2 and "lie where results would be drawn" in taken.stderr
     foreign = tmp_path / "mine" / "scores"
     foreign.mkdir(parents=True)
+    (foreign / "a.jpg").write_text("mine")
     assert (
-        "is no result of wordsight"
+        "was not written by wordsight"
         in cli_here("detect", "photos", "-m", yes_or_no, "-o", "mine").stderr
     )
     assert (tmp_path / "photos" / "a.png").read_bytes() == (scene[0] / "scene.png").read_bytes()
@@ -403,7 +404,10 @@ def test_nothing_of_the_users_is_removed_or_drawn_over(yes_or_no, scene, tmp_pat
     (out / "detections.jsonl").write_text(
         json.dumps({"picture": "only-copy.jpg", "heatmap": 5}) + "\n"
     )
-    with pytest.raises(InvalidArgument, match="was there before"):
+    with pytest.raises(InvalidArgument, match=r"detections\.jsonl' was not written by wordsight"):
+        wordsight.detect(scene[0], yes_or_no, output=out)
+    (out / "detections.jsonl").unlink()
+    with pytest.raises(InvalidArgument, match="detections' was not written by wordsight"):
         wordsight.detect(scene[0], yes_or_no, output=out)
     # tables only: the folders don't matter
     wordsight.detect(scene[0], yes_or_no, output=out, draw=False)

@@ -381,7 +381,7 @@ def test_what_no_evaluation_wrote_is_not_overwritten(other_shapes, shapes_model,
     report = tmp_path / "r"
     report.mkdir()
     (report / "predictions.csv").write_text("precious")
-    with pytest.raises(InvalidArgument, match="was there before and is no report"):
+    with pytest.raises(InvalidArgument, match="was not written by wordsight"):
         wordsight.evaluate(other_shapes, shapes_model, output=report)
     assert (report / "predictions.csv").read_text() == "precious"
     data = tmp_path / "d"
