@@ -491,6 +491,6 @@ def test_labels_of_0_1_0_are_replaced_and_changed_ones_are_not(made, tmp_path):
 
 def test_labels_replace_labels_only(made, shapes_model, tmp_path):
     folder = wordsight.load(shapes_model).save(tmp_path / "m")
-    with pytest.raises(InvalidArgument, match=r"was changed|is no export"):
+    with pytest.raises(InvalidArgument, match=r"was changed|is no export|another command"):
         wordsight.prelabel(made[0], "coco", output=folder)
     wordsight.load(folder)
