@@ -103,7 +103,8 @@ class ResultFolder:
             raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
             if os.path.lexists(self.path / name) and not self.is_ours(name):
-                said = BY_ANOTHER if self._is_by_another(name) else self._not_ours
+                another = names is not None and self._is_by_another(name)
+                said = BY_ANOTHER if another else self._not_ours
                 raise InvalidArgument(
                     said.format(folder=self.path, path=self.path / name, name=name)
                 )
