@@ -227,14 +227,14 @@ def many(tmp_path_factory):
     return write_shapes(tmp_path_factory.mktemp("many"), 30, seed=2000)
 
 
-def on_ray(code, *arguments, shard=10):
+def on_ray(code, *arguments, shard=10, env=None):
     """Start Python with Ray in a process of its own, and shards of a few pictures."""
     program = f"""
 import json, sys
 import wordsight.distributed.ray as parallel
 parallel.SHARD = {shard}
 {code}"""
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", **(env or {})}
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         env=environment,
@@ -242,19 +242,6 @@ parallel.SHARD = {shard}
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-PREDICT_CODE = """
-done = parallel.predict(
-    sys.argv[1], sys.argv[2], output=sys.argv[3], threshold=0.9, workers=2
-)
-print(json.dumps([done.images, done.shards, done.resumed, done.counts]))
-"""
-CLEAN_CODE = """
-import wordsight
-done = parallel.clean(sys.argv[1], sys.argv[2], workers=2)
-print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
-"""
 
 
 def rows_of(folder):
@@ -265,32 +252,6 @@ def rows_of(folder):
         for path in sorted(folder.glob("part-*.parquet"))
         for row in pq.read_table(path).to_pylist()
     ]
-
-
-def test_on_ray_a_killed_worker_is_survived_and_the_results_are_those_of_one_process(
-    many, shapes_model, tmp_path
-):
-    pytest.importorskip("ray")
-    process = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
-    until, killed = time.monotonic() + 180, None
-    while killed is None and process.poll() is None and time.monotonic() < until:
-        if list((tmp_path / "out").glob("part-*.parquet")):
-            killed = _kill_a_worker(process.pid)
-        time.sleep(0.02)
-    said, errors = process.communicate(timeout=180)
-    assert process.returncode == 0, errors[-3000:]
-    assert killed, "no worker was there to be killed"
-    expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
-    rows = rows_of(tmp_path / "out")
-    assert [
-        {name: getattr(one, name) for name in row} for one, row in zip(expected, rows, strict=True)
-    ] == rows
-    assert json.loads(said.splitlines()[-1])[:3] == [60, 6, 0]
-    again = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
-    assert json.loads(again.communicate(timeout=120)[0].splitlines()[-1])[:3] == [60, 6, 6]
-    os.utime(next(many.rglob("*.jpg")), (1, 1))
-    other = on_ray(PREDICT_CODE, many, shapes_model, tmp_path / "out")
-    assert "holds the shards of another run" in other.communicate(timeout=120)[1]
 
 
 def _kill_a_worker(parent: int) -> int | None:
@@ -323,57 +284,54 @@ main()
 """
 
 
-@pytest.mark.parametrize(
-    "sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
-def test_on_ray_whoever_started_it_may_end_and_the_same_command_goes_on(
-    sent, many, shapes_model, tmp_path
-):
-    pytest.importorskip("ray")
-    photos = shutil.copytree(many, tmp_path / "photos")
-    process = on_ray(COMMAND_CODE, photos, shapes_model, tmp_path / "out", shard=4)
+def first_part_of(process, folder, beyond=0):
+    """Wait until the folder holds more parts than `beyond`, or the process has ended."""
     until = time.monotonic() + 120
     while (
-        not list((tmp_path / "out").glob("part-*.parquet"))
+        len(list(folder.glob("part-*.parquet"))) <= beyond
         and process.poll() is None
         and time.monotonic() < until
     ):
         time.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own, in this process
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_on_ray_whoever_started_it_may_end_and_a_worker_too_and_the_same_command_goes_on(
+    sent, cli_here, many, shapes_model, tmp_path
+):
+    """The results are those of one process."""
+    pytest.importorskip("ray")
+    photos, out = shutil.copytree(many, tmp_path / "photos"), tmp_path / "out"
+    process = on_ray(COMMAND_CODE, photos, shapes_model, out, shard=4)
+    first_part_of(process, out)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=120)
     if sent == signal.SIGINT:
         assert process.returncode == 130 and "Traceback" not in errors, errors[-3000:]
         assert "goes on from there" in errors
-    assert not (tmp_path / "out" / "summary.json").exists()
-    again = on_ray(COMMAND_CODE, photos, shapes_model, tmp_path / "out", shard=4)
+    assert not (out / "summary.json").exists()
+    before = len(list(out.glob("part-*.parquet")))
+    again = on_ray(COMMAND_CODE, photos, shapes_model, out, shard=4)
+    first_part_of(again, out, before)
+    assert _kill_a_worker(again.pid), "no worker was there to be killed"
     said, errors = again.communicate(timeout=180)
     assert again.returncode == 0, errors[-3000:]
     done = json.loads(said.splitlines()[-1])
-    assert done["pictures"] == 60 and done["resumed"] >= 1
+    assert done["pictures"] == 60 and done["shards"] == 15 and 1 <= done["resumed"] < 15
     expected = list(wordsight.load(shapes_model).predict(photos, threshold=0.9))
+    rows = rows_of(out)
     assert [
-        {name: getattr(one, name) for name in row}
-        for one, row in zip(expected, rows_of(tmp_path / "out"), strict=True)
-    ] == rows_of(tmp_path / "out")
-
-
-def test_cleaning_on_ray_finds_the_same(many, tmp_path):
-    pytest.importorskip("ray")
-    data = tmp_path / "data"
-    shutil.copytree(many, data)
-    shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
-    (data / "square" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
-    process = on_ray(CLEAN_CODE, data, tmp_path / "report")
-    said, errors = process.communicate(timeout=180)
-    assert process.returncode == 0, errors[-3000:]
-    expected = wordsight.clean(data, tmp_path / "other")
-    assert json.loads(said.splitlines()[-1]) == [
-        list(map(str, vars(one).values())) for one in expected.findings
-    ]
-    assert {one.reason for one in expected.findings} >= {"duplicate", "undecodable"}
-    assert (tmp_path / "report" / "report.html").is_file() and rows_of(
-        tmp_path / "report" / "material"
-    )
+        {name: getattr(one, name) for name in row} for one, row in zip(expected, rows, strict=True)
+    ] == rows
+    command = ["predict", photos, "-m", shapes_model, "-o", out, "-t", "0.9", "--ray", "local"]
+    third = cli_here(*command, "--json")
+    assert json.loads(third.stdout) == done | {"resumed": 15}
+    os.utime(next(photos.rglob("*.jpg")), (1, 1))
+    other = cli_here(*command)
+    assert other.returncode == 2 and "holds the shards of another run" in other.stderr
 
 
 def test_requests_that_ray_can_not_carry_out_are_one_sentence(
@@ -392,11 +350,33 @@ def test_requests_that_ray_can_not_carry_out_are_one_sentence(
     )
 
 
-def test_from_s3_to_s3(many, shapes_model, tmp_path):
-    """A local imitation of S3 (moto) serves and keeps the files."""
+TWO_JOBS = """
+import contextlib, io, ray, s3fs, wordsight
+from wordsight.cli.main import main
+photos, model, data, report, root = sys.argv[1:6]
+fs = s3fs.S3FileSystem(endpoint_url=root, key="a", secret="b")
+fs.mkdir("bucket")
+fs.put(photos, "bucket/photos", recursive=True)
+parallel._join(parallel._import_ray(True), "local")
+done = parallel.clean(data, report, workers=2)
+print(json.dumps([list(map(str, vars(one).values())) for one in done.findings]))
+options = ["-t", "0.9", "--ray", "local", "--json"]
+sys.argv = ["wordsight", "predict", "s3://bucket/photos", "-m", model, "-o", "s3://bucket/out"]
+sys.argv += options
+main()
+"""
+
+
+def test_on_ray_cleaning_finds_the_same_and_predictions_go_from_s3_to_s3(
+    many, shapes_model, tmp_path
+):
+    """A local imitation of S3 (moto) serves and keeps the files; one start of Ray does both."""
     pytest.importorskip("ray")
     server = pytest.importorskip("moto.server")
     s3fs = pytest.importorskip("s3fs")
+    data = shutil.copytree(many, tmp_path / "data")
+    shutil.copy(data / "disc" / "000.jpg", data / "disc" / "copy.jpg")
+    (data / "square" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     service = server.ThreadedMotoServer(port=0, verbose=False)
     service.start()
     root = f"http://127.0.0.1:{service._server.server_port}"
@@ -407,48 +387,27 @@ def test_from_s3_to_s3(many, shapes_model, tmp_path):
         "FSSPEC_S3_ENDPOINT_URL": root,
         "WORDSIGHT_OFFLINE": "",
     }
-    program = f"""
-import sys, s3fs
-fs = s3fs.S3FileSystem(endpoint_url={root!r}, key="a", secret="b")
-fs.mkdir("bucket")
-fs.put(sys.argv[1], "bucket/photos", recursive=True)
-"""
     try:
-        environment = {**os.environ, **env, "PYTHONWARNINGS": "ignore"}
-        subprocess.run(
-            [sys.executable, "-c", program, str(many)],
-            env=environment,
-            check=True,
-            capture_output=True,
+        process = on_ray(
+            TWO_JOBS, many, shapes_model, data, tmp_path / "report", root, shard=30, env=env
         )
-        command = [
-            "predict",
-            "s3://bucket/photos",
-            "-m",
-            str(shapes_model),
-            "--ray",
-            "local",
-            "-o",
-            "s3://bucket/out",
-            "-t",
-            "0.9",
-            "--json",
-        ]
-        done = subprocess.run(
-            [sys.executable, "-m", "wordsight", *command],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads(done.stdout)["pictures"] == 60
+        said, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-3000:]
+        findings, predicted = map(json.loads, said.splitlines())
         fs = s3fs.S3FileSystem(endpoint_url=root, key="a", secret="b")
-        fs.get("bucket/out/part-0000000.parquet", str(tmp_path / "part-0000000.parquet"))
-        expected = list(wordsight.load(shapes_model).predict(many, threshold=0.9))
-        assert [
-            {name: getattr(one, name) for name in row}
-            for one, row in zip(expected, rows_of(tmp_path), strict=True)
-        ] == rows_of(tmp_path)
+        fs.get("bucket/out/", str(tmp_path / "parts"), recursive=True)
     finally:
         service.stop()
+    expected = wordsight.clean(data, tmp_path / "other").findings
+    assert findings == [list(map(str, vars(one).values())) for one in expected]
+    assert {one.reason for one in expected} >= {"duplicate", "undecodable"}
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert rows_of(tmp_path / "report" / "material")
+    assert predicted["pictures"] == 60 and predicted["shards"] == 2
+    rows = rows_of(tmp_path / "parts")
+    assert [
+        {name: getattr(one, name) for name in row}
+        for one, row in zip(
+            wordsight.load(shapes_model).predict(many, threshold=0.9), rows, strict=True
+        )
+    ] == rows
