@@ -65,8 +65,8 @@ def annotated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory):
-    """Twelve others."""
-    return write_boxes(tmp_path_factory.mktemp("unseen"), 6, seed=500)
+    """Eight others."""
+    return write_boxes(tmp_path_factory.mktemp("unseen"), 4, seed=500)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,10 @@ def boxed(annotated, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("boxed") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box_training, "LEAST_STEPS", 300)  # half the time
+        # enough for these, in a third of the time
+        patch.setattr(box_training, "EPOCHS", 1)
+        patch.setattr(box_training, "LEAST_STEPS", 200)
+        patch.setattr(box_training, "VIEWS", 6)
         done = CliRunner().invoke(
             app, ["train", str(annotated.parent), "--boxes", str(annotated), "-o", str(path)]
         )
@@ -178,7 +181,7 @@ def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
     overlaps = paired_iou(
         np.array([found[name] for name in names]), np.array([truth[name] for name in names])
     )
-    assert len(names) >= 8 and overlaps.mean() > 0.6
+    assert len(names) >= 6 and overlaps.mean() > 0.6
     assert overlaps.mean() > about.median_box_mean_iou
 
 
@@ -253,7 +256,7 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli_here, capsys):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["pictures"] == found["objects"] == 12 and set(found["boxes"]) == {
+    assert found["pictures"] == found["objects"] == 8 and set(found["boxes"]) == {
         "predict",
         "box head",
         "heat map",
@@ -276,7 +279,7 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli_here, capsys):
     assert (tmp_path / "report" / "boxes.json").exists()
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     worst = re.findall(r", IoU (\d\.\d\d)</bdi>", page)
-    assert len(worst) == 12 == page.count("data-true-box=") == page.count(
+    assert len(worst) == 8 == page.count("data-true-box=") == page.count(
         "data-box="
     ) and worst == sorted(worst)
     with Image.open(tmp_path / "report" / "boxes.png") as image:

@@ -15,7 +15,6 @@ from wordsight.classification.batch_decisions import judge
 from wordsight.datasets.files import find_images
 from wordsight.heads.decision import accepts, decide
 from wordsight.reports.page import Outcomes
-from wordsight.webapp.tab_try import NONE, _shown
 from wordsight.webapp.workspace import Workspace
 
 
@@ -74,6 +73,8 @@ def test_without_a_threshold_that_keeps_its_promise_nothing_is_labelled_anywhere
     writer.release()
     seen = wordsight.video(clip, model=model)
     assert seen.frames == 5 and all(frame.label is None for frame in seen)
+
+    from wordsight.webapp.tab_try import NONE, _shown  # loads Gradio, which takes seconds
 
     viewer = Workspace(silent).viewer(None)
     assert viewer.threshold is None

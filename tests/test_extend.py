@@ -9,6 +9,7 @@ import io
 import json
 import os
 import runpy
+import sys
 import threading
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from PIL import Image
 import wordsight
 from conftest import write_shapes
 from wordsight.cleaning import checks
+from wordsight.core import plugins
 from wordsight.datasets.formats import base as formats_base
 from wordsight.gathering.sources import base as sources_base
+from wordsight.heatmaps import gradients
 
 EXTENDING = Path(__file__).resolve().parents[1] / "docs" / "extending"
 
@@ -120,7 +123,9 @@ def test_a_format_of_ones_own_is_written_and_read(shapes_model, other_shapes):
 
 
 @pytest.mark.filterwarnings("ignore:Overwriting tiny_net")
-def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
+def test_a_backbone_of_ones_own_is_trained_kept_loaded_and_missed(capsys, cli_here, monkeypatch):
+    from timm.models import _registry as of_timm
+
     write_shapes(Path("data/pets"), 16)
     run("tiny_net")
     assert "accuracy" in capsys.readouterr().out
@@ -129,14 +134,20 @@ def test_a_backbone_of_ones_own_is_trained_kept_and_loaded(capsys):
     # looked at with 96 × 160 pixels, the area of 128 × 128 or so
     assert model.backbone.pooled and model.heatmap(photo, "disc").grid.shape == (6, 10)
     assert set(next(iter(model.predict(photo))).probabilities) == {"disc", "square"}
+    monkeypatch.delitem(of_timm._model_entrypoints, "tiny_net")  # as in another process
+    done = cli_here("predict", "data/pets", "-m", "models/tiny", "--engine", "torch")
+    assert done.returncode == 2 and "Import the module that registers it first" in done.stderr
 
 
 @pytest.fixture
-def installed(tmp_path):
+def installed(tmp_path, monkeypatch):
     """Packages as pip leaves them: `installed("checks", "washed_out")` puts an example into
-    one; returns what makes processes see it.
+    one, for this process and, by the variable it returns, for others.
     """
     site = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(site))
+    before = set(sys.modules)
+    plugins.load_extensions.cache_clear()
 
     def install(kind, module, code=None):
         info = site / f"own_{kind}-1.dist-info"
@@ -149,12 +160,16 @@ def installed(tmp_path):
             "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
         }
 
-    return install
+    yield install
+    plugins.load_extensions.cache_clear()
+    for name in set(sys.modules) - before:
+        if str(site) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 HEATMAP = """
 import numpy as np
-from wordsight.heatmaps import register_heatmap_method
+from wordsight.heatmaps import gradients
 
 @register_heatmap_method("strength")
 def strength(activations, gradients):
@@ -208,13 +223,16 @@ def strength(activations, gradients):
     ],
 )
 def test_the_command_line_knows_what_entry_points_name(
-    kind, module, code, command, told, installed, cli, tmp_path, shapes_model
+    kind, module, code, command, told, installed, cli, cli_here, tmp_path, shapes_model, monkeypatch
 ):
+    monkeypatch.setattr(gradients, "_methods", dict(gradients._methods))
     write_shapes(tmp_path / "data" / "pets", 6)
     Image.open(tmp_path / "data/pets/disc/003.jpg").convert("L").convert("RGB").save(
         tmp_path / "data/pets/disc/003.jpg"
     )
-    done = cli(
+    # timm, once loaded, asks for no more networks
+    run_command = cli if kind == "backbones" else cli_here
+    done = run_command(
         *(shapes_model if word == "MODEL" else word for word in command),
         env={**installed(kind, module, code), "WORDSIGHT_OFFLINE": ""},
     )
@@ -244,22 +262,14 @@ def test_the_command_line_knows_what_entry_points_name(
         ),
     ],
 )
-def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli, tmp_path):
+def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli_here, tmp_path):
     write_shapes(tmp_path / "data", 3)
-    done = cli("clean", "data", env=installed("checks", "broken", code))
+    done = cli_here("clean", "data", env=installed("checks", "broken", code))
     assert (
         done.returncode == 2
         and "Traceback" not in done.stderr
         and all(part in done.stderr for part in told)
     ), done.stderr
-
-
-@pytest.mark.filterwarnings("ignore:Overwriting tiny_net")
-def test_a_model_on_a_network_of_ones_own_says_what_it_needs(cli):
-    write_shapes(Path("data/pets"), 8)
-    run("tiny_net")  # the command below, a process of its own, knows nothing of it
-    done = cli("predict", "data/pets", "-m", "models/tiny", "--engine", "torch")
-    assert done.returncode == 2 and "Import the module that registers it first" in done.stderr
 
 
 def test_each_is_one_file():
