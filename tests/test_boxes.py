@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import wordsight
-from conftest import contents
+from conftest import contents, learn_boxes_from_fewer_views
 from wordsight.backbones.preprocessing import Preprocessing
 from wordsight.core.result_folder import ResultFolder
 from wordsight.heads.boxes import PLANES, BoxHead, centres
@@ -73,14 +73,10 @@ def unseen(tmp_path_factory):
 def boxed(annotated, tmp_path_factory):
     """A model of classes and boxes, made by the command: its folder."""
     from wordsight.cli.main import app
-    from wordsight.training.boxes import fit as box_training
 
     path = tmp_path_factory.mktemp("boxed") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        # enough for these, in a third of the time
-        patch.setattr(box_training, "EPOCHS", 1)
-        patch.setattr(box_training, "LEAST_STEPS", 200)
-        patch.setattr(box_training, "VIEWS", 6)
+        learn_boxes_from_fewer_views(patch)
         done = CliRunner().invoke(
             app, ["train", str(annotated.parent), "--boxes", str(annotated), "-o", str(path)]
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import play_script
+from conftest import learn_boxes_from_fewer_views, play_script
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 NAMES = ("brick", "boxes", "cifar")
@@ -79,8 +79,11 @@ def test_brick_is_found_where_it_was_pasted(tmp_path):
     ).is_file()
 
 
-def test_boxes_learned_from_a_table_are_better_than_boxes_that_look_at_nothing(tmp_path):
+def test_boxes_learned_from_a_table_are_better_than_boxes_that_look_at_nothing(
+    tmp_path, monkeypatch
+):
     pytest.importorskip("skimage")
+    learn_boxes_from_fewer_views(monkeypatch)
     said = play("boxes", tmp_path)
     held_to("boxes", said)
     assert (
