@@ -13,6 +13,7 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape, write_shapes
+from wordsight.core.home import sources_folder
 from wordsight.datasets.files import read_labelled
 from wordsight.errors import InvalidArgument
 from wordsight.webapp.review import REVIEW, ReviewBook, find_doubts
@@ -385,15 +386,28 @@ def test_a_worse_model_is_not_kept(shapes, photos, tmp_path, fresh_home):
 @pytest.mark.parametrize("noted", [True, False])
 def test_without_the_old_pictures_nothing_is_forgotten(noted, shapes, photos, tmp_path, fresh_home):
     data = shutil.copytree(shapes, tmp_path / "data")
-    model = wordsight.train(data, tmp_path / "model")
+    wordsight.train(data, tmp_path / "model")
     if noted:
         shutil.rmtree(data)
-    else:  # as an earlier version wrote it
-        model.record.sources = []
-        model.save(tmp_path / "model")
+    else:  # a model of somebody else, or of an earlier version
+        shutil.rmtree(sources_folder())
     page = Workspace(tmp_path / "model", photos)
     page.book.decide("d0.jpg", "changed", "disc")
     before = page.models()
     with pytest.raises(InvalidArgument, match="would make it forget them"):
         page.retrain()
     assert page.models() == before
+
+
+def test_a_model_that_is_given_away_tells_nothing_of_its_makers_folders(
+    shapes, photos, tmp_path, fresh_home
+):
+    data = shutil.copytree(shapes, tmp_path / "my-secret-folder")
+    wordsight.train(data, tmp_path / "model")
+    for file in (tmp_path / "model").rglob("*"):
+        assert file.is_dir() or b"my-secret-folder" not in file.read_bytes(), file
+    assert (tmp_path / "model").rename(tmp_path / "elsewhere")  # and is still known here
+    page = Workspace(tmp_path / "elsewhere", photos)
+    page.book.decide("d0.jpg", "changed", "disc")
+    name, _ = page.retrain()
+    assert page.viewer(name).model.record.images == {"disc": 13, "square": 12}

@@ -101,8 +101,6 @@ class ModelRecord:
         unreadable: (file, reason) of images that could not be read.
         left_out: (file, reason) of images that the cheap checks took out.
         unused: (entry, reason) of listed images that could not be taken.
-        sources: (folder or table learned from, class that all its images were given, or
-            None where they bring their own).
         data_fingerprint: SHA-256 of the names, labels and contents learned from.
         method: head of a probe, "lda" or "logistic".
         regularisation: its shrinkage (lda, 0–1) or inverse penalty (logistic).
@@ -137,7 +135,6 @@ class ModelRecord:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
-    sources: list[tuple[str, str | None]] = field(default_factory=list)
     data_fingerprint: str | None = None
     method: str | None = None
     regularisation: float | None = None

@@ -41,22 +41,22 @@ def cache_folder() -> Path:
 
 def models_folder() -> Path:
     """Return the folder of the models that `run` makes."""
-    home = os.environ.get("WORDSIGHT_HOME")
-    return (
-        Path(home).expanduser() / "models"
-        if home
-        else user_data_path("wordsight", appauthor=False) / "models"
-    )
+    return _data_folder() / "models"
 
 
 def images_folder() -> Path:
     """Return the folder of the images that `run` gathers."""
+    return _data_folder() / "pictures"
+
+
+def sources_folder() -> Path:
+    """Return the folder of notes on where models' images lie."""
+    return _data_folder() / "sources"
+
+
+def _data_folder() -> Path:
     home = os.environ.get("WORDSIGHT_HOME")
-    return (
-        Path(home).expanduser() / "pictures"
-        if home
-        else user_data_path("wordsight", appauthor=False) / "pictures"
-    )
+    return Path(home).expanduser() if home else user_data_path("wordsight", appauthor=False)
 
 
 def expand(path: str | os.PathLike) -> Path:
@@ -147,7 +147,7 @@ def writing(path: Path):
         )
         ours = any(
             path.is_relative_to(folder)
-            for folder in (cache_folder(), models_folder(), images_folder())
+            for folder in (cache_folder(), models_folder(), images_folder(), sources_folder())
         )
         step = (
             "Set WORDSIGHT_HOME to a folder that can be written"

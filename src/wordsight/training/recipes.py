@@ -48,6 +48,7 @@ from ..words.class_names import (
 )
 from .request import TrainingRequest
 from .settings import TrainingSettings
+from .sources import Sources, note_sources
 from .work_folder import check_work_folder
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def train(
         labelled = against_catch_all(
             labelled, positive, None if negatives is None else expand(negatives)
         )
-    sources: list[tuple[str, str | None]]
+    sources: Sources
     sources = [] if boxes is not None else [(str(expand(data).resolve()), None)]
     if sources and negatives is not None:
         sources.append((str(expand(negatives).resolve()), labelled.class_names[-1]))
@@ -263,8 +264,9 @@ def fit_labelled(request: TrainingRequest) -> Classifier:
         unused=data.unused,
         gathered=gathered(set_root(data.images)),
         cleaned=request.cleaned,
-        sources=request.sources,
     )
+    if first_process():
+        note_sources(model.record.data_fingerprint, request.sources)
     _judge(model, request.precision)
     return model
 

@@ -12,6 +12,7 @@ from ..backbones.timm_models import with_image_size
 from ..core.progress import Progress
 from ..datasets.files import ImageFile, LabelledSet
 from .settings import SCRATCH_NETWORK, TrainingSettings
+from .sources import Sources
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class TrainingRequest:
         precision: the share of labels that must be right, or None.
         supervision: where the labels come from, for the model's record.
         cleaned: what was taken out of the data before: reason -> images.
-        sources: (folder or table, class that all its images get or None), for the model's record.
+        sources: where the images lie; see `note_sources`.
         progress: called with (done, total, what).
     """
 
@@ -40,7 +41,7 @@ class TrainingRequest:
     precision: float | None = None
     supervision: str = "labelled pictures"
     cleaned: dict[str, int] = field(default_factory=dict)
-    sources: list[tuple[str, str | None]] = field(default_factory=list)
+    sources: Sources = field(default_factory=list)
     progress: Progress | None = None
 
     @property

@@ -18,6 +18,7 @@ from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..words.class_names import fold
 from .recipes import fit_labelled, register
 from .request import TrainingRequest
+from .sources import noted_sources
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,14 @@ def _learned_from(
     """Return the images that a model learned from, the places other than `folder` they lie in,
     and the places whose images all have one class.
     """
-    sources = old.record.sources
     if old.record.recipe == WORDS_RECIPE:
         return [], [], []  # it learned from no labelled image
+    sources = noted_sources(old.record.data_fingerprint)
     if not sources:
         raise InvalidArgument(
-            "The model does not note where the pictures it learned from lie, and the corrections "
-            "alone would make it forget them. Train anew on both: 'wordsight run -c CLASSES "
-            f"--data OLD --data {folder}'."
+            "This machine has no note of where the pictures lie that the model learned from, and "
+            "the corrections alone would make it forget them. Train anew on both: 'wordsight run "
+            f"-c CLASSES --data OLD --data {folder}'."
         )
     own = [Path(place) for place, label in sources if label is None]
     fixed = [(place, label) for place, label in sources if label is not None]
