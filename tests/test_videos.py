@@ -206,7 +206,11 @@ def test_a_model_follows_a_clip(clip, shapes_model, tmp_path):
     model = wordsight.load(shapes_model)
     model.neighbourhood = None  # noise as a video codec leaves it is foreign to it
     seen = wordsight.video(
-        clip, output=tmp_path / "out.mp4", model=model, threshold=0.6, frames=True
+        clip,
+        output=tmp_path / "out.mp4",
+        model=model,
+        threshold=0.6,
+        drawing=wordsight.videos.VideoDrawing(frames=True),
     )
     assert len(seen) == 40 and seen.fps == FPS and seen.note is None
     truth = ["disc"] * 20 + ["square"] * 20
@@ -263,7 +267,8 @@ def test_a_group_is_followed_without_a_model_and_nothing_written(tmp_path):
         and max(one.probabilities["vehicle"] for one in seen) < 0.2
         and sorted(tmp_path.rglob("*")) == before
     )
-    few = wordsight.video(path, groups="cat", fps=2, output=tmp_path / "few.webm", heatmap=True)
+    heat = wordsight.videos.VideoDrawing(heatmap=True)
+    few = wordsight.video(path, groups="cat", fps=2, output=tmp_path / "few.webm", drawing=heat)
     assert [one.frame for one in few] == [0, 5, 10, 15, 20] and len(
         read_clip(tmp_path / "few.webm")[0]
     ) == 5

@@ -14,7 +14,17 @@ from ..core.progress import show_progress
 from ..core.summary import Problems, Table
 from ..errors import InvalidArgument, NothingGathered
 from .console import go_offline
-from .options import BackboneName, Dtype, Engine, Json, Offline, Ray, backbone_for, offer
+from .options import (
+    BackboneName,
+    Engine,
+    Json,
+    Labelled,
+    Offline,
+    Ray,
+    RunsOn,
+    offer,
+    with_groups,
+)
 from .printing import Plain, say, show
 
 
@@ -102,15 +112,9 @@ def gather_command(
     raise typer.Exit(show(result, as_json))
 
 
+@with_groups
 def clean_command(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name "
-            "and label.",
-        ),
-    ],
+    data: Labelled,
     output: Annotated[
         Optional[str],
         typer.Option("-o", "--output", help="Folder of the report. [default: DATA-clean-report]"),
@@ -148,8 +152,8 @@ def clean_command(
         int, typer.Option("--max-side", help="Longest side of converted pictures, in pixels.")
     ] = 320,
     backbone: BackboneName = DEFAULT_BACKBONE,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    *,
+    runs_on: RunsOn,
     ray: Ray = None,
     offline: Offline = False,
     as_json: Json = False,
@@ -194,7 +198,7 @@ def clean_command(
             "reasons": None if reasons is None else reasons.split(","),
             "min_size": min_size,
             "balance": balance,
-            "backbone": backbone_for(backbone, engine, dtype),
+            "backbone": runs_on.backbone(backbone),
             "progress": progress,
         }
         if ray is None:
@@ -207,14 +211,7 @@ def clean_command(
 
 
 def split_command(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name "
-            "and label.",
-        ),
-    ],
+    data: Labelled,
     val: Annotated[float, typer.Option("--val", help="Share for validation, 0–1.")] = 0.1,
     test: Annotated[
         float, typer.Option("--test", help="Share for testing, 0–1; 'train' leaves it out.")
@@ -241,7 +238,7 @@ def split_command(
             val=val,
             test=test,
             seed=seed,
-            backbone=backbone_for(backbone, engine, "f32"),
+            backbone=RunsOn(engine).backbone(backbone),
             progress=progress,
         )
     names = list(counts["train"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,22 +15,134 @@ from ..errors import InvalidArgument
 from .console import go_offline
 from .options import (
     Boxes,
-    Dtype,
-    Engine,
     Json,
     Mirror,
+    Model,
     Offline,
     Precision,
+    RunsOn,
     Scales,
     Threshold,
-    backbone_for,
-    model_for,
     numbers,
     offer,
+    with_groups,
 )
 from .printing import show
 
+if TYPE_CHECKING:
+    from ..training.settings import TrainingSettings
 
+
+@dataclass(frozen=True)
+class _Tuning:
+    """How a network is trained: what the options of `train` say of it."""
+
+    image_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--image-size",
+            help="Side of the square network input in pixels. [default: the network's own]",
+        ),
+    ] = None
+    epochs: Annotated[
+        Optional[int],
+        typer.Option(
+            "--epochs",
+            help="Most passes over the pictures. [default: finetune 10, scratch 10 or 30]",
+        ),
+    ] = None
+    lr: Annotated[
+        Optional[float],
+        typer.Option(
+            "--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1.6e-2]"
+        ),
+    ] = None
+    batch_size: Annotated[
+        Optional[int],
+        typer.Option(
+            "--batch-size", help="Pictures per step. [default: finetune 16, scratch 32 or 64]"
+        ),
+    ] = None
+    augment: Annotated[
+        Optional[bool],
+        typer.Option(
+            "--augment/--no-augment",
+            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except "
+            "for the classic networks]",
+        ),
+    ] = None
+    patience: Annotated[
+        Optional[int],
+        typer.Option("--patience", help="Stop after this many epochs without gain. [default: 3]"),
+    ] = None
+    budget: Annotated[
+        Optional[str],
+        typer.Option(
+            "--budget", metavar="TIME", help="Time limit for the epochs, such as 90s, 10m or 2h."
+        ),
+    ] = None
+    continue_from: Annotated[
+        Optional[str],
+        typer.Option("--continue", metavar="MODEL", help="Continue training from this model."),
+    ] = None
+    boxes: Boxes = None
+    from_model: Annotated[
+        Optional[str],
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="With --boxes: add a box head to this model; its labels stay. [default of -o: "
+            "the same folder]",
+        ),
+    ] = None
+    checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model."
+        ),
+    ] = False
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard logs there.")
+    ] = False
+    plot_model: Annotated[
+        bool,
+        typer.Option(
+            "--plot-model",
+            help="Print a table of the network's layers, and draw them in the model's plots/.",
+        ),
+    ] = False
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0
+    no_clean: Annotated[
+        bool,
+        typer.Option("--no-clean", help="Keep duplicate files and files found in two classes."),
+    ] = False
+
+    def settings(self) -> TrainingSettings:
+        """Return the settings.
+
+        Raises:
+            InvalidArgument: if the budget is no time.
+        """
+        from ..training.settings import TrainingSettings, parse_duration
+
+        return TrainingSettings(
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            augment=self.augment,
+            patience=self.patience,
+            budget_s=None if self.budget is None else parse_duration(self.budget),
+            checkpoints=self.checkpoints,
+            tensorboard=self.tensorboard,
+            continue_from=self.continue_from,
+            seed=self.seed,
+            clean=not self.no_clean,
+            image_size=self.image_size,
+            from_model=self.from_model,
+        )
+
+
+@with_groups
 def train_command(
     data: Annotated[
         str,
@@ -74,87 +187,9 @@ def train_command(
         typer.Option("--negatives", help="With --positive: a folder of pictures of anything else."),
     ] = None,
     precision: Precision = None,
-    image_size: Annotated[
-        Optional[int],
-        typer.Option(
-            "--image-size",
-            help="Side of the square network input in pixels. [default: the network's own]",
-        ),
-    ] = None,
-    epochs: Annotated[
-        Optional[int],
-        typer.Option(
-            "--epochs",
-            help="Most passes over the pictures. [default: finetune 10, scratch 10 or 30]",
-        ),
-    ] = None,
-    lr: Annotated[
-        Optional[float],
-        typer.Option(
-            "--lr", help="Learning rate. [default: finetune 1e-5, scratch 1e-3 or 1.6e-2]"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        Optional[int],
-        typer.Option(
-            "--batch-size", help="Pictures per step. [default: finetune 16, scratch 32 or 64]"
-        ),
-    ] = None,
-    augment: Annotated[
-        Optional[bool],
-        typer.Option(
-            "--augment/--no-augment",
-            help="Flip, turn, shift, shear and zoom the training pictures. [default: on, except "
-            "for the classic networks]",
-        ),
-    ] = None,
-    patience: Annotated[
-        Optional[int],
-        typer.Option("--patience", help="Stop after this many epochs without gain. [default: 3]"),
-    ] = None,
-    budget: Annotated[
-        Optional[str],
-        typer.Option(
-            "--budget", metavar="TIME", help="Time limit for the epochs, such as 90s, 10m or 2h."
-        ),
-    ] = None,
-    continue_from: Annotated[
-        Optional[str],
-        typer.Option("--continue", metavar="MODEL", help="Continue training from this model."),
-    ] = None,
-    boxes: Boxes = None,
-    from_model: Annotated[
-        Optional[str],
-        typer.Option(
-            "--from",
-            metavar="MODEL",
-            help="With --boxes: add a box head to this model; its labels stay. [default of -o: "
-            "the same folder]",
-        ),
-    ] = None,
-    checkpoints: Annotated[
-        bool,
-        typer.Option(
-            "--checkpoints", help="Keep every epoch's weights, in MODEL-training beside the model."
-        ),
-    ] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write TensorBoard logs there.")
-    ] = False,
-    plot_model: Annotated[
-        bool,
-        typer.Option(
-            "--plot-model",
-            help="Print a table of the network's layers, and draw them in the model's plots/.",
-        ),
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same model.")] = 0,
-    no_clean: Annotated[
-        bool,
-        typer.Option("--no-clean", help="Keep duplicate files and files found in two classes."),
-    ] = False,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    *,
+    tuning: _Tuning,
+    runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -181,28 +216,12 @@ def train_command(
     the validation loss falls.
     """
     from ..training.recipes import train
-    from ..training.settings import TrainingSettings, parse_duration
 
     go_offline(offline)
-    budget_s = None if budget is None else parse_duration(budget)
-    settings = TrainingSettings(
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        augment=augment,
-        patience=patience,
-        budget_s=budget_s,
-        checkpoints=checkpoints,
-        tensorboard=tensorboard,
-        continue_from=continue_from,
-        seed=seed,
-        clean=not no_clean,
-        image_size=image_size,
-        from_model=from_model,
-    )
+    settings = tuning.settings()
     network: str | Backbone | None = backbone
-    if recipe != "scratch" and from_model is None and (engine, dtype) != ("auto", "f32"):
-        network = backbone_for(backbone or DEFAULT_BACKBONE, engine, dtype)
+    if recipe != "scratch" and tuning.from_model is None and runs_on.chosen:
+        network = runs_on.backbone(backbone or DEFAULT_BACKBONE)
     with show_progress() as progress:
         model = train(
             data,
@@ -212,11 +231,11 @@ def train_command(
             positive=positive,
             negatives=negatives,
             precision=precision,
-            boxes=boxes,
+            boxes=tuning.boxes,
             settings=settings,
             progress=progress,
         )
-    if plot_model and first_process():
+    if tuning.plot_model and first_process():
         from ..training.network_summary import draw_network
 
         assert model.record.path is not None  # it was saved
@@ -226,6 +245,7 @@ def train_command(
     raise typer.Exit(show(model, as_json))
 
 
+@with_groups
 def evaluate_command(
     data: Annotated[
         str,
@@ -235,9 +255,7 @@ def evaluate_command(
             "CSV.",
         ),
     ],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
-    ],
+    model: Model,
     output: Annotated[
         Path,
         typer.Option(
@@ -257,8 +275,8 @@ def evaluate_command(
     boxes: Boxes = None,
     scales: Scales = "1",
     mirror: Mirror = False,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    *,
+    runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -280,7 +298,7 @@ def evaluate_command(
     from ..evaluation.classification import evaluate
 
     go_offline(offline)
-    loaded = model_for(model, engine, dtype)
+    loaded = runs_on.model(model)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
         from ..heatmaps.heatmap import HeatmapSettings

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -16,25 +17,31 @@ from .console import go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
     BackboneName,
-    Dtype,
-    Engine,
     Exact,
     Json,
     Mirror,
+    Model,
     NoPictures,
     Offline,
     Output,
+    OutputAddress,
+    Photos,
     Precision,
     Ray,
+    RunsOn,
     Scales,
     Threshold,
-    backbone_for,
-    model_for,
     numbers,
     offer,
     sides,
+    with_groups,
 )
 from .printing import show
+
+if TYPE_CHECKING:
+    from ..detection.detector import WindowSettings
+    from ..heatmaps.grid import Grid
+    from ..heatmaps.heatmap import HeatmapSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,6 +66,7 @@ def _root(
 
 
 @app.command("run")
+@with_groups
 def run_command(
     classes: Annotated[
         str,
@@ -100,8 +108,8 @@ def run_command(
         ),
     ] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    *,
+    runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -131,9 +139,9 @@ def run_command(
             output=output,
             threshold=threshold,
             data=data,
-            model=None if model is None else model_for(model, engine, dtype),
+            model=None if model is None else runs_on.model(model),
             gather=gather or _consent() or False,
-            backbone=backbone_for(backbone, engine, dtype),
+            backbone=runs_on.backbone(backbone),
             draw=not no_pictures,
             progress=progress,
         )
@@ -144,32 +152,21 @@ app.command("train")(train_command)
 cli_data.register(app)
 
 
-@app.command("predict")
-def predict_command(
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
-    ],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
-    ],
-    threshold: Threshold = None,
-    precision: Precision = None,
-    output: Annotated[
-        str,
-        typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks."),
-    ] = "results",
-    no_pictures: NoPictures = False,
+@dataclass(frozen=True)
+class _Look:
+    """How `predict` looks at a photo: whole or in parts, and with which heat maps."""
+
     quadrants: Annotated[
         bool,
         typer.Option(
             "--quadrants",
             help="Also classify each quarter; the surest part gives the answer (parts.csv).",
         ),
-    ] = False,
+    ] = False
     grid: Annotated[
         str,
         typer.Option("--grid", metavar="ROWSxCOLUMNS", help="With --quadrants: how to cut photos."),
-    ] = "2x2",
+    ] = "2x2"
     base_height: Annotated[
         Optional[int],
         typer.Option(
@@ -178,8 +175,8 @@ def predict_command(
             help="With --quadrants: height that photos are scaled to before the cut. [default: the "
             "network's own]",
         ),
-    ] = None,
-    exact: Exact = False,
+    ] = None
+    exact: Exact = False
     heatmap: Annotated[
         str,
         typer.Option(
@@ -188,17 +185,59 @@ def predict_command(
             help="auto (one pass where possible), gradcam, gradcam++ or layercam.",
             autocompletion=offer("heatmaps.gradients.list_heatmap_methods"),
         ),
-    ] = "auto",
+    ] = "auto"
     layer: Annotated[
         Optional[str],
         typer.Option(
             "--layer", help="Layer for heat maps by gradients. [default: chosen automatically]"
         ),
-    ] = None,
-    scales: Scales = "1",
-    mirror: Mirror = False,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    ] = None
+    scales: Scales = "1"
+    mirror: Mirror = False
+
+    def heatmaps(self) -> HeatmapSettings:
+        """Return how heat maps are made.
+
+        Raises:
+            InvalidArgument: if the scales are no numbers.
+        """
+        from ..heatmaps.heatmap import HeatmapSettings
+
+        return HeatmapSettings(
+            self.heatmap, self.layer, numbers(self.scales, "--scales"), self.mirror
+        )
+
+    def parts(self) -> Grid | None:
+        """Return how photos are cut, or None.
+
+        Raises:
+            InvalidArgument: if the grid is none, or is asked for without --quadrants.
+        """
+        from ..heatmaps.grid import Grid
+
+        if self.quadrants:
+            shape = sides(self.grid, "--grid", "ROWSxCOLUMNS")
+            return Grid(shape, self.base_height, self.exact)
+        if self.exact or self.base_height is not None or self.grid != "2x2":
+            raise InvalidArgument(
+                "--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or "
+                "leave them out."
+            )
+        return None
+
+
+@app.command("predict")
+@with_groups
+def predict_command(
+    photos: Photos,
+    model: Model,
+    threshold: Threshold = None,
+    precision: Precision = None,
+    output: OutputAddress = "results",
+    no_pictures: NoPictures = False,
+    *,
+    look: _Look,
+    runs_on: RunsOn,
     ray: Ray = None,
     offline: Offline = False,
     as_json: Json = False,
@@ -218,17 +257,10 @@ def predict_command(
     command continues.
     """
     from ..classification.photos import predict
-    from ..heatmaps.grid import Grid
     from ..heatmaps.heatmap import HeatmapSettings
 
     go_offline(offline)
-    heatmaps = HeatmapSettings(heatmap, layer, numbers(scales, "--scales"), mirror)
-    parts = Grid(sides(grid, "--grid", "ROWSxCOLUMNS"), base_height, exact) if quadrants else None
-    if parts is None and (exact or base_height is not None or grid != "2x2"):
-        raise InvalidArgument(
-            "--grid, --base-height and --exact say how --quadrants looks. Add --quadrants, or "
-            "leave them out."
-        )
+    heatmaps, parts = look.heatmaps(), look.parts()
     if ray is not None:
         if len(photos) != 1 or parts is not None or heatmaps != HeatmapSettings():
             raise InvalidArgument(
@@ -240,7 +272,7 @@ def predict_command(
         with show_progress() as progress:
             sharded = predict_on_ray(
                 photos[0],
-                model_for(model, engine, dtype),
+                runs_on.model(model),
                 output=output,
                 threshold=threshold,
                 precision=precision,
@@ -251,7 +283,7 @@ def predict_command(
     with show_progress() as progress:
         results = predict(
             photos,
-            model_for(model, engine, dtype),
+            runs_on.model(model),
             output=output,
             threshold=threshold,
             precision=precision,
@@ -263,21 +295,10 @@ def predict_command(
     raise typer.Exit(show(results, as_json))
 
 
-@app.command("detect")
-def detect_command(
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
-    ],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
-    ],
-    threshold: Threshold = None,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", help="Folder for tables, photos with rectangles and score maps."
-        ),
-    ] = Path("results"),
+@dataclass(frozen=True)
+class _Windows:
+    """Which windows `detect` looks through."""
+
     window: Annotated[
         Optional[str],
         typer.Option(
@@ -286,24 +307,24 @@ def detect_command(
             help="Smallest window in pixels; one number for a square. [default: a quarter of the "
             "shorter side]",
         ),
-    ] = None,
+    ] = None
     step: Annotated[
         Optional[float],
         typer.Option(
             "--step",
             help="Pixels from one smallest window to the next. [default: an eighth of the window]",
         ),
-    ] = None,
+    ] = None
     levels: Annotated[
         Optional[int],
         typer.Option(
             "--levels",
             help="Levels of the pyramid; 1 means one size of window. [default: as many as fit]",
         ),
-    ] = None,
+    ] = None
     factor: Annotated[
         float, typer.Option("--factor", help="How much larger windows get from level to level.")
-    ] = 1.5,
+    ] = 1.5
     overlap: Annotated[
         float,
         typer.Option(
@@ -311,11 +332,37 @@ def detect_command(
             help="Largest share (0–1) of the smaller of two boxes of a class that may lie in the "
             "other; beyond it the less likely is removed.",
         ),
-    ] = 0.5,
+    ] = 0.5
+
+    def settings(self) -> WindowSettings:
+        """Return the windows.
+
+        Raises:
+            InvalidArgument: if a size is none.
+        """
+        from ..detection.detector import WindowSettings
+
+        size = None if self.window is None else sides(self.window, "--window", "WIDTHxHEIGHT")[::-1]
+        return WindowSettings(size, self.step, self.levels, self.factor, self.overlap)
+
+
+@app.command("detect")
+@with_groups
+def detect_command(
+    photos: Photos,
+    model: Model,
+    threshold: Threshold = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Folder for tables, photos with rectangles and score maps."
+        ),
+    ] = Path("results"),
+    *,
+    windows: _Windows,
     exact: Exact = False,
     no_pictures: NoPictures = False,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -331,18 +378,17 @@ def detect_command(
     All windows of a size share one pass. A class that means "anything else" (not_brick) is never a
     detection. Boxes are tightened to the heat map within their window.
     """
-    from ..detection.detector import WindowSettings, detect
+    from ..detection.detector import detect
 
     go_offline(offline)
-    size = None if window is None else sides(window, "--window", "WIDTHxHEIGHT")[::-1]
+    sought = windows.settings()
     with show_progress() as progress:
-        windows = WindowSettings(size, step, levels, factor, overlap)
         found = detect(
             photos,
-            model_for(model, engine, dtype),
+            runs_on.model(model),
             output=output,
             threshold=threshold,
-            windows=windows,
+            windows=sought,
             exact=exact,
             draw=not no_pictures,
             progress=progress,

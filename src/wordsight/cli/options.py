@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_type_hints
 
 import typer
 
@@ -36,8 +39,20 @@ def offer(*places: str) -> Callable[[str], list[str]]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object on stdout.")]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")
+_OUTPUT = typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")
+Output = Annotated[Path, _OUTPUT]
+OutputAddress = Annotated[str, _OUTPUT]
+_MODEL = typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
+Model = Annotated[str, _MODEL]
+OptionalModel = Annotated[Optional[str], _MODEL]
+Photos = Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")]
+Labelled = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder with one subfolder a class or metadata.csv, or a CSV with file_name "
+        "and label.",
+    ),
 ]
 NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Write tables only.")]
 Threshold = Annotated[
@@ -83,22 +98,68 @@ Dtype = Annotated[
 ]
 
 
-def model_for(path: str, engine: str, dtype: str) -> str | Classifier:
-    """Return a model's folder, or the model loaded to run otherwise than by default."""
-    if (engine, dtype) == ("auto", "f32"):
-        return path
-    from ..classification.classifier import load
+@dataclass(frozen=True)
+class RunsOn:
+    """Where a network runs, and the type it computes in."""
 
-    return load(path, engine=engine, dtype=dtype)
+    engine: Engine = "auto"
+    dtype: Dtype = "f32"
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is to run otherwise than by default."""
+        return self != RunsOn()
+
+    def model(self, path: str) -> str | Classifier:
+        """Return a model's folder, or the model loaded to run as chosen."""
+        if not self.chosen:
+            return path
+        from ..classification.classifier import load
+
+        return load(path, engine=self.engine, dtype=self.dtype)
+
+    def backbone(self, name: str) -> str | Backbone:
+        """Return a backbone's name, or the backbone prepared to run as chosen."""
+        if not self.chosen:
+            return name
+        from ..backbones.registry import load_backbone
+
+        return load_backbone(name, engine=self.engine, dtype=self.dtype)
 
 
-def backbone_for(name: str, engine: str, dtype: str) -> str | Backbone:
-    """Return a backbone's name, or the backbone prepared to run otherwise than by default."""
-    if (engine, dtype) == ("auto", "f32"):
-        return name
-    from ..backbones.registry import load_backbone
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take options together: a parameter whose type is a dataclass of options stands
+    for its fields, which are options like any other on the command line.
+    """
+    taken = inspect.signature(command, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {}
+    flat: list[inspect.Parameter] = []
+    for parameter in taken:
+        kind = parameter.annotation
+        if not is_dataclass(kind):
+            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = kind
+        hints = get_type_hints(kind, include_extras=True)
+        flat += [
+            inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if one.default is MISSING else one.default,
+                annotation=hints[one.name],
+            )
+            for one in fields(kind)
+        ]
 
-    return load_backbone(name, engine=engine, dtype=dtype)
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        command(**given)
+
+    run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return run
 
 
 Offline = Annotated[

@@ -13,14 +13,14 @@ from .console import go_offline
 from .options import (
     BackboneName,
     Backbones,
-    Dtype,
-    Engine,
     Groups,
     Json,
     NoPictures,
     Offline,
-    backbone_for,
-    model_for,
+    OptionalModel,
+    Photos,
+    RunsOn,
+    with_groups,
 )
 from .printing import say, show
 
@@ -33,10 +33,9 @@ def register(app: typer.Typer) -> None:
     app.command("app")(app_command)
 
 
+@with_groups
 def recognize_command(
-    photos: Annotated[
-        list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")
-    ],
+    photos: Photos,
     top: Annotated[int, typer.Option("--top", help="How many classes to name.")] = 5,
     group: Groups = None,
     class_name: Annotated[
@@ -64,8 +63,8 @@ def recognize_command(
     ] = Path("results"),
     no_pictures: NoPictures = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    *,
+    runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -97,17 +96,16 @@ def recognize_command(
             threshold=threshold,
             quadrants=quadrants,
             draw=not no_pictures,
-            backbone=backbone_for(backbone, engine, dtype),
+            backbone=runs_on.backbone(backbone),
             progress=progress,
         )
     raise typer.Exit(show(found, as_json))
 
 
+@with_groups
 def video_command(
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video file.")],
-    model: Annotated[
-        Optional[str], typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
-    ] = None,
+    model: OptionalModel = None,
     group: Groups = None,
     output: Annotated[
         Optional[Path],
@@ -153,8 +151,8 @@ def video_command(
             autocompletion=Backbones,
         ),
     ] = None,
-    engine: Engine = "auto",
-    dtype: Dtype = "f32",
+    *,
+    runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -172,24 +170,23 @@ def video_command(
     Sound is not copied. After Ctrl-C, the clip written so far plays.
     """
     from ..core.tables import short_stem
-    from ..videos.labelling import video
+    from ..videos.labelling import VideoDrawing, video
 
     go_offline(offline)
     network: str | Backbone | None = backbone
     if model is None and group:
-        network = backbone_for(backbone or DEFAULT_BACKBONE, engine, dtype)
+        network = runs_on.backbone(backbone or DEFAULT_BACKBONE)
     target = Path(f"{short_stem(Path(clip).stem)}-labelled.mp4") if output is None else output
     with show_progress() as progress:
         seen = video(
             clip,
             output=target,
-            model=None if model is None else model_for(model, engine, dtype),
+            model=None if model is None else runs_on.model(model),
             groups=group or (),
             threshold=threshold,
             fps=fps,
             smooth_s=smooth,
-            heatmap=heatmap,
-            frames=frames,
+            drawing=VideoDrawing(heatmap, frames),
             backbone=network,
             progress=progress,
         )

@@ -85,31 +85,21 @@ def evaluate(
     progress = or_notebook(progress)
     classifier = model if isinstance(model, Classifier) else load(model)
     path = classifier.record.path if isinstance(model, Classifier) else model
-    sources = (
-        []
-        if others is None
-        else [others]
-        if isinstance(others, str | os.PathLike)
-        else list(others)
-    )
+    sources = [others] if isinstance(others, str | os.PathLike) else list(others or ())
     request = replace(
         _check(data, classifier, output, threshold, sources),
         model_path=None if path is None else str(path),
     )
     embedder = classifier.embedder
-    report = (
-        None
-        if request.target is None
-        else EvaluationReport(request.target, classifier, embedder, request.threshold)
-    )
+    report = None
+    if request.target is not None:
+        report = EvaluationReport(request.target, classifier, embedder, request.threshold)
     embed = embedder.embed if report is None else report.look_at
     try:
         own = _judge_all(request, embedder, embed, request.tested, "pictures", progress)
-        foreign = (
-            _judge_all(request, embedder, embed, request.others, "others", progress)
-            if sources
-            else None
-        )
+        foreign = None
+        if sources:
+            foreign = _judge_all(request, embedder, embed, request.others, "others", progress)
         truth = np.array([classifier.class_names.index(str(file.label)) for file in own.files])
         result = _measure(request, own, truth, foreign)
         if request.target is not None and report is not None:

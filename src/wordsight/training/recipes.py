@@ -117,54 +117,62 @@ def train(
         check_precision(precision)
     annotated = None if boxes is None else read_boxes(boxes, data)
     if annotated is not None and settings.from_model is not None:
-        if recipe != "probe" or backbone or positive or precision or _changes_model(settings):
-            raise InvalidArgument(
-                "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
-                "their like don't go with it. Leave them out."
-            )
+        _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
         return _add_boxes_to(annotated, output, settings, progress)
-    labelled = (
-        read_labels(data, min_classes=1 if positive else 2)
+    network = None if recipe == "scratch" else backbone or ""
+    labelled, sources = (
+        _labels(data, positive, negatives)
         if annotated is None
-        else _boxed_classes(annotated, positive, None if recipe == "scratch" else backbone or "")
+        else (_boxed_classes(annotated, positive, negatives, network), [])
     )
-    if positive is not None:
-        labelled = against_catch_all(
-            labelled, positive, None if negatives is None else expand(negatives)
-        )
-    sources: Sources
-    sources = [] if boxes is not None else [(str(expand(data).resolve()), None)]
-    if sources and negatives is not None:
-        sources.append((str(expand(negatives).resolve()), labelled.class_names[-1]))
     target = default_model_path(labelled.class_names) if output is None else expand(output)
-    model = train_labelled(
-        TrainingRequest(
-            labelled,
-            target,
-            recipe,
-            backbone,
-            settings,
-            precision,
-            sources=sources,
-            progress=or_notebook(progress),
-        )
-    )
+    request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
+    model = train_labelled(replace(request, sources=sources, progress=or_notebook(progress)))
     return model if annotated is None else _with_boxes(model, annotated, settings, progress)
 
 
-def _changes_model(settings: TrainingSettings) -> bool:
-    """Whether any setting would change a model that only gets boxes added."""
-    return settings.tunes_weights or not settings.clean or settings.image_size is not None
+def _labels(
+    data: str | os.PathLike, positive: str | None, negatives: str | os.PathLike | None
+) -> tuple[LabelledSet, Sources]:
+    """Return labelled images as a set to train on, and where they lie; see `train`."""
+    labelled = read_labels(data, min_classes=1 if positive else 2)
+    sources: Sources = [(str(expand(data).resolve()), None)]
+    if positive is not None:
+        labelled = _against_others(labelled, positive, negatives)
+        if negatives is not None:
+            sources.append((str(expand(negatives).resolve()), labelled.class_names[-1]))
+    return labelled, sources
+
+
+def _against_others(
+    labelled: LabelledSet, positive: str, negatives: str | os.PathLike | None
+) -> LabelledSet:
+    return against_catch_all(labelled, positive, None if negatives is None else expand(negatives))
+
+
+def _refuse_changes(asked: bool, settings: TrainingSettings) -> None:
+    """Refuse, where boxes are added to a model, whatever would change it: `asked` of something
+    else, or a setting.
+    """
+    if asked or settings.tunes_weights or not settings.clean or settings.image_size is not None:
+        raise InvalidArgument(
+            "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
+            "their like don't go with it. Leave them out."
+        )
 
 
 def _boxed_classes(
-    annotated: BoxSet, positive: str | None, backbone: str | Backbone | None
+    annotated: BoxSet,
+    positive: str | None,
+    negatives: str | os.PathLike | None,
+    backbone: str | Backbone | None,
 ) -> LabelledSet:
     """Return annotated images as a set of classes to train on.
 
     Args:
         annotated: images with boxes.
         positive: the one class asked for, or None.
+        negatives: a folder of further images of anything else, or None.
         backbone: the network to learn on, "" for the default, None for one trained from scratch.
 
     Raises:
@@ -182,7 +190,8 @@ def _boxed_classes(
             f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive "
             f"{names[0]} --negatives FOLDER, or --from MODEL."
         )
-    return LabelledSet([p.file for p in annotated.images if p.file.label in names], names)
+    labelled = LabelledSet([p.file for p in annotated.images if p.file.label in names], names)
+    return labelled if positive is None else _against_others(labelled, positive, negatives)
 
 
 def _add_boxes_to(

@@ -1,3 +1,3 @@
 from .frames import Extraction as Extraction, extract as extract
-from .labelling import video as video
+from .labelling import VideoDrawing as VideoDrawing, video as video
 from .recorder import Video as Video

@@ -31,6 +31,19 @@ HELD_BYTES = 512 << 20  # of frames under way at once
 COPIES = 3  # of a frame while it is looked at or drawn
 
 
+@dataclass(frozen=True)
+class VideoDrawing:
+    """What is drawn of a clip.
+
+    Attributes:
+        heatmap: heat maps instead of boxes.
+        frames: each frame as JPEG, too.
+    """
+
+    heatmap: bool = False
+    frames: bool = False
+
+
 @dataclass
 class _Look:
     """One frame after one pass.
@@ -59,8 +72,7 @@ def video(
     threshold: float | None = None,
     fps: float | None = None,
     smooth_s: float = 0.0,
-    heatmap: bool = False,
-    frames: bool = False,
+    drawing: VideoDrawing | None = None,
     backbone: str | Backbone | None = None,
     progress: Progress | None = None,
 ) -> Video:
@@ -81,8 +93,7 @@ def video(
             groups.
         fps: frames to look at (and write) a second; None looks at every one.
         smooth_s: time constant in seconds; 0 smooths nothing.
-        heatmap: draw heat maps instead of boxes.
-        frames: write each frame as JPEG, too.
+        drawing: heat maps instead of boxes, and each frame as JPEG; default: neither.
         backbone: with groups, the network; None: the embedded one.
         progress: called with (done, total, "frames"); the total is an estimate.
 
@@ -93,14 +104,14 @@ def video(
         KeyboardInterrupt: if interrupted by Ctrl-C; the clip written so far plays and has its
             tables.
     """
-    progress = or_notebook(progress)
+    drawing = drawing or VideoDrawing()
     if not 0 <= smooth_s <= MOST_SMOOTH_S:
         raise InvalidArgument(
             f"The time of smoothing must lie between 0 and {MOST_SMOOTH_S:g} seconds, got "
             f"{smooth_s:g}."
         )
     target = None if output is None else check_target(expand(output), expand(clip))
-    if frames and target is None:
+    if drawing.frames and target is None:
         raise InvalidArgument("Frames are written beside a labelled clip. Give its name with -o.")
     with (
         interrupted_with("Interrupted before anything was written: the same command begins anew."),
@@ -108,34 +119,45 @@ def video(
     ):
         eye = open_eye(model, groups, threshold, backbone)
         result = Video(eye.names, eye.threshold, source.fps, output=target)
-        recorder = None if target is None else Recorder(target, source, frames)
-        result.folder = None if recorder is None else recorder.folder
+        recorder = None if target is None else Recorder(target, source, drawing.frames)
+        followed = _follow(source, eye, smooth_s, drawing.heatmap, recorder is not None)
+        return _record(source, followed, result, recorder, or_notebook(progress))
+
+
+def _record(
+    source: Clip,
+    followed: Iterable[tuple[_Look, np.ndarray | None]],
+    result: Video,
+    recorder: Recorder | None,
+    progress: Progress | None,
+) -> Video:
+    """Add every frame to the result and, where there is one, to the labelled clip. After Ctrl-C,
+    what is there so far is finished.
+    """
+    result.folder = None if recorder is None else recorder.folder
+    try:
         try:
-            try:
-                for look, drawn in _follow(source, eye, smooth_s, heatmap, recorder is not None):
-                    assert look.result is not None
-                    with uninterrupted():  # so that all tables have the same rows
-                        if recorder is not None:
-                            assert drawn is not None
-                            recorder.add(look.frame, look.result, drawn)
-                        result.add(look.result)
-                    if progress:
-                        progress(
-                            result.frames,
-                            source.count and max(result.frames, source.count),
-                            "frames",
-                        )
-            except KeyboardInterrupt:
-                if recorder is None or not result.frames:
-                    raise
-                _finish(recorder, result)
-                raise KeyboardInterrupt(_interrupted(result)) from None
-            result.note = source.note()
-            if recorder is not None:
-                _finish(recorder, result)
-        finally:
-            if recorder is not None:
-                recorder.close()
+            for look, drawn in followed:
+                assert look.result is not None
+                with uninterrupted():  # so that all tables have the same rows
+                    if recorder is not None:
+                        assert drawn is not None
+                        recorder.add(look.frame, look.result, drawn)
+                    result.add(look.result)
+                if progress:
+                    most = source.count and max(result.frames, source.count)
+                    progress(result.frames, most, "frames")
+        except KeyboardInterrupt:
+            if recorder is None or not result.frames:
+                raise
+            _finish(recorder, result)
+            raise KeyboardInterrupt(_interrupted(result)) from None
+        result.note = source.note()
+        if recorder is not None:
+            _finish(recorder, result)
+    finally:
+        if recorder is not None:
+            recorder.close()
     return result
 
 
