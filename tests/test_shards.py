@@ -156,6 +156,9 @@ def test_a_store_that_fails_ends_the_run_and_loses_no_image(shapes_model, photos
         with pytest.raises(WordsightError, match="SlowDown"):
             list(Place(job.source).images())
     assert part_counts(job, 0) is None and do_shard(job, 0, work)["unreadable"] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("wordsight.backbones.embedder.MAX_BYTES", 1)
+        assert do_shard(job, 2, work)["unreadable"] == 7  # too large to be fetched at all
     memory.rm_file("/failing/photos/disc/008.jpg")
     assert do_shard(job, 1, work)["unreadable"] == 1 and plan.shards == 5
     assert [row["error"] for row in rows_in(job, replace(plan, shards=2)) if row["error"]] == [

@@ -200,7 +200,11 @@ def read(file: ImageFile) -> tuple[bytes, bytes]:
         UnreadableImage: if it can't be read, or is larger than 512 MiB.
     """
     try:
-        data = read_regular(file.path, MAX_BYTES)
+        data = (
+            read_regular(file.path, MAX_BYTES)
+            if isinstance(file.path, os.PathLike)
+            else file.path.read_bytes(MAX_BYTES)  # in an object store
+        )
     except FileNotFoundError:
         raise UnreadableImage("the file is gone") from None
     except IsADirectoryError:

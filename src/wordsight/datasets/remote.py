@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -222,13 +223,15 @@ class RemoteFile:
         """Return its size, as listed."""
         return SimpleNamespace(st_size=self.size)
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self, most: int) -> bytes:
         """Fetch it.
 
         Raises:
-            OSError: if it is not there any more.
+            OSError: if it is not there any more, or was listed with more than `most` bytes.
             WordsightError: if it can't be had now.
         """
+        if self.size > most:
+            raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB, the most that is read")
         try:
             return self.place.read(self.name)
         except FileNotFoundError:
