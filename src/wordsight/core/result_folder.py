@@ -102,6 +102,8 @@ class ResultFolder:
         if os.path.lexists(self.path / RECORD) and _lines(self.path / RECORD) is None:
             raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
+            if names is None and self.record is not None and digest(self.path / name) is None:
+                continue  # an empty folder, which a killed run had made
             if os.path.lexists(self.path / name) and not self.is_ours(name):
                 another = names is not None and self._is_by_another(name)
                 said = BY_ANOTHER if another else self._not_ours
