@@ -383,11 +383,11 @@ def tab(chromium):
         assert not found.errors and not found.outside, (found.errors, found.outside)
 
 
-def serious(page) -> list[str]:
-    """Return what axe-core finds serious or critical in a page."""
+def serious(page, *rules: str) -> list[str]:
+    """Return what axe-core finds serious or critical in a page, by all rules or by some."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    found = Axe().run(page, options={"runOnly": rules} if rules else None).response["violations"]
     return [
         f"{v['id']}: {v['nodes'][0]['html'][:160]} ({len(v['nodes'])})"
         for v in found

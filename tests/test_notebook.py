@@ -218,7 +218,13 @@ def made(odd, shapes, shapes_model, tmp_path_factory):
     writer.release()
     return {
         "results": wordsight.load(shapes_model).predict(odd, threshold=0.5, output=folder / "r"),
-        "detections": wordsight.detect(odd, shapes_model, output=folder / "d", threshold=0.5),
+        "detections": wordsight.detect(
+            odd,
+            shapes_model,
+            output=folder / "d",
+            threshold=0.5,
+            windows=wordsight.WindowSettings(levels=1),
+        ),
         "recognitions": wordsight.recognize(odd, groups="vehicle", output=folder / "g"),
         "cleaning": wordsight.clean(odd, folder / "c"),
         "evaluation": wordsight.evaluate(shapes, shapes_model, output=folder / "e"),
