@@ -70,7 +70,7 @@ def test_one_gpu_without_torchrun_and_bf16_where_it_is_real(gpu, tmp_path, bf16,
     gpu.setenv("WORLD_SIZE", str(ranks))
     gpu.setenv("LOCAL_WORLD_SIZE", str(ranks))
     job = types.SimpleNamespace(
-        tuning=TrainingSettings(epochs=1), dtype="f32", folder=tmp_path, key="k"
+        tuning=TrainingSettings(epochs=1), dtype="f32", folder=tmp_path, key="k", build=None
     )
     lightning_loop._trainer(job, [])
     assert asked["devices"] == ranks

@@ -110,12 +110,14 @@ class Deed:
         before: commands that come first.
         undo: a command that leads back to where it began, if there is one.
         slow: whether it takes long.
+        times: files that hold the time of day.
     """
 
     command: str
     before: tuple[str, ...] = ()
     undo: str | None = None
     slow: bool = False
+    times: tuple[str, ...] = ()
 
 
 PREDICT = "predict photos -m model -o out"
@@ -139,7 +141,9 @@ DEEDS = {
     "extract": Deed("extract clip.mp4 -o out"),
     "video": Deed("video clip.mp4 -m model -o out.mp4 --frames"),
     "openvino": Deed("export model --format openvino -o out.xml", slow=True),
-    "gather": Deed("gather disc --source folder:photos --limit 2 -o out"),
+    "gather": Deed(
+        "gather disc --source folder:photos --limit 2 -o out", times=("out/metadata.csv",)
+    ),
 }
 
 
@@ -282,6 +286,7 @@ def test_killed_before_any_file_operation_the_same_command_ends_as_usual(name, e
     changing = {path for path, told in trees[0].items() if trees[1].get(path) != told} | {
         path for path in trees[0] if path.endswith(RECORD)
     }
+    changing |= {*deed.times}
     expected = {path: told for path, told in trees[0].items() if path not in changing}
     moved = tree(root / "data")
     assert seen.done > 1 and trees[0].keys() == trees[1].keys()

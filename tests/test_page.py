@@ -104,6 +104,9 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(home, shapes_model, photos):
+    # where the model's pictures lie is noted in the home it was trained in
+    noted = Path(os.environ["WORDSIGHT_HOME"]) / "sources"
+    shutil.copytree(noted, home / "sources", dirs_exist_ok=True)
     with served("-m", shapes_model, "--data", photos, WORDSIGHT_HOME=str(home)) as (address, _):
         yield address
 
