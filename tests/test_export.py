@@ -19,7 +19,7 @@ from PIL import Image
 import wordsight
 from conftest import contents, killed_before, small_model, write_shapes
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
-from wordsight.core.result_folder import RECORD
+from wordsight.core.records import RECORD
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exports import model as exporting
 from wordsight.exports.model import EXPORT_FORMATS, open_exported

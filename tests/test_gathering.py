@@ -22,7 +22,7 @@ from PIL import Image
 import wordsight
 from conftest import contents
 from imitation import drawn_image, fault_of
-from wordsight.core.result_folder import RECORD
+from wordsight.core.records import RECORD
 from wordsight.gathering import GatherSettings
 from wordsight.gathering.credits import COLUMNS
 from wordsight.gathering.funnel import STAGES

@@ -17,7 +17,7 @@ from PIL import Image
 
 import wordsight
 from conftest import draw_shape
-from wordsight.core.result_folder import RECORD
+from wordsight.core.records import RECORD
 from wordsight.core.tables import note_photos
 from wordsight.datasets.annotations import read_labels
 from wordsight.datasets.formats import list_formats

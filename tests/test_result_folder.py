@@ -16,16 +16,8 @@ from pathlib import Path
 import pytest
 
 import wordsight
-from wordsight.core.result_folder import (
-    LOCK,
-    RECORD,
-    ResultFolder,
-    building,
-    hold,
-    restore,
-    seal,
-    swap,
-)
+from wordsight.core.records import LOCK, RECORD
+from wordsight.core.result_folder import ResultFolder, building, hold, restore, seal, swap
 from wordsight.core.tables import TableWriter
 from wordsight.datasets.files import find_images
 from wordsight.errors import InvalidArgument, OutputError

@@ -14,8 +14,7 @@ import wordsight
 from wordsight.classification.predictions import _folder_names
 from wordsight.cleaning import setting_aside
 from wordsight.core import home
-from wordsight.core.names import is_device, is_relative, on_foreign_share, portable
-from wordsight.core.result_folder import safe_name
+from wordsight.core.names import is_device, is_relative, on_foreign_share, portable, safe_name
 from wordsight.core.tables import TableWriter
 from wordsight.datasets import annotations, files
 from wordsight.datasets.formats import base

@@ -23,7 +23,7 @@ import wordsight
 from conftest import contents, killed_before, write_shapes
 from wordsight import TrainingSettings
 from wordsight.classification.model_folder import check_model_target
-from wordsight.core.result_folder import RECORD
+from wordsight.core.records import RECORD
 from wordsight.errors import InvalidArgument
 from wordsight.training.work_folder import check_work_folder, clear_work_folder, work_folder
 

@@ -239,7 +239,7 @@ class TorchRuntime:
                 _fail([self._waiting.get_nowait()], self._ended)
 
     def _answer(self, held: list) -> None:
-        """Answer callers for ever; `held` are those that wait for another batch."""
+        """Answer callers until the engine ends; `held` wait for a batch of their own."""
         while True:
             if not held:
                 held.append(self._waiting.get())
@@ -295,7 +295,7 @@ class TorchRuntime:
 
 
 def _fail(batch: list, error: BaseException) -> None:
-    """Hand an error to those callers of a batch who have no answer yet."""
+    """Pass an error to the callers of a batch that still wait."""
     for _, _, answer in batch:
         if not answer.done():
             answer.set_exception(error)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core.names import portable, same_file_key
+from ..core.names import portable, safe_name, same_file_key
 from ..core.notebook import frame
 from ..core.regular import open_text
-from ..core.result_folder import safe_name
 from ..core.summary import Table
 from ..core.tables import TableWriter, shortened
 from ..datasets.files import RESULT_FOLDERS, ImageFile

@@ -13,7 +13,8 @@ from PIL import Image
 from ..classification.predictions import Results
 from ..core.home import writing
 from ..core.progress import Progress
-from ..core.result_folder import ResultFolder, digest
+from ..core.records import digest
+from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
 from ..pipeline import run
 

@@ -128,9 +128,7 @@ class RunsOn:
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take options together: a parameter whose type is a dataclass of options stands
-    for its fields, which are options like any other on the command line.
-    """
+    """Return `command` with an option for each field of its dataclass parameters."""
     taken = inspect.signature(command, eval_str=True).parameters.values()
     groups: dict[str, Any] = {}
     flat: list[inspect.Parameter] = []

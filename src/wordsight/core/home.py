@@ -201,7 +201,7 @@ def places(path: Path) -> list[Path]:
 
 
 def say_unkept(reason: object) -> None:
-    """Say, once, that the cache folder can't be written and the work goes on without it."""
+    """Log once that the cache folder can't be written, and that nothing is kept there."""
     if cache_folder() not in _told:
         _told.add(cache_folder())
         log.warning(

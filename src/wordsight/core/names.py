@@ -52,3 +52,8 @@ def on_foreign_share(path: PurePath, roots: Iterable[PurePath]) -> bool:
     drive = path.drive.replace("/", "\\").casefold()
     own = {root.drive.replace("/", "\\").casefold() for root in roots}
     return drive.startswith("\\\\") and drive not in own
+
+
+def safe_name(name: str) -> str:
+    """Return a relative path below which nothing can climb out, and that every system can write."""
+    return "/".join(portable(part) for part in name.split("/") if part not in ("", ".", ".."))

@@ -16,24 +16,29 @@ import functools
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgument
 from .home import replace_file, sync_file, writing
-from .names import portable
-from .regular import open_regular, read_regular, read_text
+from .names import safe_name
+from .records import (
+    HEAD,
+    LOCK,
+    PREFIX,
+    RECORD,
+    Written,
+    digest,
+    files_below,
+    read_lines,
+    read_record,
+    unfinished_builds,
+)
 from .threads import uninterrupted
 
-MAX_MARKER = 1 << 26  # bytes
-PREFIX = ".wordsight-"  # the names of all our own hidden files begin so
-LOCK = f"{PREFIX}lock"  # there while a run writes, and after one that was killed
-RECORD = f"{PREFIX}files"
 IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
 NOT_OURS = (
     "'{path}' was not written by wordsight, or was changed since, so it is not replaced. Move it "
@@ -45,21 +50,6 @@ BY_ANOTHER = (
 )
 OTHER_FILES = "'{folder}' holds other files ('{name}'). Choose a new folder with -o."
 IN_THE_WAY = "'{path}' is in the way and was not written by wordsight. Move it away."
-_HEAD = {"wordsight": "files written here, with their digests; others are never touched"}
-HIDDEN = re.compile(re.escape(PREFIX) + "[0-9a-f]{12}")
-
-
-@dataclass
-class Written:
-    """A file that the record lists.
-
-    Attributes:
-        by: what wrote it.
-        digests: of its content; two while a run replaces it.
-    """
-
-    by: str
-    digests: set[str]
 
 
 class ResultFolder:
@@ -99,7 +89,7 @@ class ResultFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgument(self._is_file.format(folder=self.path))
-        if os.path.lexists(self.path / RECORD) and _lines(self.path / RECORD) is None:
+        if os.path.lexists(self.path / RECORD) and read_lines(self.path / RECORD) is None:
             raise InvalidArgument(IN_THE_WAY.format(path=self.path / RECORD))
         for name in self.names() if names is None else names:
             if names is None and self.record is not None and digest(self.path / name) is None:
@@ -117,8 +107,10 @@ class ResultFolder:
         """
         if not self.path.is_dir():
             return []
-        hidden = {LOCK, RECORD, *_hidden(self.path / RECORD)}
-        return sorted(name for name in _entries(self.path) if name.partition("/")[0] not in hidden)
+        hidden = {LOCK, RECORD, *unfinished_builds(self.path / RECORD)}
+        return sorted(
+            name for name in files_below(self.path) if name.partition("/")[0] not in hidden
+        )
 
     def is_ours(self, name: str) -> bool:
         """Whether a file there, by its path relative to the folder, is the work of this writer."""
@@ -145,7 +137,7 @@ class ResultFolder:
     @functools.cached_property
     def record(self) -> dict[str, Written] | None:
         """What the record said of each file when first asked; None without a record of ours."""
-        return _read_record(self.path / RECORD)
+        return read_record(self.path / RECORD)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -230,9 +222,9 @@ class Build:
         if self._noted:
             return
         with writing(self._root):
-            for left in _hidden(self._root / RECORD):
+            for left in unfinished_builds(self._root / RECORD):
                 shutil.rmtree(self._root / left, ignore_errors=True)
-            self._note({"building": self.path.name})
+            self._note([{"building": self.path.name}])
             self.path.mkdir()
 
     def write(self, name: str, data: bytes) -> None:
@@ -265,7 +257,7 @@ class Build:
         folder, root = self._folder, self._root
         folder.claim([name])
         told = told or str(digest(self.path / name))
-        self._note({"name": name, "by": folder.by, "sha256": told})
+        self._note([{"name": name, "by": folder.by, "sha256": told}])
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path / name, root / name)
         folder.placed[name] = told
@@ -277,7 +269,7 @@ class Build:
             for name in folder.names():
                 if name not in (folder.record or ()) and folder.is_ours(name):
                     told = digest(self._root / name)
-                    self._note({"name": name, "by": folder.by, "sha256": told})
+                    self._note([{"name": name, "by": folder.by, "sha256": told}])
             folder.forget()
 
     def remove(self, names: Iterable[str]) -> None:
@@ -346,11 +338,12 @@ class Build:
         first = [name for name in written if name not in ends]
         adopted = [name for name in {*old, *written} if name not in record]
         with uninterrupted():
-            for name in adopted:
-                if told := digest(root / name):
-                    self._note({"name": name, "by": folder.by, "sha256": told})
-            for name, told in written.items():
-                self._note({"name": name, "by": folder.by, "sha256": told})
+            there = ((name, digest(root / name)) for name in adopted)
+            self._note(
+                {"name": name, "by": folder.by, "sha256": told}
+                for name, told in [*there, *written.items()]
+                if told
+            )
             _remove(root, [name for name in ends if name in written or name in old])
             for name in [*first, *(name for name in ends if name in written)]:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -391,7 +384,7 @@ class Build:
             for name, of in record.items()
             for told in sorted(of.digests)
         ]
-        text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines]).encode()
+        text = "".join(json.dumps(line) + "\n" for line in [HEAD, *lines]).encode()
         built, target = self.path / RECORD, self._root / RECORD
         if lines or more:
             self.path.mkdir(exist_ok=True)
@@ -407,30 +400,13 @@ class Build:
             self._noted = False
         self._folder.forget()
 
-    def _note(self, line: dict) -> None:
-        """Add a line to the record. A kill may cut it short, so the next begins a new one."""
+    def _note(self, lines: Iterable[dict]) -> None:
+        """Add lines to the record. A kill may cut them short, so they begin on a new one."""
         self._noted = True
         with open(self._root / RECORD, "ab") as file:
-            begin = json.dumps(_HEAD) if file.tell() == 0 else ""
-            file.write(f"{begin}\n{json.dumps(line)}\n".encode())
-
-
-def digest(path: Path) -> str | None:
-    """Return what tells a file's content from any other: the SHA-256 of its bytes, or where a link
-    leads; None for a folder, and for what can't be read.
-    """
-    try:
-        if path.is_symlink():
-            return f"link:{os.readlink(path)}"
-        if not path.is_file():
-            return None
-        told = hashlib.sha256()
-        with open_regular(path) as file:
-            while block := file.read(1 << 20):
-                told.update(block)
-        return told.hexdigest()
-    except OSError:
-        return None
+            begin = json.dumps(HEAD) if file.tell() == 0 else ""
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            file.write(f"{begin}\n{text}".encode())
 
 
 @contextmanager
@@ -495,7 +471,7 @@ def building(target: Path) -> Iterator[Path]:
         held.callback(_discard, hidden)
         held.enter_context(hold(hidden, target))
         with writing(target):
-            (hidden / RECORD).write_text(json.dumps(_HEAD) + "\n")
+            (hidden / RECORD).write_text(json.dumps(HEAD) + "\n")
             _put_back(target)
             new = hidden / "new"
             for left in (new, hidden / "old"):
@@ -557,35 +533,10 @@ def seal(folder: Path, by: str = "") -> None:
     """
     lines = [
         {"name": name, "by": by, "sha256": digest(folder / name)}
-        for name in sorted(_entries(folder))
+        for name in sorted(files_below(folder))
     ]
-    text = "".join(json.dumps(line) + "\n" for line in [_HEAD, *lines])
+    text = "".join(json.dumps(line) + "\n" for line in [HEAD, *lines])
     (folder / RECORD).write_bytes(text.encode())
-
-
-def listed_in(marker: Path) -> set[str] | None:
-    """Return the names that a marker of 0.1.0 lists, or None where there is none that can be
-    read.
-    """
-    try:
-        return set(read_text(marker, most=MAX_MARKER).split("\n")) - {""}
-    except (OSError, ValueError):
-        return None
-
-
-def drawn_names(folder: Path, names: Iterable[str]) -> set[str]:
-    """Return which entries of a folder our runs drew there beside a table, by the record and by
-    the markers of 0.1.0 among `names`.
-    """
-    hidden = [name for name in names if name.startswith(PREFIX)]
-    record = (_read_record(folder / RECORD) if RECORD in hidden else None) or {}
-    drawn = {
-        name.partition("/")[0]
-        for name, of in record.items()
-        if "/" in name and f"{of.by}.jsonl" in record
-    }
-    others = (listed_in(folder / name) for name in hidden if name not in (RECORD, LOCK))
-    return drawn.union(*(names or () for names in others))
 
 
 def refuse_other_files(folder: object, names: Iterable[str]) -> None:
@@ -598,11 +549,6 @@ def refuse_other_files(folder: object, names: Iterable[str]) -> None:
         raise InvalidArgument(OTHER_FILES.format(folder=folder, name=name))
 
 
-def safe_name(name: str) -> str:
-    """Return a relative path below which nothing can climb out, and that every system can write."""
-    return "/".join(portable(part) for part in name.split("/") if part not in ("", ".", ".."))
-
-
 def _remove(root: Path, names: Iterable[str]) -> None:
     """Remove files by their paths relative to a folder; no link or `..` leads out of it."""
     inside = root.resolve()
@@ -613,54 +559,6 @@ def _remove(root: Path, names: Iterable[str]) -> None:
             for folder in list(path.parents)[: name.count("/")]:
                 with suppress(OSError):  # it holds something
                     folder.rmdir()
-
-
-def _entries(folder: Path) -> Iterator[str]:
-    """Yield files, links and empty folders below a folder, by relative path."""
-    for root, folders, files in os.walk(folder):
-        at = Path(root).relative_to(folder)
-        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
-        yield from ((at / name).as_posix() for name in [*files, *links])
-        if not folders and not files and root != os.fspath(folder):
-            yield at.as_posix()
-
-
-def _lines(record: Path) -> list[dict] | None:
-    """Return the lines of a record that can be read, or None if it is none of ours."""
-    try:
-        if record.is_symlink() or not record.is_file():
-            return None
-        lines = read_regular(record).splitlines()
-    except OSError:
-        return None
-    read = []
-    for line in lines:
-        with suppress(ValueError, RecursionError):  # cut short by a kill
-            read.append(json.loads(line))
-    if lines and (not read or read[0] != _HEAD):
-        return None
-    return [line for line in read[1:] if isinstance(line, dict)]
-
-
-def _read_record(path: Path) -> dict[str, Written] | None:
-    """Return what a record says of each file; None without a record of ours."""
-    lines = _lines(path)
-    if lines is None:
-        return None
-    record: dict[str, Written] = {}
-    for line in lines:
-        name, told = line.get("name"), line.get("sha256")
-        if isinstance(name, str) and isinstance(told, str) and safe_name(name) == name:
-            by = line.get("by")
-            by = by if isinstance(by, str) else ""
-            record.setdefault(name, Written(by, set())).digests.add(told)
-    return record
-
-
-def _hidden(record: Path) -> list[str]:
-    """Return the hidden folders that runs noted and may have left."""
-    named = (line.get("building") for line in _lines(record) or ())
-    return [name for name in named if isinstance(name, str) and HIDDEN.fullmatch(name)]
 
 
 def _beside(target: Path) -> Path:
@@ -680,7 +578,7 @@ def _is_workshop(hidden: Path) -> bool:
     """Whether a hidden folder was made by `building`: it holds our record, or nothing yet."""
     if hidden.is_symlink() or not hidden.is_dir():
         return False
-    return _lines(hidden / RECORD) is not None or not set(os.listdir(hidden)) - {LOCK}
+    return read_lines(hidden / RECORD) is not None or not set(os.listdir(hidden)) - {LOCK}
 
 
 def _clear(hidden: Path) -> None:

@@ -16,8 +16,9 @@ from typing import TextIO
 from . import cells
 from .home import cache_folder, keep, sweep, write_atomic, writing
 from .names import same_file_key
+from .records import listed_in
 from .regular import open_text, read_text
-from .result_folder import ResultFolder, listed_in
+from .result_folder import ResultFolder
 
 HIDDEN = 80  # bytes that folders and names have while a run is not complete
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from ..core import cells
 from ..core.home import expand, is_file, is_folder, spelled
 from ..core.names import on_foreign_share
+from ..core.records import drawn_names
 from ..core.regular import open_regular, open_text
-from ..core.result_folder import drawn_names
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
 from ..words.class_names import check_class_names, fold, with_catch_all

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..backbones.embedder import read
 from ..classification.classifier import Classifier, load
+from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import safe_name
 from ..core.tables import TableWriter
 from ..core.threads import interrupted_with
 from ..datasets.files import ImageFile

@@ -14,9 +14,11 @@ from pathlib import Path
 from .. import __version__
 from ..backbones.embedder import read
 from ..core.home import expand, writing
+from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
+from ..core.records import LOCK, RECORD
 from ..core.regular import open_text, read_text
-from ..core.result_folder import LOCK, RECORD, ResultFolder, building, safe_name, seal, swap
+from ..core.result_folder import ResultFolder, building, seal, swap
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
 from ..core.tables import noted_photos
 from ..core.threads import parallel_map

@@ -23,8 +23,10 @@ from pathlib import Path
 from anyio.from_thread import start_blocking_portal
 
 from ..core.home import expand, replace_file, sync_file, writing
+from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import Build, digest, safe_name
+from ..core.records import digest
+from ..core.result_folder import Build
 from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
 from ..images.fingerprints import Look, NearDuplicates

@@ -16,7 +16,8 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..core.result_folder import HIDDEN, IN_THE_WAY, PREFIX
+from ..core.records import HIDDEN, PREFIX
+from ..core.result_folder import IN_THE_WAY
 from ..errors import InvalidArgument
 from ..images.fingerprints import Look
 from .sources import Candidate, site

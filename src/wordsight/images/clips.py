@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from ..core.home import expand, replace_file, writing
-from ..core.result_folder import digest
+from ..core.records import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
 from .decoding import looks_like_image
 

@@ -14,8 +14,8 @@ from PIL import Image
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import read
 from ..backbones.runtime import callers
+from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
-from ..core.result_folder import safe_name
 from ..core.tables import TableWriter
 from ..core.threads import interrupted_with
 from ..datasets.files import ImageFile

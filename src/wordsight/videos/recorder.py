@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.notebook import frame
+from ..core.records import digest
 from ..core.regular import open_text, read_text
-from ..core.result_folder import ResultFolder, digest
+from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
 from ..core.tables import TableWriter
 from ..core.threads import uninterrupted

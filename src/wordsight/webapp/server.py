@@ -68,7 +68,7 @@ def app(
         raise InvalidArgument("The page in the browser needs Gradio: pip install 'wordsight[app]'.")
     chosen = _free_port(host, port)
     token = None if _is_loopback(host) else _token()
-    with _ended_politely(), uploads_folder() as uploads:
+    with _ending_as_ctrl_c(), uploads_folder() as uploads:
         serving = guarded(model, data, uploads, _names(host), token)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (
@@ -120,10 +120,8 @@ def guarded(
 
 
 @contextmanager
-def _ended_politely() -> Iterator[None]:
-    """Let a request to end, or a terminal that is closed, do what Ctrl-C does. Otherwise they
-    would kill the process, and visitors' images would stay.
-    """
+def _ending_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP as Ctrl-C, so that visitors' images are deleted."""
     handlers: dict[str, Any] = {
         "SIGTERM": signal.default_int_handler,
         "SIGHUP": lambda *_: signal.raise_signal(signal.SIGTERM),  # which the server knows
