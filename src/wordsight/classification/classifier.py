@@ -32,7 +32,8 @@ from ..heatmaps.grid import Grid
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..images.decoding import Photo
-from .model_folder import check_threshold, draw_history, read_model, write_model
+from .model_folder import check_threshold, read_model, write_model
+from .model_tables import draw_history
 from .predictions import Prediction, Results
 from .record import ModelRecord
 

@@ -4,9 +4,7 @@ without us.
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 import logging
 import os
@@ -26,9 +24,8 @@ from ..backbones.registry import (
     fingerprint_weights,
     load_backbone,
 )
-from ..core import cells
 from ..core.home import expand, sync_file, writing
-from ..core.regular import NOT_REGULAR, open_text, read_text
+from ..core.regular import NOT_REGULAR, read_text
 from ..core.result_folder import ResultFolder, building, restore, seal, swap
 from ..errors import (
     BackboneUnavailable,
@@ -39,15 +36,22 @@ from ..errors import (
     WordsightError,
 )
 from ..heads.boxes import BoxHead
-from ..heads.guarantee import HeldOut
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
 from ..heads.zero_shot import Gate
 from .model_card import model_card
+from .model_tables import (
+    LARGEST,
+    held_out_csv,
+    history_csv,
+    history_plots,
+    read_held_out,
+    read_history,
+)
 from .record import ModelRecord, typed
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 log = logging.getLogger("wordsight")
@@ -65,17 +69,6 @@ PLOTS = tuple(
     f"plots/{name}.png"
     for name in ("loss", "accuracy", "mean_iou", "boxes_batch", "boxes", "network")
 )
-LARGEST = 1e9  # beyond any number that a training writes
-HISTORY_COLUMNS = (
-    "stage",
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "lr",
-    "seconds",
-)
 
 
 def write_model(model: Any, target: Path, plots: dict[str, bytes] | None = None) -> Path:
@@ -92,7 +85,7 @@ def write_model(model: Any, target: Path, plots: dict[str, bytes] | None = None)
             _save(arrays, folder / name)
         for name, text in _texts(model).items():
             (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-        for name, png in {**_history_plots(model), **(plots or {})}.items():
+        for name, png in {**history_plots(model), **(plots or {})}.items():
             (folder / "plots").mkdir(exist_ok=True)
             (folder / "plots" / name).write_bytes(png)
         seal(folder, MODEL)
@@ -129,7 +122,7 @@ def _texts(model: Any) -> dict[str, str]:
     if model.history:
         files["history.csv"] = history_csv(model.history)
     if model.held_out is not None:
-        files["held_out.csv"] = _held_out_csv(model.held_out)
+        files["held_out.csv"] = held_out_csv(model.held_out)
     return files
 
 
@@ -291,19 +284,6 @@ def _same_text(a: str, b: str) -> bool:
         return False
 
 
-def history_csv(rows: list[dict]) -> str:
-    """Return rows as CSV."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    ordered = [name for name in HISTORY_COLUMNS if name in columns] + [
-        name for name in columns if name not in HISTORY_COLUMNS
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ordered, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _stranger_arrays(model: Any) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     near = model.neighbourhood
@@ -426,8 +406,8 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
                 "path": folder,
             }
         ),
-        "history": _read_history(folder / "history.csv"),
-        "held_out": _read_held_out(folder / "held_out.csv", class_names),
+        "history": read_history(folder / "history.csv"),
+        "held_out": read_held_out(folder / "held_out.csv", class_names),
         "box_head": _box_head(folder / "boxes.safetensors", backbone),
     }
 
@@ -507,105 +487,3 @@ def _backbone_of(
     ):
         raise ValueError("weights, network and preprocessing do not fit each other")
     return replace(backbone, name=name, preprocessing=preprocessing)
-
-
-def _read_history(path: Path) -> list[dict]:
-    if not path.is_file():
-        return []
-    with open_text(path, newline="") as file:
-        rows = [
-            {name: _number(cell) for name, cell in row.items() if cell != ""}
-            for row in csv.DictReader(file)
-        ]
-    numbers = [value for row in rows for name, value in row.items() if name in HISTORY_COLUMNS]
-    # a training that went astray has losses that are no number
-    if not all(
-        isinstance(value, float) or (isinstance(value, int) and abs(value) <= LARGEST)
-        for value in numbers
-    ):
-        raise ValueError("history.csv has text or a huge number where one of a training belongs")
-    if any("epoch" in row for row in rows) and not all(
-        {"stage", "epoch"} <= {*row} for row in rows
-    ):
-        raise ValueError("history.csv has rows without a stage or an epoch")
-    return rows
-
-
-def _number(cell: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell
-
-
-def _held_out_csv(held_out: HeldOut) -> str:
-    text = io.StringIO()
-    rows = cells.writer(text)
-    rows.writerow(("file_name", "label", "top_label", "probability", "stranger"))
-    columns = (
-        held_out.file_names,
-        held_out.labels,
-        held_out.top_labels,
-        held_out.probabilities,
-        held_out.strangers,
-    )
-    rows.writerows(
-        (name, truth, said, f"{probability:.8f}", int(stranger))
-        for name, truth, said, probability, stranger in zip(*columns, strict=True)
-    )
-    return text.getvalue()
-
-
-def _read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
-    if not path.is_file():
-        return None
-    with open_text(path, errors="surrogateescape", newline="") as file:
-        rows = list(cells.DictReader(file))
-    names, labels, said = (
-        [row[key] for row in rows] for key in ("file_name", "label", "top_label")
-    )
-    probabilities = np.array([float(row["probability"]) for row in rows], dtype=np.float32)
-    if (
-        not {*labels, *said} <= {*class_names}
-        or not ((probabilities >= 0) & (probabilities <= 1)).all()
-        or not {row["stranger"] for row in rows} <= {"0", "1"}
-    ):
-        raise ValueError("held_out.csv has what is no class, probability or answer")
-    return HeldOut(
-        names,
-        labels,
-        said,
-        probabilities,
-        np.array([row["stranger"] == "1" for row in rows], dtype=bool),
-    )
-
-
-def _history_plots(model: Any) -> dict[str, bytes]:
-    """Return the curves of a training as PNG by file name, if it has any."""
-    drawn = draw_history(model)
-    if not drawn:
-        return {}
-    from ..reports import figures as plots
-
-    return {f"{name}.png": plots.png(figure) for name, figure in drawn.items()}
-
-
-def draw_history(model: Any) -> dict[str, Figure]:
-    """Return the curves of a training in epochs ("loss", "accuracy") and of the boxes'
-    ("mean_iou"); other recipes have none.
-    """
-    epochs = any("epoch" in row for row in model.history)
-    boxes = model.record.boxes
-    if not epochs and (boxes is None or not boxes.history):
-        return {}
-    from ..reports import figures as plots
-
-    drawn = {
-        name: plots.history(model.history, name)
-        for name in (("loss", "accuracy") if epochs else ())
-    }
-    if boxes is not None and boxes.history:
-        drawn["mean_iou"] = plots.mean_iou(boxes.history, boxes.median_box_mean_iou)
-    return drawn

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from ..backbones.devices import has_bf16, loader_workers, out_of_memory
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import cores
-from ..classification.model_folder import history_csv
+from ..classification.model_tables import history_csv
 from ..core.home import first_process, writing
 from ..core.progress import Progress
 from ..core.result_folder import Build

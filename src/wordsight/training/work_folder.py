@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..classification.model_folder import HISTORY_COLUMNS
+from ..classification.model_tables import HISTORY_COLUMNS
 from ..core.home import writing
 from ..core.result_folder import Build, ResultFolder
 
