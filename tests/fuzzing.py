@@ -463,6 +463,22 @@ TARGETS: dict[str, Callable[[Path], Callable[[random.Random, Path], Callable[[],
 # ---------------- worker
 
 
+# what Python tells before it touches the disk: where among its arguments the paths stand, and the
+# open folders that they are relative to
+PATHS: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "open": ((0, None),),
+    "os.listdir": ((0, None),),
+    "os.scandir": ((0, None),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.mkdir": ((0, 2),),
+    "os.rmdir": ((0, 1),),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
+    "shutil.rmtree": ((0, 1),),
+}
+
+
 class Watch:
     """What Python does to the world outside for a case: files opened elsewhere, processes,
     connections, pickles. Libraries in C go unseen.
@@ -477,34 +493,9 @@ class Watch:
     def _event(self, event: str, arguments: tuple) -> None:
         if self.case is None:
             return
-        if event in (
-            "open",
-            "os.listdir",
-            "os.scandir",
-            "os.remove",
-            "os.rename",
-            "os.mkdir",
-            "os.rmdir",
-            "os.link",
-            "os.symlink",
-            "shutil.rmtree",
-        ):
-            path = arguments[0]
-            if isinstance(path, int) or path is None:
-                return
-            try:
-                name = os.path.realpath(os.fsdecode(path))
-            except (ValueError, TypeError):
-                return
-            changes = event != "open" and not event.startswith(("os.listdir", "os.scandir"))
-            changes |= (
-                event == "open"
-                and len(arguments) > 2
-                and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-            )
-            allowed = (self.case, *self.roots[:2]) if changes else (self.case, *self.roots)
-            if not f"{name}/".startswith(tuple(f"{root.rstrip('/')}/" for root in allowed)):
-                self.seen.append(f"{event} {name}")
+        if event in PATHS:
+            for at, folder_at in PATHS[event]:
+                self._reached(event, arguments, at, folder_at)
         elif event in (
             "os.system",
             "os.exec",
@@ -516,6 +507,27 @@ class Watch:
             "os.fork",
         ):
             self.seen.append(f"{event} {arguments!r:.100}")
+
+    def _reached(self, event: str, arguments: tuple, at: int, folder_at: int | None) -> None:
+        """Note a path that lies outside; relative to an open folder, where one is given."""
+        path = arguments[at]
+        if isinstance(path, int) or path is None:
+            return
+        folder = -1 if folder_at is None or len(arguments) <= folder_at else arguments[folder_at]
+        base = "" if folder in (-1, None) else f"/proc/self/fd/{folder}"
+        try:
+            name = os.path.realpath(os.path.join(base, os.fsdecode(path)))
+        except (ValueError, TypeError):
+            return
+        changes = event != "open" and not event.startswith(("os.listdir", "os.scandir"))
+        changes |= (
+            event == "open"
+            and len(arguments) > 2
+            and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        )
+        allowed = (self.case, *self.roots[:2]) if changes else (self.case, *self.roots)
+        if not f"{name}/".startswith(tuple(f"{root.rstrip('/')}/" for root in allowed)):
+            self.seen.append(f"{event} {name}")
 
 
 def rss() -> float:

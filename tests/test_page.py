@@ -871,8 +871,8 @@ def test_junk_leaves_no_traceback_and_a_request_to_end_no_pictures(
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_request_to_end_interrupts_as_ctrl_c_does(name):
     code = (
-        "import signal\nfrom wordsight.webapp.server import _ended_politely\n"
-        f"try:\n    with _ended_politely():\n        signal.raise_signal(signal.{name})\n"
+        "import signal\nfrom wordsight.webapp.server import _ending_as_ctrl_c\n"
+        f"try:\n    with _ending_as_ctrl_c():\n        signal.raise_signal(signal.{name})\n"
         "except KeyboardInterrupt:\n    print('tidied')"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
