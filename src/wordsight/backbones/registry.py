@@ -1,8 +1,9 @@
-"""Backbones by name: weights, preprocessing and identity. The only module that imports timm.
+"""Backbones by name: weights, preprocessing and identity.
 
-A backbone is *prepared* once, which needs torch and timm: it is stored in a folder of the cache
-that timm itself can load (`config.json`, `model.safetensors`). After that, its head, preprocessing
-and compiled network are read from there without torch or timm.
+A backbone is *prepared* once: it is stored in a folder of the cache that timm itself can load
+(`config.json`, `model.safetensors`). The embedded ones, and networks like them with other weights,
+are prepared without torch or timm, all others need both. After that, head, preprocessing and
+compiled network are read from there without torch or timm.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from pathlib import Path
 import numpy as np
 
 from ..core.home import cache_folder, is_offline, keep, places, sweep, write_atomic
+from ..core.legacy_weights import read_legacy_weights
 from ..core.regular import read_text
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
+from .efficientnet_lite import VARIANTS, check_weights, timms_config, with_timms_names
 from .preprocessing import Preprocessing
 from .seals import is_whole, seal
 from .timm_models import (
     close_names,
+    folder_config,
     open_folder,
     open_timm,
+    preprocessing_from,
     preprocessing_of,
 )
 
@@ -40,6 +45,18 @@ log = logging.getLogger("wordsight")
 FORMAT = 1
 FILES = ("backbone.json", "config.json", "model.safetensors")
 SUMS = "prepared.sha256"
+# what is kept of timm's record
+TIMMS_KEYS = (
+    "tag",
+    "input_size",
+    "fixed_input_size",
+    "interpolation",
+    "mean",
+    "std",
+    "pool_size",
+    "first_conv",
+    "license",
+)
 _unusable: set[Path] = set()  # damaged folders that can't be removed
 
 
@@ -229,9 +246,69 @@ def _prepare(name: str) -> Backbone:
             f"'{name}' has learned nothing yet: it is to be trained from scratch, with --recipe "
             "scratch."
         )
+    package = _embedded_weights(name)
+    if package:
+        return _keep_embedded(name, package)
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:")).expanduser()
+        config = folder_config(folder)
+        if config.get("architecture") in VARIANTS:
+            return _keep_lite(name, folder, config)
     log.info("Preparing the backbone '%s' for this machine: once, about ten seconds.", name)
     module = _create(name)
     return keep_module(module, name, preprocessing_of(module))
+
+
+def _keep_embedded(name: str, file: Path) -> Backbone:
+    """Prepare an embedded backbone from the file of weights in its package, without torch.
+
+    Raises:
+        BackboneUnavailable: if the file is not what it should be.
+        OutputError: if it can't be stored.
+    """
+    try:
+        weights = with_timms_names(name, read_legacy_weights(file))
+    except (OSError, ValueError) as error:
+        raise BackboneUnavailable(
+            f"The installed weights of '{name}' can't be used ({error}). Install them again: pip "
+            f"install --force-reinstall {EMBEDDED[name].replace('_', '-')}."
+        ) from error
+    config = timms_config(name)
+    return _keep(name, weights, config, preprocessing_from(config["pretrained_cfg"], name), True)
+
+
+def _keep_lite(name: str, folder: Path, config: dict) -> Backbone:
+    """Prepare a network like the embedded ones, with weights of its own, without torch.
+
+    Raises:
+        InvalidModel: if its weights are of another network.
+        OutputError: if it can't be stored.
+    """
+    from safetensors.numpy import load_file
+
+    architecture = config["architecture"]
+    usual = timms_config(architecture)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        given = {**usual["pretrained_cfg"], **(config.get("pretrained_cfg") or {})}
+        preprocessing = preprocessing_from(given, architecture)
+    except InvalidModel:
+        raise
+    except Exception as error:  # damaged files raise anything
+        raise InvalidModel(f"The network in '{folder}' can't be read ({error}).") from error
+    check_weights(architecture, weights, folder)
+    classes = len(weights.get(f"{usual['pretrained_cfg']['classifier']}.weight", ()))
+    config = {
+        **usual,
+        "num_classes": classes,
+        "pretrained_cfg": {
+            **{key: given[key] for key in TIMMS_KEYS if given.get(key)},
+            "num_classes": classes,
+            "classifier": usual["pretrained_cfg"]["classifier"],
+            "custom_load": False,
+        },
+    }
+    return _keep(name, weights, config, preprocessing, True)
 
 
 def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
@@ -253,18 +330,29 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
             f"Backbone '{name}' has no single classifier layer. Embedded choices: "
             f"{', '.join(EMBEDDED)}."
         )
-    weights = {
-        key: np.ascontiguousarray(value.cpu().numpy()) for key, value in module.state_dict().items()
-    }
-    fingerprint = fingerprint_weights(weights, head_name)
+    weights = {key: value.cpu().numpy() for key, value in module.state_dict().items()}
     pooled, num_features = _probe(module, preprocessing)
     config = _timm_config(module, head_name, num_features)
+    return _keep(name, weights, config, preprocessing, pooled)
+
+
+def _keep(
+    name: str,
+    weights: dict[str, np.ndarray],
+    config: dict,
+    preprocessing: Preprocessing,
+    pooled: bool,
+) -> Backbone:
+    """Store a backbone: its weights by timm's names, timm's config.json and our own record."""
+    # this makes an array of a single number, as in every file that is there already
+    weights = {key: np.ascontiguousarray(value) for key, value in weights.items()}
+    head_name = config["pretrained_cfg"]["classifier"]
     record = {
         "format": FORMAT,
         "architecture": config["architecture"],
-        "fingerprint": fingerprint,
+        "fingerprint": fingerprint_weights(weights, head_name),
         "preprocessing": asdict(preprocessing),
-        "num_features": num_features,
+        "num_features": config["num_features"],
         "head_name": head_name,
         "pooled": pooled,
         "pretrained_cfg": config["pretrained_cfg"],
@@ -281,23 +369,12 @@ def keep_module(module, name: str, preprocessing: Preprocessing) -> Backbone:
 def _timm_config(module, head_name: str, num_features: int) -> dict:
     """Return the config.json from which timm makes the network again."""
     cfg = module.pretrained_cfg
-    names = (
-        "tag",
-        "input_size",
-        "fixed_input_size",
-        "interpolation",
-        "mean",
-        "std",
-        "pool_size",
-        "first_conv",
-        "license",
-    )
     return {
         "architecture": cfg["architecture"],
         "num_classes": int(module.num_classes),
         "num_features": num_features,
         "pretrained_cfg": {
-            **{key: cfg[key] for key in names if cfg.get(key)},
+            **{key: cfg[key] for key in TIMMS_KEYS if cfg.get(key)},
             "num_classes": int(module.num_classes),
             "classifier": head_name,
             "custom_load": False,
@@ -335,9 +412,6 @@ def _store(target: Path, weights: dict[str, np.ndarray], config: dict, record: d
 
 def _create(name: str):
     """Create the torch module with its pretrained weights."""
-    package = _embedded_weights(name)
-    if package:
-        return _create_embedded(name, package)
     timm, architecture = open_timm(), name.split(".")[0]
     remote = name.startswith("hf-hub:")
     if not remote and not name.startswith("local-dir:"):
@@ -366,23 +440,6 @@ def _create(name: str):
             f"Backbone '{name}' can't be loaded ({reason}). Embedded choices: "
             f"{', '.join(embedded_backbones())}."
         ) from error
-
-
-def _create_embedded(name: str, weights: Path):
-    import timm
-    import torch
-
-    module = timm.create_model(name, pretrained=False)
-    theirs = torch.load(weights, map_location="cpu", weights_only=True)
-    ours = module.state_dict()
-    if [value.shape for value in theirs.values()] != [value.shape for value in ours.values()]:
-        raise BackboneUnavailable(
-            f"The installed weights of '{name}' do not fit the network of timm "
-            f"{timm.__version__}. Update both."
-        )
-    # same tensors in the same order, other names
-    module.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    return module.eval()
 
 
 def _embedded_weights(name: str) -> Path | None:

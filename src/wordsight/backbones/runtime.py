@@ -27,6 +27,7 @@ from ..core.home import keep, places, replace_file, sweep
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
 from .devices import gpu_likely, out_of_memory, torch_device
+from .efficientnet_lite import VARIANTS, openvino_network
 from .seals import is_whole, seal
 from .timm_models import build_module
 
@@ -365,8 +366,8 @@ def _blobs(folder: Path) -> list[str]:
 
 
 def convert(backbone: Backbone) -> Path:
-    """Return the network as OpenVINO's file, made from the torch module unless it is there and
-    whole. Call it before starting threads.
+    """Return the network as OpenVINO's file, made unless it is there and whole. Call it before
+    starting threads.
 
     Raises:
         OutputError: if there is no place for it.
@@ -379,22 +380,31 @@ def convert(backbone: Backbone) -> Path:
             log.warning("The converted network in '%s' is damaged, so it is made anew.", folder)
         elif (folder / NETWORK[0]).is_file():
             log.info("The converted network in '%s' has no hash yet; it is made anew.", folder)
+    ov = import_openvino()
+    network = (
+        openvino_network(ov, backbone)
+        if backbone.architecture in VARIANTS
+        else _converted_from_torch(ov, backbone)
+    )
+    return keep(backbone.folder, lambda place: _save_network(ov, network, place)) / NETWORK[0]
+
+
+def _converted_from_torch(ov, backbone: Backbone):
+    """Return a network that torch builds, as an OpenVINO model."""
     import warnings
 
     import torch
 
-    ov = import_openvino()
     height, width = backbone.preprocessing.image_size
     sides = (height, width) if backbone.preprocessing.fit == "squash" else (-1, -1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose
         example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-        converted = ov.convert_model(
+        return ov.convert_model(
             one_pass_module(backbone),
             example_input=example,
             input=[ov.PartialShape([-1, *sides, 3])],
         )
-    return keep(backbone.folder, lambda place: _save_network(ov, converted, place)) / NETWORK[0]
 
 
 def _save_network(ov, converted, folder: Path) -> None:

@@ -52,6 +52,25 @@ def build_module(backbone: Backbone):
     return open_folder(backbone.folder)
 
 
+def folder_config(folder: Path) -> dict:
+    """Return config.json of a folder as timm writes them.
+
+    Raises:
+        InvalidModel: if it is none, or changes the network that it names.
+    """
+    try:
+        config = dict(json.loads(read_text(folder / "config.json")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidModel(f"'{folder / 'config.json'}' can't be read ({error}).") from error
+    if config.get("model_args"):
+        raise InvalidModel(
+            f"'{folder / 'config.json'}' has 'model_args', which change the network that "
+            f"'{config.get('architecture')}' names; wordsight takes networks by name only. Remove "
+            "them, or register the changed network under a name of its own."
+        )
+    return config
+
+
 def open_folder(folder: Path):
     """Return the network in a folder as timm writes them, with its weights, in evaluation mode.
 
@@ -65,13 +84,7 @@ def open_folder(folder: Path):
     from safetensors import safe_open
 
     timm, name = open_timm(), f"local-dir:{folder}"
-    config = json.loads(read_text(folder / "config.json"))
-    if config.get("model_args"):
-        raise InvalidModel(
-            f"'{folder / 'config.json'}' has 'model_args', which change the network that "
-            f"'{config.get('architecture')}' names; wordsight takes networks by name only. Remove "
-            "them, or register the changed network under a name of its own."
-        )
+    config = folder_config(folder)
     with torch.device("meta"):
         network = timm.create_model(name, pretrained=False)
     wanted = sum(part.numel() for part in (*network.parameters(), *network.buffers()))
@@ -182,27 +195,40 @@ def open_timm():
 
 def preprocessing_of(module) -> Preprocessing:
     """Return how pixels become the input of a torch module of timm's."""
-    cfg = module.pretrained_cfg
-    _, height, width = cfg["input_size"]
-    if cfg["architecture"] in EMBEDDED:
-        height = width = EMBEDDED_SIZE
     # VGG's first dense layer is a convolution over the whole of a 7 × 7 map
     dense = getattr(module, "pre_logits", None)
     spans = dense is not None and any(
         max(getattr(layer, "kernel_size", (1,))) > 1 for layer in dense.modules()
     )
+    cfg = module.pretrained_cfg
+    return preprocessing_from(cfg, cfg["architecture"], spans)
+
+
+def preprocessing_from(cfg: dict, architecture: str, fixed: bool = False) -> Preprocessing:
+    """Return how pixels become a network's input, from timm's record of it.
+
+    Args:
+        cfg: the record.
+        architecture: timm's name of the network.
+        fixed: whether it takes inputs of its own size only, whatever the record says.
+
+    Raises:
+        InvalidModel: if its input is larger than any that is taken.
+    """
+    _, height, width = cfg["input_size"]
+    if architecture in EMBEDDED:
+        height = width = EMBEDDED_SIZE
     if max(height, width) > LARGEST_SIDE:
         raise InvalidModel(
-            f"The network '{cfg['architecture']}' is said to take an input of {height} × {width} "
+            f"The network '{architecture}' is said to take an input of {height} × {width} "
             f"pixels; at most {LARGEST_SIDE} × {LARGEST_SIDE} are taken. Choose another."
         )
-    fit = "squash" if spans or cfg.get("fixed_input_size", False) else "area"
     values = {
         "image_size": (height, width),
         "mean": cfg["mean"],
         "std": cfg["std"],
         "interpolation": _known_interpolation(cfg),
-        "fit": fit,
+        "fit": "squash" if fixed or cfg.get("fixed_input_size", False) else "area",
     }
     return Preprocessing.from_dict(values)
 

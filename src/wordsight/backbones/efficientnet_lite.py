@@ -1,0 +1,250 @@
+"""EfficientNet-Lite (Tan and Le 2019; without squeeze-and-excitation), as timm names its weights
+and as OpenVINO runs it, without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidModel
+from .backbone import Backbone
+from .preprocessing import Preprocessing
+
+STEM, WIDEST, EXPANSION, CLASSES = 32, 1280, 6, 1000
+KERNELS, STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)  # of each stage
+EPSILON = 1e-3  # of batch normalisation
+HEAD = "classifier"
+NORMALISATION = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes one network of the family.
+
+    Attributes:
+        side: of the square images it was trained on, pixels.
+        pool: side of its last feature map at that size.
+        blocks, widths: number of blocks and of output channels of each stage.
+    """
+
+    side: int
+    pool: int
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+VARIANTS = {
+    "tf_efficientnet_lite0": Variant(
+        224, 7, (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320)
+    ),
+    "tf_efficientnet_lite1": Variant(
+        240, 8, (1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320)
+    ),
+    "tf_efficientnet_lite2": Variant(
+        260, 9, (1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352)
+    ),
+}
+
+
+def with_timms_names(name: str, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the weights of an installed package under the names that timm has for them: they are
+    the same arrays in the same order.
+
+    Raises:
+        ValueError: if they are not the weights of this network.
+    """
+    shapes = {**_body(VARIANTS[name]), **_head(CLASSES)}
+    if [array.shape for array in weights.values()] != list(shapes.values()):
+        raise ValueError("its arrays have other shapes")
+    return dict(zip(shapes, weights.values(), strict=True))
+
+
+def check_weights(name: str, weights: dict[str, np.ndarray], folder: Path) -> None:
+    """Refuse weights of another network than `name`; the head may have any number of classes.
+
+    Raises:
+        InvalidModel: if an array is missing or has another shape.
+    """
+    for key, shape in _body(VARIANTS[name]).items():
+        # a number alone may have been stored as an array of one
+        if key not in weights or weights[key].shape not in (shape, shape or (1,)):
+            raise InvalidModel(
+                f"The weights in '{folder}' are not those of '{name}', which its config.json "
+                f"names: '{key}' is missing or has another shape. Both must be of the same network."
+            )
+
+
+def timms_config(name: str) -> dict[str, Any]:
+    """Return the config.json from which timm makes the network with ImageNet's classes."""
+    variant = VARIANTS[name]
+    return {
+        "architecture": name,
+        "num_classes": CLASSES,
+        "num_features": WIDEST,
+        "pretrained_cfg": {
+            "tag": "in1k",
+            "input_size": (3, variant.side, variant.side),
+            "interpolation": "bicubic",
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "pool_size": (variant.pool, variant.pool),
+            "first_conv": "conv_stem",
+            "license": "apache-2.0",
+            "num_classes": CLASSES,
+            "classifier": HEAD,
+            "custom_load": False,
+        },
+    }
+
+
+def _body(variant: Variant) -> Shapes:
+    """Return name and shape of all weights but the head's, in order."""
+    shapes: Shapes = {"conv_stem.weight": (STEM, 3, 3, 3), **_normalisation("bn1", STEM)}
+    into = STEM
+    for stage, (count, out, kernel) in enumerate(
+        zip(variant.blocks, variant.widths, KERNELS, strict=True)
+    ):
+        for block in range(count):
+            for layer, norm, shape in _block_layers(stage, into, out, kernel):
+                prefix = f"blocks.{stage}.{block}."
+                shapes[f"{prefix}{layer}.weight"] = shape
+                shapes |= _normalisation(prefix + norm, shape[0])
+            into = out
+    shapes["conv_head.weight"] = (WIDEST, into, 1, 1)
+    return {**shapes, **_normalisation("bn2", WIDEST)}
+
+
+def _head(classes: int) -> Shapes:
+    return {f"{HEAD}.weight": (classes, WIDEST), f"{HEAD}.bias": (classes,)}
+
+
+def _normalisation(prefix: str, channels: int) -> Shapes:
+    return {f"{prefix}.{part}": (channels,) * (part != NORMALISATION[-1]) for part in NORMALISATION}
+
+
+def _block_layers(
+    stage: int, into: int, out: int, kernel: int
+) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Return (convolution, its normalisation, shape of its weight) of a block, in order. The first
+    stage doesn't widen its input.
+    """
+    if stage == 0:
+        return [
+            ("conv_dw", "bn1", (into, 1, kernel, kernel)),
+            ("conv_pw", "bn2", (out, into, 1, 1)),
+        ]
+    wide = into * EXPANSION
+    return [
+        ("conv_pw", "bn1", (wide, into, 1, 1)),
+        ("conv_dw", "bn2", (wide, 1, kernel, kernel)),
+        ("conv_pwl", "bn3", (out, wide, 1, 1)),
+    ]
+
+
+def openvino_network(ov: Any, backbone: Backbone) -> Any:
+    """Return the network as an OpenVINO model: (n, height, width, 3) uint8 -> embedding (n, C),
+    feature map (n, C, h, w).
+
+    Args:
+        ov: the module `openvino`.
+        backbone: one whose architecture is among `VARIANTS`.
+
+    Raises:
+        InvalidModel: if its weights are of another network.
+    """
+    from openvino import opset13
+
+    variant, weights = VARIANTS[backbone.architecture], backbone.weights()
+    check_weights(backbone.architecture, weights, backbone.folder)
+    preprocessing = backbone.preprocessing
+    sides = preprocessing.image_size if preprocessing.fit == "squash" else (None, None)
+    pixels = opset13.parameter(
+        ov.PartialShape([-1, *(side or -1 for side in sides), 3]), np.uint8, name="pixels"
+    )
+    layers = _Layers(opset13, weights, sides)
+    x = layers.convolved(_scaled(opset13, pixels, preprocessing), "conv_stem", "bn1", stride=2)
+    into = STEM
+    for stage, block, out in _blocks(variant):
+        stride = STRIDES[stage] if block == 0 else 1
+        prefix, y = f"blocks.{stage}.{block}.", x
+        parts = _block_layers(stage, into, out, KERNELS[stage])
+        for layer, norm, _ in parts:
+            y = layers.convolved(
+                y,
+                prefix + layer,
+                prefix + norm,
+                stride=stride if layer == "conv_dw" else 1,
+                clipped=layer != parts[-1][0],
+            )
+        x = opset13.add(x, y) if stride == 1 and into == out else y
+        into = out
+    features = layers.convolved(x, "conv_head", "bn2")
+    embedding = opset13.reduce_mean(features, np.array([2, 3]), False)
+    return ov.Model([embedding, features], [pixels], backbone.architecture)
+
+
+def _blocks(variant: Variant) -> Iterator[tuple[int, int, int]]:
+    """Yield stage, block in the stage, and output channels of each block."""
+    for stage, (count, out) in enumerate(zip(variant.blocks, variant.widths, strict=True)):
+        for block in range(count):
+            yield stage, block, out
+
+
+def _scaled(opset: Any, pixels: Any, preprocessing: Preprocessing) -> Any:
+    """Return pixels (n, h, w, 3) uint8 as the network's input (n, 3, h, w) float32."""
+    mean, std = (
+        np.array(values, np.float32).reshape(1, 3, 1, 1) * np.float32(255)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    channels_first = opset.transpose(opset.convert(pixels, np.float32), np.array([0, 3, 1, 2]))
+    return opset.divide(opset.subtract(channels_first, mean), std)
+
+
+class _Layers:
+    """Makes layers of the network's weights, and keeps track of the sides of their input.
+
+    The network pads as TensorFlow does: so that the output has a side for every stride of the
+    input's. For inputs of any size, all of which are multiples of 32, that is the same padding
+    everywhere; for an input of a fixed size it is calculated.
+    """
+
+    def __init__(
+        self, opset: Any, weights: dict[str, np.ndarray], sides: tuple[int | None, ...]
+    ) -> None:
+        self._opset, self._weights, self._sides = opset, weights, sides
+
+    def convolved(
+        self, x: Any, layer: str, norm: str, stride: int = 1, clipped: bool = True
+    ) -> Any:
+        """Return a convolution of `x` with its batch normalisation merged into it, clipped to 0–6
+        unless it ends a block.
+        """
+        weight = self._weights[f"{layer}.weight"]
+        scale, shift, mean, variance = (
+            self._weights[f"{norm}.{part}"].astype(np.float64) for part in NORMALISATION[:4]
+        )
+        factor = scale / np.sqrt(variance + EPSILON)
+        kernel = (weight * factor[:, None, None, None]).astype(np.float32)
+        bias = (shift - mean * factor).astype(np.float32).reshape(1, -1, 1, 1)
+        side = weight.shape[-1]
+        totals = [_padding(side, stride, length) for length in self._sides]
+        before, after = [n // 2 for n in totals], [n - n // 2 for n in totals]
+        self._sides = tuple(None if n is None else -(-n // stride) for n in self._sides)
+        apply = self._opset.convolution
+        if layer.endswith("conv_dw"):
+            apply, kernel = self._opset.group_convolution, kernel[:, None]  # a group a channel
+        y = self._opset.add(apply(x, kernel, [stride] * 2, before, after, [1, 1]), bias)
+        return self._opset.clamp(y, 0.0, 6.0) if clipped else y
+
+
+def _padding(kernel: int, stride: int, side: int | None) -> int:
+    """Return how many cells are added to a side of so many, or of any multiple of the stride."""
+    if side is None:
+        return max(kernel - stride, 0)
+    return max((-(-side // stride) - 1) * stride + kernel - side, 0)
