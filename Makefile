@@ -3,19 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEMO := $(VENV)/.installed-demo
 
 .PHONY: install demo test audit browser check docs fuzz bench clean
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml
-	@echo "Installing into $(VENV): two to five minutes, most of it torch."
-	$(PYTHON) -m venv $(VENV)
+$(INSTALLED): $(DEMO)
+	@echo "Installing all that the tests need: two to five minutes, most of it torch."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(INSTALLED)
+
+# wordsight itself, and the photos of the demo.
+$(DEMO): pyproject.toml
+	@echo "Installing into $(VENV): about a minute."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $(DEMO)
 	@echo "Done. 'source $(BIN)/activate' makes the command wordsight known to this shell."
 
-demo: install
+demo: $(DEMO)
 	$(BIN)/wordsight demo
 
 test: install
@@ -51,7 +58,7 @@ bench: $(VENV)-bench/.installed
 
 $(VENV)-bench/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[export]' -r benchmarks/requirements.txt
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[export,train]' -r benchmarks/requirements.txt
 	touch $(VENV)-bench/.installed
 
 clean:

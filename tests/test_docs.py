@@ -71,10 +71,10 @@ def _quick(tmp_path_factory):
 def _once(write, kept):
     """Return a writer of exports that copies what it wrote of the same model before."""
 
-    def written(network, model, path):
+    def written(model, path):
         same = kept / hashlib.sha256(model.head.weight.tobytes()).hexdigest()
         if not same.exists():
-            write(network, model, path)
+            write(model, path)
             same.mkdir(parents=True)
             for file in path.parent.glob(f"{path.stem}.*"):
                 shutil.copy(file, same)

@@ -19,10 +19,12 @@ from PIL import Image
 import wordsight
 from conftest import contents, killed_before, small_model, write_shapes
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
+from wordsight.backbones.runtime import import_openvino
 from wordsight.core.records import RECORD
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exports import model as exporting
 from wordsight.exports.model import EXPORT_FORMATS, open_exported
+from wordsight.exports.openvino_network import _Network
 from wordsight.exports.quantization import Trial, compare, trial_images
 from wordsight.heatmaps.one_pass import class_heatmap
 
@@ -256,7 +258,7 @@ def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(
 
 @pytest.mark.parametrize("words", [1, 2])
 @pytest.mark.parametrize("catch_all", [None, 1])
-def test_strangers_are_the_same_for_torch(words, catch_all):
+def test_strangers_are_the_same_for_torch_and_openvino(words, catch_all):
     """The whole sense of strangers, on embeddings that lie on both sides of every limit."""
     import torch
 
@@ -288,21 +290,27 @@ def test_strangers_are_the_same_for_torch(words, catch_all):
     expected = model.is_stranger(looked) & (probabilities.argmax(axis=1) != catch_all)
     said = network._stranger(torch.from_numpy(looked), torch.from_numpy(probabilities)).numpy()
     assert (said == expected).all() and 0.05 < expected.mean() < 0.95
+    ov = import_openvino()
+    from openvino import opset13
+
+    given = opset13.parameter(ov.PartialShape([-1, looked.shape[1]]), np.float32)
+    answers = _Network(given).answers(model)
+    compiled = ov.Core().compile_model(
+        ov.Model([answers["stranger"]], [given]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    assert (compiled(looked)[0] == expected).all()
 
 
 @pytest.mark.parametrize("output", ["probabilities", "heatmap", "box"])
 def test_an_export_that_says_something_else_is_not_kept(output, tmp_path, monkeypatch):
-    from wordsight.exports import network as exported_network
+    right = _Network.answers
 
-    right = exported_network.ExportedNetwork.forward
+    def wrong(self, model, *features):
+        answers = right(self, model, *features)
+        half = self._op.multiply(answers[output], np.float32(0.5))
+        return {**answers, output: half}
 
-    def wrong(self, pixels):
-        return tuple(
-            answer * (0.5 if name == output else 1)
-            for name, answer in zip(self.outputs, right(self, pixels), strict=True)
-        )
-
-    monkeypatch.setattr(exported_network.ExportedNetwork, "forward", wrong)
+    monkeypatch.setattr(_Network, "answers", wrong)
     with pytest.raises(WordsightError, match=f"{output} differs from wordsight's by .*not kept"):
         wordsight.export(
             small_model("small_resnet", boxes=True), "openvino", output=tmp_path / "a.xml"
@@ -451,7 +459,7 @@ def test_a_full_disk_is_one_sentence(format, shapes_model, tmp_path, cli_here):
 
 
 def test_a_network_that_cannot_be_converted_is_one_sentence(tmp_path, monkeypatch):
-    def refuse(network, model, path):
+    def refuse(model, path):
         raise RuntimeError("no such\noperator")
 
     monkeypatch.setitem(exporting._WRITERS, "onnx", refuse)

@@ -4,11 +4,15 @@ nothing in a file of weights is ever run.
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import os
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import wordsight
+from conftest import draw_shape
+from without_torch import END
 from wordsight.backbones.embedder import input_pixels, open_photo
 from wordsight.backbones.registry import (
     _embedded_weights,
@@ -247,3 +254,169 @@ def test_a_folder_with_weights_of_its_own_is_prepared_without_torch(tmp_path, mo
     save_file({**weights, "bn1.weight": weights["bn1.weight"][:9]}, folder / "model.safetensors")
     with pytest.raises(InvalidModel, match=r"'bn1\.weight'"):
         load_backbone(f"local-dir:{folder}")
+
+
+EXTRA = ("torch", "torchvision", "timm", "lightning", "torchinfo", "nncf", "onnx", "onnxruntime")
+
+
+def without_torch(home: Path, *commands: list[str]) -> list[tuple[int, str]]:
+    """Return exit code and output of commands in a process with a fresh home and the core's
+    packages only.
+    """
+    script = Path(__file__).with_name("without_torch.py")
+    done = subprocess.run(
+        [sys.executable, str(script), json.dumps(EXTRA), json.dumps(commands)],
+        env={**os.environ, "WORDSIGHT_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = done.stdout.split(END)
+    errors = done.stderr.split(END)
+    return [
+        (int(answers[2 * i + 1]), answers[2 * i].strip() + errors[i].strip())
+        for i in range(len(commands))
+    ]
+
+
+@pytest.fixture(scope="module")
+def core_only(tmp_path_factory, shapes, other_shapes):
+    """What the main commands say without torch, and where they wrote; one process, fresh home."""
+    at = tmp_path_factory.mktemp("core")
+    scene = draw_shape("disc", 5, (480, 640))[0]
+    scene.save(at / "scene.jpg")
+    model, photos = str(at / "model"), str(other_shapes)
+    commands = {
+        "train": ["train", str(shapes), "-o", model],
+        "predict": ["predict", photos, "-m", model, "-o", str(at / "predicted"), "--json"],
+        "evaluate": ["evaluate", photos, "-m", model, "-o", str(at / "report"), "--json"],
+        "clean": ["clean", str(shapes), "-o", str(at / "cleaned")],
+        "detect": ["detect", str(at / "scene.jpg"), "-m", model, "-o", str(at / "found")],
+        "recognize": ["recognize", str(at / "scene.jpg"), "-o", str(at / "known")],
+        "export": ["export", model, "--format", "openvino", "-o", str(at / "model.xml")],
+        "prelabel": ["prelabel", str(at / "predicted"), "-o", str(at / "tasks")],
+        "split": ["split", str(shutil.copytree(shapes, at / "data"))],
+        "run": ["run", "-c", "disc,square", "-p", photos, "-o", str(at / "ran"), "--offline"],
+        "doctor": ["doctor"],
+        "backbones": ["train", str(shapes), "--backbone", "resnet18", "-o", str(at / "no")],
+        "finetune": ["train", str(shapes), "--recipe", "finetune", "-o", str(at / "no")],
+        "scratch": ["train", str(shapes), "--recipe", "scratch", "-o", str(at / "no")],
+        "drawing": ["train", str(shapes), "--plot-model", "-o", str(at / "no")],
+        "engine": ["predict", photos, "-m", model, "--engine", "torch", "-o", str(at / "no")],
+        "gradients": [
+            "predict",
+            photos,
+            "-m",
+            model,
+            "--heatmap",
+            "layercam",
+            "-o",
+            str(at / "no"),
+        ],
+        "onnx": ["export", model, "--format", "onnx", "-o", str(at / "no.onnx")],
+        "torch": ["export", model, "--format", "torch.export", "-o", str(at / "no.pt2")],
+        "boxes": ["train", photos, "--boxes", str(at / "boxes.csv"), "-o", str(at / "no")],
+    }
+    said = without_torch(at / "home", *commands.values())
+    return at, dict(zip(commands, said, strict=True))
+
+
+WORKS = (
+    "train",
+    "predict",
+    "prelabel",
+    "split",
+    "evaluate",
+    "clean",
+    "detect",
+    "recognize",
+    "export",
+    "run",
+    "doctor",
+)
+REFUSED = {
+    "backbones": "Backbone 'resnet18' needs torch",
+    "finetune": "The recipe 'finetune' needs torch",
+    "scratch": "The recipe 'scratch' needs torch",
+    "drawing": "A drawing of the network needs torch",
+    "engine": "The engine torch needs torch",
+    "gradients": "A heat map by gradients needs torch",
+    "onnx": "Exporting as onnx needs torch",
+    "torch": "Exporting as torch.export needs torch",
+    "boxes": "Learning boxes needs torch",
+}
+
+
+@pytest.mark.parametrize("command", WORKS)
+def test_it_works_without_torch(core_only, command):
+    code, said = core_only[1][command]
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_needs_torch_says_so_in_a_sentence_and_writes_nothing(core_only, command):
+    at, answers = core_only
+    code, said = answers[command]
+    assert code == 2 and REFUSED[command] in said and "pip install 'wordsight[train" in said
+    assert "Traceback" not in said and not list(at.glob("no*"))
+
+
+def test_a_model_made_without_torch_is_the_one_made_with_it(core_only, shapes_model, other_shapes):
+    at, answers = core_only
+    ours, theirs = wordsight.load(at / "model"), wordsight.load(shapes_model)
+    np.testing.assert_allclose(ours.head.weight, theirs.head.weight, atol=1e-5)
+    assert ours.backbone.fingerprint == theirs.backbone.fingerprint
+    labels = {p.file_name: p.label for p in theirs.predict(other_shapes)}
+    with open(at / "predicted" / "predictions.csv", newline="") as file:
+        rows = {row["file_name"]: row["label"] or None for row in csv.DictReader(file)}
+    assert answers["predict"][0] == 0 and rows == labels
+
+
+@pytest.mark.slow  # fills a virtual environment; above are its fast siblings
+@pytest.mark.timeout(900)
+def test_a_fresh_installation_has_no_torch_and_does_the_work(tmp_path, shapes, other_shapes):
+    root, venv = Path(__file__).parents[1], tmp_path / "venv"
+    python = venv / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    copied = shutil.copytree(root / "src", tmp_path / "source" / "src")  # pip builds in the folder
+    for egg in copied.glob("*.egg-info"):
+        shutil.rmtree(egg)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path / "source")
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    clean |= {"WORDSIGHT_HOME": str(tmp_path / "home"), "WORDSIGHT_OFFLINE": "1"}
+
+    def call(*command):
+        done = subprocess.run(
+            [python, *map(str, command)], cwd=tmp_path, env=clean, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    pip = ("-m", "pip", "--disable-pip-version-check")
+    wordsight_in = ("-m", "wordsight")
+    try:
+        call(*pip, "install", "--quiet", tmp_path / "source")
+    except AssertionError as error:
+        if "No matching distribution" in str(error) or "Max retries" in str(error):
+            pytest.skip("packages can't be had here")
+        raise
+    there = {row["name"].lower() for row in json.loads(call(*pip, "list", "--format", "json"))}
+    heavy = {"torch", "torchvision", "timm", "lightning", "torchinfo", "scipy", "scikit-learn"}
+    assert "wordsight" in there and not there & heavy
+    size = sum(path.lstat().st_size for path in venv.rglob("*") if path.is_file())
+    assert size < 700e6, f"{size / 1e6:.0f} MB"
+    call(*wordsight_in, "train", shapes, "-o", "model")
+    call(*wordsight_in, "predict", other_shapes, "-m", "model", "-o", "predicted")
+    call(*wordsight_in, "train", shapes)  # where run finds it
+    call(*wordsight_in, "run", "-c", "disc,square", "-p", other_shapes, "-o", "ran")
+    call(*wordsight_in, "evaluate", other_shapes, "-m", "model", "-o", "report")
+    call(*wordsight_in, "clean", shapes, "-o", "cleaned")
+    scene = draw_shape("disc", 5, (480, 640))[0]
+    scene.save(tmp_path / "scene.jpg")
+    call(*wordsight_in, "detect", "scene.jpg", "-m", "model", "-o", "found")
+    call(*wordsight_in, "export", "model", "--format", "openvino", "-o", "model.xml")
+    call(*wordsight_in, "doctor")
+    call(*pip, "install", "--quiet", "scikit-image>=0.24", "scikit-learn>=1.5")  # the extra demo
+    shown = call(*wordsight_in, "demo", "-o", "shown")
+    assert "flower" in shown and (tmp_path / "shown" / "overview.png").is_file()

@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
 from wordsight.metrics import classification as metrics
 from wordsight.metrics.classification import (
@@ -26,11 +26,15 @@ from wordsight.metrics.classification import (
 
 
 @pytest.mark.parametrize(
-    ("successes", "total"), [(0, 299), (299, 299), (1, 7), (63, 100), (0, 1), (1, 1)]
+    ("successes", "total"),
+    [(0, 299), (299, 299), (1, 7), (63, 100), (0, 1), (1, 1), (1, 10**6), (999_999, 10**6)]
+    + [(n, 12) for n in range(13)]
+    + [(31_415, 10**6), (500_000, 10**6), (49_990, 50_000)],
 )
 def test_clopper_pearson_agrees_with_scipy(successes, total):
     theirs = binomtest(successes, total).proportion_ci(0.95, "exact")
-    assert clopper_pearson(successes, total) == pytest.approx((theirs.low, theirs.high))
+    ours = clopper_pearson(successes, total)
+    assert ours == pytest.approx((theirs.low, theirs.high), rel=1e-9, abs=1e-12)
 
 
 def test_clopper_pearson_of_299_without_a_mistake_is_one_percent():
@@ -119,8 +123,11 @@ def test_ranking_agrees_with_scikit_learn_and_its_resamples_with_itself():
     wanted, unwanted = rng.normal(1, 1, 200).round(1), rng.normal(0, 1, 90).round(1)  # with ties
     found = ranking(wanted, unwanted)
     truth, scores = np.repeat([1, 0], [200, 90]), np.concatenate([wanted, unwanted])
-    assert found.auroc.value == roc_auc_score(truth, scores)
-    assert found.average_precision.value == average_precision_score(truth, scores)
+    assert found.auroc.value == pytest.approx(roc_auc_score(truth, scores))
+    fpr, tpr, _ = roc_curve(truth, scores)
+    np.testing.assert_allclose(found.fpr, fpr)
+    np.testing.assert_allclose(found.tpr, tpr)
+    assert found.average_precision.value == pytest.approx(average_precision_score(truth, scores))
     lines = -np.unique(-scores)
     whole = metrics._separation(
         metrics._at_least(wanted, lines)[None], metrics._at_least(unwanted, lines)[None]

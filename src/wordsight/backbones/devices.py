@@ -1,12 +1,50 @@
-"""What torch can compute on here, and how. Whoever asks for a GPU asks this module, so a test can
-put another machine in its place.
+"""Whether torch is there, what it can compute on here, and how. Whoever asks for torch or a GPU
+asks this module, so a test can put another machine in its place.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
+
+from ..errors import InvalidArgument
+
+EXTRA = "pip install 'wordsight[train]'"
+
+
+def has_torch(*also: str) -> bool:
+    """Whether torch, torchvision, timm and the packages in `also` are installed."""
+    return not _missing(also)
+
+
+def need_torch(what: str, *also: str, extra: str = "train", instead: str = "") -> None:
+    """Refuse something that needs torch, torchvision and timm where they are not installed.
+
+    Args:
+        what: what needs them, as the subject of a sentence.
+        also: packages that it needs, too.
+        extra: the extras that bring them all.
+        instead: what to do without them, as the end of the sentence.
+
+    Raises:
+        InvalidArgument: if one of the packages is missing.
+    """
+    missing = _missing(also)
+    if missing:
+        raise InvalidArgument(
+            f"{what} needs {' and '.join(missing)}, not installed here: pip install "
+            f"'wordsight[{extra}]'{instead}."
+        )
+
+
+def _missing(also: tuple[str, ...]) -> list[str]:
+    return [
+        name
+        for name in ("torch", "torchvision", "timm", *also)
+        if importlib.util.find_spec(name) is None
+    ]
 
 
 def gpu_likely() -> bool:

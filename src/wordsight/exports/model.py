@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..backbones.devices import need_torch
 from ..backbones.preprocessing import STRIDE
 from ..backbones.runtime import Encoding, import_openvino, open_runtime
 from ..classification.classifier import Classifier, load
@@ -30,6 +31,8 @@ from ..core.summary import Problems, Table, as_html
 from ..core.threads import interrupted_with
 from ..errors import InvalidArgument, WordsightError
 from ..heatmaps.one_pass import class_heatmap
+from .answers import answers_of
+from .openvino_network import openvino_network
 from .quantization import Price, Run, Trial, compare, quantize, trial_images
 
 log = logging.getLogger("wordsight")
@@ -231,15 +234,12 @@ class _Job:
 
 
 def _export(job: _Job, dtype: str, target: Path) -> ExportedModel:
-    from .network import ExportedNetwork
-
     log.info("Exporting as %s: up to a minute.", job.format)
-    network = ExportedNetwork(job.model).eval()
-    outputs = tuple(network.outputs)
+    outputs = answers_of(job.model)
     written = job.build.path / f"f32{EXPORT_FORMATS[job.format]}"
     price = None
     with writing(target):
-        run = _write_exact(job, network, written)
+        run = _write_exact(job, written)
         far = differences(job.model, run, outputs, job.trial.pixels)
         _check_differences(far)
         if dtype == "int8":
@@ -260,8 +260,8 @@ def _export(job: _Job, dtype: str, target: Path) -> ExportedModel:
     )
 
 
-def _write_exact(job: _Job, network: Any, path: Path) -> Run:
-    """Write the network in f32, and load it as other tools would.
+def _write_exact(job: _Job, path: Path) -> Run:
+    """Write the model in f32, and load it as other tools would.
 
     Raises:
         OSError: if the disk has too little room.
@@ -273,7 +273,7 @@ def _write_exact(job: _Job, network: Any, path: Path) -> Run:
     with _converting(job.model, job.format, job.build.path), warnings.catch_warnings():
         # tracing warns of values that are constant on purpose, and of its own inner workings
         warnings.simplefilter("ignore")
-        _WRITERS[job.format](network, job.model, path)
+        _WRITERS[job.format](job.model, path)
     return open_exported(path, job.format)
 
 
@@ -477,6 +477,10 @@ def _need(format: str, dtype: str) -> None:
     Raises:
         InvalidArgument: if a package is missing.
     """
+    if format != "openvino":
+        extra = "train,export" if format == "onnx" else "train"
+        instead = ", or choose --format openvino, which needs nothing more"
+        need_torch(f"Exporting as {format}", extra=extra, instead=instead)
     needed = ("onnx", "onnxscript", "onnxruntime") * (format == "onnx") + ("nncf",) * (
         dtype == "int8" and format == "openvino"
     )
@@ -503,33 +507,35 @@ def _example(model: Classifier) -> tuple[Any, Any]:
     return torch.zeros(2, height, width, 3, dtype=torch.uint8), (varying,)
 
 
-def _traced(network: Any, model: Classifier) -> Any:
-    """Return the network as torch's exported program."""
+def _traced(model: Classifier) -> Any:
+    """Return the model as torch's exported program."""
     import torch
 
+    from .network import ExportedNetwork
+
+    network = ExportedNetwork(model).eval()
     pixels, varying = _example(model)
     with torch.no_grad():
         return torch.export.export(network, (pixels,), dynamic_shapes=varying)
 
 
-def _write_torch(network: Any, model: Classifier, path: Path) -> None:
+def _write_torch(model: Classifier, path: Path) -> None:
     import torch
 
     torch.export.save(
-        _traced(network, model), path, extra_files={"wordsight.json": json.dumps(about(model))}
+        _traced(model), path, extra_files={"wordsight.json": json.dumps(about(model))}
     )
 
 
-def _write_onnx(network: Any, model: Classifier, path: Path) -> None:
+def _write_onnx(model: Classifier, path: Path) -> None:
     import onnx
     import torch
 
-    traced = _traced(network, model)
     program = torch.onnx.export(
-        traced,
+        _traced(model),
         dynamo=True,
         input_names=["pixels"],
-        output_names=list(network.outputs),
+        output_names=list(answers_of(model)),
         verbose=False,
     )
     assert program is not None
@@ -554,27 +560,15 @@ def _name_sides(tensor: Any, names: tuple[str | None, ...]) -> None:
             side.dim_param = name
 
 
-def _write_openvino(network: Any, model: Classifier, path: Path) -> None:
+def _write_openvino(model: Classifier, path: Path) -> None:
     ov = import_openvino()
-    pixels, _ = _example(model)
-    sides = (
-        (-1, -1)
-        if model.backbone.preprocessing.fit == "area"
-        else model.backbone.preprocessing.image_size
-    )
-    converted = ov.convert_model(
-        network, example_input=pixels, input=[ov.PartialShape([-1, *sides, 3])]
-    )
-    converted.set_friendly_name("wordsight")
-    converted.inputs[0].get_tensor().set_names({"pixels"})
-    for port, name in zip(converted.outputs, network.outputs, strict=True):
-        port.get_tensor().set_names({name})
+    network = openvino_network(ov, model)
     for key, value in about(model).items():
-        converted.set_rt_info(json.dumps(value, ensure_ascii=False), ["wordsight", key])
-    ov.save_model(converted, path, compress_to_fp16=False)
+        network.set_rt_info(json.dumps(value, ensure_ascii=False), ["wordsight", key])
+    ov.save_model(network, path, compress_to_fp16=False)
 
 
-_WRITERS: dict[str, Callable[[Any, Classifier, Path], None]] = {
+_WRITERS: dict[str, Callable[[Classifier, Path], None]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
     "torch.export": _write_torch,

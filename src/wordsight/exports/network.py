@@ -15,11 +15,10 @@ from ..backbones.timm_models import build_module
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
 from ..heads.zero_shot import SHARPNESS, Gate
+from .answers import TINY, answers_of
 
 if TYPE_CHECKING:
     from ..classification.classifier import Classifier
-
-TINY = 1e-12
 
 
 class ExportedNetwork(nn.Module):
@@ -46,10 +45,7 @@ class ExportedNetwork(nn.Module):
         )
         self.gate = None if model.gate is None else _Gate(model.gate)
         self.box_head = None if model.box_head is None else _BoxHead(model.box_head)
-        self.outputs = ["probabilities"] + ["heatmap"] * self._pooled
-        self.outputs += ["stranger"] * (self.neighbourhood is not None or self.gate is not None) + [
-            "box"
-        ] * (self.box_head is not None)
+        self.outputs = answers_of(model)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return what the model says of images (n, height, width, 3), uint8, RGB, upright.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..backbones.backbone import Backbone
-from ..backbones.devices import torch_device
+from ..backbones.devices import need_torch, torch_device
 from ..backbones.runtime import pixels_to_input
 from ..backbones.timm_models import build_module
 from ..core.plugins import load_extensions
@@ -107,6 +107,7 @@ class GradCam:
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        need_torch("A heat map by gradients")
         import torch
 
         self._torch, self._backbone, self._using = torch, backbone, threading.Lock()

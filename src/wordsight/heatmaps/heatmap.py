@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.backbone import Backbone
+from ..backbones.devices import need_torch
 from ..backbones.embedder import Embedder
 from ..errors import InvalidArgument
 from ..images.decoding import Photo, resize
@@ -103,11 +104,14 @@ class HeatmapSettings:
         """Check the settings.
 
         Raises:
-            InvalidArgument: if there is no such method or layer, no scale, or a scale is out of
-                range or impossible for the network.
+            InvalidArgument: if there is no such method or layer, or torch, which it needs, is not
+                installed; if there is no scale, or one is out of range or impossible for the
+                network.
         """
         if self.method != "auto":
             check_method(self.method)
+        if self.method != "auto" or self.layer is not None:
+            need_torch("A heat map by gradients")
         if not self.scales or not all(SMALLEST <= scale <= LARGEST for scale in self.scales):
             raise InvalidArgument(
                 f"Scales must lie between {SMALLEST:g} and {LARGEST:g}, got "

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..backbones.devices import need_torch
 from ..backbones.timm_models import build_module
 from ..classification.classifier import load
 from ..classification.model_folder import model_files
@@ -25,9 +26,11 @@ def draw_network(model: str | os.PathLike) -> str:
 
     Raises:
         NotFound, InvalidModel: if there is no such model.
-        InvalidArgument: if one of the files is there and is somebody else's.
+        InvalidArgument: if torchinfo is not installed, or one of the files is there and is
+            somebody else's.
         OutputError: if the files can't be written.
     """
+    need_torch("A drawing of the network", "torchinfo")
     classifier = load(model)
     height, width = classifier.backbone.preprocessing.image_size
     module = build_module(classifier.backbone)

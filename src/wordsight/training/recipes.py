@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
-from ..backbones.devices import gpu_likely
+from ..backbones.devices import EXTRA, gpu_likely, has_torch, need_torch
 from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import MODEL_FILES, check_model_target, write_model
@@ -104,6 +104,8 @@ def train(
         OutputError: if the model can't be written.
     """
     settings = settings or TrainingSettings()
+    if boxes is not None:
+        need_torch("Learning boxes")
     if settings.from_model is not None and boxes is None:
         raise InvalidArgument(
             "--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training "
@@ -356,6 +358,12 @@ def _train_weights(request: TrainingRequest) -> Classifier:
         model = _probe(request)
         model.record.fine_tuning = "left out: neither a GPU nor a budget"
         return model
+    if request.recipe == "auto" and request.settings.budget_s is None and not has_torch():
+        log.info("Only the head is trained: fine-tuning needs more packages: %s.", EXTRA)
+        model = _probe(request)
+        model.record.fine_tuning = "left out: torch is not installed"
+        return model
+    need_torch(f"The recipe '{request.recipe}'", "lightning")
     request = request.for_weights()
     if first_process():
         check_work_folder(request.folder)

@@ -1,0 +1,165 @@
+"""A model as one OpenVINO network, from pixels to everything it answers, made without torch: the
+backbone as it was prepared, and what follows it in OpenVINO's own operations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backbones.runtime import convert
+from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, BoxHead
+from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
+from ..heads.zero_shot import SHARPNESS, Gate
+from .answers import TINY, answers_of
+
+if TYPE_CHECKING:
+    from ..classification.classifier import Classifier
+
+
+def openvino_network(ov: Any, model: Classifier) -> Any:
+    """Return a classifier as an OpenVINO model. `ExportedNetwork.forward` says what goes in and
+    what comes out.
+    """
+    backbone = ov.Core().read_model(convert(model.backbone))
+    embedding, *features = (port.get_node().input_value(0) for port in backbone.outputs)
+    network = _Network(embedding)
+    results = network.answers(model, *features)
+    ports = [results[name] for name in answers_of(model)]
+    whole = ov.Model(ports, backbone.get_parameters(), "wordsight")
+    whole.inputs[0].get_tensor().set_names({"pixels"})
+    for port, name in zip(whole.outputs, answers_of(model), strict=True):
+        port.get_tensor().set_names({name})
+    return whole
+
+
+class _Network:
+    """Puts operations on an embedding (n, C)."""
+
+    def __init__(self, embedding: Any) -> None:
+        from openvino import opset13
+
+        self._op, self._embedding = opset13, embedding
+
+    def answers(self, model: Classifier, features: Any | None = None) -> dict[str, Any]:
+        """Return all that a model says, by name.
+
+        Args:
+            model: the model.
+            features: feature map (n, C, h, w), where the backbone has one.
+        """
+        op, head = self._op, model.head
+        logits = self._linear(head.weight, head.bias)
+        found = {"probabilities": op.softmax(op.divide(logits, _number(head.temperature)), 1)}
+        if features is not None:
+            kernel = head.weight[:, :, None, None]
+            evidence = op.relu(self._convolved(features, kernel, None))
+            peak = op.reduce_max(evidence, np.array([2, 3]), True)
+            found["heatmap"] = op.divide(evidence, op.maximum(peak, _number(TINY)))
+        strange = []
+        if model.neighbourhood is not None:
+            strange.append(self._far(model.neighbourhood))
+        if model.gate is not None:
+            strange.append(self._shut_out(model.gate))
+        if strange:
+            stranger = strange[0] if len(strange) == 1 else op.logical_or(*strange)
+            if model.catch_all is not None:
+                top = op.topk(found["probabilities"], np.int32(1), 1, "max", "value").output(1)
+                other = op.not_equal(op.squeeze(top, np.array([1])), np.int32(model.catch_all))
+                stranger = op.logical_and(stranger, other)
+            found["stranger"] = stranger
+        if model.box_head is not None:
+            found["box"] = self._box(model.box_head, features)
+        return found
+
+    def _linear(self, weight: np.ndarray, bias: np.ndarray) -> Any:
+        product = self._op.matmul(self._embedding, _array(weight), False, True)
+        return self._op.add(product, _array(bias)[None])
+
+    def _far(self, near: Neighbourhood) -> Any:
+        """Return whether the familiarity is below the limit; see `Neighbourhood.familiarity`."""
+        op = self._op
+        length = op.reduce_l2(self._embedding, np.array([1]), True)
+        unit = op.divide(self._embedding, op.maximum(length, _number(TINY)))
+        views = [op.matmul(unit, _array(near.references), False, True)]
+        if near.concepts is not None and near.concept_head is not None:
+            sharp = op.divide(self._linear(*near.concept_head), _number(CONCEPT_TEMPERATURE))
+            concepts = op.sqrt(op.softmax(sharp, 1))
+            views.append(op.matmul(concepts, _array(near.concepts), False, True))
+        k = np.int32(min(near.k, len(near.references)))
+        scaled = [
+            op.divide(
+                op.subtract(self._mean(op.topk(view, k, 1, "max", "none").output(0)), _number(m)),
+                _number(spread),
+            )
+            for view, (m, spread) in zip(views, near.scales, strict=True)
+        ]
+        familiarity = scaled[0] if len(scaled) == 1 else op.add(*scaled)
+        return op.less(familiarity, _number(near.limit))
+
+    def _mean(self, values: Any) -> Any:
+        return self._op.reduce_mean(values, np.array([1]), False)
+
+    def _shut_out(self, gate: Gate) -> Any:
+        """Return whether the words hold too little; see `Gate.is_stranger`."""
+        op = self._op
+        logits = self._linear(gate.weight, gate.bias)
+        members = np.zeros((1, len(gate.bias)), np.float32)
+        members[0, sorted({index for group in gate.groups for index in group})] = 1
+        shares = op.softmax(op.divide(logits, _number(SHARPNESS)), 1)
+        share = op.reduce_sum(op.multiply(shares, members), np.array([1]), False)
+        away = op.less(share, _number(gate.limit))
+        if len(gate.groups) > 1:
+            return away
+        ours = op.reduce_max(op.add(logits, (members - 1) * np.float32(1e9)), np.array([1]), False)
+        return op.logical_or(away, op.less(ours, op.reduce_max(logits, np.array([1]), False)))
+
+    def _box(self, head: BoxHead, features: Any) -> Any:
+        """Return the box; see `BoxHead.box_of`."""
+        op = self._op
+        centred = op.subtract(features, _array(head.mean)[None, :, None, None])
+        x = self._convolved(centred, head.directions[:, :, None, None], None)
+        x = op.relu(self._convolved(x, *head.layers["enter"]))
+        for name, dilation in (("near", NEAR), ("far", FAR)):
+            x = op.add(op.relu(self._convolved(x, *head.layers[name], dilation)), x)
+        distances, _, votes = op.variadic_split(
+            self._convolved(x, *head.layers["leave"]), np.int64(1), np.array([EDGES, 1, EDGES])
+        ).outputs()
+        outward = _array(OUTWARD).reshape(1, EDGES, 1, 1)
+        said = op.add(self._centres(features), op.multiply(outward, op.softplus(distances)))
+        flat = np.array([0, 0, -1])
+        shares = op.softmax(op.reshape(votes, flat, True), 2)
+        edges = op.multiply(op.reshape(said, flat, True), shares)
+        return op.clamp(op.reduce_sum(edges, np.array([2]), False), 0.0, 1.0)
+
+    def _centres(self, features: Any) -> Any:
+        """Return x, y, x, y of the centre of each cell, (1, 4, h, w); see `centres`."""
+        op = self._op
+        shape = op.shape_of(features)
+        places = []
+        for axis, turned in ((2, [1, 1, -1, 1]), (3, [1, 1, 1, -1])):
+            length = op.gather(shape, np.int64(axis), np.int64(0))
+            steps = op.range(np.int64(0), length, np.int64(1), "f32")
+            middle = op.divide(op.add(steps, _number(0.5)), op.convert(length, "f32"))
+            places.append(op.reshape(middle, np.array(turned), False))
+        down, right = places
+        zero = op.multiply(op.add(down, right), _number(0))  # (1, 1, h, w)
+        x, y = op.add(right, zero), op.add(down, zero)
+        return op.concat([x, y, x, y], 1)
+
+    def _convolved(
+        self, x: Any, weight: np.ndarray, bias: np.ndarray | None, dilation: int = 1
+    ) -> Any:
+        """Return the convolution of a map, padded with zeros, so that it keeps its size."""
+        edge = [dilation * (weight.shape[-1] // 2)] * 2
+        y = self._op.convolution(x, _array(weight), [1, 1], edge, edge, [dilation] * 2)
+        return y if bias is None else self._op.add(y, _array(bias).reshape(1, -1, 1, 1))
+
+
+def _array(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _number(value: float) -> np.ndarray:
+    return np.array(value, dtype=np.float32)
