@@ -438,8 +438,8 @@ def small_model(name, boxes=False):
     """A classifier on a network of our own, with random weights."""
     import torch
 
+    from wordsight.backbones.networks.timm_models import untrained_module
     from wordsight.backbones.registry import keep_module
-    from wordsight.backbones.timm_models import untrained_module
     from wordsight.classification.classifier import Classifier
     from wordsight.heads.linear import LinearHead
 

@@ -11,8 +11,8 @@ import torch
 
 from wordsight.backbones import devices, runtime
 from wordsight.backbones.embedder import Embedder
+from wordsight.backbones.networks.timm_models import untrained_module
 from wordsight.backbones.registry import keep_module
-from wordsight.backbones.timm_models import untrained_module
 from wordsight.errors import InvalidArgument
 from wordsight.training import lightning_loop
 from wordsight.training.settings import TrainingSettings

@@ -170,8 +170,8 @@ def test_layers_are_found_in_other_families(name, tmp_path, disc):
     """Random weights: where the network looks means nothing, that it tells places apart does."""
     import torch
 
+    from wordsight.backbones.networks.timm_models import untrained_module
     from wordsight.backbones.registry import keep_module
-    from wordsight.backbones.timm_models import untrained_module
 
     torch.manual_seed(0)
     module, preprocessing = untrained_module(name, 5)

@@ -24,13 +24,13 @@ import wordsight
 from conftest import draw_shape
 from without_torch import END
 from wordsight.backbones.embedder import input_pixels, open_photo
+from wordsight.backbones.networks.legacy_weights import MAGIC, read_legacy_weights
 from wordsight.backbones.registry import (
     _embedded_weights,
     embedded_backbones,
     load_backbone,
 )
 from wordsight.backbones.runtime import OpenVinoRuntime, TorchRuntime, import_openvino
-from wordsight.core.legacy_weights import MAGIC, read_legacy_weights
 from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidModel
 
@@ -178,7 +178,7 @@ def test_a_network_of_a_fixed_odd_size_agrees_with_timms():
     odd = replace(backbone.preprocessing, image_size=(301, 270), fit="squash")
     backbone = replace(backbone, preprocessing=odd)
     pixels = np.random.default_rng(0).integers(0, 256, (301, 270, 3), dtype=np.uint8)
-    from wordsight.backbones.efficientnet_lite import openvino_network
+    from wordsight.backbones.networks.efficientnet_lite import openvino_network
 
     ov = import_openvino()
     ours = ov.Core().compile_model(

@@ -17,8 +17,8 @@ import pytest
 
 from wordsight.backbones import runtime
 from wordsight.backbones.cache import EmbeddingCache
+from wordsight.backbones.networks.timm_models import untrained_module
 from wordsight.backbones.registry import keep_module, load_backbone
-from wordsight.backbones.timm_models import untrained_module
 from wordsight.core import home
 from wordsight.core.tables import note_photos, noted_photos
 from wordsight.errors import InvalidModel

@@ -12,8 +12,8 @@ from PIL import Image
 
 import wordsight
 from test_runtime import random_backbone
+from wordsight.backbones.networks.timm_models import imagenet_classes
 from wordsight.backbones.registry import load_backbone
-from wordsight.backbones.timm_models import imagenet_classes
 from wordsight.errors import InvalidArgument, UnknownWord
 from wordsight.recognition.imagenet_classes import known_classes
 

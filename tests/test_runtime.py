@@ -15,6 +15,7 @@ import pytest
 import wordsight
 from conftest import draw_shape, write_shapes
 from wordsight.backbones.embedder import Embedder
+from wordsight.backbones.networks.timm_models import build_module
 from wordsight.backbones.preprocessing import Preprocessing
 from wordsight.backbones.registry import (
     embedded_backbones,
@@ -23,7 +24,6 @@ from wordsight.backbones.registry import (
     load_backbone,
 )
 from wordsight.backbones.runtime import TorchRuntime, open_runtime
-from wordsight.backbones.timm_models import build_module
 from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidArgument
 
@@ -58,7 +58,7 @@ def test_engines_agree(backbone, pixels):
 def test_fixed_padding_changes_no_value(backbone, size):
     import torch
 
-    from wordsight.backbones.fixed_padding import with_fixed_padding
+    from wordsight.backbones.networks.fixed_padding import with_fixed_padding
 
     given = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     plain, fixed = (
@@ -76,7 +76,7 @@ def test_fixed_padding_changes_no_value(backbone, size):
 def test_a_network_of_a_size_that_strides_do_not_divide_keeps_its_padding(backbone):
     import torch
 
-    from wordsight.backbones.fixed_padding import with_fixed_padding
+    from wordsight.backbones.networks.fixed_padding import with_fixed_padding
 
     odd = replace(backbone.preprocessing, image_size=(300, 300), fit="squash")
     given = torch.rand(1, 3, 300, 300, generator=torch.Generator().manual_seed(0))
@@ -95,7 +95,7 @@ def test_a_network_that_loses_borders_keeps_its_padding(name, backbone):
     import timm
     from torch import nn
 
-    from wordsight.backbones.fixed_padding import with_fixed_padding
+    from wordsight.backbones.networks.fixed_padding import with_fixed_padding
 
     module = nn.Sequential(*list(timm.create_model(name, pretrained=False).children())[:3])
     kinds = [

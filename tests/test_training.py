@@ -262,7 +262,7 @@ def test_a_full_disk_is_one_sentence(size, shapes, tmp_path, cli_here):
     ("network", "parameters"), [("brick_cnn", 622_753), ("cifar_cnn", 122_570)]
 )
 def test_classic_networks_have_the_original_number_of_parameters(network, parameters):
-    from wordsight.backbones import small_networks as networks
+    from wordsight.backbones.networks import small_networks as networks
 
     assert sum(p.numel() for p in getattr(networks, network)().parameters()) == parameters
 

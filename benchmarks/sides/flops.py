@@ -9,7 +9,7 @@ import turns
 from torch.utils.flop_counter import FlopCounterMode
 
 import wordsight
-from wordsight.backbones.timm_models import build_module
+from wordsight.backbones.networks.timm_models import build_module
 
 module = build_module(wordsight.load(sys.argv[1]).backbone)
 counted = {}

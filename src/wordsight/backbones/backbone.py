@@ -22,7 +22,7 @@ EMBEDDED = {
 }
 # pixels; measured better than 224, 256 and 288 on few-image tasks, see docs/architecture.md
 EMBEDDED_SIZE = 320
-# our own networks, to train from scratch; see small_networks.py
+# our own networks, to train from scratch; see networks/small_networks.py
 SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")
 ENGINES = ("auto", "openvino", "torch")
 DTYPES = ("f32", "bf16")

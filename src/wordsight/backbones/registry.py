@@ -24,15 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core.home import cache_folder, is_offline, keep, places, sweep, write_atomic
-from ..core.legacy_weights import read_legacy_weights
 from ..core.regular import read_text
 from ..errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from .backbone import DEFAULT_BACKBONE, EMBEDDED, SMALL, Backbone
 from .devices import EXTRA, has_torch, need_torch
-from .efficientnet_lite import VARIANTS, check_weights, timms_config, with_timms_names
-from .preprocessing import Preprocessing
-from .seals import is_whole, seal
-from .timm_models import (
+from .networks.efficientnet_lite import VARIANTS, check_weights, timms_config, with_timms_names
+from .networks.legacy_weights import read_legacy_weights
+from .networks.timm_models import (
     close_names,
     folder_config,
     open_folder,
@@ -40,6 +38,8 @@ from .timm_models import (
     preprocessing_from,
     preprocessing_of,
 )
+from .preprocessing import Preprocessing
+from .seals import is_whole, seal
 
 log = logging.getLogger("wordsight")
 

@@ -27,9 +27,9 @@ from ..core.home import keep, places, replace_file, sweep
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
 from .devices import gpu_likely, has_torch, need_torch, out_of_memory, torch_device
-from .efficientnet_lite import VARIANTS, openvino_network
+from .networks.efficientnet_lite import VARIANTS, openvino_network
+from .networks.timm_models import build_module
 from .seals import is_whole, seal
-from .timm_models import build_module
 
 log = logging.getLogger("wordsight")
 
@@ -326,7 +326,7 @@ def one_pass_module(backbone: Backbone):
     """
     import torch
 
-    from .fixed_padding import with_fixed_padding
+    from .networks.fixed_padding import with_fixed_padding
 
     class OnePass(torch.nn.Module):
         def __init__(self) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..backbones.fixed_padding import with_fixed_padding
+from ..backbones.networks.fixed_padding import with_fixed_padding
+from ..backbones.networks.timm_models import build_module
 from ..backbones.runtime import pixels_to_input
-from ..backbones.timm_models import build_module
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
 from ..heads.zero_shot import SHARPNESS, Gate

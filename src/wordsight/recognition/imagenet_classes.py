@@ -13,8 +13,8 @@ from importlib import resources
 import numpy as np
 
 from ..backbones.backbone import Backbone
+from ..backbones.networks.timm_models import imagenet_classes
 from ..backbones.registry import EMBEDDED
-from ..backbones.timm_models import imagenet_classes
 from ..errors import InvalidArgument, UnknownWord
 from ..heads.linear import softmax
 from ..words.class_names import fold

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backbones.embedder import Embedder
+from ..backbones.networks.timm_models import build_module, untrained_module, with_image_size
 from ..backbones.preprocessing import STRIDE, Preprocessing
 from ..backbones.registry import keep_module
 from ..backbones.runtime import callers
-from ..backbones.timm_models import build_module, untrained_module, with_image_size
 from ..classification.classifier import Classifier, load
 from ..core.home import first_process
 from ..core.progress import Progress

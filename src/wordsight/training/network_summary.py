@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from ..backbones.devices import need_torch
-from ..backbones.timm_models import build_module
+from ..backbones.networks.timm_models import build_module
 from ..classification.classifier import load
 from ..classification.model_folder import model_files
 from ..core.home import expand, writing

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedded, Embedder
+from ..backbones.networks.timm_models import with_image_size
 from ..backbones.registry import load_backbone
-from ..backbones.timm_models import with_image_size
 from ..core.progress import Progress
 from ..datasets.files import ImageFile, LabelledSet
 from .settings import SCRATCH_NETWORK, TrainingSettings

@@ -7,12 +7,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from ..core.plugins import load_extensions
-from ..core.regular import read_text
-from ..errors import InvalidArgument, InvalidModel
-from .backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
-from .devices import need_torch
-from .preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
+from ...core.plugins import load_extensions
+from ...core.regular import read_text
+from ...errors import InvalidArgument, InvalidModel
+from ..backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
+from ..devices import need_torch
+from ..preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
 
 # timm may change weights while it loads them; a network may be so many times as large as its file
 MOST_GROWTH = 2

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .regular import read_regular
+from ...core.regular import read_regular
 
 MAGIC = 0x1950A86A20F9469CFC6C
 MOST_SHARING = 4  # tensors may share numbers, but are no more than so many times as large in all

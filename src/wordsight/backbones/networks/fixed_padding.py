@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .preprocessing import STRIDE, Preprocessing
+from ..preprocessing import STRIDE, Preprocessing
 
 _VALUES = {"Conv2dSame": 0.0, "MaxPool2dSame": float("-inf")}
 

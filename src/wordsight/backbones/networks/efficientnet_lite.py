@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidModel
-from .backbone import Backbone
-from .preprocessing import Preprocessing
+from ...errors import InvalidModel
+from ..backbone import Backbone
+from ..preprocessing import Preprocessing
 
 STEM, WIDEST, EXPANSION, CLASSES = 32, 1280, 6, 1000
 KERNELS, STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)  # of each stage

@@ -1,0 +1,1 @@
+"""How each network is built: EfficientNet-Lite without torch, timm's and the small ones with it."""
