@@ -345,6 +345,7 @@ def test_wrong_options_are_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # a measurement
 def test_real_boxes_from_heat_maps(data, tmp_path):
     """The one box that predict gives with no box in training: held to what was measured, with
     room for other machines.

@@ -472,7 +472,11 @@ def test_groups_hang_together():
 
 
 @pytest.mark.parametrize(
-    ("name", "recall", "precision"), [("catdog", 0.96, 0.90), ("clothing", 0.75, 0.60)]
+    ("name", "recall", "precision"),
+    [
+        pytest.param("catdog", 0.96, 0.90, marks=pytest.mark.slow),
+        ("clothing", 0.75, 0.60),
+    ],
 )
 def test_wrong_labels_are_found(data, name, recall, precision):
     embeddings, labels, classes = _embedded(data / name / "train")
@@ -501,6 +505,7 @@ def _embedded(folder):
     )
 
 
+@pytest.mark.slow  # a measurement
 def test_junk_of_an_image_search_is_found(data, tmp_path):
     result = wordsight.clean(data / "noisy_bears", tmp_path / "r")
     by_reason = {

@@ -510,13 +510,6 @@ def test_a_closed_standard_error_changes_nothing(shapes_model, other_shapes, tmp
     assert process.returncode == 0 and json.loads(process.stdout)["total"] == 12
 
 
-def test_the_first_use_says_that_it_prepares(first_use, cli, shapes):
-    first, folder = first_use
-    second = cli("train", shapes, "-o", "m", env={"WORDSIGHT_HOME": str(folder / "home")})
-    assert second.returncode == 0, second.stderr
-    assert "Preparing the backbone" in first.stderr and "Preparing" not in second.stderr
-
-
 @pytest.mark.parametrize("name", ["photos/coffee.png", "overview.png"])
 def test_the_demo_never_overwrites_a_file(name, tmp_path):
     from wordsight.cli.demo import demo

@@ -185,7 +185,7 @@ def photos(tmp_path_factory):
 @pytest.mark.parametrize(
     ("deed", "kills"),
     [
-        *((name, 2) for name in ("predict", "clean", "probe")),
+        ("predict", 2),
         *(pytest.param(name, kills, marks=pytest.mark.slow) for name, kills in KILLS.items()),
     ],
 )

@@ -359,6 +359,7 @@ def test_average_precision_by_hand():
     assert average_precision([(one, [])], ["b"]) == {}
 
 
+@pytest.mark.slow  # a measurement
 def test_objects_on_streets(data, tmp_path):
     """Composed scenes: found where they were pasted, and well above windows left as they are."""
     from wordsight.datasets.files import LabelledSet

@@ -229,8 +229,8 @@ def with_strangers(model):
     [
         ("brick_cnn", "onnx"),
         ("cifar_cnn", "openvino"),
-        ("small_resnet", "onnx"),
-        ("small_resnet", "torch.export"),
+        pytest.param("small_resnet", "onnx", marks=pytest.mark.slow),
+        pytest.param("small_resnet", "torch.export", marks=pytest.mark.slow),
     ],
 )
 def test_networks_of_our_own_are_exported_with_heat_maps_where_they_have_any(

@@ -723,7 +723,7 @@ def kept_rows(folder) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_set(imitation, cli_here, tmp_path, kills):
     service = imitation("--offered", 2000, "--delay", 0.03)
     arguments = [

@@ -82,6 +82,7 @@ def test_damaged_prepared_files_are_made_anew(small_folder, own_home, caplog, na
     folder, expected = small_folder
     caplog.set_level(logging.INFO, logger="wordsight")
     backbone = load_backbone(f"local-dir:{folder}")
+    assert caplog.text.count("Preparing the backbone") == 1  # it takes seconds
     np.testing.assert_array_equal(encoded(backbone), expected)
     (path,) = backbone.folder.rglob(name)
     os.chmod(path, 0o644)

@@ -300,7 +300,11 @@ def first_part_of(process, folder, beyond=0):
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own, in this process
 @pytest.mark.parametrize(
-    "sent", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+    "sent",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
 )
 def test_on_ray_whoever_started_it_may_end_and_a_worker_too_and_the_same_command_goes_on(
     sent, cli_here, many, shapes_model, tmp_path

@@ -275,7 +275,10 @@ def test_pages_in_a_browser(tab, served, page, heading, width):
         )
 
 
-@pytest.mark.parametrize("page", ["", "reference/api/", "reference/commands/"])
+@pytest.mark.parametrize(
+    "page",
+    ["", pytest.param("reference/api/", marks=pytest.mark.slow), "reference/commands/"],
+)
 @pytest.mark.parametrize("dark", [False, True])
 def test_pages_are_accessible(tab, served, page, dark):
     shown = tab(f"{served}/{page}", dark=dark).page

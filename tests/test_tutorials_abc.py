@@ -47,6 +47,7 @@ def figures(pattern: str, text: str) -> list[float]:
     ]
 
 
+@pytest.mark.slow  # a whole tutorial
 def test_brick_is_found_where_it_was_pasted(tmp_path):
     pytest.importorskip("skimage")
     said = play("brick", tmp_path)
@@ -79,6 +80,7 @@ def test_brick_is_found_where_it_was_pasted(tmp_path):
     ).is_file()
 
 
+@pytest.mark.slow  # a whole tutorial
 def test_boxes_learned_from_a_table_are_better_than_boxes_that_look_at_nothing(
     tmp_path, monkeypatch
 ):
@@ -105,6 +107,7 @@ def test_boxes_learned_from_a_table_are_better_than_boxes_that_look_at_nothing(
     assert (tmp_path / "results" / "report" / "report.html").is_file()
 
 
+@pytest.mark.slow  # trains two networks
 def test_the_cifar_network_is_the_tutorials_and_others_beat_it(tmp_path):
     pytest.importorskip("skimage")
     said = play("cifar", tmp_path)
