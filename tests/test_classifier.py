@@ -174,7 +174,7 @@ def test_timm_loads_the_model_and_gives_the_same_logits(shapes_model, other_shap
     from wordsight.datasets.files import find_images
     from wordsight.images.decoding import decode, resize
 
-    model = wordsight.load(shapes_model)
+    model = wordsight.load(shapes_model, dtype="f32")
     network = timm.create_model(f"local-dir:{shapes_model}", pretrained=True).eval()
     assert network.num_classes == 2
     assert json.loads((shapes_model / "config.json").read_text())["label_names"] == [

@@ -168,7 +168,7 @@ def test_one_pass_and_crops_agree_on_windows(yes_or_no, scene):
     from wordsight.heatmaps.window_features import look_through
     from wordsight.images.decoding import decode
 
-    model = wordsight.load(yes_or_no)
+    model = wordsight.load(yes_or_no, dtype="f32")
     image = decode((scene[0] / "scene.png").read_bytes()).image
     embedder = Embedder(model.backbone)
     levels = pyramid((480, 640), (160, 160), (80, 80), 1.5, 1)

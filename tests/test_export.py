@@ -103,7 +103,7 @@ def test_every_format_says_the_same_and_runs_without_wordsight(
     )
     assert [path.name for path in tmp_path.iterdir() if path.name[0] == "."] == [RECORD]
 
-    model = wordsight.load(shapes_model)
+    model = wordsight.load(shapes_model, dtype="f32")
     run = open_exported(tmp_path / report["path"], format)
     for image in photos():
         pixels = input_pixels(open_photo(image), model.backbone.preprocessing)

@@ -92,7 +92,7 @@ def test_words_of_the_backbone_have_heatmaps_without_a_model(disc):
 
 
 def test_methods_by_gradients_agree_with_one_pass_where_theory_says_so(shapes_model, disc):
-    model = wordsight.load(shapes_model)
+    model = wordsight.load(shapes_model, dtype="f32")
     one_pass = model.heatmap(disc[0]).grid
     for method in ("gradcam", "gradcam++", "layercam"):
         grid = model.heatmap(disc[0], heatmap_settings=HeatmapSettings(method)).grid

@@ -46,7 +46,7 @@ def test_one_pass_heatmap_equals_autograd_gradcam(shapes_model, other_shapes):
     from wordsight.datasets.files import find_images
     from wordsight.images.decoding import decode, resize
 
-    model = load(shapes_model)
+    model = load(shapes_model, dtype="f32")
     network = timm.create_model(f"local-dir:{shapes_model}", pretrained=True).eval()
     embedder = Embedder(model.backbone)
     preprocessing = model.backbone.preprocessing

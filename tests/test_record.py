@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 import wordsight
 from conftest import contents
+from wordsight.backbones import precision
 from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.registry import load_backbone
 from wordsight.classification import model_folder
@@ -127,6 +128,11 @@ def test_embeddings_that_0_1_0_cached_without_a_hash_are_computed_anew(
         (prediction,) = model.predict(OLD / "disc.jpg")
         assert prediction.error is None and prediction.top_label == "disc"
     assert len(encoded) == 1
+
+
+def test_a_model_of_0_1_0_runs_in_f32_as_it_did(model_of_0_1_0, monkeypatch):
+    monkeypatch.setattr(precision, "measured", lambda backbone: precision.Choice("int8", 2.0, 1.0))
+    assert wordsight.load(model_of_0_1_0).embedder.dtype == "f32"
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parent.name}-{path.stem}")

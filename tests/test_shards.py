@@ -50,7 +50,7 @@ def carried_out(job, images, shard=7, model=None):
     return plan, total(counts)
 
 
-PREDICT = {"threshold": 0.9, "engine": "auto", "dtype": "f32"}
+PREDICT = {"threshold": 0.9, "engine": "auto", "dtype": "auto"}
 
 
 def test_shards_say_what_one_process_says(shapes_model, photos, tmp_path):

@@ -25,7 +25,7 @@ EMBEDDED_SIZE = 320
 # our own networks, to train from scratch; see networks/small_networks.py
 SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")
 ENGINES = ("auto", "openvino", "torch")
-DTYPES = ("f32", "bf16")
+DTYPES = ("auto", "int8", "bf16", "f32")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Backbone:
         pretrained_cfg: timm's own record.
         engine: where it runs: "openvino", "torch", or "auto": torch where a GPU is found, else
             OpenVINO.
-        dtype: the type it computes in: "f32", or "bf16": faster where the machine has it,
-            embeddings differ by about 1 %.
+        dtype: the type it computes in: "auto": int8 where the network has it and this machine is
+            faster with it, else f32; or "int8", "bf16" or "f32".
     """
 
     name: str
@@ -60,7 +60,7 @@ class Backbone:
     pooled: bool
     pretrained_cfg: dict
     engine: str = "auto"
-    dtype: str = "f32"
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

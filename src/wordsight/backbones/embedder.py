@@ -24,6 +24,7 @@ from ..images.decoding import MAX_BYTES, Photo, decode, resize, upright
 from .backbone import Backbone
 from .cache import EmbeddingCache
 from .devices import numerics
+from .precision import choose_dtype
 from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 
@@ -54,10 +55,10 @@ class Embedder:
     def __init__(self, backbone: Backbone, cache: EmbeddingCache | None = None) -> None:
         self.backbone = backbone
         self.cache = cache if cache is not None else EmbeddingCache()
-        self.dtype = backbone.dtype
         self.engine = choose_engine(backbone.engine)
+        self.dtype = choose_dtype(backbone, self.engine)
         if self.engine == "openvino":
-            convert(backbone)
+            convert(backbone, self.dtype)
         weakref.finalize(self, self.cache.close)
 
     @functools.cached_property

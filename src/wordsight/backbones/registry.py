@@ -85,7 +85,7 @@ def embedded_backbones() -> list[str]:
 
 
 def load_backbone(
-    name: str | Backbone = DEFAULT_BACKBONE, *, engine: str = "auto", dtype: str = "f32"
+    name: str | Backbone = DEFAULT_BACKBONE, *, engine: str = "auto", dtype: str = "auto"
 ) -> Backbone:
     """Return a prepared backbone, preparing it if this is the first time.
 
@@ -93,7 +93,7 @@ def load_backbone(
         name: an embedded name, any timm model name, `hf-hub:owner/model` or `local-dir:folder`. A
             backbone is returned as it is.
         engine: where it will run: "auto", "openvino" or "torch".
-        dtype: the type it will compute in: "f32" or "bf16".
+        dtype: the type it will compute in: "auto", "int8", "bf16" or "f32".
 
     Raises:
         InvalidArgument: if there is no backbone of that name.

@@ -60,7 +60,7 @@ class Runtime(Protocol):
 
     Attributes:
         engine: "openvino" or "torch".
-        dtype: "f32" or "bf16", the type it computes in.
+        dtype: "f32", "bf16" or "int8", the type it computes in.
     """
 
     engine: str
@@ -91,14 +91,14 @@ def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -
     Args:
         backbone: what to run.
         engine: "openvino", "torch", or "auto": torch where a GPU is found, else OpenVINO.
-        dtype: "f32", or "bf16": faster where the machine has it, embeddings differ by about 1 %.
+        dtype: "f32", "bf16" or "int8"; see `wordsight.backbones.precision`.
 
     Raises:
-        InvalidArgument: if there is no such engine or dtype.
+        InvalidArgument: if there is no such engine or dtype, or the network or the engine has no
+            int8.
     """
-    if dtype not in DTYPES:
-        raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(DTYPES)}.")
     chosen = choose_engine(engine)
+    check_dtype(backbone, chosen, dtype)
     key = (backbone.key, chosen, dtype)
     with _opening:
         if key not in _open:
@@ -120,6 +120,27 @@ def choose_engine(engine: str = "auto") -> str:
     if engine == "torch":
         need_torch("The engine torch")
     return engine
+
+
+def has_int8(backbone: Backbone, engine: str) -> bool:
+    """Whether a backbone can run in int8 in an engine, "openvino" or "torch"."""
+    return engine == "openvino" and backbone.architecture in VARIANTS
+
+
+def check_dtype(backbone: Backbone, engine: str, dtype: str) -> None:
+    """Refuse a type that a backbone can't compute in, in an engine, "openvino" or "torch".
+
+    Raises:
+        InvalidArgument: if there is no such type, or neither the network nor the engine has int8.
+    """
+    types = [name for name in DTYPES if name != "auto"]
+    if dtype not in types:
+        raise InvalidArgument(f"Unknown dtype '{dtype}'. Choose one of: {', '.join(types)}.")
+    if dtype == "int8" and not has_int8(backbone, engine):
+        raise InvalidArgument(
+            f"int8 is for {', '.join(VARIANTS)} in OpenVINO, not for '{backbone.architecture}' in "
+            f"{engine}. Choose --dtype f32 or bf16, or leave the option out."
+        )
 
 
 def callers(engine: str) -> int:
@@ -157,12 +178,13 @@ class OpenVinoRuntime:
     engine = "openvino"
 
     def __init__(self, backbone: Backbone, dtype: str = "f32") -> None:
-        network = convert(backbone)
+        network = convert(backbone, dtype)
         ov = import_openvino()
         self.dtype = dtype
         streams = cores()
         options = {
-            "INFERENCE_PRECISION_HINT": dtype,
+            # layers that are no integers stay exact
+            "INFERENCE_PRECISION_HINT": "f32" if dtype == "int8" else dtype,
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(streams),
         }
@@ -368,14 +390,19 @@ def _blobs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.blob"))
 
 
-def convert(backbone: Backbone) -> Path:
+def convert(backbone: Backbone, dtype: str = "f32") -> Path:
     """Return the network as OpenVINO's file, made unless it is there and whole. Call it before
     starting threads.
+
+    Args:
+        backbone: the network.
+        dtype: the type it is to compute in; int8 has a file of its own.
 
     Raises:
         OutputError: if there is no place for it.
     """
-    for folder in places(backbone.folder):
+    kept = network_folder(backbone, dtype)
+    for folder in places(kept):
         whole = is_whole(folder, NETWORK_SUMS, NETWORK)
         if whole:
             return folder / NETWORK[0]
@@ -385,11 +412,17 @@ def convert(backbone: Backbone) -> Path:
             log.info("The converted network in '%s' has no hash yet; it is made anew.", folder)
     ov = import_openvino()
     network = (
-        openvino_network(ov, backbone)
+        openvino_network(ov, backbone, "int8" if dtype == "int8" else "f32")
         if backbone.architecture in VARIANTS
         else _converted_from_torch(ov, backbone)
     )
-    return keep(backbone.folder, lambda place: _save_network(ov, network, place)) / NETWORK[0]
+    return keep(kept, lambda place: _save_network(ov, network, place)) / NETWORK[0]
+
+
+def network_folder(backbone: Backbone, dtype: str) -> Path:
+    """Return the folder in the cache where OpenVINO's file of a network belongs."""
+    folder = backbone.folder
+    return folder.with_name(f"int8-{folder.name}") if dtype == "int8" else folder
 
 
 def _converted_from_torch(ov, backbone: Backbone):

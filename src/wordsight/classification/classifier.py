@@ -359,13 +359,14 @@ class Classifier:
         return write_model(self, expand(path))
 
 
-def load(path: str | os.PathLike, *, engine: str = "auto", dtype: str = "f32") -> Classifier:
+def load(path: str | os.PathLike, *, engine: str = "auto", dtype: str = "auto") -> Classifier:
     """Load a model folder.
 
     Args:
         path: the folder.
         engine: where the model runs: "auto", "openvino" or "torch".
-        dtype: the type it computes in: "f32" or "bf16".
+        dtype: the type it computes in: "int8", "bf16", "f32", or "auto": the one it learned with,
+            or f32 where int8 is no faster here.
 
     Raises:
         NotFound: if there is no such folder.
@@ -373,5 +374,7 @@ def load(path: str | os.PathLike, *, engine: str = "auto", dtype: str = "f32") -
         BackboneUnavailable: if its network can't be built here.
     """
     model = Classifier(**read_model(path))
+    if dtype == "auto" and model.record.dtype != "int8":  # what was promised was measured in it
+        dtype = model.record.dtype or "f32"
     model.backbone = replace(model.backbone, engine=engine, dtype=dtype)
     return model

@@ -109,7 +109,7 @@ class ModelRecord:
             that gets a label; "selective_accuracy", share of these labels that is right; of one
             class against the rest "auroc" and "average_precision", too.
         seed: of everything random.
-        dtype: of the embeddings learned from, "f32" or "bf16".
+        dtype: of the embeddings learned from: "f32", "bf16" or "int8".
         kept_for_test: images that a `split` column gives to "test", not learned from.
         licences: licence code -> images under it, where the data set records licences.
         gathered: "classes" -> class name -> "stages" and "reasons" -> name -> how many candidates;

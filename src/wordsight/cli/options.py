@@ -92,7 +92,8 @@ Dtype = Annotated[
     str,
     typer.Option(
         "--dtype",
-        help="f32, or bf16: faster where the processor has it, slightly less exact.",
+        help="int8, bf16, f32, or auto: int8 where it is faster here, else f32; a model goes on "
+        "with what it learned with.",
         autocompletion=offer("backbones.backbone.DTYPES"),
     ),
 ]
@@ -103,7 +104,7 @@ class RunsOn:
     """Where a network runs, and the type it computes in."""
 
     engine: Engine = "auto"
-    dtype: Dtype = "f32"
+    dtype: Dtype = "auto"
 
     @property
     def chosen(self) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.precision import choose_dtype
 from ..backbones.registry import load_backbone
 from ..backbones.runtime import choose_engine, convert, share_cores
 from ..classification.classifier import Classifier, load
@@ -460,8 +461,9 @@ class _Worker:
 
 def _prepare(backbone: Backbone) -> dict[str, Any]:
     """Convert the network once, before all workers do, and return what they need to open it."""
-    if choose_engine(backbone.engine) == "openvino":
-        convert(backbone)
+    engine = choose_engine(backbone.engine)
+    if engine == "openvino":
+        convert(backbone, choose_dtype(backbone, engine))
     return {"backbone": backbone.name, "engine": backbone.engine, "dtype": backbone.dtype}
 
 

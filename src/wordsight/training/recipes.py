@@ -269,7 +269,7 @@ def fit_labelled(request: TrainingRequest) -> Classifier:
         supervision=request.supervision,
         seed=settings.seed,
         threshold=DEFAULT_THRESHOLD,
-        dtype=request.dtype,
+        dtype=model.embedder.dtype,
         kept_for_test=len(data.images) - len(request.images),
         licences=licences([image for image in request.images if image.name not in passed]),
         unused=data.unused,

@@ -64,8 +64,8 @@ class TrainingRequest:
 
     @property
     def dtype(self) -> str:
-        """The type that embeddings are computed in: "f32" or "bf16"."""
-        return self.backbone.dtype if isinstance(self.backbone, Backbone) else "f32"
+        """The type that embeddings are to be computed in: "auto", "int8", "bf16" or "f32"."""
+        return self.backbone.dtype if isinstance(self.backbone, Backbone) else "auto"
 
     @property
     def images(self) -> list[ImageFile]:

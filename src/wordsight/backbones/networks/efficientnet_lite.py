@@ -14,11 +14,13 @@ import numpy as np
 from ...errors import InvalidModel
 from ..backbone import Backbone
 from ..preprocessing import Preprocessing
+from .int8 import CLIPPED, STEPS, Statistics, mean_error, round_weights
 
 STEM, WIDEST, EXPANSION, CLASSES = 32, 1280, 6, 1000
 KERNELS, STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)  # of each stage
 EPSILON = 1e-3  # of batch normalisation
 HEAD = "classifier"
+DEPTHWISE = "conv_dw"
 NORMALISATION = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 Shapes = dict[str, tuple[int, ...]]
 
@@ -147,13 +149,15 @@ def _block_layers(
     ]
 
 
-def openvino_network(ov: Any, backbone: Backbone) -> Any:
+def openvino_network(ov: Any, backbone: Backbone, dtype: str = "f32") -> Any:
     """Return the network as an OpenVINO model: (n, height, width, 3) uint8 -> embedding (n, C),
     feature map (n, C, h, w).
 
     Args:
         ov: the module `openvino`.
         backbone: one whose architecture is among `VARIANTS`.
+        dtype: "f32", or "int8": weights and activations are bytes, sums and the feature map are
+            floats.
 
     Raises:
         InvalidModel: if its weights are of another network.
@@ -167,8 +171,9 @@ def openvino_network(ov: Any, backbone: Backbone) -> Any:
     pixels = opset13.parameter(
         ov.PartialShape([-1, *(side or -1 for side in sides), 3]), np.uint8, name="pixels"
     )
-    layers = _Layers(opset13, weights, sides)
-    x = layers.convolved(_scaled(opset13, pixels, preprocessing), "conv_stem", "bn1", stride=2)
+    layers = (_Int8Layers if dtype == "int8" else _Layers)(opset13, weights, sides)
+    x = layers.scaled(pixels, preprocessing)
+    x = layers.convolved(x, "conv_stem", "bn1", stride=2)
     into = STEM
     for stage, block, out in _blocks(variant):
         stride = STRIDES[stage] if block == 0 else 1
@@ -179,14 +184,14 @@ def openvino_network(ov: Any, backbone: Backbone) -> Any:
                 y,
                 prefix + layer,
                 prefix + norm,
-                stride=stride if layer == "conv_dw" else 1,
+                stride=stride if layer == DEPTHWISE else 1,
                 clipped=layer != parts[-1][0],
             )
-        x = opset13.add(x, y) if stride == 1 and into == out else y
+        x = layers.ended(y, x if stride == 1 and into == out else None)
         into = out
-    features = layers.convolved(x, "conv_head", "bn2")
-    embedding = opset13.reduce_mean(features, np.array([2, 3]), False)
-    return ov.Model([embedding, features], [pixels], backbone.architecture)
+    features = layers.convolved(x, "conv_head", "bn2", last=True)
+    embedding = opset13.reduce_mean(features.node, np.array([2, 3]), False)
+    return ov.Model([embedding, features.node], [pixels], backbone.architecture)
 
 
 def _blocks(variant: Variant) -> Iterator[tuple[int, int, int]]:
@@ -196,14 +201,12 @@ def _blocks(variant: Variant) -> Iterator[tuple[int, int, int]]:
             yield stage, block, out
 
 
-def _scaled(opset: Any, pixels: Any, preprocessing: Preprocessing) -> Any:
-    """Return pixels (n, h, w, 3) uint8 as the network's input (n, 3, h, w) float32."""
-    mean, std = (
-        np.array(values, np.float32).reshape(1, 3, 1, 1) * np.float32(255)
-        for values in (preprocessing.mean, preprocessing.std)
-    )
-    channels_first = opset.transpose(opset.convert(pixels, np.float32), np.array([0, 3, 1, 2]))
-    return opset.divide(opset.subtract(channels_first, mean), std)
+@dataclass(frozen=True)
+class _Map:
+    """A node of the graph, and what its channels hold; None for pixels, which may be anything."""
+
+    node: Any
+    statistics: Statistics | None = None
 
 
 class _Layers:
@@ -219,28 +222,97 @@ class _Layers:
     ) -> None:
         self._opset, self._weights, self._sides = opset, weights, sides
 
+    def scaled(self, pixels: Any, preprocessing: Preprocessing) -> _Map:
+        """Return pixels (n, h, w, 3) uint8 as the network's input (n, 3, h, w) float32."""
+        op = self._opset
+        mean, std = (
+            np.array(values, np.float32).reshape(1, 3, 1, 1) * np.float32(255)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        channels_first = op.transpose(op.convert(pixels, np.float32), np.array([0, 3, 1, 2]))
+        return _Map(op.divide(op.subtract(channels_first, mean), std))
+
     def convolved(
-        self, x: Any, layer: str, norm: str, stride: int = 1, clipped: bool = True
-    ) -> Any:
+        self,
+        x: _Map,
+        layer: str,
+        norm: str,
+        stride: int = 1,
+        clipped: bool = True,
+        last: bool = False,
+    ) -> _Map:
         """Return a convolution of `x` with its batch normalisation merged into it, clipped to 0–6
         unless it ends a block.
         """
-        weight = self._weights[f"{layer}.weight"]
         scale, shift, mean, variance = (
             self._weights[f"{norm}.{part}"].astype(np.float64) for part in NORMALISATION[:4]
         )
         factor = scale / np.sqrt(variance + EPSILON)
-        kernel = (weight * factor[:, None, None, None]).astype(np.float32)
-        bias = (shift - mean * factor).astype(np.float32).reshape(1, -1, 1, 1)
-        side = weight.shape[-1]
-        totals = [_padding(side, stride, length) for length in self._sides]
+        kernel = (self._weights[f"{layer}.weight"] * factor[:, None, None, None]).astype(np.float32)
+        weights, bias = self._weights_of(layer, kernel, shift - mean * factor, x.statistics)
+        totals = [_padding(kernel.shape[-1], stride, length) for length in self._sides]
         before, after = [n // 2 for n in totals], [n - n // 2 for n in totals]
         self._sides = tuple(None if n is None else -(-n // stride) for n in self._sides)
-        apply = self._opset.convolution
-        if layer.endswith("conv_dw"):
-            apply, kernel = self._opset.group_convolution, kernel[:, None]  # a group a channel
-        y = self._opset.add(apply(x, kernel, [stride] * 2, before, after, [1, 1]), bias)
-        return self._opset.clamp(y, 0.0, 6.0) if clipped else y
+        op = self._opset
+        apply = op.group_convolution if layer.endswith(DEPTHWISE) else op.convolution
+        y = apply(x.node, weights, [stride] * 2, before, after, [1, 1])
+        y = op.add(y, bias.astype(np.float32).reshape(1, -1, 1, 1))
+        known = Statistics(shift, scale**2)
+        if clipped:
+            y, known = op.clamp(y, *CLIPPED), known.clipped()
+        return _Map(y if last or not clipped else self._stored(y, CLIPPED), known)
+
+    def ended(self, y: _Map, x: _Map | None) -> _Map:
+        """Return the output of a block, added to its input where it has the same shape."""
+        node, known = y.node, y.statistics
+        assert known is not None
+        if x is not None:
+            assert x.statistics is not None
+            node, known = self._opset.add(x.node, node), x.statistics + known
+        return _Map(self._stored(node, known.range()), known)
+
+    def _weights_of(
+        self, layer: str, kernel: np.ndarray, bias: np.ndarray, known: Statistics | None
+    ) -> tuple[Any, np.ndarray]:
+        """Return the weights of a layer as the graph takes them, and its bias."""
+        return _grouped(layer, kernel), bias
+
+    def _stored(self, node: Any, ends: tuple[float, float]) -> Any:
+        """Return a map as it is kept between layers, with values between these ends."""
+        return node
+
+
+class _Int8Layers(_Layers):
+    """Layers whose weights are bytes and that keep bytes between them."""
+
+    def scaled(self, pixels: Any, preprocessing: Preprocessing) -> _Map:
+        """See `_Layers.scaled`; a byte stays what it was where all channels are scaled alike."""
+        x = super().scaled(pixels, preprocessing)
+        ends = [
+            (level - mean) / std
+            for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
+            for level in (0, 1)
+        ]
+        return _Map(self._stored(x.node, (min(ends), max(ends))))
+
+    def _weights_of(
+        self, layer: str, kernel: np.ndarray, bias: np.ndarray, known: Statistics | None
+    ) -> tuple[Any, np.ndarray]:
+        op = self._opset
+        values, step = round_weights(kernel, keep_sums=kernel[0, 0].size > 1)
+        if known is not None:
+            bias = bias - mean_error(kernel, values, step, known.mean)
+        converted = op.convert(op.constant(_grouped(layer, values)), np.float32)
+        return op.multiply(converted, _grouped(layer, step)), bias
+
+    def _stored(self, node: Any, ends: tuple[float, float]) -> Any:
+        low, high = (np.full((1, 1, 1, 1), end, np.float32) for end in ends)
+        return self._opset.fake_quantize(node, low, high, low, high, STEPS)
+
+
+def _grouped(layer: str, kernel: np.ndarray) -> np.ndarray:
+    """Return a kernel with a dimension for the groups where each channel is one."""
+    return kernel[:, None] if layer.endswith(DEPTHWISE) else kernel
 
 
 def _padding(kernel: int, stride: int, side: int | None) -> int:
