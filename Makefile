@@ -14,11 +14,11 @@ $(INSTALLED): $(DEMO)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(INSTALLED)
 
-# wordsight itself, and the photos of the demo.
+# wordsight itself, without torch.
 $(DEMO): pyproject.toml
 	@echo "Installing into $(VENV): about a minute."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $(DEMO)
 	@echo "Done. 'source $(BIN)/activate' makes the command wordsight known to this shell."
 

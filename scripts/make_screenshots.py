@@ -109,7 +109,7 @@ def main(chromium: str) -> None:
             for name in (
                 "chelsea.png",
                 "coffee.png",
-                "motorcycle_left.png",
+                "camera.png",
                 "flower.jpg",
                 "rocket.jpg",
                 "china.jpg",

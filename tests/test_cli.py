@@ -273,7 +273,7 @@ def test_doctor_says_what_is_installed_how_fast_it_is_and_what_is_kept(
     report = json.loads(cli_here("doctor", "--json").stdout)
     assert report["engine"] in ("openvino", "torch") and report["timm"]
     assert float(report["speed"].split(" pictures/s")[0]) > 0
-    assert report["extras"]["demo"] == "installed" and "dev" not in report["extras"]
+    assert report["extras"]["train"] == "installed" and "dev" not in report["extras"]
     assert (
         report["cache"]["embeddings"].startswith("24 ")
         and "tf_efficientnet_lite0" in report["cache"]["backbones"]
@@ -324,7 +324,6 @@ socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
 @pytest.fixture(scope="module")
 def first_use(tmp_path_factory):
     """The demo, where nothing is prepared and no connection allowed: finished process, folder."""
-    pytest.importorskip("skimage")
     tmp_path = tmp_path_factory.mktemp("first")
     guard = tmp_path / "guard"
     guard.mkdir()
@@ -366,7 +365,8 @@ def test_demo_runs_with_sockets_blocked(first_use):
     assert (
         labels["chelsea.png"] == "cat"
         and labels["coffee.png"] == "coffee"
-        and labels["motorcycle_left.png"] == "motorcycle"
+        and labels["flower.jpg"] == "flower"
+        and labels["camera.png"] == "tripod"
     )
     assert labels["brick.png"] is None and labels["astronaut.png"] is None
     assert (tmp_path / "d" / "overview.png").stat().st_size > 50_000

@@ -47,7 +47,7 @@ INSTEAD = {
     "auto": ["--image-size", "64"],
 }
 # of the photos that came along, enough for most pages
-FEW = ("chelsea", "motorcycle_left", "china")
+FEW = ("chelsea", "camera", "china")
 # whose Python is run there, beside what it needs
 ELSEWHERE = {"docs/export.md": "test_export.py", "docs/app.md": "test_page.py"}
 SECTIONS = [page for page in PAGES if BLOCK.search((ROOT / page).read_text(encoding="utf-8"))]
@@ -113,7 +113,7 @@ def _prepare(world):
     _boxes(world)
     street = Image.open(world / "photos" / "china.jpg").convert("RGB")
     street.paste(
-        Image.open(world / "photos" / "motorcycle_left.png").convert("RGB").resize((300, 200)),
+        Image.open(world / "photos" / "coffee.png").convert("RGB").resize((300, 200)),
         (20, 200),
     )
     for name in ("street.jpg", "site.jpg", "photo.jpg", "cat.jpg", "dog.jpg"):

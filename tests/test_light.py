@@ -417,6 +417,5 @@ def test_a_fresh_installation_has_no_torch_and_does_the_work(tmp_path, shapes, o
     call(*wordsight_in, "detect", "scene.jpg", "-m", "model", "-o", "found")
     call(*wordsight_in, "export", "model", "--format", "openvino", "-o", "model.xml")
     call(*wordsight_in, "doctor")
-    call(*pip, "install", "--quiet", "scikit-image>=0.24", "scikit-learn>=1.5")  # the extra demo
     shown = call(*wordsight_in, "demo", "-o", "shown")
     assert "flower" in shown and (tmp_path / "shown" / "overview.png").is_file()

@@ -1,8 +1,7 @@
-"""Run the main job on photos from installed packages. Downloads nothing, fakes nothing."""
+"""Run the main job on photos that come with this package. Downloads nothing, fakes nothing."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,18 +14,10 @@ from ..core.home import writing
 from ..core.progress import Progress
 from ..core.records import digest
 from ..core.result_folder import ResultFolder
-from ..errors import InvalidArgument
 from ..pipeline import run
 
-CLASSES = "cat,coffee,motorcycle,flower"
-PHOTOS = {
-    "skimage": (
-        "data",
-        "astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png "
-        "motorcycle_left.png motorcycle_right.png page.png retina.jpg rocket.jpg",
-    ),
-    "sklearn": ("datasets/images", "china.jpg flower.jpg"),
-}  # package -> folder in it, file names
+CLASSES = "cat,coffee,flower,tripod"
+PHOTOS = Path(__file__).with_name("demo_photos")  # with the credits of each in CREDITS.md
 OVERVIEW = "overview.png"
 COLUMNS, SIDE, GAP = 5, 320, 8  # of the overview; the last two in pixels
 
@@ -36,7 +27,7 @@ def demo(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Results:
-    """Copy photos out of installed packages, run the main job on them and draw an overview.
+    """Copy the photos of this package, run the main job on them and draw an overview.
 
     Args:
         output: folder for `photos/`, `results/` and `overview.png`.
@@ -44,8 +35,7 @@ def demo(
         say: called with one line of text at a time.
 
     Raises:
-        InvalidArgument: if the packages that contain the photos aren't installed, or a file of
-            somebody else's is where one would be written.
+        InvalidArgument: if a file of somebody else's is where one would be written.
     """
     say = say or (lambda _: None)
     folder = Path(output).expanduser()
@@ -99,18 +89,7 @@ class _Earlier:
 
 
 def _sources() -> list[Path]:
-    found = []
-    for package, (folder, listed) in PHOTOS.items():
-        names = listed.split()
-        spec = importlib.util.find_spec(package)
-        root = Path(spec.origin).parent / folder if spec and spec.origin else None
-        if root is None or not all((root / name).is_file() for name in names):
-            raise InvalidArgument(
-                "The demo's photos come with scikit-image and scikit-learn. Install them: pip "
-                "install 'wordsight[demo]'."
-            )
-        found += [root / name for name in names]
-    return found
+    return sorted(path for path in PHOTOS.iterdir() if path.suffix in (".png", ".jpg"))
 
 
 def draw_overview(results: Results, photos: Path, output: Path, columns: int = COLUMNS) -> bytes:
