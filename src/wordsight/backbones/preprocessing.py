@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 STRIDE = 32
 LARGEST_SIDE = 1024  # of an input, pixels; larger ones take GiB
@@ -33,7 +32,7 @@ class Preprocessing:
         if self.fit == "squash":
             return self.image_size
         # square root of the aspect ratio
-        stretch = float(np.clip(np.sqrt(size[0] / size[1]), 0.5, 2.0))
+        stretch = min(max(math.sqrt(size[0] / size[1]), 0.5), 2.0)
         height = max(1, round(self.image_size[0] * stretch / STRIDE)) * STRIDE
         width = max(1, round(self.image_size[1] / stretch / STRIDE)) * STRIDE
         return height, width
