@@ -366,6 +366,7 @@ def test_unreadable_image_is_a_value_error():
     assert issubclass(UnreadableImage, ValueError) and issubclass(NotFound, FileNotFoundError)
 
 
+@pytest.mark.slow  # a measurement
 def test_cat_and_dog_figures(data, tmp_path):
     model = wordsight.train(data / "catdog" / "train", tmp_path / "pets")
     results = list(model.predict(data / "catdog" / "test"))

@@ -284,7 +284,9 @@ def _compare(shown: str, output: str) -> None:
     for ours, theirs in zip(
         re.findall(pixels, "\n".join(real)), re.findall(pixels, "\n".join(plain)), strict=True
     ):
-        assert np.abs(np.array(json.loads(ours)) - np.array(json.loads(theirs))).max() <= 3, (
+        assert (
+            np.abs(np.array(json.loads(ours)) - np.array(json.loads(theirs))).max() <= 12
+        ), (  # int8 moves a box a little
             ours,
             theirs,
         )

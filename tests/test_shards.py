@@ -374,6 +374,7 @@ main()
 """
 
 
+@pytest.mark.slow  # the tests above do the same without Ray
 def test_on_ray_cleaning_finds_the_same_and_predictions_go_from_s3_to_s3(
     many, shapes_model, tmp_path
 ):
