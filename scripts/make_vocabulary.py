@@ -24,9 +24,18 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[1] / "src" / "wordsight" / "words"
 TARGET = DATA / "wordnet.tsv"
-# WordNet files buses and trains (public transport) beside vehicles; people look for them among
-# those
-ALSO = {"n04019101": ["n04524313"]}
+VEHICLE, MUSHROOM = "n04524313", "n07734744"
+# what WordNet files elsewhere than people look for it: synset -> further parents
+ALSO = {
+    "n04019101": [VEHICLE],  # buses and trains, which stand beside vehicles as public transport
+    # fungi; its mushroom is the one on a plate, and ImageNet's photos of that class show both
+    "n12998815": [MUSHROOM],  # agaric
+    "n13037406": [MUSHROOM],  # gyromitra
+    "n13040303": [MUSHROOM],  # stinkhorn
+    "n13044778": [MUSHROOM],  # earthstar
+    "n13052670": [MUSHROOM],  # hen-of-the-woods
+    "n13054560": [MUSHROOM],  # bolete
+}
 
 
 def read_synsets(path: Path) -> dict[str, tuple[list[str], list[str], str]]:

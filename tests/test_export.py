@@ -57,13 +57,13 @@ def own_answers(model, image):
     encoding = Embedder(replace(model.backbone, engine="openvino")).encode(
         open_photo(image), feature_map=True
     )
-    probabilities = model.head.probabilities(encoding.embedding[None])[0]
+    probabilities = (model.words or model.head).probabilities(encoding.embedding[None])[0]
     answers = {"probabilities": probabilities}
     if encoding.feature_map is not None:
         answers["heatmap"] = np.stack(
             [class_heatmap(encoding.feature_map, row) for row in model.head.weight]
         )
-    if model.neighbourhood is not None or model.gate is not None:
+    if model.neighbourhood is not None or model.words is not None:
         answers["stranger"] = model.is_stranger(encoding.embedding[None])[0] & (
             probabilities.argmax() != model.catch_all
         )
@@ -264,7 +264,7 @@ def test_strangers_are_the_same_for_torch_and_openvino(words, catch_all):
 
     from wordsight.exports.network import ExportedNetwork
     from wordsight.heads.novelty import fit_neighbourhood
-    from wordsight.heads.zero_shot import Gate
+    from wordsight.heads.zero_shot import fit_words
 
     model = small_model("small_resnet")
     rng, width = np.random.default_rng(0), model.backbone.num_features
@@ -277,28 +277,39 @@ def test_strangers_are_the_same_for_torch_and_openvino(words, catch_all):
             for size in (0, 0.1, 0.3)
         ]
     )
-    gate = Gate(
-        *concepts,
-        groups=(tuple(range(10)), tuple(range(10, 20))) if words == 2 else (tuple(range(20)),),
+    groups = (tuple(range(10)), tuple(range(10, 20))) if words == 2 else (tuple(range(20)),)
+    learned = rng.standard_normal((words, width)).astype(np.float32)
+    taught = replace(
+        fit_words(looked, *concepts, groups)[0],
+        learned_weight=learned,
+        trust=np.linspace(0.4, 0.7, words, dtype=np.float32),
     )
-    model.gate = Gate(
-        *concepts, groups=gate.groups, limit=float(np.quantile(gate.share(looked), 0.2))
+    shifted = (
+        replace(taught, learned_bias=np.full(words, shift, np.float32))
+        for shift in np.linspace(60, -60, 241)
     )
+    model.words = next(head for head in shifted if head.is_stranger(looked).mean() > 0.3)
     model.catch_all = catch_all
     network = ExportedNetwork(model)
-    probabilities = model.head.probabilities(looked)
+    probabilities = model.words.probabilities(looked)
     expected = model.is_stranger(looked) & (probabilities.argmax(axis=1) != catch_all)
     said = network._stranger(torch.from_numpy(looked), torch.from_numpy(probabilities)).numpy()
-    assert (said == expected).all() and 0.05 < expected.mean() < 0.95
+    assert (said == expected).all() and expected.mean() < 0.95
+    assert expected.mean() > 0.05 or catch_all is not None  # to which nothing is strange
+    theirs = network.words(torch.from_numpy(looked)).numpy()
+    np.testing.assert_allclose(theirs, probabilities, rtol=0, atol=1e-4)
     ov = import_openvino()
     from openvino import opset13
 
     given = opset13.parameter(ov.PartialShape([-1, looked.shape[1]]), np.float32)
     answers = _Network(given).answers(model)
     compiled = ov.Core().compile_model(
-        ov.Model([answers["stranger"]], [given]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        ov.Model([answers["stranger"], answers["probabilities"]], [given]),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},
     )
     assert (compiled(looked)[0] == expected).all()
+    np.testing.assert_allclose(compiled(looked)[1], probabilities, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("output", ["probabilities", "heatmap", "box"])

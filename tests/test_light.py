@@ -418,4 +418,4 @@ def test_a_fresh_installation_has_no_torch_and_does_the_work(tmp_path, shapes, o
     call(*wordsight_in, "export", "model", "--format", "openvino", "-o", "model.xml")
     call(*wordsight_in, "doctor")
     shown = call(*wordsight_in, "demo", "-o", "shown")
-    assert "flower" in shown and (tmp_path / "shown" / "overview.png").is_file()
+    assert "tripod" in shown and (tmp_path / "shown" / "overview.png").is_file()

@@ -33,7 +33,7 @@ from .datasets.files import (
 )
 from .errors import InvalidArgument, NothingGathered, OutputError, UnknownWord
 from .gathering.collector import gather as gather_images
-from .heads.zero_shot import Gate, fit_words_head
+from .heads.zero_shot import fit_words
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
 from .words.class_names import fold, is_catch_all, parse_classes, same_classes, with_catch_all
@@ -333,7 +333,7 @@ def _from_words(
     )
     say(f"Using what the backbone knows: {meaning}. No training picture is needed.")
     embedder = open_embedder(request.backbone)
-    gate = Gate(*embedder.backbone.imagenet_head(), tuple(sense.classes for sense in senses))
+    weight, bias = embedder.backbone.imagenet_head()
     sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
     items = embed_all(embedder, sample, "photos read", request.progress)
     embeddings = [item.embedding for item in items if item.embedding is not None]
@@ -342,22 +342,13 @@ def _from_words(
             f"None of the {len(items)} pictures can be read; the first: '{items[0].file.name}': "
             f"{items[0].error}."
         )
-    fitted = fit_words_head(np.stack(embeddings), gate)
+    groups = tuple(sense.classes for sense in senses)
+    fitted, counts = fit_words(np.stack(embeddings), weight, bias, groups)
     names = with_catch_all(words)
-    learned = dict(zip(names, fitted.learned_from, strict=True))
-    if any(fitted.learned_from):
-        say(
-            "Adapted to your photos: "
-            + ", ".join(f"{count} as {name}" for name, count in learned.items())
-            + "."
-        )
-    else:
-        say(
-            "Not every word is shown by enough photos to adapt to them; using the words as "
-            "they are, which leaves more photos without a label. "
-            "Labelled pictures (--data) or gathered ones (--gather) do better, and so does "
-            "'wordsight recognize --group' where few photos show a word."
-        )
+    learned = {word: int(count) for word, count in zip(words, counts, strict=True)}
+    adapted = [f"{count} as {word}" for word, count in learned.items() if count]
+    if adapted:
+        say(f"Adapted to your photos, of which some are sure: {', '.join(adapted)}.")
     record = ModelRecord(
         recipe=WORDS_RECIPE,
         supervision=WORDS,
@@ -367,12 +358,11 @@ def _from_words(
     )
     classifier = Classifier(
         names,
-        fitted.head,
+        fitted.rows(),
         embedder.backbone,
-        fitted.neighbourhood,
-        fitted.gate,
-        1 if len(words) == 1 else None,
-        record,
+        words=fitted,
+        catch_all=1 if len(words) == 1 else None,
+        record=record,
     )
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")

@@ -27,7 +27,7 @@ from ..heads.decision import Decisions, decide
 from ..heads.guarantee import HeldOut, PrecisionGuarantee, keep_promise
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
-from ..heads.zero_shot import Gate
+from ..heads.zero_shot import WordsHead
 from ..heatmaps.grid import Grid
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
@@ -65,8 +65,8 @@ class Classifier:
         head: linear head on the backbone's embedding.
         backbone: prepared backbone.
         neighbourhood: where the training images lie, or None.
-        gate: for heads made from words, how much of the backbone's own probability the words hold,
-            else None.
+        words: of a model made from words, what gives their probabilities, else None; its `head`
+            then serves heat maps and windows.
         catch_all: index of a class that means "anything else" (of a yes/no question), or None.
             Nothing is foreign to it.
         record: how it was made, from what, and how good it was; kept in wordsight.json.
@@ -81,7 +81,7 @@ class Classifier:
     head: LinearHead
     backbone: Backbone
     neighbourhood: Neighbourhood | None = None
-    gate: Gate | None = None
+    words: WordsHead | None = None
     catch_all: int | None = None
     record: ModelRecord = field(default_factory=ModelRecord)
     history: list[dict] = field(default_factory=list)
@@ -149,8 +149,8 @@ class Classifier:
         stranger = np.zeros(len(embeddings), dtype=bool)
         if self.neighbourhood is not None:
             stranger |= self.neighbourhood.familiarity(embeddings) < self.neighbourhood.limit
-        if self.gate is not None:
-            stranger |= self.gate.is_stranger(embeddings)
+        if self.words is not None:
+            stranger |= self.words.is_stranger(embeddings)
         return stranger
 
     def familiarity(self, embeddings: np.ndarray) -> np.ndarray:
@@ -187,7 +187,7 @@ class Classifier:
     def decide_all(self, embeddings: np.ndarray, threshold: float | None) -> Decisions:
         """Decide on embeddings (n, C); a threshold of None gives no label."""
         return decide(
-            self.head.probabilities(embeddings),
+            (self.words or self.head).probabilities(embeddings),
             self.is_stranger(embeddings),
             threshold,
             self.catch_all,

@@ -38,7 +38,7 @@ from ..errors import (
 from ..heads.boxes import BoxHead
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
-from ..heads.zero_shot import Gate
+from ..heads.zero_shot import WordsHead, untaught
 from .model_card import model_card
 from .model_tables import (
     LARGEST,
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wordsight")
 FORMAT = 2
+# of a model made from words, arrays that it learned from a folder of photos
+LEARNED = ("prior", "learned_weight", "learned_bias", "trust")
 MODEL = "model"  # as the writer of a folder
 MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
 OTHER_MODEL_FILES = (
@@ -295,8 +297,9 @@ def _stranger_arrays(model: Any) -> dict[str, np.ndarray]:
                 "concept_weight": near.concept_head[0].astype(np.float16),
                 "concept_bias": near.concept_head[1],
             }
-    if model.gate is not None:
-        arrays |= {"gate_weight": model.gate.weight, "gate_bias": model.gate.bias}
+    if model.words is not None:
+        arrays |= {"gate_weight": model.words.weight, "gate_bias": model.words.bias}
+        arrays |= {f"words_{name}": getattr(model.words, name) for name in LEARNED}
     return arrays
 
 
@@ -319,7 +322,7 @@ def _timm_config(model: Any) -> dict:
 
 
 def _record(model: Any) -> dict:
-    near, gate = model.neighbourhood, model.gate
+    near, words = model.neighbourhood, model.words
     return {
         "format": FORMAT,
         "wordsight_version": __version__,
@@ -330,9 +333,7 @@ def _record(model: Any) -> dict:
         "neighbourhood": None
         if near is None
         else {"k": near.k, "limit": near.limit, "scales": near.scales},
-        "gate": None
-        if gate is None
-        else {"groups": [list(group) for group in gate.groups], "limit": gate.limit},
+        "gate": None if words is None else {"groups": [list(group) for group in words.groups]},
         "backbone": {
             "name": model.backbone.name,
             "fingerprint": model.backbone.fingerprint,
@@ -397,7 +398,7 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         "head": LinearHead(weight.astype(np.float32), bias.astype(np.float32), temperature),
         "backbone": backbone,
         "neighbourhood": _neighbourhood(record.get("neighbourhood"), arrays),
-        "gate": _gate(record.get("gate"), arrays),
+        "words": _words(record.get("gate"), arrays, class_names),
         "catch_all": catch_all,
         "record": ModelRecord.from_dict(
             {
@@ -455,20 +456,32 @@ def _neighbourhood(record: dict | None, arrays: dict[str, np.ndarray]) -> Neighb
     )
 
 
-def _gate(record: dict | None, arrays: dict[str, np.ndarray]) -> Gate | None:
+def _words(
+    record: dict | None, arrays: dict[str, np.ndarray], class_names: list[str]
+) -> WordsHead | None:
+    """Return what gives words their probabilities; of a model of 0.1.0, which knew nothing of a
+    folder's frequencies, one that knows none.
+    """
     if record is None:
         return None
-    limit = typed(float, record["limit"], "limit")
     groups = typed(list[list[int]], record["groups"], "groups")
     weight, bias = arrays["gate_weight"], arrays["gate_bias"]
     if (
-        not 0.0 <= limit <= 1.0
-        or bias.shape != (len(weight),)
+        bias.shape != (len(weight),)
         or not groups
+        or len(class_names) != max(len(groups), 2)
         or not all(group and {*group} <= {*range(len(bias))} for group in groups)
     ):
-        raise ValueError("gate out of range")
-    return Gate(weight, bias, tuple(tuple(group) for group in groups), limit)
+        raise ValueError("words out of range")
+    head = untaught(weight, bias, tuple(tuple(group) for group in groups))
+    if "words_prior" not in arrays:
+        return head
+    known: dict[str, Any] = {name: arrays[f"words_{name}"].astype(np.float32) for name in LEARNED}
+    if any(array.shape != getattr(head, name).shape for name, array in known.items()) or not all(
+        ((known[name] >= 0) & (known[name] <= 1)).all() for name in ("prior", "trust")
+    ):
+        raise ValueError("words out of range")
+    return replace(head, **known)
 
 
 def _backbone_of(

@@ -128,6 +128,11 @@ class Prediction:
         return {name: getattr(self, name) for name in FIELDS}
 
 
+LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # thresholds that may be advised
+MORE = 1.05  # times as many labels as there are, for a lower threshold to be worth a line
+WRONG = 0.1  # share of them that may be wrong
+
+
 @dataclass
 class Counts:
     """How many images fared how.
@@ -138,6 +143,8 @@ class Counts:
         strangers: rejected because they resemble nothing the model learned from.
         unreadable: (file name, reason) of each.
         skipped: names of files that are no images.
+        lower: threshold -> images that it would label, and how many of these would be wrong, as
+            their probabilities say.
     """
 
     accepted: Counter[str] = field(default_factory=Counter)
@@ -145,9 +152,16 @@ class Counts:
     strangers: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    lower: dict[float, tuple[int, float]] = field(
+        default_factory=lambda: dict.fromkeys(LOWER, (0, 0.0))
+    )
 
     def add(self, prediction: Prediction) -> None:
         """Count one prediction."""
+        if prediction.probability is not None and not prediction.stranger:
+            for threshold, (count, wrong) in self.lower.items():
+                if prediction.probability >= threshold:
+                    self.lower[threshold] = (count + 1, wrong + 1 - prediction.probability)
         if prediction.error is not None:
             self.unreadable.append((prediction.file_name, prediction.error))
         elif prediction.label is not None:
@@ -156,6 +170,26 @@ class Counts:
             self.strangers += 1
         else:
             self.unsure += 1
+
+    def advice(self, threshold: float | None) -> str | None:
+        """Return what a lower threshold would label, and how much of that would be wrong; None
+        where none would label more.
+        """
+        if threshold is None:
+            return None
+        labelled = sum(self.accepted.values())
+        worth = [
+            (lower, count, wrong)
+            for lower, (count, wrong) in self.lower.items()
+            if lower < threshold and count >= MORE * labelled + 1 and wrong <= WRONG * count
+        ]
+        if not worth:
+            return None
+        lower, count, wrong = min(worth)
+        return (
+            f"{labelled} of {self.total} labelled. '-t {lower:g}' would label {count}, about "
+            f"{max(1, round(wrong))} of them wrong."
+        )
 
     @property
     def rejected(self) -> int:
@@ -237,6 +271,9 @@ class Results(ImageResults[Prediction]):
     def notes(self) -> list[str]:
         """Return what stands behind the threshold, and where the results are."""
         notes = [self.note] if self.note else []
+        advice = self.counts.advice(self.threshold)
+        if advice is not None:
+            notes.append(advice)
         if self.skipped:
             listed = " (listed in skipped.csv)." if self.output else "."
             notes.append(f"{len(self.skipped)} other files are no pictures{listed}")

@@ -16,7 +16,7 @@ from ..core.records import digest
 from ..core.result_folder import ResultFolder
 from ..pipeline import run
 
-CLASSES = "cat,coffee,flower,tripod"
+CLASSES = "cat,coffee,tripod"
 PHOTOS = Path(__file__).with_name("demo_photos")  # with the credits of each in CREDITS.md
 OVERVIEW = "overview.png"
 COLUMNS, SIDE, GAP = 5, 320, 8  # of the overview; the last two in pixels

@@ -15,7 +15,7 @@ def answers_of(model: Classifier) -> tuple[str, ...]:
     there = {
         "probabilities": True,
         "heatmap": model.backbone.pooled,
-        "stranger": model.neighbourhood is not None or model.gate is not None,
+        "stranger": model.neighbourhood is not None or model.words is not None,
         "box": model.box_head is not None,
     }
     return tuple(name for name, is_there in there.items() if is_there)

@@ -14,7 +14,7 @@ from ..backbones.networks.timm_models import build_module
 from ..backbones.runtime import pixels_to_input
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
-from ..heads.zero_shot import SHARPNESS, Gate
+from ..heads.zero_shot import FINAL, SHARPNESS, TINY_SHARE, UNDECIDED, WordsHead
 from .answers import TINY, answers_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ExportedNetwork(nn.Module):
         self.neighbourhood = (
             None if model.neighbourhood is None else _Neighbourhood(model.neighbourhood)
         )
-        self.gate = None if model.gate is None else _Gate(model.gate)
+        self.words = None if model.words is None else _Words(model.words)
         self.box_head = None if model.box_head is None else _BoxHead(model.box_head)
         self.outputs = answers_of(model)
 
@@ -58,8 +58,10 @@ class ExportedNetwork(nn.Module):
         """
         features = self.network.forward_features(pixels_to_input(pixels, self._backbone))  # type: ignore[operator]  # timm's networks have it
         embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        probabilities = functional.softmax(
-            (embedding @ self.weight.T + self.bias) / self._temperature, dim=1
+        probabilities = (
+            functional.softmax((embedding @ self.weight.T + self.bias) / self._temperature, dim=1)
+            if self.words is None
+            else self.words(embedding)
         )
         answers = [probabilities]
         if self._pooled:
@@ -75,8 +77,9 @@ class ExportedNetwork(nn.Module):
         stranger = torch.zeros_like(probabilities[:, 0], dtype=torch.bool)
         if self.neighbourhood is not None:
             stranger = stranger | self.neighbourhood(embedding)
-        if self.gate is not None:
-            stranger = stranger | self.gate(embedding)
+        if self.words is not None:
+            found = probabilities[:, : self.words.count]
+            stranger = stranger | (found.amax(dim=1) < UNDECIDED)
         return (
             stranger
             if self._catch_all is None
@@ -137,25 +140,25 @@ class _Neighbourhood(nn.Module):
         return familiarity < self._limit  # type: ignore[operator]  # a sum of tensors is one
 
 
-class _Gate(nn.Module):
-    """See `Gate.is_stranger`."""
+class _Words(nn.Module):
+    """See `WordsHead.probabilities`."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, head: WordsHead) -> None:
         super().__init__()
-        self.weight, self.bias = _constant(gate.weight), _constant(gate.bias)
-        members = sorted({index for group in gate.groups for index in group})
-        mask = np.zeros(len(gate.bias), dtype=np.float32)
-        mask[members] = 1
-        self.members = _constant(mask)
-        self._limit, self._alone = gate.limit, len(gate.groups) == 1
+        self.count = len(head.groups)
+        self.weight = _constant(head.weight / SHARPNESS)
+        self.bias = _constant(head.bias / SHARPNESS + np.log(np.maximum(head.prior, TINY_SHARE)))
+        self.members = _constant(head.members())
+        self.learned_weight = _constant(head.learned_weight)
+        self.learned_bias = _constant(head.learned_bias)
+        self.trust = _constant(head.trust)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        logits = embedding @ self.weight.T + self.bias
-        share = functional.softmax(logits / SHARPNESS, dim=1) @ self.members
-        away = share < self._limit
-        if self._alone:
-            away = away | ((logits + (self.members - 1) * 1e9).amax(dim=1) < logits.amax(dim=1))
-        return away
+        shares = functional.softmax(embedding @ self.weight.T + self.bias, dim=1) @ self.members
+        own = torch.logit(shares.clamp(TINY_SHARE, 1 - TINY_SHARE))
+        learned = embedding @ self.learned_weight.T + self.learned_bias
+        words = torch.sigmoid(FINAL * ((1 - self.trust) * own + self.trust * learned))
+        return torch.cat([words, 1 - words], dim=1) if self.count == 1 else words
 
 
 class _BoxHead(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 from ..backbones.runtime import convert
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
-from ..heads.zero_shot import SHARPNESS, Gate
+from ..heads.zero_shot import FINAL, SHARPNESS, TINY_SHARE, UNDECIDED, WordsHead
 from .answers import TINY, answers_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,11 @@ class _Network:
         """
         op, head = self._op, model.head
         logits = self._linear(head.weight, head.bias)
-        found = {"probabilities": op.softmax(op.divide(logits, _number(head.temperature)), 1)}
+        found = {
+            "probabilities": op.softmax(op.divide(logits, _number(head.temperature)), 1)
+            if model.words is None
+            else self._words(model.words)
+        }
         if features is not None:
             kernel = head.weight[:, :, None, None]
             evidence = op.relu(self._convolved(features, kernel, None))
@@ -60,8 +64,12 @@ class _Network:
         strange = []
         if model.neighbourhood is not None:
             strange.append(self._far(model.neighbourhood))
-        if model.gate is not None:
-            strange.append(self._shut_out(model.gate))
+        if model.words is not None:
+            words = found["probabilities"]
+            if len(model.words.groups) == 1:
+                words = op.gather(words, np.array([0]), np.int64(1))
+            highest = op.reduce_max(words, np.array([1]), False)
+            strange.append(op.less(highest, _number(UNDECIDED)))
         if strange:
             stranger = strange[0] if len(strange) == 1 else op.logical_or(*strange)
             if model.catch_all is not None:
@@ -101,19 +109,23 @@ class _Network:
     def _mean(self, values: Any) -> Any:
         return self._op.reduce_mean(values, np.array([1]), False)
 
-    def _shut_out(self, gate: Gate) -> Any:
-        """Return whether the words hold too little; see `Gate.is_stranger`."""
+    def _words(self, head: WordsHead) -> Any:
+        """Return the probabilities of words; see `WordsHead.probabilities`."""
         op = self._op
-        logits = self._linear(gate.weight, gate.bias)
-        members = np.zeros((1, len(gate.bias)), np.float32)
-        members[0, sorted({index for group in gate.groups for index in group})] = 1
-        shares = op.softmax(op.divide(logits, _number(SHARPNESS)), 1)
-        share = op.reduce_sum(op.multiply(shares, members), np.array([1]), False)
-        away = op.less(share, _number(gate.limit))
-        if len(gate.groups) > 1:
-            return away
-        ours = op.reduce_max(op.add(logits, (members - 1) * np.float32(1e9)), np.array([1]), False)
-        return op.logical_or(away, op.less(ours, op.reduce_max(logits, np.array([1]), False)))
+        frequent = np.log(np.maximum(head.prior, TINY_SHARE))
+        sharp = self._linear(head.weight / SHARPNESS, head.bias / SHARPNESS + frequent)
+        shares = op.matmul(op.softmax(sharp, 1), _array(head.members()), False, False)
+        shares = op.clamp(shares, TINY_SHARE, 1 - TINY_SHARE)
+        own = op.subtract(op.log(shares), op.log(op.subtract(_number(1), shares)))
+        learned = self._linear(head.learned_weight, head.learned_bias)
+        blended = op.add(
+            op.multiply(own, _array(1 - head.trust)[None]),
+            op.multiply(learned, _array(head.trust)[None]),
+        )
+        words = op.sigmoid(op.multiply(blended, _number(FINAL)))
+        if len(head.groups) > 1:
+            return words
+        return op.concat([words, op.subtract(_number(1), words)], 1)
 
     def _box(self, head: BoxHead, features: Any) -> Any:
         """Return the box; see `BoxHead.box_of`."""
