@@ -169,3 +169,11 @@ def test_ten_words_on_a_mixed_roll(data):
     running = np.cumsum(right[order])
     at = np.flatnonzero(running / np.arange(1, len(rows) + 1) >= 0.98)[-1]
     assert running[at] / truth.sum() >= 0.9
+
+
+def test_all_words_that_nobody_knows_are_named_at_once(tmp_path, shapes):
+    with pytest.raises(
+        wordsight.errors.UnknownWord, match=r"'qwrt'.*The same goes for: zzzxy, crane\."
+    ):
+        wordsight.run("cat,qwrt,zzzxy,crane", shapes, output=tmp_path / "r")
+    assert not (tmp_path / "r").exists()

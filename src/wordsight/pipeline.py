@@ -299,15 +299,20 @@ def _check_model_classes(
 
 
 def _resolve_all(words: list[str]) -> list[Sense]:
-    senses = []
+    senses: list[Sense] = []
+    unclear: dict[str, str] = {}
     for word in words:
         try:
             senses.append(resolve(word))
         except UnknownWord as error:
             known = any(sense.classes for sense in senses_of(word.partition("#")[0]))
-            raise UnknownWord(
+            unclear[word] = (
                 f"{error}{'' if known else ' Or have pictures gathered for it: --gather.'}"
-            ) from None
+            )
+    if unclear:
+        first, *others = unclear
+        listed = f" The same goes for: {', '.join(others)}." if others else ""
+        raise UnknownWord(unclear[first] + listed)
     for i, first in enumerate(senses):
         for j in range(i + 1, len(senses)):
             shared = set(first.classes) & set(senses[j].classes)
