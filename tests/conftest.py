@@ -436,7 +436,7 @@ def killed_before(number: int, act: Callable[[], object]) -> bool:
 
 def small_model(name, boxes=False):
     """A classifier on a network of our own, with random weights."""
-    import torch
+    torch = pytest.importorskip("torch")
 
     from wordsight.backbones.networks.timm_models import untrained_module
     from wordsight.backbones.registry import keep_module

@@ -174,6 +174,7 @@ def test_networks_agree_with_timms_on_real_photos(data):
 
 
 def test_a_network_of_a_fixed_odd_size_agrees_with_timms():
+    pytest.importorskip("torch")
     backbone = load_backbone()
     odd = replace(backbone.preprocessing, image_size=(301, 270), fit="squash")
     backbone = replace(backbone, preprocessing=odd)
@@ -191,6 +192,7 @@ def test_a_network_of_a_fixed_odd_size_agrees_with_timms():
 
 
 def _assert_near(backbone, pixels):
+    pytest.importorskip("torch")
     ours, theirs = (
         kind.encode(pixels, True)
         for kind in (OpenVinoRuntime(backbone), TorchRuntime(backbone, device="cpu"))

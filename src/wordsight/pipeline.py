@@ -310,9 +310,9 @@ def _resolve_all(words: list[str]) -> list[Sense]:
                 f"{error}{'' if known else ' Or have pictures gathered for it: --gather.'}"
             )
     if unclear:
-        first, *others = unclear
+        unknown, *others = unclear
         listed = f" The same goes for: {', '.join(others)}." if others else ""
-        raise UnknownWord(unclear[first] + listed)
+        raise UnknownWord(unclear[unknown] + listed)
     for i, first in enumerate(senses):
         for j in range(i + 1, len(senses)):
             shared = set(first.classes) & set(senses[j].classes)
