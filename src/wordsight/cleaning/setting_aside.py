@@ -19,6 +19,7 @@ from pathlib import Path
 from ..core import cells
 from ..core.home import writing
 from ..core.names import is_relative
+from ..core.records import LOCK
 from ..core.regular import read_regular, read_text
 from ..core.result_folder import Build, ResultFolder
 from ..datasets.files import data_root
@@ -95,7 +96,7 @@ def undo(data: str | os.PathLike) -> list[str]:
     rejected = target.path
     manifest = _read_manifest(rejected)
     if manifest is None:
-        if target.record is not None:  # a killed run had put everything back
+        if target.record is not None or _is_left(rejected):  # a killed run had put everything back
             with target.build():
                 pass
             _remove_if_empty(rejected)
@@ -109,6 +110,14 @@ def undo(data: str | os.PathLike) -> list[str]:
         build.commit((MANIFEST, BEFORE))  # the manifest goes last
     _remove_if_empty(rejected)
     return names
+
+
+def _is_left(rejected: Path) -> bool:
+    """Whether a folder holds nothing but the lock of a run that was killed."""
+    try:
+        return {path.name for path in rejected.iterdir()} == {LOCK}
+    except OSError:
+        return False
 
 
 def _put_back(root: Path, rejected: Path, moved: Iterable[str]) -> list[str]:

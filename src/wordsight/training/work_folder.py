@@ -65,7 +65,10 @@ def clear_work_folder(path: Path, keep: bool) -> None:
     folder = _folder(path)
     with writing(path), folder.build() as build:
         build.adopt()
-        build.remove(name for name in folder.names() if not keep or _RUNNING.fullmatch(name))
+        names = [name for name in folder.names() if not keep or _RUNNING.fullmatch(name)]
+        # while the last one is there, the same command goes on from it, and needs the best one
+        build.remove(name for name in names if name.startswith("last-"))
+        build.remove(names)
     with suppress(OSError):  # it holds something
         path.rmdir()
 
