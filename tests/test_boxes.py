@@ -192,6 +192,7 @@ print([name for name in ("torch", "sklearn", "scipy", "matplotlib") if name in s
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow  # learns boxes once more
 def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_path, quick, capsys):
     wordsight.train(annotated.parent, tmp_path / "before")
     with open(annotated) as file:

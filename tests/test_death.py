@@ -184,10 +184,7 @@ def photos(tmp_path_factory):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("deed", "kills"),
-    [
-        ("predict", 2),
-        *(pytest.param(name, kills, marks=pytest.mark.slow) for name, kills in KILLS.items()),
-    ],
+    [pytest.param(name, kills, marks=pytest.mark.slow) for name, kills in KILLS.items()],
 )
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     deed, kills, shapes, photos, shapes_model, tmp_path, cli_here

@@ -136,6 +136,7 @@ print(json.dumps({**found, "input": config["input_size"], "crop": config["crop_m
 """
 
 
+@pytest.mark.slow  # from a folder it is loaded in every run
 def test_timm_loads_it_from_a_hub(folder, hub, tmp_path):
     import timm
     import torch

@@ -169,7 +169,7 @@ def test_only_what_has_int8_runs_in_it(own_home, shapes_model):
         wordsight.load(shapes_model, dtype="int4")
 
 
-@pytest.mark.parametrize("learned", ["int8", "f32"])
+@pytest.mark.parametrize("learned", ["int8", pytest.param("f32", marks=pytest.mark.slow)])
 def test_a_model_of_one_type_keeps_its_limits_in_the_other(learned, data, tmp_path):
     backbone = load_backbone(dtype=learned)
     wordsight.train(data / "clothing" / "train", tmp_path / "m", backbone=backbone)

@@ -267,7 +267,10 @@ def test_classic_networks_have_the_original_number_of_parameters(network, parame
     assert sum(p.numel() for p in getattr(networks, network)().parameters()) == parameters
 
 
-@pytest.mark.parametrize("network", ["brick_cnn", "cifar_cnn", "small_resnet", "resnet18"])
+@pytest.mark.parametrize(
+    "network",
+    ["brick_cnn", "cifar_cnn", "small_resnet", pytest.param("resnet18", marks=pytest.mark.slow)],
+)
 def test_networks_from_scratch_train_save_load_predict_and_show_where(
     network, shapes, other_shapes, tmp_path, fresh_home
 ):
