@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxFigures:
-    """How right one kind of box is.
+    """The accuracy of one kind of box.
 
     Attributes:
         mean_iou: of the one box an image gets, with the true one.
@@ -62,7 +62,7 @@ class BoxFigures:
 
 @dataclass
 class BoxEvaluation:
-    """How right a model's boxes are.
+    """The accuracy of a model's boxes.
 
     Attributes:
         annotations: where the true boxes are from.
@@ -102,7 +102,7 @@ class BoxEvaluation:
         return not (self.unreadable or self.skipped)
 
     def tables(self) -> list[Table]:
-        """Return how right each kind of box is."""
+        """Return the accuracy of each kind of box."""
         headings = [
             f"box ({self.images} pictures)",
             "mean IoU",

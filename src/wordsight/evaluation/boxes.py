@@ -48,7 +48,7 @@ MOST_DETECTIONS = 100  # an image, as COCO has it
 
 @dataclass(frozen=True)
 class _Looked:
-    """What was seen on one image: boxes in pixels, and IoUs with the truth."""
+    """The boxes found in one image, in pixels, and their IoUs with the truth."""
 
     image: Annotated
     label: str
@@ -111,7 +111,7 @@ def evaluate_boxes(
 
 
 class _Run:
-    """One run of `evaluate_boxes`: measures images, and takes what comes of each.
+    """One run of `evaluate_boxes`: measures each image and collects the figures.
 
     Attributes:
         result: the evaluation, once every image is measured.
@@ -142,7 +142,7 @@ class _Run:
             return image.file.name, str(error)
 
     def add(self, one: _Looked | tuple[str, str]) -> None:
-        """Take one image's figures."""
+        """Add one image's figures."""
         if isinstance(one, _Looked):
             self._looked.append(one)
         else:

@@ -248,7 +248,7 @@ class Evaluation:
         return tables if self.others is None else [*tables, self.others.table()]
 
     def notes(self) -> list[str]:
-        """Return which images were evaluated, as what they count, and where the report is."""
+        """Return which images were evaluated, counted as what, and where the report is."""
         notes = []
         if self.split:
             notes.append(

@@ -93,7 +93,7 @@ def rectangle(
 def _banner(
     image: np.ndarray, text: str, colour: tuple[int, int, int], x: int, y: int
 ) -> np.ndarray:
-    """Write a line on a ground of a colour, above (x, y) where there is room, else below."""
+    """Write a line on a coloured background, above (x, y) if there is room, else below."""
     from PIL import ImageDraw, ImageFont
 
     height, width = image.shape[:2]

@@ -62,14 +62,14 @@ def check_method(name: str) -> None:
 
 @register_heatmap_method("gradcam")
 def _gradcam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Each channel weighs by its mean gradient (Selvaraju et al. 2017)."""
+    """Weigh each channel by its mean gradient (Selvaraju et al. 2017)."""
     # (C,) . (C, h, w) -> (h, w)
     return np.tensordot(gradients.mean(axis=(1, 2)), activations, axes=1)
 
 
 @register_heatmap_method("gradcam++")
 def _gradcam_plus(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Several objects of a class count alike, however large (Chattopadhay et al. 2018)."""
+    """Weigh all objects of a class alike, whatever their size (Chattopadhay et al. 2018)."""
     squared, cubed = gradients**2, gradients**3
     below = 2 * squared + activations.sum(axis=(1, 2), keepdims=True) * cubed
     alpha = np.divide(squared, below, out=np.zeros_like(squared), where=np.abs(below) > 1e-12)
@@ -78,7 +78,7 @@ def _gradcam_plus(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 
 @register_heatmap_method("layercam")
 def _layercam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Each place weighs by its own gradient, which suits early, fine layers (Jiang et al. 2021)."""
+    """Weigh each place by its own gradient, which suits early, fine layers (Jiang et al. 2021)."""
     return (np.maximum(gradients, 0) * activations).sum(axis=0)
 
 

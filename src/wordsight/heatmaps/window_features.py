@@ -153,13 +153,13 @@ class Exact:
         self._scale = image.width / size[1], image.height / size[0]
 
     def parts(self, level: Level) -> Iterator[Level]:
-        """Return a level's windows in parts of a few of one row."""
+        """Return a level's windows in parts: a few windows of one row each."""
         for y in level.ys:
             for begin in range(0, len(level.xs), CROPS):
                 yield Level(level.window, np.array([y]), level.xs[begin : begin + CROPS])
 
     def pieces(self, part: Level) -> Iterator[Level]:
-        """Yield a part as the only piece of itself."""
+        """Yield the whole part as a single piece."""
         yield part
 
     def piece(self, part: Any) -> tuple[np.ndarray, list[np.ndarray] | None]:
@@ -307,5 +307,5 @@ def _tiles(height: int, width: int) -> tuple[int, int]:
 
 
 def _span(number: int, parts: int, length: int) -> slice:
-    """Return the cells of one of several parts, as even as can be."""
+    """Return the cells of one part, where all parts are as equal as possible."""
     return slice(number * length // parts, (number + 1) * length // parts)

@@ -186,7 +186,7 @@ def _group(
 
 
 def _starts(length: int, window: float, step: float) -> np.ndarray:
-    """Return where windows begin along one side, the last one flush with its end."""
+    """Return where windows begin along one side; the last one ends where the side ends."""
     last = length - window
     starts = np.arange(0.0, last + 1e-6, step)
     return starts if last - starts[-1] < 1e-6 else np.append(starts, last)

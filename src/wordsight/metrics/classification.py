@@ -287,7 +287,7 @@ def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) ->
 def risk_coverage(
     confidence: np.ndarray, wrong: np.ndarray, risks: Sequence[float] = RISKS
 ) -> RiskCoverage:
-    """Compute the share of wrong answers as less and less sure ones are accepted.
+    """Compute the share of wrong answers as the threshold falls.
 
     Images of equal confidence are let in together. The area is the mean risk over the images'
     own confidences as thresholds (Geifman et al. 2019, "Bias-reduced uncertainty estimation for
@@ -431,7 +431,7 @@ def _at_least(scores: np.ndarray, lines: np.ndarray) -> np.ndarray:
 
 
 def _let_in(drawn: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return how many draws fall on the first so many images, the best first: (rows, n), (m,)
+    """Return how many draws fall on each number of the best images: (rows, n), (m,)
     -> (rows, m).
     """
     return np.where(counts > 0, np.cumsum(drawn, axis=1)[:, counts - 1], 0)

@@ -33,7 +33,7 @@ COPIES = 3  # of a frame while it is looked at or drawn
 
 @dataclass(frozen=True)
 class VideoDrawing:
-    """What is drawn of a clip.
+    """What is drawn on a clip.
 
     Attributes:
         heatmap: heat maps instead of boxes.
@@ -46,7 +46,7 @@ class VideoDrawing:
 
 @dataclass
 class _Look:
-    """One frame after one pass.
+    """What one pass found in a frame.
 
     Attributes:
         frame: the frame.

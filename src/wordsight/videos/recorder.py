@@ -194,7 +194,7 @@ class Video:
         return notes
 
     def problems(self) -> list[Problems]:
-        """Return what is to be said of the clip."""
+        """Return the problems of the clip."""
         return [Problems("", [("", self.note)], "")] if self.note else []
 
     def add(self, one: FrameSeen) -> None:
