@@ -169,7 +169,7 @@ def installed(tmp_path, monkeypatch):
 
 HEATMAP = """
 import numpy as np
-from wordsight.heatmaps import gradients
+from wordsight.heatmaps import register_heatmap_method
 
 @register_heatmap_method("strength")
 def strength(activations, gradients):
