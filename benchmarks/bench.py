@@ -27,6 +27,7 @@ import gathering  # noqa: F401
 import gpu  # noqa: F401
 import growth  # noqa: F401
 import heatmaps  # noqa: F401
+import install  # noqa: F401
 import int8  # noqa: F401
 import page  # noqa: F401
 import precision  # noqa: F401

@@ -695,7 +695,7 @@ def kill_and_resume(cli_arguments, env, folder, service, kills, seed):
         ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)
         process.wait()
-        for path in folder.glob("*/*"):
+        for path in folder.glob("[!.]*/*"):
             Image.open(path).load()  # never a half picture
         for row in kept_rows(folder):
             done.setdefault(row, len(service.requests()))

@@ -88,8 +88,10 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> tuple[bytes, tuple[int, i
 
     scale = min(1.0, side / max(image.size))
     size = (max(1, round(image.height * scale)), max(1, round(image.width * scale)))
+    if scale <= 1 / 2:  # whole pixels' means first: several times as fast as means of parts
+        image = image.reduce(int(1 / scale))
     pixels = np.asarray(image)
-    pixels = pixels if scale == 1 else cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    pixels = pixels if scale == 1 else cv2.resize(pixels, size[::-1])
     return cv2.imencode(
         ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     )[1].tobytes(), size
