@@ -44,7 +44,7 @@ def installed(name: str, work: Path) -> str:
     return f"| {name} | {took:.0f} | {used / MEGABYTE:,.0f} | {packages} |"
 
 
-@section("install: a fresh environment beside those of others", usual=False)
+@section("a fresh environment beside those of others", usual=False)
 def install(work: Path) -> list[str]:
     return [
         "| `pip install` | seconds | MB | packages |",

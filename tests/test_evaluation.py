@@ -153,7 +153,7 @@ def test_evaluate_decides_as_predict_does_on_photos(data, tmp_path, monkeypatch)
     assert result.others.labelled == sum(p.label is not None for p in theirs[24:])
     assert (
         result.others.labelled_by_probability
-        == sum(p.probability >= 0.99 for p in theirs[24:])
+        == sum(float(ours[p.file_name]["probability"]) >= 0.99 for p in theirs[24:])
         >= result.others.labelled
     )
 

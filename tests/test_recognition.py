@@ -109,7 +109,7 @@ def test_words_of_several_classes_are_asked_back(known):
     ):
         known.named("crane")
     assert known.named("crane#bird") != known.named("n03126707")
-    with pytest.raises(UnknownWord, match="Close words: vehicle"):
+    with pytest.raises(UnknownWord, match="Did you mean 'vehicle'"):
         known.group("vehicl")
 
 

@@ -284,7 +284,7 @@ def test_networks_from_scratch_train_save_load_predict_and_show_where(
     shutil.rmtree(fresh_home / "cache")
     loaded = wordsight.load(tmp_path / "m")
     after = list(loaded.predict(other_shapes, threshold=0))
-    assert [p.top_label for p in after] == [p["top_label"] for p in before]
+    assert [p.to_dict()["top_label"] for p in after] == [p["top_label"] for p in before]
     assert all(p.map is not None for p in after if p.label)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from wordsight.errors import UnknownWord
-from wordsight.words.vocabulary import close_words, explain, imagenet_synsets, resolve, senses
+from wordsight.words.vocabulary import imagenet_synsets, resolve, senses
 
 
 def test_table_holds_all_of_imagenet_in_order():
@@ -58,21 +58,21 @@ def test_every_listed_name_chooses_its_own_sense(word):
             assert resolve(sense.name).synset == sense.synset
 
 
-def test_resolve_names_close_words():
-    with pytest.raises(UnknownWord, match=r"Close words: .*zebra"):
-        resolve("zebraa")
-    assert "cat" in close_words("catt")
-    with pytest.raises(UnknownWord, match="not in the backbone's vocabulary"):
-        resolve("brick")
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [
+        ("geese", "goose"), ("grey wolf", "gray wolf"), ("wolves", "wolf"), ("dress-es", None),
+        ("mice", "mouse#rodent"), ("tv", "television"), ("sneakers", "running shoe"),
+        ("moulds", None), ("hard  hats", None),
+    ],
+)  # fmt: skip
+def test_plurals_spellings_and_everyday_names_mean_the_same(word, same):
+    if same is None or "#" in same:
+        assert not any(sense.classes for sense in senses(word)) or same
+    else:
+        assert resolve(word).classes == resolve(same).classes
 
 
 def test_resolve_says_when_a_hint_fits_nothing():
     with pytest.raises(UnknownWord, match="fits no known sense"):
         resolve("crane#banana")
-
-
-def test_explain_marks_the_chosen_sense():
-    report = explain("cat")
-    assert [s["wnid"] for s in report["senses"] if s["chosen"]] == ["n02121620"]
-    assert [281, "n02123045", "tabby"] in report["senses"][0]["classes"]
-    assert not any(s["chosen"] for s in explain("crane")["senses"])

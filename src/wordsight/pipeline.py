@@ -31,13 +31,22 @@ from .datasets.files import (
     read_labelled,
     select_classes,
 )
-from .errors import InvalidArgument, NothingGathered, OutputError, UnknownWord
+from .errors import InvalidArgument, NothingGathered, OutputError
 from .gathering.collector import gather as gather_images
+from .heads.guarantee import check_precision
 from .heads.zero_shot import fit_words
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
-from .words.class_names import fold, is_catch_all, parse_classes, same_classes, with_catch_all
-from .words.vocabulary import Sense, resolve, senses as senses_of, synsets
+from .words.class_names import (
+    fold,
+    is_catch_all,
+    parse_classes,
+    same_classes,
+    split_none,
+    with_catch_all,
+)
+from .words.verdicts import AMBIGUOUS, KNOWN, NARROW, class_words, judge, resolve_all
+from .words.vocabulary import Sense
 
 log = logging.getLogger("wordsight")
 Say = Callable[[str], None]
@@ -54,9 +63,11 @@ def run(
     *,
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
+    precision: float | None = None,
     data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     model: str | os.PathLike | Classifier | None = None,
     gather: bool | Consent = False,
+    force: bool = False,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     draw: bool = True,
     progress: Progress | None = None,
@@ -72,15 +83,21 @@ def run(
     Which of them applied is logged, and printed in a notebook.
 
     Args:
-        classes: "cat,dog" or a list; one word alone is a yes/no question.
+        classes: "cat,dog" or a list; one word alone is a yes/no question. "empty", "none" and
+            "other" mean none of the other words: no label.
         photos: folders, files or globs.
         output: folder of the results; None writes nothing.
         threshold: calibrated probability from which a label is given, 0–1; default 0.99.
-        data: labelled images; several places are learned from together.
+        precision: instead of a threshold, the share of labels that must be right; see
+            `Classifier.promise`. Takes labelled images.
+        data: labelled images; several places are learned from together. Their other classes stand
+            for "none of these".
         model: model folder, or what `load` returned.
         gather: True gathers images for the words, unless data or a model for them is there. A
             function is asked, with the question as its argument, before images are gathered for
             words that the backbone doesn't know.
+        force: take a word of which the backbone knows only a few kinds ("person": ballplayer,
+            groom, scuba diver) for these.
         backbone: a name, or what `wordsight.backbones.load_backbone` returned.
         draw: False writes tables only.
         progress: called with (done, total, what).
@@ -92,10 +109,24 @@ def run(
         NothingGathered: if too few images came.
     """
     request = ClassifierRequest(
-        parse_classes(classes), data, model, gather, backbone, or_notebook(progress), _announce
+        parse_classes(classes),
+        data,
+        model,
+        gather,
+        backbone,
+        or_notebook(progress),
+        _announce,
+        force,
+        precision is not None,
     )
     if threshold is not None:
         check_threshold(threshold)
+    if threshold is not None and precision is not None:
+        raise InvalidArgument(
+            "Give either a threshold (-t) or a precision (--precision), not both."
+        )
+    if precision is not None:
+        check_precision(precision)
     if data is not None and model is not None:
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = _places(photos)
@@ -107,6 +138,7 @@ def run(
         classifier,
         output=output,
         threshold=threshold,
+        precision=precision,
         draw=draw,
         progress=request.progress,
     )
@@ -126,6 +158,7 @@ class ClassifierRequest:
     Attributes:
         words: what is to be recognised.
         say: called with one sentence on which way was taken.
+        promised: whether a precision is to be promised, which takes labelled images.
     """
 
     words: list[str]
@@ -135,6 +168,8 @@ class ClassifierRequest:
     backbone: str | Backbone = DEFAULT_BACKBONE
     progress: Progress | None = None
     say: Say = _announce
+    force: bool = False
+    promised: bool = False
 
     def load(self, path: str | os.PathLike) -> Classifier:
         """Load a model, to run where the backbone asked for would."""
@@ -192,14 +227,22 @@ def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classif
         _check_model_classes(classifier, words, place)
         say(f"Using the model '{place}'.")
         return classifier
-    existing = find_model(words)
+    words, nothing = split_none(words)
+    if not words:
+        raise InvalidArgument(
+            f"'{nothing[0]}' means none of the other words, and there is no other. Name what the "
+            "photos may show, such as -c cat,dog."
+        )
+    if nothing:
+        say(f"'{nothing[0]}' means none of the other words: such photos get no label.")
+    existing = find_model(request.words) or find_model(words)
     if existing is not None:
         classifier, wanted = request.load(existing), request.backbone
         asked = wanted.name if isinstance(wanted, Backbone) else wanted
         if asked in (DEFAULT_BACKBONE, classifier.backbone.name):
             say(f"Using the model made before for these classes: '{existing}'.")
             return classifier
-    return _made(request, images)
+    return _made(replace(request, words=words), images)
 
 
 def _places(given: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
@@ -209,24 +252,26 @@ def _places(given: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str 
 def _made(request: ClassifierRequest, images: list[ImageFile]) -> Classifier:
     """Make a classifier from the words alone, or from images gathered for them."""
     words, gather = request.words, request.gather
-    unknown = [
-        word
-        for word in words
-        if not any(sense.classes for sense in senses_of(word.partition("#")[0]))
-    ]
+    if request.promised and not gather:
+        raise InvalidArgument(
+            "Words alone can promise no precision: that takes labelled pictures to check on. Give "
+            "some with --data, or use -t."
+        )
+    fine = (KNOWN, AMBIGUOUS, NARROW) if request.force else (KNOWN, AMBIGUOUS)
+    unknown = [word for word in words if judge(word).verdict not in fine]
     if callable(gather):
         gather = (
             bool(unknown)
             and not is_offline()
             and gather(
-                f"The backbone doesn't know '{unknown[0]}'. Search Openverse and Wikimedia "
-                f"Commons for pictures of {', '.join(words)}, "
+                f"wordsight doesn't know '{unknown[0]}' well enough. Search Openverse and "
+                f"Wikimedia Commons for pictures of {', '.join(words)}, "
                 f"up to {GATHER_LIMIT} each, and learn from them? This takes minutes."
             )
         )
     if gather:
         return _from_gathered(request)
-    return _from_words(request, _resolve_all(words), images)
+    return _from_words(request, resolve_all(words, request.force), images)
 
 
 def _from_gathered(request: ClassifierRequest) -> Classifier:
@@ -291,39 +336,15 @@ def _check_model_classes(
     classifier: Classifier, words: list[str], model: str | os.PathLike | None
 ) -> None:
     known = classifier.class_names
-    if not (same_classes(known, words) or same_classes(known, with_catch_all(words))):
+    named, _ = split_none(words)
+    if not any(
+        same_classes(known, wanted)
+        for wanted in (words, with_catch_all(words), named, with_catch_all(named))
+    ):
         raise InvalidArgument(
             f"The model '{model}' knows {', '.join(classifier.class_names)}, not "
             f"{', '.join(words)}. Ask for its classes, or leave -m out."
         )
-
-
-def _resolve_all(words: list[str]) -> list[Sense]:
-    senses: list[Sense] = []
-    unclear: dict[str, str] = {}
-    for word in words:
-        try:
-            senses.append(resolve(word))
-        except UnknownWord as error:
-            known = any(sense.classes for sense in senses_of(word.partition("#")[0]))
-            unclear[word] = (
-                f"{error}{'' if known else ' Or have pictures gathered for it: --gather.'}"
-            )
-    if unclear:
-        unknown, *others = unclear
-        listed = f" The same goes for: {', '.join(others)}." if others else ""
-        raise UnknownWord(unclear[unknown] + listed)
-    for i, first in enumerate(senses):
-        for j in range(i + 1, len(senses)):
-            shared = set(first.classes) & set(senses[j].classes)
-            if shared:
-                index = min(shared)
-                example = next(s.words[0] for s in synsets().values() if s.index == index)
-                raise InvalidArgument(
-                    f"'{words[i]}' and '{words[j]}' overlap: {example} is both. Choose words "
-                    "that exclude each other."
-                )
-    return senses
 
 
 def _from_words(
@@ -359,6 +380,11 @@ def _from_words(
         supervision=WORDS,
         images=learned,
         senses=[s.name for s in senses],
+        stand_ins={
+            word: class_words(sense.classes)
+            for word, sense in zip(words, senses, strict=True)
+            if not sense.synset.well_known
+        },
         dtype=embedder.dtype,
     )
     classifier = Classifier(

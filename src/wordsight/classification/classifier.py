@@ -32,6 +32,7 @@ from ..heatmaps.grid import Grid
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..images.decoding import Photo
+from ..words.class_names import NONE_OF_THESE
 from .model_folder import check_threshold, read_model, write_model
 from .model_tables import draw_history
 from .predictions import Prediction, Results
@@ -92,6 +93,11 @@ class Classifier:
     def embedder(self) -> Embedder:
         """The model's backbone in its engine, with the cache; closed with the model."""
         return Embedder(self.backbone)
+
+    @property
+    def nothing(self) -> int | None:
+        """Index of the class that means "none of these" and is never a label, or None."""
+        return self.class_names.index(NONE_OF_THESE) if NONE_OF_THESE in self.class_names else None
 
     @property
     def mask_threshold(self) -> float:
@@ -191,23 +197,25 @@ class Classifier:
             self.is_stranger(embeddings),
             threshold,
             self.catch_all,
+            self.nothing,
         )
 
     def decide(self, name: str, embedding: np.ndarray, threshold: float | None) -> Prediction:
         """Return the prediction for one embedding (C,): a label only if sure enough and no
-        stranger; none at all for a threshold of None.
+        stranger; none at all for a threshold of None. Of a stranger to what was learned, the
+        probabilities say nothing, so it has none.
         """
         decision = self.decide_all(embedding[None], threshold)
         top_label = self.class_names[int(decision.top[0])]
+        stranger = bool(decision.stranger[0])
+        found = Prediction(file_name=name, top_label=top_label, stranger=stranger)
+        if stranger and self.words is None:
+            return found
         shares = zip(self.class_names, decision.probabilities[0], strict=True)
-        return Prediction(
-            file_name=name,
-            label=top_label if decision.accepted[0] else None,
-            top_label=top_label,
-            probability=round(float(decision.probability[0]), 6),
-            probabilities={name: round(float(share), 6) for name, share in shares},
-            stranger=bool(decision.stranger[0]),
-        )
+        found.label = top_label if decision.accepted[0] else None
+        found.probability = round(float(decision.probability[0]), 6)
+        found.probabilities = {name: round(float(share), 6) for name, share in shares}
+        return found
 
     def predict(
         self,
@@ -270,12 +278,13 @@ class Classifier:
                 "Give either a threshold (-t) or a precision (--precision), not both."
             )
         if threshold is not None:
-            return check_threshold(threshold), None
+            return check_threshold(threshold), self.record.stand_in_note()
         if precision is not None:
             promise = self.promise(precision)
             return promise.threshold, promise.sentence()
-        note = None if self.record.promise is None else self.record.promise.sentence()
-        return self.record.threshold, note
+        if self.record.promise is not None:
+            return self.record.threshold, self.record.promise.sentence()
+        return self.record.threshold, self.record.stand_in_note()
 
     def needs_map(self, settings: HeatmapSettings) -> bool:
         """Whether locating a label takes the feature map."""

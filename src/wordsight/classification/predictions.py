@@ -88,7 +88,8 @@ class Prediction:
         file_name: path relative to the folder given.
         label: class name, or None where the image is rejected or unreadable.
         top_label: the best guess, whether accepted or not; None where unreadable.
-        probability: calibrated probability of `top_label`, 0–1.
+        probability: calibrated probability of `top_label`, 0–1; None for a stranger to what a model
+            learned from, of which it would mean nothing.
         probabilities: the same for every class.
         box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the upright original, or None.
         heatmap: path of the superimposed heat map, relative to the results folder, or None.
@@ -124,8 +125,11 @@ class Prediction:
         return NONE_OF_THESE if self.stranger else "unsure"
 
     def to_dict(self) -> dict:
-        """Return the fields of `predictions.jsonl`, in order."""
-        return {name: getattr(self, name) for name in FIELDS}
+        """Return the fields of `predictions.jsonl`, in order. A best guess stands there only with
+        its probability.
+        """
+        fields = {name: getattr(self, name) for name in FIELDS}
+        return fields if self.probability is not None else {**fields, "top_label": None}
 
 
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # thresholds that may be advised

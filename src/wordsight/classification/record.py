@@ -116,6 +116,7 @@ class ModelRecord:
             None where the images were not gathered.
         cleaned: reason -> images taken out before training.
         senses: WordNet synset of each word, of a model made from words.
+        stand_ins: word -> the kinds it stands for, where only these few are known.
         promise: the precision that the threshold keeps, or None where none was asked for.
         boxes: how the box head did, or None where there is none.
         mask_threshold: share of a heat map's peak, 0–1, from which masks and boxes are cut; None
@@ -147,6 +148,7 @@ class ModelRecord:
     gathered: dict[str, dict[str, dict[str, dict[str, int]]]] | None = None
     cleaned: dict[str, int] = field(default_factory=dict)
     senses: list[str] = field(default_factory=list)
+    stand_ins: dict[str, list[str]] = field(default_factory=dict)
     promise: PrecisionGuarantee | None = None
     boxes: BoxRecord | None = None
     mask_threshold: float | None = None
@@ -184,6 +186,15 @@ class ModelRecord:
         if self.kept_for_test:
             notes.append(f"Kept for testing, not learned from: {self.kept_for_test} pictures.")
         return notes if self.path is None else [*notes, f"Model: {self.path}"]
+
+    def stand_in_note(self) -> str | None:
+        """Return for which words only a few kinds are known and looked for; None for none."""
+        if not self.stand_ins:
+            return None
+        told = "; ".join(
+            f"'{word}' stands for {', '.join(kinds)} only" for word, kinds in self.stand_ins.items()
+        )
+        return f"{told}: other kinds are missed."
 
     def _measured(self) -> list[str]:
         metrics = self.metrics

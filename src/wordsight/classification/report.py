@@ -108,13 +108,14 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
             else min(probability, threshold - NUDGE)
         )
     top = str(prediction.top_label)
+    said = f"{top} {percent(float(prediction.probability or 0.0))}"
     known = sorted((prediction.probabilities or {}).items(), key=lambda item: -item[1])[:LIKELIEST]
     box = prediction.box_xyxy
     height, width = size
     return Card(
         prediction.file_name,
         top,
-        f"{top} {percent(float(prediction.probability or 0.0))}",
+        said if prediction.probability is not None else "none of these",
         "seen in a part of the photo" if prediction.part is not None else "",
         probability,
         top,

@@ -27,24 +27,25 @@ def words_command(
     word: Annotated[str, typer.Argument(help="A word, such as cat, vehicle or crane#bird.")],
     as_json: Json = False,
 ) -> None:
-    """Show what the backbone knows under a word.
+    """Say whether a word is known, and what the backbone knows under it.
 
     \b
     Examples:
       wordsight words dog
       wordsight words crane                               several meanings, and how to choose
+      wordsight words raccoon --json                      a word it doesn't know, and what is near
     """
-    from ..words.vocabulary import explain
+    from ..words.verdicts import judge
 
-    report = explain(word)
-    chosen = any(sense["chosen"] for sense in report["senses"])
-    note = None if chosen else Problems("Note", [("", report["message"])], "")
-    raise typer.Exit(show(Plain(report, list(_senses(report)), missing=note), as_json))
+    verdict = judge(word)
+    lines = [f"{verdict.word}: {verdict.verdict}.", *_senses(verdict.to_dict()["senses"])]
+    note = Problems("Note", [("", verdict.reason)], "") if verdict.reason else None
+    raise typer.Exit(show(Plain(verdict.to_dict(), lines, missing=note, complete=True), as_json))
 
 
-def _senses(report: dict) -> Iterator[str]:
+def _senses(senses: list[dict]) -> Iterator[str]:
     """Yield every meaning of a word and what the backbone knows of it."""
-    for sense in report["senses"]:
+    for sense in senses:
         mark = "→ " if sense["chosen"] else "  "
         yield (
             f"{mark}{sense['name']}  {sense['wnid']}  {', '.join(sense['words'])}: {sense['gloss']}"
@@ -161,8 +162,8 @@ def demo_command(
             [
                 p.file_name,
                 p.label or "–",
-                f"{p.probability:.3f}",
-                "" if p.label else str(p.top_label),
+                "" if p.probability is None else f"{p.probability:.3f}",
+                "" if p.label or p.probability is None else str(p.top_label),
             ]
             for p in results
         ]

@@ -86,6 +86,7 @@ def run_command(
         ),
     ],
     threshold: Threshold = None,
+    precision: Precision = None,
     output: Output = Path("results"),
     data: Annotated[
         Optional[list[str]],
@@ -105,6 +106,14 @@ def run_command(
         typer.Option(
             "--gather",
             help="Gather pictures of the words and learn from them, without asking first.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Use a word of which only a few kinds are known, such as person; 'wordsight words "
+            "WORD' names them.",
         ),
     ] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
@@ -138,9 +147,11 @@ def run_command(
             photos,
             output=output,
             threshold=threshold,
+            precision=precision,
             data=data,
             model=None if model is None else runs_on.model(model),
             gather=gather or _consent() or False,
+            force=force,
             backbone=runs_on.backbone(backbone),
             draw=not no_pictures,
             progress=progress,

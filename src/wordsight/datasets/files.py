@@ -22,7 +22,13 @@ from ..core.records import drawn_names
 from ..core.regular import open_regular, open_text
 from ..errors import InvalidArgument, NotFound, some_of
 from ..images.decoding import looks_like_image
-from ..words.class_names import check_class_names, fold, with_catch_all
+from ..words.class_names import (
+    NONE_OF_THESE,
+    check_class_names,
+    fold,
+    split_none,
+    with_catch_all,
+)
 
 log = logging.getLogger("wordsight")
 UNREAD = "a folder that can't be read"
@@ -184,20 +190,27 @@ def merge(sets: dict[str, LabelledSet]) -> LabelledSet:
 
 
 def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
-    """Keep the images of the words asked for; for one word, all others become its catch-all.
+    """Keep the images of the words asked for. All others become the catch-all: of one word its
+    own, of several the class "none_of_these".
 
     Raises:
-        InvalidArgument: if the data lacks a word.
+        InvalidArgument: if the data lacks a word, or no word asks for anything.
     """
+    words, _ = split_none(words)
     known = {fold(name) for name in labelled.class_names}
     missing = [word for word in words if fold(word) not in known]
-    if missing:
+    if missing or not words:
         raise InvalidArgument(
-            f"The labelled pictures have no class '{missing[0]}'; they have: "
-            f"{some_of(labelled.class_names)}."
+            f"The labelled pictures have no class '{missing[0] if missing else 'to look for'}'; "
+            f"they have: {some_of(labelled.class_names)}."
         )
-    names = with_catch_all(words)
-    return relabel(labelled, names, names[-1] if len(words) == 1 else None)
+    if len(words) == 1:
+        names = with_catch_all(words)
+        return relabel(labelled, names, names[-1])
+    asked = {fold(word) for word in words}
+    if all(fold(name) in asked for name in labelled.class_names):
+        return relabel(labelled, words)
+    return relabel(labelled, [*words, NONE_OF_THESE], NONE_OF_THESE)
 
 
 def relabel(

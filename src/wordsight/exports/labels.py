@@ -315,7 +315,7 @@ def _read(table: Path, everything: bool) -> Iterator[_Row]:
 
 
 def _prediction(row: dict, everything: bool) -> _Row:
-    label, score = row["label"], float(row["probability"])
+    label, score = row["label"], float(row["probability"] or 0.0)
     regions = (
         []
         if label is None or row["box_xyxy"] is None

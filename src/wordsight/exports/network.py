@@ -33,7 +33,7 @@ class ExportedNetwork(nn.Module):
         super().__init__()
         self._backbone = model.backbone
         self._pooled = model.backbone.pooled
-        self._catch_all = model.catch_all
+        self._catch_all, self._nothing = model.catch_all, model.nothing
         self.network = _with_clipping(
             with_fixed_padding(build_module(model.backbone), model.backbone.preprocessing)
         )
@@ -80,11 +80,11 @@ class ExportedNetwork(nn.Module):
         if self.words is not None:
             found = probabilities[:, : self.words.count]
             stranger = stranger | (found.amax(dim=1) < UNDECIDED)
-        return (
-            stranger
-            if self._catch_all is None
-            else stranger & (probabilities.argmax(dim=1) != self._catch_all)
-        )
+        if self._catch_all is not None:
+            stranger = stranger & (probabilities.argmax(dim=1) != self._catch_all)
+        if self._nothing is not None:
+            stranger = stranger | (probabilities.argmax(dim=1) == self._nothing)
+        return stranger
 
 
 class _Clip(nn.Module):

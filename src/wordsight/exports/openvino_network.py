@@ -73,9 +73,13 @@ class _Network:
         if strange:
             stranger = strange[0] if len(strange) == 1 else op.logical_or(*strange)
             if model.catch_all is not None:
-                top = op.topk(found["probabilities"], np.int32(1), 1, "max", "value").output(1)
-                other = op.not_equal(op.squeeze(top, np.array([1])), np.int32(model.catch_all))
+                best = op.topk(found["probabilities"], np.int32(1), 1, "max", "value").output(1)
+                top = op.squeeze(best, np.array([1]))
+                other = op.not_equal(top, np.int32(model.catch_all))
                 stranger = op.logical_and(stranger, other)
+                if model.nothing is not None:
+                    none = op.equal(top, np.int32(model.nothing))
+                    stranger = op.logical_or(stranger, none)
             found["stranger"] = stranger
         if model.box_head is not None:
             found["box"] = self._box(model.box_head, features)

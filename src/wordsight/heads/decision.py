@@ -49,6 +49,7 @@ def decide(
     unlike: np.ndarray,
     threshold: float | None,
     catch_all: int | None = None,
+    nothing: int | None = None,
 ) -> Decisions:
     """Decide on n images.
 
@@ -58,9 +59,13 @@ def decide(
         threshold: probability from which a label is given, 0–1; None gives none.
         catch_all: index of the class that means "anything else", or None. Nothing is a stranger
             to it.
+        nothing: index of the class that means "none of these", or None. Images of it count as
+            strangers: it is never a label.
     """
     top = probabilities.argmax(axis=1)
     probability = probabilities.max(axis=1)
     stranger = unlike & (top != (-1 if catch_all is None else catch_all))
+    if nothing is not None:
+        stranger |= top == nothing
     accepted = accepts(probability, stranger, threshold)
     return Decisions(probabilities, top, probability, stranger, accepted)

@@ -18,7 +18,8 @@ from ..backbones.registry import EMBEDDED
 from ..errors import InvalidArgument, UnknownWord
 from ..heads.linear import softmax
 from ..words.class_names import fold
-from ..words.vocabulary import Sense, imagenet_synsets, resolve, senses
+from ..words.verdicts import judge
+from ..words.vocabulary import Sense, imagenet_synsets, senses
 
 # of the embedded backbones, which are far too unsure of themselves: on 200 ImageNet photos the mean
 # log loss is 0.44
@@ -156,7 +157,12 @@ def known_classes(backbone: Backbone) -> KnownClasses:
 def _sense(word: str) -> Sense:
     """Return the meaning of a word: where the network knows one of several only, that one."""
     known = [sense for sense in senses(word) if sense.classes]
-    return known[0] if len(known) == 1 else resolve(word)
+    if len(known) == 1:
+        return known[0]
+    verdict = judge(word)
+    if verdict.sense is None:
+        raise UnknownWord(verdict.reason)
+    return verdict.sense
 
 
 @functools.cache

@@ -40,6 +40,7 @@ from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
 from ..heads.novelty import fit_neighbourhood
 from ..words.class_names import (
+    NONE_OF_THESE,
     catch_all_index,
     check_class_names,
     fold,
@@ -336,7 +337,7 @@ def _held_out(
     that of new images.
     """
     unlike = model.is_stranger(embeddings[report.rows])
-    decisions = decide(report.probabilities, unlike, None, model.catch_all)
+    decisions = decide(report.probabilities, unlike, None, model.catch_all, model.nothing)
     names = model.class_names
     return HeldOut(
         [files[row] for row in report.rows],
@@ -452,7 +453,7 @@ def _ranking(model: Classifier, probabilities: np.ndarray, labels: np.ndarray) -
 
 def default_model_path(class_names: Iterable[str]) -> Path:
     """Return the folder, among the models `run` finds, named after the classes."""
-    names = sorted(fold(name) for name in class_names)
+    names = sorted({fold(name) for name in class_names} - {NONE_OF_THESE})
     readable = re.sub(r"[^\w-]+", "_", "-".join(names))[:60]
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return models_folder() / f"{readable}-{digest}"

@@ -124,5 +124,7 @@ def _answer(prediction: Prediction) -> str:
     return (
         readable(prediction.label)
         if prediction.label is not None
+        else "none of these"
+        if prediction.probability is None
         else f"no label (best guess {prediction.top_label})"
     )

@@ -290,6 +290,8 @@ def _caption(item: Seen, threshold: float | None) -> str:
     label = item.label_at(threshold)
     if label is not None:
         return f"{label} {percent(probability)}"
+    if prediction.probability is None:
+        return "no label: resembles none of the classes"
     why = "resembles none" if prediction.stranger else "not sure"
     return f"no label ({why}); best guess {prediction.top_label} {percent(probability)}"
 

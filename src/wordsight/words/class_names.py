@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from ..errors import InvalidArgument
 
 _NOT = "not_"
+NONE_OF_THESE = "none_of_these"  # a class of it is learned, but never given as a label
+_NONE_WORDS = {"empty", "none", "other", "nothing", NONE_OF_THESE, "none of these"}
 
 
 def parse_classes(classes: str | Iterable[str]) -> list[str]:
@@ -30,14 +32,26 @@ def parse_classes(classes: str | Iterable[str]) -> list[str]:
     return words
 
 
+def split_none(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that name something, and those that mean "none of these": empty, none,
+    other.
+    """
+    nothing = [word for word in words if fold(word) in _NONE_WORDS]
+    return [word for word in words if word not in nothing], nothing
+
+
 def fold(name: str) -> str:
     """Return a class name without the differences that do not matter: case and blanks."""
     return " ".join(name.split()).casefold()
 
 
 def same_classes(first: Iterable[str], second: Iterable[str]) -> bool:
-    """Whether two lists name the same classes, in any order, case and spacing."""
-    return {fold(name) for name in first} == {fold(name) for name in second}
+    """Whether two lists name the same classes, in any order, case and spacing, "none of these"
+    apart.
+    """
+    return {fold(name) for name in first} - {NONE_OF_THESE} == {fold(name) for name in second} - {
+        NONE_OF_THESE
+    }
 
 
 def check_class_names(class_names: Iterable[str]) -> None:
@@ -69,10 +83,10 @@ def with_catch_all(words: Sequence[str]) -> list[str]:
 
 
 def is_catch_all(name: str) -> bool:
-    """Whether a model takes a class of this name for its catch-all: `not_…`. A class called
-    `other` is learned as any class is.
+    """Whether a model takes a class of this name for its catch-all: `not_…` or `none_of_these`. A
+    class called `other` is learned as any class is.
     """
-    return name.startswith(_NOT)
+    return name.startswith(_NOT) or name == NONE_OF_THESE
 
 
 def catch_all_index(class_names: Sequence[str]) -> int | None:

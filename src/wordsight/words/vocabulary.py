@@ -1,14 +1,16 @@
 """From words to ImageNet classes, through WordNet.
 
 The table `wordnet.tsv` holds every ImageNet-1k class, all meanings above one in WordNet, and the
-other senses of their names. `scripts/make_vocabulary.py` made it.
+other senses of their names; `nouns.txt.gz` holds all other nouns. `scripts/make_vocabulary.py` made
+both. `verdicts` tells what a word is worth.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
+import gzip
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from importlib import resources
 
@@ -31,6 +33,10 @@ class Synset:
         frequencies: for each name, how often WordNet's tagged texts use it in this sense.
         parents: ids of the meanings directly above.
         gloss: definition.
+        kinds: how many of the meanings directly below it have classes, and how many there are; None
+            where no class is under it.
+        size: how many meanings are below it in all.
+        well_known: whether the classes are enough to know what the words name.
     """
 
     wnid: str
@@ -40,6 +46,9 @@ class Synset:
     frequencies: tuple[int, ...]
     parents: tuple[str, ...]
     gloss: str
+    kinds: tuple[int, int] | None = None
+    size: int = 0
+    well_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ def synsets() -> dict[str, Synset]:
     for line in text.splitlines():
         if line.startswith("#"):
             continue
-        wnid, index, ranks, frequencies, parents, words, gloss = line.split("\t")
+        wnid, index, ranks, frequencies, parents, words, gloss, kinds = line.split("\t")
+        with_some, below, size, verdict = kinds.split(",") if kinds else ("0", "0", "0", "")
         table[wnid] = Synset(
             wnid,
             int(index) if index else None,
@@ -74,7 +84,49 @@ def synsets() -> dict[str, Synset]:
             tuple(map(int, frequencies.split(","))),
             tuple(parents.split(",")),
             gloss,
+            (int(with_some), int(below)) if kinds else None,
+            int(size),
+            verdict == "known",
         )
+    return table
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """The nouns that name no class, and other spellings.
+
+    Attributes:
+        nearest: noun -> id of the nearest meaning above it that has classes, or "-" where that is
+            too general to say anything of it.
+        plurals: irregular plural -> singular.
+        names: everyday word -> id of the class or meaning it stands for.
+        asked: words whose meaning must be chosen.
+    """
+
+    nearest: dict[str, str]
+    plurals: dict[str, str]
+    names: dict[str, str]
+    asked: set[str]
+
+
+@functools.cache
+def nouns() -> Nouns:
+    """Return the table of all other nouns."""
+    packed = resources.files("wordsight.words").joinpath("nouns.txt.gz").read_bytes()
+    table = Nouns({}, {}, {}, set())
+    for line in gzip.decompress(packed).decode().splitlines():
+        if line.startswith("#"):
+            continue
+        place, _, listed = line.partition("\t")
+        first, *others = listed.split("|")
+        if place == "plural":
+            table.plurals[first] = others[0]
+        elif place == "name":
+            table.names[first] = others[0]
+        elif place == "ask":
+            table.asked.add(first)
+        else:
+            table.nearest.update(dict.fromkeys((first, *others), place))
     return table
 
 
@@ -89,11 +141,11 @@ def senses(word: str) -> list[Sense]:
     """Return every meaning of a word (singular or plural, any case), those that the backbone knows
     first.
     """
-    base = _base_form(word)
+    base = base_form(word, _by_word())
     if base is None:
         return []
     found = [synsets()[wnid] for wnid in _by_word()[base]]
-    with_classes = [(synset, _classes_under(synset.wnid)) for synset in found]
+    with_classes = [(synset, classes_under(synset.wnid)) for synset in found]
     with_classes.sort(key=lambda pair: (not pair[1], _rank(pair[0], base)))
     hints = _hints([synset for synset, _ in with_classes], base)
     return [
@@ -116,8 +168,12 @@ def resolve(word: str) -> Sense:
     plain, _, hint = word.partition("#")
     every = senses(plain)
     known = [sense for sense in every if sense.classes]
+    everyday = base_form(plain, nouns().names)
+    if everyday is not None and not hint:
+        synset = synsets()[nouns().names[everyday]]
+        return Sense(f"{everyday}#{synset.wnid}", synset, classes_under(synset.wnid))
     if not known:
-        raise UnknownWord(_unknown_message(plain, every))
+        raise UnknownWord(f"The backbone doesn't know '{plain}'.")
     if hint:
         chosen = [sense for sense in every if _fits(sense, hint)]
         exact = [
@@ -130,12 +186,14 @@ def resolve(word: str) -> Sense:
             return chosen[0]
         which = "no known sense" if not any(sense.classes for sense in chosen) else "several senses"
         raise UnknownWord(f"'{word}' fits {which}. {_choices(known)}")
-    base = _base_form(plain)
+    base = base_form(plain, _by_word())
     assert base is not None
     first = min(every, key=lambda sense: _rank(sense.synset, base))
     if len(every) == 1:
         return first
-    if first.classes:
+    if base in nouns().asked:
+        pass
+    elif first.classes:
         frequency = _frequency(first.synset, base)
         rivals = [_frequency(sense.synset, base) for sense in known if sense is not first]
         if not rivals or frequency >= DOMINANT * max(1, *rivals):
@@ -153,45 +211,9 @@ def resolve(word: str) -> Sense:
     raise UnknownWord(f"'{plain}' has several meanings. {_choices(known)}{unknown}")
 
 
-def explain(word: str) -> dict:
-    """Return every meaning of a word, ready for JSON, and which of them the word alone chooses.
-
-    Raises:
-        UnknownWord: if the backbone knows no meaning of it.
-    """
-    every = senses(word.partition("#")[0])
-    if not any(sense.classes for sense in every):
-        raise UnknownWord(_unknown_message(word, every))
-    chosen, message = None, ""
-    try:
-        chosen = resolve(word).name
-    except UnknownWord as error:
-        message = str(error)
-    names = imagenet_synsets()
-    described = [
-        {
-            "name": sense.name,
-            "chosen": sense.name == chosen,
-            "wnid": sense.synset.wnid,
-            "words": list(sense.synset.words),
-            "gloss": sense.synset.gloss,
-            "classes": [
-                [index, names[index].wnid, names[index].words[0]] for index in sense.classes
-            ],
-        }
-        for sense in every
-    ]
-    return {"word": word, "senses": described, "message": message}
-
-
 def children_of(wnid: str) -> list[str]:
     """Return the ids of the meanings directly below a meaning."""
     return _children().get(wnid, [])
-
-
-def close_words(word: str, count: int = 4) -> list[str]:
-    """Return known words that look like this one."""
-    return difflib.get_close_matches(word.casefold().strip(), _known_words(), n=count, cutoff=0.7)
 
 
 def _choices(known: list[Sense]) -> str:
@@ -200,20 +222,6 @@ def _choices(known: list[Sense]) -> str:
         for sense in known[:6]
     )
     return f"Choose with: {listed}."
-
-
-def _unknown_message(word: str, every: list[Sense]) -> str:
-    close = close_words(word)
-    hint = f" Close words: {', '.join(close)}." if close else ""
-    reason = (
-        "is a word, but names nothing the backbone was taught"
-        if every
-        else "is not in the backbone's vocabulary"
-    )
-    return (
-        f"'{word}' {reason}.{hint} See 'wordsight words WORD'; other words want labelled "
-        "pictures to learn from."
-    )
 
 
 def _shorten(text: str, length: int = 60) -> str:
@@ -241,7 +249,8 @@ def _children() -> dict[str, list[str]]:
 
 
 @functools.cache
-def _classes_under(wnid: str) -> tuple[int, ...]:
+def classes_under(wnid: str) -> tuple[int, ...]:
+    """Return the ImageNet-1k indices at and under a meaning, in order."""
     found, seen, stack = set(), set(), [wnid]
     while stack:
         current = stack.pop()
@@ -255,43 +264,33 @@ def _classes_under(wnid: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-@functools.cache
-def _known_words() -> list[str]:
-    return sorted(
-        {
-            word.casefold()
-            for wnid, s in synsets().items()
-            if _classes_under(wnid)
-            for word in s.words
-        }
-    )
+# spelled in Britain, and in America; WordNet has most words in both
+_SPELLINGS = (("grey", "gray"), ("our", "or"), ("tre", "ter"), ("yre", "ire"), ("ould", "old"))
+_ENDINGS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("men", "man"))
 
 
-def _base_form(word: str) -> str | None:
-    """Return the table's form of a word: as it is, or its singular."""
+def base_form(word: str, table: Container[str]) -> str | None:
+    """Return a table's form of a word: as it is, its singular, or its other spelling; None if it
+    has none of them.
+    """
     word = " ".join(re.sub(r"[_\s]+", " ", word).split()).casefold()
     candidates = [word, word.replace("-", " "), word.replace(" ", "-"), word.replace(" ", "")]
-    irregular = {
-        "mice": "mouse",
-        "geese": "goose",
-        "people": "person",
-        "men": "man",
-        "women": "woman",
-        "children": "child",
-        "oxen": "ox",
-        "teeth": "tooth",
-    }
-    head, _, last = word.rpartition(" ")
-    prefix = head + " " if head else ""
-    endings = [("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""), ("men", "man")]
-    if last in irregular:
-        candidates.append(prefix + irregular[last])
+    head, blank, last = word.rpartition(" ")
+    if last in nouns().plurals:
+        candidates.append(head + blank + nouns().plurals[last])
     candidates += [
-        prefix + last[: -len(old)] + new
-        for old, new in endings
+        head + blank + last[: -len(old)] + new
+        for old, new in _ENDINGS
         if last.endswith(old) and len(last) > len(old) + 1
     ]
-    return next((candidate for candidate in candidates if candidate in _by_word()), None)
+    candidates += [
+        one.replace(old, new)
+        for pair in _SPELLINGS
+        for old, new in (pair, pair[::-1])
+        for one in candidates
+        if old in one
+    ]
+    return next((candidate for candidate in candidates if candidate in table), None)
 
 
 def _position(synset: Synset, base: str) -> int:
