@@ -446,6 +446,7 @@ def test_what_is_uploaded_is_predicted_and_what_is_broken_is_said(page, other_sh
         "file_name",
         "status",
         "label",
+        "labels",
         "top_label",
         "probability",
         "probabilities",

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pytest
 
 import wordsight
-from wordsight.classification.predictions import _folder_names
+from wordsight.classification.results_writer import _folder_names
 from wordsight.cleaning import setting_aside
 from wordsight.core import home
 from wordsight.core.names import is_device, is_relative, on_foreign_share, portable, safe_name

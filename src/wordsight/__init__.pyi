@@ -15,7 +15,8 @@ from . import (
 from .backbones.registry import list_backbones as list_backbones
 from .classification.classifier import Classifier as Classifier, load as load
 from .classification.photos import predict as predict
-from .classification.predictions import Prediction as Prediction, Results as Results
+from .classification.predictions import Prediction as Prediction
+from .classification.results import Results as Results
 from .cleaning.cleaner import Cleaning as Cleaning, clean as clean
 from .cleaning.splitting import split as split
 from .detection.detections import Detection as Detection, Detections as Detections

@@ -17,8 +17,8 @@ from .backbones.backbone import DEFAULT_BACKBONE, Backbone
 from .classification.classifier import Classifier, load
 from .classification.model_folder import check_threshold
 from .classification.photos import predict
-from .classification.predictions import Results
 from .classification.record import WORDS_RECIPE, ModelRecord
+from .classification.results import Results
 from .cleaning.cleaner import clean
 from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook

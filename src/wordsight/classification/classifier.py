@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,16 +27,18 @@ from ..heads.decision import Decisions, decide
 from ..heads.guarantee import HeldOut, PrecisionGuarantee, keep_promise
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
-from ..heads.zero_shot import WordsHead
+from ..heads.zero_shot import UNDECIDED, WordsHead
 from ..heatmaps.grid import Grid
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
+from ..heatmaps.two_places import together
 from ..images.decoding import Photo
 from ..words.class_names import NONE_OF_THESE
 from .model_folder import check_threshold, read_model, write_model
 from .model_tables import draw_history
-from .predictions import Prediction, Results
+from .predictions import Label, Prediction
 from .record import ModelRecord
+from .results import Results
 
 if TYPE_CHECKING:
     import pandas
@@ -205,16 +207,52 @@ class Classifier:
         stranger; none at all for a threshold of None. Of a stranger to what was learned, the
         probabilities say nothing, so it has none.
         """
-        decision = self.decide_all(embedding[None], threshold)
-        top_label = self.class_names[int(decision.top[0])]
-        stranger = bool(decision.stranger[0])
+        return self._prediction(name, self.decide_all(embedding[None], threshold), threshold)
+
+    def decide_photo(
+        self,
+        name: str,
+        embedding: np.ndarray,
+        feature_map: Callable[[], np.ndarray | None],
+        threshold: float | None,
+    ) -> Prediction:
+        """Return the prediction for a photo as `decide` does, and where it may show several of a
+        model's words, look for them at different places.
+
+        Args:
+            name: of the file.
+            embedding: (C,) of the photo.
+            feature_map: returns its (C, h, w), or None where there is none; called only if needed.
+            threshold: as in `decide`.
+        """
+        whole, words = self.decide(name, embedding, threshold), self.words
+        if words is None or not words.may_hold_several(embedding[None])[0]:
+            return whole
+        places = feature_map()
+        if places is None:
+            return whole
+        found = np.maximum(words.words(embedding[None]), together(words.words, places))
+        return self._prediction(
+            name, decide(found, found.max(axis=1) < UNDECIDED, threshold), threshold
+        )
+
+    def _prediction(self, name: str, decisions: Decisions, threshold: float | None) -> Prediction:
+        """Return the prediction of the only image that was decided on."""
+        top_label = self.class_names[int(decisions.top[0])]
+        stranger = bool(decisions.stranger[0])
         found = Prediction(file_name=name, top_label=top_label, stranger=stranger)
         if stranger and self.words is None:
             return found
-        shares = zip(self.class_names, decision.probabilities[0], strict=True)
-        found.label = top_label if decision.accepted[0] else None
-        found.probability = round(float(decision.probability[0]), 6)
-        found.probabilities = {name: round(float(share), 6) for name, share in shares}
+        rounded = [round(float(share), 6) for share in decisions.probabilities[0]]
+        found.probabilities = dict(zip(self.class_names, rounded, strict=True))
+        found.probability = found.probabilities[top_label]
+        found.several = self.words is not None and self.catch_all is None
+        if decisions.accepted[0]:
+            found.label = top_label
+            found.labels = [
+                Label(top_label, found.probability),
+                *(one for one in found.labels_at(threshold) if one.label != top_label),
+            ]
         return found
 
     def predict(
@@ -256,9 +294,7 @@ class Classifier:
         """
         from .photos import Run
 
-        prediction = Run(self, threshold).predict(file)
-        prediction.map = None
-        return prediction
+        return Run(self, threshold).predict(file).without_maps()
 
     def threshold_for(
         self, threshold: float | None = None, precision: float | None = None
@@ -298,10 +334,10 @@ class Classifier:
         settings: HeatmapSettings | None = None,
     ) -> None:
         """Give an accepted prediction its heat map and its box, from the box head where there is
-        one, else from the heat map.
+        one, else from the heat map; each of several labels its own.
 
         Args:
-            prediction: with a label; `map` and `box_xyxy` are set.
+            prediction: with a label; `map` and `box_xyxy` are set, also of its labels.
             photo: the decoded image.
             feature_map: its (C, h, w), where a pass has made it already.
             settings: how the heat map is made; by default in one pass.
@@ -310,6 +346,10 @@ class Classifier:
         assert prediction.label is not None
         if feature_map is None and self.needs_map(settings):
             feature_map = self.embedder.encode(photo, feature_map=True).feature_map
+        for other in prediction.labels[1:]:
+            weight = self.head.weight[self.class_names.index(other.label)]
+            other.map = look(photo, self.embedder, weight, settings, feature_map)
+            other.box_xyxy = heatmap_box(other.map, photo.size, self.mask_threshold)
         weight = self.head.weight[self.class_names.index(prediction.label)]
         prediction.map = look(photo, self.embedder, weight, settings, feature_map)
         height, width = photo.size
@@ -320,6 +360,9 @@ class Classifier:
             prediction.box_xyxy = [round(float(side), 1) for side in sides]
         else:
             prediction.box_xyxy = heatmap_box(prediction.map, photo.size, self.mask_threshold)
+        if prediction.labels:
+            prediction.labels[0].map = prediction.map
+            prediction.labels[0].box_xyxy = prediction.box_xyxy
 
     def heatmap(
         self,

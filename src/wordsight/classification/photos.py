@@ -18,8 +18,10 @@ from ..heatmaps.one_pass import class_heatmap
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .model_sections import about_model
-from .predictions import Counts, Part, Prediction, Results, ResultsWriter
+from .predictions import Counts, Part, Prediction
 from .report import ResultsReport
+from .results import Results
+from .results_writer import ResultsWriter
 
 
 def predict(
@@ -124,7 +126,9 @@ class Run:
         model = self._model
         try:
             one = model.embedder.open(file, feature_map=True)
-            prediction = model.decide(file.name, one.embedding, self._threshold)
+            prediction = model.decide_photo(
+                file.name, one.embedding, lambda: one.feature_map, self._threshold
+            )
             if self._grid is not None:
                 prediction = self._surest_part(prediction, one, self._grid)
             if prediction.label is None and self._report is None:
@@ -143,7 +147,7 @@ class Run:
             heat = class_heatmap(one.feature_map, model.head.weight[index])
         if self.writer is not None:
             self.writer.draw(prediction, file, photo.image, photo.size, model.mask_threshold)
-            prediction.map = None
+            prediction.without_maps()
         if self._report is not None:
             self._report.keep(prediction, photo.image, photo.size, heat)
         return prediction

@@ -72,7 +72,7 @@ class ResultsReport:
             about: which model, for the foot of the page.
             note: what stands behind the threshold, or None.
         """
-        accepted = sum(counts.accepted.values())
+        accepted = counts.labelled
         report = Report(
             f"What {accepted + counts.rejected} photos show",
             summarise(counts, self._threshold, note),
@@ -108,7 +108,8 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
             else min(probability, threshold - NUDGE)
         )
     top = str(prediction.top_label)
-    said = f"{top} {percent(float(prediction.probability or 0.0))}"
+    said = " · ".join(f"{one.label} {percent(one.probability)}" for one in prediction.labels)
+    said = said or f"{top} {percent(float(prediction.probability or 0.0))}"
     known = sorted((prediction.probabilities or {}).items(), key=lambda item: -item[1])[:LIKELIEST]
     box = prediction.box_xyxy
     height, width = size
@@ -140,7 +141,7 @@ def percent(probability: float) -> str:
 
 def summarise(counts: Counts, threshold: float | None, note: str | None) -> list[str]:
     """Return in sentences what came out."""
-    accepted = sum(counts.accepted.values())
+    accepted = counts.labelled
     parts = ", ".join(
         f"{number} {name}" for name, number in counts.accepted.most_common(8) if number
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..classification.predictions import Results
+from ..classification.results import Results
 from ..core.home import writing
 from ..core.progress import Progress
 from ..core.records import digest

@@ -360,6 +360,15 @@ class _Predict:
         columns = {
             "file_name": pa.string(),
             "label": pa.string(),
+            "labels": pa.list_(
+                pa.struct(
+                    [
+                        ("label", pa.string()),
+                        ("probability", numbers),
+                        ("box_xyxy", pa.list_(numbers)),
+                    ]
+                )
+            ),
             "top_label": pa.string(),
             "probability": numbers,
         }
@@ -381,13 +390,18 @@ class _Predict:
         shares = seen.probabilities and {
             _text(name): share for name, share in seen.probabilities.items()
         }
-        return {**row, **texts, "probabilities": shares}
+        labels = [
+            {"label": _text(one.label), "probability": one.probability, "box_xyxy": one.box_xyxy}
+            for one in seen.labels
+        ]
+        return {**row, **texts, "probabilities": shares, "labels": labels}
 
     def counts(self, rows: list[dict]) -> dict:
-        accepted = Counter(row["label"] for row in rows if row["label"] is not None)
+        accepted = Counter(one["label"] for row in rows for one in row["labels"])
+        labelled = sum(row["label"] is not None for row in rows)
         unreadable = sum(row["error"] is not None for row in rows)
         strangers = sum(bool(row["stranger"]) for row in rows)
-        unsure = len(rows) - sum(accepted.values()) - unreadable - strangers
+        unsure = len(rows) - labelled - unreadable - strangers
         return {
             "accepted": dict(accepted),
             "unsure": unsure,

@@ -124,6 +124,7 @@ class _Row:
         score: probability of the label.
         regions: accepted boxes, in pixels of the upright original.
         accepted: whether there is an accepted label or box.
+        others: further accepted labels.
     """
 
     file_name: str
@@ -131,6 +132,7 @@ class _Row:
     score: float | None
     regions: list[Region]
     accepted: bool
+    others: tuple[str, ...] = ()
 
 
 def prelabel(
@@ -211,7 +213,7 @@ def _class_names(rows: list[_Row], table: Path) -> list[str]:
         InvalidArgument: if there is none.
     """
     names = {region.label for row in rows for region in row.regions}
-    names |= {row.label for row in rows if row.label is not None}
+    names |= {name for row in rows for name in (row.label, *row.others) if name is not None}
     if not names:
         raise InvalidArgument(
             f"No picture in '{table}' has an accepted label, so there is nothing to write. "
@@ -316,17 +318,19 @@ def _read(table: Path, everything: bool) -> Iterator[_Row]:
 
 def _prediction(row: dict, everything: bool) -> _Row:
     label, score = row["label"], float(row["probability"] or 0.0)
-    regions = (
-        []
-        if label is None or row["box_xyxy"] is None
-        else [Region(label, _sides(row["box_xyxy"]), score)]
-    )
+    labels = row.get("labels") or ([] if label is None else [row])  # 0.1 wrote one label only
+    regions = [
+        Region(str(one["label"]), _sides(one["box_xyxy"]), float(one["probability"]))
+        for one in labels
+        if one["box_xyxy"] is not None
+    ]
     return _Row(
         str(row["file_name"]),
         row["top_label"] if everything else label,
         score,
         regions,
         label is not None,
+        tuple(str(one["label"]) for one in labels[1:]),
     )
 
 
@@ -462,7 +466,7 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
         if box[0] < box[2] and box[1] < box[3]:
             regions.append(Region(region.label, box, region.score))
     return Labelled(
-        target.relative_to(folder).as_posix(), size, row.label, row.score, regions
+        target.relative_to(folder).as_posix(), size, row.label, row.score, regions, row.others
     ), copied
 
 

@@ -32,7 +32,6 @@ from ..core.regular import read_regular
 from ..core.tables import short_stem
 from ..datasets.files import ImageFile, find_images
 from ..errors import InvalidArgument, NotFound
-from ..heads.decision import accepts
 from ..heatmaps.drawing import superimpose
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import Photo, decode
@@ -82,17 +81,18 @@ class Seen:
 
     def label_at(self, threshold: float | None) -> str | None:
         """Return the label at a threshold, or None."""
-        said = self.prediction
-        sure = accepts(float(said.probability or 0), said.stranger, threshold)
-        return said.top_label if sure else None
+        labels = self.prediction.labels_at(threshold)
+        return labels[0].label if labels else None
 
     def record(self, threshold: float | None) -> dict:
         """Return what predictions.jsonl says of an image, at a threshold; nothing is drawn to
         a file.
         """
-        label = self.label_at(threshold)
-        box = self.box if label else None
-        return replace(self.prediction, label=label, box_xyxy=box).to_dict()
+        labels = self.prediction.labels_at(threshold)
+        label, box = (labels[0].label, self.box) if labels else (None, None)
+        if labels:
+            labels[0].box_xyxy = box
+        return replace(self.prediction, label=label, labels=labels, box_xyxy=box).to_dict()
 
 
 class Viewer:
@@ -130,15 +130,17 @@ class Viewer:
         photo, feature_map, prediction = self._pass(path, name, threshold)
         if prediction.label is not None:
             self.model.localize(prediction, photo, feature_map)
-            prediction.map = None
-        return prediction
+        return prediction.without_maps()
 
     def _pass(
         self, path: Path, name: str, threshold: float | None
     ) -> tuple[Photo, np.ndarray | None, Prediction]:
         photo = decode(read(ImageFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
-        return photo, encoding.feature_map, self.model.decide(name, encoding.embedding, threshold)
+        prediction = self.model.decide_photo(
+            name, encoding.embedding, lambda: encoding.feature_map, threshold
+        )
+        return photo, encoding.feature_map, prediction
 
     def heatmap(self, path: Path, name: str, class_name: str | None) -> np.ndarray:
         """Return an image with the heat map of a class, by default the likeliest, laid over it:

@@ -73,6 +73,7 @@ class Labelled:
         label: class name of the whole image, or None.
         score: its probability, 0–1, or None.
         regions: boxes.
+        others: further classes of the whole image, less sure ones.
     """
 
     file_name: str
@@ -80,6 +81,12 @@ class Labelled:
     label: str | None
     score: float | None
     regions: list[Region]
+    others: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """All class names of the whole image, the surest first."""
+        return [] if self.label is None else [self.label, *self.others]
 
 
 class Format(ABC):

@@ -86,6 +86,8 @@ class HuggingFace(Format):
                         "label": image.label,
                         "score": None if image.score is None else round(image.score, 6),
                     }
+                if any(one.others for one in images):
+                    row["labels"] = image.labels
                 if any(one.regions for one in images):
                     corners = [region.xyxy for region in image.regions]
                     bbox = [

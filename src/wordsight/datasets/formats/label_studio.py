@@ -142,7 +142,7 @@ class LabelStudio(Format):
                     {
                         "id": _id(image, "class"),
                         **shared,
-                        "value": {"choices": [image.label]},
+                        "value": {"choices": image.labels},
                         **score,
                     }
                 )
@@ -164,8 +164,9 @@ class LabelStudio(Format):
             for name in class_names:
                 ElementTree.SubElement(boxes, "Label", value=name)
         if any(image.label is not None for image in images):
+            several = "multiple" if any(image.others for image in images) else "single"
             choices = ElementTree.SubElement(
-                view, "Choices", name="class", toName="image", choice="single"
+                view, "Choices", name="class", toName="image", choice=several
             )
             for name in class_names:
                 ElementTree.SubElement(choices, "Choice", value=name)

@@ -88,11 +88,12 @@ class Table(Format):
             table.writerow(["file_name", "label", "score", *SIDES[0], "width", "height"])
             for image in images:
                 height, width = image.size
-                whole = (
-                    [(image.label, image.score, ("",) * 4)]
-                    if not image.regions and image.label is not None
-                    else []
-                )
+                boxed = {region.label for region in image.regions}
+                whole = [
+                    (label, image.score if label == image.label else None, ("",) * 4)
+                    for label in image.labels
+                    if label not in boxed and (image.others or not boxed)
+                ]
                 boxes = [
                     (region.label, region.score, tuple(round(side, 3) for side in region.xyxy))
                     for region in image.regions
