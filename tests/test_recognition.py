@@ -14,6 +14,7 @@ import wordsight
 from test_runtime import random_backbone
 from wordsight.backbones.networks.timm_models import imagenet_classes
 from wordsight.backbones.registry import load_backbone
+from wordsight.classification.predictions import FIELDS
 from wordsight.errors import InvalidArgument, UnknownWord
 from wordsight.recognition.imagenet_classes import known_classes
 
@@ -294,7 +295,7 @@ def test_the_command_writes_tables_and_images(cli_here, wall, cat, tmp_path):
     ]
     assert rows == answer["recognitions"]
     assert set(rows[0]) == {
-        "file_name",
+        *FIELDS,
         "top",
         "groups",
         "asked",
@@ -307,11 +308,14 @@ def test_the_command_writes_tables_and_images(cli_here, wall, cat, tmp_path):
     assert len(set(drawn)) == 6 and all((tmp_path / "out" / path).is_file() for path in drawn)
     with open(tmp_path / "out" / "recognition.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert len(table) == 7 and [row["file_name"] for row in table if row["error"]] == ["broken.jpg"]
-    assert [row["found"] for row in table if row["file_name"] == "deep/cat.png"] == [
-        "true",
-        "false",
-    ]
+    assert len(table) == 4 and list(table[0]) == [*FIELDS, "name", "wnid", "name_probability"]
+    assert [row["file_name"] for row in table if row["status"] == "unreadable"] == ["broken.jpg"]
+    (found,) = (row for row in table if row["file_name"] == "deep/cat.png")
+    assert found["label"] == "cat" and found["wnid"].startswith("n0212")
+    shares = json.loads(found["probabilities"])
+    assert shares["cat"] == float(found["probability"]) > 0.75 > shares["vehicle"]
+    (label,) = json.loads(found["labels"])
+    assert label["label"] == "cat" and label["box_xyxy"] == json.loads(found["box_xyxy"])
     again = cli_here("recognize", "photos/deep/cat.png", "-o", "out", "--no-pictures")
     # what is no more spoken of is gone
     assert (

@@ -14,6 +14,7 @@ from PIL import Image
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import read
 from ..backbones.runtime import callers
+from ..classification.predictions import FIELDS
 from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
 from ..core.tables import TableWriter
@@ -30,20 +31,7 @@ from .recognizer import THRESHOLD, Answer, Box, Guess, Recognizer, Seen
 LEAD = 0.01  # in probability, that a part must have over the whole to be the answer
 FOLDERS = ("recognized", "quadrants")
 MARKER = ".wordsight-recognition"
-COLUMNS = (
-    *("file_name", "name", "wnid", "probability"),
-    *(
-        "group",
-        "found",
-        "group_probability",
-        "whole_probability",
-        "x_min",
-        "y_min",
-        "x_max",
-        "y_max",
-        "error",
-    ),
-)
+COLUMNS = (*FIELDS, "name", "wnid", "name_probability")
 
 
 def recognize(
@@ -63,9 +51,10 @@ def recognize(
     of a group.
 
     A group's probability is the sum over all classes under its word: what is spread over minivan,
-    cab and tow truck is a vehicle. With groups each photo is looked at more closely, too, through
-    windows half as high as its shorter side at the network's own size; where one of these, or a
-    quadrant, is surer than the whole, that is the answer, with the box of where.
+    cab and tow truck is a vehicle. Where a group has some share of a photo, too little to be found,
+    the photo is looked at more closely, through windows half as high as its shorter side at the
+    network's own size; where one of these, or a quadrant, is surer than the whole, that is the
+    answer, with the box of where.
 
     Args:
         photos: folders, files or globs.
@@ -133,7 +122,8 @@ class _Sink:
         """Count one image, and write its rows to both tables."""
         self._result.add(one)
         if self.tables is not None:
-            self.tables.add(one.to_dict(), _rows(one))
+            threshold = self._result.threshold
+            self.tables.add(one.to_dict(threshold), [_row(one, threshold)])
 
     def finish(self) -> None:
         """Put the tables in place."""
@@ -184,7 +174,8 @@ class _Way:
             found.quadrants.append(
                 Quadrant(xyxy, self.by.guesses(seen.probabilities, self.top), shares)
             )
-        closer = self.by.look_closer(photo) if self.by.groups else {}
+        undecided = self.by.undecided(whole.probabilities)
+        closer = self.by.look_closer(photo, undecided) if undecided else {}
         answers = {
             name: self._answer(name, whole, closer.get(name), quarters) for name in self.by.groups
         }
@@ -326,30 +317,14 @@ def _small(image: Image.Image) -> Image.Image:
     return image
 
 
-def _rows(one: Recognition) -> list[list]:
-    """Return the rows of the csv: one a group, or one."""
+def _row(one: Recognition, threshold: float | None) -> list:
+    """Return the row of the csv: the columns of predictions.csv, and the likeliest class."""
     best = (
         [one.top[0].name, one.top[0].wnid, round(one.top[0].probability, 6)]
         if one.top
         else ["", "", ""]
     )
-    rows: list[list] = []
-    for group in one.groups:
-        sides = [""] * 4 if group.box_xyxy is None else list(group.box_xyxy)
-        found = "true" if group.found else "false"
-        rows.append(
-            [
-                one.file_name,
-                *best,
-                group.name,
-                found,
-                round(group.probability, 6),
-                round(group.whole_probability, 6),
-                *sides,
-                "",
-            ]
-        )
-    return rows or [[one.file_name, *best, *[""] * 8, one.error or ""]]
+    return [*one.as_prediction(threshold).to_dict().values(), *best]
 
 
 def _drawn(row: dict) -> list[str]:

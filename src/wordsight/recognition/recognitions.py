@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..classification.predictions import Prediction
 from ..core.notebook import frame
 from ..core.summary import Table
 from ..reports.image_results import ImageResults
-from .recognizer import Box, Guess
+from .recognizer import UNDECIDED, Box, Guess
 
 if TYPE_CHECKING:
     import pandas
@@ -101,11 +102,45 @@ class Recognition:
     quadrants_drawing: str | None = None
     error: str | None = None
 
-    def to_dict(self) -> dict:
-        """Return the fields, ready for JSON, probabilities rounded to six digits."""
+    def as_prediction(self, threshold: float | None) -> Prediction:
+        """Return what `run` would say: the groups that are found are the labels; where none was
+        asked for, the likeliest class, if it is probable enough.
+
+        Args:
+            threshold: probability from which a group is found.
+        """
+        if self.error is not None:
+            return Prediction(self.file_name, error=self.error)
+        shares = {group.name: round(group.probability, 6) for group in self.groups}
+        if not shares:
+            shares = {self.top[0].name: round(self.top[0].probability, 6)}
+        top = max(shares, key=lambda name: shares[name])
+        said = Prediction(
+            self.file_name,
+            top_label=top,
+            probability=shares[top],
+            probabilities=shares,
+            stranger=bool(self.groups) and shares[top] < UNDECIDED,
+            heatmap=self.drawing,
+            several=True,
+        )
+        said.labels = said.labels_at(threshold)
+        boxes = {group.name: group.box_xyxy for group in self.groups}
+        for label in said.labels:
+            box = boxes.get(label.label)
+            label.box_xyxy = None if box is None else list(box)
+        if said.labels:
+            said.label, said.box_xyxy = said.labels[0].label, said.labels[0].box_xyxy
+        return said
+
+    def to_dict(self, threshold: float | None = None) -> dict:
+        """Return the fields, ready for JSON, probabilities rounded to six digits; with a threshold
+        those of predictions.jsonl before them.
+        """
         record = asdict(self)
         keys = {"drawing": "picture", "quadrants_drawing": "quadrants_picture"}
-        return _rounded({keys.get(name, name): value for name, value in record.items()})
+        own = _rounded({keys.get(name, name): value for name, value in record.items()})
+        return own if threshold is None else {**self.as_prediction(threshold).to_dict(), **own}
 
     def notes(self) -> list[str]:
         """Return the sentences on the class asked for, on groups and on quarters."""
@@ -207,7 +242,7 @@ class Recognitions(ImageResults[Recognition]):
             "threshold": self.threshold,
             "pictures": len(self),
             "found": self.found(),
-            "recognitions": [one.to_dict() for one in self],
+            "recognitions": [one.to_dict(self.threshold) for one in self],
             **super().to_dict(),
         }
 
