@@ -230,9 +230,9 @@ TASK = {
          '"categories": [{"id": 1, "name": "cat"}], '
          '"annotations": [{"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9]}, '
              '{"image_id": 1, "category_id": 1, "bbox": [NaN, 0, 9, ' + "1" * 400 + "]}]}",
-         "2 were skipped; the first: annotation 1: its category_id is not in the file"),
+         "2 were skipped; the first: annotation 1: its category_id '7' is not in the file"),
         ("tasks.json", json.dumps([TASK]), "names no class"),
-        ("tasks.json", json.dumps([{"data": []}]), "is no file of Label Studio's tasks"),
+        ("tasks.json", json.dumps([{"data": []}]), "is not written as Label Studio's tasks are"),
         ("metadata.jsonl", '{"file_name": "/etc/passwd", "objects": {"bbox": [[0, 0, 9, 9]], '
          '"category": ["cat"]}}\n', "there is no picture 'passwd'"),
         ("metadata.jsonl", "[[[[\n{}\n",

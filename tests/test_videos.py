@@ -379,7 +379,7 @@ def test_a_playlist_reaches_no_server(tmp_path):
         (["--group", "vehicle", "--fps", "0"], "between 0.01 and 240"),
         (["-m", "nowhere", "--backbone", "vgg16"], "--backbone goes with --group"),
         (["--group", "vehicle", "--smooth", "-1"], "between 0 and 3600"),
-        (["--group", "vehicles of war", "-o", "out.mp4"], "not in the backbone's vocabulary"),
+        (["--group", "vehicles of war", "-o", "out.mp4"], "doesn't know"),
         (["-m", "nowhere"], "nowhere"),
     ],
 )

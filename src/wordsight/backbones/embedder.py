@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +21,15 @@ from ..core.regular import NOT_REGULAR, read_regular
 from ..core.threads import parallel_map
 from ..datasets.files import UNREAD, ImageFile
 from ..errors import InvalidArgument, NotFound, UnreadableImage
-from ..images.decoding import MAX_BYTES, Photo, decode, resize, upright
+from ..images.decoding import MAX_BYTES, Photo, decode, read_anew, remark, resize, upright
 from .backbone import Backbone
 from .cache import EmbeddingCache
 from .devices import numerics
 from .precision import choose_dtype
 from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
+
+log = logging.getLogger("wordsight")
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,10 @@ class Embedder:
         try:
             one = self.open(file)
             sha = one.sha256.hex()
-            return Embedded(file, sha, one.embedding)
+            embedded = Embedded(file, sha, one.embedding)
+            if one.remark:
+                log.info("%s: %s.", file.name, one.remark)
+            return embedded
         except UnreadableImage as error:
             return Embedded(file, sha, None, str(error))
 
@@ -141,6 +147,15 @@ class EncodedImage:
         return self._photo
 
     @property
+    def remark(self) -> str:
+        """What is to be said of the file, such as that it is cut off; "" for nothing.
+
+        Raises:
+            UnreadableImage: as in `photo`.
+        """
+        return remark(self.data) if self._photo is None else self._photo.remark
+
+    @property
     def embedding(self) -> np.ndarray:
         """(C,) float32, from the cache if it is there.
 
@@ -149,6 +164,8 @@ class EncodedImage:
         """
         if self._embedding is None:
             cache, key = self._embedder.cache, self._embedder.key
+            if read_anew(self.data):
+                key += "+2"
             self._embedding = cache.get(self.sha256, key)
             if self._embedding is None:
                 encoding = self._embedder.encode(self.photo, feature_map=self._keep_map)

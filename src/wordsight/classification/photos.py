@@ -131,6 +131,7 @@ class Run:
             )
             if self._grid is not None:
                 prediction = self._surest_part(prediction, one, self._grid)
+            prediction.remark = one.remark
             if prediction.label is None and self._report is None:
                 return prediction
             photo = one.photo

@@ -106,6 +106,7 @@ class Prediction:
         parts: what parts of the image show, where they were looked at; in parts.csv.
         part: `xyxy` of the part whose answer this is, or None where it is the whole image's.
         several: whether its classes are words that may stand together in one image.
+        remark: what is to be said of the file, such as that it is cut off; not part of the tables.
     """
 
     file_name: str
@@ -123,6 +124,7 @@ class Prediction:
     part: tuple[float, float, float, float] | None = None
     labels: list[Label] = field(default_factory=list)
     several: bool = False
+    remark: str = ""
 
     @property
     def status(self) -> str:
@@ -153,12 +155,10 @@ class Prediction:
         return self
 
     def to_dict(self) -> dict:
-        """Return the fields of `predictions.jsonl`, in order. A best guess stands there only with
-        its probability.
-        """
+        """Return the fields of `predictions.jsonl`, in order."""
         fields = {name: getattr(self, name) for name in FIELDS}
         fields["labels"] = [label.to_dict() for label in self.labels]
-        return fields if self.probability is not None else {**fields, "top_label": None}
+        return fields
 
 
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # thresholds that may be advised
@@ -177,6 +177,7 @@ class Counts:
         strangers: rejected because they resemble nothing the model learned from.
         unreadable: (file name, reason) of each.
         skipped: names of files that are no images.
+        remarks: (file name, remark) of each image of which something is to be said.
         lower: threshold -> images that it would label, and how many of these would be wrong, as
             their probabilities say.
     """
@@ -187,12 +188,15 @@ class Counts:
     strangers: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
     lower: dict[float, tuple[int, float]] = field(
         default_factory=lambda: dict.fromkeys(LOWER, (0, 0.0))
     )
 
     def add(self, prediction: Prediction) -> None:
         """Count one prediction."""
+        if prediction.remark:
+            self.remarks.append((prediction.file_name, prediction.remark))
         if prediction.probability is not None and not prediction.stranger:
             for threshold, (count, wrong) in self.lower.items():
                 if prediction.probability >= threshold:

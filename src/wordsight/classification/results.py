@@ -97,6 +97,16 @@ class Results(ImageResults[Prediction]):
         if self.skipped:
             listed = " (listed in skipped.csv)." if self.output else "."
             notes.append(f"{len(self.skipped)} other files are no pictures{listed}")
+        if self.counts.remarks:
+            listed = " (all are listed in remarks.csv)" if self.output else ""
+            name, remark = self.counts.remarks[0]
+            count = len(self.counts.remarks)
+            notes.append(
+                f"{name}: {remark}."
+                if count == 1
+                else f"{count} photos show less than their files hold{listed}, such as {name}: "
+                f"{remark}."
+            )
         if self.output is not None:
             drawn = self.copied_bytes is not None
             page = "report.html (open it in a browser), " if drawn else ""
@@ -145,6 +155,9 @@ class Results(ImageResults[Prediction]):
             "rejected_strangers": counts.strangers,
             "unreadable": common["unreadable"],
             "skipped": common["skipped"],
+            "remarks": [
+                {"file_name": name, "remark": remark} for name, remark in self.counts.remarks
+            ],
             "copied_bytes": self.copied_bytes,
             "output": common["output"],
         }

@@ -18,7 +18,7 @@ from ..reports.page import pages_there
 from .predictions import FIELDS, PART_FIELDS, Prediction
 
 MARKER = ".wordsight-results"  # of 0.1.0
-SKIPPED, PARTS = "skipped.csv", "parts.csv"
+SKIPPED, PARTS, REMARKS = "skipped.csv", "parts.csv", "remarks.csv"
 
 
 class ResultsWriter:
@@ -58,9 +58,11 @@ class ResultsWriter:
             others=[
                 *[SKIPPED] * bool(skipped),
                 *[PARTS] * parts,
+                REMARKS,
                 *(pages_there(output) if draw else ()),
             ],
         )
+        self._remarks: list[list] = [["file_name", "remark"]]
         self._parts: list[list] | None = [list(PART_FIELDS)] if parts else None
 
     def draw(
@@ -108,6 +110,8 @@ class ResultsWriter:
 
     def add(self, prediction: Prediction) -> None:
         """Write one row to both tables."""
+        if prediction.remark:
+            self._remarks.append([prediction.file_name, prediction.remark])
         record = prediction.to_dict()
         self._tables.add(record, [list(record.values())])
         if self._parts is not None:
@@ -130,6 +134,8 @@ class ResultsWriter:
         if self._skipped:
             rows = [["file_name"], *[[name] for name in self._skipped]]
             self._tables.write_table(SKIPPED, rows)
+        if len(self._remarks) > 1:
+            self._tables.write_table(REMARKS, self._remarks)
         if self._parts is not None:
             self._tables.write_table(PARTS, self._parts)
         self._tables.finish()

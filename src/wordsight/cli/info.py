@@ -27,7 +27,8 @@ def words_command(
     word: Annotated[str, typer.Argument(help="A word, such as cat, vehicle or crane#bird.")],
     as_json: Json = False,
 ) -> None:
-    """Say whether a word is known, and what the backbone knows under it.
+    """Say whether a word is known, and what the backbone knows under it. The exit code is 2 for a
+    word that it doesn't know.
 
     \b
     Examples:
@@ -35,12 +36,16 @@ def words_command(
       wordsight words crane                               several meanings, and how to choose
       wordsight words raccoon --json                      a word it doesn't know, and what is near
     """
-    from ..words.verdicts import judge
+    from ..words.verdicts import EXAMPLES, NARROW, UNKNOWN, judge
 
     verdict = judge(word)
     lines = [f"{verdict.word}: {verdict.verdict}.", *_senses(verdict.to_dict()["senses"])]
-    note = Problems("Note", [("", verdict.reason)], "") if verdict.reason else None
-    raise typer.Exit(show(Plain(verdict.to_dict(), lines, missing=note, complete=True), as_json))
+    told = verdict.reason
+    if verdict.verdict in (UNKNOWN, NARROW):
+        told += f" {EXAMPLES}."
+    note = Problems("Note", [("", told)], "") if told else None
+    show(Plain(verdict.to_dict(), lines, missing=note), as_json)
+    raise typer.Exit(2 if verdict.verdict == UNKNOWN else 0)
 
 
 def _senses(senses: list[dict]) -> Iterator[str]:

@@ -13,14 +13,19 @@ from typing import Any
 
 # a cell that spreadsheets take for a formula, perhaps guarded already; numbers are none
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# begins like a formula, and is a plain name all the same: it can do nothing, and people who read
+# the table by a program look for it as it is
+_PLAIN = re.compile(r"-[A-Za-z][\w .-]*\Z")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z|[+-](inf|nan)\Z")
 
 
 def guard(value: Any) -> Any:
     """Return a cell with an apostrophe before it if spreadsheets would take it for a formula;
-    anything but text, and numbers, as they are.
+    anything but text, numbers, and plain names such as `-o.jpg`, as they are.
     """
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.match(value):
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    if not _NUMBER.match(value) and not _PLAIN.match(value):
         return f"'{value}"
     return value
 
@@ -64,9 +69,9 @@ def writer(file: Any) -> _Writer:
     return _Writer(csv.writer(file))
 
 
-def reader(file: Iterable[str]) -> _Reader:
+def reader(file: Iterable[str], delimiter: str = ",") -> _Reader:
     """Return a reader that undoes `guard`."""
-    return _Reader(csv.reader(file))
+    return _Reader(csv.reader(file, delimiter=delimiter))
 
 
 class DictWriter(csv.DictWriter):

@@ -54,6 +54,19 @@ def on_foreign_share(path: PurePath, roots: Iterable[PurePath]) -> bool:
     return drive.startswith("\\\\") and drive not in own
 
 
+def spellings(name: str) -> list[str]:
+    r"""Return the ways to read a path that a table or annotation names, the most literal first: as
+    it is written, with `/` for `\`, and, of a path of another machine, its ends, the longest first.
+    """
+    plain = name.replace("\\", "/")
+    found = [name, plain]
+    drive, colon, _ = plain.partition(":")
+    if plain.startswith("/") or (colon and len(drive) == 1) or ".." in plain.split("/"):
+        parts = [part for part in plain.split("/") if part not in ("", ".", "..", drive + colon)]
+        found += ["/".join(parts[begin:]) for begin in range(len(parts))]
+    return list(dict.fromkeys(found))
+
+
 def safe_name(name: str) -> str:
     """Return a relative path below which nothing can climb out, and that every system can write."""
     return "/".join(portable(part) for part in name.split("/") if part not in ("", ".", ".."))

@@ -4,6 +4,7 @@ upright.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import USUAL_SUFFIXES, header
 from .files import ImageFile, LabelledSet, merge, read_labelled, with_classes
 from .formats import RawBox, choose_format
+from .formats.label_studio import LabelStudio
 
-SLACK = 0.01  # of a side: so far a box may stick out, by rounding; it is clipped to the image
 MIN_SIDE = 1.0  # pixels
+LOST = 0.5  # share of a box that may lie outside the picture; the rest counts
+TWO_NAMES = "pictures of different names lead to the one file '{}', so it may be another's"
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,20 @@ def _locate(
             skipped.append((raw.where, f"there is no picture '{name}' inside '{root}'"))
         else:
             placed.append((raw, file))
-    return placed
+    shared = _shared(placed)
+    skipped += [(raw.where, TWO_NAMES.format(file.name)) for raw, file in placed if file in shared]
+    return [(raw, file) for raw, file in placed if file not in shared]
+
+
+def _shared(placed: Iterable[tuple[RawBox, Path]]) -> set[Path]:
+    """Return the files to which images of different names lead, so that nobody knows whose marks
+    are whose.
+    """
+    names: dict[Path, set[str]] = {}
+    for raw, file in placed:
+        if raw.source is not None:
+            names.setdefault(file, set()).add(raw.source)
+    return {file for file, sources in names.items() if len(sources) > 1}
 
 
 def _check_boxes(
@@ -193,13 +209,16 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     labels: dict[Path, set[str]] = {}
     splits: dict[Path, str | None] = {}
     unused: list[tuple[str, str]] = []
-    # labels of whole images come first
-    for raw_boxes in (format.labels(file, root), format.read(file, root)):
+    whole = list(format.labels(file, root))  # labels of whole images come first
+    named = {raw.where for raw in whole}
+    boxed = [raw for raw in format.read(file, root) if raw.where not in named]
+    placed = [_placed(raws, roots, unused) for raws in (whole, boxed)]
+    shared = _shared(itertools.chain(*placed))
+    for marks in placed:
         known = set(labels)
-        for raw in raw_boxes:
-            found = _find(raw.places, roots) if raw.problem is None and raw.label else None
-            if found is None:
-                unused.append((raw.where, raw.problem or "its picture is not there"))
+        for raw, found in marks:
+            if found in shared:
+                unused.append((raw.where, TWO_NAMES.format(found.name)))
             elif found not in known:
                 labels.setdefault(found, set()).add(raw.label)
                 splits[found] = raw.split
@@ -210,6 +229,20 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
             f"No label in '{path}' can be used ({len(unused)} were passed over{first})."
         )
     return with_classes(LabelledSet(images, [], unused=unused), path, min_classes)
+
+
+def _placed(
+    raws: Iterable[RawBox], roots: tuple[Path, ...], unused: list[tuple[str, str]]
+) -> list[tuple[RawBox, Path]]:
+    """Return marks with their images' files; add (where, reason) of the others to `unused`."""
+    placed = []
+    for raw in raws:
+        found = _find(raw.places, roots) if raw.problem is None and raw.label else None
+        if found is None:
+            unused.append((raw.where, raw.problem or "its picture is not there"))
+        else:
+            placed.append((raw, found))
+    return placed
 
 
 def _annotation_file(path: Path) -> Path | None:
@@ -225,7 +258,7 @@ def _annotation_file(path: Path) -> Path | None:
     if file is None or not file.exists():
         return None
     known = file.is_dir() or file.suffix.lower() in (".json", ".yaml", ".yml", ".jsonl")
-    return file if known else None
+    return file if known or LabelStudio().knows(file) else None
 
 
 def read_together(places: Sequence[str | os.PathLike]) -> LabelledSet:
@@ -318,7 +351,9 @@ def _upright(
     if raw.box is None or not np.isfinite(raw.box).all():
         return "its sides are no numbers"
     frame = stored
-    if orientation != 1:
+    if raw.upright:
+        frame = upright
+    elif orientation != 1:
         if stored == upright or raw.size not in (stored, upright):
             return (
                 "EXIF turns the picture, and nothing says whether the box was drawn before or after"
@@ -335,14 +370,10 @@ def _upright(
         x_min, y_min, x_max, y_max = x_min * width, y_min * height, x_max * width, y_max * height
     if x_min > x_max or y_min > y_max:
         return "its corners are swapped"
-    if (
-        x_min < -SLACK * width
-        or y_min < -SLACK * height
-        or x_max > width * (1 + SLACK)
-        or y_max > height * (1 + SLACK)
-    ):
-        return "it lies outside the picture"
     box = (max(x_min, 0.0), max(y_min, 0.0), min(x_max, float(width)), min(y_max, float(height)))
+    inside = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    if inside <= LOST * (x_max - x_min) * (y_max - y_min) and x_max > x_min and y_max > y_min:
+        return "it lies outside the picture, or most of it does"
     if box[2] - box[0] < MIN_SIDE or box[3] - box[1] < MIN_SIDE:
         return "it has no area"
     return box if frame == upright else _turned(box, stored, orientation)

@@ -4,24 +4,23 @@ decodes nothing.
 
 from __future__ import annotations
 
-import csv
 import functools
 import glob
 import itertools
 import logging
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core import cells
 from ..core.home import expand, is_file, is_folder, spelled
-from ..core.names import on_foreign_share
+from ..core.names import on_foreign_share, spellings
 from ..core.records import drawn_names
-from ..core.regular import open_regular, open_text
+from ..core.regular import open_regular
 from ..errors import InvalidArgument, NotFound, some_of
-from ..images.decoding import looks_like_image
+from ..images.decoding import archive_kind, looks_like_image
 from ..words.class_names import (
     NONE_OF_THESE,
     check_class_names,
@@ -29,8 +28,30 @@ from ..words.class_names import (
     split_none,
     with_catch_all,
 )
+from .foreign_tables import heading, read_table
 
+# folders that stand for splits, as people name them
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 log = logging.getLogger("wordsight")
+# headings, as they are compared, of the image's name and of its class, the likeliest first
+FILE_COLUMNS = (
+    *("file_name", "filename", "file", "image", "image_name", "image_id", "imageid"),
+    *("path", "file_path", "filepath", "image_path", "imagepath", "relative_path"),
+)
+LABEL_COLUMNS = ("label", "class", "class_name", "labelname", "label_name", "category", "species")
+# what systems and network drives put beside people's files, in small letters
+OF_SYSTEMS = {
+    *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
+    *("thumbs.db", "desktop.ini", "__pycache__"),
+}
 UNREAD = "a folder that can't be read"
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
@@ -144,15 +165,20 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
             f"No such training data: '{source}'. Give a folder with one subfolder a class, such "
             "as data/cat and data/dog."
         )
+    if path.is_file() and is_archive(path):
+        raise InvalidArgument(
+            f"'{source}' is an archive. Unpack it, and give the folder that comes out."
+        )
     if path.is_dir():
         metadata = path / "metadata.csv"
         found = (
             _read_metadata(path)
             if metadata.is_file() and "label" in _csv_columns(metadata)
-            else _read_class_folders(path)
+            else _read_folders(path)
         )
     elif path.suffix.lower() == ".csv":
-        found = LabelledSet(_read_csv(path), [])
+        images, unused = _read_csv(path)
+        found = LabelledSet(images, [], unused=unused)
     else:
         raise InvalidArgument(
             f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'."
@@ -231,20 +257,50 @@ def relabel(
     )
 
 
+def _read_folders(root: Path) -> LabelledSet:
+    """Read a folder per class, or such folders within those of splits."""
+    folders = [name for name in _names_in(root) if (root / name).is_dir()]
+    splits = [name for name in folders if name.casefold() in SPLIT_FOLDERS]
+    if not folders or splits != folders or not any(_has_folders(root / name) for name in splits):
+        return _read_class_folders(root)
+    sets = {name: _read_class_folders(root / name) for name in splits}
+    marked = {
+        name: replace(
+            one, images=[replace(i, split=SPLIT_FOLDERS[name.casefold()]) for i in one.images]
+        )
+        for name, one in sets.items()
+    }
+    return merge(marked)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return what lies in a folder, in order, but for hidden things and those of systems."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not _is_passed_over(entry.name))
+
+
+def _has_folders(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in _names_in(folder))
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in OF_SYSTEMS
+
+
 def _read_class_folders(root: Path) -> LabelledSet:
     images: list[ImageFile] = []
     skipped: list[str] = []
     empty: list[str] = []
     unread: list[tuple[str, str]] = []
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    for name in names:
+    loose: list[str] = []
+    for name in _names_in(root):
         if not (root / name).is_dir():
-            skipped.append(name)
+            (loose if _is_image(root / name) else skipped).append(name)
             continue
         found = Found()
         _walk(root / name, name + "/", found)
-        images += [ImageFile(image.path, image.name, name) for image in found.images]
+        label = unicodedata.normalize("NFC", name)
+        images += [ImageFile(image.path, image.name, label) for image in found.images]
         skipped += found.skipped
         unread += [(file.name, reason) for file, reason in found.unread]
         if not found.images and not found.unread:
@@ -258,14 +314,31 @@ def _read_class_folders(root: Path) -> LabelledSet:
         raise InvalidArgument(
             f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.{why}"
         )
-    return LabelledSet(images, [], skipped, unread)
+    _say_where(root, images, loose)
+    return LabelledSet(images, [], [*loose, *skipped], unread)
+
+
+def _say_where(root: Path, images: list[ImageFile], loose: list[str]) -> None:
+    """Log which images have no class folder, and which lie deeper than in one."""
+    if loose:
+        log.info(
+            "%d pictures in '%s' lie outside the class folders and are left out: %s.",
+            len(loose),
+            root,
+            some_of(loose),
+        )
+    deeper = sorted(
+        {image.name.rpartition("/")[0] for image in images if image.name.count("/") > 1}
+    )
+    if deeper:
+        log.info("Subfolders of class folders count for the class above them: %s.", some_of(deeper))
 
 
 def _read_metadata(root: Path) -> LabelledSet:
     """Read a folder by its metadata.csv. Images deleted since, and those listed without a
     label, are passed over; those added to a class's folder count.
     """
-    listed = _read_csv(root / "metadata.csv")
+    listed, _ = _read_csv(root / "metadata.csv")
     present = [image for image in listed if is_file(image.path)]
     names = _listed_names(root / "metadata.csv")
     if len(names) > len({image.name for image in listed}):
@@ -304,64 +377,122 @@ def _read_metadata(root: Path) -> LabelledSet:
 def _listed_names(path: Path) -> set[str]:
     """Return all names that a table lists, with a label or, as a person rejected them, without."""
     at = _csv_columns(path).index("file_name")
-    rows = itertools.islice(_csv_rows(path), 1, None)
+    rows = itertools.islice(read_table(path), 1, None)
     return {posixpath.normpath(row[at]) for row in rows if len(row) > at and row[at]}
 
 
 def _csv_columns(path: Path) -> list[str]:
-    return next(_csv_rows(path), [])
+    """Return the headings of a CSV file as they are compared."""
+    return [heading(name) for name in next(read_table(path), [])]
 
 
-def _csv_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a CSV file.
+def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
+    """Return the labelled images of a CSV, and (line, reason) of the rows of several classes.
 
     Raises:
-        InvalidArgument: if it can't be read as a CSV.
+        InvalidArgument: if it lacks the columns, or names a file outside its folder.
     """
-    try:
-        with open_text(path, "utf-8-sig", "surrogateescape", newline="") as file:
-            yield from cells.reader(file)
-    except (csv.Error, ValueError, OSError) as error:
-        raise InvalidArgument(
-            f"'{path}' can't be read as CSV: {getattr(error, 'strerror', None) or error}."
-        ) from None
-
-
-def _read_csv(path: Path) -> list[ImageFile]:
     columns = _csv_columns(path)
-    missing = {"file_name", "label"} - set(columns)
-    if missing:
+    names = next((name for name in FILE_COLUMNS if name in columns), None)
+    labels = next((name for name in LABEL_COLUMNS if name in columns), None)
+    rows = enumerate(itertools.islice(read_table(path), 1, None), start=2)
+    if names is not None and labels is None and len(columns) > 2:
+        marked = _one_hot(path, names)
+        if marked is not None:
+            return marked
+    if names is None or labels is None:
         raise InvalidArgument(
             f"'{path}' needs the columns file_name and label; it has {some_of(columns)}."
         )
-    root = path.parent.resolve()
-    # asks the disk once a folder
-    inside = functools.cache(lambda folder: folder.resolve().is_relative_to(root))
+    where = Inside(path.parent)
     images = []
-    for number, values in enumerate(_csv_rows(path), start=1):
+    for number, values in rows:
         row = dict(zip(columns, values, strict=False))
-        name, label = row.get("file_name", ""), row.get("label", "")
-        if number == 1 or not name or not label:
-            continue  # the headings; or an unlabelled row, which is no training image
-        try:
-            stays = (
-                "\0" not in name
-                and not on_foreign_share(root / name, [root])
-                and inside((root / name).parent)
-                and _stays_inside(root / name, root)
-            )
-        except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
-            stays = False
-        if not stays:
-            raise InvalidArgument(
-                f"'{path}' line {number} names {name[:200]!r}, which is outside its folder."
-            )
-        if os.path.isabs(name):  # results are named below their folder
-            name = Path(os.path.relpath(root / name, root)).as_posix()
-        images.append(ImageFile(spelled(root / name), name, label, row.get("split") or None))
+        name, label = row.get(names, "").strip(), row.get(labels, "").strip()
+        if name and label:  # an unlabelled row is no training image
+            images.append(where.image(name, label, f"'{path}' line {number}", row.get("split")))
     if not images:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
-    return images
+    return images, []
+
+
+def _one_hot(path: Path, names: str) -> tuple[list[ImageFile], list[tuple[str, str]]] | None:
+    """Return the images of a table with a column a class, of 0 and 1 (Roboflow's _classes.csv), and
+    (line, reason) of those of several classes or none; None if it is no such table.
+    """
+    headings = [name.strip() for name in next(read_table(path), [])]
+    at = [heading(name) for name in headings].index(names)
+    where = Inside(path.parent)
+    images, unused = [], []
+    for number, values in enumerate(itertools.islice(read_table(path), 1, None), start=2):
+        if not any(value.strip() for value in values):
+            continue
+        marks = [value.strip() for value in values]
+        if len(marks) != len(headings) or {*marks[:at], *marks[at + 1 :]} - {"0", "1"}:
+            return None
+        shown = [h for i, h in enumerate(headings) if i != at and marks[i] == "1"]
+        if len(shown) == 1:
+            images.append(where.image(marks[at], shown[0], f"'{path}' line {number}", None))
+        else:
+            reason = f"shows {' and '.join(shown)}" if shown else "has no class"
+            unused.append((f"line {number} ({marks[at]})", reason))
+    return (images, unused) if images else None
+
+
+class Inside:
+    """Finds the images that a table beside them names, and no file outside its folder.
+
+    Args:
+        folder: the table's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder.resolve()
+        # asks the disk once a folder
+        self._is_inside = functools.cache(
+            lambda folder: folder.resolve().is_relative_to(self._root)
+        )
+
+    def image(self, name: str, label: str, where: str, split: str | None) -> ImageFile:
+        """Return the image of a row.
+
+        Args:
+            name: as it is written; backslashes and paths of another machine are understood.
+            label: class name.
+            where: the row, to name it by.
+            split: as it is written, or None.
+
+        Raises:
+            InvalidArgument: if it lies outside the folder.
+        """
+        ways = spellings(name)
+        own = name
+        if len(ways) > 1:
+            own = next((one for one in ways if self._may(one) and self._there(one)), name)
+        if not self._may(own):
+            raise InvalidArgument(f"{where} names {name[:200]!r}, which is outside its folder.")
+        if os.path.isabs(own):  # results are named below their folder
+            own = Path(os.path.relpath(self._root / own, self._root)).as_posix()
+        return ImageFile(
+            spelled(self._root / own), own, unicodedata.normalize("NFC", label), split or None
+        )
+
+    def _there(self, name: str) -> bool:
+        try:
+            return is_file(spelled(self._root / name))
+        except (OSError, ValueError):
+            return False
+
+    def _may(self, name: str) -> bool:
+        try:
+            return (
+                "\0" not in name
+                and not on_foreign_share(self._root / name, [self._root])
+                and self._is_inside((self._root / name).parent)
+                and _stays_inside(self._root / name, self._root)
+            )
+        except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
+            return False
 
 
 def _stays_inside(path: Path, root: Path) -> bool:
@@ -411,7 +542,7 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
         subfolders = []
         drawn = drawn_names(folder, (entry.name for entry in ordered))
         for entry in ordered:
-            if entry.name.startswith(".") or entry.name in drawn:
+            if _is_passed_over(entry.name) or entry.name in drawn:
                 continue
             if _is_dir(entry):
                 subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
@@ -420,6 +551,15 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
             else:
                 found.skipped.append(prefix + entry.name)
         stack.extend(reversed(subfolders))
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a .zip, .tar or the like, by its first bytes."""
+    try:
+        with open_regular(path) as file:
+            return archive_kind(file.read(512)) is not None
+    except OSError:
+        return False
 
 
 def _is_dir(entry: os.DirEntry) -> bool:

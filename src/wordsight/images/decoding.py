@@ -20,11 +20,16 @@ from PIL import Image
 
 from ..core.regular import read_regular
 from ..errors import UnreadableImage
+from .cut_off import JPEG_END, ends_early, rescue
+from .deep import eight_bits, grey_to_eight_bits, is_deep, with_low_bytes
 from .limits import BoundedFile, check_exif, check_work
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are not read
+JPEG_START, TAIL = b"\xff\xd8", 1 << 16  # a JPEG's end lies within so many of its last bytes
 MAX_FRAMES = 1000  # that are counted
+MAX_PAGES = 64  # of a TIFF among which the whole picture is looked for
+SUBFILE_TYPE = 254  # TIFF's tag; its lowest bit marks a small copy
 # pixels on the longest side: images are decoded to at least the first and at most the second
 MIN_LONGEST, MAX_LONGEST = 640, 1280
 # larger images are decoded one at a time, so that memory stays bounded
@@ -55,6 +60,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> operation that makes the image upright
+_ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"Rar!\x1a\x07": "rar",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\x1f\x8b\x08": "gzip",
+}
 _large = threading.Lock()
 
 
@@ -65,10 +76,12 @@ class Photo:
     Attributes:
         image: RGB, upright; possibly smaller than the image in the file.
         size: (height, width) of the upright original in pixels.
+        remark: what is to be said of it, such as that the file is cut off; "" for nothing.
     """
 
     image: Image.Image
     size: tuple[int, int]
+    remark: str = ""
 
 
 @functools.cache
@@ -113,6 +126,13 @@ def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
     return True
 
 
+def archive_kind(first_bytes: bytes) -> str | None:
+    """Return "zip", "tar" or the like for the first 512 bytes of an archive, else None."""
+    if first_bytes[257:262] == b"ustar":
+        return "tar"
+    return next((kind for mark, kind in _ARCHIVES.items() if first_bytes.startswith(mark)), None)
+
+
 def holds_image(suffix: str, first_bytes: bytes) -> bool:
     """Whether a file's first 4,096 bytes are those of an image, whatever it is called; the suffix
     (with dot) counts only for TGA, which has no other sign.
@@ -147,12 +167,28 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
         longest: least and greatest length of the longest side, in pixels. Smaller images stay as
             they are.
 
+    Of a file that ends early, what is there counts if it is most of it; of 16 bits a channel, those
+    in use; of a TIFF whose first page is a small copy, the large one.
+
     Raises:
-        UnreadableImage: if it isn't an image, is broken, has more than 120 megapixels, or takes far
-            longer than its size explains.
+        UnreadableImage: if it isn't an image, is broken, has more than 120 megapixels (a JPEG: once
+            reduced), or takes far longer than its size explains.
     """
     with _reasons():
         return _decode(data, *longest)
+
+
+def remark(data: bytes) -> str:
+    """Return what is to be said of an image file: that it is cut off, or has several frames or
+    pages of which one counts; "" for nothing. Decodes only what ends early.
+
+    Raises:
+        UnreadableImage: as in `decode`.
+    """
+    if data.startswith(JPEG_START):
+        return decode(data).remark if JPEG_END not in data[-TAIL:] else ""
+    with _reasons(), _open(data, reduced=True) as image:
+        return _pages_remark(image)
 
 
 def upright(image: Image.Image) -> Photo:
@@ -163,7 +199,7 @@ def upright(image: Image.Image) -> Photo:
         UnreadableImage: if it can't be read.
     """
     try:
-        turned_rgb, turned = _upright_rgb(image, MAX_LONGEST)
+        turned_rgb, turned, _ = _upright_rgb(image, most=MAX_LONGEST)
     except Exception as error:  # pixels not decoded yet may be broken in any way
         raise UnreadableImage(_reason(error)) from None
     return Photo(turned_rgb, (image.width, image.height) if turned else (image.height, image.width))
@@ -196,7 +232,7 @@ def storable(data: bytes) -> tuple[bytes, str]:
         ):
             return data, suffix
         with _large:
-            upright, _ = _upright_rgb(image)
+            upright, _, _ = _upright_rgb(image, data)
             written = io.BytesIO()
             upright.save(written, "JPEG", quality=95)
     return written.getvalue(), ".jpg"
@@ -211,7 +247,8 @@ def to_jpeg(data: bytes, max_side: int) -> bytes:
     """
     with _reasons():
         with _open(data) as image, _large:
-            upright, _ = _upright_rgb(_to_srgb(image))
+            converted = _to_srgb(image)
+            upright, _, _ = _upright_rgb(converted, data if converted is image else None)
         upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
         written = io.BytesIO()
         upright.save(written, "JPEG", quality=92)
@@ -252,7 +289,7 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
     """
     with _reasons():
         data = source if isinstance(source, bytes) else read_regular(source, MAX_BYTES)
-        with _open(data) as image:
+        with _open(data, reduced=True) as image:
             size, orientation = (image.height, image.width), int(_orientation(image))
             # of these formats, and no others, Pillow gives the upright size
             turned_already = image.format == "TIFF"
@@ -313,8 +350,13 @@ def _reasons() -> Iterator[None]:
         raise UnreadableImage(_reason(error)) from None
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, reduced: bool = False) -> Image.Image:
     """Open an image file without decoding it; decoding ends with `TooMuch` if it takes too long.
+
+    Args:
+        data: the bytes of the file.
+        reduced: whether it is decoded at a part of its size, if at all, so that a JPEG may be
+            large.
 
     Raises:
         UnreadableImage: if it is empty, not an image, too large, or made to take long.
@@ -328,10 +370,15 @@ def _open(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError:
         if data[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
             raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None
+        kind = archive_kind(data[:512])
         raise UnreadableImage(
             "not a picture, or of a kind that can't be read (convert it to JPEG)"
+            if kind is None
+            else f"a {kind} archive; unpack it, and give the folder that comes out"
         ) from None
-    if image.width * image.height > MAX_PIXELS:
+    _turn_to_whole_page(image)
+    plain_jpeg = image.format == "JPEG" and not image.info.get("progressive")
+    if image.width * image.height > MAX_PIXELS and not (reduced and plain_jpeg):
         image.close()
         raise UnreadableImage(
             f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
@@ -341,48 +388,146 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
+def _turn_to_whole_page(image: Image.Image) -> None:
+    """Turn an open image to the page that shows all of it: of a TIFF that begins with a small copy,
+    the large page.
+
+    Raises:
+        UnreadableImage: if the large one can't be read, as in a raw photo.
+    """
+    if image.format != "TIFF" or not image.tag_v2.get(SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
+        return
+    best, most = 0, image.width * image.height
+    with contextlib.suppress(EOFError):
+        for page in range(1, MAX_PAGES):
+            image.seek(page)
+            if image.width * image.height > most:
+                best, most = page, image.width * image.height
+    if not best:
+        raise UnreadableImage(
+            "a raw photo of which only a small preview can be read; convert it to JPEG"
+        )
+    image.seek(best)
+
+
+def read_anew(data: bytes) -> bool:
+    """Whether a file is one of those that wordsight 0.1 decoded otherwise: of 16 bits a channel or
+    with a transparent colour, or a TIFF.
+    """
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return True
+    return data.startswith(b"\x89PNG") and (data[24:25] == b"\x10" or b"tRNS" in data[:4096])
+
+
 def _decode(data: bytes, least: int, most: int) -> Photo:
-    with _open(data) as image:
+    with _open(data, reduced=True) as image:
         width, height = image.size
-        if image.format == "JPEG":
-            scale = min(1.0, least / max(image.size))
-            image.draft("RGB", (max(1, round(width * scale)), max(1, round(height * scale))))
+        remark = _pages_remark(image)
+        _draft(image, (width, height), least)
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableImage(
+                f"{width}x{height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are decoded"
+            )
         if image.width * image.height > LARGE_PIXELS:
             with _large:
-                upright, turned = _upright_rgb(image, most)
+                upright, turned, cut = _upright_rgb(image, data, most)
         else:
-            upright, turned = _upright_rgb(image, most)
-    return Photo(upright, (width, height) if turned else (height, width))
+            upright, turned, cut = _upright_rgb(image, data, most)
+    return Photo(upright, (width, height) if turned else (height, width), cut or remark)
 
 
-def _upright_rgb(image: Image.Image, most: int | None = None) -> tuple[Image.Image, bool]:
-    """Return the image upright, no side longer than `most` pixels, and whether width and height
-    were swapped.
+def _draft(image: Image.Image, size: tuple[int, int], least: int) -> None:
+    """Have a JPEG of (width, height) `size` decoded at a part of its size, as long as `least`
+    pixels remain.
     """
-    image.load()  # for some formats this already rotates the image and removes the tag
-    orientation = _orientation(image)
+    if image.format == "JPEG":
+        scale = min(1.0, least / max(size))
+        image.draft("RGB", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+
+
+def _pages_remark(image: Image.Image) -> str:
+    """Return what is to be said of an image that has several frames or pages."""
+    if image.format not in ("GIF", "TIFF", "PNG", "WEBP", "AVIF"):
+        return ""
+    page = image.tell()
+    if image.format == "TIFF":
+        several = _has_page(image, page + 1) or page > 0
+        return f"page {page + 1} of several" if several else ""
+    return "the first frame of several" if _is_animated(image) else ""
+
+
+def _has_page(image: Image.Image, page: int) -> bool:
+    """Whether an open TIFF has a page; it stays where it is."""
+    there, now = False, image.tell()
+    with contextlib.suppress(EOFError):
+        image.seek(page)
+        there = True
+    image.seek(now)
+    return there
+
+
+def _load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
+    """Return an open image decoded, and what is to be said of it."""
+    deep = data is not None and is_deep(image)
+    try:
+        image.load()
+    except (OSError, SyntaxError) as error:
+        if data is None or image.format not in ("JPEG", "PNG") or not ends_early(error):
+            raise
+        size = image.size
+
+        def load(other: bytes) -> Image.Image:
+            again = Image.open(BoundedFile(other), formats=[str(image.format)])  # type: ignore[arg-type]
+            again.draft("RGB", size)
+            again.load()
+            return again
+
+        whole, share = rescue(image, data, load)
+        return whole, "" if share == 1 else f"cut off: {share:.0%} of it is there"
+    if not deep:
+        return image, ""
+    assert data is not None
+    lower = Image.open(BoundedFile(data), formats=[str(image.format)])  # type: ignore[arg-type]
+    if lower.tell() != image.tell():
+        lower.seek(image.tell())
+    if not with_low_bytes(lower):
+        return image, ""
+    lower.load()
+    told, image = image, eight_bits(image, lower)
+    image.info = told.info
+    return image, ""
+
+
+def _upright_rgb(
+    image: Image.Image, data: bytes | None = None, most: int | None = None
+) -> tuple[Image.Image, bool, str]:
+    """Return the image upright, no side longer than `most` pixels, whether width and height were
+    swapped, and what is to be said of it.
+
+    Args:
+        image: an open image.
+        data: the bytes of its file, by which files that end early and deep ones are read; None for
+            an image that was given open.
+        most: longest side.
+    """
+    opened = image
+    image, remark = _load(opened, data)  # for some formats this already rotates the image
+    orientation = _orientation(opened)
     image = _to_rgb(image)
     if most is not None and max(image.size) > most:
         scale = most / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     turn = _TURNS.get(orientation)
-    return (image if turn is None else image.transpose(turn)), orientation in (5, 6, 7, 8)
+    upright = image if turn is None else image.transpose(turn)
+    return upright, orientation in (5, 6, 7, 8), remark
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    # 16- and 32-bit grey: map its range to 8 bits
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.array(image, dtype=np.float32)
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = float(values.min()), float(values.max())
-        if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and high <= 65535):
-            low, high = 0.0, 65535.0 if high > 255 else 255.0
-        values -= low
-        values *= 255.0 / max(high - low, 1e-12)
-        return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8)).convert("RGB")
+        return grey_to_eight_bits(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         flat = Image.new("RGB", rgba.size, "white")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from ..errors import InvalidArgument
@@ -41,8 +42,10 @@ def split_none(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def fold(name: str) -> str:
-    """Return a class name without the differences that do not matter: case and blanks."""
-    return " ".join(name.split()).casefold()
+    """Return a class name without the differences that do not matter: case, blanks, and how accents
+    are stored.
+    """
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold())
 
 
 def same_classes(first: Iterable[str], second: Iterable[str]) -> bool:

@@ -27,6 +27,7 @@ NEIGHBOURS = 6
 A_FEW = 3  # classes of a family that are named one by one
 TOO_GENERAL = 800  # meanings under one that says nothing of what is under it
 LISTED = 4  # kinds of a narrow word that a sentence names
+EXAMPLES = "Show it examples (--data FOLDER), or let it gather pictures (--gather)"
 SIMILAR = 0.8  # of two spellings, 0–1, for one to be a typing error
 
 
@@ -152,9 +153,10 @@ def _all_reasons(verdicts: Sequence[Verdict], force: bool) -> str:
         parts.append(f"wordsight doesn't know {', '.join(listed[:-1])} or {listed[-1]}.")
     parts += [v.reason for v in narrow]
     if unknown or narrow:
-        step = "Show it examples (--data FOLDER), or let it gather pictures (--gather)"
         parts.append(
-            f"{step}, or take what it knows for the word (--force)." if narrow else step + "."
+            f"{EXAMPLES}, or take what it knows for the word (--force)."
+            if narrow
+            else f"{EXAMPLES}."
         )
     return " ".join([*parts, *(v.reason for v in asked)])
 

@@ -36,6 +36,9 @@ class RawBox:
         size: (height, width) of the image as the annotation says, or None.
         split: "train", "val" or "test", or None.
         problem: why there is no box, where that is known already.
+        source: what the annotation calls its image, where two of different names that lead to one
+            file can't both be right; None where they can.
+        upright: whether the box is known to be drawn on the upright image.
     """
 
     where: str
@@ -46,6 +49,8 @@ class RawBox:
     size: tuple[int, int] | None = None
     split: str | None = None
     problem: str | None = None
+    source: str | None = None
+    upright: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""Boxes as COCO's JSON: images, annotations with bbox [x, y, width, height] in pixels,
-categories.
+"""Boxes as COCO's JSON: images, annotations with bbox [x, y, width, height] in pixels or with a
+mask, categories. Also labels of whole images, as COCO Camera Traps has them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.names import spellings
 from ...errors import InvalidArgument
+from ..files import SPLIT_FOLDERS
 from .base import (
     Format,
     Labelled,
@@ -20,11 +23,17 @@ from .base import (
     register_format,
     whole_size,
 )
+from .shapes import Sides, box_of_polygons, box_of_runs
+
+NOT_COCO = ("wordsight.json", "config.json", "notes.json")
+SAME_ID = "several {} have its id {!r}, so nobody knows which is meant"
 
 
 @register_format
 class Coco(Format):
-    """One JSON file, or a folder that holds one."""
+    """One JSON file, a folder that holds one, or a folder of train, valid and test with one in each
+    (Roboflow's).
+    """
 
     name = "COCO"
     key = "coco"
@@ -32,39 +41,37 @@ class Coco(Format):
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
-        file = _file(path)
-        return file is not None and read_text(file, 1024).lstrip().startswith("{")
+        files = _files(path)
+        return bool(files) and all(
+            read_text(file, 1024).lstrip().startswith("{") for file, _ in files
+        )
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
-        """See `Format.read`."""
-        file = _file(path)
-        assert file is not None
-        try:
-            content = read_json(file)
-            images = {image["id"]: image for image in content["images"]}
-            categories = {
-                category["id"]: str(category["name"])
-                for category in content["categories"]
-                if isinstance(category["name"], str | int | float)
-            }
-            annotations = list(content["annotations"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidArgument(
-                f"'{file}' is no COCO file: it needs images, annotations and categories "
-                f"({type(error).__name__}: {error})."
-            ) from None
-        bases = [
-            folder
-            for base in (root, file.parent, file.parent.parent)
-            for folder in (base, base / "images")
-        ]
-        for number, annotation in enumerate(annotations, start=1):
-            where = f"annotation {number}"
-            try:
-                box = _raw_box(where, annotation, images, categories, bases)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                box = _problem(where, "is not written as COCO's annotations are")
-            yield box
+        """See `Format.read`. Crowds are passed over: they mark no single object."""
+        for content in _contents(path, root):
+            for number, annotation in enumerate(content.annotations, start=1):
+                where = content.where(number)
+                try:
+                    if annotation.get("iscrowd") or not _has_shape(annotation):
+                        if not annotation.get("iscrowd"):
+                            yield content.problem(where, "has neither box nor mask")
+                        continue
+                    yield content.mark(where, annotation, _sides(annotation))
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+                    reason = str(error) if type(error) is ValueError else "no such numbers"
+                    yield content.problem(
+                        where, f"is not written as COCO's annotations are: {reason}"
+                    )
+
+    def labels(self, path: Path, root: Path) -> Iterator[RawBox]:
+        """See `Format.labels`."""
+        for content in _contents(path, root):
+            for number, annotation in enumerate(content.annotations, start=1):
+                try:
+                    if not _has_shape(annotation):
+                        yield content.mark(content.where(number), annotation, None)
+                except (KeyError, TypeError, AttributeError):
+                    continue  # listed by `read`
 
     def write(
         self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
@@ -108,57 +115,181 @@ class Coco(Format):
         (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _raw_box(
-    where: str, annotation: Any, images: dict, categories: dict[Any, str], bases: list[Path]
-) -> RawBox:
-    """Return one annotation's box, or its problem.
+@dataclass(frozen=True)
+class _Content:
+    """What one file holds.
 
-    Args:
-        where: what to call the annotation.
-        annotation: an item of the file's `annotations`.
-        images: items of the file's `images`, by id.
-        categories: class names, by id.
-        bases: folders in which its image may be, the likeliest first.
+    Attributes:
+        file: the file.
+        split: that its folder stands for, or None.
+        images: its images, by id; None for an id that several have.
+        categories: class names, by id; None likewise.
+        annotations: what is marked.
+        bases: folders in which images may be, the likeliest first.
+        upright: whether boxes are drawn on the upright images, whatever the sizes say.
+        several: whether there are other files.
+    """
+
+    file: Path
+    split: str | None
+    images: dict[str, Any]
+    categories: dict[str, str | None]
+    annotations: list[Any]
+    bases: list[Path]
+    upright: bool
+    several: bool
+
+    def where(self, number: int) -> str:
+        """Return what to call an annotation."""
+        place = f"{self.file.parent.name}/" if self.several else ""
+        return f"{place}annotation {number}"
+
+    def problem(self, where: str, problem: str, label: str = "") -> RawBox:
+        """Return an annotation that can't be used."""
+        return RawBox(where, (), label, None, False, split=self.split, problem=problem)
+
+    def mark(self, where: str, annotation: dict, box: Sides | None) -> RawBox:
+        """Return an annotation's mark.
+
+        Raises:
+            KeyError, TypeError, AttributeError: if it is not written as in COCO.
+        """
+        image_id, category_id = _key(annotation["image_id"]), _key(annotation["category_id"])
+        for kind, known, own in (
+            ("images", self.images, image_id),
+            ("categories", self.categories, category_id),
+        ):
+            if own not in known:
+                single = "image" if kind == "images" else "category"
+                return self.problem(where, f"its {single}_id {own!r} is not in the file")
+            if known[own] is None:
+                return self.problem(where, SAME_ID.format(kind, own))
+        image, label = self.images[image_id], str(self.categories[category_id])
+        name = str(image["file_name"])
+        ways = [base / way for way in spellings(name) for base in self.bases]
+        size = whole_size(image.get("height"), image.get("width"))
+        return RawBox(
+            where,
+            tuple(dict.fromkeys(ways)),
+            label,
+            box,
+            False,
+            size,
+            self.split,
+            source=name,
+            upright=self.upright,
+        )
+
+
+def _contents(path: Path, root: Path) -> Iterator[_Content]:
+    """Yield what each file at a path holds.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: if it is not written as in COCO.
+        InvalidArgument: if one can't be read at all.
     """
-    image = images.get(annotation["image_id"])
-    label = categories.get(annotation["category_id"])
-    if image is None or label is None:
-        missing = "image" if image is None else "category"
-        return _problem(where, f"its {missing}_id is not in the file", label or "")
-    x, y, width, height = annotation["bbox"]
-    values = numbers(x, y, width, height)
-    box = (
-        None
-        if values is None
-        else (values[0], values[1], values[0] + values[2], values[1] + values[3])
-    )
-    places = tuple(dict.fromkeys(base / str(image["file_name"]) for base in bases))
-    size = whole_size(image.get("height"), image.get("width"))
-    return RawBox(where, places, label, box, False, size)
-
-
-def _problem(where: str, problem: str, label: str = "") -> RawBox:
-    """Return an annotation that can't be used."""
-    return RawBox(where, (), label, None, False, problem=problem)
-
-
-def _file(path: Path) -> Path | None:
-    """Return the JSON file: the path itself, or the only one in the folder or its `annotations`."""
-    if path.is_file():
-        return path if path.suffix.lower() == ".json" else None
-    for folder in (path, path / "annotations"):
-        files = (
-            [
-                file
-                for file in sorted(folder.glob("*.json"))
-                if file.name not in ("wordsight.json", "config.json")
-            ]
-            if folder.is_dir()
-            else []
+    files = _files(path)
+    for file, split in files:
+        try:
+            content = read_json(file)
+            images = _by_id(content["images"], lambda image: image.get("file_name"))
+            named = [c for c in content["categories"] if isinstance(c["name"], str | int | float)]
+            categories = _by_id(named, lambda category: str(category["name"]).strip())
+            annotations = list(content["annotations"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidArgument(
+                f"'{file}' is no COCO file: it needs images, annotations and categories "
+                f"({type(error).__name__}: {error})."
+            ) from None
+        places = (file.parent, root) if split is not None else (root, file.parent)
+        yield _Content(
+            file,
+            split,
+            images,
+            {key: one and str(one["name"]).strip() for key, one in categories.items()},
+            annotations,
+            [f for base in (*places, file.parent.parent) for f in (base, base / "images")],
+            _is_label_studio(content),
+            len(files) > 1,
         )
+
+
+def _by_id(rows: list[Any], what: Any) -> dict[str, Any]:
+    """Return rows by their ids; None for an id that rows of different names have."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        key = _key(row["id"])
+        same = key not in found or (found[key] is not None and what(found[key]) == what(row))
+        found[key] = row if same else None
+    return found
+
+
+def _key(value: object) -> str:
+    """Return an id as it is compared: the number 1 and the text "1" are one.
+
+    Raises:
+        TypeError: if it is neither number nor text.
+    """
+    if not isinstance(value, str | int | float):
+        raise TypeError("an id that is neither number nor text")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _has_shape(annotation: dict) -> bool:
+    return bool(annotation.get("bbox") or annotation.get("segmentation"))
+
+
+def _sides(annotation: dict) -> Sides | None:
+    """Return an annotation's `xyxy` box: its bbox, or else that of its polygons or mask; None
+    where a side is no number.
+
+    Raises:
+        ValueError, TypeError: if there is no such thing.
+    """
+    if annotation.get("bbox"):
+        x, y, width, height = annotation["bbox"]
+        values = numbers(x, y, width, height)
+        if values is None:
+            return None
+        return values[0], values[1], values[0] + values[2], values[1] + values[3]
+    shape = annotation["segmentation"]
+    if isinstance(shape, dict):
+        return box_of_runs(shape["size"], shape["counts"])
+    return box_of_polygons(shape)
+
+
+def _is_label_studio(content: dict) -> bool:
+    """Whether Label Studio wrote a file. Its sizes are those of the stored images, its boxes those
+    of the upright ones.
+    """
+    info = content.get("info")
+    said = (
+        f"{info.get('contributor', '')} {info.get('description', '')}"
+        if (isinstance(info, dict))
+        else ""
+    )
+    return "label studio" in said.casefold()
+
+
+def _files(path: Path) -> list[tuple[Path, str | None]]:
+    """Return the JSON files with the splits they stand for: the path itself, the only one in the
+    folder or its `annotations`, or one in each folder of a split.
+    """
+    if path.is_file():
+        return [(path, None)] if path.suffix.lower() == ".json" else []
+    for folder in (path, path / "annotations"):
+        files = _json_files(folder)
         if len(files) == 1:
-            return files[0]
-    return None
+            return [(files[0], None)]
+    splits: list[tuple[Path, str | None]] = [
+        (files[0], split)
+        for name, split in SPLIT_FOLDERS.items()
+        for files in [_json_files(path / name)]
+        if len(files) == 1
+    ]
+    return splits
+
+
+def _json_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [file for file in sorted(folder.glob("*.json")) if file.name not in NOT_COCO]

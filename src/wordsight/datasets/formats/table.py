@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...core import cells
+from ...core.names import spellings
 from ...errors import InvalidArgument, some_of
-from .base import Format, Labelled, RawBox, numbers, read_text, register_format, whole_size
+from ..files import FILE_COLUMNS, LABEL_COLUMNS
+from ..foreign_tables import heading, read_table
+from .base import Format, Labelled, RawBox, numbers, register_format, whole_size
 
-NAMES = ("file_name", "image_id", "filename", "image")
-LABELS = ("label", "class_name", "class")
 FILE = "annotations.csv"
-SIDES = (("x_min", "y_min", "x_max", "y_max"), ("xmin", "ymin", "xmax", "ymax"))
+# headings as they are compared
+SIDES = (
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x1", "y1", "x2", "y2"),
+    ("left", "top", "right", "bottom"),
+)
+PLAIN = ("file_name", "x1", "y1", "x2", "y2", "label")  # keras-retinanet's, without headings
+# of a side: fractions a hair above 1 stay fractions, and pixels so small are no boxes
+MOST_FRACTION = 1.5
 
 
 @register_format
@@ -35,34 +43,32 @@ class Table(Format):
         return _file(path) is not None
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
-        """See `Format.read`. Sides are pixels where any in the file is above 1."""
+        """See `Format.read`. Sides are pixels where any in the file is above 1.5."""
         file_path = _file(path)
         assert file_path is not None
         path = file_path
-        try:
-            rows = list(cells.DictReader(io.StringIO(read_text(path), newline="")))
-        except csv.Error as error:
-            raise InvalidArgument(f"'{path}' can't be read as CSV: {error}.") from None
-        columns = set(rows[0]) if rows else set()
+        columns, rows, first_line = _rows(path)
         name, label = (
-            next((c for c in choices if c in columns), None) for choices in (NAMES, LABELS)
+            next((c for c in choices if c in columns), None)
+            for choices in (FILE_COLUMNS, LABEL_COLUMNS)
         )
-        sides = next((s for s in SIDES if set(s) <= columns), None)
+        sides = next((s for s in SIDES if set(s) <= set(columns)), None)
         if name is None or label is None or sides is None:
             raise InvalidArgument(
                 f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has "
-                f"{some_of(rows[0] if rows else ())}."
+                f"{some_of(columns)}."
             )
-        boxes = [numbers(*(row[side] for side in sides)) for row in rows]
-        fractions = all(box is None or max(box) <= 1.0 for box in boxes)
-        for line, (row, box) in enumerate(zip(rows, boxes, strict=True), start=2):
+        boxes = [numbers(*(row.get(side) for side in sides)) for row in rows]
+        fractions = all(box is None or max(box) <= MOST_FRACTION for box in boxes)
+        for line, (row, box) in enumerate(zip(rows, boxes, strict=True), start=first_line):
             file, kind, folder = (
-                (row[name] or "").strip(),
-                (row[label] or "").strip(),
+                (row.get(name) or "").strip(),
+                (row.get(label) or "").strip(),
                 (row.get("folder") or "").strip(),
             )
             places = [
-                base / part / file
+                base / part / way
+                for way in spellings(file)
                 for base in (path.parent, root)
                 for part in ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
             ]
@@ -109,6 +115,23 @@ class Table(Format):
                             height,
                         ]
                     )
+
+
+def _rows(path: Path) -> tuple[list[str], list[dict[str, str]], int]:
+    """Return the headings of a table as they are compared, its rows, and the line of the first.
+
+    Raises:
+        InvalidArgument: if it can't be read as CSV.
+    """
+    lines = [line for line in read_table(path) if any(cell.strip() for cell in line)]
+    if not lines:
+        return [], [], 2
+    columns, start = [heading(name) for name in lines[0]], 1
+    bare = len(lines[0]) == len(PLAIN) and numbers(*lines[0][1:5]) is not None
+    if bare:
+        columns, start = list(PLAIN), 0
+    rows = [dict(zip(columns, line, strict=False)) for line in lines[start:]]
+    return columns, rows, start + 1
 
 
 def _file(path: Path) -> Path | None:

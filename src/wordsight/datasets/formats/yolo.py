@@ -1,5 +1,5 @@
 """Boxes as YOLO's text files: class x_centre y_centre width height, as fractions, with class names
-in a data.yaml.
+in a data.yaml, or in the classes.txt or obj.names of tools that write none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...core.home import is_folder
+from ...core.home import is_file, is_folder
 from ...errors import InvalidArgument
 from ...images.decoding import looks_like_image
 from .base import (
@@ -23,35 +23,43 @@ from .base import (
     read_text,
     register_format,
 )
+from .shapes import Sides, box_of_points
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
 # thousands of nested lists take PyYAML minutes, and make libyaml end the process
 MAX_DEPTH, MAX_BRACKETS = 20, 1000
 SPLITS = ("train", "val", "test")
+NAMES_FILES = ("obj.names", "classes.txt")
 
 
 @register_format
 class Yolo(Format):
-    """A data.yaml, or the folder that holds it, which names classes and folders of images; labels
-    lie beside each folder of images.
+    """A data.yaml, or the folder that holds it, which names classes and folders of images, or lists
+    of images; labels lie beside each folder of images. Or a folder with classes.txt (labelImg,
+    Label Studio) or obj.names (CVAT's YOLO 1.1).
     """
 
     name = "YOLO"
     key = "yolo"
-    described = "a data.yaml with names and train"
+    described = "a data.yaml with names and train, or a folder with classes.txt or obj.names"
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
-        return _file(path) is not None
+        return _file(path) is not None or _names_file(path) is not None
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
-        file = _file(path)
-        assert file is not None
+        file, named = _file(path), _names_file(path)
+        if file is None:
+            assert named is not None
+            names = dict(enumerate(line.strip() for line in read_text(named).splitlines()))
+            yield from _read_folder(root, names, None, (root, named.parent), False)
+            return
         content, names, base = _parse(file)
         if not is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
         roots, seen, missing = (root, file.parent), set(), []
+        posed = "kpt_shape" in content
         for split in SPLITS:
             for name in _folder_names(content.get(split)):
                 # many write ../train/images for the folder train/images beside the file
@@ -63,7 +71,16 @@ class Yolo(Format):
                     (place for place in there if any(lies_inside(place, root) for root in roots)),
                     None,
                 )
-                if folder is None and there:
+                listed = next(
+                    (p for p in places if p.suffix == ".txt" and is_file(p) and _inside(p, roots)),
+                    None,
+                )
+                if listed is not None:
+                    if os.path.abspath(listed) in seen:
+                        continue
+                    seen.add(os.path.abspath(listed))
+                    yield from _read_list(listed, names, split, roots, posed)
+                elif folder is None and there:
                     yield _problem(
                         split,
                         f"its folder lies outside '{root}'; put {file.name} beside the pictures",
@@ -73,7 +90,7 @@ class Yolo(Format):
                 elif os.path.abspath(folder) not in seen:
                     # some use the same images for training and validation
                     seen.add(os.path.abspath(folder))
-                    yield from _read_folder(folder, names, split, roots)
+                    yield from _read_folder(folder, names, split, roots, posed)
         if not seen:
             yield from (_problem(split, "is no folder that is there") for split in missing)
 
@@ -216,62 +233,119 @@ def _scalar(value: object) -> str:
 
 
 def _read_folder(
-    folder: Path, names: dict[int, str], split: str, roots: tuple[Path, ...]
+    folder: Path, names: dict[int, str], split: str | None, roots: tuple[Path, ...], posed: bool
 ) -> Iterator[RawBox]:
-    parts = list(folder.parts)
-    if "images" in parts:  # YOLO's rule: the last images in the path becomes labels
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    labels = Path(*parts)
+    """Yield the boxes of all images below a folder; of those without a text, none."""
     files, unread = files_below(folder, True, split)
     yield from unread
     for image in files:
-        if not looks_like_image(image.suffix):
+        if looks_like_image(image.suffix):
+            yield from _read_labels(image, names, split, roots, posed)
+
+
+def _read_list(
+    file: Path, names: dict[int, str], split: str | None, roots: tuple[Path, ...], posed: bool
+) -> Iterator[RawBox]:
+    """Yield the boxes of the images that a text file lists, a path a line; where one is of another
+    machine, the longest end of it that is there counts.
+    """
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        if not line.strip():
             continue
-        text = (labels / image.relative_to(folder)).with_suffix(".txt")
-        if not os.path.lexists(text):
-            continue  # an image without objects
-        if not any(lies_inside(text, root) for root in roots):
+        parts = [part for part in line.strip().replace("\\", "/").split("/") if part != "."]
+        ends = ["/".join(parts[begin:]) for begin in range(len(parts))]
+        image = next(
+            (
+                base / end
+                for end in ends
+                for base in (file.parent, *roots)
+                if "\0" not in end and end and is_file(base / end) and _inside(base / end, roots)
+            ),
+            None,
+        )
+        if image is None:
+            yield _problem(f"{file.name} line {number}", "its picture is not there")
+        else:
+            yield from _read_labels(image, names, split, roots, posed)
+
+
+def _read_labels(
+    image: Path, names: dict[int, str], split: str | None, roots: tuple[Path, ...], posed: bool
+) -> Iterator[RawBox]:
+    """Yield the boxes of an image's text, in the folder `labels` for `images`, or beside it."""
+    parts = list(image.parts)
+    if "images" in parts[:-1]:  # YOLO's rule: the last images in the path becomes labels
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    text = next(
+        (
+            path
+            for path in (Path(*parts).with_suffix(".txt"), image.with_suffix(".txt"))
+            if os.path.lexists(path)
+        ),
+        None,
+    )
+    if text is None:
+        return  # an image without objects
+    if not _inside(text, roots):
+        yield RawBox(text.name, (), "", None, True, split=split, problem="leads out of the folder")
+        return
+    try:
+        lines = read_text(text).splitlines()
+    except InvalidArgument as error:
+        yield RawBox(text.name, (), "", None, True, split=split, problem=str(error))
+        return
+    for number, line in enumerate(lines, start=1):
+        where = f"{text.name} line {number}"
+        if not line.strip():
+            continue
+        values = numbers(*line.split())
+        box = None if values is None else _box(values, posed)
+        if values is None or box is None:
             yield RawBox(
-                text.name, (), "", None, True, split=split, problem="leads out of the folder"
+                where, (image,), "", None, True, split=split, problem="is not five numbers"
             )
             continue
-        try:
-            lines = read_text(text).splitlines()
-        except InvalidArgument as error:
-            yield RawBox(text.name, (), "", None, True, split=split, problem=str(error))
-            continue
-        for number, line in enumerate(lines, start=1):
-            where, values = f"{text.name} line {number}", numbers(*line.split())
-            if not line.strip():
-                continue
-            if values is None or len(values) < 5:
-                yield RawBox(
-                    where, (image,), "", None, True, split=split, problem="is not five numbers"
-                )
-                continue
-            label = (
-                names.get(int(values[0]))
-                if math.isfinite(values[0]) and values[0] == int(values[0])
-                else None
+        whole = math.isfinite(values[0]) and values[0] == int(values[0])
+        label = names.get(int(values[0])) if whole else None
+        if not label:
+            yield RawBox(
+                where,
+                (image,),
+                "",
+                None,
+                True,
+                split=split,
+                problem=f"class {line.split()[0]} is not in the data file",
             )
-            if label is None:
-                yield RawBox(
-                    where,
-                    (image,),
-                    "",
-                    None,
-                    True,
-                    split=split,
-                    problem=f"class {line.split()[0]} is not in the data file",
-                )
-                continue
-            if len(values) > 5:  # a polygon: its box
-                xs, ys = values[1::2], values[2::2]
-                box = (min(xs), min(ys), max(xs), max(ys))
-            else:
-                _, x, y, width, height = values
-                box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            yield RawBox(where, (image,), label, box, True, split=split)
+            continue
+        yield RawBox(where, (image,), label, box, True, split=split)
+
+
+def _box(values: tuple[float, ...], posed: bool) -> Sides | None:
+    """Return the `xyxy` box of a row, in fractions; None where it is no row of YOLO's.
+
+    Five numbers are a box, a sixth is its score. Rows of a data file with `kpt_shape`, and those
+    whose every third further number is a point's visibility, begin with the box. More numbers are a
+    polygon's points, and, if one is left over, a score.
+
+    Args:
+        values: class and what follows.
+        posed: whether the data file has `kpt_shape`.
+    """
+    rest = values[1:]
+    points = rest[4:]
+    seen = len(points) % 3 == 0 and len(points) > 1 and set(points[2::3]) <= {0.0, 1.0, 2.0}
+    if len(rest) in (4, 5) or (len(rest) > 5 and (posed or seen)):
+        x, y, width, height = rest[:4]
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if len(rest) < 6:
+        return None
+    corners = rest[: len(rest) // 2 * 2]
+    return box_of_points(corners[0::2], corners[1::2])
+
+
+def _inside(path: Path, roots: tuple[Path, ...]) -> bool:
+    return any(lies_inside(path, root) for root in roots)
 
 
 def _file(path: Path) -> Path | None:
@@ -285,3 +359,12 @@ def _file(path: Path) -> Path | None:
         ),
         None,
     )
+
+
+def _names_file(path: Path) -> Path | None:
+    """Return the list of class names of tools that write no data.yaml: of the folder, or the one
+    that is named itself.
+    """
+    if path.is_file():
+        return path if path.name in NAMES_FILES else None
+    return next((path / name for name in NAMES_FILES if (path / name).is_file()), None)

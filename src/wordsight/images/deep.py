@@ -1,0 +1,72 @@
+"""Pictures of more than eight bits a channel, by the bits that are in use: cameras and scanners
+store ten or twelve bits in sixteen, which would be nearly black if all sixteen counted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+BITS = (8, 10, 12, 14, 16)
+
+
+def bits_in_use(highest: float) -> int:
+    """Return how many bits a channel uses, of those that devices use, by its highest value."""
+    return next((bits for bits in BITS if highest < 1 << bits), BITS[-1])
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an open image has 16 bits a channel and Pillow would read the upper eight of them."""
+    return image.mode in ("RGB", "RGBA") and any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
+
+
+def with_low_bytes(image: Image.Image) -> bool:
+    """Make an open deep image, not loaded yet, decode the lower byte of each value instead of the
+    upper one; return whether it can.
+    """
+    tiles = []
+    for tile in image.tile:  # type: ignore[attr-defined]  # of images that are files
+        text = isinstance(tile[3], str)
+        mode = tile[3] if text else tile[3][0]
+        other = {"B": "L", "L": "B"}.get(mode[-1])
+        if other is None or ";16" not in mode:
+            return False
+        swapped = mode[:-1] + other
+        tiles.append(tile._replace(args=swapped if text else (swapped, *tile[3][1:])))
+    image.tile = tiles  # type: ignore[attr-defined]
+    return True
+
+
+def eight_bits(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Return an image of 16 bits a channel in eight, by the bits in use.
+
+    Args:
+        upper: RGB or RGBA, the upper bytes.
+        lower: likewise, the lower ones.
+    """
+    high = np.asarray(upper)
+    bits = 8 + int(high[..., :3].max()).bit_length()
+    bits = next(one for one in BITS if bits <= one)
+    if bits == BITS[-1]:
+        return upper
+    values = (high.astype(np.uint16) << 8 | np.asarray(lower)) >> (bits - 8)
+    values = values.astype(np.uint8)
+    if upper.mode == "RGBA":
+        values[..., 3] = high[..., 3]
+    return Image.fromarray(values, upper.mode)
+
+
+def grey_to_eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 or 32 bits, or of floats, as RGB of eight: by the bits in use, or
+    of floats and negative numbers by their range.
+    """
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and high < 1 << 16):
+        low, high = 0.0, float((1 << bits_in_use(high)) - 1)
+    values -= low
+    values *= 255.0 / max(high - low, 1e-12)
+    return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8)).convert("RGB")
