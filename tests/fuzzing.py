@@ -64,6 +64,21 @@ FORMATS = (
     "SPIDER",
     "XBM",
 )
+# of tools whose formats are read and not written
+LABELME = (
+    b'{"shapes": [{"label": "a", "shape_type": "polygon", "points": [[1, 2], [30, 4], [9, 40]]}, '
+    b'{"label": "b", "shape_type": "circle", "points": [[9, 9], [9, 20]]}], "imagePath": "a.jpg", '
+    b'"imageHeight": 48, "imageWidth": 64}'
+)
+CVAT = (
+    b'<annotations><image id="0" name="a.jpg" width="64" height="48"><box label="a" xtl="1" '
+    b'ytl="2" xbr="30" ybr="40" rotation="30"/><polygon label="b" points="1,2;30,4;9,40"/>'
+    b'<tag label="a"/></image></annotations>'
+)
+MEGADETECTOR = (
+    b'{"images": [{"file": "a.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": '
+    b'[0.1, 0.1, 0.5, 0.5]}]}], "detection_categories": {"1": "animal"}, "info": {}}'
+)
 INTERESTING = (
     0,
     1,
@@ -273,7 +288,7 @@ class Annotations:
                 else b"",
             )
             images.append((f"{'ab'[number % 2]}/{number}.jpg", buffer.getvalue()))
-        for format in formats.list_formats():
+        for format in [one for one in formats.list_formats() if one.writes]:
             tree = folder / format.key
             named = []
             for number, (name, data) in enumerate(images):
@@ -296,6 +311,12 @@ class Annotations:
                     if file.is_file()
                 }
             )
+        picture = images[0][1]
+        self.trees += [
+            {"a.jpg": picture, "a.json": LABELME},
+            {"a.jpg": picture, "annotations.xml": CVAT},
+            {"a.jpg": picture, "md.json": MEGADETECTOR},
+        ]
         rows = "".join(
             f"{name},{name[0]},{('train', 'val', 'test')[number % 3]},by,BY-4.0,http://a/b\n"
             for number, (name, _) in enumerate(images)

@@ -18,8 +18,9 @@ from wordsight.datasets.annotations import read_boxes, read_labels
 from wordsight.datasets.files import find_images
 from wordsight.errors import InvalidArgument
 
-ODD = ["=1+1.jpg", "+a", "-a.jpg", "@a", "\ta", "\ra", "'=a", "''@a", "'a", "a\rb", "a\nb",
-       "a\r\nb", "-1+cmd|a!b", 'a"b', "a,b", "\x0b", "\x1f", "-3.5", "-", "é", "\udcff", ""]  # fmt: skip
+ODD = ["=1+1.jpg", "+a", "-a.jpg", "@a", "\ta", "\ra", "'=a", "''@a", "'a", "a\rb",
+       "a\nb", "a\r\nb", "-1+cmd|a!b",
+       'a"b', "a,b", "\x0b", "\x1f", "-3.5", "-", "é", "\udcff", ""]  # fmt: skip
 
 
 def test_any_cell_comes_back_and_none_begins_a_formula():

@@ -23,7 +23,7 @@ from wordsight.datasets.annotations import read_labels
 from wordsight.datasets.formats import list_formats
 from wordsight.errors import InvalidArgument, NotFound
 
-KEYS = [one.key for one in list_formats()]
+KEYS = [one.key for one in list_formats() if one.writes]
 SIZES = [(240, 320), (320, 240), (101, 97)]
 
 

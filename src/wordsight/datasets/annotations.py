@@ -181,7 +181,11 @@ def _check_boxes(
 
 
 # files by which a folder is known to be in another tool's format
-ANNOTATIONS = ("data.yaml", "annotations.json", "tasks.json", "metadata.jsonl")
+ANNOTATIONS = (
+    *("data.yaml", "annotations.json", "tasks.json", "metadata.jsonl", "annotations.xml"),
+    *("obj.names", "classes.txt"),
+)
+ANNOTATION_SUFFIXES = (".json", ".yaml", ".yml", ".jsonl", ".xml", ".names", ".txt")
 
 
 def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
@@ -257,7 +261,7 @@ def _annotation_file(path: Path) -> Path | None:
         file = path
     if file is None or not file.exists():
         return None
-    known = file.is_dir() or file.suffix.lower() in (".json", ".yaml", ".yml", ".jsonl")
+    known = file.is_dir() or file.suffix.lower() in ANNOTATION_SUFFIXES
     return file if known or LabelStudio().knows(file) else None
 
 

@@ -197,7 +197,7 @@ def _format(key: str) -> Format:
     Raises:
         InvalidArgument: if there is none.
     """
-    formats = list_formats()
+    formats = [format for format in list_formats() if format.writes]
     for format in formats:
         if format.key == key:
             return format

@@ -17,7 +17,10 @@ from .base import Format, Labelled, RawBox, Region, list_formats, register_forma
 import_all(
     __name__,
     list(__path__),
-    first=("base", "coco", "yolo", "label_studio", "hugging_face", "voc", "table"),
+    first=(
+        *("base", "labelme", "megadetector", "cvat"),  # told by their content
+        *("coco", "yolo", "label_studio", "hugging_face", "voc", "table"),
+    ),
 )
 
 
@@ -35,8 +38,8 @@ def choose_format(path: Path) -> Format:
 
 
 def list_format_keys() -> list[str]:
-    """Return what the command line calls each format."""
-    return [format.key for format in list_formats()]
+    """Return what the command line calls each format that labels can be written in."""
+    return [format.key for format in list_formats() if format.writes]
 
 
 __all__ = [

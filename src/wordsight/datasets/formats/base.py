@@ -4,8 +4,10 @@ checked.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,13 @@ from ...core.plugins import load_extensions
 from ...core.regular import open_regular, read_regular
 from ...errors import InvalidArgument
 
+PEEK = 1 << 16  # bytes
+_DECLARED = re.compile(
+    rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']"""
+)
+# Python's own, and slow
+_NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
+_DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
 # lists and objects in a JSON file, each of which takes twenty times the memory of its text
 MAX_NODES = 30_000_000
@@ -102,12 +111,14 @@ class Format(ABC):
         key: what the command line calls it.
         described: what it looks like on disk, for messages.
         images: folder, within what is written, that its images lie in.
+        writes: whether labels can be written in it, too.
     """
 
     name: str
     key: str
     described: str
     images = "images"
+    writes = True
 
     @abstractmethod
     def knows(self, path: Path) -> bool:
@@ -150,6 +161,22 @@ class Format(ABC):
             folder: where to.
             made_by: what the labels come from, such as "wordsight 0.1.0".
         """
+
+
+class ReadOnlyFormat(Format):
+    """A format of other tools that is read and not written."""
+
+    writes = False
+
+    def write(
+        self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
+    ) -> None:
+        """Refuse.
+
+        Raises:
+            InvalidArgument: always.
+        """
+        raise InvalidArgument(f"{self.name} is read, not written. Choose another format.")
 
 
 _registry: list[Format] = []
@@ -213,6 +240,50 @@ def files_below(
         for error in errors
     ]  # fmt: skip
     return files, unread
+
+
+def xml_text(file: Path, most: int) -> str:
+    """Return an XML file's text, in the encoding that it declares or that its first bytes show.
+
+    Raises:
+        InvalidArgument: if it is larger than `most` bytes, not in its encoding, or declares
+            entities, which annotations don't need and which can be made to explode.
+    """
+    data = read_bytes(file)
+    if len(data) > most:
+        raise InvalidArgument(f"has {len(data) >> 20} MiB, too much for one picture's boxes")
+    declared = _DECLARED.match(data)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif data.startswith((b"<\0", b"\0<")):
+        encoding = "utf-16-le" if data.startswith(b"<") else "utf-16-be"
+    else:
+        encoding = declared[1].decode() if declared else "utf-8-sig"
+    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+        encoding = "utf-8-sig"
+    try:
+        if codecs.lookup(encoding).name in _NO_CHARSETS:
+            raise LookupError
+        text = data.decode(encoding, "strict" if declared else "replace")
+    except (LookupError, ValueError):
+        raise InvalidArgument(f"is not in the encoding {encoding!r}, which it declares") from None
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise InvalidArgument("declares entities, which annotations don't do")
+    # the declaration has done its work; a text has no encoding
+    return _DECLARATION.sub("", text, count=1)
+
+
+def peek(path: Path) -> str:
+    """Return the beginning and the end of a file, by which its format is told; "" if it can't be
+    read.
+    """
+    try:
+        with open_regular(path) as file:
+            head = file.read(PEEK)
+            file.seek(max(PEEK, os.fstat(file.fileno()).st_size - PEEK))
+            return (head + file.read(PEEK)).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""
 
 
 def read_json(path: Path) -> Any:

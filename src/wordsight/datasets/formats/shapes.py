@@ -48,6 +48,16 @@ def box_of_turned(x: float, y: float, width: float, height: float, degrees: floa
     return box_of_points(xs, ys)
 
 
+def turned_about_centre(box: Sides, degrees: float) -> Sides:
+    """Return the `xyxy` box around a box that is turned about its centre."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    turn = math.radians(degrees)
+    across, down = abs(box[2] - box[0]) / 2, abs(box[3] - box[1]) / 2
+    half_width = across * abs(math.cos(turn)) + down * abs(math.sin(turn))
+    half_height = across * abs(math.sin(turn)) + down * abs(math.cos(turn))
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
 def box_of_runs(size: Sequence[int], counts: str | Sequence[int]) -> Sides:
     """Return the `xyxy` box of a COCO mask: run lengths, column by column, background first.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,21 +14,15 @@ from .base import (
     files_below,
     lies_inside,
     numbers,
-    read_bytes,
     register_format,
     whole_size,
+    xml_text,
 )
 
 FOLDERS = ("Annotations", "annotations", "")
 MAX_XML = 1 << 23  # characters; as a tree they take a hundred times as much memory
 # VOC numbers pixels from 1, at their centres: what lies x pixels from the edge is x + 0.5 there
 CENTRE = 0.5
-_DECLARED = re.compile(
-    rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']"""
-)
-# Python's own, and slow
-_NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
-_DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
 OURS = "wordsight"  # files of others are taken as most tools write them, from 0
 
 
@@ -132,11 +124,7 @@ def _add(parent: ElementTree.Element, path: str, text: str) -> None:
 
 
 def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[RawBox]:
-    text = _text(file)
-    # annotations need neither, and entities can be made to explode
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InvalidArgument("declares entities, which annotations don't do")
-    tree = ElementTree.fromstring(text)
+    tree = ElementTree.fromstring(xml_text(file, MAX_XML))
     names = [tree.findtext("filename") or file.stem, file.stem]
     places = tuple(base / name for name in dict.fromkeys(names) for base in bases)
     ours = (tree.findtext("source/database") or "").startswith(OURS)
@@ -157,34 +145,6 @@ def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[RawBox]:
             size,
             problem=None if label else "names no class",
         )
-
-
-def _text(file: Path) -> str:
-    """Return an XML file's text, in the encoding that it declares or that its first bytes show.
-
-    Raises:
-        InvalidArgument: if it is too large, or not in its encoding.
-    """
-    data = read_bytes(file)
-    if len(data) > MAX_XML:
-        raise InvalidArgument(f"has {len(data) >> 20} MiB, too much for one picture's boxes")
-    declared = _DECLARED.match(data)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    elif data.startswith((b"<\0", b"\0<")):
-        encoding = "utf-16-le" if data.startswith(b"<") else "utf-16-be"
-    else:
-        encoding = declared[1].decode() if declared else "utf-8-sig"
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-        encoding = "utf-8-sig"
-    try:
-        if codecs.lookup(encoding).name in _NO_CHARSETS:
-            raise LookupError
-        text = data.decode(encoding, "strict" if declared else "replace")
-    except (LookupError, ValueError):
-        raise InvalidArgument(f"is not in the encoding {encoding!r}, which it declares") from None
-    # the declaration has done its work; a text has no encoding
-    return _DECLARATION.sub("", text, count=1)
 
 
 def _folder(path: Path) -> Path | None:
