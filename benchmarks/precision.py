@@ -192,7 +192,7 @@ def _boxes(dtype: str, work: Path) -> dict[str, float]:
     """Return how well boxes of heat maps overlap the true ones, of a model that saw no box."""
     import wordsight as ours
     from wordsight.backbones.registry import load_backbone
-    from wordsight.datasets.files import LabelledSet
+    from wordsight.datasets.labelled import LabelledSet
     from wordsight.training.recipes import train_labelled
     from wordsight.training.request import TrainingRequest
 

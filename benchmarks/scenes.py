@@ -29,7 +29,7 @@ def model_of_boxes(work: Path):
     """Train a model on the pictures of boxes/, and load it."""
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import wordsight
-    from wordsight.datasets.files import LabelledSet
+    from wordsight.datasets.labelled import LabelledSet
     from wordsight.training.recipes import train_labelled
     from wordsight.training.request import TrainingRequest
 

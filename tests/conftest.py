@@ -93,8 +93,11 @@ def data():
 
 def pillow_reads(path: Path) -> bool:
     """Tell whether this machine's Pillow, whose versions differ on broken files, reads a
-    picture.
+    picture; HEIC with the extra.
     """
+    from wordsight.images.signatures import reads_heif
+
+    reads_heif()
     try:
         with Image.open(path) as image:
             image.load()

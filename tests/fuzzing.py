@@ -229,7 +229,7 @@ class Images:
     """
 
     def __init__(self, folder: Path) -> None:
-        from wordsight.images import decoding as images
+        from wordsight.images import decoding as images, signatures
 
         drawn = draw_shape("disc", 1, (48, 64))[0]
         self.seeds: list[bytes] = []
@@ -254,14 +254,14 @@ class Images:
             images.header,
             lambda data: images.to_jpeg(data, 512),
         )
-        self.images = images
+        self.images, self.signatures = images, signatures
 
     def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
         data = mutated(rng.choice(self.seeds), rng, rng.choice(self.seeds))
         reader = rng.choice(self.readers) if rng.random() < 0.3 else self.images.decode
 
         def read() -> object:
-            self.images.looks_like_image(rng.choice(("", ".jpg", ".tga")), data[:1024])
+            self.signatures.looks_like_image(rng.choice(("", ".jpg", ".tga")), data[:1024])
             return reader(data)
 
         return read
@@ -315,7 +315,7 @@ class Annotations:
         self.trees += [
             {"a.jpg": picture, "a.json": LABELME},
             {"a.jpg": picture, "annotations.xml": CVAT},
-            {"a.jpg": picture, "md.json": MEGADETECTOR},
+            {"a.jpg": picture, "annotations.json": MEGADETECTOR},
         ]
         rows = "".join(
             f"{name},{name[0]},{('train', 'val', 'test')[number % 3]},by,BY-4.0,http://a/b\n"
@@ -341,8 +341,10 @@ class Annotations:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
         # folders of classes follow links
-        if rng.random() < 0.1 and any(
-            name.endswith((".xml", ".json", ".yaml", ".jsonl")) for name in tree
+        if (
+            "a.json" not in tree
+            and rng.random() < 0.1
+            and any(name.endswith((".xml", ".json", ".yaml", ".jsonl")) for name in tree)
         ):
             with contextlib.suppress(OSError):
                 os.symlink(

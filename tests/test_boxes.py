@@ -351,7 +351,7 @@ def test_real_boxes_from_heat_maps(data, tmp_path):
     """The one box that predict gives with no box in training: held to what was measured, with
     room for other machines.
     """
-    from wordsight.datasets.files import LabelledSet
+    from wordsight.datasets.labelled import LabelledSet
     from wordsight.training.recipes import train_labelled
     from wordsight.training.request import TrainingRequest
 

@@ -493,7 +493,7 @@ def test_wrong_labels_are_found(data, name, recall, precision):
 
 
 def _embedded(folder):
-    from wordsight.datasets.files import read_labelled
+    from wordsight.datasets.labelled import read_labelled
     from wordsight.training.request import embed_all, open_embedder
 
     labelled = read_labelled(folder)

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from conftest import draw_shape, write_shapes
-from wordsight.datasets.files import find_images, read_labelled, select_classes
+from wordsight.datasets.files import find_images
+from wordsight.datasets.labelled import read_labelled, select_classes
 from wordsight.errors import InvalidArgument, NotFound
 
 

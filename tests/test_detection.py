@@ -362,7 +362,7 @@ def test_average_precision_by_hand():
 @pytest.mark.slow  # a measurement
 def test_objects_on_streets(data, tmp_path):
     """Composed scenes: found where they were pasted, and well above windows left as they are."""
-    from wordsight.datasets.files import LabelledSet
+    from wordsight.datasets.labelled import LabelledSet
     from wordsight.images.decoding import decode
     from wordsight.training.recipes import train_labelled
     from wordsight.training.request import TrainingRequest

@@ -9,7 +9,8 @@ from PIL import Image
 
 from conftest import pillow_reads
 from wordsight.errors import UnreadableImage
-from wordsight.images.decoding import MAX_LONGEST, decode, looks_like_image, resize
+from wordsight.images.decoding import MAX_LONGEST, decode, resize
+from wordsight.images.signatures import looks_like_image
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -146,7 +146,7 @@ def test_the_page_takes_every_format_that_predict_reads(tmp_path):
     gradio = pytest.importorskip("gradio_client.utils")
     from PIL import Image
 
-    from wordsight.images.decoding import looks_like_image
+    from wordsight.images.signatures import looks_like_image
     from wordsight.webapp.guard import _is_image
     from wordsight.webapp.parts import PICTURES
 

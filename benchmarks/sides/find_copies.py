@@ -13,7 +13,7 @@ def ours():
     from wordsight.backbones.embedder import Embedder
     from wordsight.backbones.registry import load_backbone
     from wordsight.cleaning.material import gather_material
-    from wordsight.datasets.files import read_labelled
+    from wordsight.datasets.labelled import read_labelled
 
     embedder = Embedder(load_backbone())
     embedder.runtime  # noqa: B018  # opened before the clock starts, as the others import before it

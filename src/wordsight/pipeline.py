@@ -24,13 +24,8 @@ from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
 from .core.progress import Progress, or_notebook
 from .datasets.annotations import read_together
-from .datasets.files import (
-    ImageFile,
-    LabelledSet,
-    find_images,
-    read_labelled,
-    select_classes,
-)
+from .datasets.files import ImageFile, find_images
+from .datasets.labelled import LabelledSet, read_labelled, select_classes
 from .errors import InvalidArgument, NothingGathered, OutputError
 from .gathering.collector import gather as gather_images
 from .heads.guarantee import check_precision

@@ -25,7 +25,8 @@ from ..core.progress import Progress, or_notebook
 from ..core.regular import open_text
 from ..core.result_folder import ResultFolder
 from ..core.summary import Problems, Table, as_html, text_of
-from ..datasets.files import LabelledSet, data_root, read_labelled
+from ..datasets.files import data_root
+from ..datasets.labelled import LabelledSet, read_labelled
 from ..datasets.remote import Place
 from ..errors import InvalidArgument
 from ..images.contact_sheet import contact_sheet

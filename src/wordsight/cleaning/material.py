@@ -12,7 +12,8 @@ from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
 from ..core.progress import Progress
 from ..core.threads import parallel_map
-from ..datasets.files import ImageFile, LabelledSet
+from ..datasets.files import ImageFile
+from ..datasets.labelled import LabelledSet
 from ..errors import UnreadableImage
 from ..images.decoding import frame_count
 from ..images.measures import KEY, Measures, measure

@@ -18,7 +18,8 @@ from ..core.home import writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular
 from ..core.result_folder import ResultFolder
-from ..datasets.files import data_root, read_labelled
+from ..datasets.files import data_root
+from ..datasets.labelled import read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
 from .checks import Material

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -90,16 +90,31 @@ def models_command(as_json: Json = False) -> None:
     raise typer.Exit(show(Plain(answer, [note], table), as_json))
 
 
-def doctor_command(as_json: Json = False) -> None:
-    """Check the installation: packages, engine, speed, and where files are kept.
+def doctor_command(
+    source: Annotated[
+        Optional[str],
+        typer.Argument(
+            metavar="[FILE_OR_FOLDER]",
+            help="A picture, clip, table, annotations or folder to look into.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the installation; or say of any input what it is and what is wrong with it.
 
-    The exit code is 1 if something is broken.
+    The exit code is 1 if something is broken, or if something of the input can't be used.
 
     \b
     Examples:
       wordsight doctor
       wordsight doctor --json                             to put into a report of a fault
+      wordsight doctor export.json                        which format, how many boxes, which not
+      wordsight doctor photos/
     """
+    if source is not None:
+        from ..datasets.inspection import inspect
+
+        raise typer.Exit(show(inspect(source), as_json))
     from .doctor import examine
 
     report = examine()

@@ -6,3 +6,4 @@ from .annotations import (
 )
 from .conversion import convert as convert
 from .formats import Format as Format, RawBox as RawBox, register_format as register_format
+from .inspection import Inspection as Inspection, inspect as inspect

@@ -16,10 +16,14 @@ from ..core.home import expand, spelled
 from ..core.names import on_foreign_share
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
-from ..images.decoding import USUAL_SUFFIXES, header
-from .files import ImageFile, LabelledSet, merge, read_labelled, with_classes
+from ..images.decoding import header
+from ..images.signatures import USUAL_SUFFIXES
+from .files import ImageFile
 from .formats import RawBox, choose_format
+from .formats.base import lies_inside
 from .formats.label_studio import LabelStudio
+from .formats.labelme import LabelMe
+from .labelled import LabelledSet, merge, read_labelled, with_classes
 
 MIN_SIDE = 1.0  # pixels
 LOST = 0.5  # share of a box that may lie outside the picture; the rest counts
@@ -255,7 +259,7 @@ def _annotation_file(path: Path) -> Path | None:
     """
     if path.is_dir():
         file = next((path / name for name in ANNOTATIONS if (path / name).is_file()), None)
-        if file is None and any((path / "Annotations").rglob("*.xml")):
+        if file is None and (any((path / "Annotations").rglob("*.xml")) or LabelMe().knows(path)):
             return path
     else:
         file = path
@@ -314,6 +318,9 @@ def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
     """
     for place in places:
         if "\0" in str(place) or not place.name or on_foreign_share(place, roots):
+            continue
+        # how accents are stored is looked up in folders, which must not be others'
+        if not str(place).isascii() and not any(lies_inside(place.parent, one) for one in roots):
             continue
         for path in [
             place,

@@ -15,7 +15,8 @@ from ..core.result_folder import ResultFolder, building, seal, swap
 from ..core.tables import with_suffix
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import MAX_BYTES, to_jpeg
-from .files import ImageFile, data_root, read_labelled
+from .files import ImageFile, data_root
+from .labelled import read_labelled
 
 MAX_SIDE = 320  # the input of the embedded backbone
 THERE = "'{folder}' is there already. Choose a new folder."

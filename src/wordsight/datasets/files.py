@@ -1,52 +1,21 @@
-"""Find image files, and read labelled sets of them. Looks at names and first bytes only;
-decodes nothing.
-"""
+"""Find image files. Looks at names and first bytes only; decodes nothing."""
 
 from __future__ import annotations
 
-import functools
 import glob
-import itertools
 import logging
 import os
-import posixpath
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.home import expand, is_file, is_folder, spelled
-from ..core.names import on_foreign_share, spellings
+from ..core.home import expand
 from ..core.records import drawn_names
 from ..core.regular import open_regular
-from ..errors import InvalidArgument, NotFound, some_of
-from ..images.decoding import archive_kind, looks_like_image
-from ..words.class_names import (
-    NONE_OF_THESE,
-    check_class_names,
-    fold,
-    split_none,
-    with_catch_all,
-)
-from .foreign_tables import heading, read_table
+from ..errors import InvalidArgument, NotFound
+from ..images.signatures import looks_like_image
 
-# folders that stand for splits, as people name them
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 log = logging.getLogger("wordsight")
-# headings, as they are compared, of the image's name and of its class, the likeliest first
-FILE_COLUMNS = (
-    *("file_name", "filename", "file", "image", "image_name", "image_id", "imageid"),
-    *("path", "file_path", "filepath", "image_path", "imagepath", "relative_path"),
-)
-LABEL_COLUMNS = ("label", "class", "class_name", "labelname", "label_name", "category", "species")
 # what systems and network drives put beside people's files, in small letters
 OF_SYSTEMS = {
     *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
@@ -84,24 +53,6 @@ class Found:
     unread: list[tuple[ImageFile, str]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class LabelledSet:
-    """Labelled image files and their classes in order.
-
-    Attributes:
-        images: what to learn from.
-        class_names: the classes.
-        skipped: names of files that are no images.
-        unused: (name, reason) of each listed image that can't be taken, and of each folder that
-            can't be read.
-    """
-
-    images: list[ImageFile]
-    class_names: list[str]
-    skipped: list[str] = field(default_factory=list)
-    unused: list[tuple[str, str]] = field(default_factory=list)
-
-
 def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = None) -> Found:
     """Find the images in folders (with all below them), files and globs.
 
@@ -128,7 +79,7 @@ def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = Non
             if not (
                 by_pattern and exclude is not None and exclude.is_dir() and exclude.samefile(root)
             ):
-                _walk(root, root.resolve().name + "/" if several else "", found, exclude)
+                walk(root, root.resolve().name + "/" if several else "", found, exclude)
         elif by_pattern and not _is_image(root):
             found.skipped.append(root.name)
         else:
@@ -149,360 +100,6 @@ def find_images(sources: Iterable[str | os.PathLike], exclude: Path | None = Non
     return found
 
 
-def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
-    """Read a labelled set: a folder with one subfolder per class, or a CSV with columns `file_name`
-    and `label`.
-
-    A folder that holds `metadata.csv` with a `label` column is read by that file.
-
-    Raises:
-        NotFound: if the source does not exist.
-        InvalidArgument: for fewer than two classes, or names that differ by case or blanks only.
-    """
-    path = expand(source)
-    if not path.exists():
-        raise NotFound(
-            f"No such training data: '{source}'. Give a folder with one subfolder a class, such "
-            "as data/cat and data/dog."
-        )
-    if path.is_file() and is_archive(path):
-        raise InvalidArgument(
-            f"'{source}' is an archive. Unpack it, and give the folder that comes out."
-        )
-    if path.is_dir():
-        metadata = path / "metadata.csv"
-        found = (
-            _read_metadata(path)
-            if metadata.is_file() and "label" in _csv_columns(metadata)
-            else _read_folders(path)
-        )
-    elif path.suffix.lower() == ".csv":
-        images, unused = _read_csv(path)
-        found = LabelledSet(images, [], unused=unused)
-    else:
-        raise InvalidArgument(
-            f"Training data must be a folder with one subfolder a class or a .csv, got '{source}'."
-        )
-    return with_classes(found, path, min_classes)
-
-
-def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> LabelledSet:
-    """Return a set with its images' classes in order.
-
-    Raises:
-        InvalidArgument: if there are fewer than `min_classes`, or names differ only by case or
-            blanks.
-    """
-    class_names = sorted({image.label for image in labelled.images if image.label is not None})
-    if len(class_names) < min_classes:
-        got = f"only '{class_names[0]}'" if class_names else "none"
-        raise InvalidArgument(
-            f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
-            "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
-        )
-    check_class_names(class_names)
-    return replace(labelled, class_names=class_names)
-
-
-def merge(sets: dict[str, LabelledSet]) -> LabelledSet:
-    """Return several labelled sets as one; each image's name begins with the name of its set."""
-    names = list(dict.fromkeys(name for one in sets.values() for name in one.class_names))
-    return LabelledSet(
-        [replace(i, name=f"{key}/{i.name}") for key, one in sets.items() for i in one.images],
-        names,
-        [f"{key}/{name}" for key, one in sets.items() for name in one.skipped],
-        [(f"{key}/{name}", why) for key, one in sets.items() for name, why in one.unused],
-    )
-
-
-def select_classes(labelled: LabelledSet, words: list[str]) -> LabelledSet:
-    """Keep the images of the words asked for. All others become the catch-all: of one word its
-    own, of several the class "none_of_these".
-
-    Raises:
-        InvalidArgument: if the data lacks a word, or no word asks for anything.
-    """
-    words, _ = split_none(words)
-    known = {fold(name) for name in labelled.class_names}
-    missing = [word for word in words if fold(word) not in known]
-    if missing or not words:
-        raise InvalidArgument(
-            f"The labelled pictures have no class '{missing[0] if missing else 'to look for'}'; "
-            f"they have: {some_of(labelled.class_names)}."
-        )
-    if len(words) == 1:
-        names = with_catch_all(words)
-        return relabel(labelled, names, names[-1])
-    asked = {fold(word) for word in words}
-    if all(fold(name) in asked for name in labelled.class_names):
-        return relabel(labelled, words)
-    return relabel(labelled, [*words, NONE_OF_THESE], NONE_OF_THESE)
-
-
-def relabel(
-    labelled: LabelledSet, class_names: list[str], catch_all: str | None = None
-) -> LabelledSet:
-    """Spell the images' classes as in `class_names`, whatever their case and blanks; images of
-    other classes get the class `catch_all`, or go.
-    """
-    spelling = {fold(name): name for name in class_names}
-    images = [
-        replace(image, label=spelling.get(fold(image.label or ""), catch_all))
-        for image in labelled.images
-    ]
-    return replace(
-        labelled,
-        images=[image for image in images if image.label is not None],
-        class_names=class_names,
-    )
-
-
-def _read_folders(root: Path) -> LabelledSet:
-    """Read a folder per class, or such folders within those of splits."""
-    folders = [name for name in _names_in(root) if (root / name).is_dir()]
-    splits = [name for name in folders if name.casefold() in SPLIT_FOLDERS]
-    if not folders or splits != folders or not any(_has_folders(root / name) for name in splits):
-        return _read_class_folders(root)
-    sets = {name: _read_class_folders(root / name) for name in splits}
-    marked = {
-        name: replace(
-            one, images=[replace(i, split=SPLIT_FOLDERS[name.casefold()]) for i in one.images]
-        )
-        for name, one in sets.items()
-    }
-    return merge(marked)
-
-
-def _names_in(folder: Path) -> list[str]:
-    """Return what lies in a folder, in order, but for hidden things and those of systems."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not _is_passed_over(entry.name))
-
-
-def _has_folders(folder: Path) -> bool:
-    return any((folder / name).is_dir() for name in _names_in(folder))
-
-
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in OF_SYSTEMS
-
-
-def _read_class_folders(root: Path) -> LabelledSet:
-    images: list[ImageFile] = []
-    skipped: list[str] = []
-    empty: list[str] = []
-    unread: list[tuple[str, str]] = []
-    loose: list[str] = []
-    for name in _names_in(root):
-        if not (root / name).is_dir():
-            (loose if _is_image(root / name) else skipped).append(name)
-            continue
-        found = Found()
-        _walk(root / name, name + "/", found)
-        label = unicodedata.normalize("NFC", name)
-        images += [ImageFile(image.path, image.name, label) for image in found.images]
-        skipped += found.skipped
-        unread += [(file.name, reason) for file, reason in found.unread]
-        if not found.images and not found.unread:
-            empty.append(name)
-    if images and empty:
-        raise InvalidArgument(
-            f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away."
-        )
-    if not images:
-        why = f" '{unread[0][0]}' is {unread[0][1]}." if unread else ""
-        raise InvalidArgument(
-            f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.{why}"
-        )
-    _say_where(root, images, loose)
-    return LabelledSet(images, [], [*loose, *skipped], unread)
-
-
-def _say_where(root: Path, images: list[ImageFile], loose: list[str]) -> None:
-    """Log which images have no class folder, and which lie deeper than in one."""
-    if loose:
-        log.info(
-            "%d pictures in '%s' lie outside the class folders and are left out: %s.",
-            len(loose),
-            root,
-            some_of(loose),
-        )
-    deeper = sorted(
-        {image.name.rpartition("/")[0] for image in images if image.name.count("/") > 1}
-    )
-    if deeper:
-        log.info("Subfolders of class folders count for the class above them: %s.", some_of(deeper))
-
-
-def _read_metadata(root: Path) -> LabelledSet:
-    """Read a folder by its metadata.csv. Images deleted since, and those listed without a
-    label, are passed over; those added to a class's folder count.
-    """
-    listed, _ = _read_csv(root / "metadata.csv")
-    present = [image for image in listed if is_file(image.path)]
-    names = _listed_names(root / "metadata.csv")
-    if len(names) > len({image.name for image in listed}):
-        log.info(
-            "Left out: %d pictures that 'metadata.csv' lists without a label.",
-            len(names) - len({image.name for image in listed}),
-        )
-    if not present:
-        return LabelledSet(listed, [])
-    found = Found()
-    for label in sorted({str(image.label) for image in listed}):
-        # a folder of the set, no other
-        if (
-            label not in (".", "..")
-            and "/" not in label
-            and os.sep not in label
-            and is_folder(root / label)
-        ):
-            _walk(root / label, label + "/", found)
-    listed_files = {spelled(root.resolve() / name) for name in names if not name.isascii()}
-    added = [
-        ImageFile(image.path, image.name, image.name.partition("/")[0])
-        for image in found.images
-        if image.name not in names and image.path not in listed_files
-    ]
-    there = {image.name for image in present}
-    gone = [f"{image.name} (gone)" for image in listed if image.name not in there]
-    return LabelledSet(
-        sorted(present + added, key=lambda image: image.name),
-        [],
-        gone + found.skipped,
-        [(file.name, reason) for file, reason in found.unread],
-    )
-
-
-def _listed_names(path: Path) -> set[str]:
-    """Return all names that a table lists, with a label or, as a person rejected them, without."""
-    at = _csv_columns(path).index("file_name")
-    rows = itertools.islice(read_table(path), 1, None)
-    return {posixpath.normpath(row[at]) for row in rows if len(row) > at and row[at]}
-
-
-def _csv_columns(path: Path) -> list[str]:
-    """Return the headings of a CSV file as they are compared."""
-    return [heading(name) for name in next(read_table(path), [])]
-
-
-def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
-    """Return the labelled images of a CSV, and (line, reason) of the rows of several classes.
-
-    Raises:
-        InvalidArgument: if it lacks the columns, or names a file outside its folder.
-    """
-    columns = _csv_columns(path)
-    names = next((name for name in FILE_COLUMNS if name in columns), None)
-    labels = next((name for name in LABEL_COLUMNS if name in columns), None)
-    rows = enumerate(itertools.islice(read_table(path), 1, None), start=2)
-    if names is not None and labels is None and len(columns) > 2:
-        marked = _one_hot(path, names)
-        if marked is not None:
-            return marked
-    if names is None or labels is None:
-        raise InvalidArgument(
-            f"'{path}' needs the columns file_name and label; it has {some_of(columns)}."
-        )
-    where = Inside(path.parent)
-    images = []
-    for number, values in rows:
-        row = dict(zip(columns, values, strict=False))
-        name, label = row.get(names, "").strip(), row.get(labels, "").strip()
-        if name and label:  # an unlabelled row is no training image
-            images.append(where.image(name, label, f"'{path}' line {number}", row.get("split")))
-    if not images:
-        raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
-    return images, []
-
-
-def _one_hot(path: Path, names: str) -> tuple[list[ImageFile], list[tuple[str, str]]] | None:
-    """Return the images of a table with a column a class, of 0 and 1 (Roboflow's _classes.csv), and
-    (line, reason) of those of several classes or none; None if it is no such table.
-    """
-    headings = [name.strip() for name in next(read_table(path), [])]
-    at = [heading(name) for name in headings].index(names)
-    where = Inside(path.parent)
-    images, unused = [], []
-    for number, values in enumerate(itertools.islice(read_table(path), 1, None), start=2):
-        if not any(value.strip() for value in values):
-            continue
-        marks = [value.strip() for value in values]
-        if len(marks) != len(headings) or {*marks[:at], *marks[at + 1 :]} - {"0", "1"}:
-            return None
-        shown = [h for i, h in enumerate(headings) if i != at and marks[i] == "1"]
-        if len(shown) == 1:
-            images.append(where.image(marks[at], shown[0], f"'{path}' line {number}", None))
-        else:
-            reason = f"shows {' and '.join(shown)}" if shown else "has no class"
-            unused.append((f"line {number} ({marks[at]})", reason))
-    return (images, unused) if images else None
-
-
-class Inside:
-    """Finds the images that a table beside them names, and no file outside its folder.
-
-    Args:
-        folder: the table's.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._root = folder.resolve()
-        # asks the disk once a folder
-        self._is_inside = functools.cache(
-            lambda folder: folder.resolve().is_relative_to(self._root)
-        )
-
-    def image(self, name: str, label: str, where: str, split: str | None) -> ImageFile:
-        """Return the image of a row.
-
-        Args:
-            name: as it is written; backslashes and paths of another machine are understood.
-            label: class name.
-            where: the row, to name it by.
-            split: as it is written, or None.
-
-        Raises:
-            InvalidArgument: if it lies outside the folder.
-        """
-        ways = spellings(name)
-        own = name
-        if len(ways) > 1:
-            own = next((one for one in ways if self._may(one) and self._there(one)), name)
-        if not self._may(own):
-            raise InvalidArgument(f"{where} names {name[:200]!r}, which is outside its folder.")
-        if os.path.isabs(own):  # results are named below their folder
-            own = Path(os.path.relpath(self._root / own, self._root)).as_posix()
-        return ImageFile(
-            spelled(self._root / own), own, unicodedata.normalize("NFC", label), split or None
-        )
-
-    def _there(self, name: str) -> bool:
-        try:
-            return is_file(spelled(self._root / name))
-        except (OSError, ValueError):
-            return False
-
-    def _may(self, name: str) -> bool:
-        try:
-            return (
-                "\0" not in name
-                and not on_foreign_share(self._root / name, [self._root])
-                and self._is_inside((self._root / name).parent)
-                and _stays_inside(self._root / name, self._root)
-            )
-        except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
-            return False
-
-
-def _stays_inside(path: Path, root: Path) -> bool:
-    """Whether a file stays inside the root: neither `..` nor a link leads out."""
-    try:
-        return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
-    except OSError:  # a name no file can have, which is then not there
-        return True
-
-
 def _expand(source: str) -> list[Path]:
     path = expand(source)
     if path.exists():
@@ -517,7 +114,7 @@ def _expand(source: str) -> list[Path]:
     raise NotFound(f"No such file or folder: '{source}'.")
 
 
-def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) -> None:
+def walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) -> None:
     """Add everything below `root`, in order of name."""
     visited: set[tuple[int, int]] = set()
     if exclude is not None and exclude.is_dir():
@@ -542,7 +139,7 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
         subfolders = []
         drawn = drawn_names(folder, (entry.name for entry in ordered))
         for entry in ordered:
-            if _is_passed_over(entry.name) or entry.name in drawn:
+            if is_passed_over(entry.name) or entry.name in drawn:
                 continue
             if _is_dir(entry):
                 subfolders.append((Path(entry.path), f"{prefix}{entry.name}/"))
@@ -553,13 +150,9 @@ def _walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) ->
         stack.extend(reversed(subfolders))
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is a .zip, .tar or the like, by its first bytes."""
-    try:
-        with open_regular(path) as file:
-            return archive_kind(file.read(512)) is not None
-    except OSError:
-        return False
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems put beside people's files."""
+    return name.startswith(".") or name.casefold() in OF_SYSTEMS
 
 
 def _is_dir(entry: os.DirEntry) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from ..core.home import expand, is_offline, write_atomic, writing
 from ..core.regular import open_regular, read_regular
 from ..errors import InvalidArgument, NotFound, OutputError, WordsightError
-from ..images.decoding import looks_like_image
+from ..images.signatures import looks_like_image
 from .files import ImageFile, find_images
 
 # where a file that is written appears whole or not at all

@@ -18,7 +18,8 @@ from ..core import cells
 from ..core.regular import open_text, read_text
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold
-from .files import ImageFile, LabelledSet, find_images, select_classes
+from .files import ImageFile, find_images
+from .labelled import LabelledSet, select_classes
 
 VAL_SHARE = 0.2
 MIN_HELD_OUT = 2  # images of a class

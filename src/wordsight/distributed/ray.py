@@ -31,7 +31,8 @@ from ..core.progress import Progress, or_notebook
 from ..core.result_folder import refuse_other_files
 from ..core.summary import Problems, Table, as_html
 from ..core.threads import say_interrupted
-from ..datasets.files import ImageFile, LabelledSet, with_classes
+from ..datasets.files import ImageFile
+from ..datasets.labelled import LabelledSet, with_classes
 from ..datasets.remote import Place
 from ..errors import InvalidArgument, OutputError, WordsightError
 from .shards import (

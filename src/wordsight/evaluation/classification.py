@@ -19,7 +19,8 @@ from ..classification.classifier import Classifier, load
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import read_labels
-from ..datasets.files import ImageFile, LabelledSet, data_root, find_images, relabel
+from ..datasets.files import ImageFile, data_root, find_images
+from ..datasets.labelled import LabelledSet, relabel
 from ..errors import InvalidArgument, some_of
 from ..heads.decision import accepts
 from ..images.contact_sheet import contact_sheet

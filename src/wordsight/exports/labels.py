@@ -25,7 +25,8 @@ from ..core.threads import parallel_map
 from ..datasets.files import ImageFile, find_images
 from ..datasets.formats import Format, Labelled, Region, list_formats
 from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
-from ..images.decoding import USUAL_SUFFIXES, header, storable
+from ..images.decoding import header, storable
+from ..images.signatures import USUAL_SUFFIXES
 
 TABLES = ("predictions.jsonl", "detections.jsonl", "recognition.jsonl")
 PRELABELS = "prelabels"

@@ -21,7 +21,8 @@ from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress
 from ..datasets.annotations import ANNOTATIONS, read_labels
-from ..datasets.files import ImageFile, find_images, relabel
+from ..datasets.files import ImageFile, find_images
+from ..datasets.labelled import relabel
 from ..errors import InvalidArgument, UnreadableImage
 from ..words.class_names import fold
 

@@ -22,7 +22,7 @@ import numpy as np
 from ..core.home import expand, replace_file, writing
 from ..core.records import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
-from .decoding import looks_like_image
+from .signatures import looks_like_image
 
 CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # codec by suffix: MPEG-4 part 2, VP9
 # FFmpeg's format names

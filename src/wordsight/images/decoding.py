@@ -1,13 +1,10 @@
-"""Read one image file into an upright RGB array, safely and no larger than needed.
-
-Pillow's own signatures decide what is an image. Images that are too large are refused before any
-pixel is decoded.
+"""Read one image file into an upright RGB array, safely and no larger than needed. Images that are
+too large are refused before any pixel is decoded.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import threading
 import warnings
@@ -23,6 +20,7 @@ from ..errors import UnreadableImage
 from .cut_off import JPEG_END, ends_early, rescue
 from .deep import eight_bits, grey_to_eight_bits, is_deep, with_low_bytes
 from .limits import BoundedFile, check_exif, check_work
+from .signatures import REFUSED_FORMATS, archive_kind, image_formats, is_heif, reads_heif
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are not read
@@ -34,15 +32,6 @@ SUBFILE_TYPE = 254  # TIFF's tag; its lowest bit marks a small copy
 MIN_LONGEST, MAX_LONGEST = 640, 1280
 # larger images are decoded one at a time, so that memory stays bounded
 LARGE_PIXELS = 12_000_000
-REFUSED_FORMATS = {
-    "EPS": "PostScript is a program and is not run",
-    "WMF": "Windows metafiles are drawing programs",
-}
-# films and weather data, which Pillow only knows by name
-NOT_IMAGES = {"MPEG", "HDF5", "GRIB", "BUFR"}
-USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-# formats with several frames that still count as photos
-UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 # it warns about odd metadata; only exceptions matter
 warnings.filterwarnings("ignore", module=r"PIL\.")
 _INTERPOLATION = {
@@ -60,12 +49,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> operation that makes the image upright
-_ARCHIVES = {
-    b"PK\x03\x04": "zip",
-    b"Rar!\x1a\x07": "rar",
-    b"7z\xbc\xaf\x27\x1c": "7z",
-    b"\x1f\x8b\x08": "gzip",
-}
 _large = threading.Lock()
 
 
@@ -82,78 +65,6 @@ class Photo:
     image: Image.Image
     size: tuple[int, int]
     remark: str = ""
-
-
-@functools.cache
-def image_formats() -> tuple[str, ...]:
-    """Return the names of the formats that may be opened, common ones first: all of Pillow's except
-    those that run programs.
-
-    Pillow tries them in order. Some are recognized only by reading a header, which takes as long as
-    decoding a small image.
-    """
-    Image.init()
-    allowed = [name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_IMAGES]
-    return tuple(sorted(allowed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "GIF")))
-
-
-def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
-    """Whether a file counts as an image, judged by its suffix (with dot) or its first bytes (1,024
-    are enough).
-    """
-    suffix = suffix.lower()
-    if suffix in USUAL_SUFFIXES:  # avoids loading all of Pillow's formats
-        return True
-    image_formats()
-    if (
-        suffix in UNREADABLE_SUFFIXES
-        or Image.registered_extensions().get(suffix) in Image.OPEN.keys() - NOT_IMAGES
-    ):
-        return True
-    if len(first_bytes) < 16:
-        return False
-    for name in Image.OPEN.keys() - NOT_IMAGES:
-        accept = Image.OPEN[name][1]
-        if accept is not None and accept(first_bytes[:16]) is True:
-            return True
-    without_signature = [
-        name for name in image_formats() if Image.OPEN[name][1] is None and name != "TGA"
-    ]
-    try:  # the few formats that are recognized only by reading their header
-        Image.open(io.BytesIO(first_bytes), formats=without_signature).close()
-    except Exception:  # a header reader may raise anything on foreign bytes
-        return False
-    return True
-
-
-def archive_kind(first_bytes: bytes) -> str | None:
-    """Return "zip", "tar" or the like for the first 512 bytes of an archive, else None."""
-    if first_bytes[257:262] == b"ustar":
-        return "tar"
-    return next((kind for mark, kind in _ARCHIVES.items() if first_bytes.startswith(mark)), None)
-
-
-def holds_image(suffix: str, first_bytes: bytes) -> bool:
-    """Whether a file's first 4,096 bytes are those of an image, whatever it is called; the suffix
-    (with dot) counts only for TGA, which has no other sign.
-    """
-    if looks_like_image("", first_bytes):
-        return True
-    if Image.registered_extensions().get(suffix.lower()) != "TGA":
-        return False
-    try:
-        Image.open(io.BytesIO(first_bytes), formats=["TGA"]).close()
-    except Exception:  # a header reader may raise anything on foreign bytes
-        return False
-    return True
-
-
-@functools.cache
-def image_suffixes() -> tuple[str, ...]:
-    """Return the suffixes (with dot) of all formats that may be opened, in order."""
-    formats = set(image_formats())
-    known = Image.registered_extensions().items()
-    return tuple(sorted(suffix for suffix, name in known if name in formats))
 
 
 def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -> Photo:
@@ -364,9 +275,13 @@ def _open(data: bytes, reduced: bool = False) -> Image.Image:
     if not data:
         raise UnreadableImage("empty file")
     check_work(data)
-    file = BoundedFile(data)
+    file, formats = BoundedFile(data), image_formats()
+    if is_heif(data):
+        if not reads_heif():
+            raise UnreadableImage("HEIC, which needs an extra: pip install 'wordsight[heic]'")
+        formats = ("HEIF",)
     try:
-        image = Image.open(file, formats=image_formats())  # type: ignore[arg-type]
+        image = Image.open(file, formats=formats)  # type: ignore[arg-type]
     except Image.UnidentifiedImageError:
         if data[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
             raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None

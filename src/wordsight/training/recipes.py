@@ -25,7 +25,7 @@ from ..core.home import expand, first_process, models_folder, write_atomic, writ
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
-from ..datasets.files import LabelledSet
+from ..datasets.labelled import LabelledSet
 from ..datasets.training_set import (
     against_catch_all,
     fingerprint,

@@ -10,7 +10,8 @@ from ..backbones.embedder import Embedded, Embedder
 from ..backbones.networks.timm_models import with_image_size
 from ..backbones.registry import load_backbone
 from ..core.progress import Progress
-from ..datasets.files import ImageFile, LabelledSet
+from ..datasets.files import ImageFile
+from ..datasets.labelled import LabelledSet
 from .settings import SCRATCH_NETWORK, TrainingSettings
 from .sources import Sources
 

@@ -13,7 +13,8 @@ from ..classification.classifier import Classifier
 from ..classification.record import WORDS_RECIPE
 from ..core.progress import Progress
 from ..datasets.annotations import read_labels, read_together
-from ..datasets.files import ImageFile, LabelledSet, find_images, relabel
+from ..datasets.files import ImageFile, find_images
+from ..datasets.labelled import LabelledSet, relabel
 from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..words.class_names import fold
 from .recipes import fit_labelled, register

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ..core.regular import open_regular
-from ..images.decoding import holds_image
+from ..images.signatures import holds_image
 
 log = logging.getLogger("wordsight")
 Message = dict[str, Any]

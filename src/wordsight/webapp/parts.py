@@ -14,7 +14,8 @@ from PIL import Image
 from ..backbones.embedder import read
 from ..datasets.files import ImageFile
 from ..errors import UnreadableImage, WordsightError
-from ..images.decoding import decode, image_suffixes
+from ..images.decoding import decode
+from ..images.signatures import image_suffixes
 
 MODEL_HINT = "Models that were trained on this machine, the newest first"
 # what an upload may be: whatever browsers call an image, and all else that predict reads

@@ -25,7 +25,8 @@ from ..core import cells
 from ..core.home import atomic_text
 from ..core.progress import Progress
 from ..core.regular import open_text
-from ..datasets.files import ImageFile, LabelledSet, find_images
+from ..datasets.files import ImageFile, find_images
+from ..datasets.labelled import LabelledSet
 from ..errors import InvalidArgument, OutputError
 from ..words.class_names import fold
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.names import spellings
 from ...errors import InvalidArgument
-from ..files import SPLIT_FOLDERS
+from ..labelled import SPLIT_FOLDERS
 from .base import (
     Format,
     Labelled,

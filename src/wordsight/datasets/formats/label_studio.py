@@ -16,13 +16,14 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 from ...errors import InvalidArgument
-from ...images.decoding import looks_like_image
+from ...images.signatures import looks_like_image
 from ..foreign_tables import heading, read_table
 from .base import (
     Format,
     Labelled,
     RawBox,
     Region,
+    lies_inside,
     numbers,
     read_json,
     read_text,
@@ -232,7 +233,8 @@ class _Places:
         if self._named is None:
             self._named = {}
             for folder in [f for base in self._bases for f in (base, base / "images")]:
-                for path in folder.iterdir() if folder.is_dir() else ():
+                inside = any(lies_inside(folder, base) for base in self._bases)
+                for path in folder.iterdir() if inside and folder.is_dir() else ():
                     if " " in path.name:
                         self._named.setdefault(path.name.replace(" ", "_"), []).append(path)
         found = self._named.get(name, [])

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...core import cells
 from ...core.names import spellings
 from ...errors import InvalidArgument, some_of
-from ..files import FILE_COLUMNS, LABEL_COLUMNS
 from ..foreign_tables import heading, read_table
+from ..labelled import FILE_COLUMNS, LABEL_COLUMNS
 from .base import Format, Labelled, RawBox, numbers, register_format, whole_size
 
 FILE = "annotations.csv"

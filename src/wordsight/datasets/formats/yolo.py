@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.home import is_file, is_folder
 from ...errors import InvalidArgument
-from ...images.decoding import looks_like_image
+from ...images.signatures import looks_like_image
 from .base import (
     Format,
     Labelled,
