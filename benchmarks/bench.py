@@ -31,6 +31,7 @@ import install  # noqa: F401
 import int8  # noqa: F401
 import page  # noqa: F401
 import precision  # noqa: F401
+import reading  # noqa: F401
 import report  # noqa: F401
 import roll  # noqa: F401
 import roofline  # noqa: F401

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 from wordsight.backbones.preprocessing import Preprocessing  # noqa: E402
 from wordsight.core.records import RECORD  # noqa: E402
 from wordsight.core.result_folder import ResultFolder  # noqa: E402
-from wordsight.datasets.files import ImageFile, read_labelled  # noqa: E402
+from wordsight.datasets.files import ImageFile  # noqa: E402
+from wordsight.datasets.labelled import read_labelled  # noqa: E402
 from wordsight.errors import InvalidModel  # noqa: E402
 from wordsight.training.batches import Images, Sized, SizedBatches, augmentation, load_images  # noqa: E402
 from wordsight.training.checkpoints import SafeCheckpoints  # noqa: E402

@@ -112,7 +112,7 @@ def test_classes_that_were_not_asked_for_stand_for_none_of_these(
     for one in rings_found:
         if one.status == "none_of_these":
             row = one.to_dict()
-            assert (row["probability"], row["probabilities"], row["top_label"]) == (None,) * 3
+            assert (row["probability"], row["probabilities"], row["label"]) == (None,) * 3
     again = wordsight.run("square,disc", photos, output=None, threshold=0.6)  # finds that model
     assert again.class_names == results.class_names
 

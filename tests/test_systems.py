@@ -16,7 +16,7 @@ from wordsight.cleaning import setting_aside
 from wordsight.core import home
 from wordsight.core.names import is_device, is_relative, on_foreign_share, portable, safe_name
 from wordsight.core.tables import TableWriter
-from wordsight.datasets import annotations, files
+from wordsight.datasets import annotations, labelled
 from wordsight.datasets.formats import base
 from wordsight.gathering.request import folder_name
 
@@ -70,14 +70,14 @@ def test_annotations_never_ask_another_computer_for_a_photo(tmp_path, monkeypatc
     monkeypatch.setattr(
         Path, "resolve", lambda self, **how: asked.append(self) or resolve(self, **how)
     )
-    for module in (annotations, base, files):
+    for module in (annotations, base, labelled):
         monkeypatch.setattr(module, "on_foreign_share", lambda path, _: "host" in str(path))
     there = tmp_path / "host" / "share.jpg"
     assert annotations._find((there,), (tmp_path,)) is None
     assert not base.lies_inside(there, tmp_path)
     (tmp_path / "metadata.csv").write_text("file_name,label\nhost/share.jpg,cat\n")
     with pytest.raises(wordsight.errors.InvalidArgument, match="outside its folder"):
-        files._read_csv(tmp_path / "metadata.csv")
+        labelled._read_csv(tmp_path / "metadata.csv")
     assert asked and not [path for path in asked if "host" in str(path)]
 
 
@@ -85,7 +85,7 @@ def test_absolute_paths_in_a_table_become_names_below_its_folder(shapes, tmp_pat
     rows = [f"{shapes / kind / '000.jpg'},{kind}" for kind in ("disc", "square")]
     (shapes / "listed.csv").write_text("\n".join(["file_name,label", *rows]))
     try:
-        assert [image.name for image in files._read_csv(shapes / "listed.csv")] == [
+        assert [image.name for image in labelled._read_csv(shapes / "listed.csv")[0]] == [
             "disc/000.jpg",
             "square/000.jpg",
         ]

@@ -30,13 +30,14 @@ def told_by(name, folder) -> str:
     return play_script(TUTORIALS / f"{name}.py", "-o", folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def vehicle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vehicle") / "out"
     return told_by("vehicle", folder), folder
 
 
-@pytest.fixture(scope="module")
+# for the session, since a second run would find the model that the first one trained
+@pytest.fixture(scope="session")
 def words(tmp_path_factory):
     folder = tmp_path_factory.mktemp("words") / "out"
     return told_by("words", folder), folder
