@@ -58,6 +58,8 @@ def spellings(name: str) -> list[str]:
     r"""Return the ways to read a path that a table or annotation names, the most literal first: as
     it is written, with `/` for `\`, and, of a path of another machine, its ends, the longest first.
     """
+    if "\\" not in name and name[:1] != "/" and ":" not in name and ".." not in name:
+        return [name]
     plain = name.replace("\\", "/")
     found = [name, plain]
     drive, colon, _ = plain.partition(":")

@@ -381,11 +381,10 @@ class Inside:
             own = next((one for one in ways if self._may(one) and self._there(one)), name)
         if not self._may(own):
             raise InvalidArgument(f"{where} names {name[:200]!r}, which is outside its folder.")
+        path = self._root / own
         if os.path.isabs(own):  # results are named below their folder
-            own = Path(os.path.relpath(self._root / own, self._root)).as_posix()
-        return ImageFile(
-            spelled(self._root / own), own, unicodedata.normalize("NFC", label), split or None
-        )
+            own = Path(os.path.relpath(path, self._root)).as_posix()
+        return ImageFile(spelled(path), own, unicodedata.normalize("NFC", label), split or None)
 
     def _there(self, name: str) -> bool:
         try:
@@ -394,12 +393,13 @@ class Inside:
             return False
 
     def _may(self, name: str) -> bool:
+        path = self._root / name
         try:
             return (
                 "\0" not in name
-                and not on_foreign_share(self._root / name, [self._root])
-                and self._is_inside((self._root / name).parent)
-                and _stays_inside(self._root / name, self._root)
+                and not on_foreign_share(path, [self._root])
+                and self._is_inside(path.parent)
+                and _stays_inside(path, self._root)
             )
         except (OSError, RuntimeError):  # a folder's name that none can have, a loop of links
             return False

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ class _Content:
         bases: folders in which images may be, the likeliest first.
         upright: whether boxes are drawn on the upright images, whatever the sizes say.
         several: whether there are other files.
+        places: where each image may lie, by its id, as far as it was asked for.
     """
 
     file: Path
@@ -138,6 +139,7 @@ class _Content:
     bases: list[Path]
     upright: bool
     several: bool
+    places: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def where(self, number: int) -> str:
         """Return what to call an annotation."""
@@ -166,11 +168,13 @@ class _Content:
                 return self.problem(where, SAME_ID.format(kind, own))
         image, label = self.images[image_id], str(self.categories[category_id])
         name = str(image["file_name"])
-        ways = [base / way for way in spellings(name) for base in self.bases]
+        if image_id not in self.places:
+            ways = [base / way for way in spellings(name) for base in self.bases]
+            self.places[image_id] = tuple(dict.fromkeys(ways))
         size = whole_size(image.get("height"), image.get("width"))
         return RawBox(
             where,
-            tuple(dict.fromkeys(ways)),
+            self.places[image_id],
             label,
             box,
             False,
