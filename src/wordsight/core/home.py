@@ -106,7 +106,7 @@ def spelled(path: Path) -> Path:
     folder = spelled(path.parent)
     try:
         found = _spellings(folder, os.stat(folder).st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return path
     names = found.get(unicodedata.normalize("NFC", path.name), [])
     return folder / (names[0] if len(names) == 1 else path.name)

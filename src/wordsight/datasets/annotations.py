@@ -296,7 +296,8 @@ def _single_labelled(
     """Return the images with one label, by name; add (name, reason) of the others to `unused`."""
     several = sorted(file for file, names in labels.items() if len(names) > 1)
     unused += [
-        (_name(file, roots), f"shows {' and '.join(sorted(labels[file]))}") for file in several
+        (_name(file, roots), f"shows {' and '.join(name[:80] for name in sorted(labels[file]))}")
+        for file in several
     ]
     images = [
         ImageFile(file, _name(file, roots), min(names), splits[file])

@@ -101,7 +101,7 @@ class LabelStudio(Format):
                 try:
                     box, exact = _box(kind, value, size)
                     rounded += not exact
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
                     problem = problem or str(error) or BADLY_WRITTEN
                 yield RawBox(
                     task.where,

@@ -49,7 +49,7 @@ class LabelMe(ReadOnlyFormat):
                 try:
                     label, box = str(shape["label"]).strip(), _box(shape)
                     problem = None if label else "names no class"
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                     label, box = "", None
                     problem = (
                         str(error) if type(error) is ValueError else "is no shape of LabelMe's"

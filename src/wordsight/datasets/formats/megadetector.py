@@ -40,7 +40,7 @@ class MegaDetector(ReadOnlyFormat):
             images = list(content["images"])
             about = (content.get("info") or {}).get("detector_metadata") or {}
             sure = float(about.get("typical_detection_threshold") or SURE)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise InvalidArgument(
                 f"'{path}' is no file of MegaDetector's: it needs images and detection_categories "
                 f"({type(error).__name__}: {error})."
@@ -67,7 +67,7 @@ class MegaDetector(ReadOnlyFormat):
                     x, y, width, height = found["bbox"]
                     sides = numbers(x, y, x + width, y + height)
                     label = names.get(str(found["category"]), "")
-                except (KeyError, TypeError, ValueError, AttributeError):
+                except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                     yield RawBox(where, (), "", None, True, problem="is no detection")
                     continue
                 yield RawBox(
