@@ -295,10 +295,9 @@ def _single_labelled(
 ) -> list[ImageFile]:
     """Return the images with one label, by name; add (name, reason) of the others to `unused`."""
     several = sorted(file for file, names in labels.items() if len(names) > 1)
-    unused += [
-        (_name(file, roots), f"shows {' and '.join(name[:80] for name in sorted(labels[file]))}")
-        for file in several
-    ]
+    for file in several:
+        shown = " and ".join(name[:80] for name in sorted(labels[file]))
+        unused.append((_name(file, roots), f"shows {shown}"))
     images = [
         ImageFile(file, _name(file, roots), min(names), splits[file])
         for file, names in labels.items()
