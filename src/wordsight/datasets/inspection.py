@@ -1,4 +1,4 @@
-"""Say of any input what it is, how it would be read, and what is wrong with it."""
+"""Inspect any input: what it is, how it would be read, and what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Tell image files, and archives, by their suffix and first bytes; Pillow's own signatures decide
-what is an image.
+"""What a file is, by its suffix and first bytes: an image, by Pillow's own signatures, or an
+archive.
 """
 
 from __future__ import annotations
