@@ -14,7 +14,7 @@ __main__
 cli
 webapp
 pipeline distributed
-videos evaluation
+videos evaluation teaching
 recognition detection cleaning gathering training exports
 classification
 reports

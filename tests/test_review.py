@@ -14,9 +14,10 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape, write_shapes
 from wordsight.core.home import sources_folder
+from wordsight.datasets.decisions import REVIEW, ReviewBook
 from wordsight.datasets.labelled import read_labelled
 from wordsight.errors import InvalidArgument
-from wordsight.webapp.review import REVIEW, ReviewBook, find_doubts
+from wordsight.webapp.review import find_doubts
 from wordsight.webapp.workspace import Workspace
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..backbones.embedder import EncodedImage
 from ..backbones.runtime import callers
@@ -64,8 +64,38 @@ def predict(
         grid.check(classifier.backbone)
     chosen, note = classifier.threshold_for(threshold, precision)
     found = find_photos(photos, output, RESULT_FOLDERS)
+    return _over(Run(classifier, chosen, settings, grid, found, draw, note), found, progress)
+
+
+def predict_around(
+    photos: str | os.PathLike,
+    model: Classifier,
+    known: Mapping[str, Sequence[str]],
+    output: str | os.PathLike | None,
+    draw: bool = True,
+    progress: Progress | None = None,
+) -> Results:
+    """Predict as `predict` does, but for photos whose labels a person has given: these have them.
+
+    Args:
+        photos: one folder.
+        model: whose own threshold decides.
+        known: file name -> its classes, none for "none of these".
+        output: as in `predict`.
+        draw: as in `predict`.
+        progress: as in `predict`.
+    """
+    chosen, note = model.threshold_for()
+    found = find_photos(photos, output, RESULT_FOLDERS)
+    run = Run(model, chosen, None, None, found, draw, note)
+    run.known = known
+    return _over(run, found, progress)
+
+
+def _over(run: Run, found: Photos, progress: Progress | None) -> Results:
+    """Predict all photos of a run."""
+    classifier, chosen, note = run.model, run.threshold, run.note
     threads = callers(classifier.embedder.engine)
-    run = Run(classifier, chosen, settings, grid, found, draw, note)
     over_images(run.predict, found.images, run, threads=threads, progress=or_notebook(progress))
     refuse_none_readable(run.counts.unreadable, run.counts.total, found.output)
     return Results(
@@ -88,6 +118,7 @@ class Run:
         counts: how many fared how so far.
         kept: predictions that are written nowhere.
         writer: of the results folder, or None.
+        known: file name -> classes that a person has given, none for "none of these".
     """
 
     def __init__(
@@ -101,8 +132,9 @@ class Run:
         note: str | None = None,
     ) -> None:
         self.counts, self.kept = Counts(), list[Prediction]()
+        self.known: Mapping[str, Sequence[str]] = {}
         self.writer: ResultsWriter | None = None
-        self._model, self._threshold, self._grid, self._note = model, threshold, grid, note
+        self.model, self.threshold, self._grid, self.note = model, threshold, grid, note
         self._settings = settings or HeatmapSettings()
         self._report: ResultsReport | None = None
         self._folder = folder = None if photos is None else photos.output
@@ -123,14 +155,16 @@ class Run:
 
     def predict(self, file: ImageFile) -> Prediction:
         """Predict one image, draw it and keep it for the report. Safe from many threads."""
-        model = self._model
+        model = self.model
         try:
             one = model.embedder.open(file, feature_map=True)
             prediction = model.decide_photo(
-                file.name, one.embedding, lambda: one.feature_map, self._threshold
+                file.name, one.embedding, lambda: one.feature_map, self.threshold
             )
             if self._grid is not None:
                 prediction = self._surest_part(prediction, one, self._grid)
+            if file.name in self.known:
+                prediction.take(self.known[file.name])
             prediction.remark = one.remark
             if prediction.label is None and self._report is None:
                 return prediction
@@ -155,11 +189,11 @@ class Run:
 
     def _surest_part(self, whole: Prediction, one: EncodedImage, grid: Grid) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
-        model = self._model
+        model = self.model
         catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
         best = whole
         for box, embedding in part_embeddings(one.photo, model.embedder, grid, one.feature_map):
-            part = model.decide(whole.file_name, embedding, self._threshold)
+            part = model.decide(whole.file_name, embedding, self.threshold)
             probability = float(part.probability or 0)
             whole.parts.append(
                 Part(box, part.label, str(part.top_label), probability, part.stranger)
@@ -184,10 +218,10 @@ class Run:
         if self.writer is None:
             return
         if self._report is not None:
-            model = self._model
+            model = self.model
             about = about_model(model.record, model.history, model.class_names)
             made = made_by(model.backbone.name, model.class_names)
-            self.writer.write_report(self._report.pages(self.counts, about, made, self._note))
+            self.writer.write_report(self._report.pages(self.counts, about, made, self.note))
         self.writer.finish()
 
     def close(self) -> None:
@@ -197,4 +231,4 @@ class Run:
                 held.callback(self.writer.close)
             if self._report is not None:
                 held.callback(self._report.close)
-            self._model.embedder.cache.flush()
+            self.model.embedder.cache.flush()

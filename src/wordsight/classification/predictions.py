@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +135,20 @@ class Prediction:
         if self.label is not None:
             return "labelled"
         return NONE_OF_THESE if self.stranger else "unsure"
+
+    def take(self, labels: Sequence[str]) -> None:
+        """Take the labels that a person has given, which are certain; none of them means "none of
+        these".
+        """
+        given = [Label(label, 1.0) for label in labels]
+        self.labels, self.stranger = given, not given
+        if given:
+            self.label = self.top_label = given[0].label
+            self.probability = 1.0
+            certain = dict.fromkeys(labels, 1.0)
+            self.probabilities = {**dict.fromkeys(self.probabilities or {}, 0.0), **certain}
+        else:
+            self.label = self.probability = self.probabilities = None
 
     def labels_at(self, threshold: float | None) -> list[Label]:
         """Return the labels that the image gets at a threshold, the surest first."""

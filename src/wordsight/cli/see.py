@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("video")(video_command)
     app.command("extract")(extract_command)
     app.command("app")(app_command)
+    app.command("teach")(teach_command)
 
 
 @with_groups
@@ -271,3 +272,73 @@ def app_command(
 
     go_offline(offline)
     app(model, data, host, port, say)
+
+
+def teach_command(
+    classes: Annotated[
+        str,
+        typer.Option("-c", "--classes", help="Any words, separated by commas."),
+    ],
+    photos: Annotated[
+        Path,
+        typer.Option("-p", "--photos", metavar="FOLDER", help="Your photos, in one folder."),
+    ],
+    output: Annotated[
+        Optional[Path],
+        typer.Option("-o", "--output", help="Model folder. [default: one named after the words]"),
+    ] = None,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder of the results that Finish writes.")
+    ] = Path("results"),
+    data: Annotated[
+        Optional[list[str]],
+        typer.Option("--data", help="Labelled pictures to begin with, if you have some."),
+    ] = None,
+    precision: Annotated[
+        float,
+        typer.Option("--precision", help="Share of the labels that is to be right, 0.5-0.9999."),
+    ] = 0.95,
+    backbone: BackboneName = DEFAULT_BACKBONE,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Address to listen on; addresses other than this machine's require a token.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        Optional[int],
+        typer.Option("--port", help="Port to listen on. [default: 7860, or the next free one]"),
+    ] = None,
+    offline: Offline = False,
+) -> None:
+    """Teach any word in a few key presses, on a page that shows your own photos.
+
+    \b
+    Examples:
+      wordsight teach -c kangaroo -p photos/
+      wordsight teach -c "pallet,crate" -p site/ -o models/site --results site-results/
+
+    \b
+    The page asks about the photos it learns most from. When answers change little, it asks about
+    random photos of those it would label, until at least 95% are sure to be right. Answers are kept
+    in FOLDER/metadata.csv as you give them; the same command goes on. Pictures are not moved or
+    changed; nothing is sent anywhere. Ctrl-C stops it.
+    """
+    from ..webapp.teach_page import open_teaching
+
+    go_offline(offline)
+    with show_progress() as progress:
+        open_teaching(
+            photos,
+            classes,
+            output=output,
+            results=results,
+            data=data,
+            precision=precision,
+            backbone=backbone,
+            host=host,
+            port=port,
+            say=say,
+            progress=progress,
+        )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .linear import LinearHead, softmax
+from .logistic import TINY_SHARE, Directions, logit, sigmoid
 
 # temperature of the ImageNet logits: the embedded backbones are far too unsure of themselves
 SHARPNESS = 0.4
@@ -27,12 +28,10 @@ FEWEST = 2  # sure photos of a word, to learn from
 MOST = 0.8  # weight of a learned head at most
 HALF = 10.0  # sure photos at which it has half of that
 FINAL = 2.0  # factor of the blended logits, which are unsure since both answers are cautious
-DIRECTIONS = 128  # of the embeddings, that a learned head knows
 LOOSE = 1000.0  # inverse penalty of its weights
 MOST_OTHERS = 4000  # photos of something else that it learns from
 UNDECIDED = 0.05  # a photo whose words are all less probable than this shows none of them
 ROW_TEMPERATURE = 0.16  # of the mean of a word's ImageNet rows, measured on labelled images
-TINY_SHARE = 1e-6  # of probability; less is not told from none
 # a photo may show several words if two have at least these shares of it, not sharpened: of composed
 # pairs nearly all have, of mixed photos four in ten
 FIRST, SECOND = 0.1, 0.01
@@ -66,9 +65,9 @@ class WordsHead:
         """Return the probability of each word (n, words), 0–1, for embeddings (n, C)."""
         logits = (embeddings @ self.weight.T + self.bias) / SHARPNESS
         shares = softmax(logits + np.log(np.maximum(self.prior, TINY_SHARE)))
-        own = _logit(_grouped(shares, self.groups))
+        own = logit(_grouped(shares, self.groups))
         learned = embeddings @ self.learned_weight.T + self.learned_bias
-        return _sigmoid(FINAL * ((1 - self.trust) * own + self.trust * learned))
+        return sigmoid(FINAL * ((1 - self.trust) * own + self.trust * learned))
 
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the probability of each class (n, classes): of each word or, for one word alone,
@@ -170,9 +169,9 @@ def fit_words(
     sharp = softmax((embeddings @ weight.T + bias) / SHARPNESS)
     prior = _frequencies(sharp)
     head = replace(head, prior=prior)
-    own = _logit(_grouped(sharp * prior, groups) / (sharp @ prior)[:, None])
-    probabilities = _sigmoid(own)
-    space: _Space | None = None
+    own = logit(_grouped(sharp * prior, groups) / (sharp @ prior)[:, None])
+    probabilities = sigmoid(own)
+    space: Directions | None = None
     for _ in range(LEARNINGS):
         learned_weight, learned_bias = np.zeros_like(head.learned_weight), head.learned_bias * 0
         trust = np.zeros(len(groups), np.float32)
@@ -182,13 +181,14 @@ def fit_words(
             counts[word] = len(sure)
             if len(sure) < FEWEST or not len(others):
                 continue
-            space = space or _Space(embeddings)
+            space = space or Directions(embeddings)
             others = others[:: -(-len(others) // MOST_OTHERS)]  # evenly spaced
             rows = np.concatenate([sure, others])
-            learned_weight[word], learned_bias[word] = space.learn(rows, len(sure))
+            shown = np.arange(len(rows)) < len(sure)
+            learned_weight[word], learned_bias[word] = space.fit(rows, shown, LOOSE)
             trust[word] = MOST * len(sure) / (len(sure) + HALF)
         learned = embeddings @ learned_weight.T + learned_bias
-        probabilities = _sigmoid((1 - trust) * own + trust * learned)
+        probabilities = sigmoid((1 - trust) * own + trust * learned)
         head = replace(
             head,
             learned_weight=learned_weight,
@@ -216,80 +216,6 @@ def _frequencies(shares: np.ndarray) -> np.ndarray:
     return prior
 
 
-class _Space:
-    """The directions in which the photos of a folder differ most, each dimension scaled alike."""
-
-    def __init__(self, embeddings: np.ndarray) -> None:
-        width = embeddings.shape[1]
-        self._mean = embeddings.mean(axis=0)
-        self._scale = (embeddings.std(axis=0) + 1e-3) * np.sqrt(width)
-        scaled = (embeddings - self._mean) / self._scale
-        n = len(scaled)
-        gram = scaled @ scaled.T if n < width else scaled.T @ scaled  # the smaller of the two
-        values, vectors = np.linalg.eigh(gram)
-        kept = np.flatnonzero(values > max(values[-1], 0) * 1e-9)[-DIRECTIONS:]
-        self._columns = (
-            scaled.T @ (vectors[:, kept] / np.sqrt(values[kept])) if n < width else vectors[:, kept]
-        ).astype(np.float32)  # (C, r)
-        self._places = (scaled @ self._columns).astype(np.float64)  # (n, r)
-
-    def learn(self, rows: np.ndarray, sure: int) -> tuple[np.ndarray, float]:
-        """Return weight (C,) and bias of a logistic regression, for plain embeddings.
-
-        Args:
-            rows: indices of photos: those that show a word, then those that don't.
-            sure: how many show it.
-        """
-        found = _logistic(self._places[rows], sure)
-        weight = self._columns @ found[:-1] / self._scale
-        return weight.astype(np.float32), float(found[-1] - weight @ self._mean)
-
-
-def _logistic(x: np.ndarray, positives: int) -> np.ndarray:
-    """Return weights (r,) and, last, the bias of logistic regression by Newton's method with step
-    halving. The first rows of x (n, r) are positive.
-
-    The targets are Platt's, a little inside 0 and 1, so that they stay finite where both sides are
-    far apart (Platt 1999, "Probabilistic outputs for support vector machines").
-    """
-    n = len(x)
-    targets = np.full(n, 1 / (n - positives + 2))
-    targets[:positives] = (positives + 1) / (positives + 2)
-    inputs = np.concatenate([x, np.ones((n, 1))], axis=1)
-    penalty = np.append(np.full(x.shape[1], 1 / LOOSE), 1e-6)
-
-    def loss(found: np.ndarray) -> float:
-        z = inputs @ found
-        return float((np.logaddexp(0, z) - targets * z).sum() + (penalty * found**2).sum() / 2)
-
-    found = np.zeros(inputs.shape[1])
-    found[-1] = _logit(targets.mean())
-    least = loss(found)
-    for _ in range(30):
-        chance = _sigmoid(inputs @ found)
-        gradient = inputs.T @ (chance - targets) + penalty * found
-        curvature = (inputs * (chance * (1 - chance))[:, None]).T @ inputs
-        curvature[np.diag_indices(len(found))] += penalty
-        step = np.linalg.solve(curvature, gradient)
-        for length in (1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 0):
-            tried = loss(found - length * step)
-            if tried <= least:
-                break
-        found, gained, least = found - length * step, least - tried, tried
-        if gained < 1e-3:
-            break
-    return found
-
-
 def _grouped(shares: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> np.ndarray:
     """Return the sum over each word's classes, (n, words)."""
     return np.stack([shares[:, list(group)].sum(axis=1) for group in groups], axis=1)
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, TINY_SHARE, 1 - TINY_SHARE)
-    return np.log(p / (1 - p))
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(z, -60, 60)))

@@ -508,6 +508,8 @@ def find_model(words: list[str]) -> Path | None:
     """Return the newest trained model for exactly these classes, in any order, or None."""
     wanted = with_catch_all(words)
     for folder, names, supervision in list_models():
-        if supervision != WORDS and same_classes(names, wanted):
+        # a word that was taught has no class that means anything else
+        found = same_classes(names, wanted) or same_classes(names, words)
+        if supervision != WORDS and found:
             return folder
     return None

@@ -65,6 +65,8 @@ class Guard:
         token: what a visitor must show, or None where the address can only be reached from this
             machine.
         uploads: folder that uploads arrive in.
+        read: addresses that may be read.
+        write: addresses that may be posted to.
     """
 
     def __init__(
@@ -73,7 +75,10 @@ class Guard:
         hosts: set[str] | None,
         token: str | None,
         uploads: Path,
+        read: re.Pattern[str] = READ,
+        write: re.Pattern[str] = WRITE,
     ) -> None:
+        self._allowed = {"GET": read, "HEAD": read, "POST": write}
         self._app, self._hosts, self._token, self._uploads = app, hosts, token, uploads
         self._uploading = 0
         self._measured, self._full = 0.0, False
@@ -136,7 +141,7 @@ class Guard:
         foreign = headers.get("sec-fetch-site") == "cross-site" and not _is_visit(scope, headers)
         if foreign or origin not in (None, f"http://{host}", f"https://{host}"):
             return 403, "Another site's page may not use this one."
-        allowed = {"GET": READ, "HEAD": READ, "POST": WRITE}.get(scope["method"])
+        allowed = self._allowed.get(scope["method"])
         if allowed is None or not allowed.fullmatch(scope["path"]):
             return 404, "There is nothing here."
         return None

@@ -66,10 +66,33 @@ def app(
     """
     if importlib.util.find_spec("gradio") is None:
         raise InvalidArgument("The page in the browser needs Gradio: pip install 'wordsight[app]'.")
+    serve(
+        lambda hosts, token, uploads: guarded(model, data, uploads, hosts, token), host, port, say
+    )
+
+
+def serve(
+    page: Callable[[set[str] | None, str | None, Path], Guard],
+    host: str,
+    port: int | None,
+    say: Callable[[str], None] | None,
+) -> None:
+    """Serve a page until Ctrl-C.
+
+    Args:
+        page: makes it, from the names it may be called by, the token it demands and the folder for
+            uploads; see `Guard`.
+        host: address to listen on.
+        port: to listen on, or None for the first that is free.
+        say: called with the address.
+
+    Raises:
+        InvalidArgument: if the address can't be listened on.
+    """
     chosen = _free_port(host, port)
     token = None if _is_loopback(host) else _token()
     with _ending_as_ctrl_c(), uploads_folder() as uploads:
-        serving = guarded(model, data, uploads, _names(host), token)
+        serving = page(_names(host), token, uploads)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (
             f"?token={quote(token, safe='')}" if token else ""

@@ -12,8 +12,9 @@ from typing import Any
 import gradio as gr
 
 from ..classification.report import percent
+from ..datasets.decisions import Decision
 from .parts import offered, plain, readable, refused, shown, telling
-from .review import Decision, Doubt
+from .review import Doubt
 from .tab_train import summarise
 from .workspace import Workspace, find_one
 

@@ -30,6 +30,7 @@ from ..core.names import is_device
 from ..core.progress import Progress
 from ..core.regular import read_regular
 from ..core.tables import short_stem
+from ..datasets.decisions import ReviewBook
 from ..datasets.files import ImageFile, find_images
 from ..errors import InvalidArgument, NotFound
 from ..heatmaps.drawing import superimpose
@@ -40,7 +41,7 @@ from ..reports.gallery import thumbnail
 from ..training.recipes import list_models, train
 from ..training.retraining import retrain
 from ..words.class_names import parse_classes
-from .review import Doubt, ReviewBook, find_doubts
+from .review import Doubt, find_doubts
 
 OPEN_MODELS = 4  # held in memory at once
 MOST_IMAGES = 5000  # of a folder that two models are compared on

@@ -1,0 +1,5 @@
+"""Any word, learned from a few answers about the photos themselves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

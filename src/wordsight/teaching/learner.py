@@ -1,0 +1,172 @@
+"""Learn words from answers about a folder's photos, and say which photo to ask about next.
+
+One logistic regression a word, on the directions in which the photos differ most. The next photo is
+the likeliest that was not asked about, or a doubtful one, two of these for each of the former. A
+word of which no photo is known yet is looked for by its neighbours in meaning, and among photos
+that stand for many others (greedy facility location). Hints serve the order of questions only,
+never a label. The settings were chosen on words and photos whose truth is known; see
+`benchmarks/teach.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..heads.linear import LinearHead, normalize
+from ..heads.logistic import Directions
+
+LOOSE = 10.0  # inverse penalty of the weights
+FIRST_LOOKS = 4  # for each word but the first: photos that stand for many others
+LIKELY_EVERY = 3  # of this many questions on a known word, one is on the likeliest photo
+SAME = 0.98  # cosine of embeddings from which two photos are one moment: asked about once
+SPREAD = 600  # photos that the others' variety is measured on
+SEED_OF_SPREAD = 0
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A photo to ask about.
+
+    Attributes:
+        photo: its index.
+        why: "likely", "doubtful" or "new" (unlike all asked about so far).
+        word: index of the word it is asked for.
+    """
+
+    photo: int
+    why: str
+    word: int
+
+
+class Learner:
+    """What was answered about the photos of a folder, and what follows from it.
+
+    Args:
+        embeddings: (n, C) float32 of the photos.
+        hints: (n, words), 0–1, how near each photo is to each word's neighbours in meaning.
+        askable: (n,) bool, which photos may be asked about; the others only teach.
+
+    Attributes:
+        answers: photo -> (words,) bool, which words it shows.
+        weight: (words, C) float32; zeros for a word that was not found yet.
+        bias: (words,) float32.
+    """
+
+    def __init__(self, embeddings: np.ndarray, hints: np.ndarray, askable: np.ndarray) -> None:
+        self.embeddings, self._hints, self._askable = embeddings, hints, askable
+        self.answers: dict[int, np.ndarray] = {}
+        words, width = hints.shape[1], embeddings.shape[1]
+        self.weight, self.bias = np.zeros((words, width), np.float32), np.zeros(words, np.float32)
+        self._space = Directions(embeddings)
+        self._unit = normalize(embeddings - embeddings.mean(axis=0)).astype(np.float32)
+        self._plain = normalize(embeddings).astype(np.float32)
+        columns = np.random.default_rng(SEED_OF_SPREAD).permutation(len(embeddings))[:SPREAD]
+        # (n, SPREAD): how well each photo stands for each of a sample
+        self._alike = np.maximum(self._unit @ self._unit[columns].T, 0) ** 2
+        self._logits = np.zeros((len(embeddings), words))
+
+    @property
+    def found(self) -> np.ndarray:
+        """How many photos are known to show each word, (words,) int."""
+        return np.sum(list(self.answers.values()), axis=0, dtype=int) + np.zeros(
+            self._hints.shape[1], int
+        )
+
+    @property
+    def head(self) -> LinearHead:
+        """The words and, last, "none of them", as a linear head."""
+        return _with_none(self.weight, self.bias)
+
+    def fit(self) -> None:
+        """Learn from all answers."""
+        self.weight, self.bias = self._fitted(self.answers)
+        self._logits = (self.embeddings @ self.weight.T + self.bias).astype(np.float64)
+
+    def _fitted(self, answers: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.array(list(answers), dtype=int)
+        shown = np.array(list(answers.values()), dtype=bool)
+        weight = np.zeros_like(self.weight)
+        bias = np.full_like(self.bias, -30)  # of a word that was not found yet
+        for word in range(len(bias) if len(rows) else 0):
+            if shown[:, word].all():
+                bias[word] = 0  # nothing else is known, so nothing is told apart
+            elif shown[:, word].any():
+                weight[word], bias[word] = self._space.fit(rows, shown[:, word], LOOSE)
+        return weight, bias
+
+    def pick(
+        self, count: int, shut: Collection[int] = (), absent: Collection[int] = ()
+    ) -> list[Pick]:
+        """Return the next photos to ask about, the most useful first.
+
+        Args:
+            count: how many at most.
+            shut: photos that are not to be asked about now.
+            absent: words that are not looked for any more.
+        """
+        free = self._askable.copy()
+        taken = list({*self.answers, *shut})
+        turn = len(taken)
+        free[taken] = False
+        covered = self._alike[taken].max(axis=0) if taken else np.zeros(self._alike.shape[1])
+        moments = self._plain[taken]
+        if len(moments):  # of one moment one photo is asked about
+            same = (self._plain @ moments.T).max(axis=1) >= SAME
+            free &= ~same if (free & ~same).any() else True
+        picks: list[Pick] = []
+        for number in range(turn, turn + count):
+            if not free.any():
+                break
+            pick = self._pick_one(number, free, covered, absent)
+            picks.append(pick)
+            covered = np.maximum(covered, self._alike[pick.photo])
+            free[pick.photo] = False
+            rest = free & (self._plain @ self._plain[pick.photo] < SAME)
+            free = rest if rest.any() else free
+        return picks
+
+    def _pick_one(
+        self, number: int, free: np.ndarray, covered: np.ndarray, absent: Collection[int]
+    ) -> Pick:
+        """Return the next photo: of a word in its turn, or of all at once."""
+        words, found = len(self.bias), self.found
+        if len(absent) < words:
+            found[list(absent)] = len(self._logits) + 1  # never the one found least
+        places = np.flatnonzero(free)
+        gain = np.maximum(self._alike[places] - covered, 0).sum(axis=1)
+        if number < FIRST_LOOKS * (words - 1) and number % LIKELY_EVERY:
+            return Pick(int(places[gain.argmax()]), "new", int(found.argmin()))
+        word, kind = int(found.argmin()), number % LIKELY_EVERY
+        if not found[word]:
+            if kind != 1 and self._hints[places, word].max() > 0:
+                # the nearest in meaning, if not like what was asked about before
+                fresh = (self._alike[places] > covered).mean(axis=1)
+                score = np.log(self._hints[places, word] + 1e-4) + 2 * fresh
+                return Pick(int(places[score.argmax()]), "likely", word)
+            if kind == 1 or words == 1:
+                return Pick(int(places[gain.argmax()]), "new", word)
+        elif kind == LIKELY_EVERY - 1 and (words == 1 or found[word] < FIRST_LOOKS):
+            return Pick(int(places[self._logits[places, word].argmax()]), "likely", word)
+        margin = self._margin(places)
+        best = margin.argmin() if words == 1 else (np.exp(-margin) * gain).argmax()
+        return Pick(int(places[best]), "doubtful", int(self._logits[places[best]].argmax()))
+
+    def _margin(self, places: np.ndarray) -> np.ndarray:
+        """Return how far the likeliest word of some photos is above the next, (m,). "None of them"
+        counts as a word once it was an answer.
+        """
+        logits = self._logits[places]
+        if logits.shape[1] == 1 or not all(shown.any() for shown in self.answers.values()):
+            logits = np.append(logits, np.zeros((len(places), 1)), axis=1)
+        ordered = np.sort(logits, axis=1)
+        return ordered[:, -1] - ordered[:, -2]
+
+
+def _with_none(weight: np.ndarray, bias: np.ndarray) -> LinearHead:
+    """Return a head of words, (words, C) and (words,), and "none of them", whose logit is 0."""
+    return LinearHead(
+        np.concatenate([weight, np.zeros_like(weight[:1])]), np.append(bias, np.float32(0))
+    )
