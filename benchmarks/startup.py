@@ -21,6 +21,8 @@ def start(work: Path) -> list[str]:
         "-m",
         str(work / "m"),
     ]
+    three = [sorted((TEST / "dog").iterdir())[i] for i in range(3)]
+    three_photos = [part for photo in three for part in ("-p", str(photo))]
     commands = {
         "bare Python": ["-c", "pass"],
         "`import wordsight`": ["-c", "import wordsight"],
@@ -32,6 +34,10 @@ def start(work: Path) -> list[str]:
             "--no-pictures",
         ],
         "the same with all pictures and the report": [*one_photo, "-o", str(work / "r2")],
+        "`wordsight run -c cat,dog` of three photos with all that": [
+            *["-m", "wordsight", "run", "-c", "cat,dog", "-m", str(work / "m")],
+            *["-o", str(work / "r3"), *three_photos],
+        ],
     }
 
     def once(command: list[str]) -> float:

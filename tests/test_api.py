@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import wordsight
 
@@ -65,12 +66,36 @@ def test_import_loads_nothing_heavy():
 
 
 def test_predict_loads_what_it_needs_only(shapes_model, other_shapes):
+    heavy = ("torch", "sklearn", "scipy", "matplotlib", "pandas", "yaml", "httpx", "ray", "gradio")
     code = "import sys, wordsight; wordsight.load(sys.argv[1]).predict(sys.argv[2])\n"
-    code += "print([m for m in ('torch', 'sklearn', 'scipy', 'matplotlib') if m in sys.modules])"
+    code += f"print([m for m in {heavy} if m in sys.modules])"
     command = [sys.executable, "-c", code, str(shapes_model), str(other_shapes)]
     assert (
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_help_loads_nothing_that_only_commands_need():
+    heavy = ("numpy", "PIL", "openvino", "jinja2", "yaml", "sqlite3", "filelock", "pydantic")
+    code = (
+        "import sys, wordsight.cli.main as cli; sys.argv = ['wordsight', '--help']\n"
+        "try: cli.main()\n"
+        f"except SystemExit: print([m for m in {heavy} if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_jpeg_loads_no_other_formats(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 48), "red").save(path)
+    code = (
+        "import sys; from wordsight.images.decoding import decode\n"
+        "print(decode(open(sys.argv[1], 'rb').read()).size, 'PIL.TgaImagePlugin' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "(48, 64) False"
 
 
 def test_one_package_touches_the_network():

@@ -22,7 +22,7 @@ from wordsight.backbones.embedder import read
 from wordsight.core.regular import open_regular, read_regular
 from wordsight.datasets.files import ImageFile
 from wordsight.errors import UnreadableImage
-from wordsight.images import decoding, limits
+from wordsight.images import decoding, limits, signatures
 
 TAGS = ((256, 3, 1), (257, 3, 1), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1),
         (278, 3, 1), (279, 4, 1))  # fmt: skip
@@ -94,7 +94,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_small_file_that_costs_much_is_refused_at_once(bomb):
     data = BOMBS[bomb]()
-    decoding.image_formats()
+    signatures.image_formats()
     for reader in READERS:
         if bomb == "png profile" and reader is decoding.frame_count:
             continue  # it has no need of EXIF

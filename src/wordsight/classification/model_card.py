@@ -7,8 +7,6 @@ from __future__ import annotations
 import html
 from typing import Any
 
-import yaml
-
 from .. import __version__
 
 # those that the Hub may list
@@ -17,6 +15,8 @@ METRICS = {"accuracy": "Accuracy", "auroc": "AUROC", "average_precision": "Avera
 
 def model_card(model: Any) -> str:
     """Return the README of a `Classifier`: YAML for the Hub, then text."""
+    import yaml
+
     record = model.record
     lines = [
         "---",

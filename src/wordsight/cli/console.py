@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -20,6 +22,8 @@ def run_app(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    # the last search for cycles would take a tenth of a second; the system frees memory, too
+    atexit.register(gc.freeze)
     log = logging.getLogger("wordsight")
     log.setLevel(logging.INFO)
     sayer = _Sayer()

@@ -20,7 +20,7 @@ from ..errors import UnreadableImage
 from .cut_off import JPEG_END, ends_early, rescue
 from .deep import eight_bits, grey_to_eight_bits, is_deep, with_low_bytes
 from .limits import BoundedFile, check_exif, check_work
-from .signatures import REFUSED_FORMATS, archive_kind, image_formats, is_heif, reads_heif
+from .signatures import REFUSED_FORMATS, archive_kind, identify, is_heif, reads_heif
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are not read
@@ -275,13 +275,11 @@ def _open(data: bytes, reduced: bool = False) -> Image.Image:
     if not data:
         raise UnreadableImage("empty file")
     check_work(data)
-    file, formats = BoundedFile(data), image_formats()
-    if is_heif(data):
-        if not reads_heif():
-            raise UnreadableImage("HEIC, which needs an extra: pip install 'wordsight[heic]'")
-        formats = ("HEIF",)
+    if is_heif(data) and not reads_heif():
+        raise UnreadableImage("HEIC, which needs an extra: pip install 'wordsight[heic]'")
+    file = BoundedFile(data)
     try:
-        image = Image.open(file, formats=formats)  # type: ignore[arg-type]
+        image = identify(file, data)
     except Image.UnidentifiedImageError:
         if data[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
             raise UnreadableImage(REFUSED_FORMATS["EPS"]) from None

@@ -4,10 +4,13 @@ archive.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 
 from PIL import Image
+
+from .limits import BoundedFile
 
 REFUSED_FORMATS = {
     "EPS": "PostScript is a program and is not run",
@@ -39,6 +42,20 @@ def image_formats() -> tuple[str, ...]:
     Image.init()
     allowed = [name for name in Image.ID if name not in REFUSED_FORMATS and name not in NOT_IMAGES]
     return tuple(sorted(allowed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "GIF")))
+
+
+def identify(file: BoundedFile, data: bytes) -> Image.Image:
+    """Open a file, whose bytes are `data`, as an image of the format that they show.
+
+    Raises:
+        UnidentifiedImageError: if it is of no format that may be opened.
+    """
+    if is_heif(data):
+        return Image.open(file, formats=("HEIF",))  # type: ignore[arg-type]
+    if data.startswith(b"\xff\xd8"):  # a JPEG's; all other formats take time to load
+        with contextlib.suppress(Image.UnidentifiedImageError):
+            return Image.open(file, formats=("JPEG",))  # type: ignore[arg-type]
+    return Image.open(file, formats=image_formats())  # type: ignore[arg-type]
 
 
 def looks_like_image(suffix: str, first_bytes: bytes = b"") -> bool:
