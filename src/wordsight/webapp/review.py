@@ -24,7 +24,6 @@ from ..cleaning.material import gather_material
 from ..core import cells
 from ..core.home import atomic_text
 from ..core.progress import Progress
-from ..core.regular import open_text
 from ..datasets.files import ImageFile, find_images
 from ..datasets.labelled import LabelledSet
 from ..errors import InvalidArgument, OutputError
@@ -229,7 +228,7 @@ class ReviewBook:
         if self._read_state is None:
             return
         try:
-            with open_text(self.table, "utf-8-sig", "surrogateescape", newline="") as file:
+            with cells.open_table(self.table) as file:
                 rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidArgument(
@@ -317,7 +316,7 @@ class ReviewBook:
                 row[columns.index(column)] = cells.guard(cell)
         mode = os.stat(self.table).st_mode & 0o777 if self.table.exists() else None
         try:
-            with atomic_text(self.table) as file:
+            with atomic_text(self.table, cells.encoding_of(self.table)) as file:
                 csv.writer(file).writerows(rows)
             if mode is not None:
                 self.table.chmod(mode)
