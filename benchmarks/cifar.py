@@ -91,7 +91,7 @@ def _ours(data: Path, work: Path, *options: object) -> dict:
     accuracy on test after the last.
     """
     whole, _ = wordsight("train", data, "-o", work / "m", "--no-clean", *options, work=work)
-    with open(work / "m" / "history.csv") as file:
+    with open(work / "m" / "history.csv", encoding="utf-8-sig") as file:
         rows = [row for row in csv.DictReader(file) if row.get("seconds")]
     shutil.rmtree(work / "m")
     return {

@@ -281,7 +281,7 @@ def test_how_right_boxes_are(boxed, unseen, tmp_path, cli_here, capsys):
     ) and worst == sorted(worst)
     with Image.open(tmp_path / "report" / "boxes.png") as image:
         assert image.size[0] > 300
-    with open(tmp_path / "report" / "boxes.csv", newline="") as file:
+    with open(tmp_path / "report" / "boxes.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert np.mean([float(row["iou"]) for row in rows]) == pytest.approx(
         found["boxes"]["predict"]["mean_iou"]["value"], abs=1e-3

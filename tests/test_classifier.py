@@ -43,7 +43,7 @@ def test_tables_hold_every_field(results):
     lines = (results.output / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert all(tuple(row) == FIELDS for row in rows)
-    with open(results.output / "predictions.csv", newline="") as file:
+    with open(results.output / "predictions.csv", newline="", encoding="utf-8-sig") as file:
         table = list(csv.DictReader(file))
     assert [row["file_name"] for row in table] == [row["file_name"] for row in rows]
     for row, record in zip(table, rows, strict=True):
@@ -64,7 +64,7 @@ def test_tables_say_what_became_of_every_image(shapes_model, other_shapes, tmp_p
     assert {"none_of_these", "unreadable"} < {p.status for p in written}
     assert sum(p.stranger for p in written) == results.counts.strangers > 0
     assert sum(p.status == "unsure" for p in written) == results.counts.unsure
-    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+    with open(tmp_path / "r" / "predictions.csv", newline="", encoding="utf-8-sig") as file:
         assert [row["status"] for row in csv.DictReader(file)] == [p.status for p in written]
 
 
@@ -202,7 +202,13 @@ def test_bad_images_are_listed_and_stop_nothing(shapes_model, other_shapes, tmp_
     errors = {p.file_name: p.error for p in results if p.error}
     assert set(errors) == {"broken.jpg", "empty.png", "gone.jpg"} and all(errors.values())
     assert results.counts.total == 15 and results.counts.skipped == ["notes.txt"]
-    assert (tmp_path / "r" / "skipped.csv").read_text().split() == ["file_name", "notes.txt"]
+    listed = (tmp_path / "r" / "skipped.csv").read_text("utf-8-sig")
+    assert listed.split() == ["file_name", "notes.txt"]
+    # one mark, at the very beginning, by which Excel knows UTF-8; none in what programs read
+    for name in ("predictions.csv", "skipped.csv"):
+        data = (tmp_path / "r" / name).read_bytes()
+        assert data.startswith(b"\xef\xbb\xbf") and data.count(b"\xef\xbb\xbf") == 1
+    assert (tmp_path / "r" / "predictions.jsonl").read_bytes().startswith(b"{")
 
 
 def test_strange_names_come_through(shapes_model, other_shapes, tmp_path):
@@ -223,7 +229,7 @@ def test_strange_names_come_through(shapes_model, other_shapes, tmp_path):
     assert sorted(p.file_name for p in results) == sorted(names)
     for p in results:
         assert p.label == "disc" and (results.output / p.heatmap).is_file()
-    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+    with open(tmp_path / "r" / "predictions.csv", newline="", encoding="utf-8-sig") as file:
         assert sorted(row["file_name"] for row in cells.DictReader(file)) == sorted(names)
 
 

@@ -55,7 +55,7 @@ BEARS = {
 
 def findings(folder) -> list[dict]:
     with open(
-        Path(folder) / "findings.csv", newline="", encoding="utf-8", errors="surrogateescape"
+        Path(folder) / "findings.csv", newline="", encoding="utf-8-sig", errors="surrogateescape"
     ) as file:
         return list(csv.DictReader(file))
 
@@ -347,7 +347,7 @@ def test_split_is_stratified_repeatable_and_keeps_copies_together(tmp_path, data
     )
     rows = {
         row["file_name"]: row["split"]
-        for row in csv.DictReader((root / "metadata.csv").read_text().splitlines())
+        for row in csv.DictReader((root / "metadata.csv").read_text("utf-8-sig").splitlines())
     }
     for i in range(8):
         assert (

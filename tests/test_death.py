@@ -296,7 +296,10 @@ def test_names_no_one_expects(shapes_model, tmp_path, cli):
     # the link to nowhere
     assert "Traceback" not in done.stderr and done.returncode == 1, done.stderr
     with open(
-        tmp_path / "out" / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline=""
+        tmp_path / "out" / "predictions.csv",
+        encoding="utf-8-sig",
+        errors="surrogateescape",
+        newline="",
     ) as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(names) + 1 and [row["file_name"] for row in rows if row["error"]] == [

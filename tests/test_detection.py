@@ -227,7 +227,7 @@ def test_the_command_writes_tables_and_images(yes_or_no, scene, tmp_path, cli_he
         "probability",
         "xyxy",
     }
-    with open(tmp_path / "out" / "detections.csv", newline="") as file:
+    with open(tmp_path / "out" / "detections.csv", newline="", encoding="utf-8-sig") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 2 * len(rows[0]["detections"]) + 1 and table[-1]["error"]
     for row in rows[:2]:

@@ -31,7 +31,9 @@ FIXED = {
 
 
 def rows(report, name="predictions.csv") -> list[dict]:
-    with open(Path(report) / name, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open(
+        Path(report) / name, newline="", encoding="utf-8-sig", errors="surrogateescape"
+    ) as file:
         return list(csv.DictReader(file))
 
 

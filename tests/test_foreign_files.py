@@ -502,7 +502,7 @@ def test_remarks_stand_in_a_table_and_in_the_closing_lines(shapes_model, tmp_pat
     frames[0].save(tmp_path / "p" / "a.gif", save_all=True, append_images=frames[1:])
     results = wordsight.predict(tmp_path / "p", shapes_model, output=tmp_path / "r")
     assert "a.gif: the first frame of several." in results.notes()
-    with open(tmp_path / "r" / "remarks.csv", newline="") as file:
+    with open(tmp_path / "r" / "remarks.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"file_name": "a.gif", "remark": "the first frame of several"}]
     assert results.to_dict()["remarks"] == rows

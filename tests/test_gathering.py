@@ -36,7 +36,7 @@ def images(label, numbers):
 
 
 def metadata(folder) -> list[dict]:
-    with open(Path(folder) / "metadata.csv", newline="", encoding="utf-8") as file:
+    with open(Path(folder) / "metadata.csv", newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 

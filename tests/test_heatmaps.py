@@ -243,7 +243,7 @@ def test_quadrants_see_what_the_whole_is_unsure_of(exact, shapes_model, tmp_path
         "predict", photos, "-m", tmp_path / "model", "-o", tmp_path / "results", *options
     )
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "results" / "parts.csv").read_text().splitlines()
+    rows = (tmp_path / "results" / "parts.csv").read_text("utf-8-sig").splitlines()
     assert (
         rows[0] == "file_name,part,x_min,y_min,x_max,y_max,label,top_label,probability,answers"
         and len(rows) == 5

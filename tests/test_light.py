@@ -369,7 +369,7 @@ def test_a_model_made_without_torch_is_the_one_made_with_it(core_only, shapes_mo
     np.testing.assert_allclose(ours.head.weight, theirs.head.weight, atol=1e-5)
     assert ours.backbone.fingerprint == theirs.backbone.fingerprint
     labels = {p.file_name: p.label for p in theirs.predict(other_shapes)}
-    with open(at / "predicted" / "predictions.csv", newline="") as file:
+    with open(at / "predicted" / "predictions.csv", newline="", encoding="utf-8-sig") as file:
         rows = {row["file_name"]: row["label"] or None for row in csv.DictReader(file)}
     assert answers["predict"][0] == 0 and rows == labels
 

@@ -36,6 +36,21 @@ def test_any_cell_comes_back_and_none_begins_a_formula():
     assert {row[1] for row in plain} == {"-3.5"}
 
 
+def test_a_table_for_people_begins_with_one_mark_and_is_read_with_or_without_it(tmp_path):
+    text = "file_name,label\r\nå.jpg,кошка\r\n"
+    with cells.create_table(tmp_path / "new.csv") as file:
+        file.write(text)
+    (tmp_path / "bytes.csv").write_bytes(cells.table_bytes(text))
+    (tmp_path / "plain.csv").write_bytes(text.encode())
+    marked = b"\xef\xbb\xbf" + text.encode()
+    assert (tmp_path / "new.csv").read_bytes() == (tmp_path / "bytes.csv").read_bytes() == marked
+    for name, encoding in (("new", cells.ENCODING), ("plain", "utf-8"), ("none", cells.ENCODING)):
+        assert cells.encoding_of(tmp_path / f"{name}.csv") == encoding
+    for name in ("new.csv", "plain.csv"):
+        with cells.open_table(tmp_path / name) as file:
+            assert list(cells.DictReader(file)) == [{"file_name": "å.jpg", "label": "кошка"}]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_a_model_learned_from_odd_names_loads(tmp_path):
     data = write_shapes(tmp_path / "data", 6)
@@ -49,7 +64,7 @@ def test_a_model_learned_from_odd_names_loads(tmp_path):
     }
     counts = wordsight.split(data, val=0, test=0.5)
     assert sum(sum(row.values()) for row in counts.values()) == 12
-    with open(data / "metadata.csv", newline="") as file:
+    with open(data / "metadata.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(cells.DictReader(file))
     assert len(rows) == 12
     assert all((data / row["file_name"]).is_file() for row in rows)

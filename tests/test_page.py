@@ -192,7 +192,7 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     def label() -> str | None:
         if not (photos / "metadata.csv").exists():
             return None
-        with open(photos / "metadata.csv", newline="") as file:
+        with open(photos / "metadata.csv", newline="", encoding="utf-8-sig") as file:
             return {row["file_name"]: row["label"] for row in csv.DictReader(file)}.get(
                 "square/wrong.jpg"
             )

@@ -306,7 +306,7 @@ def test_the_command_writes_tables_and_images(cli_here, wall, cat, tmp_path):
     }
     drawn = [row[key] for row in rows for key in ("picture", "quadrants_picture") if row[key]]
     assert len(set(drawn)) == 6 and all((tmp_path / "out" / path).is_file() for path in drawn)
-    with open(tmp_path / "out" / "recognition.csv", newline="") as file:
+    with open(tmp_path / "out" / "recognition.csv", newline="", encoding="utf-8-sig") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 4 and list(table[0]) == [*FIELDS, "name", "wnid", "name_probability"]
     assert [row["file_name"] for row in table if row["status"] == "unreadable"] == ["broken.jpg"]

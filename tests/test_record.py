@@ -103,7 +103,7 @@ def test_a_model_of_0_1_0_is_written_as_it_was(model_of_0_1_0, tmp_path):
     for name in ("README.md", "config.json", "history.csv", "held_out.csv"):
         text = (
             (again / name)
-            .read_text()
+            .read_text("utf-8-sig")
             .replace(f"wordsight {wordsight.__version__}", "wordsight 0.1.0")
         )
         assert text == (model_of_0_1_0 / name).read_text(), name

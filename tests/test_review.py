@@ -22,7 +22,7 @@ from wordsight.webapp.workspace import Workspace
 
 
 def rows(root) -> dict[str, dict]:
-    with open(root / "metadata.csv", newline="", encoding="utf-8") as file:
+    with open(root / "metadata.csv", newline="", encoding="utf-8-sig") as file:
         return {row["file_name"]: row for row in csv.DictReader(file)}
 
 
@@ -412,3 +412,16 @@ def test_a_model_that_is_given_away_tells_nothing_of_its_makers_folders(
     page.book.decide("d0.jpg", "changed", "disc")
     name, _ = page.retrain()
     assert page.viewer(name).model.record.images == {"disc": 13, "square": 12}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_decisions_keep_the_mark_of_a_table_or_its_lack(labelled, mark):
+    table = labelled / "metadata.csv"
+    table.write_bytes(mark + b"file_name,label\r\ndisc/000.jpg,disc\r\n")
+    for name in ("disc/000.jpg", "disc/001.jpg"):
+        ReviewBook(labelled).decide(name, "changed", "square")
+    assert table.read_bytes().startswith(mark + b"file_name,label,")
+    assert table.read_bytes().count(b"\xef\xbb\xbf") == len(mark) // 3
+    table.unlink()
+    ReviewBook(labelled).decide("disc/000.jpg", "accepted", "disc")
+    assert table.read_bytes().startswith(b"\xef\xbb\xbffile_name,")

@@ -274,7 +274,7 @@ def test_training_and_predicting_need_no_torch(shapes, other_shapes, tmp_path, b
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         == "12 []"
     )
-    with open(tmp_path / "r" / "predictions.csv", newline="") as file:
+    with open(tmp_path / "r" / "predictions.csv", newline="", encoding="utf-8-sig") as file:
         assert len(list(csv.DictReader(file))) == 12
 
 

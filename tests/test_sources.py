@@ -366,7 +366,7 @@ def test_url_lists_are_read_in_every_form(imitation, cli_here, tmp_path):
             env=service.env,
         )
         assert process.returncode == 0, process.stderr
-        with open(tmp_path / name[0] / "metadata.csv", newline="", encoding="utf-8") as file:
+        with open(tmp_path / name[0] / "metadata.csv", newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         assert {row["license"] for row in rows} == {code} and {
             row["source_url"] for row in rows

@@ -375,7 +375,7 @@ def test_auto_with_a_budget_stops_in_time_and_shows_both(shapes, tmp_path, cli_h
     )
     assert done.returncode == 0, done.stderr
     assert "with the head alone" in done.stderr and "fine-tuned" in done.stderr
-    with open(tmp_path / "m" / "history.csv") as file:
+    with open(tmp_path / "m" / "history.csv", encoding="utf-8-sig") as file:
         assert len(list(csv.DictReader(file))) < 50
 
 

@@ -234,7 +234,7 @@ def test_a_model_follows_a_clip(clip, shapes_model, tmp_path):
     frames, fps = read_clip(tmp_path / "out.mp4")
     assert len(frames) == 40 and fps == FPS and frames[0].bgr.shape == (*SIZE, 3)
     tables = tmp_path / "out"
-    with open(tables / "frames.csv", newline="") as file:
+    with open(tables / "frames.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     lines = [json.loads(line) for line in (tables / "frames.jsonl").read_text().splitlines()]
     assert [float(row["time_s"]) for row in rows] == [line["time_s"] for line in lines] and list(
@@ -505,7 +505,7 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli_here):
         "unreadable": [],
         "output": "out",
     }
-    with open(tmp_path / "out" / "frames.csv", newline="") as file:
+    with open(tmp_path / "out" / "frames.csv", newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert [(row["file_name"], row["frame"], row["time_s"]) for row in rows] == [
         ("a-000000.jpg", "0", "0.000000"), ("a-000010~.jpg", "10", "1.000000"), ("a-000020.jpg",

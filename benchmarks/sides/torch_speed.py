@@ -124,7 +124,7 @@ found["timm_train"] = plain_training()
 memory()
 wordsight.train(train, tuned, recipe="finetune", settings=wordsight.TrainingSettings(epochs=2))
 found["memory_training"] = memory()
-with open(Path(tuned) / "history.csv") as history:
+with open(Path(tuned) / "history.csv", encoding="utf-8-sig") as history:
     epochs = [row for row in csv.DictReader(history) if row.get("seconds")]
 learned = len(find_images([train]).images)
 found["finetune"] = learned / float(epochs[-1]["seconds"])

@@ -24,6 +24,7 @@ from ..backbones.registry import (
     fingerprint_weights,
     load_backbone,
 )
+from ..core.cells import table_bytes
 from ..core.home import expand, sync_file, writing
 from ..core.regular import NOT_REGULAR, read_text
 from ..core.result_folder import ResultFolder, building, restore, seal, swap
@@ -86,7 +87,8 @@ def write_model(model: Any, target: Path, plots: dict[str, bytes] | None = None)
         for name, arrays in _arrays(model).items():
             _save(arrays, folder / name)
         for name, text in _texts(model).items():
-            (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+            data = text.encode("utf-8", "surrogateescape")
+            (folder / name).write_bytes(table_bytes(text) if name.endswith(".csv") else data)
         for name, png in {**history_plots(model), **(plots or {})}.items():
             (folder / "plots").mkdir(exist_ok=True)
             (folder / "plots" / name).write_bytes(png)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import cells
-from ..core.regular import open_text
 from ..heads.guarantee import HeldOut
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def read_history(path: Path) -> list[dict]:
     """
     if not path.is_file():
         return []
-    with open_text(path, newline="") as file:
+    with cells.open_table(path, "strict") as file:
         rows = [
             {name: _number(cell) for name, cell in row.items() if cell != ""}
             for row in csv.DictReader(file)
@@ -105,7 +104,7 @@ def read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
     """
     if not path.is_file():
         return None
-    with open_text(path, errors="surrogateescape", newline="") as file:
+    with cells.open_table(path) as file:
         rows = list(cells.DictReader(file))
     names, labels, said = (
         [row[key] for row in rows] for key in ("file_name", "label", "top_label")

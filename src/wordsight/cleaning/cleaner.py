@@ -365,4 +365,4 @@ def _tables(result: Cleaning) -> Iterator[tuple[str, bytes]]:
     rows.writerows(astuple(finding) for finding in result.findings)
     summary = json.dumps(result.to_dict(), indent=1, ensure_ascii=False)
     yield TABLES[0], summary.encode("utf-8", "surrogateescape")
-    yield TABLES[1], text.getvalue().encode("utf-8", "surrogateescape")
+    yield TABLES[1], cells.table_bytes(text.getvalue())

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from ..backbones.embedder import read
-from ..core.regular import open_text
+from ..core.cells import open_table
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.training_set import gathered
@@ -128,7 +128,7 @@ def _sections(result: Any) -> list[Section]:
 def _licences(root: Path) -> dict[str, int]:
     """Return how often each licence stands in a set's metadata.csv; nothing if it records none."""
     try:
-        with open_text(root / "metadata.csv", "utf-8-sig", "surrogateescape", newline="") as file:
+        with open_table(root / "metadata.csv") as file:
             rows = csv.DictReader(file)
             return (
                 dict(Counter(row["license"] or "not recorded" for row in rows))

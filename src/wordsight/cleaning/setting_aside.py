@@ -299,7 +299,7 @@ def _with_rows(now: bytes, then: bytes, names: set[str]) -> bytes:
 def _rows(table: bytes) -> Iterator[tuple[list[str], bytes]]:
     """Yield the cells of each row of a table, and its bytes."""
     text = table.decode("utf-8", "surrogateescape")
-    mark = "\ufeff" * text.startswith("\ufeff")
+    mark = cells.MARK * text.startswith(cells.MARK)
     lines = io.StringIO(text[len(mark) :], newline="").readlines()
     reader, begin = csv.reader(lines), 0
     for row in reader:

@@ -147,10 +147,10 @@ def _note(root: Path, splits: dict[str, tuple[str, str]]) -> None:
         OutputError: if it can't be written.
     """
     table = root / "metadata.csv"
-    text = ""
+    text = cells.MARK
     if table.is_file():
         text = read_regular(table).decode("utf-8", "surrogateescape")
-    mark = "\ufeff" * text.startswith("\ufeff")
+    mark = cells.MARK * text.startswith(cells.MARK)
     rows = list(csv.reader(io.StringIO(text[len(mark) :], newline=""))) or [["file_name", "label"]]
     if "file_name" not in rows[0]:
         raise InvalidArgument(

@@ -1,5 +1,6 @@
 """CSV tables as wordsight writes and reads them: any file name comes back as it was, and no cell
-begins a formula when a spreadsheet opens the table.
+begins a formula when a spreadsheet opens the table. What people open begins with a mark, by which
+Excel knows UTF-8; tables are read with and without it.
 
 The names are those of the module `csv`.
 """
@@ -7,9 +8,16 @@ The names are those of the module `csv`.
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
+
+from .regular import open_regular, open_text
+
+ENCODING = "utf-8-sig"  # of tables for people: without the mark, Excel guesses another one
+MARK = "\ufeff"
 
 # a cell that spreadsheets take for a formula, perhaps guarded already; numbers are none
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -17,6 +25,38 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 # the table by a program look for it as it is
 _PLAIN = re.compile(r"-[A-Za-z][\w .-]*\Z")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z|[+-](inf|nan)\Z")
+
+
+def create_table(path: str | os.PathLike) -> TextIO:
+    """Open a new table for people, in UTF-8 with its mark; names may hold stray bytes."""
+    return open(path, "w", newline="", encoding=ENCODING, errors="surrogateescape")
+
+
+def open_table(path: str | os.PathLike, errors: str = "surrogateescape") -> TextIO:
+    """Open a table of ours to read it, with the mark or without.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
+    return open_text(path, ENCODING, errors, newline="")
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding in which a table is written again: somebody's own that has no mark gets
+    none, for whatever else reads it.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
+    if not path.exists():
+        return ENCODING
+    with open_regular(path) as file:
+        return ENCODING if file.read(3) == MARK.encode() else "utf-8"
+
+
+def table_bytes(text: str) -> bytes:
+    """Return a whole table for people as bytes, with the mark."""
+    return text.encode(ENCODING, "surrogateescape")
 
 
 def guard(value: Any) -> Any:

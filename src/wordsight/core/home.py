@@ -232,11 +232,11 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 @contextmanager
-def atomic_text(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file for writing; it replaces `path` only when it is complete."""
+def atomic_text(path: Path, encoding: str = "utf-8") -> Iterator[TextIO]:
+    """Open a text file for writing; it replaces `path` only when it is complete."""
     with (
         _atomic(path) as temporary,
-        open(temporary, "x", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        open(temporary, "x", newline="", encoding=encoding, errors="surrogateescape") as file,
     ):
         yield file
         file.flush()

@@ -74,8 +74,8 @@ class TableWriter:
         self._naming = threading.Lock()
         with writing(output), contextlib.ExitStack() as held:
             self._build = held.enter_context(self._folder.build())
-            self._lines = self._open(f"{name}.jsonl", held)
-            self._table = self._open(f"{name}.csv", held)
+            self._lines = self._open(f"{name}.jsonl", held, "utf-8")
+            self._table = self._open(f"{name}.csv", held, cells.ENCODING)
             self._rows = cells.writer(self._table)
             self._rows.writerow(columns)
             self._held = held.pop_all()
@@ -90,10 +90,10 @@ class TableWriter:
             and not any(name.startswith(f"{folder}/") for name in ours)
         ]
 
-    def _open(self, name: str, held: contextlib.ExitStack) -> TextIO:
+    def _open(self, name: str, held: contextlib.ExitStack, encoding: str) -> TextIO:
         """Open an unfinished table, which is closed when `held` ends."""
         file = open(  # noqa: SIM115
-            self._build.path / name, "w", newline="", encoding="utf-8", errors="surrogateescape"
+            self._build.path / name, "w", newline="", encoding=encoding, errors="surrogateescape"
         )
         held.callback(_drop, file)
         return file
@@ -144,7 +144,7 @@ class TableWriter:
         """Write a further table, one of `others`, of rows of cells."""
         text = io.StringIO()
         cells.writer(text).writerows(rows)
-        self.write_file(name, text.getvalue().encode("utf-8", "surrogateescape"))
+        self.write_file(name, cells.table_bytes(text.getvalue()))
 
     def path_for(self, name: str) -> Path:
         """Return where a file is written that is put in place by others."""

@@ -75,10 +75,7 @@ def convert(
                 failed.append((file.name, reason))
             if progress:
                 progress(done, len(labelled.images), "pictures")
-        table = open(  # noqa: SIM115
-            built / "metadata.csv", "w", newline="", encoding="utf-8", errors="surrogateescape"
-        )
-        with table as text:
+        with cells.create_table(built / "metadata.csv") as text:
             cells.writer(text).writerows([("file_name", "label"), *sorted(rows)])
         seal(built, by)
         _check_target(target, data, by)  # somebody may have put something there in the meantime

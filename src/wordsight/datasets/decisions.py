@@ -17,7 +17,6 @@ from pathlib import Path
 
 from ..core import cells
 from ..core.home import atomic_text
-from ..core.regular import open_text
 from ..errors import InvalidArgument, OutputError
 from ..words.class_names import fold
 from .files import find_images
@@ -188,7 +187,7 @@ class ReviewBook:
         if self._read_state is None:
             return
         try:
-            with open_text(self.table, "utf-8-sig", "surrogateescape", newline="") as file:
+            with cells.open_table(self.table) as file:
                 rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
             raise InvalidArgument(
@@ -294,7 +293,7 @@ class ReviewBook:
                 row[columns.index(column)] = cells.guard(cell)
         mode = os.stat(self.table).st_mode & 0o777 if self.table.exists() else None
         try:
-            with atomic_text(self.table) as file:
+            with atomic_text(self.table, cells.encoding_of(self.table)) as file:
                 csv.writer(file).writerows(rows)
             if mode is not None:
                 self.table.chmod(mode)

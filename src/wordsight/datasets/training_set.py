@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..core import cells
-from ..core.regular import open_text, read_text
+from ..core.regular import read_text
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold
 from .files import ImageFile, find_images
@@ -171,6 +171,6 @@ def licences(images: Sequence[ImageFile]) -> dict[str, int]:
     metadata = None if root is None else root / "metadata.csv"
     if metadata is None or not metadata.is_file():
         return {}
-    with open_text(metadata, "utf-8-sig", "surrogateescape", newline="") as file:
+    with cells.open_table(metadata) as file:
         recorded = {row.get("file_name"): row.get("license") for row in cells.DictReader(file)}
     return dict(Counter(recorded.get(image.name) or "not recorded" for image in images))

@@ -392,7 +392,7 @@ def _files(result: BoxEvaluation, looked: list[_Looked]) -> dict[str, bytes]:
         )
         for one, overlap, scale in rows
     ]
-    table = text.getvalue().encode("utf-8", "surrogateescape")
+    table = cells.table_bytes(text.getvalue())
     return {
         "boxes.csv": table,
         "boxes.png": truth_sheet(shown),

@@ -131,7 +131,7 @@ def predictions_table(judged: Judged, class_names: list[str], truth: np.ndarray 
             ]
         )
     writer.writerows([name, "", "", "", "", "", "", reason] for name, reason in judged.unreadable)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return cells.table_bytes(text.getvalue())
 
 
 def _yes(fact: bool) -> str:

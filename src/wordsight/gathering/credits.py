@@ -12,11 +12,9 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from ..core import cells
 from ..core.home import replace_file, sync_file
-from ..core.regular import open_text
 from ..core.result_folder import Build
 from ..datasets.licenses import count_text, license_name
 
@@ -78,19 +76,16 @@ def write_credits(
             }
         yield from own
 
-    with _text(build.path / path.name) as file:
+    with cells.create_table(build.path / path.name) as file:
         writer = cells.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(every())
     sync_file(build.path / path.name)
     replace_file(build.path / path.name, path)  # what others wrote in it is in the new one
-    with _text(build.path / "ATTRIBUTION.md") as file:
+    page = build.path / "ATTRIBUTION.md"
+    with open(page, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         file.writelines(_attribution(every))
     build.put("ATTRIBUTION.md")
-
-
-def _text(path: Path) -> TextIO:
-    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _changes(
@@ -108,7 +103,7 @@ def _changes(
         return columns, theirs
     written = {row["file_name"]: hash(tuple(row.values())) for row in ours()}
     try:
-        with open_text(path, "utf-8-sig", newline="") as file:
+        with cells.open_table(path, "strict") as file:
             reader = cells.DictReader(file, strict=True)
             if "file_name" not in (reader.fieldnames or []):
                 raise csv.Error("no column file_name")

@@ -29,6 +29,7 @@ from ..backbones.devices import has_bf16, loader_workers, out_of_memory
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import cores
 from ..classification.model_tables import history_csv
+from ..core.cells import table_bytes
 from ..core.home import first_process, writing
 from ..core.progress import Progress
 from ..core.result_folder import Build
@@ -394,7 +395,7 @@ class _History(Callback):
             )
         if self.job.build is not None:
             with writing(self.job.folder):
-                self.job.build.place(HISTORY, history_csv(self.rows).encode())
+                self.job.build.place(HISTORY, table_bytes(history_csv(self.rows)))
             log.info(
                 "Epoch %d of %d: loss %.4f, accuracy %.1f %%; validation loss %.4f, "
                 "accuracy %.1f %%; %.1f s.",

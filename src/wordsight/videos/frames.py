@@ -16,7 +16,7 @@ from PIL import Image
 from ..core import cells
 from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
-from ..core.regular import open_text, read_regular
+from ..core.regular import read_regular
 from ..core.result_folder import Build, ResultFolder
 from ..core.summary import Problems, Table, as_html
 from ..core.tables import short_stem
@@ -250,7 +250,7 @@ class _Album:
         table.writerow(COLUMNS)
         table.writerows([name, *row] for name, row in sorted(self._rows.items()))
         with writing(self._folder):
-            self._build.write(TABLE, text.getvalue().encode("utf-8", "surrogateescape"))
+            self._build.write(TABLE, cells.table_bytes(text.getvalue()))
             self._build.commit(keep=True)
 
 
@@ -261,7 +261,7 @@ def _read_table(path: Path) -> list[dict[str, str]] | None:
         InvalidArgument: if it can't be read.
     """
     try:
-        with open_text(path, errors="surrogateescape", newline="") as file:
+        with cells.open_table(path) as file:
             rows = cells.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 return None
