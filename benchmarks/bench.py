@@ -38,6 +38,7 @@ import roofline  # noqa: F401
 import scenes  # noqa: F401
 import startup  # noqa: F401
 import streets  # noqa: F401
+import teach  # noqa: F401
 import training  # noqa: F401
 import vehicles  # noqa: F401
 import video  # noqa: F401

@@ -23,7 +23,7 @@ def test_the_public_names_are_about_thirty_and_all_documented():
     folders = {name for name in wordsight.__all__ if inspect.ismodule(getattr(wordsight, name))}
     assert wordsight.__all__ == sorted(wordsight.__all__)
     assert set(wordsight.__all__) - folders - {"__version__"} == documented - {"__version__"}
-    assert len(documented) <= 31
+    assert len(documented) <= 32
 
 
 FOLDERS = [name for name in wordsight.__all__ if inspect.ismodule(getattr(wordsight, name))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
@@ -60,3 +62,17 @@ def test_every_folder_says_what_lives_there_and_stays_small():
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), (
             folder
         )
+
+
+def test_every_file_that_is_no_code_is_packed():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    packed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]
+    patterns = packed["setuptools"]["package-data"]
+    for path in SOURCE.rglob("*"):
+        if not path.is_file() or path.suffix in (".py", ".pyi", ".pyc"):
+            continue
+        assert any(
+            path in [*SOURCE.parent.joinpath(*package.split(".")).glob(pattern)]
+            for package, of in patterns.items()
+            for pattern in of
+        ), f"{path} would be missing in an installed package"
