@@ -38,7 +38,7 @@ BLOCK = re.compile(
     r"^```(sh|python)\n(.*?)^```$\n?(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 # only looked at: do the command and its options exist?
-PARSED = ("--ray", "s3://", "wordsight app", "torchrun", "--tensorboard")
+PARSED = ("--ray", "s3://", "wordsight app", "wordsight teach", "torchrun", "--tensorboard")
 # added where the page says nothing of it, for speed
 INSTEAD = {
     "gather": ["--limit", "4", "--negatives", "2"],

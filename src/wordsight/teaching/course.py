@@ -36,6 +36,7 @@ class Promise:
     Attributes:
         head: gives the labels: the words and, last, none of them.
         precision: share of them that is right, at 95 % confidence, 0–1.
+        logits: (n, words) float64, of the photos.
         labels: (n,) int, the word of each photo, -1 for none; those answered before it are -1.
         checked: how many were looked at.
         wrong: how many of these were wrong.
@@ -43,6 +44,7 @@ class Promise:
 
     head: LinearHead
     precision: float
+    logits: np.ndarray
     labels: np.ndarray
     checked: int
     wrong: int
@@ -76,6 +78,7 @@ class Course:
         self._learner = Learner(embeddings, hints, askable)
         self._askable, self._words, self._seed = askable, hints.shape[1], seed
         self.precision = precision
+        self._calibrated = replace(self._learner.head, temperature=TEMPERATURE)
         self.start_over()
 
     def start_over(self) -> None:
@@ -89,7 +92,7 @@ class Course:
         self._misses = np.zeros(self._words, int)
         self._before: list[np.ndarray] = []  # labels after each of the last answers
         self._labelled: list[int] = []  # photos with a label after each answer
-        self._frozen: tuple[LinearHead, np.ndarray] | None = None
+        self._frozen: Promise | None = None  # what a check is about
         self._learner.answers = {}
         self._learner.fit()
 
@@ -129,8 +132,10 @@ class Course:
         Args:
             promised: whether by the promise's head, where there is one.
         """
-        head = self.head if promised else replace(self._learner.head, temperature=TEMPERATURE)
-        shares = head.probabilities(self._learner.embeddings)[:, :-1]
+        promise = self.promise if promised else None
+        logits = self._learner.logits if promise is None else promise.logits
+        logits = np.append(logits, np.zeros((len(logits), 1)), axis=1)
+        shares = self._calibrated.from_logits(logits)[:, :-1]
         shares[:, self._learner.found == 0] = 0
         return shares
 
@@ -186,10 +191,14 @@ class Course:
         before = self._labelled[-LOOK_BACK - 1] if len(self._labelled) > LOOK_BACK else 0
         return min(self.missing(), max(0, self._labelled[-1] - before)) if self._labelled else 0
 
+    def at_odds(self) -> list[int]:
+        """Return the answered photos whose answers the others speak against, the most so first."""
+        return [photo for photo in self._learner.at_odds() if photo in self.answers]
+
     def checked_label(self, photo: int) -> int:
         """Return the label that the check under way gives a photo."""
         assert self._frozen is not None
-        return int(self._frozen[1][photo])
+        return int(self._frozen.labels[photo])
 
     def answer(self, photo: int, words: np.ndarray, why: str) -> None:
         """Take an answer: which words the photo shows, (words,) bool."""
@@ -235,7 +244,8 @@ class Course:
         photos = np.flatnonzero(labels >= 0)
         rng = np.random.default_rng((self._seed, self._checks))
         self.audit = Audit(photos, self.precision, self._checks, rng)
-        self._frozen = (replace(self._learner.head, temperature=TEMPERATURE), labels)
+        head = replace(self._learner.head, temperature=TEMPERATURE)
+        self._frozen = Promise(head, self.precision, self._learner.logits, labels, 0, 0)
         self._checks += 1
         if self.audit.ended:
             self._end_check()
@@ -244,9 +254,7 @@ class Course:
         audit, frozen = self.audit, self._frozen
         assert audit is not None and frozen is not None
         if audit.kept:
-            self.promise = Promise(
-                frozen[0], audit.precision, frozen[1], audit.checked, audit.wrong
-            )
+            self.promise = replace(frozen, checked=audit.checked, wrong=audit.wrong)
         for photo in map(int, audit.photos):
             if photo in self.answers:
                 self._learner.answers[photo] = self.answers[photo]

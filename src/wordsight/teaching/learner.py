@@ -22,6 +22,7 @@ LOOSE = 10.0  # inverse penalty of the weights
 FIRST_LOOKS = 4  # for each word but the first: photos that stand for many others
 LIKELY_EVERY = 3  # of this many questions on a known word, one is on the likeliest photo
 SAME = 0.98  # cosine of embeddings from which two photos are one moment: asked about once
+FOLDS = 5  # in which answers are judged by the others
 SPREAD = 600  # photos that the others' variety is measured on
 SEED_OF_SPREAD = 0
 
@@ -53,6 +54,7 @@ class Learner:
         answers: photo -> (words,) bool, which words it shows.
         weight: (words, C) float32; zeros for a word that was not found yet.
         bias: (words,) float32.
+        logits: (n, words) float64, of the photos.
     """
 
     def __init__(self, embeddings: np.ndarray, hints: np.ndarray, askable: np.ndarray) -> None:
@@ -66,7 +68,8 @@ class Learner:
         columns = np.random.default_rng(SEED_OF_SPREAD).permutation(len(embeddings))[:SPREAD]
         # (n, SPREAD): how well each photo stands for each of a sample
         self._alike = np.maximum(self._unit @ self._unit[columns].T, 0) ** 2
-        self._logits = np.zeros((len(embeddings), words))
+        self._moments: dict[int, np.ndarray] = {}
+        self.logits = np.zeros((len(embeddings), words))
 
     @property
     def found(self) -> np.ndarray:
@@ -83,7 +86,7 @@ class Learner:
     def fit(self) -> None:
         """Learn from all answers."""
         self.weight, self.bias = self._fitted(self.answers)
-        self._logits = (self.embeddings @ self.weight.T + self.bias).astype(np.float64)
+        self.logits = (self.embeddings @ self.weight.T + self.bias).astype(np.float64)
 
     def _fitted(self, answers: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array(list(answers), dtype=int)
@@ -112,9 +115,8 @@ class Learner:
         turn = len(taken)
         free[taken] = False
         covered = self._alike[taken].max(axis=0) if taken else np.zeros(self._alike.shape[1])
-        moments = self._plain[taken]
-        if len(moments):  # of one moment one photo is asked about
-            same = (self._plain @ moments.T).max(axis=1) >= SAME
+        if taken:  # of one moment one photo is asked about
+            same = np.any([self._same(photo) for photo in taken], axis=0)
             free &= ~same if (free & ~same).any() else True
         picks: list[Pick] = []
         for number in range(turn, turn + count):
@@ -124,7 +126,7 @@ class Learner:
             picks.append(pick)
             covered = np.maximum(covered, self._alike[pick.photo])
             free[pick.photo] = False
-            rest = free & (self._plain @ self._plain[pick.photo] < SAME)
+            rest = free & ~self._same(pick.photo)
             free = rest if rest.any() else free
         return picks
 
@@ -134,11 +136,15 @@ class Learner:
         """Return the next photo: of a word in its turn, or of all at once."""
         words, found = len(self.bias), self.found
         if len(absent) < words:
-            found[list(absent)] = len(self._logits) + 1  # never the one found least
+            found[list(absent)] = len(self.logits) + 1  # never the one found least
         places = np.flatnonzero(free)
-        gain = np.maximum(self._alike[places] - covered, 0).sum(axis=1)
+
+        def gain() -> np.ndarray:
+            """Return how much more each photo stands for than those asked about, (m,)."""
+            return np.maximum(self._alike[places] - covered, 0).sum(axis=1)
+
         if number < FIRST_LOOKS * (words - 1) and number % LIKELY_EVERY:
-            return Pick(int(places[gain.argmax()]), "new", int(found.argmin()))
+            return Pick(int(places[gain().argmax()]), "new", int(found.argmin()))
         word, kind = int(found.argmin()), number % LIKELY_EVERY
         if not found[word]:
             if kind != 1 and self._hints[places, word].max() > 0:
@@ -147,18 +153,48 @@ class Learner:
                 score = np.log(self._hints[places, word] + 1e-4) + 2 * fresh
                 return Pick(int(places[score.argmax()]), "likely", word)
             if kind == 1 or words == 1:
-                return Pick(int(places[gain.argmax()]), "new", word)
+                return Pick(int(places[gain().argmax()]), "new", word)
         elif kind == LIKELY_EVERY - 1 and (words == 1 or found[word] < FIRST_LOOKS):
-            return Pick(int(places[self._logits[places, word].argmax()]), "likely", word)
+            return Pick(int(places[self.logits[places, word].argmax()]), "likely", word)
         margin = self._margin(places)
-        best = margin.argmin() if words == 1 else (np.exp(-margin) * gain).argmax()
-        return Pick(int(places[best]), "doubtful", int(self._logits[places[best]].argmax()))
+        best = margin.argmin() if words == 1 else (np.exp(-margin) * gain()).argmax()
+        return Pick(int(places[best]), "doubtful", int(self.logits[places[best]].argmax()))
+
+    def at_odds(self) -> list[int]:
+        """Return the answered photos whose answers the others speak against, the most so first.
+
+        Heads that did not learn from a photo judge it, in folds, as label errors are found
+        (Northcutt et al. 2021, "Confident learning").
+        """
+        if len(self.answers) < 2 * FOLDS:
+            return []
+        rows = np.array(list(self.answers), dtype=int)
+        shown = np.array(list(self.answers.values()), dtype=bool)
+        against = np.full(len(rows), -np.inf)
+        for fold in range(FOLDS):
+            held = np.arange(len(rows)) % FOLDS == fold
+            for word in range(len(self.bias)):
+                others = shown[~held, word]
+                if not others.any() or others.all() or not held.any():
+                    continue
+                weight, bias = self._space.fit(rows[~held], others, LOOSE)
+                logits = self.embeddings[rows[held]] @ weight + bias
+                odds = np.where(shown[held, word], -logits, logits)
+                against[held] = np.maximum(against[held], odds)
+        order = np.argsort(-against, kind="stable")
+        return [int(rows[place]) for place in order if against[place] > 0]
+
+    def _same(self, photo: int) -> np.ndarray:
+        """Return which photos are of the same moment as one, (n,) bool."""
+        if photo not in self._moments:
+            self._moments[photo] = self._plain @ self._plain[photo] >= SAME
+        return self._moments[photo]
 
     def _margin(self, places: np.ndarray) -> np.ndarray:
         """Return how far the likeliest word of some photos is above the next, (m,). "None of them"
         counts as a word once it was an answer.
         """
-        logits = self._logits[places]
+        logits = self.logits[places]
         if logits.shape[1] == 1 or not all(shown.any() for shown in self.answers.values()):
             logits = np.append(logits, np.zeros((len(places), 1)), axis=1)
         ordered = np.sort(logits, axis=1)

@@ -51,8 +51,9 @@ class Question:
         file_name: relative to the folder.
         path: of the file.
         suggestion: the word that it seems to show, or None.
-        why: "likely", "doubtful", "new" (unlike all asked about so far) or "audit" (drawn at random
-            from the photos that would get a label, to check them).
+        why: "likely", "doubtful", "new" (unlike all asked about so far), "audit" (drawn at random
+            from the photos that would get a label, to check them) or "again" (answered before, and
+            the other answers speak against it).
     """
 
     file_name: str
@@ -264,6 +265,12 @@ class Teaching:
         return [
             (self._names[photo], self.words[found[photo]]) for photo in order if found[photo] >= 0
         ]
+
+    def second_looks(self, count: int = 10) -> list[Question]:
+        """Return answered photos whose answers the other answers speak against, the most so first:
+        of wrong answers nearly all are among the first ten. Answer again what was wrong.
+        """
+        return [self._question(photo, "again") for photo in self._course.at_odds()[:count]]
 
     def question(self, file_name: str) -> Question:
         """Return a photo as a question, answered before or not.

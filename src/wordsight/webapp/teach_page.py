@@ -28,6 +28,8 @@ SIDES = (320, 1280)  # of thumbnails and of the photo asked about, in pixels
 KEPT_JPEGS = 400
 GRID = 24  # photos to choose first examples from
 AHEAD = 3  # questions that the page has ready, so that the next photo is there at once
+LOOK_EVERY = 10  # answers between two looks for wrong ones
+AGAIN = 6  # answers that are shown for a second look
 STRIP = 12  # photos that are shown as labelled by what was learned
 READ = re.compile(r"/|/teach\.(js|css)|/favicon\.ico|/photo|/state")
 WRITE = re.compile(r"/(answer|answers|skip|undo|finish)")
@@ -46,6 +48,7 @@ class TeachPage:
         self._lock = threading.RLock()
         self._open: list[Question] = []  # asked and not answered yet
         self._finishing: dict[str, Any] | None = None
+        self._again: tuple[int, list[Question]] = (-1, [])  # at how many tens of answers, which
         self._jpeg = functools.lru_cache(KEPT_JPEGS)(self._make_jpeg)
 
     def state(self) -> dict[str, Any]:
@@ -59,6 +62,9 @@ class TeachPage:
                 grid = []
                 wanted = AHEAD - len(self._open)
                 self._open += list(session.ask(max(0, wanted)))
+            tens = status.answered // LOOK_EVERY
+            if tens != self._again[0]:
+                self._again = (tens, session.second_looks(AGAIN))
             labels = session.labels
             answered = session.answers
             return {
@@ -76,6 +82,11 @@ class TeachPage:
                     {"file_name": name, "labels": answered[name]}
                     for name in list(answered)[: -STRIP - 1 : -1]
                 ],
+                "again": [
+                    {"file_name": one.file_name, "labels": answered[one.file_name]}
+                    for one in self._again[1]
+                    if one.file_name in answered
+                ],
                 "labelled": len(labels),
                 "unreadable": len(session.unreadable),
                 "finishing": self._finishing,
@@ -86,6 +97,8 @@ class TeachPage:
         with self._lock:
             self._session.answer(file_name, labels)
             self._close(file_name)
+            left = [one for one in self._again[1] if one.file_name != file_name]
+            self._again = (self._again[0], left)
             return self.state()
 
     def answers(self, given: dict[str, Sequence[str]]) -> dict[str, Any]:

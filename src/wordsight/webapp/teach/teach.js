@@ -69,6 +69,8 @@ function show() {
   $("sentence").textContent = state.sentence
     + (state.unreadable ? ` ${state.unreadable} can't be read.` : "");
   strip($("learned"), state.learned, (one) => one.label);
+  $("second").hidden = !state.again.length;
+  strip($("again"), state.again, (one) => one.labels.join(", ") || "none", true);
   strip($("given"), state.given, (one) => one.labels.join(", ") || "none", true);
   const finishing = state.finishing, grid = state.grid.length > 0 && !queue.length;
   $("done").hidden = !finishing;
