@@ -1,1 +1,2 @@
-from .session import Question as Question, Status as Status, Teaching as Teaching, teach as teach
+from .session import Teaching as Teaching, teach as teach
+from .status import Question as Question, Status as Status

@@ -16,7 +16,8 @@ from ..core.progress import Progress
 from ..core.regular import read_regular
 from ..errors import WordsightError
 from ..images.decoding import to_jpeg
-from ..teaching.session import Question, Teaching, teach
+from ..teaching.session import Teaching, teach
+from ..teaching.status import Question
 from .guard import Guard
 from .server import HOST, serve
 
