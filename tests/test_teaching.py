@@ -17,6 +17,7 @@ import pytest
 
 import wordsight
 from conftest import draw_shape, serious
+from test_page import NEVER
 from wordsight.errors import InvalidArgument
 from wordsight.heads.guarantee import binomial_tail
 from wordsight.teaching.audit import Audit
@@ -338,7 +339,8 @@ def test_run_names_teach_where_it_does_not_know_a_word(roll, cli_here, tmp_path)
 
 @pytest.fixture
 def teach_page(roll, tmp_path, fresh_home):
-    command = [sys.executable, "-m", "wordsight", "teach", "-c", "disc", "-p", str(roll)]
+    code = NEVER + "import sys\nfrom wordsight.cli.main import main\nmain()"
+    command = [sys.executable, "-c", code, "teach", "-c", "disc", "-p", str(roll)]
     command += ["-o", str(tmp_path / "model"), "--results", str(tmp_path / "results")]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
