@@ -27,8 +27,10 @@ def words_command(
     word: Annotated[str, typer.Argument(help="A word, such as cat, vehicle or crane#bird.")],
     as_json: Json = False,
 ) -> None:
-    """Say whether a word is known, and what the backbone knows under it. The exit code is 2 for a
-    word that it doesn't know.
+    """Look up a word: whether wordsight knows it, which kinds of it, and what is near in meaning.
+
+    \b
+    Exit code 2 means that the word is unknown.
 
     \b
     Examples:

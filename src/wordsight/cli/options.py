@@ -161,6 +161,17 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+Host = Annotated[
+    str,
+    typer.Option(
+        "--host",
+        help="Address to listen on; addresses other than this machine's require a token.",
+    ),
+]
+Port = Annotated[
+    Optional[int],
+    typer.Option("--port", help="Port to listen on. [default: 7860, or the next free one]"),
+]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")
 ]

@@ -14,11 +14,13 @@ from .options import (
     BackboneName,
     Backbones,
     Groups,
+    Host,
     Json,
     NoPictures,
     Offline,
     OptionalModel,
     Photos,
+    Port,
     RunsOn,
     with_groups,
 )
@@ -241,17 +243,8 @@ def app_command(
             "--data", metavar="FOLDER", help="Pictures for review and for comparing models."
         ),
     ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host",
-            help="Address to listen on; addresses other than this machine's require a token.",
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        Optional[int],
-        typer.Option("--port", help="Port to listen on. [default: 7860, or the next free one]"),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
     offline: Offline = False,
 ) -> None:
     """Open a page in the browser to try, train and compare models and review pictures.
@@ -299,17 +292,8 @@ def teach_command(
         typer.Option("--precision", help="Share of the labels that is to be right, 0.5-0.9999."),
     ] = 0.95,
     backbone: BackboneName = DEFAULT_BACKBONE,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host",
-            help="Address to listen on; addresses other than this machine's require a token.",
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        Optional[int],
-        typer.Option("--port", help="Port to listen on. [default: 7860, or the next free one]"),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
     offline: Offline = False,
 ) -> None:
     """Teach any word in a few key presses, on a page that shows your own photos.

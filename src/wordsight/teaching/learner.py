@@ -1,9 +1,9 @@
 """Learn words from answers about a folder's photos, and say which photo to ask about next.
 
-One logistic regression a word, on the directions in which the photos differ most. The next photo is
-the likeliest that was not asked about, or a doubtful one, two of these for each of the former. A
-word of which no photo is known yet is looked for by its neighbours in meaning, and among photos
-that stand for many others (greedy facility location). Hints serve the order of questions only,
+Each word has a logistic regression on the directions in which the photos differ most. Of three
+questions, one is about the likeliest photo left and two are about doubtful ones. Until a photo of a
+word is known, the word is looked for near its neighbours in meaning and among photos that stand for
+many others (greedy facility location). Hints serve the order of questions only,
 never a label. The settings were chosen on words and photos whose truth is known; see
 `benchmarks/teach.py`.
 """

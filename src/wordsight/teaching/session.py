@@ -23,7 +23,7 @@ from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import read_together
 from ..datasets.decisions import REVIEW, ReviewBook
 from ..datasets.files import ImageFile
-from ..errors import InvalidArgument, some_of
+from ..errors import InvalidArgument, NotFound, OutputError, some_of
 from ..heads.guarantee import PrecisionGuarantee, check_precision
 from ..training.recipes import default_model_path, register
 from ..training.request import embed_all
@@ -150,8 +150,18 @@ class Teaching:
             self._course.answer(photo, shown, why)
 
     def skip(self, question: Question | str) -> None:
-        """Ask about something else; this photo comes back in the next session."""
+        """Ask about something else; this photo comes back in the next session.
+
+        Raises:
+            InvalidArgument: if the photo is drawn for a check, which leaves nothing out.
+        """
         photo = self._photo(question)
+        audit = self._course.audit
+        if audit is not None and photo in audit.photos:
+            raise InvalidArgument(
+                "This photo was drawn at random for the check, which can't leave any out. Answer "
+                "what it shows; None if that can't be told."
+            )
         self._asked.pop(photo, None)
         self._skipped.add(photo)
 
@@ -325,7 +335,9 @@ class Teaching:
                 told.append((int(answer.get("number", 0)), photo, words, str(answer.get("why"))))
             elif (label := self.book.label(name)) and not words:
                 given.append((photo, label))
-        for photo, label in given:
+        # labels of which none is a word of this session say nothing about its words
+        spoken = any(self._shown([label]).any() for _, label in given)
+        for photo, label in given if spoken else ():
             course.teach(photo, self._shown([label]))
         course.learn()
         for _, photo, words, why in sorted(told, key=lambda one: one[:2]):
@@ -424,8 +436,15 @@ def teach(
         )
     check_class_names(words)
     folder = expand(photos)
+    if not folder.exists():
+        raise NotFound(f"No such folder: '{photos}'. Give the folder of photos.")
     if folder.is_file():
         raise InvalidArgument(f"'{photos}' is a file. Give the folder of photos.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(
+            f"Answers are kept in '{folder}', where nothing may be written. Allow writing there, "
+            "or copy the photos."
+        )
     target = default_model_path(words) if output is None else expand(output)
     check_model_target(target)
     places = [] if data is None else [data] if isinstance(data, str | os.PathLike) else list(data)

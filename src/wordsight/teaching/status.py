@@ -36,7 +36,8 @@ class Status:
         photos: photos in the folder that can be read.
         confirmed: photos known to show a word, by word.
         labelled: photos with a label, the confirmed ones among them.
-        precision: share of the labels beyond the confirmed ones that is promised, 0–1.
+        precision: share of the labels that is promised to be right, 0–1. Those that were looked at
+            are among them: what is wrong, if anything, is among the rest.
         promised: whether the promise holds.
         checked: random labels looked at, in the check that is under way or that gave the promise.
         wrong: how many of these were wrong.
@@ -65,8 +66,7 @@ class Status:
         told = [answers, f"{self.labelled:,} of {self.photos:,} photos have a label"]
         if self.promised:
             told[-1] += (
-                f"; of those you did not see, at least {self.precision:.0%} are right "
-                f"({CONFIDENCE:.0%} confidence)"
+                f"; of these at least {self.precision:.0%} are right ({CONFIDENCE:.0%} confidence)"
             )
         told[-1] += "."
         if self.more is not None:

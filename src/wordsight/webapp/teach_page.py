@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import threading
@@ -24,6 +25,7 @@ from .server import HOST, serve
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+log = logging.getLogger("wordsight")
 FILES = Path(__file__).with_name("teach")
 SIDES = (320, 1280)  # of thumbnails and of the photo asked about, in pixels
 KEPT_JPEGS = 400
@@ -152,8 +154,9 @@ class TeachPage:
             self._finishing = _finished(model.record.path, results)
         except WordsightError as error:
             self._finishing = {"error": str(error)}
-        except OSError as error:
-            self._finishing = {"error": f"Nothing could be written: {error}."}
+        except Exception as error:  # whatever it is, the page must not wait for ever
+            log.exception("The results could not be written.")
+            self._finishing = {"error": f"The results could not be written: {error}."}
 
     def _make_jpeg(self, file_name: str, side: int) -> bytes:
         image = self._session.book.images[file_name]

@@ -24,7 +24,7 @@ function trouble(text) {
 
 async function call(path, body) {
   const answer = await fetch(path, body === undefined ? {} : {
-    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
+    method: "POST", keepalive: true, headers: { "content-type": "application/json" }, body: JSON.stringify(body),
   });
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.error);
@@ -176,7 +176,8 @@ function showQuestion() {
     bar.push(node);
     if (several) bar.push(button("Enter", "That is all", () => give(several), { className: "main" }));
   }
-  bar.push(button("s", "Skip", skip), button("u", "Undo", undo),
+  if (one.why !== "audit") bar.push(button("s", "Skip", skip));
+  bar.push(button("u", "Undo", undo),
     button("f", state.promised ? "Finish" : "Stop here", finish, { className: state.promised ? "main push" : "push" }));
   $("bar").replaceChildren(...bar);
 }
@@ -196,8 +197,8 @@ function give(labels) {
 }
 
 function skip() {
+  if (!queue.length || queue[0].why === "audit") return; // a check leaves nothing out
   const one = queue.shift();
-  if (!one) return;
   send("skip", { file_name: one.file_name });
   show();
 }
