@@ -19,6 +19,7 @@ from ..images.signatures import USUAL_SUFFIXES
 from .files import ImageFile
 from .formats import RawBox, choose_format
 from .formats.base import lies_inside
+from .formats.coco import Coco
 from .formats.label_studio import LabelStudio
 from .formats.labelme import LabelMe
 from .labelled import LabelledSet, merge, read_labelled, with_classes
@@ -205,6 +206,9 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     """Read a labelled set: a folder per class or a CSV (see `read_labelled`), or COCO, YOLO, Pascal
     VOC, Label Studio or Hugging Face's format.
 
+    A folder is read by its annotations where it holds some. A COCO file is found by its content,
+    under any name, in the folder, its `annotations`, or the folders of splits.
+
     In those formats an image has the label of the whole image if there is one, else that of its
     boxes. Images whose boxes are of several classes are left out, and listed.
 
@@ -214,10 +218,10 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
 
     Raises:
         NotFound: if the source does not exist.
-        InvalidArgument: if it can't be read, or has too few classes.
+        InvalidArgument: if it can't be read, holds several COCO files, or has too few classes.
     """
     path = expand(source)
-    file = _annotation_file(path)
+    file = annotation_file(path)
     if file is None:
         return read_labelled(source, min_classes)
     format = choose_format(file)
@@ -262,12 +266,19 @@ def _placed(
     return placed
 
 
-def _annotation_file(path: Path) -> Path | None:
+def annotation_file(path: Path) -> Path | None:
     """Return the file or folder that a format reads labels from; None for a folder per class, a CSV
     and whatever does not exist.
+
+    Raises:
+        InvalidArgument: if a folder holds several COCO files.
     """
     if path.is_dir():
         file = next((path / name for name in ANNOTATIONS if (path / name).is_file()), None)
+        # the other names, and metadata.csv, go before COCO
+        open_to_coco = file is None or file.name == "annotations.json"
+        if open_to_coco and not (path / "metadata.csv").is_file() and Coco().knows(path):
+            return path
         if file is None and (any((path / "Annotations").rglob("*.xml")) or LabelMe().knows(path)):
             return path
     else:

@@ -205,7 +205,9 @@ def _folder(path: Path, exif: str | None) -> Inspection:
     if annotated is not None:
         return annotated
     labelled = None
-    if any(entry.is_dir() for entry in os.scandir(path)):
+    with os.scandir(path) as entries:
+        folders = any(entry.is_dir() for entry in entries)
+    if folders:
         try:
             labelled = read_labels(path, min_classes=2)
         except WordsightError:  # folders of photos without classes are no fault
