@@ -10,7 +10,8 @@ import typer
 
 from ..core.progress import show_progress
 from ..core.summary import Problems, Table
-from .options import Json
+from ..errors import InvalidArgument
+from .options import Exif, Json
 from .printing import Plain, print_table, say, show
 
 
@@ -100,6 +101,7 @@ def doctor_command(
             help="A picture, clip, table, annotations or folder to look into.",
         ),
     ] = None,
+    exif: Exif = None,
     as_json: Json = False,
 ) -> None:
     """Check the installation; or say of any input what it is and what is wrong with it.
@@ -116,7 +118,12 @@ def doctor_command(
     if source is not None:
         from ..datasets.inspection import inspect
 
-        raise typer.Exit(show(inspect(source), as_json))
+        raise typer.Exit(show(inspect(source, exif), as_json))
+    if exif is not None:
+        raise InvalidArgument(
+            "--exif says how annotated boxes are meant, so 'doctor' needs the annotations, too. "
+            "Add them, or leave --exif out."
+        )
     from .doctor import examine
 
     report = examine()

@@ -16,6 +16,7 @@ from ..errors import InvalidArgument
 from .console import go_offline
 from .options import (
     Boxes,
+    Exif,
     Json,
     Mirror,
     Model,
@@ -87,6 +88,7 @@ class _Tuning:
         typer.Option("--continue", metavar="MODEL", help="Continue training from this model."),
     ] = None
     boxes: Boxes = None
+    exif: Exif = None
     from_model: Annotated[
         Optional[str],
         typer.Option(
@@ -235,6 +237,7 @@ def train_command(
             negatives=negatives,
             precision=precision,
             boxes=tuning.boxes,
+            exif=tuning.exif,
             settings=settings,
             progress=progress,
         )
@@ -276,6 +279,7 @@ def evaluate_command(
         ),
     ] = None,
     boxes: Boxes = None,
+    exif: Exif = None,
     scales: Scales = "1",
     mirror: Mirror = False,
     *,
@@ -298,9 +302,11 @@ def evaluate_command(
     If the model looks for one thing (brick, not_brick), all classes except brick count as
     not_brick.
     """
+    from ..datasets.turning import check_exif_has_boxes
     from ..evaluation.classification import evaluate
 
     go_offline(offline)
+    check_exif_has_boxes(exif, boxes)
     loaded = runs_on.model(model)
     if boxes is not None:
         from ..evaluation.boxes import evaluate_boxes
@@ -320,6 +326,7 @@ def evaluate_command(
                 output=output,
                 progress=progress,
                 heatmap_settings=heatmap_settings,
+                exif=exif,
             )
         raise typer.Exit(show(measured, as_json))
     if mirror or scales != "1":

@@ -191,6 +191,15 @@ Boxes = Annotated[
         help="Boxes for DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml.",
     ),
 ]
+Exif = Annotated[
+    Optional[str],
+    typer.Option(
+        "--exif",
+        help="What boxes are drawn on, if EXIF turns a picture and the annotations don't tell: "
+        "upright (as turned) or stored (as in the file).",
+        autocompletion=offer("datasets.turning.EXIF"),
+    ),
+]
 Exact = Annotated[
     bool,
     typer.Option(

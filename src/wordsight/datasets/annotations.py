@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from ..core.home import expand, spelled
 from ..core.names import on_foreign_share
 from ..core.threads import parallel_map
@@ -21,12 +19,12 @@ from ..images.signatures import USUAL_SUFFIXES
 from .files import ImageFile
 from .formats import RawBox, choose_format
 from .formats.base import lies_inside
+from .formats.coco import Coco
 from .formats.label_studio import LabelStudio
 from .formats.labelme import LabelMe
 from .labelled import LabelledSet, merge, read_labelled, with_classes
+from .turning import Head, check_exif, upright_box
 
-MIN_SIDE = 1.0  # pixels
-LOST = 0.5  # share of a box that may lie outside the picture; the rest counts
 TWO_NAMES = "pictures of different names lead to the one file '{}', so it may be another's"
 
 
@@ -85,21 +83,30 @@ class BoxSet:
         return sorted({box.label for image in self.images for box in image.boxes})
 
 
-def read_boxes(source: str | os.PathLike, images: str | os.PathLike | None = None) -> BoxSet:
+def read_boxes(
+    source: str | os.PathLike,
+    images: str | os.PathLike | None = None,
+    exif: str | None = None,
+) -> BoxSet:
     """Read annotated boxes.
 
     A box is skipped, and listed, if one of its sides is not a number, its corners are swapped or
     outside the image, it has no area, or the image is missing, unreadable or of another size than
-    the annotation says. The same holds if EXIF turns the image and nothing tells whether the box
-    was drawn before or after.
+    the annotation says. The same holds if EXIF turns the image and neither the annotation nor
+    `exif` tells whether the box was drawn before or after.
 
     Args:
         source: a CSV, a COCO .json, a folder of Pascal VOC .xml, a YOLO data.yaml.
         images: folder of the images; by default that of `source`.
+        exif: on what boxes are drawn where EXIF turns an image and the annotation doesn't tell:
+            "upright", the image as EXIF turns it, or "stored", the image as the file holds it. What
+            an annotation tells by itself (the size of the image; Label Studio's COCO) goes before.
 
     Raises:
-        InvalidArgument: if the format is not known, or not one box can be used.
+        InvalidArgument: if the format is not known, `exif` is another word, or not one box can be
+            used.
     """
+    check_exif(exif)
     path = expand(source)
     if not path.exists():
         raise InvalidArgument(
@@ -112,7 +119,7 @@ def read_boxes(source: str | os.PathLike, images: str | os.PathLike | None = Non
     roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, beside, path.parent)))
     skipped: list[tuple[str, str]] = []
     placed = _locate(format.read(path, root), root, roots, skipped)
-    annotated = _check_boxes(placed, roots, skipped)
+    annotated = _check_boxes(placed, roots, skipped, exif)
     if not annotated:
         first = f"; the first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise InvalidArgument(
@@ -158,7 +165,10 @@ def _shared(placed: Iterable[tuple[RawBox, Path]]) -> set[Path]:
 
 
 def _check_boxes(
-    placed: list[tuple[RawBox, Path]], roots: tuple[Path, ...], skipped: list[tuple[str, str]]
+    placed: list[tuple[RawBox, Path]],
+    roots: tuple[Path, ...],
+    skipped: list[tuple[str, str]],
+    exif: str | None,
 ) -> list[Annotated]:
     """Return images with their good boxes, by name; add (where, reason) of the others to
     `skipped`.
@@ -170,7 +180,7 @@ def _check_boxes(
     sizes: dict[Path, tuple[int, int]] = {}
     for raw, file in placed:
         head = headers[file]
-        box = head if isinstance(head, str) else _upright(raw, *head)
+        box = head if isinstance(head, str) else upright_box(raw, head, exif)
         if isinstance(head, str) or isinstance(box, str):
             skipped.append((f"{raw.where} ({file.name})", str(box)))
         else:
@@ -196,6 +206,9 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
     """Read a labelled set: a folder per class or a CSV (see `read_labelled`), or COCO, YOLO, Pascal
     VOC, Label Studio or Hugging Face's format.
 
+    A folder is read by its annotations where it holds some. A COCO file is found by its content,
+    under any name, in the folder, its `annotations`, or the folders of splits.
+
     In those formats an image has the label of the whole image if there is one, else that of its
     boxes. Images whose boxes are of several classes are left out, and listed.
 
@@ -205,10 +218,10 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
 
     Raises:
         NotFound: if the source does not exist.
-        InvalidArgument: if it can't be read, or has too few classes.
+        InvalidArgument: if it can't be read, holds several COCO files, or has too few classes.
     """
     path = expand(source)
-    file = _annotation_file(path)
+    file = annotation_file(path)
     if file is None:
         return read_labelled(source, min_classes)
     format = choose_format(file)
@@ -253,12 +266,19 @@ def _placed(
     return placed
 
 
-def _annotation_file(path: Path) -> Path | None:
+def annotation_file(path: Path) -> Path | None:
     """Return the file or folder that a format reads labels from; None for a folder per class, a CSV
     and whatever does not exist.
+
+    Raises:
+        InvalidArgument: if a folder holds several COCO files.
     """
     if path.is_dir():
         file = next((path / name for name in ANNOTATIONS if (path / name).is_file()), None)
+        # the other names, and metadata.csv, go before COCO
+        open_to_coco = file is None or file.name == "annotations.json"
+        if open_to_coco and not (path / "metadata.csv").is_file() and Coco().knows(path):
+            return path
         if file is None and (any((path / "Annotations").rglob("*.xml")) or LabelMe().knows(path)):
             return path
     else:
@@ -347,63 +367,9 @@ def _name(file: Path, roots: tuple[Path, ...]) -> str:
     )
 
 
-def _header(file: Path) -> tuple[tuple[int, int], tuple[int, int], int] | str:
+def _header(file: Path) -> Head | str:
     """Return an image's stored size, upright size and EXIF orientation, or why it is unreadable."""
     try:
         return header(file)
     except UnreadableImage as error:
         return str(error)
-
-
-def _upright(
-    raw: RawBox, stored: tuple[int, int], upright: tuple[int, int], orientation: int
-) -> tuple[float, float, float, float] | str:
-    """Return a box in pixels of the upright image, or why it can't be used."""
-    if raw.box is None or not np.isfinite(raw.box).all():
-        return "its sides are no numbers"
-    frame = stored
-    if raw.upright:
-        frame = upright
-    elif orientation != 1:
-        if stored == upright or raw.size not in (stored, upright):
-            return (
-                "EXIF turns the picture, and nothing says whether the box was drawn before or after"
-            )
-        frame = raw.size
-    elif raw.size is not None and raw.size != stored:
-        return (
-            f"the annotation says {raw.size[1]} × {raw.size[0]} pixels, the picture has "
-            f"{stored[1]} × {stored[0]}"
-        )
-    height, width = frame
-    x_min, y_min, x_max, y_max = raw.box
-    if raw.fractions:
-        x_min, y_min, x_max, y_max = x_min * width, y_min * height, x_max * width, y_max * height
-    if x_min > x_max or y_min > y_max:
-        return "its corners are swapped"
-    box = (max(x_min, 0.0), max(y_min, 0.0), min(x_max, float(width)), min(y_max, float(height)))
-    inside = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-    if inside <= LOST * (x_max - x_min) * (y_max - y_min) and x_max > x_min and y_max > y_min:
-        return "it lies outside the picture, or most of it does"
-    if box[2] - box[0] < MIN_SIDE or box[3] - box[1] < MIN_SIDE:
-        return "it has no area"
-    return box if frame == upright else _turned(box, stored, orientation)
-
-
-def _turned(
-    box: tuple[float, float, float, float], size: tuple[int, int], orientation: int
-) -> tuple[float, float, float, float]:
-    """Return a box of the stored image of (height, width) `size` as it lies once EXIF's
-    orientation is applied.
-    """
-    height, width = size
-    x_min, y_min, x_max, y_max = box
-    xs, ys = np.array([x_min, x_max]), np.array([y_min, y_max])
-    if orientation in (5, 6, 7, 8):
-        xs, ys = {
-            5: (ys, xs),
-            6: (height - ys, xs),
-            7: (height - ys, width - xs),
-            8: (ys, width - xs),
-        }[orientation]
-    return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())

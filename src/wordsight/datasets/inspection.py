@@ -18,6 +18,7 @@ from ..images.signatures import archive_kind, looks_like_image
 from .annotations import read_boxes, read_labels
 from .files import find_images
 from .formats import list_formats
+from .turning import UNCLEAR, check_exif
 
 CLIP_SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
@@ -77,20 +78,32 @@ class Inspection:
         }
 
 
-def inspect(source: str | os.PathLike) -> Inspection:
+def inspect(source: str | os.PathLike, exif: str | None = None) -> Inspection:
     """Return what an input is and how it would be read. Nothing is written.
 
     Args:
         source: a picture, a clip, annotations, a table, or a folder.
+        exif: on what the boxes of annotations are drawn; see `read_boxes`.
 
     Raises:
         NotFound: if there is no such thing.
+        InvalidArgument: if `exif` is unknown, or the input has no boxes.
     """
+    check_exif(exif)
     path = expand(source)
     if not path.exists():
         raise NotFound(f"No such file or folder: '{source}'.")
-    if path.is_dir():
-        return _folder(path)
+    found = _folder(path, exif) if path.is_dir() else _file(path, exif)
+    if exif is not None and found.kind != "annotations":
+        raise InvalidArgument(
+            f"--exif says how annotated boxes are meant, and '{source}' is no annotations "
+            f"({found.kind}). Leave --exif out, or give the annotations."
+        )
+    return found
+
+
+def _file(path: Path, exif: str | None) -> Inspection:
+    """Return what a file is."""
     try:
         with open_regular(path) as file:
             head = file.read(4096)
@@ -108,7 +121,7 @@ def inspect(source: str | os.PathLike) -> Inspection:
         return _clip(path)
     if looks_like_image(path.suffix, head):
         return _picture(path)
-    return _annotations(path) or Inspection(
+    return _annotations(path, exif) or Inspection(
         path,
         "unknown",
         "neither picture, clip nor annotations in a known format",
@@ -143,7 +156,7 @@ def _clip(path: Path) -> Inspection:
     return Inspection(path, "clip", "frame by frame", facts, next_step="wordsight video CLIP")
 
 
-def _annotations(path: Path) -> Inspection | None:
+def _annotations(path: Path, exif: str | None) -> Inspection | None:
     """Return what annotations are, or None if they are none."""
     try:
         known = next((one for one in list_formats() if one.knows(path)), None)
@@ -153,7 +166,7 @@ def _annotations(path: Path) -> Inspection | None:
     if known is not None:
         found = Inspection(path, "annotations", f"{known.name}: {known.described}")
         try:
-            read = read_boxes(path)
+            read = read_boxes(path, exif=exif)
             boxes = Counter(box.label for image in read.images for box in image.boxes)
             found.facts = {
                 "pictures": len(read.images),
@@ -174,23 +187,27 @@ def _annotations(path: Path) -> Inspection | None:
         found.wrong.append(("labels", str(error)))
         return found
     counts = Counter(str(image.label) for image in labelled.images)
+    # boxes that --exif would make usable are worth knowing; labels without boxes are no fault
+    turned = [one for one in found.wrong if UNCLEAR in one[1]] if found else []
     return Inspection(
         path,
         "annotations",
         f"labels of whole pictures, {known.name if known else 'CSV'}",
         {"pictures": len(labelled.images), "classes": dict(sorted(counts.items()))},
-        labelled.unused,
+        [*turned, *labelled.unused],
         "wordsight train DATA -o MODEL",
     )
 
 
-def _folder(path: Path) -> Inspection:
+def _folder(path: Path, exif: str | None) -> Inspection:
     """Return what a folder holds."""
-    annotated = _annotations(path)
+    annotated = _annotations(path, exif)
     if annotated is not None:
         return annotated
     labelled = None
-    if any(entry.is_dir() for entry in os.scandir(path)):
+    with os.scandir(path) as entries:
+        folders = any(entry.is_dir() for entry in entries)
+    if folders:
         try:
             labelled = read_labels(path, min_classes=2)
         except WordsightError:  # folders of photos without classes are no fault

@@ -70,6 +70,7 @@ def evaluate_boxes(
     windows: WindowSettings | None = None,
     detections: bool = True,
     heatmap_settings: HeatmapSettings | None = None,
+    exif: str | None = None,
 ) -> BoxEvaluation:
     """Measure a model's boxes on annotated images, and write a report.
 
@@ -85,6 +86,7 @@ def evaluate_boxes(
         windows: of detections; see `detect`.
         detections: whether to measure those, too, which takes longest.
         heatmap_settings: how heat maps are made; by default in one pass.
+        exif: on what boxes are drawn; see `wordsight.datasets.read_boxes`.
 
     Raises:
         NotFound: if there are no such annotations, or no such model.
@@ -92,7 +94,7 @@ def evaluate_boxes(
         OutputError: if the report can't be written.
     """
     classifier = model if isinstance(model, Classifier) else load(model)
-    found = read_boxes(annotations, images)
+    found = read_boxes(annotations, images, exif)
     target = None if output is None else expand(output)
     if target is not None:
         check_target(target, [found.source])

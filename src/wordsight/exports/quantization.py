@@ -20,7 +20,7 @@ from ..backbones.runtime import import_openvino, without_telemetry
 from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress
-from ..datasets.annotations import ANNOTATIONS, read_labels
+from ..datasets.annotations import annotation_file, read_labels
 from ..datasets.files import ImageFile, find_images
 from ..datasets.labelled import relabel
 from ..errors import InvalidArgument, UnreadableImage
@@ -294,8 +294,9 @@ def _files(model: Classifier, data: str | os.PathLike) -> tuple[list[ImageFile],
         InvalidArgument: if the labels can't be read, or the model knows none of them.
     """
     path, known = expand(data), {fold(name) for name in model.class_names}
-    tables = (
-        any((path / name).is_file() for name in (*ANNOTATIONS, "metadata.csv"))
+    tables = path.is_dir() and (
+        annotation_file(path) is not None
+        or (path / "metadata.csv").is_file()
         or (path / "Annotations").is_dir()
     )
     named = path.is_dir() and any(

@@ -34,6 +34,7 @@ from ..datasets.training_set import (
     set_root,
     usable,
 )
+from ..datasets.turning import check_exif_has_boxes
 from ..errors import InvalidArgument, OutputError
 from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
@@ -70,6 +71,7 @@ def train(
     negatives: str | os.PathLike | None = None,
     precision: float | None = None,
     boxes: str | os.PathLike | None = None,
+    exif: str | None = None,
     settings: TrainingSettings | None = None,
     progress: Progress | None = None,
 ) -> Classifier:
@@ -96,6 +98,7 @@ def train(
         boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `wordsight.datasets.read_boxes`). They
             then name the images and classes to learn from, and `data` is the images' folder. A
             box head is trained on the same backbone, after the classifier.
+        exif: on what boxes are drawn, "upright" or "stored"; see `wordsight.datasets.read_boxes`.
         settings: seed, image size, epochs and the like.
         progress: called with (done, total, what).
 
@@ -118,7 +121,8 @@ def train(
         )
     if precision is not None:
         check_precision(precision)
-    annotated = None if boxes is None else read_boxes(boxes, data)
+    check_exif_has_boxes(exif, boxes)
+    annotated = None if boxes is None else read_boxes(boxes, data, exif)
     if annotated is not None and settings.from_model is not None:
         _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
         return _add_boxes_to(annotated, output, settings, progress)

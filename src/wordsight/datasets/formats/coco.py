@@ -4,20 +4,27 @@ mask, categories. Also labels of whole images, as COCO Camera Traps has them.
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ...core.names import spellings
+from ...core.regular import open_regular
 from ...errors import InvalidArgument
+from ..files import is_passed_over
 from ..labelled import SPLIT_FOLDERS
 from .base import (
+    PEEK,
     Format,
     Labelled,
     RawBox,
     numbers,
+    peek,
     read_json,
     read_text,
     register_format,
@@ -26,13 +33,20 @@ from .base import (
 from .shapes import Sides, box_of_polygons, box_of_runs
 
 NOT_COCO = ("wordsight.json", "config.json", "notes.json")
+# what tools call their COCO files; one of these is COCO's even if it is damaged
+NAMES = ("annotations.json", "*.coco.json", "instances_*.json")
+LISTS = tuple(
+    re.compile(rb'"%s"\s*:\s*\[' % name) for name in (b"images", b"annotations", b"categories")
+)
+LONGEST_START = 64  # bytes of such a list's name with what stands around it
+SHOWN = 5  # files named where there are several
 SAME_ID = "several {} have its id {!r}, so nobody knows which is meant"
 
 
 @register_format
 class Coco(Format):
-    """One JSON file, a folder that holds one, or a folder of train, valid and test with one in each
-    (Roboflow's).
+    """One JSON file, a folder that holds one under any name, in itself or in `annotations`, or a
+    folder of train, valid and test with one in each (Roboflow's).
     """
 
     name = "COCO"
@@ -275,25 +289,75 @@ def _is_label_studio(content: dict) -> bool:
 
 
 def _files(path: Path) -> list[tuple[Path, str | None]]:
-    """Return the JSON files with the splits they stand for: the path itself, the only one in the
-    folder or its `annotations`, or one in each folder of a split.
+    """Return the COCO files with the splits they stand for: the path itself, the only one in the
+    folder and its `annotations`, or else one in each folder of a split.
+
+    Raises:
+        InvalidArgument: if a folder holds several.
     """
     if path.is_file():
         return [(path, None)] if path.suffix.lower() == ".json" else []
-    for folder in (path, path / "annotations"):
-        files = _json_files(folder)
-        if len(files) == 1:
-            return [(files[0], None)]
-    splits: list[tuple[Path, str | None]] = [
-        (files[0], split)
-        for name, split in SPLIT_FOLDERS.items()
-        for files in [_json_files(path / name)]
-        if len(files) == 1
+    own = _only(path, path / "annotations")
+    if own is not None:
+        return [(own, None)]
+    splits = [(_only(path / name), split) for name, split in SPLIT_FOLDERS.items()]
+    return [(file, split) for file, split in splits if file is not None]
+
+
+def _only(*folders: Path) -> Path | None:
+    """Return the COCO file of folders: the one that is told by its content or, if none is, by its
+    name; None if there is none.
+
+    Raises:
+        InvalidArgument: if there are several.
+    """
+    files = [file for folder in folders for file in _json_files(folder)]
+    found = [file for file in files if _holds_coco(file)] or [
+        file
+        for file in files
+        if any(fnmatchcase(file.name.casefold(), name) for name in NAMES)
+        and '"detection_categories"' not in peek(file)  # MegaDetector's
     ]
-    return splits
+    if len(found) > 1:
+        names = ", ".join(f"'{file.relative_to(folders[0]).as_posix()}'" for file in found[:SHOWN])
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise InvalidArgument(
+            f"'{folders[0]}' holds {len(found)} COCO files: {names}{more}. Give the one to read "
+            "instead of the folder."
+        )
+    return found[0] if found else None
 
 
 def _json_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        files = sorted(folder.iterdir())
+    except OSError:  # not there, or it can't be read, which is told where its images are
         return []
-    return [file for file in sorted(folder.glob("*.json")) if file.name not in NOT_COCO]
+    return [
+        file
+        for file in files
+        if file.suffix.lower() == ".json"
+        and file.name not in NOT_COCO
+        and not is_passed_over(file.name)
+        and file.is_file()
+    ]
+
+
+def _holds_coco(file: Path) -> bool:
+    """Whether a file is COCO by its content: an object with all three lists of COCO's. It is
+    looked through piece by piece, since lists of any length may lie between.
+    """
+    missing, end, first = set(LISTS), b"", True
+    try:
+        with open_regular(file) as stream:
+            while piece := stream.read(PEEK):
+                if first and not piece.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
+                    return False
+                seen, first = end + piece, False
+                missing = {one for one in missing if not one.search(seen)}
+                if not missing:
+                    return True
+                end = seen[-LONGEST_START:]
+    except OSError:  # told by its name, if at all, and refused when it is read
+        return False
+    return False
