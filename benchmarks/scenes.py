@@ -52,12 +52,9 @@ def scenes(work: Path) -> list[str]:
     sys.path.insert(0, str(ROOT / "tests"))
     from composer import annotated_objects, compose
     from wordsight import WindowSettings
-    from wordsight.backbones.embedder import Embedder
-    from wordsight.datasets.annotations import Annotated, Box
-    from wordsight.datasets.files import ImageFile
     from wordsight.detection.detector import detect_image
-    from wordsight.evaluation.boxes import average_precision
     from wordsight.images.decoding import decode
+    from wordsight.metrics.detection import average_precision
 
     streets = [
         decode(path.read_bytes()).image for path in sorted((DATA / "street" / "photos").iterdir())
@@ -65,30 +62,19 @@ def scenes(work: Path) -> list[str]:
     made = compose(
         annotated_objects(DATA / "boxes" / "annotations-test.csv"), streets, SCENES, seed=0
     )
-    embedder = Embedder(model.backbone)
     found: dict[bool, list] = {False: [], True: []}
-    for number, scene in enumerate(made):
+    for scene in made:
         scene.image.save(work / "scene.png")
         for exact, rows in found.items():
             seen = detect_image(
                 (work / "scene.png").read_bytes(),
                 model,
-                embedder,
                 0.05,
                 WindowSettings(step=None),
                 exact,
             )
-            truth = [
-                Box(label, tuple(box))
-                for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)
-            ]
-            rows.append(
-                (
-                    Annotated(ImageFile(work, str(number)), seen.size, truth),
-                    [(d.label, d.probability, d.xyxy) for d in seen.detections],
-                )
-            )
-    embedder.cache.close()
+            truth = list(zip(scene.labels, scene.boxes.tolist(), strict=True))
+            rows.append((truth, [(d.label, d.probability, d.xyxy) for d in seen.detections]))
     precisions = {
         exact: average_precision(rows, model.class_names) for exact, rows in found.items()
     }

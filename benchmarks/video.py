@@ -45,12 +45,12 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     from wordsight.images.clips import Clip
     from wordsight.images.decoding import upright
     from wordsight.recognition.recognizer import Recognizer, Seen
-    from wordsight.videos.frame_models import GroupEye
+    from wordsight.videos.frame_models import GroupModel
     from wordsight.videos.labelling import _decide, _draw, _Look
     from wordsight.videos.recorder import Recorder
 
     recognizer = Recognizer("vehicle")
-    backbone, eye = recognizer.embedder.backbone, GroupEye(recognizer)
+    backbone, eye = recognizer.embedder.backbone, GroupModel(recognizer)
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1"}
     single = (
         import_openvino()
@@ -87,7 +87,7 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
         for look in _decide(iter(looks), eye, 0.0):
             if look.result.label is not None:
                 look.result.box_xyxy = eye.locate(look.seen, look.result.label)[1]
-            drawn.append(_draw(look, None, eye.names))
+            drawn.append(_draw(look, None, eye.names, None))
         spent["decide and draw"] = clock() - start
         start = clock()
         recorder = Recorder(folder / "parts.mp4", source, False)

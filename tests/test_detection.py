@@ -12,10 +12,7 @@ import wordsight
 from composer import annotated_objects, compose
 from conftest import draw_shape, unfinished
 from wordsight import WindowSettings
-from wordsight.datasets.annotations import Annotated, Box
-from wordsight.datasets.files import ImageFile
 from wordsight.errors import InvalidArgument
-from wordsight.evaluation.boxes import average_precision
 from wordsight.heatmaps.windows import (
     Level,
     pyramid,
@@ -25,6 +22,7 @@ from wordsight.heatmaps.windows import (
     window_means,
 )
 from wordsight.metrics.boxes import iou
+from wordsight.metrics.detection import average_precision
 
 
 def test_pyramid_covers_the_image_to_its_edges():
@@ -343,10 +341,8 @@ def test_networks_without_a_mean_give_each_window_its_crop(tmp_path, scene):
 
 
 def test_average_precision_by_hand():
-    def image(name, *boxes):
-        return Annotated(ImageFile(name, name), (100, 100), [Box("a", box) for box in boxes])
-
-    one, two = image("1", (0, 0, 50, 50)), image("2", (0, 0, 50, 50), (50, 50, 100, 100))
+    one = [("a", (0, 0, 50, 50))]
+    two = [*one, ("a", (50, 50, 100, 100))]
     perfect = [
         (one, [("a", 0.9, (0, 0, 50, 50))]),
         (two, [("a", 0.8, (0, 0, 50, 50)), ("a", 0.7, (50, 50, 100, 100))]),
@@ -382,17 +378,8 @@ def test_objects_on_streets(data, tmp_path):
     for number, scene in enumerate(scenes):
         scene.image.save(tmp_path / f"{number}.png")
         (found,) = wordsight.detect(tmp_path / f"{number}.png", model, threshold=0.05, output=None)
-        truth = [
-            Box(label, tuple(box))
-            for label, box in zip(scene.labels, scene.boxes.tolist(), strict=True)
-        ]
-        detections = [(d.label, d.probability, d.xyxy) for d in found.detections]
-        images.append(
-            (
-                Annotated(ImageFile(tmp_path / f"{number}.png", str(number)), found.size, truth),
-                detections,
-            )
-        )
+        truth = list(zip(scene.labels, scene.boxes.tolist(), strict=True))
+        images.append((truth, [(d.label, d.probability, d.xyxy) for d in found.detections]))
     found = average_precision(images, known.class_names)
     assert found["0.3"] > 0.7 and found["0.5"] > 0.5
 

@@ -24,7 +24,8 @@ heatmaps
 backbones
 datasets
 images
-words heads metrics
+words heads
+metrics
 core
 errors
 """

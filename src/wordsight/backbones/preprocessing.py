@@ -47,6 +47,12 @@ class Preprocessing:
         height, width = (max(1, round(side * scale / STRIDE)) * STRIDE for side in self.image_size)
         return replace(self, image_size=(height, width))
 
+    def with_side(self, side: int) -> Preprocessing:
+        """Return the same for images of as many pixels as a square of `side` has, where the network
+        takes any size.
+        """
+        return replace(self, image_size=(side, side)) if self.fit == "area" else self
+
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
         """Read what `dataclasses.asdict` and JSON made of it."""

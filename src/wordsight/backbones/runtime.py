@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from ..core.home import keep, places, replace_file, sweep
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, Backbone
 from .devices import gpu_likely, has_torch, need_torch, out_of_memory, torch_device
-from .networks.efficientnet_lite import VARIANTS, openvino_network
-from .networks.timm_models import build_module
+from .networks.efficientnet_lite import MAP_STRIDES, VARIANTS, openvino_network
+from .networks.timm_models import build_module, map_indices
 from .seals import is_whole, seal
 
 log = logging.getLogger("wordsight")
@@ -37,7 +37,7 @@ GPU_CALLERS = 64
 NETWORK = ("network.xml", "network.bin")
 NETWORK_SUMS = "network.sha256"
 COMPILED_SUMS = "compiled.sha256"
-_open: dict[tuple[str, str, str], Runtime] = {}
+_open: dict[tuple[str, str, str, bool], Any] = {}
 _opening = threading.Lock()
 _share: int | None = None
 
@@ -72,6 +72,15 @@ class Runtime(Protocol):
         """
 
 
+class MultiscaleRuntime(Protocol):
+    """An engine with a backbone loaded for its feature maps at several strides."""
+
+    def feature_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the feature maps (C, height / stride, width / stride) float32 at each of
+        `MAP_STRIDES`, for one image (height, width, 3) uint8, RGB, with sides in multiples of 32.
+        """
+
+
 def share_cores(count: int) -> None:
     """Limit this process to `count` cores, not particular ones; other processes use the rest."""
     global _share
@@ -97,12 +106,28 @@ def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -
         InvalidArgument: if there is no such engine or dtype, or the network or the engine has no
             int8.
     """
+    return _opened(backbone, engine, dtype, multiscale=False)
+
+
+def open_multiscale(
+    backbone: Backbone, engine: str = "auto", dtype: str = "f32"
+) -> MultiscaleRuntime:
+    """Load a backbone into an engine for its feature maps at `MAP_STRIDES`; it stays open, too.
+
+    Raises:
+        InvalidArgument: as `open_runtime`, or if the network has no such maps.
+    """
+    return _opened(backbone, engine, dtype, multiscale=True)
+
+
+def _opened(backbone: Backbone, engine: str, dtype: str, multiscale: bool) -> Any:
     chosen = choose_engine(engine)
     check_dtype(backbone, chosen, dtype)
-    key = (backbone.key, chosen, dtype)
+    key = (backbone.key, chosen, dtype, multiscale)
     with _opening:
         if key not in _open:
-            _open[key] = (TorchRuntime if chosen == "torch" else OpenVinoRuntime)(backbone, dtype)
+            kind = TorchRuntime if chosen == "torch" else OpenVinoRuntime
+            _open[key] = kind(backbone, dtype, multiscale=multiscale)
         return _open[key]
 
 
@@ -177,8 +202,8 @@ class OpenVinoRuntime:
 
     engine = "openvino"
 
-    def __init__(self, backbone: Backbone, dtype: str = "f32") -> None:
-        network = convert(backbone, dtype)
+    def __init__(self, backbone: Backbone, dtype: str = "f32", multiscale: bool = False) -> None:
+        network = convert(backbone, dtype, multiscale)
         ov = import_openvino()
         self.dtype = dtype
         streams = cores()
@@ -191,7 +216,7 @@ class OpenVinoRuntime:
         if _share is not None:  # else every process would hold its threads to the first cores
             options["ENABLE_CPU_PINNING"] = "NO"
         model = _compile(ov, network, options)
-        self._has_map = len(model.outputs) == 2
+        self._outputs = len(model.outputs)
         self._requests: queue.SimpleQueue = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(model.create_infer_request())
@@ -204,22 +229,28 @@ class OpenVinoRuntime:
             if backbone.preprocessing.fit == "squash"
             else (64, 64)
         )
-        self.encode(np.zeros((height, width, 3), dtype=np.uint8), feature_map=True)
+        self._infer(np.zeros((height, width, 3), dtype=np.uint8), self._outputs)
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""
+        embedding, *maps = self._infer(pixels, self._outputs if feature_map else 1)
+        return Encoding(embedding, maps[0] if maps else None)
+
+    def feature_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `MultiscaleRuntime.feature_maps`."""
+        return tuple(self._infer(pixels, self._outputs))
+
+    def _infer(self, pixels: np.ndarray, outputs: int) -> list[np.ndarray]:
+        """Return the first `outputs` of the network for one image."""
         request = self._requests.get()
         try:
             request.infer({0: pixels[None]})
-            embedding = request.get_output_tensor(0).data[0].astype(np.float32)
-            maps = (
-                request.get_output_tensor(1).data[0].astype(np.float32)
-                if feature_map and self._has_map
-                else None
-            )
+            return [
+                request.get_output_tensor(index).data[0].astype(np.float32)
+                for index in range(outputs)
+            ]
         finally:
             self._requests.put(request)
-        return Encoding(embedding, maps)
 
 
 class TorchRuntime:
@@ -227,14 +258,21 @@ class TorchRuntime:
 
     engine = "torch"
 
-    def __init__(self, backbone: Backbone, dtype: str = "f32", device: str | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        dtype: str = "f32",
+        device: str | None = None,
+        multiscale: bool = False,
+    ) -> None:
         import torch
 
         self.dtype = dtype
         self.device = device or torch_device()
         self._batch = GPU_CALLERS
         self._torch = torch
-        self._module = one_pass_module(backbone).to(self.device, memory_format=torch.channels_last)
+        module = (multiscale_module if multiscale else one_pass_module)(backbone)
+        self._module = module.to(self.device, memory_format=torch.channels_last)
         self._name = backbone.name
         self._waiting: queue.SimpleQueue = queue.SimpleQueue()
         self._ended: BaseException | None = None
@@ -242,8 +280,17 @@ class TorchRuntime:
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""
-        answer: Future[Encoding] = Future()
-        self._waiting.put((pixels, feature_map, answer))
+        embedding, *maps = self._wait_for(pixels, feature_map)
+        return Encoding(embedding, maps[0] if maps else None)
+
+    def feature_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `MultiscaleRuntime.feature_maps`."""
+        return tuple(self._wait_for(pixels, True))
+
+    def _wait_for(self, pixels: np.ndarray, maps: bool) -> list[np.ndarray]:
+        """Return the first output for one image, or all of them, once its batch is done."""
+        answer: Future[list[np.ndarray]] = Future()
+        self._waiting.put((pixels, maps, answer))
         if self._ended is not None:
             self._refuse_waiting()
         return answer.result()
@@ -309,15 +356,11 @@ class TorchRuntime:
             ),
         ):
             outputs = self._module(pixels)
-        embeddings = outputs[0].float().cpu().numpy()
-        any_map = len(outputs) == 2 and any(item[1] for item in batch)
-        maps = outputs[1].float().cpu().numpy() if any_map else None
-        for i, (_, wants_map, answer) in enumerate(batch):
-            answer.set_result(
-                Encoding(
-                    embeddings[i].copy(), maps[i].copy() if wants_map and maps is not None else None
-                )
-            )
+        if not any(item[1] for item in batch):
+            outputs = outputs[:1]
+        arrays = [output.float().cpu().numpy() for output in outputs]
+        for i, (_, wants_maps, answer) in enumerate(batch):
+            answer.set_result([array[i].copy() for array in arrays[: None if wants_maps else 1]])
 
 
 def _fail(batch: list, error: BaseException) -> None:
@@ -363,6 +406,40 @@ def one_pass_module(backbone: Backbone):
     return OnePass().eval()
 
 
+def multiscale_module(backbone: Backbone):
+    """Return a torch module: (n, height, width, 3) uint8 -> a feature map (n, C, height / stride,
+    width / stride) at each of `MAP_STRIDES`. The last is the one that the embedding is the mean of.
+
+    Raises:
+        InvalidArgument: if the network has no such maps.
+    """
+    import torch
+
+    from .networks.fixed_padding import with_fixed_padding
+
+    network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
+    chosen = map_indices(network)
+    if not backbone.pooled or chosen is None:
+        raise InvalidArgument(
+            f"'{backbone.name}' gives no feature maps at strides "
+            f"{', '.join(map(str, MAP_STRIDES))}, from which many objects a picture could be "
+            "learned. Use the default backbone, or another convolutional network."
+        )
+
+    class Multiscale(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels):
+            last, maps = self.network.forward_intermediates(  # type: ignore[operator]  # timm's networks have it
+                pixels_to_input(pixels, backbone), indices=chosen
+            )
+            return (*maps, last)
+
+    return Multiscale().eval()
+
+
 def _compile(ov, network: Path, options: dict[str, str]):
     """Return a network compiled for this machine, from its cache if that is whole."""
     core = ov.Core()
@@ -390,18 +467,19 @@ def _blobs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.blob"))
 
 
-def convert(backbone: Backbone, dtype: str = "f32") -> Path:
+def convert(backbone: Backbone, dtype: str = "f32", multiscale: bool = False) -> Path:
     """Return the network as OpenVINO's file, made unless it is there and whole. Call it before
     starting threads.
 
     Args:
         backbone: the network.
         dtype: the type it is to compute in; int8 has a file of its own.
+        multiscale: whether it is to give feature maps at `MAP_STRIDES`, and nothing else.
 
     Raises:
         OutputError: if there is no place for it.
     """
-    kept = network_folder(backbone, dtype)
+    kept = network_folder(backbone, dtype, multiscale)
     for folder in places(kept):
         whole = is_whole(folder, NETWORK_SUMS, NETWORK)
         if whole:
@@ -412,20 +490,20 @@ def convert(backbone: Backbone, dtype: str = "f32") -> Path:
             log.info("The converted network in '%s' has no hash yet; it is made anew.", folder)
     ov = import_openvino()
     network = (
-        openvino_network(ov, backbone, "int8" if dtype == "int8" else "f32")
+        openvino_network(ov, backbone, "int8" if dtype == "int8" else "f32", multiscale)
         if backbone.architecture in VARIANTS
-        else _converted_from_torch(ov, backbone)
+        else _converted_from_torch(ov, backbone, multiscale)
     )
     return keep(kept, lambda place: _save_network(ov, network, place)) / NETWORK[0]
 
 
-def network_folder(backbone: Backbone, dtype: str) -> Path:
+def network_folder(backbone: Backbone, dtype: str, multiscale: bool = False) -> Path:
     """Return the folder in the cache where OpenVINO's file of a network belongs."""
-    folder = backbone.folder
-    return folder.with_name(f"int8-{folder.name}") if dtype == "int8" else folder
+    kinds = ["int8-"] * (dtype == "int8") + ["multiscale-"] * multiscale
+    return backbone.folder.with_name("".join(kinds) + backbone.folder.name)
 
 
-def _converted_from_torch(ov, backbone: Backbone):
+def _converted_from_torch(ov, backbone: Backbone, multiscale: bool):
     """Return a network that torch builds, as an OpenVINO model."""
     need_torch(f"The network '{backbone.architecture}'")
     import warnings
@@ -438,7 +516,7 @@ def _converted_from_torch(ov, backbone: Backbone):
         warnings.simplefilter("ignore")  # tracing warns of constants that are constant on purpose
         example = torch.zeros(1, height, width, 3, dtype=torch.uint8)
         return ov.convert_model(
-            one_pass_module(backbone),
+            (multiscale_module if multiscale else one_pass_module)(backbone),
             example_input=example,
             input=[ov.PartialShape([-1, *sides, 3])],
         )

@@ -27,6 +27,7 @@ from ..heads.decision import Decisions, decide
 from ..heads.guarantee import HeldOut, PrecisionGuarantee, keep_promise
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
+from ..heads.objects import ObjectHead
 from ..heads.zero_shot import UNDECIDED, WordsHead
 from ..heatmaps.grid import Grid
 from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
@@ -78,6 +79,7 @@ class Classifier:
         held_out: what it said of labelled images it had not learned from, or None.
         box_head: what draws the box of the object, learned from annotated images; None: boxes
             come from heat maps.
+        object_head: what finds every object, learned from annotated images, or None.
     """
 
     class_names: list[str]
@@ -90,6 +92,7 @@ class Classifier:
     history: list[dict] = field(default_factory=list)
     held_out: HeldOut | None = None
     box_head: BoxHead | None = None
+    object_head: ObjectHead | None = None
 
     @functools.cached_property
     def embedder(self) -> Embedder:

@@ -39,6 +39,7 @@ from ..errors import (
 from ..heads.boxes import BoxHead
 from ..heads.linear import LinearHead
 from ..heads.novelty import Neighbourhood
+from ..heads.objects import ObjectHead
 from ..heads.zero_shot import WordsHead, untaught
 from .model_card import model_card
 from .model_tables import (
@@ -64,13 +65,17 @@ MODEL_FILES = ("wordsight.json", "config.json", "model.safetensors")
 OTHER_MODEL_FILES = (
     "strangers.safetensors",
     "boxes.safetensors",
+    "objects.safetensors",
     "README.md",
     "history.csv",
     "held_out.csv",
 )
 PLOTS = tuple(
     f"plots/{name}.png"
-    for name in ("loss", "accuracy", "mean_iou", "boxes_batch", "boxes", "network")
+    for name in (
+        *("loss", "accuracy", "mean_iou", "boxes_batch", "boxes", "network"),
+        *("ap50", "objects_batch", "objects"),
+    )
 )
 
 
@@ -113,6 +118,8 @@ def _arrays(model: Any) -> dict[str, dict[str, np.ndarray]]:
         files["strangers.safetensors"] = strangers
     if model.box_head is not None:
         files["boxes.safetensors"] = model.box_head.arrays()
+    if model.object_head is not None:
+        files["objects.safetensors"] = model.object_head.arrays()
     return files
 
 
@@ -395,6 +402,13 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         raise ValueError("strangers.safetensors does not fit the backbone")
     threshold = typed(float | None, record["threshold"], "threshold")
     info = typed(dict[str, Any], record.get("info", {}), "info")
+    about_it = ModelRecord.from_dict(
+        {
+            **info,
+            "threshold": None if threshold is None else check_threshold(threshold),
+            "path": folder,
+        }
+    )
     return {
         "class_names": class_names,
         "head": LinearHead(weight.astype(np.float32), bias.astype(np.float32), temperature),
@@ -402,16 +416,11 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         "neighbourhood": _neighbourhood(record.get("neighbourhood"), arrays),
         "words": _words(record.get("gate"), arrays, class_names),
         "catch_all": catch_all,
-        "record": ModelRecord.from_dict(
-            {
-                **info,
-                "threshold": None if threshold is None else check_threshold(threshold),
-                "path": folder,
-            }
-        ),
+        "record": about_it,
         "history": read_history(folder / "history.csv"),
         "held_out": read_held_out(folder / "held_out.csv", class_names),
         "box_head": _box_head(folder / "boxes.safetensors", backbone),
+        "object_head": _object_head(folder / "objects.safetensors", about_it, backbone),
     }
 
 
@@ -423,6 +432,17 @@ def _box_head(path: Path, backbone: Backbone) -> BoxHead | None:
     head = BoxHead.from_arrays(load_file(path))
     if len(head.mean) != backbone.num_features:
         raise ValueError("boxes.safetensors does not fit the backbone")
+    return head
+
+
+def _object_head(path: Path, record: ModelRecord, backbone: Backbone) -> ObjectHead | None:
+    from safetensors.numpy import load_file
+
+    if not path.is_file() or record.objects is None:
+        return None
+    head = ObjectHead.from_arrays(load_file(path), tuple(record.objects.class_names))
+    if len(head.projections[-1][0]) != backbone.num_features:
+        raise ValueError("objects.safetensors does not fit the backbone")
     return head
 
 

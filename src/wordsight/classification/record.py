@@ -88,6 +88,50 @@ class BoxRecord:
         )
 
 
+@dataclass(frozen=True)
+class ObjectRecord:
+    """How an object head was trained, and how good it was on images that it had not seen.
+
+    Attributes:
+        class_names: what it finds, in the order of its scores.
+        images: how many it learned from.
+        objects: how many boxes they have.
+        held_out: how many of the images judged it before it learned from them, too.
+        average_precision: COCO's, by IoU: "0.3", "0.5" and the mean over "0.5:0.95".
+        count_error: by how many objects its count of an image was wrong in the mean; None where
+            nothing was held out.
+        history: a row for each time it was judged: "step", "loss", "ap50" on the held-out images.
+        unreadable: (file, reason) of images that could not be read.
+        skipped: (row of the annotations, reason) of boxes that could not be used.
+    """
+
+    class_names: list[str]
+    images: int
+    objects: int
+    held_out: int
+    average_precision: dict[str, float] = field(default_factory=dict)
+    count_error: float | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        """Return what it learned from and how good it is."""
+        told = f"Objects, learned from {self.objects} boxes on {self.images} pictures"
+        known = self.average_precision
+        if not {"0.5", "0.5:0.95"} <= known.keys():
+            return f"{told}; not measured: no object was on the pictures kept for that."
+        counted = (
+            ""
+            if self.count_error is None
+            else f"; counts per picture wrong by {self.count_error:.2f} on average"
+        )
+        return (
+            f"{told}; on {self.held_out} pictures before it had seen them: AP {known['0.5']:.3f} "
+            f"at IoU 0.5, {known['0.5:0.95']:.3f} over 0.5:0.95{counted}."
+        )
+
+
 @dataclass
 class ModelRecord:
     """What a model notes about itself: how it was made, from what, and how good it was.
@@ -119,6 +163,7 @@ class ModelRecord:
         stand_ins: word -> the kinds it stands for, where only these few are known.
         promise: the precision that the threshold keeps, or None where none was asked for.
         boxes: how the box head did, or None where there is none.
+        objects: how the object head did, or None where there is none.
         mask_threshold: share of a heat map's peak, 0–1, from which masks and boxes are cut; None
             where it learned from too few annotated images to choose one.
         tuning: name -> value of the settings by which a network's weights were trained.
@@ -151,6 +196,7 @@ class ModelRecord:
     stand_ins: dict[str, list[str]] = field(default_factory=dict)
     promise: PrecisionGuarantee | None = None
     boxes: BoxRecord | None = None
+    objects: ObjectRecord | None = None
     mask_threshold: float | None = None
     tuning: dict[str, Any] = field(default_factory=dict)
     best_epoch: int | None = None
@@ -162,10 +208,8 @@ class ModelRecord:
     @property
     def complete(self) -> bool:
         """Whether all it was given could be used, and the promise be made if one was asked for."""
-        promise, boxes = self.promise, self.boxes
-        missing = bool(self.unreadable or self.unused)
-        if boxes is not None:
-            missing |= bool(boxes.skipped or boxes.unreadable)
+        promise = self.promise
+        missing = bool(self.unreadable or self.unused or self._unused_boxes())
         return not missing and (promise is None or promise.threshold is not None)
 
     def notes(self) -> list[str]:
@@ -183,6 +227,8 @@ class ModelRecord:
             )
         if self.boxes is not None:
             notes.append(self.boxes.sentence())
+        if self.objects is not None:
+            notes.append(self.objects.sentence())
         if self.kept_for_test:
             notes.append(f"Kept for testing, not learned from: {self.kept_for_test} pictures.")
         return notes if self.path is None else [*notes, f"Model: {self.path}"]
@@ -216,13 +262,21 @@ class ModelRecord:
 
     def problems(self) -> list[Problems]:
         """Return what it was given and did not learn from."""
-        where, boxes = "the model's wordsight.json", self.boxes
-        unused = [] if boxes is None else [*boxes.skipped, *boxes.unreadable]
+        where = "the model's wordsight.json"
         return [
-            Problems("Not used", unused, where),
+            Problems("Not used", self._unused_boxes(), where),
             Problems("Left out", self.left_out, f"{where} (--no-clean keeps them)"),
             Problems("Left out, unreadable", self.unreadable, where),
             Problems("Not used", self.unused, where),
+        ]
+
+    def _unused_boxes(self) -> list[tuple[str, str]]:
+        """Return what no box or object could be learned from, and why."""
+        return [
+            entry
+            for head in (self.boxes, self.objects)
+            if head is not None
+            for entry in (*head.skipped, *head.unreadable)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -237,6 +291,8 @@ class ModelRecord:
             known["promise"]["sentence"] = self.promise.sentence()
         if self.boxes is not None:
             known["boxes"] = _renamed(known["boxes"])
+        if self.objects is not None:
+            known["objects"] = _renamed(known["objects"])
         labelled = self.recipe not in (_UNKNOWN, WORDS_RECIPE)
         defaults = _renamed(asdict(ModelRecord()))
         return other | {
@@ -330,6 +386,9 @@ def _check(record: ModelRecord) -> None:
         or not all({"epoch", "mean_iou"} <= row.keys() for row in boxes.history)
     ):
         raise ValueError("'boxes' in its wordsight.json is of a wrong kind")
+    objects = record.objects
+    if objects is not None and not all({"step", "ap50"} <= row.keys() for row in objects.history):
+        raise ValueError("'objects' in its wordsight.json is of a wrong kind")
     if gathered is not None and not (
         "classes" in gathered
         and all({"stages", "reasons"} <= funnel.keys() for funnel in gathered["classes"].values())

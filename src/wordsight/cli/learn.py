@@ -89,6 +89,15 @@ class _Tuning:
     ] = None
     boxes: Boxes = None
     exif: Exif = None
+    objects: Annotated[
+        Optional[str],
+        typer.Option(
+            "--objects",
+            help="With --boxes: learn one object a picture (the largest) or many (all). [default: "
+            "many if a picture has several]",
+            autocompletion=offer("training.settings.OBJECTS"),
+        ),
+    ] = None
     from_model: Annotated[
         Optional[str],
         typer.Option(
@@ -142,6 +151,7 @@ class _Tuning:
             clean=not self.no_clean,
             image_size=self.image_size,
             from_model=self.from_model,
+            objects=self.objects,
         )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..core.notebook import frame
 from ..core.summary import Table
+from ..errors import InvalidArgument
 from ..reports.image_results import ImageResults
 
 if TYPE_CHECKING:
@@ -71,6 +72,27 @@ class ImageDetections:
     map: np.ndarray | None = None
     image: Image.Image | None = None
 
+    def to_supervision(self) -> Any:
+        """Return the boxes as `supervision.Detections`, with class names in
+        `data["class_name"]`.
+
+        Raises:
+            InvalidArgument: if the package supervision is not installed.
+        """
+        try:
+            from supervision import Detections as Boxes
+        except ImportError:
+            raise InvalidArgument(
+                "This needs the package supervision: pip install supervision."
+            ) from None
+        names = sorted({detection.label for detection in self.detections})
+        return Boxes(
+            xyxy=np.array([d.xyxy for d in self.detections], dtype=np.float32).reshape(-1, 4),
+            confidence=np.array([d.probability for d in self.detections], dtype=np.float32),
+            class_id=np.array([names.index(d.label) for d in self.detections], dtype=int),
+            data={"class_name": np.array([d.label for d in self.detections])},
+        )
+
     def to_dict(self) -> dict:
         """Return the fields of `detections.jsonl`, in order."""
         height, width = self.size or (None, None)
@@ -79,6 +101,7 @@ class ImageDetections:
             "width": width,
             "height": height,
             "detections": [detection.to_dict() for detection in self.detections],
+            "counts": dict(Counter(detection.label for detection in self.detections)),
             "windows": self.windows,
             "picture": self.drawing,
             "heatmap": self.heatmap,
@@ -151,7 +174,7 @@ class Detections(ImageResults[ImageDetections]):
         if self.output is not None:
             drawn = ", detections/ (photos with rectangles), scores/ (score maps)"
             notes.append(
-                f"Results: {self.output}/detections.csv, detections.jsonl"
+                f"Results: {self.output}/detections.csv, counts.csv, detections.jsonl"
                 f"{drawn if self.drawn_too else ''}"
             )
         return notes

@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,13 +23,16 @@ from ..core.threads import interrupted_with
 from ..datasets.files import ImageFile
 from ..datasets.work import Photos, find_photos, over_images, refuse_none_readable
 from ..errors import InvalidArgument, UnreadableImage
+from ..heads.objects import OBJECT_THRESHOLD
 from ..heatmaps.drawing import COLOURS, rectangle, superimpose, to_jpeg
 from ..heatmaps.window_features import can_be_dense, network_scale
 from ..heatmaps.windows import SMALLEST_STEP, Level, pyramid
 from ..images.decoding import LARGE_PIXELS, decode, header
 from .detections import COLUMNS, Detection, Detections, ImageDetections
+from .objects import longest_side, objects_of
 from .scanner import scan
 
+COUNTS = "counts.csv"  # how many of each class an image shows
 FOLDERS = ("detections", "scores")
 MARKER = ".wordsight-detections"
 SMALLEST_WINDOW = 16  # pixels
@@ -118,6 +122,10 @@ def detect(
 ) -> Detections:
     """Find where in photos a model's classes are.
 
+    A model that learned many objects a picture finds each with its box, in one pass; pictures of
+    many more pixels than it learned from are looked at in overlapping tiles, too. Any other model
+    looks through sliding windows.
+
     All windows of a level share one pass over the image: a window's embedding is the mean of the
     feature map over it. Networks whose embedding is no such mean give each window its own crop, and
     so does `exact`. A window counts if its probability reaches the threshold and, where no class
@@ -129,7 +137,8 @@ def detect(
         photos: folders, files or globs.
         model: model folder, or what `load` returned.
         output: folder for tables, images with rectangles and score maps; None writes nothing.
-        threshold: probability from which a window counts, 0–1; default: the model's, 0.99.
+        threshold: probability from which a window counts, 0–1; default: the model's, 0.99, or 0.5
+            for a model that learned many objects a picture.
         windows: sizes, steps, levels.
         exact: give each window a crop of its own, for comparison; hundreds of times slower.
         draw: False writes tables only.
@@ -143,15 +152,20 @@ def detect(
     windows = windows or WindowSettings()
     windows.check()
     classifier = model if isinstance(model, Classifier) else load(model)
+    _check_windows(classifier, windows, exact)
     chosen = classifier.threshold_for(threshold)[0]
+    head = classifier.object_head
+    if head is not None and threshold is None:
+        chosen = OBJECT_THRESHOLD
     found = find_photos(photos, output, FOLDERS)
-    names, catch_all = classifier.class_names, classifier.catch_all
+    names = classifier.class_names if head is None else list(head.class_names)
+    catch_all = classifier.catch_all if head is None else None
     result = Detections(
         class_names=names,
         threshold=chosen,
         skipped=found.skipped,
         output=found.output,
-        exact=exact or not can_be_dense(classifier.backbone),
+        exact=head is None and (exact or not can_be_dense(classifier.backbone)),
         catch_all=None if catch_all is None else names[catch_all],
         drawn_too=found.output is not None and draw,
     )
@@ -166,6 +180,21 @@ def detect(
         over_images(job, found.images, sink, threads=AT_ONCE, progress=or_notebook(progress))
     refuse_none_readable(result.unreadable, len(result))
     return result
+
+
+def _check_windows(model: Classifier, windows: WindowSettings, exact: bool) -> None:
+    """Refuse settings of windows that an object head has no use for.
+
+    Raises:
+        InvalidArgument: if there are any.
+    """
+    if model.object_head is not None and (
+        exact or windows != WindowSettings(window=windows.window)
+    ):
+        raise InvalidArgument(
+            "This model finds objects without sliding windows, so of their settings it takes the "
+            "window alone, as the size of tiles for large pictures. Leave the others out."
+        )
 
 
 _large = threading.Lock()  # one very large image at a time
@@ -185,6 +214,8 @@ def detect_image(
         UnreadableImage: if it can't be read.
     """
     size = header(data)[1]
+    if model.object_head is not None:
+        return _objects(data, size, model, threshold, windows)
     with _large if math.prod(size) > LARGE_PIXELS else contextlib.nullcontext():
         levels = windows.of(size)
         needed = math.ceil(max(size) * min(1.0, network_scale(levels[0].window, model.backbone)))
@@ -198,6 +229,25 @@ def detect_image(
         for box, label, probability in rows
     ]
     return ImageDetections("", size, found, seen.windows, map=seen.map, image=photo.image)
+
+
+def _objects(
+    data: bytes,
+    size: tuple[int, int],
+    model: Classifier,
+    threshold: float | None,
+    windows: WindowSettings,
+) -> ImageDetections:
+    """Look at one image file's bytes with a model's object head."""
+    head = model.object_head
+    assert head is not None
+    with _large if math.prod(size) > LARGE_PIXELS else contextlib.nullcontext():
+        needed = longest_side(size, head, windows.window)
+        photo = decode(data, (max(needed, min(max(size), DRAWN)), max(size)))
+        del data
+        found, scores, passes = objects_of(photo, model, threshold, windows.window)
+        photo.image.thumbnail((DRAWN, DRAWN))
+    return ImageDetections("", size, found, passes, map=scores, image=photo.image)
 
 
 def _detect_one(
@@ -240,6 +290,7 @@ class _Sink:
 
     def __init__(self, result: Detections, photos: Photos, draw: bool) -> None:
         self._result, self._draw = result, draw
+        self._counts: list[list] = [["file_name", *result.found_names]]
         self._tables = (
             None
             if photos.output is None
@@ -251,6 +302,7 @@ class _Sink:
                 MARKER,
                 _drawn,
                 photos.sources,
+                [COUNTS],
             )
         )
 
@@ -286,13 +338,18 @@ class _Sink:
             rows.append(
                 [detected.file_name, detection.label, round(detection.probability, 6), *sides, ""]
             )
-        if detected.error is not None:
+        if detected.error is None:
+            counts = Counter(detection.label for detection in detected.detections)
+            names = self._result.found_names
+            self._counts.append([detected.file_name, *(counts[name] for name in names)])
+        else:
             rows.append([detected.file_name, "", "", "", "", "", "", detected.error])
         self._tables.add(detected.to_dict(), rows)
 
     def finish(self) -> None:
         """Put the tables in place."""
         if self._tables is not None:
+            self._tables.write_table(COUNTS, self._counts)
             self._tables.finish()
 
     def close(self) -> None:

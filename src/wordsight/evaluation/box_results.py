@@ -75,6 +75,8 @@ class BoxEvaluation:
         median_of: what the median box is the median of.
         ap: COCO's average precision of detections by IoU, "0.3", "0.5" and "0.5:0.95"; empty where
             none could be looked for.
+        count_errors: by how many objects a count is wrong in the mean image, by class, and "" for
+            those of all classes; empty where detections were not measured or never count.
         unknown: classes of the annotations that the model doesn't know; detections are measured
             without them.
         skipped: (where, reason) of annotations that could not be used.
@@ -89,6 +91,7 @@ class BoxEvaluation:
     kinds: dict[str, BoxFigures]
     median_of: str
     ap: dict[str, float]
+    count_errors: dict[str, float] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -118,6 +121,12 @@ class BoxEvaluation:
         if self.ap:
             by_iou = ", ".join(f"{value:.3f} at IoU {iou}" for iou, value in self.ap.items())
             notes.append(f"Detections, {self.objects} objects: AP {by_iou}.")
+        if self.count_errors:
+            by_class = ", ".join(f"{n} {e:.2f}" for n, e in self.count_errors.items() if n)
+            notes.append(
+                f"Counts per picture are wrong by {self.count_errors['']:.2f} on average "
+                f"({by_class})."
+            )
         if self.unknown:
             notes.append(
                 "Classes that the model doesn't know, left out of the AP: "
@@ -166,6 +175,9 @@ class BoxEvaluation:
             "boxes": {name: figures.to_dict() for name, figures in self.kinds.items()},
             "median_of": self.median_of,
             "average_precision": {name: round(value, 6) for name, value in self.ap.items()},
+            "count_errors": {
+                name or "all": round(value, 6) for name, value in self.count_errors.items()
+            },
             "unknown_classes": self.unknown,
             "skipped": [{"where": where, "reason": reason} for where, reason in self.skipped],
             "unreadable": unreadable_as_dicts(self.unreadable),

@@ -4,11 +4,10 @@ that look at no image.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +24,14 @@ from ..datasets.annotations import Annotated, BoxSet, read_boxes
 from ..datasets.work import over_images, refuse_none_readable
 from ..detection.detector import WindowSettings, detect_image
 from ..errors import UnreadableImage
+from ..heads.objects import OBJECT_THRESHOLD
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import fine_heatmap
 from ..heatmaps.regions import mask_to_boxes, scale_box
 from ..images.decoding import decode
 from ..metrics import classification as metrics
 from ..metrics.boxes import IOUS, box_accuracy, max_box_acc, max_box_acc_v2, paired_iou
+from ..metrics.detection import average_precision, count_errors
 from .box_report import BoxReport
 from .folder import check_target, write_files
 
@@ -42,8 +43,6 @@ CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the image's area
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
 # probability from which a detection counts, as far down as the curve of precision goes
 LEAST = 0.05
-AP_IOUS = (0.3, 0.5, *np.arange(0.55, 0.96, 0.05).round(2).tolist())
-MOST_DETECTIONS = 100  # an image, as COCO has it
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,11 @@ class _Run:
         refuse_none_readable(self._unreadable, len(looked) + len(self._unreadable))
         kinds, median_of = _measure(looked, self._model)
         annotated = {box.label for one in looked for box in one.image.boxes}
-        pairs = [(one.image, one.detections) for one in looked]
+        pairs = [
+            ([(box.label, box.xyxy) for box in one.image.boxes], one.detections) for one in looked
+        ]
+        measured = self._windows is not None or self._model.object_head is not None
+        chosen = _threshold(self._model)
         self.result = BoxEvaluation(
             annotations=self._annotations.source,
             model=None if self._path is None else str(self._path),
@@ -170,8 +173,11 @@ class _Run:
             objects=sum(len(one.image.boxes) for one in looked),
             kinds=kinds,
             median_of=median_of,
-            ap={} if self._windows is None else average_precision(pairs, _wanted(self._model)),
-            unknown=sorted(annotated - set(names)),
+            ap=average_precision(pairs, _wanted(self._model)) if measured else {},
+            count_errors=count_errors(pairs, _wanted(self._model), chosen)
+            if measured and chosen is not None
+            else {},
+            unknown=sorted(annotated - {*names, *_wanted(self._model)}),
             skipped=self._annotations.skipped,
             unreadable=self._unreadable,
         )
@@ -184,90 +190,16 @@ class _Run:
             self._report.close()
 
 
-def average_precision(
-    images: Sequence[tuple[Annotated, Iterable[tuple[str, float, Sequence[float]]]]],
-    class_names: Sequence[str],
-) -> dict[str, float]:
-    """Return COCO's average precision of detections by IoU: "0.3", "0.5" and the mean over
-    "0.5:0.95"; empty if there is no object.
-
-    Args:
-        images: each with its (label, probability, `xyxy`) detections.
-        class_names: the classes that count; others are left out on both sides.
-    """
-    numbers = {name: number for number, name in enumerate(class_names, start=1)}
-    truth: list[_CocoBox] = []
-    found: list[_CocoBox] = []
-    for number, (image, detections) in enumerate(images, start=1):
-        truth += [
-            (number, numbers[box.label], box.xyxy, 1.0)
-            for box in image.boxes
-            if box.label in numbers
-        ]
-        found += [
-            (number, numbers[label], xyxy, probability)
-            for label, probability, xyxy in detections
-            if label in numbers
-        ]
-    if not truth:
-        return {}
-    names = ("0.3", "0.5", "0.5:0.95")
-    if not found:
-        return dict.fromkeys(names, 0.0)
-    precision = _coco_precision(truth, found, len(images), numbers)
-    by_iou = [float(row[row > -1].mean()) for row in precision]  # -1: a class without an object
-    return dict(zip(names, (by_iou[0], by_iou[1], float(np.mean(by_iou[1:]))), strict=True))
-
-
-_CocoBox = tuple[int, int, Sequence[float], float]  # image number, class number, xyxy, score
-
-
-def _coco_precision(
-    truth: list[_CocoBox], found: list[_CocoBox], images: int, numbers: dict[str, int]
-) -> np.ndarray:
-    """Return pycocotools' precision (IoUs, recalls, classes) of found boxes, at `AP_IOUS`."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints to the terminal
-        known = COCO()
-        known.dataset = {
-            "images": [{"id": number} for number in range(1, images + 1)],
-            "annotations": _coco_rows(truth),
-            "categories": [{"id": n, "name": name} for name, n in numbers.items()],
-        }
-        known.createIndex()
-        measured = COCOeval(known, known.loadRes(_coco_rows(found)), "bbox")
-        measured.params.iouThrs = np.array(AP_IOUS)
-        measured.params.maxDets = [1, 10, MOST_DETECTIONS]
-        measured.evaluate()
-        measured.accumulate()
-    # (IoUs, recalls, classes, areas, limits) -> (IoUs, recalls, classes)
-    return measured.eval["precision"][:, :, :, 0, -1]
-
-
-def _coco_rows(boxes: list[_CocoBox]) -> list[dict]:
-    """Return boxes as COCO writes annotations."""
-    rows = []
-    for number, (image, category, (x_min, y_min, x_max, y_max), score) in enumerate(boxes, start=1):
-        width, height = x_max - x_min, y_max - y_min
-        rows.append(
-            {
-                "id": number,
-                "image_id": image,
-                "category_id": category,
-                "bbox": [x_min, y_min, width, height],
-                "area": width * height,
-                "iscrowd": 0,
-                "score": score,
-            }
-        )
-    return rows
-
-
 def _wanted(model: Classifier) -> list[str]:
     """Return the classes that can be detected."""
+    if model.object_head is not None:
+        return list(model.object_head.class_names)
     return [name for index, name in enumerate(model.class_names) if index != model.catch_all]
+
+
+def _threshold(model: Classifier) -> float | None:
+    """Return the probability from which a detection counts, or None if none does."""
+    return model.record.threshold if model.object_head is None else OBJECT_THRESHOLD
 
 
 def _look(
@@ -302,7 +234,9 @@ def _look(
         head = tuple(
             (model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist()
         )
-    found = [] if windows is None else detect_image(data, model, LEAST, windows).detections
+    found = []
+    if windows is not None or model.object_head is not None:
+        found = detect_image(data, model, LEAST, windows or WindowSettings()).detections
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
     if report is not None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .layers import convolve, project, read_layers
+
 # direction of x_min, y_min, x_max, y_max from a cell
 OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32)
 NEAR, FAR = 1, 2  # dilation of the two convolutions
@@ -44,15 +46,14 @@ class BoxHead:
 
     def reduce(self, feature_map: np.ndarray) -> np.ndarray:
         """Return a feature map (C, h, w) projected onto the directions, (c, h, w)."""
-        flat = feature_map.reshape(len(feature_map), -1) - self.mean[:, None]
-        return (self.directions @ flat).reshape(-1, *feature_map.shape[1:])
+        return project(feature_map, self.mean, self.directions)
 
     def box_of(self, reduced: np.ndarray) -> np.ndarray:
         """Return the box as `box` does, for a map (c, h, w) that is projected already."""
-        x = np.maximum(_convolve(reduced.astype(np.float32), *self.layers["enter"], 1), 0)
-        x = np.maximum(_convolve(x, *self.layers["near"], NEAR), 0) + x
-        x = np.maximum(_convolve(x, *self.layers["far"], FAR), 0) + x
-        out = _convolve(x, *self.layers["leave"], 1).reshape(PLANES, -1)
+        x = np.maximum(convolve(reduced.astype(np.float32), *self.layers["enter"], 1), 0)
+        x = np.maximum(convolve(x, *self.layers["near"], NEAR), 0) + x
+        x = np.maximum(convolve(x, *self.layers["far"], FAR), 0) + x
+        out = convolve(x, *self.layers["leave"], 1).reshape(PLANES, -1)
         said = centres(*reduced.shape[1:]).reshape(EDGES, -1) + OUTWARD[:, None] * np.logaddexp(
             0, out[:EDGES]
         )
@@ -77,23 +78,11 @@ class BoxHead:
             arrays["mean"].astype(np.float32),
             arrays["directions"].astype(np.float32),
         )
-        layers, width = {}, len(directions)
-        for name, side in SHAPES.items():
-            weight, bias = (
-                arrays[f"{name}.weight"].astype(np.float32),
-                arrays[f"{name}.bias"].astype(np.float32),
-            )
-            if (
-                weight.ndim != 4
-                or weight.shape[1:] != (width, side, side)
-                or bias.shape != (len(weight),)
-            ):
-                raise ValueError("the box head does not fit itself")
-            layers[name], width = (weight, bias), len(weight)
+        layers = read_layers(arrays, SHAPES, len(directions))
         residual = len(layers["enter"][1]) == len(layers["near"][1]) == len(layers["far"][1])
         if (
             directions.shape[1:] != mean.shape
-            or width != PLANES
+            or len(layers["leave"][1]) != PLANES
             or not residual
             or not all(np.isfinite(a).all() for a in arrays.values())
         ):
@@ -109,24 +98,3 @@ def centres(height: int, width: int) -> np.ndarray:
         (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
     )
     return np.stack([x, y, x, y]).astype(np.float32)
-
-
-def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int) -> np.ndarray:
-    """Return the convolution of a map (c, h, w), padded with zeros, with a kernel (out, c, k, k):
-    (out, h, w).
-    """
-    channels, height, width = x.shape
-    side = weight.shape[-1]
-    if side == 1:
-        return (weight[:, :, 0, 0] @ x.reshape(channels, -1) + bias[:, None]).reshape(
-            -1, height, width
-        )
-    edge = dilation * (side // 2)
-    wide = np.pad(x, ((0, 0), (edge, edge), (edge, edge)))
-    offsets = [(i * dilation, j * dilation) for i in range(side) for j in range(side)]
-    # (c, k * k, h, w)
-    patches = np.stack([wide[:, y : y + height, z : z + width] for y, z in offsets], axis=1)
-    return (
-        weight.reshape(len(weight), -1) @ patches.reshape(channels * side * side, -1)
-        + bias[:, None]
-    ).reshape(-1, height, width)

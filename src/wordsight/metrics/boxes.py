@@ -27,6 +27,17 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.where(union > 0, shared / np.maximum(union, 1e-12), 0.0)
 
 
+def covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the share (n, m), 0–1, of each of `xyxy` boxes (n, 4) that lies in each of others
+    (m, 4); 0 for a box without area.
+    """
+    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(opposite - corner, 0, None).prod(axis=2)
+    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    return np.where(area[:, None] > 0, shared / np.maximum(area[:, None], 1e-12), 0.0)
+
+
 def paired_iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the intersection over union (n,) of each `xyxy` box (n, 4) with the truth of its
     image (n, 4).

@@ -49,7 +49,7 @@ from ..words.class_names import (
     with_catch_all,
 )
 from .request import TrainingRequest
-from .settings import TrainingSettings
+from .settings import OBJECTS, TrainingSettings
 from .sources import Sources, note_sources
 from .work_folder import check_work_folder
 
@@ -122,6 +122,7 @@ def train(
     if precision is not None:
         check_precision(precision)
     check_exif_has_boxes(exif, boxes)
+    _check_objects(settings, boxes)
     annotated = None if boxes is None else read_boxes(boxes, data, exif)
     if annotated is not None and settings.from_model is not None:
         _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
@@ -223,15 +224,37 @@ def _with_boxes(
     model: Classifier, annotated: BoxSet, settings: TrainingSettings, progress: Progress | None
 ) -> Classifier:
     """Train a model's box head, and save the model where its record says."""
-    from .boxes.recipe import add_boxes
+    from .boxes.recipe import add_boxes, add_objects
 
     assert model.record.path is not None
     target = model.record.path.absolute()
-    sheets = add_boxes(model, annotated, target, model.embedder, settings.seed, progress)
+    many = (settings.objects or _objects(annotated)) == "many"
+    add = add_objects if many else add_boxes
+    sheets = add(model, annotated, target, model.embedder, settings.seed, progress)
     if first_process():
         write_model(model, target, sheets)
         register(target)
     return model
+
+
+def _check_objects(settings: TrainingSettings, boxes: object) -> None:
+    if settings.objects is None:
+        return
+    if settings.objects not in OBJECTS:
+        raise InvalidArgument(
+            f"Unknown --objects '{settings.objects}'. Choose one (the largest of each picture) or "
+            "many (all of them)."
+        )
+    if boxes is None:
+        raise InvalidArgument(
+            "--objects says how many boxes of a picture are learned, so it needs --boxes "
+            "ANNOTATIONS. Add them, or leave --objects out."
+        )
+
+
+def _objects(annotated: BoxSet) -> str:
+    """Return whether a picture holds "one" object, or "many"."""
+    return "many" if any(len(image.boxes) > 1 for image in annotated.images) else "one"
 
 
 def train_labelled(request: TrainingRequest) -> Classifier:

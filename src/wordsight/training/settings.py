@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from ..errors import InvalidArgument
 
 SCRATCH_NETWORK = "small_resnet"  # what is trained from scratch unless another is asked for
+OBJECTS = ("one", "many")
 CLASSICS = ("brick_cnn", "cifar_cnn")  # trained as their tutorials do
 
 
@@ -34,6 +35,8 @@ class TrainingSettings:
         clean: leave out duplicate files and files found in two classes.
         image_size: side in pixels of a square input; None: the network's own.
         from_model: with boxes, the model folder to add the box head to, instead of training one.
+        objects: with boxes, whether an image's largest object is learned, "one", or all, "many";
+            None: "many" if an image has several.
     """
 
     epochs: int | None = None
@@ -50,6 +53,7 @@ class TrainingSettings:
     clean: bool = True
     image_size: int | None = None
     from_model: str | os.PathLike | None = None
+    objects: str | None = None
 
     @property
     def tunes_weights(self) -> bool:
@@ -59,6 +63,7 @@ class TrainingSettings:
             clean=self.clean,
             image_size=self.image_size,
             from_model=self.from_model,
+            objects=self.objects,
         )
 
     def filled(self, recipe: str, network: str) -> TrainingSettings:
@@ -95,7 +100,7 @@ class TrainingSettings:
     def to_dict(self) -> dict:
         """Return what decides the outcome, for wordsight.json."""
         left_out = {"checkpoints", "tensorboard", "continue_from", "budget_s"}
-        left_out |= {"seed", "clean", "image_size", "from_model"}
+        left_out |= {"seed", "clean", "image_size", "from_model", "objects"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 

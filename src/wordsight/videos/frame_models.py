@@ -14,12 +14,15 @@ from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
+from ..detection.detections import Detection
+from ..detection.objects import objects_of
 from ..errors import InvalidArgument
+from ..heads.objects import OBJECT_THRESHOLD
 from ..images.decoding import Photo
 from ..recognition.recognizer import THRESHOLD, Recognizer, Seen
 
 
-class Eye(Protocol):
+class FrameModel(Protocol):
     """A model that classifies frames.
 
     Attributes:
@@ -34,38 +37,48 @@ class Eye(Protocol):
     embedder: Embedder
     catch_all: str | None
 
-    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
+    def classify(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
         """Return the probabilities (names,) of a frame, whether it is a stranger, and the pass."""
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
         """Return the heat map (h, w) of a label, 0–1, and its box in pixels."""
 
+    def find(self, photo: Photo) -> list[Detection] | None:
+        """Return the objects in a frame, the surest first; None for a model that finds none."""
 
-class ModelEye:
+
+class TrainedModel:
     """Classify frames with a trained model."""
 
     def __init__(self, model: Classifier, threshold: float | None) -> None:
         self.names, self._model = model.class_names, model
         self.threshold = model.threshold_for(threshold)[0]
+        self._least = OBJECT_THRESHOLD if threshold is None else threshold
         self.embedder = model.embedder
         self.catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
 
-    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
-        """See `Eye.look`."""
+    def classify(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
+        """See `FrameModel.classify`."""
         encoding = self.embedder.encode(photo, feature_map=True)
         decision = self._model.decide_all(encoding.embedding[None], None)
         scores = decision.probabilities[0]
         return scores, bool(decision.stranger[0]), Seen(photo, scores, encoding.feature_map)
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
-        """See `Eye.locate`."""
+        """See `FrameModel.locate`."""
         where = Prediction("", label)
         self._model.localize(where, seen.photo, seen.feature_map)
         assert where.map is not None
         return where.map, where.box_xyxy
 
+    def find(self, photo: Photo) -> list[Detection] | None:
+        """See `FrameModel.find`."""
+        if self._model.object_head is None:
+            return None
+        return objects_of(photo, self._model, self._least)[0]
 
-class GroupEye:
+
+class GroupModel:
     """Classify frames with groups of a pretrained network's classes."""
 
     catch_all: str | None = None
@@ -79,8 +92,8 @@ class GroupEye:
         )
         self._recognizer = recognizer
 
-    def look(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
-        """See `Eye.look`."""
+    def classify(self, photo: Photo) -> tuple[np.ndarray, bool, Seen]:
+        """See `FrameModel.classify`."""
         seen = self._recognizer.see(photo)
         return (
             np.array([self._recognizer.share(seen.probabilities, name) for name in self.names]),
@@ -89,17 +102,21 @@ class GroupEye:
         )
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
-        """See `Eye.locate`."""
+        """See `FrameModel.locate`."""
         grid, box = self._recognizer.locate(seen, label)
         return grid, None if box is None else list(box)
 
+    def find(self, photo: Photo) -> list[Detection] | None:
+        """See `FrameModel.find`."""
+        return None
 
-def open_eye(
+
+def open_frame_model(
     model: str | os.PathLike | Classifier | None,
     groups: str | Iterable[str],
     threshold: float | None,
     backbone: str | Backbone | None,
-) -> Eye:
+) -> FrameModel:
     """Return a frame model: a trained model, or a pretrained network for groups.
 
     Raises:
@@ -110,7 +127,7 @@ def open_eye(
             "Give either a model (-m) or a group of a known network's classes (--group vehicle)."
         )
     if model is None:
-        return GroupEye(
+        return GroupModel(
             Recognizer(
                 groups,
                 THRESHOLD if threshold is None else threshold,
@@ -121,4 +138,4 @@ def open_eye(
         raise InvalidArgument(
             "A model brings its own backbone, so --backbone goes with --group only. Leave it out."
         )
-    return ModelEye(model if isinstance(model, Classifier) else load(model), threshold)
+    return TrainedModel(model if isinstance(model, Classifier) else load(model), threshold)

@@ -17,13 +17,15 @@ from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
 from ..core.threads import interrupted_with, parallel_map, uninterrupted
+from ..detection.detections import Detection
+from ..detection.detector import draw_detections
 from ..errors import InvalidArgument
 from ..heads.decision import accepts
 from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose
 from ..images.clips import Clip, Frame
 from ..images.decoding import upright
 from ..recognition.recognizer import Seen
-from .frame_models import Eye, open_eye
+from .frame_models import FrameModel, open_frame_model
 from .recorder import FrameSeen, Recorder, Video, check_target
 
 MOST_SMOOTH_S = 3600.0
@@ -117,10 +119,10 @@ def video(
         interrupted_with("Interrupted before anything was written: the same command begins anew."),
         Clip(clip, fps) as source,
     ):
-        eye = open_eye(model, groups, threshold, backbone)
-        result = Video(eye.names, eye.threshold, source.fps, output=target)
+        frame_model = open_frame_model(model, groups, threshold, backbone)
+        result = Video(frame_model.names, frame_model.threshold, source.fps, output=target)
         recorder = None if target is None else Recorder(target, source, drawing.frames)
-        followed = _follow(source, eye, smooth_s, drawing.heatmap, recorder is not None)
+        followed = _follow(source, frame_model, smooth_s, drawing.heatmap, recorder is not None)
         return _record(source, followed, result, recorder, or_notebook(progress))
 
 
@@ -177,31 +179,34 @@ def _interrupted(result: Video) -> str:
 
 
 def _follow(
-    clip: Clip, eye: Eye, smooth_s: float, heatmap: bool, draw: bool
+    clip: Clip, frame_model: FrameModel, smooth_s: float, heatmap: bool, draw: bool
 ) -> Iterator[tuple[_Look, np.ndarray | None]]:
     """Yield each frame's result and drawing, in order."""
 
     def look(frame: Frame) -> _Look:
         photo = upright(Image.fromarray(cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)))
-        return _Look(frame, *eye.look(photo))
+        return _Look(frame, *frame_model.classify(photo))
 
     def finish(seen: _Look) -> tuple[_Look, np.ndarray | None]:
         assert seen.result is not None and seen.seen is not None
         label, grid = seen.result.label, None
-        if label is not None and label != eye.catch_all:
-            grid, box = eye.locate(seen.seen, label)
+        if label is not None and label != frame_model.catch_all:
+            grid, box = frame_model.locate(seen.seen, label)
             seen.result.box_xyxy = box
-        drawn = _draw(seen, grid if heatmap else None, eye.names) if draw else None
+        found = frame_model.find(seen.seen.photo)
+        seen.result.objects = None if found is None else [one.to_dict() for one in found]
+        shown = None if heatmap else found
+        drawn = _draw(seen, grid if heatmap else None, frame_model.names, shown) if draw else None
         seen.seen = None
         return seen, drawn
 
     first = iter(clip)
     frame = next(first)
     most = max(2, HELD_BYTES // (2 * COPIES * frame.bgr.nbytes))  # in each of the two stages
-    threads = min(callers(eye.embedder.engine), most)
+    threads = min(callers(frame_model.embedder.engine), most)
     looks = parallel_map(look, _chain(frame, first), threads, min(most, 2 * threads))
     yield from parallel_map(
-        finish, _decide(looks, eye, smooth_s), min(threads, cores()), min(most, 2 * threads)
+        finish, _decide(looks, frame_model, smooth_s), min(threads, cores()), min(most, 2 * threads)
     )
 
 
@@ -210,7 +215,7 @@ def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
     yield from rest
 
 
-def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look]:
+def _decide(looks: Iterator[_Look], frame_model: FrameModel, smooth_s: float) -> Iterator[_Look]:
     """Yield frames with their results, smoothed over time."""
     mean, before = None, 0.0
     for look in looks:
@@ -222,11 +227,12 @@ def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look
             mean = scores if mean is None else mean + share * (scores - mean)
             scores, before = mean, look.frame.time_s
         top = int(scores.argmax())
-        sure = bool(accepts(scores[top], stranger, eye.threshold))
+        sure = bool(accepts(scores[top], stranger, frame_model.threshold))
         rounded = {
-            name: round(float(score), 6) for name, score in zip(eye.names, scores, strict=True)
+            name: round(float(score), 6)
+            for name, score in zip(frame_model.names, scores, strict=True)
         }
-        name = eye.names[top]
+        name = frame_model.names[top]
         look.result = FrameSeen(
             look.frame.index,
             round(look.frame.time_s, 6),
@@ -238,11 +244,18 @@ def _decide(looks: Iterator[_Look], eye: Eye, smooth_s: float) -> Iterator[_Look
         yield look
 
 
-def _draw(look: _Look, grid: np.ndarray | None, names: list[str]) -> np.ndarray:
-    """Return the frame (height, width, 3) uint8, blue first, with what it shows drawn in; as it
-    is where nothing is sure.
+def _draw(
+    look: _Look, grid: np.ndarray | None, names: list[str], objects: list[Detection] | None
+) -> np.ndarray:
+    """Return the frame (height, width, 3) uint8, blue first, with what it shows drawn in, or with
+    its objects; as it is where nothing is sure.
     """
     assert look.result is not None
+    if objects is not None:
+        rgb = cv2.cvtColor(look.frame.bgr, cv2.COLOR_BGR2RGB)
+        others = sorted({one.label for one in objects} - {*names})
+        rgb = draw_detections(rgb, objects, (rgb.shape[0], rgb.shape[1]), [*names, *others])
+        return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     if look.result.label is None:
         return look.frame.bgr
     rgb = cv2.cvtColor(look.frame.bgr, cv2.COLOR_BGR2RGB)

@@ -39,6 +39,7 @@ COLUMNS = (
     "probabilities",
     "box_xyxy",
     "picture",
+    "objects",
 )
 MARKER = ".wordsight-video"  # notes the clips that were made, and from what
 FRAMES_MARKER = ".wordsight-frames"  # of 0.1.0
@@ -67,6 +68,8 @@ class FrameSeen:
         box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the frame, or None where there is no
             label.
         drawing: path of the frame as JPEG, relative to the folder of tables, or None.
+        objects: "label", "probability" and "xyxy" in pixels of each object, the surest first; None
+            for a model that finds none.
     """
 
     frame: int
@@ -77,6 +80,7 @@ class FrameSeen:
     probabilities: dict[str, float]
     box_xyxy: list[float] | None = None
     drawing: str | None = None
+    objects: list[dict] | None = None
 
     def to_dict(self) -> dict:
         """Return the fields of `frames.jsonl`, in order."""

@@ -21,6 +21,8 @@ KERNELS, STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)  # of each stage
 EPSILON = 1e-3  # of batch normalisation
 HEAD = "classifier"
 DEPTHWISE = "conv_dw"
+MAP_STRIDES = (8, 16, 32)  # of the feature maps that a network gives for boxes
+MAPPED = (2, 4)  # stages that end with the first two of them
 NORMALISATION = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 Shapes = dict[str, tuple[int, ...]]
 
@@ -149,15 +151,18 @@ def _block_layers(
     ]
 
 
-def openvino_network(ov: Any, backbone: Backbone, dtype: str = "f32") -> Any:
+def openvino_network(
+    ov: Any, backbone: Backbone, dtype: str = "f32", multiscale: bool = False
+) -> Any:
     """Return the network as an OpenVINO model: (n, height, width, 3) uint8 -> embedding (n, C),
-    feature map (n, C, h, w).
+    feature map (n, C, h, w); or, if it is `multiscale`, feature maps at `MAP_STRIDES`.
 
     Args:
         ov: the module `openvino`.
         backbone: one whose architecture is among `VARIANTS`.
         dtype: "f32", or "int8": weights and activations are bytes, sums and the feature map are
             floats.
+        multiscale: which outputs it has.
 
     Raises:
         InvalidModel: if its weights are of another network.
@@ -174,7 +179,7 @@ def openvino_network(ov: Any, backbone: Backbone, dtype: str = "f32") -> Any:
     layers = (_Int8Layers if dtype == "int8" else _Layers)(opset13, weights, sides)
     x = layers.scaled(pixels, preprocessing)
     x = layers.convolved(x, "conv_stem", "bn1", stride=2)
-    into = STEM
+    into, maps = STEM, {}
     for stage, block, out in _blocks(variant):
         stride = STRIDES[stage] if block == 0 else 1
         prefix, y = f"blocks.{stage}.{block}.", x
@@ -188,8 +193,11 @@ def openvino_network(ov: Any, backbone: Backbone, dtype: str = "f32") -> Any:
                 clipped=layer != parts[-1][0],
             )
         x = layers.ended(y, x if stride == 1 and into == out else None)
-        into = out
+        into, maps[stage] = out, x.node
     features = layers.convolved(x, "conv_head", "bn2", last=True)
+    if multiscale:
+        outputs = [*(maps[stage] for stage in MAPPED), features.node]
+        return ov.Model(outputs, [pixels], backbone.architecture)
     embedding = opset13.reduce_mean(features.node, np.array([2, 3]), False)
     return ov.Model([embedding, features.node], [pixels], backbone.architecture)
 

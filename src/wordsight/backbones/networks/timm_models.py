@@ -13,6 +13,7 @@ from ...errors import InvalidArgument, InvalidModel
 from ..backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
 from ..devices import need_torch
 from ..preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
+from .efficientnet_lite import MAP_STRIDES
 
 # timm may change weights while it loads them; a network may be so many times as large as its file
 MOST_GROWTH = 2
@@ -99,6 +100,22 @@ def open_folder(folder: Path):
             f"('{config.get('architecture')}'). Both must be of the same network."
         )
     return timm.create_model(name, pretrained=True).eval()
+
+
+def map_indices(network) -> list[int] | None:
+    """Return which of a network's intermediate outputs are its last feature maps at strides 8 and
+    16, as timm counts them, or None if it has none at both.
+    """
+    known = getattr(network, "feature_info", None)
+    if known is None or not hasattr(network, "forward_intermediates"):
+        return None
+    strides = [stage["reduction"] for stage in (known if isinstance(known, list) else known.info)]
+    if not {*MAP_STRIDES[:-1]} <= {*strides}:
+        return None
+    return [
+        max(index for index, found in enumerate(strides) if found == stride)
+        for stride in MAP_STRIDES[:-1]
+    ]
 
 
 def untrained_module(name: str, outputs: int, image_size: int | None = None):

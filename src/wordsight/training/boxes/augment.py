@@ -13,6 +13,7 @@ from ...images.decoding import resize
 # flat margin shows
 ZOOM = (0.4, 1.6)
 KEPT = 0.8  # of the box's area must be in the view
+KEPT_OF_MANY = 0.3  # of each of many, or it doesn't count as shown
 TRIES = 20
 # logarithm of how much the window's aspect changes, at most; of the view's own, half of that
 STRETCH = 0.2
@@ -45,6 +46,66 @@ def view(
     shown = _render(
         image, start, size, preprocessing.input_size(shape), preprocessing.interpolation
     )
+    pixels = _relit(shown, rng)
+    if rng.random() < 0.5:
+        pixels, moved = pixels[:, ::-1], np.array(mirrored(moved, 1.0))
+    return np.ascontiguousarray(pixels), moved
+
+
+def view_of_many(
+    image: Image.Image, boxes: np.ndarray, preprocessing: Preprocessing, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a random view of an image with any number of boxes, and those of them that it shows.
+
+    As `view`, but every view has the network's own size, so that views can be stacked, and a box of
+    which too little is in the window is no box of the view.
+
+    Args:
+        image: upright RGB.
+        boxes: (n, 4) `xyxy` in fractions of the image.
+        preprocessing: of the network.
+        rng: decides everything.
+
+    Returns:
+        (height, width, 3) uint8; (m, 4) float64 fractions of the view; (m,) which of `boxes` they
+        are.
+    """
+    base = np.ones(2)
+    if preprocessing.fit == "area":  # a square of as many pixels as the image has
+        base = np.sqrt(np.array(image.size[::-1]) / np.array(image.size))
+    start, size, moved, shown = _window_of_many(boxes, base, rng)
+    height, width = preprocessing.image_size
+    pixels = _relit(_render(image, start, size, (height, width), preprocessing.interpolation), rng)
+    moved = moved[shown]
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+        moved = moved[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [1, 0, 1, 0]
+    return np.ascontiguousarray(pixels), moved, np.flatnonzero(shown)
+
+
+def _window_of_many(
+    boxes: np.ndarray, base: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return a random window's corner and (width, height), in fractions of the image, the boxes
+    (n, 4) in fractions of the window, clipped to it, and which of them it shows, (n,) bool. It
+    cuts fewer boxes than it shows, if such a one is soon found.
+    """
+    for _ in range(TRIES):
+        zoom, aspect = np.exp(rng.uniform(*np.log(ZOOM))), np.exp(rng.uniform(-STRETCH, STRETCH))
+        size = base * zoom * [aspect, 1 / aspect]
+        start = rng.uniform(np.minimum(0, 1 - size), np.maximum(0, 1 - size))
+        moved = (boxes - np.tile(start, 2)) / np.tile(size, 2)
+        clipped = np.clip(moved, 0, 1)
+        areas = [(sides[:, 2:] - sides[:, :2]).prod(axis=1) for sides in (clipped, moved)]
+        part = areas[0] / np.maximum(areas[1], 1e-12)
+        shown = part >= KEPT_OF_MANY
+        if shown.any() and ((part > 0.02) & ~shown).sum() <= shown.sum():
+            break
+    return start, size, clipped, shown
+
+
+def _relit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return pixels (height, width, 3) uint8 in other light and colours."""
     contrast, gain = (
         np.exp(rng.uniform(-LIGHT, LIGHT)),
         np.exp(rng.uniform(-LIGHT, LIGHT) + rng.uniform(-LIGHT / 3, LIGHT / 3, 3)),
@@ -53,10 +114,7 @@ def view(
     levels = np.clip(((np.arange(256) - 128) * contrast + 128) * gain[:, None], 0, 255).astype(
         np.uint8
     )
-    pixels = np.stack([levels[channel][shown[:, :, channel]] for channel in range(3)], axis=2)
-    if rng.random() < 0.5:
-        pixels, moved = pixels[:, ::-1], np.array(mirrored(moved, 1.0))
-    return np.ascontiguousarray(pixels), moved
+    return np.stack([levels[channel][pixels[:, :, channel]] for channel in range(3)], axis=2)
 
 
 def _window(box: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

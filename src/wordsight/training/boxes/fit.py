@@ -33,6 +33,7 @@ from ...heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ...images.decoding import decode
 from ...metrics.boxes import box_accuracy, paired_iou
 from .augment import view
+from .directions import principal_directions
 
 log = logging.getLogger("wordsight")
 
@@ -272,15 +273,7 @@ def _directions(
     rows = [row for some in parallel_map(cells, chosen, callers(embedder.engine)) for row in some]
     if not rows:
         raise InvalidArgument("None of the annotated pictures can be read.")
-    every = np.concatenate(rows)
-    mean = every.mean(axis=0)
-    every -= mean
-    values, vectors = np.linalg.eigh(every.T @ every / len(every))
-    values, vectors = values[::-1][:DIRECTIONS], vectors[:, ::-1][:, :DIRECTIONS]
-    turned = (vectors / np.maximum(values, max(1e-6, values[0] * 1e-4)) ** 0.25).T.astype(
-        np.float32
-    )
-    return mean, turned / np.sqrt(np.mean((every @ turned.T) ** 2))
+    return principal_directions(np.concatenate(rows), DIRECTIONS)
 
 
 def _feature_map(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ...backbones.embedder import Embedder
 from ...classification.classifier import Classifier
@@ -17,9 +19,12 @@ from ...core.result_folder import ResultFolder
 from ...core.threads import interrupted_with
 from ...datasets.annotations import Annotated, BoxSet
 from ...errors import InvalidArgument, WordsightError
+from ...heads.objects import OBJECT_THRESHOLD
 from ...metrics.boxes import paired_iou
-from ...reports.box_sheets import batch_sheet, truth_sheet
+from ...metrics.detection import matches
+from ...reports.box_sheets import batch_sheet, objects_sheet, truth_sheet
 from .fit import FEWEST, check_backbone, one_batch, train_boxes
+from .objects import one_batch_of_many, train_objects
 
 log = logging.getLogger("wordsight")
 
@@ -46,6 +51,61 @@ def add_boxes(
     check_backbone(model.backbone)
     images = check_images(annotated)
     batch = batch_sheet(one_batch(images, model, seed))
+    with _shown_beside(batch, target):
+        trained = train_boxes(model, images, embedder, seed, progress)
+    model.box_head = trained.head
+    model.record.boxes = replace(trained.record(), skipped=annotated.skipped)
+    if trained.mask_threshold is not None:
+        model.record.mask_threshold = trained.mask_threshold
+    overlaps = paired_iou(trained.found, trained.truth).tolist()
+    rows = [
+        (p.file, t, f, o)
+        for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)
+    ]
+    return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
+
+
+def add_objects(
+    model: Classifier,
+    annotated: BoxSet,
+    target: Path,
+    embedder: Embedder,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> dict[str, bytes]:
+    """Train an object head for a model; otherwise as `add_boxes`.
+
+    Raises:
+        InvalidArgument: as `add_boxes`.
+        OutputError: if the sheet can't be written.
+    """
+    check_backbone(model.backbone)
+    images = check_images(annotated)
+    batch = batch_sheet(one_batch_of_many(images, embedder, seed))
+    with _shown_beside(batch, target):
+        trained = train_objects(images, embedder, seed, progress)
+    model.object_head = trained.head
+    model.record.objects = replace(trained.record, skipped=annotated.skipped)
+    rows = []
+    for image, (known, found) in zip(trained.held_out, trained.found, strict=True):
+        sure = [one for one in found if one[1] >= OBJECT_THRESHOLD]
+        right = int(matches(known, sure).sum())
+        height, width = image.size
+        truth, boxes = (
+            np.array([one[-1] for one in some]).reshape(-1, 4) / [width, height, width, height]
+            for some in (known, sure)
+        )
+        rows.append((image.file, truth, boxes, len(known) + len(sure) - 2 * right))
+    return {"objects_batch.png": batch, "objects.png": objects_sheet(rows)}
+
+
+@contextmanager
+def _shown_beside(batch: bytes, target: Path) -> Iterator[None]:
+    """Show a batch beside the model's folder while it is learned from.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
     beside = ResultFolder(target.parent, f"{target.name} boxes")
     if first_process():
         before = _free_name(beside, target)
@@ -59,21 +119,11 @@ def add_boxes(
             "Interrupted while learning boxes, of which nothing is kept: the same command "
             "learns them anew."
         ):
-            trained = train_boxes(model, images, embedder, seed, progress)
+            yield
     finally:
         if first_process():
             with suppress(WordsightError):  # another run writes there; the next one removes it
                 beside.write([])
-    model.box_head = trained.head
-    model.record.boxes = replace(trained.record(), skipped=annotated.skipped)
-    if trained.mask_threshold is not None:
-        model.record.mask_threshold = trained.mask_threshold
-    overlaps = paired_iou(trained.found, trained.truth).tolist()
-    rows = [
-        (p.file, t, f, o)
-        for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)
-    ]
-    return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
 
 
 def check_images(annotated: BoxSet) -> list[Annotated]:

@@ -1,0 +1,432 @@
+"""Train an object head, which finds every object of an image, on a classifier's frozen backbone;
+judge it on images it has not seen.
+
+Every image goes through the network once for each of several random views. The head learns from
+four fifths of the images and is judged on the rest; then it goes on with all of them, so that none
+is lost and nothing is learned twice. The figures are those of the head before it went on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ...backbones.embedder import Embedder, input_pixels, read
+from ...backbones.runtime import MultiscaleRuntime, callers, open_multiscale
+from ...classification.record import ObjectRecord
+from ...core.progress import Progress
+from ...core.threads import parallel_map
+from ...datasets.annotations import Annotated
+from ...errors import InvalidArgument, UnreadableImage
+from ...heads.logistic import fit_logistic, logit
+from ...heads.objects import (
+    EDGES,
+    FAR,
+    NEAR,
+    OBJECT_THRESHOLD,
+    SHAPES,
+    SIDE,
+    UNIT,
+    ObjectHead,
+    cell_centres,
+)
+from ...images.decoding import decode
+from ...metrics.detection import Found, Known, average_precision, count_errors, matches
+from .assignment import objects_loss
+from .augment import view_of_many
+from .directions import principal_directions
+
+log = logging.getLogger("wordsight")
+
+VIEWS = 2000  # random views that are aimed at
+FEWEST_VIEWS, MOST_VIEWS = 8, 24  # of one image
+MOST_IN_ALL = 4000  # views; each takes a third of a megabyte while it is learned from
+DIRECTIONS = (32, 96, 128)  # of the feature maps at strides 8, 16 and 32
+WIDTH = 96  # channels within the head
+SAMPLED, CELLS = 150, 25  # images that the directions are learned from, cells of each map
+STEPS, MORE_STEPS, BATCH = 1000, 400, 16  # before it is judged; after that, with all images
+EPOCHS = 8  # at least, of all views
+NOTED = 10  # times that it is judged
+RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 5.0
+KEPT_RATE = 1 / 2  # of the rate, when it goes on
+AVERAGED = 0.98  # of the mean of past weights that stays at a step
+DROP_DIRECTIONS, DROP_LAST = 0.1, 0.1
+UNLIKELY = -4.0  # logit of a score at the start
+HELD_OUT = 5  # every fifth image
+FEWEST = 5  # images
+RAW = 0.02  # score below which no box is judged
+LOOSE = 1e3  # inverse penalty of the calibration: none to speak of
+
+
+@dataclass
+class _Sample:
+    """One image with its views.
+
+    Attributes:
+        image: the annotated image.
+        whole: the image itself as the head takes it, (c, h, w) float16; its input's (height, width)
+            in pixels.
+        views: maps of random views, (c, h, w) float16 each.
+        objects: for each view (m, 5) float32: `xyxy` in pixels of the view, class index.
+    """
+
+    image: Annotated
+    whole: tuple[np.ndarray, tuple[int, int]]
+    views: list[np.ndarray]
+    objects: list[np.ndarray]
+
+
+@dataclass
+class TrainedObjects:
+    """An object head and how it was judged.
+
+    Attributes:
+        head: trained on all images.
+        record: the figures that the model keeps.
+        held_out: the images it was judged on before it had seen them.
+        found: of each the true objects and those it found, boxes in pixels.
+    """
+
+    head: ObjectHead
+    record: ObjectRecord
+    held_out: list[Annotated]
+    found: list[tuple[list[Known], list[Found]]]
+
+
+def train_objects(
+    images: list[Annotated], embedder: Embedder, seed: int = 0, progress: Progress | None = None
+) -> TrainedObjects:
+    """Train an object head on every annotated box.
+
+    Raises:
+        InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
+            maps at three strides.
+    """
+    class_names = tuple(sorted({box.label for image in images for box in image.boxes}))
+    runtime = open_multiscale(embedder.backbone, embedder.engine, embedder.dtype)
+    maker = _Maker(images, class_names, runtime, embedder, seed)
+    side = float(np.median([math.sqrt(math.prod(image.size)) for image in images]))
+    head = ObjectHead(class_names, maker.projections(), {}, side)
+    samples, unreadable = maker.samples(head, progress)
+    if len(samples) < FEWEST:
+        raise InvalidArgument(
+            f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
+        )
+    order = np.random.default_rng(seed).permutation(len(samples))
+    count = max(1, len(samples) // HELD_OUT)
+    held = [samples[i] for i in np.sort(order[:count])]
+    known = [samples[i] for i in np.sort(order[count:])]
+    learner = _Learner(head, seed)
+    history: list[dict] = []
+
+    def note(step: int, loss: float) -> None:
+        head = learner.head()
+        figures = average_precision([_found(head, one) for one in held], class_names)
+        row = {"step": step, "loss": loss, "ap50": figures.get("0.5", 0.0)}
+        history.append(row)
+        log.info("Objects, step %d: loss %.4f, AP50 of held-out pictures %.3f.", *row.values())
+
+    steps = _steps(samples)
+    learner.learn(known, steps, RATE, _report(progress, "steps, judged on held-out pictures"), note)
+    judged = learner.head()
+    judged = replace(judged, calibration=_calibrate(judged, held))
+    found = [_found(judged, one) for one in held]
+    learner.learn(
+        samples,
+        steps * MORE_STEPS // STEPS,
+        RATE * KEPT_RATE,
+        _report(progress, "steps, with all pictures"),
+    )
+    record = ObjectRecord(
+        images=len(samples),
+        objects=sum(len(one.image.boxes) for one in samples),
+        held_out=len(held),
+        average_precision=average_precision(found, class_names),
+        count_error=count_errors(found, class_names, OBJECT_THRESHOLD)[""],
+        history=history,
+        unreadable=unreadable,
+        class_names=list(class_names),
+    )
+    trained = replace(learner.head(), calibration=judged.calibration)
+    return TrainedObjects(trained, record, [one.image for one in held], found)
+
+
+def _steps(samples: list[_Sample]) -> int:
+    views = sum(len(one.views) for one in samples)
+    return max(STEPS, EPOCHS * views // BATCH)
+
+
+def _report(progress: Progress | None, what: str) -> Callable[[int, int], None]:
+    """Return a function (done, total) that reports steps as `what`."""
+
+    def report(done: int, total: int) -> None:
+        if progress:
+            progress(done, total, what)
+
+    return report
+
+
+class _Maker:
+    """Makes samples of annotated images."""
+
+    def __init__(
+        self,
+        images: list[Annotated],
+        class_names: tuple[str, ...],
+        runtime: MultiscaleRuntime,
+        embedder: Embedder,
+        seed: int,
+    ) -> None:
+        self._images, self._names, self._runtime, self._seed = images, class_names, runtime, seed
+        self._preprocessing = embedder.backbone.preprocessing.with_side(SIDE)
+        self._threads = callers(embedder.engine)
+        self.views = max(
+            1,
+            min(MOST_IN_ALL // len(images), max(FEWEST_VIEWS, VIEWS // len(images)), MOST_VIEWS),
+        )
+
+    def projections(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return for each feature map the mean (C,) and the half whitened principal directions
+        (c, C) of its cells, of mean square 1.
+
+        Raises:
+            InvalidArgument: if not one image can be read.
+        """
+        chosen = np.random.default_rng(self._seed).permutation(len(self._images))[:SAMPLED]
+
+        def cells(number: int) -> list[np.ndarray]:
+            try:
+                image = decode(read(self._images[number].file)[0]).image
+            except UnreadableImage:
+                return []
+            pixels = self._view(image, number, 0)[0]
+            rng = np.random.default_rng([self._seed, number])
+            maps = self._runtime.feature_maps(pixels)
+            return [m.reshape(len(m), -1)[:, rng.integers(0, m[0].size, CELLS)].T for m in maps]
+
+        rows = [some for some in parallel_map(cells, chosen.tolist(), self._threads) if some]
+        if not rows:
+            raise InvalidArgument("None of the annotated pictures can be read.")
+        return tuple(
+            principal_directions(np.concatenate(level), count)
+            for level, count in zip(zip(*rows, strict=True), DIRECTIONS, strict=True)
+        )
+
+    def samples(
+        self, head: ObjectHead, progress: Progress | None
+    ) -> tuple[list[_Sample], list[tuple[str, str]]]:
+        """Return samples of all images, and (name, reason) of those that can't be read."""
+
+        def make(number: int) -> _Sample | tuple[str, str]:
+            image = self._images[number]
+            try:
+                photo = decode(read(image.file)[0])
+            except UnreadableImage as error:
+                return image.file.name, str(error)
+            pixels = input_pixels(photo, self._preprocessing)
+            whole = (self._maps(head, pixels), pixels.shape[:2])
+            made = [self._view(photo.image, number, view) for view in range(self.views)]
+            return _Sample(
+                image,
+                whole,
+                [self._maps(head, pixels) for pixels, _ in made],
+                [objects for _, objects in made],
+            )
+
+        samples, unreadable = [], []
+        for done, sample in enumerate(
+            parallel_map(make, range(len(self._images)), self._threads), start=1
+        ):
+            if isinstance(sample, _Sample):
+                samples.append(sample)
+            else:
+                unreadable.append(sample)
+            if progress:
+                progress(done, len(self._images), f"pictures, each with {self.views} random views")
+        return samples, unreadable
+
+    def _maps(self, head: ObjectHead, pixels: np.ndarray) -> np.ndarray:
+        return head.reduce(self._runtime.feature_maps(pixels)).astype(np.float16)
+
+    def _view(self, image, number: int, view: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return pixels of a random view, and its objects (m, 5)."""
+        annotated = self._images[number]
+        rng = np.random.default_rng([self._seed, number, view + 1])
+        pixels, moved, which = view_of_many(image, _boxes(annotated), self._preprocessing, rng)
+        sides = np.array([*pixels.shape[1::-1]] * 2)
+        labels = [self._names.index(annotated.boxes[index].label) for index in which]
+        objects = np.column_stack([moved * sides, np.array(labels, dtype=float)])
+        return pixels, objects.astype(np.float32)
+
+
+def _boxes(annotated: Annotated) -> np.ndarray:
+    """Return the boxes (n, 4) of an image in fractions of it."""
+    height, width = annotated.size
+    return np.array([box.xyxy for box in annotated.boxes]) / [width, height, width, height]
+
+
+def one_batch_of_many(
+    images: list[Annotated], embedder: Embedder, seed: int
+) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Return random views, one of each of up to sixteen images: pixels, boxes (m, 4) in fractions,
+    labels.
+    """
+    shown = []
+    for index in np.random.default_rng(seed).permutation(len(images)).tolist():
+        image = images[index]
+        try:
+            photo = decode(read(image.file)[0]).image
+        except UnreadableImage:
+            continue
+        rng = np.random.default_rng([seed, index, 1])
+        preprocessing = embedder.backbone.preprocessing.with_side(SIDE)
+        pixels, moved, which = view_of_many(photo, _boxes(image), preprocessing, rng)
+        labels = Counter(image.boxes[number].label for number in which)
+        told = ", ".join(f"{count} {name}" for name, count in labels.items())
+        shown.append((pixels, moved, told))
+        if len(shown) == BATCH:
+            break
+    return shown
+
+
+class _Network(nn.Module):
+    """The object head as torch trains it; see `ObjectHead` for what it computes."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, WIDTH, 1)
+        self.near = nn.Conv2d(WIDTH, WIDTH, 3, padding=NEAR, dilation=NEAR)
+        self.far = nn.Conv2d(WIDTH, WIDTH, 3, padding=FAR, dilation=FAR)
+        self.leave = nn.Conv2d(WIDTH, classes + EDGES, 1)
+        with torch.no_grad():
+            self.leave.weight.mul_(0.3)
+            self.leave.bias[:classes].fill_(UNLIKELY)
+            self.leave.bias[classes:].fill_(1.0)
+
+    def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return score logits (n, cells, classes) and boxes (n, cells, 4) in pixels, for maps (n,
+        c, h, w).
+        """
+        x = functional.relu(self.enter(functional.dropout2d(maps, DROP_DIRECTIONS, self.training)))
+        x = functional.relu(self.near(x)) + x
+        x = functional.relu(self.far(x)) + x
+        out = self.leave(functional.dropout(x, DROP_LAST, self.training)).flatten(2).mT
+        centres = torch.from_numpy(cell_centres(*maps.shape[2:]))
+        outward = out.new_tensor([-1.0, -1.0, 1.0, 1.0])
+        boxes = centres + outward * functional.softplus(out[..., -EDGES:]) * UNIT
+        return out[..., :-EDGES], boxes
+
+
+class _Learner:
+    """A head that learns in one go or more. What it gives is the mean of its past weights."""
+
+    def __init__(self, head: ObjectHead, seed: int) -> None:
+        self._head, self._rng = head, np.random.default_rng(seed)
+        channels = sum(len(directions) for _, directions in head.projections)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = _Network(channels, len(head.class_names))
+        self._seed = seed
+        self._mean = [value.detach().clone() for value in self._network.parameters()]
+
+    def head(self) -> ObjectHead:
+        """Return the head with the present mean weights."""
+        names = [name for name, _ in self._network.named_parameters()]
+        kept = {name: v.numpy().copy() for name, v in zip(names, self._mean, strict=True)}
+        layers = {name: (kept[f"{name}.weight"], kept[f"{name}.bias"]) for name in SHAPES}
+        return replace(self._head, layers=layers)
+
+    def learn(
+        self,
+        samples: list[_Sample],
+        steps: int,
+        rate: float,
+        after_step: Callable[[int, int], None],
+        note: Callable[[int, float], None] | None = None,
+    ) -> None:
+        """Learn from samples for so many steps; `note` is called with (step, mean loss since)."""
+        views = [
+            (maps, objects)
+            for one in samples
+            for maps, objects in zip(one.views, one.objects, strict=True)
+        ]
+        network, losses = self._network, []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=DECAY)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, rate, total_steps=steps, pct_start=WARMUP
+            )
+            network.train()
+            order: list[int] = []
+            for step in range(1, steps + 1):
+                while len(order) < BATCH:
+                    order += self._rng.permutation(len(views)).tolist()
+                batch, order = order[:BATCH], order[BATCH:]
+                optimizer.zero_grad()
+                loss = self._loss([views[index] for index in batch])
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), STEEPEST)
+                optimizer.step()
+                schedule.step()
+                self._average(step)
+                losses.append(float(loss.detach()))
+                after_step(step, steps)
+                if note is not None and step % max(1, steps // NOTED) == 0:
+                    note(step, float(np.mean(losses)))
+                    losses = []
+
+    def _loss(self, views: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
+        maps = torch.from_numpy(np.stack([one for one, _ in views])).float()
+        truth = [torch.from_numpy(objects) for _, objects in views]
+        if self._rng.random() < 0.5:
+            maps = maps.flip(3)
+            width = maps.shape[3] * (UNIT / 2)
+            truth = [
+                torch.stack([width - o[:, 2], o[:, 1], width - o[:, 0], o[:, 3], o[:, 4]], dim=1)
+                for o in truth
+            ]
+        logits, boxes = self._network(maps)
+        centres = torch.from_numpy(cell_centres(*maps.shape[2:]))
+        return objects_loss(logits, boxes, centres, truth)
+
+    def _average(self, step: int) -> None:
+        keep = min(AVERAGED, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for mean, value in zip(self._mean, self._network.parameters(), strict=True):
+                mean.lerp_(value, 1 - keep)
+
+
+def _found(head: ObjectHead, sample: _Sample) -> tuple[list[Known], list[Found]]:
+    """Return the true objects of an image and those that a head finds, boxes in pixels."""
+    maps, (height, width) = sample.whole
+    boxes, _ = head.find_in(maps, RAW)
+    scale = np.array(sample.image.size[::-1] * 2) / [width, height, width, height]
+    labels = [head.class_names[label] for label in boxes.labels]
+    xyxy = (boxes.xyxy * scale).tolist()
+    known: list[Known] = [(box.label, box.xyxy) for box in sample.image.boxes]
+    return known, list(zip(labels, boxes.probabilities.tolist(), xyxy, strict=True))
+
+
+def _calibrate(head: ObjectHead, held: list[_Sample]) -> tuple[float, float]:
+    """Return scale and shift of a score's logit such that its sigmoid is the chance that the object
+    is there, by logistic regression on held-out images; the score itself where that can't be told.
+    """
+    logits, right = [], []
+    for sample in held:
+        known, found = _found(head, sample)
+        right.append(matches(known, found))
+        logits.append(logit(np.array([probability for _, probability, _ in found])))
+    x, y = np.concatenate(logits), np.concatenate(right)
+    if not y.any() or y.all():
+        return head.calibration
+    scale, shift = fit_logistic(x[:, None], y, LOOSE).tolist()
+    return (scale, shift) if scale > 0 else head.calibration
