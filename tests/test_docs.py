@@ -27,7 +27,8 @@ from conftest import made_once, write_shapes
 from wordsight.cli import demo
 from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
-from wordsight.training.boxes import fit as box_training
+from wordsight.training.boxes import fit as box_training, objects as object_training
+from wordsight.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -64,6 +65,10 @@ def _quick(tmp_path_factory):
         patch.setattr(box_training, "EPOCHS", 1)
         patch.setattr(box_training, "LEAST_STEPS", 30)
         patch.setattr(box_training, "VIEWS", 1)
+        for name, value in {"STEPS": 20, "MORE_STEPS": 5, "EPOCHS": 0, "BATCH": 4}.items():
+            patch.setattr(object_training, name, value)
+        for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
+            patch.setattr(object_training, name, 1)
         for format, write in exporting._WRITERS.items():
             patch.setitem(exporting._WRITERS, format, _once(write, written / format))
         yield
@@ -125,7 +130,13 @@ def _prepare(world):
     for name in ("pets", "cars"):
         wordsight.train(world / "data/pets", world / "models" / name)
     wordsight.train(world / "data/walls", world / "models" / "brick", positive="brick")
-    wordsight.train(world / "fruit", world / "models" / "fruit", boxes=world / "boxes.csv")
+    for name, objects in (("fruit", "one"), ("bowls", "many")):
+        wordsight.train(
+            world / "fruit",
+            world / "models" / name,
+            boxes=world / "boxes.csv",
+            settings=TrainingSettings(objects=objects),
+        )
 
 
 def _boxes(world):

@@ -72,6 +72,11 @@ class ImageDetections:
     map: np.ndarray | None = None
     image: Image.Image | None = None
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How many of each class were found."""
+        return Counter(detection.label for detection in self.detections)
+
     def to_supervision(self) -> Any:
         """Return the boxes as `supervision.Detections`, with class names in
         `data["class_name"]`.
@@ -101,7 +106,7 @@ class ImageDetections:
             "width": width,
             "height": height,
             "detections": [detection.to_dict() for detection in self.detections],
-            "counts": dict(Counter(detection.label for detection in self.detections)),
+            "counts": dict(self.counts),
             "windows": self.windows,
             "picture": self.drawing,
             "heatmap": self.heatmap,

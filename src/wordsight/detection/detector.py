@@ -8,7 +8,6 @@ import contextlib
 import math
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -339,8 +338,7 @@ class _Sink:
                 [detected.file_name, detection.label, round(detection.probability, 6), *sides, ""]
             )
         if detected.error is None:
-            counts = Counter(detection.label for detection in detected.detections)
-            names = self._result.found_names
+            counts, names = detected.counts, self._result.found_names
             self._counts.append([detected.file_name, *(counts[name] for name in names)])
         else:
             rows.append([detected.file_name, "", "", "", "", "", "", detected.error])

@@ -114,7 +114,7 @@ def train_objects(
     runtime = open_multiscale(embedder.backbone, embedder.engine, embedder.dtype)
     maker = _Maker(images, class_names, runtime, embedder, seed)
     side = float(np.median([math.sqrt(math.prod(image.size)) for image in images]))
-    head = ObjectHead(class_names, maker.projections(), {}, side)
+    head = ObjectHead(class_names, maker.projections(), {}, side, SIDE)
     samples, unreadable = maker.samples(head, progress)
     if len(samples) < FEWEST:
         raise InvalidArgument(
