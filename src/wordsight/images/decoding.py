@@ -17,14 +17,13 @@ from PIL import Image
 
 from ..core.regular import read_regular
 from ..errors import UnreadableImage
-from .cut_off import JPEG_END, ends_early, rescue
+from .cut_off import load, may_end_early
 from .deep import eight_bits, grey_to_eight_bits, is_deep, with_low_bytes
 from .limits import BoundedFile, check_exif, check_work
 from .signatures import REFUSED_FORMATS, archive_kind, identify, is_heif, reads_heif
 
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are not read
-JPEG_START, TAIL = b"\xff\xd8", 1 << 16  # a JPEG's end lies within so many of its last bytes
 MAX_FRAMES = 1000  # that are counted
 MAX_PAGES = 64  # of a TIFF among which the whole picture is looked for
 SUBFILE_TYPE = 254  # TIFF's tag; its lowest bit marks a small copy
@@ -96,10 +95,10 @@ def remark(data: bytes) -> str:
     Raises:
         UnreadableImage: as in `decode`.
     """
-    if data.startswith(JPEG_START):
-        return decode(data).remark if JPEG_END not in data[-TAIL:] else ""
     with _reasons(), _open(data, reduced=True) as image:
-        return _pages_remark(image)
+        if not may_end_early(image, data):
+            return _pages_remark(image)
+    return decode(data).remark
 
 
 def upright(image: Image.Image) -> Photo:
@@ -382,33 +381,17 @@ def _has_page(image: Image.Image, page: int) -> bool:
 def _load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
     """Return an open image decoded, and what is to be said of it."""
     deep = data is not None and is_deep(image)
-    try:
-        image.load()
-    except (OSError, SyntaxError) as error:
-        if data is None or image.format not in ("JPEG", "PNG") or not ends_early(error):
-            raise
-        size = image.size
-
-        def load(other: bytes) -> Image.Image:
-            again = Image.open(BoundedFile(other), formats=[str(image.format)])  # type: ignore[arg-type]
-            again.draft("RGB", size)
-            again.load()
-            return again
-
-        whole, share = rescue(image, data, load)
-        return whole, "" if share == 1 else f"cut off: {share:.0%} of it is there"
+    loaded, remark = load(image, data)
     if not deep:
-        return image, ""
+        return loaded, remark
     assert data is not None
     lower = Image.open(BoundedFile(data), formats=[str(image.format)])  # type: ignore[arg-type]
     if lower.tell() != image.tell():
         lower.seek(image.tell())
-    if not with_low_bytes(lower):
-        return image, ""
-    lower.load()
-    told, image = image, eight_bits(image, lower)
-    image.info = told.info
-    return image, ""
+    if with_low_bytes(lower):
+        loaded = eight_bits(loaded, load(lower, data)[0])
+        loaded.info = image.info
+    return loaded, remark
 
 
 def _upright_rgb(
