@@ -76,7 +76,7 @@ def may_end_early(image: Image.Image, data: bytes) -> bool:
     if image.format == "TIFF":
         return _tiff_ends_early(image, data)
     # these are read whole or not at all
-    return image.format not in ("WEBP", "AVIF", "HEIF", "JPEG2000")
+    return image.format not in ("WEBP", "AVIF", "HEIF", "JPEG2000", "RAW")
 
 
 def _ends_early(error: Exception, image: Image.Image, data: bytes) -> bool:
