@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -140,3 +141,12 @@ def test_a_picture_that_ends_in_the_frames_behind_the_first_is_whole():
     cut = written.getvalue()[:-200]
     assert decode(cut).remark == remark(cut)
     assert "cut off" not in remark(cut)
+
+
+def test_a_narrow_picture_of_many_rows_takes_no_longer_than_others():
+    written = io.BytesIO()
+    Image.new("RGB", (1, 2_000_000), "green").save(written, "BMP")
+    began = time.thread_time()
+    with pytest.raises(UnreadableImage, match="cut off: only 49% of it is there"):
+        decode(written.getvalue()[: 4 * 1_000_000])
+    assert time.thread_time() - began < 5

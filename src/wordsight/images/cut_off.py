@@ -22,7 +22,8 @@ TAIL = 1 << 16  # a whole file's end lies within so many of its last bytes
 _OTHER_ENDS = (JPEG_END, b"\x55" * (1 << 14) + JPEG_END)
 _GROUNDS = (0, 255)  # what other pictures are decoded over
 _ENDS_EARLY = ("truncated", "premature", "not enough image data")  # in what decoders say
-_BAND = 64  # rows that are compared at a time
+_BAND = 1 << 20  # pixels that are compared at a time
+_MOST_GAPS = 1 << 16  # rows that are filled
 _OFFSETS, _COUNTS = (273, 324), (279, 325)  # TIFF's tags of strips and tiles
 
 
@@ -46,6 +47,7 @@ def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
     else:
         return image, ""
     image.tile = []  # type: ignore[attr-defined]  # else it is decoded again
+    image.im = Image.new(image.mode, (1, 1)).im  # frees what was decoded
     jpeg = image.format in ("JPEG", "MPO")
     one, other = (
         _jpeg(image, data + end) if jpeg else _over(image, data, tiles, ground)
@@ -144,11 +146,11 @@ def _prepare_over(image: Image.Image, prepare: Callable[[], None], ground: int) 
 def _same_rows(one: Image.Image, other: Image.Image) -> np.ndarray:
     """Return for each row whether two images of one size agree in it, (height,) bool."""
     same = np.empty(one.height, bool)
-    for top in range(0, one.height, _BAND):
-        box = (0, top, one.width, min(top + _BAND, one.height))
+    rows = max(1, _BAND // one.width)
+    for top in range(0, one.height, rows):
+        box = (0, top, one.width, min(top + rows, one.height))
         pixels, others = (np.asarray(image.crop(box)) for image in (one, other))
-        rows = (pixels == others).reshape(len(pixels), -1)
-        same[top : box[3]] = rows.all(axis=1)
+        same[top : box[3]] = (pixels == others).reshape(len(pixels), -1).all(axis=1)
     return same
 
 
@@ -158,7 +160,7 @@ def _without_gaps(image: Image.Image, there: np.ndarray) -> Image.Image:
     """
     rows = np.flatnonzero(there)
     gaps = np.flatnonzero(~there[: rows[-1]])
-    for gap in gaps[gaps > rows[0]]:
+    for gap in gaps[gaps > rows[0]][:_MOST_GAPS]:
         above = rows[np.searchsorted(rows, gap) - 1]
         image.paste(image.crop((0, above, image.width, above + 1)), (0, gap))
     return image
