@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import struct
 import time
@@ -28,7 +29,6 @@ BY_ROWS = {
     "packed tga": ("TGA", "RGB", {"compression": "tga_rle"}),
     "pcx": ("PCX", "RGB", {}),
     "tiff": ("TIFF", "RGB", {}),
-    "dds": ("DDS", "RGB", {}),
 }
 PACKED = ("gif", "pcx", "packed tga")
 
@@ -150,3 +150,20 @@ def test_a_narrow_picture_of_many_rows_takes_no_longer_than_others():
     with pytest.raises(UnreadableImage, match="cut off: only 49% of it is there"):
         decode(written.getvalue()[: 4 * 1_000_000])
     assert time.thread_time() - began < 5
+
+
+def test_cut_pictures_are_freed_at_once():
+    whole = encoded("bmp")
+    cut = whole[: int(len(whole) * 0.7)]
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(one, Image.Image) for one in gc.get_objects())
+        for _ in range(5):
+            decode(cut)
+            with pytest.raises(UnreadableImage):
+                decode(whole[: len(whole) // 3])
+        after = sum(isinstance(one, Image.Image) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after <= before + 2

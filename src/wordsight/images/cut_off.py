@@ -21,7 +21,7 @@ TAIL = 1 << 16  # a whole file's end lies within so many of its last bytes
 # what JPEG data may end with, without any marker; where the file is whole, it changes nothing
 _OTHER_ENDS = (JPEG_END, b"\x55" * (1 << 14) + JPEG_END)
 _GROUNDS = (0, 255)  # what other pictures are decoded over
-_ENDS_EARLY = ("truncated", "premature", "not enough image data")  # in what decoders say
+_ENDS_EARLY = ("truncated", "premature")  # in what decoders say
 _BAND = 1 << 20  # pixels that are compared at a time
 _MOST_GAPS = 1 << 16  # rows that are filled
 _OFFSETS, _COUNTS = (273, 324), (279, 325)  # TIFF's tags of strips and tiles
@@ -41,7 +41,7 @@ def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
     tiles = list(getattr(image, "tile", ()))
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError) as error:
         if data is None or not _ends_early(error, image, data):
             raise
     else:
@@ -125,8 +125,9 @@ def _over(image: Image.Image, data: bytes, tiles: list, ground: int) -> Image.Im
     again = _again(image, data)
     again.tile = tiles.copy()  # type: ignore[attr-defined]
     _prepare_over(again, again.load_prepare, ground)  # type: ignore[attr-defined]  # of all files
-    with contextlib.suppress(OSError, SyntaxError, ValueError):
+    with contextlib.suppress(OSError, SyntaxError):
         again.load()
+    del again.load_prepare  # type: ignore[attr-defined]  # which holds the image, as that holds it
     again.tile = []  # type: ignore[attr-defined]
     return again
 

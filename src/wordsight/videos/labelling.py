@@ -118,7 +118,7 @@ def video(
         Clip(clip, fps) as source,
     ):
         eye = open_eye(model, groups, threshold, backbone)
-        result = Video(eye.names, eye.threshold, source.fps, output=target)
+        result = Video(eye.names, eye.threshold, source.fps, output=target, remark=source.remark)
         recorder = None if target is None else Recorder(target, source, drawing.frames)
         followed = _follow(source, eye, smooth_s, drawing.heatmap, recorder is not None)
         return _record(source, followed, result, recorder, or_notebook(progress))
