@@ -17,6 +17,7 @@ import wordsight
 from wordsight.datasets import read_boxes, read_labels
 from wordsight.datasets.formats.shapes import box_of_runs, unpack_runs
 from wordsight.errors import InvalidArgument
+from wordsight.images.clips import Clip
 
 SIZE = (320, 240)  # width, height of every picture
 BOX = (40.0, 30.0, 200.0, 150.0)
@@ -421,8 +422,12 @@ def test_archives_are_called_archives(here, cli):
 
     with zipfile.ZipFile(here / "photos.zip", "w") as file:
         file.writestr("a.jpg", b"x")
-    with pytest.raises(InvalidArgument, match="is an archive"):
-        read_labels(here / "photos.zip")
+    archive = here / "photos.zip"
+    for reader in (read_labels, wordsight.datasets.read_boxes, Clip):
+        with pytest.raises(InvalidArgument, match=r"is a zip archive\. Unpack it, and give"):
+            reader(archive)
+    told = wordsight.datasets.inspect(archive)
+    assert (told.kind, told.complete) == ("archive", False) and "Unpack it" in told.next_step
     with pytest.raises(InvalidArgument, match="a zip archive; unpack it"):
         wordsight.run("cat", here / "photos.zip", output=None)
 

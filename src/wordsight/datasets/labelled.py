@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ..core.home import expand, is_file, is_folder, spelled
 from ..core.names import on_foreign_share, spellings
-from ..core.regular import open_regular
 from ..errors import InvalidArgument, NotFound, some_of
-from ..images.signatures import archive_kind, looks_like_image
+from ..images.signatures import looks_like_image
 from ..words.class_names import (
     NONE_OF_THESE,
     check_class_names,
@@ -23,7 +22,7 @@ from ..words.class_names import (
     split_none,
     with_catch_all,
 )
-from .files import Found, ImageFile, is_passed_over, walk
+from .files import Found, ImageFile, is_passed_over, refuse_archive, walk
 from .foreign_tables import heading, read_table
 
 # folders that stand for splits, as people name them
@@ -79,10 +78,7 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
             f"No such training data: '{source}'. Give a folder with one subfolder a class, such "
             "as data/cat and data/dog."
         )
-    if path.is_file() and is_archive(path):
-        raise InvalidArgument(
-            f"'{source}' is an archive. Unpack it, and give the folder that comes out."
-        )
+    refuse_archive(path)
     if path.is_dir():
         metadata = path / "metadata.csv"
         found = (
@@ -411,12 +407,3 @@ def _stays_inside(path: Path, root: Path) -> bool:
         return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
     except OSError:  # a name no file can have, which is then not there
         return True
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a file is a .zip, .tar or the like, by its first bytes."""
-    try:
-        with open_regular(path) as file:
-            return archive_kind(file.read(512)) is not None
-    except OSError:
-        return False

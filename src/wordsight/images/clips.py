@@ -23,7 +23,7 @@ from ..core.home import expand, replace_file, writing
 from ..core.records import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
 from .captures import AV1Capture, open_capture, quieten
-from .signatures import looks_like_image
+from .signatures import archive_kind, looks_like_image
 
 CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # codec by suffix: MPEG-4 part 2, VP9
 USUAL_FPS = (0.5, 240.0)  # outside is an error in the file: some recorders write their clock rate
@@ -77,7 +77,7 @@ class Clip:
 
     Raises:
         NotFound: if there is no such file.
-        InvalidArgument: if it isn't a file or is an image, or if the rate is out of range.
+        InvalidArgument: if it is no file, an image or an archive, or if the rate is out of range.
         UnreadableVideo: if it can't be read or contains no frame.
     """
 
@@ -423,6 +423,9 @@ def _check(path: Path) -> None:
         raise UnreadableVideo(f"'{path}' can't be read: {error.strerror or error}.") from None
     if not first:
         raise UnreadableVideo(f"'{path}' is an empty file.")
+    archive = archive_kind(first)
+    if archive is not None:
+        raise InvalidArgument(f"'{path}' is a {archive} archive. Unpack it, and give a clip.")
     if (
         path.suffix.lower() != ".gif"
         and not first.startswith(b"GIF8")
