@@ -135,6 +135,24 @@ def test_a_cut_tiff_counts_by_its_strips():
         decode(whole[: len(whole) // 3])
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_cut_picture_is_turned_once(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    written = io.BytesIO()
+    options = {"compress_level": 0} if kind == "PNG" else {}
+    noise().save(written, kind, exif=exif, **options)
+    whole, cut = (
+        decode(data) for data in (written.getvalue(), written.getvalue()[: -written.tell() // 4])
+    )
+    assert cut.remark.startswith("cut off: ")
+    assert cut.size == whole.size and cut.image.size == whole.image.size
+    # the rows stored first, wherever they are shown
+    first = {1: np.s_[:80], 3: np.s_[-80:], 6: np.s_[:, -80:]}[orientation]
+    assert (np.asarray(cut.image)[first] == np.asarray(whole.image)[first]).all()
+
+
 def test_a_picture_that_ends_in_the_frames_behind_the_first_is_whole():
     written = io.BytesIO()
     noise("P").save(written, "GIF", save_all=True, append_images=[noise("L").convert("P")])

@@ -19,6 +19,7 @@ DEMUXERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
     "gif,mjpeg,ivf,mxf,dv,rm,nut,wtv"
 )
+UNSPECIFIED = 2  # code of ITU-T H.273 for a transfer of light that isn't told
 _AV1 = {cv2.VideoWriter.fourcc(*"AV01"), cv2.VideoWriter.fourcc(*"av01")}
 _opening = threading.Lock()
 
@@ -92,16 +93,17 @@ class AV1Capture:
             self._container: Any = av.open(
                 str(path.resolve()), options=options, metadata_errors="replace"
             )
-        except av.FFmpegError as error:
-            raise UnreadableVideo(f"'{path}' can't be read as a clip: {error.strerror}.") from None
-        self._stream = self._container.streams.video[0]
+            self._stream: Any = self._container.streams.video[0]
+        except (av.FFmpegError, IndexError) as error:
+            reason = getattr(error, "strerror", None) or "it has no pictures"
+            raise UnreadableVideo(f"'{path}' can't be read as a clip: {reason}.") from None
         self._frames = self._container.decode(self._stream)
         self._frame: Any = None
         self._first: Any = self._next()
         if self._first is None:
             self.release()
             raise UnreadableVideo(f"'{path}' holds no frame that can be read.")
-        self.transfer = int(self._first.color_trc)
+        self.transfer = int(getattr(self._first, "color_trc", UNSPECIFIED))
 
     def get(self, what: int) -> float:
         """Return a property by OpenCV's number for it; 0 for what isn't known."""

@@ -22,7 +22,7 @@ import numpy as np
 from ..core.home import expand, replace_file, writing
 from ..core.records import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
-from .captures import AV1Capture, open_capture, quieten
+from .captures import UNSPECIFIED, AV1Capture, open_capture, quieten
 from .signatures import archive_kind, looks_like_image
 
 CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # codec by suffix: MPEG-4 part 2, VP9
@@ -340,7 +340,7 @@ def _declared(path: Path) -> tuple[float | None, int]:
     """Return what an MP4 or MOV file declares: its length in seconds, or None, and the transfer of
     light; see `_declared_s` and `_declared_transfer`.
     """
-    length_s, transfer = None, 2
+    length_s, transfer = None, UNSPECIFIED
     broken = (OSError, struct.error, ZeroDivisionError, IndexError)
     with contextlib.suppress(*broken), open(path, "rb") as file:
         length_s = _declared_s(file)
@@ -365,15 +365,15 @@ def _declared_s(file: BinaryIO) -> float | None:
 
 
 def _declared_transfer(file: BinaryIO) -> int:
-    """Return how an MP4 or MOV file says that light becomes numbers, as a code of ITU-T H.273; 2 if
-    it doesn't.
+    """Return how an MP4 or MOV file says that light becomes numbers, as a code of ITU-T H.273;
+    `UNSPECIFIED` if it doesn't.
     """
     found = _box(file, (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"", b"colr"))
     if found is None:
-        return 2
+        return UNSPECIFIED
     file.seek(found[0])
     kind, _, transfer = struct.unpack(">4sHH", file.read(8))
-    return transfer if kind in (b"nclx", b"nclc") else 2
+    return transfer if kind in (b"nclx", b"nclc") else UNSPECIFIED
 
 
 def _box(file: BinaryIO, names: Sequence[bytes]) -> tuple[int, int] | None:

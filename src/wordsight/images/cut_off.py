@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import UnreadableImage
 from .limits import BoundedFile
@@ -24,6 +24,7 @@ _GROUNDS = (0, 255)  # what other pictures are decoded over
 _ENDS_EARLY = ("truncated", "premature")  # in what decoders say
 _BAND = 1 << 20  # pixels that are compared at a time
 _MOST_GAPS = 1 << 16  # rows that are filled
+_EXIF_ORIENTATION = 0x0112
 _OFFSETS, _COUNTS = (273, 324), (279, 325)  # TIFF's tags of strips and tiles
 
 
@@ -60,10 +61,13 @@ def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
     percent = int(100 * share + 1e-9)  # rounded down: what lacks a row is not whole
     if share < LEAST:
         raise UnreadableImage(f"cut off: only {percent}% of it is there")
+    if share < 1:
+        _fill_gaps(one, there)
+    if image.format == "TIFF":  # which Pillow turns upright once all of it is decoded
+        ImageOps.exif_transpose(one, in_place=True)
+        image.getexif().pop(_EXIF_ORIENTATION, None)
     one.info = image.info
-    if share == 1:
-        return one, ""
-    return _without_gaps(one, there), f"cut off: {percent}% of it is there"
+    return one, "" if share == 1 else f"cut off: {percent}% of it is there"
 
 
 def may_end_early(image: Image.Image, data: bytes) -> bool:
@@ -145,23 +149,22 @@ def _prepare_over(image: Image.Image, prepare: Callable[[], None], ground: int) 
 
 
 def _same_rows(one: Image.Image, other: Image.Image) -> np.ndarray:
-    """Return for each row whether two images of one size agree in it, (height,) bool."""
-    same = np.empty(one.height, bool)
-    rows = max(1, _BAND // one.width)
-    for top in range(0, one.height, rows):
-        box = (0, top, one.width, min(top + rows, one.height))
+    """Return for each row whether two decodings of one file agree in it, (height,) bool."""
+    width, height = one.im.size  # as stored; an image's own size may be that of an upright one
+    same, band = np.empty(height, bool), max(1, _BAND // width)
+    for top in range(0, height, band):
+        box = (0, top, width, min(top + band, height))
         pixels, others = (np.asarray(image.crop(box)) for image in (one, other))
         same[top : box[3]] = (pixels == others).reshape(len(pixels), -1).all(axis=1)
     return same
 
 
-def _without_gaps(image: Image.Image, there: np.ndarray) -> Image.Image:
-    """Return an image whose missing rows between others, as those of an interlaced picture, are
-    like the row above.
+def _fill_gaps(image: Image.Image, there: np.ndarray) -> None:
+    """Fill an image's missing rows between others, as those of an interlaced picture, like the row
+    above.
     """
     rows = np.flatnonzero(there)
     gaps = np.flatnonzero(~there[: rows[-1]])
     for gap in gaps[gaps > rows[0]][:_MOST_GAPS]:
         above = rows[np.searchsorted(rows, gap) - 1]
-        image.paste(image.crop((0, above, image.width, above + 1)), (0, gap))
-    return image
+        image.paste(image.crop((0, above, image.im.size[0], above + 1)), (0, gap))

@@ -88,17 +88,19 @@ def reads_raw() -> bool:
     return True
 
 
+class _NotRaw(Exception):
+    """LibRaw doesn't take a file for a raw photo."""
+
+
 def open_raw(file: BoundedFile) -> Image.Image | None:
     """Open a raw photo without decoding it; None if LibRaw doesn't take it for one.
 
     Raises:
         UnreadableImage: if it is broken or too large.
     """
-    import rawpy
-
     try:
         return _RawPhoto(file)  # type: ignore[arg-type]
-    except rawpy.LibRawFileUnsupportedError:
+    except _NotRaw:
         file.seek(0)  # type: ignore[operator]
         return None
 
@@ -116,7 +118,10 @@ class _RawPhoto(ImageFile.ImageFile):
 
         self._raw, self._half = rawpy.RawPy(), False
         with _libraw():
-            self._raw.open_buffer(self.fp)  # type: ignore[arg-type]  # of any kind that reads
+            try:
+                self._raw.open_buffer(self.fp)  # type: ignore[arg-type]  # of any kind that reads
+            except rawpy.LibRawFileUnsupportedError:
+                raise _NotRaw from None
             sizes = self._raw.sizes
         if sizes.raw_width * sizes.raw_height > MAX_PIXELS:
             raise UnreadableImage(
@@ -154,14 +159,14 @@ class _RawPhoto(ImageFile.ImageFile):
 
 @contextlib.contextmanager
 def _libraw() -> Iterator[None]:
-    """Say in a sentence what LibRaw finds wrong with a file that it knows."""
+    """Say in a sentence what LibRaw finds wrong with a file."""
     import rawpy
 
     try:
         yield
-    except rawpy.LibRawFileUnsupportedError:
-        raise
     except rawpy.LibRawError as error:
         told = error.args[0] if error.args else ""
         said = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
-        raise UnreadableImage(f"a raw photo that is broken or cut off ({said})") from None
+        raise UnreadableImage(
+            f"a raw photo that can't be read ({said}); copy it again, or convert it to JPEG"
+        ) from None

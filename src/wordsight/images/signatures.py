@@ -20,7 +20,7 @@ REFUSED_FORMATS = {
 # films and weather data, which Pillow only knows by name
 NOT_IMAGES = {"MPEG", "HDF5", "GRIB", "BUFR"}
 USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-# formats with several frames that still count as photos
+# of photos that need an extra, or can't be read: they are listed, not passed over
 UNREADABLE_SUFFIXES = {
     *(".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
     *(".orf", ".rw2", ".raf", ".pef", ".srw"),
