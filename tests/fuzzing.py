@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conftest import DATA, draw_shape, write_shapes
+from raw_files import dng
 
 SECONDS = 10.0
 # bytes of addresses beyond those of the loaded libraries; a picture of 120 megapixels of 32 bits
@@ -224,11 +225,13 @@ def _elsewhere(value: object, rng: random.Random) -> object:
 
 
 class Images:
-    """Pictures: the odd files, photos, and small ones in every format Pillow writes; through
-    everything that opens one.
+    """Pictures: the odd files, photos, raw ones, and small ones in every format Pillow writes;
+    through everything that opens one.
     """
 
     def __init__(self, folder: Path) -> None:
+        import numpy as np
+
         from wordsight.images import decoding as images, signatures
 
         drawn = draw_shape("disc", 1, (48, 64))[0]
@@ -239,6 +242,9 @@ class Images:
                 with contextlib.suppress(Exception):  # most formats do not take most modes
                     drawn.convert(mode).save(written, name)
                     self.seeds.append(written.getvalue())
+        sensor = np.asarray(drawn).astype(np.uint16) << 8
+        # twice as many as there would be of one format
+        self.seeds += 8 * [dng(sensor), dng(sensor, 6, np.asarray(drawn)[::4, ::4].copy())]
         if DATA.is_dir():
             self.seeds += [
                 file.read_bytes()

@@ -17,6 +17,7 @@ import wordsight
 from wordsight.datasets import read_boxes, read_labels
 from wordsight.datasets.formats.shapes import box_of_runs, unpack_runs
 from wordsight.errors import InvalidArgument
+from wordsight.images.clips import Clip
 
 SIZE = (320, 240)  # width, height of every picture
 BOX = (40.0, 30.0, 200.0, 150.0)
@@ -421,8 +422,12 @@ def test_archives_are_called_archives(here, cli):
 
     with zipfile.ZipFile(here / "photos.zip", "w") as file:
         file.writestr("a.jpg", b"x")
-    with pytest.raises(InvalidArgument, match="is an archive"):
-        read_labels(here / "photos.zip")
+    archive = here / "photos.zip"
+    for reader in (read_labels, wordsight.datasets.read_boxes, Clip):
+        with pytest.raises(InvalidArgument, match=r"is a zip archive\. Unpack it, and give"):
+            reader(archive)
+    told = wordsight.datasets.inspect(archive)
+    assert (told.kind, told.complete) == ("archive", False) and "Unpack it" in told.next_step
     with pytest.raises(InvalidArgument, match="a zip archive; unpack it"):
         wordsight.run("cat", here / "photos.zip", output=None)
 
@@ -506,3 +511,29 @@ def test_remarks_stand_in_a_table_and_in_the_closing_lines(shapes_model, tmp_pat
         rows = list(csv.DictReader(file))
     assert rows == [{"file_name": "a.gif", "remark": "the first frame of several"}]
     assert results.to_dict()["remarks"] == rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_headings_are_read_from_the_beginning_alone(here, encoding, monkeypatch):
+    from wordsight.datasets import foreign_tables
+
+    pictures(here, "a.jpg", "b.jpg")
+    text = "File Name;Länge;Label\n" + "a.jpg;1;Kätzchen\nb.jpg;2;cup\n" * 4000
+    (here / "t.csv").write_text(text, encoding=encoding)
+    whole = []
+    monkeypatch.setattr(
+        foreign_tables,
+        "read_regular",
+        lambda *a, old=foreign_tables.read_regular: whole.append(a) or old(*a),
+    )
+    assert foreign_tables.read_headings(here / "t.csv") == ["file_name", "länge", "label"]
+    assert not whole
+    assert read_labels(here / "t.csv").class_names == ["Kätzchen", "cup"] and len(whole) == 1
+
+
+def test_a_heading_longer_than_the_beginning_is_read_whole(here):
+    from wordsight.datasets import foreign_tables
+
+    names = [f"class {number}" for number in range(20_000)]
+    (here / "t.csv").write_text(",".join(["file_name", *names]) + "\na.jpg" + ",0" * len(names))
+    assert len(foreign_tables.read_headings(here / "t.csv")) == len(names) + 1

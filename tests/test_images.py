@@ -132,8 +132,8 @@ def test_decode_agrees_with_pillow_on_odd_files(data):
     readable = set()
     for image in found.images:
         try:
-            decode(image.path.read_bytes())
-            readable.add(image.name)
+            if not decode(image.path.read_bytes()).remark.startswith("cut off"):
+                readable.add(image.name)
         except UnreadableImage as error:
             assert str(error)
     assert readable == {name for name, ok in verdict.items() if ok}

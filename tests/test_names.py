@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 import unicodedata
 
@@ -19,7 +20,8 @@ from wordsight.datasets.files import find_images
 from wordsight.errors import InvalidArgument
 
 ODD = ["=1+1.jpg", "+a", "-a.jpg", "@a", "\ta", "\ra", "'=a", "''@a", "'a", "a\rb",
-       "a\nb", "a\r\nb", "-1+cmd|a!b",
+       "a\nb", "a\r\nb", "-1+cmd|a!b", "-2+3+cmd|' /C calc'!A0", "@SUM(1)", "=1+1",
+       "-cmd", "-A1 - B2",
        'a"b', "a,b", "\x0b", "\x1f", "-3.5", "-", "é", "\udcff", ""]  # fmt: skip
 
 
@@ -34,6 +36,36 @@ def test_any_cell_comes_back_and_none_begins_a_formula():
     # a plain name can do nothing, whatever a spreadsheet makes of it
     assert [row[0] for row in plain if row[0].startswith("-")] == ["-a.jpg", "-3.5"]
     assert {row[1] for row in plain} == {"-3.5"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_formulas_as_names_and_classes_come_through_and_begin_no_cell(tmp_path):
+    data = write_shapes(tmp_path / "data", 6)
+    for old, new in (("disc", "=1+1"), ("square", "@SUM(1)")):
+        (data / old).rename(data / new)
+    photos = tmp_path / "photos"
+    names = ["-2+3+cmd|' /C calc'!A0.jpg", "=1+1.jpg", "+a.jpg", "@SUM(1).jpg", "\ta.jpg"]
+    for name, photo in zip(names, sorted((data / "=1+1").iterdir()), strict=False):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, photos / name)
+    (photos / "=cmd()").mkdir()
+    (photos / "=cmd()" / "a.jpg").write_bytes(b"no picture")
+    wordsight.train(data, tmp_path / "model")
+    wordsight.predict(photos, tmp_path / "model", output=tmp_path / "results")
+    wordsight.split(data, val=0, test=0.5)
+    tables = [table for table in tmp_path.rglob("*.csv") if "cache" not in table.parts]
+    assert {"predictions.csv", "metadata.csv", "held_out.csv"} <= {one.name for one in tables}
+    for table in tables:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            for cell in (cell for row in csv.reader(file) for cell in row):
+                number = re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", cell)
+                assert number or not cell.startswith(("=", "+", "-", "@", "\t", "\r")), table
+    with cells.open_table(tmp_path / "results" / "predictions.csv") as file:
+        rows = list(cells.DictReader(file))
+    assert {row["file_name"] for row in rows} == {*names, "=cmd()/a.jpg"}
+    assert {row["top_label"] for row in rows} <= {"=1+1", "@SUM(1)", ""}
+    found = wordsight.datasets.read_labels(data)
+    assert found.class_names == ["=1+1", "@SUM(1)"] and len(found.images) == 12
 
 
 def test_a_table_for_people_begins_with_one_mark_and_is_read_with_or_without_it(tmp_path):

@@ -503,6 +503,7 @@ def test_frames_that_look_alike_are_taken_once(tmp_path, cli_here):
         "written": 3,
         "near_duplicates": 37,
         "unreadable": [],
+        "remarks": [],
         "output": "out",
     }
     with open(tmp_path / "out" / "frames.csv", newline="", encoding="utf-8-sig") as file:

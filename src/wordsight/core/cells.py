@@ -21,9 +21,9 @@ MARK = "\ufeff"
 
 # a cell that spreadsheets take for a formula, perhaps guarded already; numbers are none
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-# begins like a formula, and is a plain name all the same: it can do nothing, and people who read
-# the table by a program look for it as it is
-_PLAIN = re.compile(r"-[A-Za-z][\w .-]*\Z")
+# begins like a formula, and is a plain file name all the same: it can do nothing, and people who
+# read the table by a program look for it as it is
+_PLAIN = re.compile(r"-[A-Za-z][\w .-]*\.[A-Za-z]\w*\Z")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z|[+-](inf|nan)\Z")
 
 
@@ -61,7 +61,7 @@ def table_bytes(text: str) -> bytes:
 
 def guard(value: Any) -> Any:
     """Return a cell with an apostrophe before it if spreadsheets would take it for a formula;
-    anything but text, numbers, and plain names such as `-o.jpg`, as they are.
+    anything but text, numbers, and plain file names such as `-o.jpg`, as they are.
     """
     if not isinstance(value, str) or not _FORMULA.match(value):
         return value

@@ -16,7 +16,7 @@ from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header
 from ..images.signatures import USUAL_SUFFIXES
-from .files import ImageFile
+from .files import ImageFile, refuse_archive
 from .formats import RawBox, choose_format
 from .formats.base import lies_inside
 from .formats.coco import Coco
@@ -113,6 +113,7 @@ def read_boxes(
             f"There are no annotations '{path}'. Give a CSV, a COCO .json, a folder of VOC .xml "
             "or a YOLO data.yaml."
         )
+    refuse_archive(path)
     beside = path if path.is_dir() else path.parent
     root = expand(images) if images is not None else beside
     format = choose_format(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
@@ -13,7 +14,7 @@ from ..core.home import expand
 from ..core.records import drawn_names
 from ..core.regular import open_regular
 from ..errors import InvalidArgument, NotFound
-from ..images.signatures import looks_like_image
+from ..images.signatures import archive_kind, looks_like_image
 
 log = logging.getLogger("wordsight")
 # what systems and network drives put beside people's files, in small letters
@@ -199,6 +200,21 @@ def data_root(data: str | os.PathLike) -> Path:
     """Return the folder that file names of a data set are relative to."""
     path = expand(data).resolve()
     return path if path.is_dir() else path.parent
+
+
+def refuse_archive(path: Path) -> None:
+    """Check that a path is no .zip, .tar or the like, by its first bytes.
+
+    Raises:
+        InvalidArgument: if it is one.
+    """
+    kind = None
+    with contextlib.suppress(OSError), open_regular(path) as file:  # of others, readers tell
+        kind = archive_kind(file.read(512))
+    if kind is not None:
+        raise InvalidArgument(
+            f"'{path}' is a {kind} archive. Unpack it, and give the folder that comes out."
+        )
 
 
 def refuse_photos_among_results(

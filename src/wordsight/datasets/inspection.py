@@ -151,9 +151,10 @@ def _clip(path: Path) -> Inspection:
     try:
         with Clip(path) as clip:
             facts = {"frames": clip.count, "frames_per_second": round(clip.fps, 3)}
+            wrong = [(path.name, clip.remark)] if clip.remark else []
     except WordsightError as error:
         return Inspection(path, "clip", "can't be read", wrong=[(path.name, str(error))])
-    return Inspection(path, "clip", "frame by frame", facts, next_step="wordsight video CLIP")
+    return Inspection(path, "clip", "frame by frame", facts, wrong, "wordsight video CLIP")
 
 
 def _annotations(path: Path, exif: str | None) -> Inspection | None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import posixpath
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.home import expand, is_file, is_folder, spelled
 from ..core.names import on_foreign_share, spellings
-from ..core.regular import open_regular
 from ..errors import InvalidArgument, NotFound, some_of
-from ..images.signatures import archive_kind, looks_like_image
+from ..images.signatures import looks_like_image
 from ..words.class_names import (
     NONE_OF_THESE,
     check_class_names,
@@ -23,8 +22,8 @@ from ..words.class_names import (
     split_none,
     with_catch_all,
 )
-from .files import Found, ImageFile, is_passed_over, walk
-from .foreign_tables import heading, read_table
+from .files import Found, ImageFile, is_passed_over, refuse_archive, walk
+from .foreign_tables import heading, read_headings, read_table
 
 # folders that stand for splits, as people name them
 SPLIT_FOLDERS = {
@@ -79,15 +78,12 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
             f"No such training data: '{source}'. Give a folder with one subfolder a class, such "
             "as data/cat and data/dog."
         )
-    if path.is_file() and is_archive(path):
-        raise InvalidArgument(
-            f"'{source}' is an archive. Unpack it, and give the folder that comes out."
-        )
+    refuse_archive(path)
     if path.is_dir():
         metadata = path / "metadata.csv"
         found = (
             _read_metadata(path)
-            if metadata.is_file() and "label" in _csv_columns(metadata)
+            if metadata.is_file() and "label" in read_headings(metadata)
             else _read_folders(path)
         )
     elif path.suffix.lower() == ".csv":
@@ -286,14 +282,9 @@ def _read_metadata(root: Path) -> LabelledSet:
 
 def _listed_names(path: Path) -> set[str]:
     """Return all names that a table lists, with a label or, as a person rejected them, without."""
-    at = _csv_columns(path).index("file_name")
-    rows = itertools.islice(read_table(path), 1, None)
+    rows = read_table(path)
+    at = [heading(name) for name in next(rows, [])].index("file_name")
     return {posixpath.normpath(row[at]) for row in rows if len(row) > at and row[at]}
-
-
-def _csv_columns(path: Path) -> list[str]:
-    """Return the headings of a CSV file as they are compared."""
-    return [heading(name) for name in next(read_table(path), [])]
 
 
 def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
@@ -302,12 +293,13 @@ def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
     Raises:
         InvalidArgument: if it lacks the columns, or names a file outside its folder.
     """
-    columns = _csv_columns(path)
+    rows = read_table(path)
+    headings = next(rows, [])
+    columns = [heading(name) for name in headings]
     names = next((name for name in FILE_COLUMNS if name in columns), None)
     labels = next((name for name in LABEL_COLUMNS if name in columns), None)
-    rows = enumerate(itertools.islice(read_table(path), 1, None), start=2)
     if names is not None and labels is None and len(columns) > 2:
-        marked = _one_hot(path, names)
+        marked = _one_hot(path, headings, columns.index(names), rows)
         if marked is not None:
             return marked
     if names is None or labels is None:
@@ -316,7 +308,7 @@ def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
         )
     where = Inside(path.parent)
     images = []
-    for number, values in rows:
+    for number, values in enumerate(rows, start=2):
         row = dict(zip(columns, values, strict=False))
         name, label = row.get(names, "").strip(), row.get(labels, "").strip()
         if name and label:  # an unlabelled row is no training image
@@ -326,15 +318,22 @@ def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
     return images, []
 
 
-def _one_hot(path: Path, names: str) -> tuple[list[ImageFile], list[tuple[str, str]]] | None:
+def _one_hot(
+    path: Path, headings: list[str], at: int, rows: Iterator[list[str]]
+) -> tuple[list[ImageFile], list[tuple[str, str]]] | None:
     """Return the images of a table with a column a class, of 0 and 1 (Roboflow's _classes.csv), and
     (line, reason) of those of several classes or none; None if it is no such table.
+
+    Args:
+        path: the table.
+        headings: of its columns.
+        at: the column of names.
+        rows: those behind the headings.
     """
-    headings = [name.strip() for name in next(read_table(path), [])]
-    at = [heading(name) for name in headings].index(names)
+    headings = [name.strip() for name in headings]
     where = Inside(path.parent)
     images, unused = [], []
-    for number, values in enumerate(itertools.islice(read_table(path), 1, None), start=2):
+    for number, values in enumerate(rows, start=2):
         if not any(value.strip() for value in values):
             continue
         marks = [value.strip() for value in values]
@@ -411,12 +410,3 @@ def _stays_inside(path: Path, root: Path) -> bool:
         return path.name != ".." and (not path.is_symlink() or path.resolve().is_relative_to(root))
     except OSError:  # a name no file can have, which is then not there
         return True
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a file is a .zip, .tar or the like, by its first bytes."""
-    try:
-        with open_regular(path) as file:
-            return archive_kind(file.read(512)) is not None
-    except OSError:
-        return False

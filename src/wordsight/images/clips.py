@@ -10,11 +10,11 @@ import contextlib
 import os
 import shutil
 import struct
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -22,14 +22,10 @@ import numpy as np
 from ..core.home import expand, replace_file, writing
 from ..core.records import digest
 from ..errors import InvalidArgument, NotFound, OutputError, UnreadableVideo
-from .signatures import looks_like_image
+from .captures import UNSPECIFIED, AV1Capture, open_capture, quieten
+from .signatures import archive_kind, looks_like_image
 
 CODECS = {".mp4": "mp4v", ".webm": "vp09"}  # codec by suffix: MPEG-4 part 2, VP9
-# FFmpeg's format names
-DEMUXERS = (
-    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,"
-    "gif,mjpeg,ivf,mxf,dv,rm,nut,wtv"
-)
 USUAL_FPS = (0.5, 240.0)  # outside is an error in the file: some recorders write their clock rate
 FALLBACK_FPS = 30.0
 LEAST_FPS = 0.01
@@ -39,7 +35,10 @@ GAP_S = 10.0  # a longer jump in a clip's times is taken out
 MISSING, MISSING_S = 0.05, 0.5
 # bytes that must be free on the disk, and after how many frames this is checked again
 SPACE, LOOK_EVERY = 2 << 20, 32
-_opening = threading.Lock()
+MOST_BOXES = 10_000  # of an MP4 that are looked at for what it declares
+# bytes of fields before the boxes within: of MP4's list of codecs, and of each of its entries
+_FIELDS = {b"stsd": 8, b"": 78}
+_HDR = {16: "PQ", 18: "HLG"}  # codes of ITU-T H.273 for the transfer of light
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,12 @@ class Clip:
         seen_s: seconds read so far.
         broken: places so far that couldn't be decoded.
         skipped_s: total of jumps in the file's timestamps, in seconds; they are cut out.
+        remark: what is to be said of the clip even if all of it can be read, such as that it is
+            HDR; "" for nothing.
 
     Raises:
         NotFound: if there is no such file.
-        InvalidArgument: if it isn't a file or is an image, or if the rate is out of range.
+        InvalidArgument: if it is no file, an image or an archive, or if the rate is out of range.
         UnreadableVideo: if it can't be read or contains no frame.
     """
 
@@ -84,15 +85,18 @@ class Clip:
         self.path = expand(path)
         _check(self.path)
         check_fps(fps)
-        self._capture = _open(self.path)
+        self._capture = open_capture(self.path)
         claimed, frames = (
             self._capture.get(cv2.CAP_PROP_FPS),
             self._capture.get(cv2.CAP_PROP_FRAME_COUNT),
         )
         self._source_fps = claimed if USUAL_FPS[0] <= claimed <= USUAL_FPS[1] else FALLBACK_FPS
-        self._length_s = _declared_s(self.path) or (
-            frames / claimed if frames > 0 and claimed > 0 else 0.0
-        )
+        declared_s, transfer = _declared(self.path)
+        self._length_s = declared_s or (frames / claimed if frames > 0 and claimed > 0 else 0.0)
+        if isinstance(self._capture, AV1Capture):
+            transfer = self._capture.transfer
+        hdr = _HDR.get(transfer)
+        self.remark = f"HDR ({hdr}): colours are approximate" if hdr else ""
         self._sampled = fps is not None and fps < self._source_fps
         self.fps = _writable(min(fps or self._source_fps, self._source_fps))
         self.count = round(self._length_s * self.fps) if self._sampled else max(0, round(frames))
@@ -214,6 +218,7 @@ class ClipWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._unfinished.write_bytes(b"")  # raises the cause, which OpenCV hides
         self._check_space()
+        quieten()
         code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
         self._writer = cv2.VideoWriter(str(self._unfinished), cv2.CAP_FFMPEG, code, fps, size[::-1])
         if not self._writer.isOpened():
@@ -322,7 +327,7 @@ def _writable(fps: float) -> float:
     return round(fps, 3 if fps < 65 else 2)
 
 
-def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
+def _stretch(capture: cv2.VideoCapture | AV1Capture) -> tuple[float, float]:
     """Return the factors for width and height that make a clip's pixels square."""
     wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     if not (wide > 0 and high > 0 and 1 / 8 <= wide / high <= 8) or abs(wide / high - 1) < 0.01:
@@ -331,34 +336,77 @@ def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
     return (1.0, wide / high) if on_its_side else (wide / high, 1.0)
 
 
-def _declared_s(path: Path) -> float | None:
+def _declared(path: Path) -> tuple[float | None, int]:
+    """Return what an MP4 or MOV file declares: its length in seconds, or None, and the transfer of
+    light; see `_declared_s` and `_declared_transfer`.
+    """
+    length_s, transfer = None, UNSPECIFIED
+    broken = (OSError, struct.error, ZeroDivisionError, IndexError)
+    with contextlib.suppress(*broken), open(path, "rb") as file:
+        length_s = _declared_s(file)
+    with contextlib.suppress(*broken), open(path, "rb") as file:
+        transfer = _declared_transfer(file)
+    return length_s, transfer
+
+
+def _declared_s(file: BinaryIO) -> float | None:
     """Return the length in seconds that an MP4 or MOV file declares. The frame count is no
     substitute: it includes frames hidden by an edit list.
     """
-    with (
-        contextlib.suppress(OSError, struct.error, ZeroDivisionError, IndexError),
-        open(path, "rb") as file,
-    ):
-        end, inside = path.stat().st_size, False
-        while file.tell() + 8 <= end:
-            start = file.tell()
-            size, kind = struct.unpack(">I4s", file.read(8))
-            if start == 0 and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
-                return None
-            if size == 1:
-                (size,) = struct.unpack(">Q", file.read(8))
-            if kind == b"moov" and not inside:
-                inside, end = True, start + size
-                continue
-            if kind == b"mvhd":
-                wide = file.read(4)[0] == 1
-                _, _, scale, duration = struct.unpack(
-                    ">QQIQ" if wide else ">IIII", file.read(28 if wide else 16)
-                )
-                return duration / scale if duration else None
-            if size < 8:
-                return None
-            file.seek(start + size)
+    found = _box(file, (b"moov", b"mvhd"))
+    if found is None:
+        return None
+    file.seek(found[0])
+    wide = file.read(4)[0] == 1
+    _, _, scale, duration = struct.unpack(
+        ">QQIQ" if wide else ">IIII", file.read(28 if wide else 16)
+    )
+    return duration / scale if duration else None
+
+
+def _declared_transfer(file: BinaryIO) -> int:
+    """Return how an MP4 or MOV file says that light becomes numbers, as a code of ITU-T H.273;
+    `UNSPECIFIED` if it doesn't.
+    """
+    found = _box(file, (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"", b"colr"))
+    if found is None:
+        return UNSPECIFIED
+    file.seek(found[0])
+    kind, _, transfer = struct.unpack(">4sHH", file.read(8))
+    return transfer if kind in (b"nclx", b"nclc") else UNSPECIFIED
+
+
+def _box(file: BinaryIO, names: Sequence[bytes]) -> tuple[int, int] | None:
+    """Return where the content of an MP4 or MOV file's box begins and ends, the first one with this
+    path; None if there is none, or the file is of another kind. An empty name stands for any.
+    """
+    begin = file.read(8)[4:]
+    if begin not in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
+        return None
+    return _inner(file, names, (0, file.seek(0, os.SEEK_END)), iter(range(MOST_BOXES)))
+
+
+def _inner(
+    file: BinaryIO, names: Sequence[bytes], within: tuple[int, int], left: Iterator[int]
+) -> tuple[int, int] | None:
+    """Return where a box below the given place is; see `_box`. `left` says how many boxes may still
+    be looked at.
+    """
+    at, end = within
+    while at + 8 <= end and next(left, None) is not None:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack(">Q", file.read(8)), 16
+        if size < head:
+            return None
+        if kind == names[0] or not names[0]:
+            place = (at + head + _FIELDS.get(kind if names[0] else b"", 0), min(at + size, end))
+            found = place if len(names) == 1 else _inner(file, names[1:], place, left)
+            if found is not None:
+                return found
+        at += size
     return None
 
 
@@ -375,6 +423,9 @@ def _check(path: Path) -> None:
         raise UnreadableVideo(f"'{path}' can't be read: {error.strerror or error}.") from None
     if not first:
         raise UnreadableVideo(f"'{path}' is an empty file.")
+    archive = archive_kind(first)
+    if archive is not None:
+        raise InvalidArgument(f"'{path}' is a {archive} archive. Unpack it, and give a clip.")
     if (
         path.suffix.lower() != ".gif"
         and not first.startswith(b"GIF8")
@@ -384,24 +435,3 @@ def _check(path: Path) -> None:
             f"'{path}' is a picture, not a clip. Use 'wordsight predict' or 'wordsight "
             "recognize' for pictures."
         )
-
-
-def _open(path: Path) -> cv2.VideoCapture:
-    """Open a local file of a common video type, and nothing it may point to."""
-    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-    with _opening:
-        before = os.environ.get(name)
-        os.environ[name] = f"protocol_whitelist;file|format_whitelist;{DEMUXERS}"
-        try:
-            capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
-        finally:
-            if before is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
-    if not capture.isOpened():
-        raise UnreadableVideo(
-            f"'{path}' can't be read as a clip: cut off, broken, without pictures, or of a kind "
-            "that OpenCV does not know."
-        )
-    return capture

@@ -17,14 +17,13 @@ from PIL import Image
 
 from ..core.regular import read_regular
 from ..errors import UnreadableImage
-from .cut_off import JPEG_END, ends_early, rescue
-from .deep import eight_bits, grey_to_eight_bits, is_deep, with_low_bytes
-from .limits import BoundedFile, check_exif, check_work
-from .signatures import REFUSED_FORMATS, archive_kind, identify, is_heif, reads_heif
+from .cut_off import may_end_early
+from .deep import grey_to_eight_bits, load
+from .extras import NEEDS_HEIC, NEEDS_RAW, is_heif, is_raw, open_raw, reads_heif, reads_raw
+from .limits import MAX_PIXELS, BoundedFile, check_exif, check_work
+from .signatures import REFUSED_FORMATS, archive_kind, identify
 
-MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 << 20  # larger files are not read
-JPEG_START, TAIL = b"\xff\xd8", 1 << 16  # a JPEG's end lies within so many of its last bytes
 MAX_FRAMES = 1000  # that are counted
 MAX_PAGES = 64  # of a TIFF among which the whole picture is looked for
 SUBFILE_TYPE = 254  # TIFF's tag; its lowest bit marks a small copy
@@ -71,7 +70,8 @@ def decode(data: bytes, longest: tuple[int, int] = (MIN_LONGEST, MAX_LONGEST)) -
     """Decode the bytes of an image file: first frame, upright, RGB, transparency on white.
 
     The result depends only on the bytes, so it may be cached by their hash. A JPEG is decoded at
-    1/2, 1/4 or 1/8 of its size as long as 640 pixels remain, which is several times faster.
+    1/2, 1/4 or 1/8 of its size, a raw photo at 1/2, as long as 640 pixels remain, which is
+    several times faster.
 
     Args:
         data: the bytes of the file.
@@ -96,10 +96,10 @@ def remark(data: bytes) -> str:
     Raises:
         UnreadableImage: as in `decode`.
     """
-    if data.startswith(JPEG_START):
-        return decode(data).remark if JPEG_END not in data[-TAIL:] else ""
     with _reasons(), _open(data, reduced=True) as image:
-        return _pages_remark(image)
+        if not may_end_early(image, data):
+            return _pages_remark(image)
+    return decode(data).remark
 
 
 def upright(image: Image.Image) -> Photo:
@@ -276,8 +276,39 @@ def _open(data: bytes, reduced: bool = False) -> Image.Image:
         raise UnreadableImage("empty file")
     check_work(data)
     if is_heif(data) and not reads_heif():
-        raise UnreadableImage("HEIC, which needs an extra: pip install 'wordsight[heic]'")
+        raise UnreadableImage(NEEDS_HEIC)
     file = BoundedFile(data)
+    image = _open_raw(file, data) or _identify(file, data)
+    plain_jpeg = image.format == "JPEG" and not image.info.get("progressive")
+    if image.width * image.height > MAX_PIXELS and not (reduced and plain_jpeg):
+        image.close()
+        raise UnreadableImage(
+            f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
+            "are decoded"
+        )
+    file.allow(image)
+    return image
+
+
+def _open_raw(file: BoundedFile, data: bytes) -> Image.Image | None:
+    """Open a raw photo; None if it is none, or a TIFF that only looks like one.
+
+    Raises:
+        UnreadableImage: if it can't be read here.
+    """
+    if not is_raw(data):
+        return None
+    if not reads_raw():
+        raise UnreadableImage(NEEDS_RAW)
+    return open_raw(file)
+
+
+def _identify(file: BoundedFile, data: bytes) -> Image.Image:
+    """Open an image at the page that shows all of it.
+
+    Raises:
+        UnreadableImage: if it is no image, or has no such page.
+    """
     try:
         image = identify(file, data)
     except Image.UnidentifiedImageError:
@@ -290,14 +321,6 @@ def _open(data: bytes, reduced: bool = False) -> Image.Image:
             else f"a {kind} archive; unpack it, and give the folder that comes out"
         ) from None
     _turn_to_whole_page(image)
-    plain_jpeg = image.format == "JPEG" and not image.info.get("progressive")
-    if image.width * image.height > MAX_PIXELS and not (reduced and plain_jpeg):
-        image.close()
-        raise UnreadableImage(
-            f"{image.width}x{image.height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
-            "are decoded"
-        )
-    file.allow(image)
     return image
 
 
@@ -350,10 +373,10 @@ def _decode(data: bytes, least: int, most: int) -> Photo:
 
 
 def _draft(image: Image.Image, size: tuple[int, int], least: int) -> None:
-    """Have a JPEG of (width, height) `size` decoded at a part of its size, as long as `least`
-    pixels remain.
+    """Have a JPEG or raw photo of (width, height) `size` decoded at a part of its size, as long as
+    `least` pixels remain.
     """
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "RAW"):
         scale = min(1.0, least / max(size))
         image.draft("RGB", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
 
@@ -379,38 +402,6 @@ def _has_page(image: Image.Image, page: int) -> bool:
     return there
 
 
-def _load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
-    """Return an open image decoded, and what is to be said of it."""
-    deep = data is not None and is_deep(image)
-    try:
-        image.load()
-    except (OSError, SyntaxError) as error:
-        if data is None or image.format not in ("JPEG", "PNG") or not ends_early(error):
-            raise
-        size = image.size
-
-        def load(other: bytes) -> Image.Image:
-            again = Image.open(BoundedFile(other), formats=[str(image.format)])  # type: ignore[arg-type]
-            again.draft("RGB", size)
-            again.load()
-            return again
-
-        whole, share = rescue(image, data, load)
-        return whole, "" if share == 1 else f"cut off: {share:.0%} of it is there"
-    if not deep:
-        return image, ""
-    assert data is not None
-    lower = Image.open(BoundedFile(data), formats=[str(image.format)])  # type: ignore[arg-type]
-    if lower.tell() != image.tell():
-        lower.seek(image.tell())
-    if not with_low_bytes(lower):
-        return image, ""
-    lower.load()
-    told, image = image, eight_bits(image, lower)
-    image.info = told.info
-    return image, ""
-
-
 def _upright_rgb(
     image: Image.Image, data: bytes | None = None, most: int | None = None
 ) -> tuple[Image.Image, bool, str]:
@@ -424,7 +415,7 @@ def _upright_rgb(
         most: longest side.
     """
     opened = image
-    image, remark = _load(opened, data)  # for some formats this already rotates the image
+    image, remark = load(opened, data)  # for some formats this already rotates the image
     orientation = _orientation(opened)
     image = _to_rgb(image)
     if most is not None and max(image.size) > most:

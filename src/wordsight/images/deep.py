@@ -7,6 +7,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from . import cut_off
+from .limits import BoundedFile
+
 BITS = (8, 10, 12, 14, 16)
 
 
@@ -20,6 +23,27 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA") and any(
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
     )
+
+
+def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
+    """Return an open image decoded, 16 bits a channel by those in use, and what is to be said where
+    its file ends early; see `cut_off.load`.
+
+    Raises:
+        UnreadableImage: if most of it is missing.
+    """
+    deep = data is not None and is_deep(image)
+    loaded, remark = cut_off.load(image, data)
+    if not deep:
+        return loaded, remark
+    assert data is not None
+    lower = Image.open(BoundedFile(data), formats=[str(image.format)])  # type: ignore[arg-type]
+    if lower.tell() != image.tell():
+        lower.seek(image.tell())
+    if with_low_bytes(lower):
+        loaded = eight_bits(loaded, cut_off.load(lower, data)[0])
+        loaded.info = image.info
+    return loaded, remark
 
 
 def with_low_bytes(image: Image.Image) -> bool:

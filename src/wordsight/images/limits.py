@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import UnreadableImage
 
+MAX_PIXELS = 120_000_000  # of a picture
 MAX_SCANS = 100  # of a JPEG; programs write about ten, and each goes over the whole picture
 # seconds of one processor: for any picture, for each megapixel, and at most for decoders written
 # in Python, which are a hundred times as slow as others

@@ -10,6 +10,7 @@ import io
 
 from PIL import Image
 
+from .extras import is_heif
 from .limits import BoundedFile
 
 REFUSED_FORMATS = {
@@ -19,16 +20,17 @@ REFUSED_FORMATS = {
 # films and weather data, which Pillow only knows by name
 NOT_IMAGES = {"MPEG", "HDF5", "GRIB", "BUFR"}
 USUAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-# formats with several frames that still count as photos
-UNREADABLE_SUFFIXES = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+# of photos that need an extra, or can't be read: they are listed, not passed over
+UNREADABLE_SUFFIXES = {
+    *(".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
+    *(".orf", ".rw2", ".raf", ".pef", ".srw"),
+}
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"Rar!\x1a\x07": "rar",
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"\x1f\x8b\x08": "gzip",
 }
-# brands of the first box of HEIF files; AVIF, of the same family, is Pillow's own
-_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 
 @functools.cache
@@ -115,19 +117,3 @@ def image_suffixes() -> tuple[str, ...]:
     formats = set(image_formats())
     known = Image.registered_extensions().items()
     return tuple(sorted(suffix for suffix, name in known if name in formats))
-
-
-@functools.cache
-def reads_heif() -> bool:
-    """Whether HEIC can be read here, with the extra `heic`: libheif's decoder without encoders."""
-    try:
-        import pi_heif
-    except ImportError:
-        return False
-    pi_heif.register_heif_opener(thumbnails=False)
-    return True
-
-
-def is_heif(data: bytes) -> bool:
-    """Whether a file's first bytes are those of HEIC; AVIF, of the same family, is Pillow's own."""
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS

@@ -42,6 +42,7 @@ class Extraction:
         written: how many files this run wrote.
         near_duplicates: how many frames were left out because a similar one is there.
         unreadable: (clip, reason) of each clip that can't be read to its end.
+        remarks: (clip, remark) of what else is to be said of one, such as that it is HDR.
     """
 
     output: Path
@@ -49,6 +50,7 @@ class Extraction:
     written: int = 0
     near_duplicates: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -65,8 +67,9 @@ class Extraction:
         return [Table(["frames", ""], [[name, str(count)] for name, count in counts.items()])]
 
     def notes(self) -> list[str]:
-        """Return where the frames are."""
-        return [f"Frames: {self.output}/*.jpg, frames.csv"]
+        """Return what is to be said of the clips, and where the frames are."""
+        remarks = [f"{name}: {remark}." for name, remark in self.remarks]
+        return [*remarks, f"Frames: {self.output}/*.jpg, frames.csv"]
 
     def problems(self) -> list[Problems]:
         """Return the clips that can't be read to their end."""
@@ -82,6 +85,7 @@ class Extraction:
         return {
             **counts,
             "unreadable": [{"clip": name, "error": reason} for name, reason in self.unreadable],
+            "remarks": [{"clip": name, "remark": remark} for name, remark in self.remarks],
             "output": str(self.output),
         }
 
@@ -183,6 +187,8 @@ def _take_all(
     """Take a clip's frames; return None, or why it could not be read to its end."""
     try:
         with Clip(source, fps) as clip:
+            if clip.remark:
+                result.remarks.append((str(source), clip.remark))
             for frame in clip:
                 album.take(source, frame, result)
                 result.looked_at += 1

@@ -120,7 +120,13 @@ def video(
         Clip(clip, fps) as source,
     ):
         frame_model = open_frame_model(model, groups, threshold, backbone)
-        result = Video(frame_model.names, frame_model.threshold, source.fps, output=target)
+        result = Video(
+            frame_model.names,
+            frame_model.threshold,
+            source.fps,
+            output=target,
+            remark=source.remark,
+        )
         recorder = None if target is None else Recorder(target, source, drawing.frames)
         followed = _follow(source, frame_model, smooth_s, drawing.heatmap, recorder is not None)
         return _record(source, followed, result, recorder, or_notebook(progress))

@@ -116,7 +116,8 @@ class Video:
         segments: stretches with one label, in order.
         output: the labelled clip, or None.
         folder: of frames.csv, frames.jsonl and timeline.png, or None.
-        note: what is to be said of the clip, such as that it ends early, or None.
+        note: what is wrong with the clip, such as that it ends early, or None.
+        remark: what else is to be said of it, such as that it is HDR; "" for nothing.
     """
 
     class_names: list[str]
@@ -129,6 +130,7 @@ class Video:
     output: Path | None = None
     folder: Path | None = None
     note: str | None = None
+    remark: str = ""
     _kept: list[FrameSeen] = field(default_factory=list)
     _last_label: str | None = None
 
@@ -185,10 +187,14 @@ class Video:
         return tables
 
     def notes(self) -> list[str]:
-        """Return why there is no label, and where the clip and its tables are."""
+        """Return why there is no label, what is to be said of the clip, and where it and its tables
+        are.
+        """
         notes = []
         if self.threshold is None:
             notes.append("The model's promise leaves it no threshold; give one with -t.")
+        if self.remark:
+            notes.append(f"{self.remark}.")
         if self.output is not None:
             notes += [
                 f"Clip: {self.output} ({self.frames} frames looked at, "
@@ -238,6 +244,7 @@ class Video:
                 for s in self.segments
             ],
             "note": self.note,
+            "remark": self.remark,
             "output": text_of(self.output),
             "tables": text_of(self.folder),
         }

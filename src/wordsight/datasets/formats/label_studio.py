@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from ...errors import InvalidArgument
 from ...images.signatures import looks_like_image
-from ..foreign_tables import heading, read_table
+from ..foreign_tables import heading, read_headings, read_table
 from .base import (
     Format,
     Labelled,
@@ -76,7 +76,7 @@ class LabelStudio(Format):
             return False
         if file.suffix.lower() == ".csv":
             try:
-                columns = {heading(name) for name in next(read_table(file), [])}
+                columns = set(read_headings(file))
             except InvalidArgument:
                 return False
             return {"annotation_id", "lead_time"} <= columns
