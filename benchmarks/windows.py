@@ -20,20 +20,19 @@ SLICER_STEP = 100
 def windows(work: Path) -> list[str]:
     model = model_of_boxes(work)
     import wordsight
-    from wordsight.backbones.embedder import Embedder
     from wordsight.detection.detector import detect_image
 
     photo = work / "photo.jpg"
     Image.open(sorted((DATA / "street" / "photos").iterdir())[0]).convert("RGB").resize(
         (1008, 756)
     ).save(photo, quality=90)
-    embedder, every = Embedder(model.backbone), wordsight.WindowSettings((200, 200), 10.0, 1)
+    every = wordsight.WindowSettings((200, 200), 10.0, 1)
     usual = wordsight.WindowSettings((200, 200), 25.0, 4)
     counts: dict[str, int] = {}
 
     def look(name: str, which: wordsight.WindowSettings, exact: bool = False) -> float:
         start = time.perf_counter()
-        counts[name] = detect_image(photo.read_bytes(), model, embedder, 0.99, which, exact).windows
+        counts[name] = detect_image(photo.read_bytes(), model, 0.99, which, exact).windows
         return time.perf_counter() - start
 
     def slice_up(these: dict[str, Side]) -> float:
@@ -58,7 +57,6 @@ def windows(work: Path) -> list[str]:
             "exact"
         ]
     ]
-    embedder.cache.close()
     scaled = {
         name: [value * counts["ours"] for value in took[name]] for name in ("keras", "slicer")
     }
