@@ -52,14 +52,14 @@ MOST_IN_ALL = 4000  # views; each takes a third of a megabyte while it is learne
 DIRECTIONS = (32, 96, 128)  # of the feature maps at strides 8, 16 and 32
 WIDTH = 96  # channels within the head
 SAMPLED, CELLS = 150, 25  # images that the directions are learned from, cells of each map
-STEPS, MORE_STEPS, BATCH = 1000, 400, 16  # before it is judged; after that, with all images
+STEPS, MORE_STEPS, BATCH = 1500, 500, 16  # before it is judged; after that, with all images
 EPOCHS = 8  # at least, of all views
 NOTED = 10  # times that it is judged
 RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 5.0
 KEPT_RATE = 1 / 2  # of the rate, when it goes on
 AVERAGED = 0.98  # of the mean of past weights that stays at a step
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.1
-UNLIKELY = -4.0  # logit of a score at the start
+UNLIKELY, AT_FIRST = -4.0, 1.0  # logit of a score, and an edge's distance, at the start
 HELD_OUT = 5  # every fifth image
 FEWEST = 5  # images
 RAW = 0.02  # score below which no box is judged
@@ -308,8 +308,8 @@ class _Network(nn.Module):
         self.leave = nn.Conv2d(WIDTH, classes + EDGES, 1)
         with torch.no_grad():
             self.leave.weight.mul_(0.3)
-            self.leave.bias[:classes].fill_(UNLIKELY)
-            self.leave.bias[classes:].fill_(1.0)
+            start = torch.tensor([UNLIKELY] * classes + [AT_FIRST] * EDGES)
+            self.leave.bias = nn.Parameter(start)
 
     def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return score logits (n, cells, classes) and boxes (n, cells, 4) in pixels, for maps (n,
