@@ -115,6 +115,7 @@ QUICK = (
     "cache",
     "predict photos -m model -o results --no-pictures",
     "prelabel results --format coco",
+    "sort results -o sorted",
     "recognize photos/disc/000.jpg --no-pictures -o seen",
     "gather disc -o gathered --source folder:photos --limit 3",
 )

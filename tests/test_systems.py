@@ -11,10 +11,16 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pytest
 
 import wordsight
-from wordsight.classification.results_writer import _folder_names
 from wordsight.cleaning import setting_aside
 from wordsight.core import home
-from wordsight.core.names import is_device, is_relative, on_foreign_share, portable, safe_name
+from wordsight.core.names import (
+    folder_names,
+    is_device,
+    is_relative,
+    on_foreign_share,
+    portable,
+    safe_name,
+)
 from wordsight.core.tables import TableWriter
 from wordsight.datasets import annotations, labelled
 from wordsight.datasets.formats import base
@@ -115,7 +121,7 @@ def test_names_that_windows_keeps_for_itself_are_changed(name, written):
 
 
 def test_folders_of_classes_can_be_made_everywhere():
-    folders = _folder_names(["aux", "a:b", "A_b", "cat."])
+    folders = folder_names(["aux", "a:b", "A_b", "cat."])
     assert len({folder.casefold() for folder in folders.values()}) == 4
     assert folders["aux"] == "aux_" and folders["cat."] == "cat"
     assert folder_name("aux") == "+aux+" and folder_name("auxiliary") == "auxiliary"

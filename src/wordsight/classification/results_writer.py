@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from ..core.names import portable, safe_name, same_file_key
+from ..core.names import folder_names, safe_name
 from ..core.tables import TableWriter, shortened
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
@@ -44,7 +43,7 @@ class ResultsWriter:
         skipped: Sequence[str] = (),
     ) -> None:
         self.output, self.images = output, draw
-        self._folders = _folder_names(class_names)
+        self._folders = folder_names(class_names)
         self._copied: list[int] = []
         self._skipped = skipped
         self._tables = TableWriter(
@@ -149,25 +148,6 @@ class ResultsWriter:
         they were.
         """
         self._tables.close()
-
-
-def _folder_names(class_names: list[str]) -> dict[str, str]:
-    """Return a folder name for each class that stays inside the results folder and is unique."""
-    folders: dict[str, str] = {}
-    for name in class_names:
-        folder = (
-            "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
-        )
-        folder = (
-            folder
-            if len(os.fsencode(folder)) <= 200
-            else hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-        )
-        folder = portable(folder)
-        while same_file_key(folder) in map(same_file_key, folders.values()):
-            folder += "_"
-        folders[name] = folder
-    return folders
 
 
 def _drawn(row: dict, output: Path) -> list[str]:

@@ -1,6 +1,4 @@
-"""Commands that make and clean data sets, and export labels and models: gather, clean, split,
-prelabel, export.
-"""
+"""Commands that make and clean data sets: gather, clean, split."""
 
 from __future__ import annotations
 
@@ -33,8 +31,6 @@ def register(app: typer.Typer) -> None:
     app.command("gather")(gather_command)
     app.command("clean")(clean_command)
     app.command("split")(split_command)
-    app.command("prelabel")(prelabel_command)
-    app.command("export")(export_command)
 
 
 def gather_command(
@@ -255,116 +251,3 @@ def split_command(
         complete=not unused,
     )
     raise typer.Exit(show(divided, as_json))
-
-
-def prelabel_command(
-    results: Annotated[
-        str, typer.Argument(metavar="RESULTS", help="Results folder, or a .jsonl table in one.")
-    ],
-    format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="coco, yolo, voc, label-studio, csv or hf.",
-            autocompletion=offer("datasets.formats.list_format_keys"),
-        ),
-    ] = "coco",
-    output: Annotated[
-        Optional[Path],
-        typer.Option("-o", "--output", help="Folder to write. [default: RESULTS/prelabels/FORMAT]"),
-    ] = None,
-    everything: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="Include rejected pictures, under their best guess with its score."
-        ),
-    ] = False,
-    photos: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--photos",
-            metavar="DIR",
-            help="Where the photos are now, if they were moved; may be given several times.",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write results as labels that other tools can load, with the pictures.
-
-    \b
-    Examples:
-      wordsight prelabel results/ --format coco
-      wordsight prelabel results/ --format label-studio --all -o to-review/
-      wordsight prelabel results/detections.jsonl --format yolo
-      wordsight train to-review/ -o models/corrected                every format is read again, too
-
-    \b
-    Only accepted labels are written, unless --all is given. Pictures are copied; those rotated by
-    EXIF are written upright.
-    """
-    from ..exports.labels import prelabel
-
-    with show_progress() as progress:
-        result = prelabel(
-            results, format, output=output, all=everything, photos=photos, progress=progress
-        )
-    raise typer.Exit(show(result, as_json))
-
-
-def export_command(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Model folder made by 'wordsight train'.")
-    ],
-    format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="onnx, openvino or torch.export.",
-            autocompletion=offer("exports.model.EXPORT_FORMATS"),
-        ),
-    ] = "onnx",
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write. [default: MODEL's name with the format's ending, here]",
-        ),
-    ] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            "--dtype",
-            help="f32, or int8: smaller and faster, slightly less exact; needs --data.",
-            autocompletion=offer("exports.model.EXPORT_DTYPES"),
-        ),
-    ] = "f32",
-    data: Annotated[
-        Optional[str],
-        typer.Option(
-            "--data",
-            metavar="DATA",
-            help="Pictures to calibrate int8 and to test the exported model; its accuracy, too, if "
-            "they are labelled.",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write a model as one network that runs without wordsight.
-
-    \b
-    Examples:
-      wordsight export models/pets                                       pets.onnx
-      wordsight export models/pets --format openvino -o serving/pets.xml
-      wordsight export models/pets --format openvino --dtype int8 --data data/pets
-
-    \b
-    The file includes scaling, class names, calibration, heat maps and the detection of strangers.
-    docs/export.md has programs that run it. The export is compared with the original and kept only
-    if both give the same answers.
-    """
-    from ..exports.model import export
-
-    with show_progress() as progress:
-        result = export(model, format, output=output, dtype=dtype, data=data, progress=progress)
-    raise typer.Exit(show(result, as_json))

@@ -12,7 +12,7 @@ import typer
 from ..backbones.backbone import DEFAULT_BACKBONE
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
-from . import data as cli_data, info as cli_info, see as cli_see
+from . import data as cli_data, hand_over as cli_hand_over, info as cli_info, see as cli_see
 from .console import go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
@@ -161,6 +161,7 @@ def run_command(
 
 app.command("train")(train_command)
 cli_data.register(app)
+cli_hand_over.register(app)
 
 
 @dataclass(frozen=True)

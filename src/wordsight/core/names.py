@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePath
@@ -72,3 +74,26 @@ def spellings(name: str) -> list[str]:
 def safe_name(name: str) -> str:
     """Return a relative path below which nothing can climb out, and that every system can write."""
     return "/".join(portable(part) for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def folder_names(class_names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return a folder's name for each class that every system can write, and that no other has.
+
+    Args:
+        class_names: in the order in which they get their names.
+        taken: names of folders that no class may have.
+    """
+    folders: dict[str, str] = {}
+    known = {same_file_key(name) for name in taken}
+    for name in class_names:
+        folder = (
+            "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
+        )
+        if len(os.fsencode(folder)) > 200:
+            folder = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        folder = portable(folder)
+        while same_file_key(folder) in known:
+            folder += "_"
+        known.add(same_file_key(folder))
+        folders[name] = folder
+    return folders

@@ -23,6 +23,7 @@ from .files import find_images
 
 ACTIONS = ("accepted", "changed", "rejected")
 REVIEW = "wordsight_review"  # the column of decisions
+ANSWERS = "wordsight_answers"  # the column of answers that taught words: JSON
 MOST_LETTERS = 100  # of a label
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,18 +17,17 @@ from ..core.home import expand, writing
 from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
 from ..core.records import LOCK, RECORD
-from ..core.regular import open_text, read_text
+from ..core.regular import read_text
 from ..core.result_folder import ResultFolder, building, seal, swap
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
-from ..core.tables import noted_photos
 from ..core.threads import parallel_map
-from ..datasets.files import ImageFile, find_images
+from ..datasets.files import ImageFile
 from ..datasets.formats import Format, Labelled, Region, list_formats
-from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
+from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header, storable
 from ..images.signatures import USUAL_SUFFIXES
+from .result_tables import find_table, photos_of, read_rows
 
-TABLES = ("predictions.jsonl", "detections.jsonl", "recognition.jsonl")
 PRELABELS = "prelabels"
 MARKER = ".wordsight-prelabels"  # of 0.1.0: size and time of every file
 FOREIGN = (
@@ -168,14 +167,14 @@ def prelabel(
     """
     progress = or_notebook(progress)
     chosen = _format(format)
-    table = _table(expand(results))
+    table = find_table(expand(results))
     target = table.parent / "prelabels" / format if output is None else expand(output)
-    rows = list(_read(table, all))
+    rows = [row for row in read_rows(table, _reader(table.name, all)) if row is not None]
     kept = [row for row in rows if row.accepted or all]
     result = Prelabels(
         format, target, class_names=_class_names(kept, table), left_out=len(rows) - len(kept)
     )
-    places = _places(table, photos)
+    places = photos_of(table, photos)
     _check_target(target)
     before = _state(target)
     with building(target) as hidden:
@@ -260,61 +259,16 @@ def _place_all(
     return labelled
 
 
-def _table(path: Path) -> Path:
-    """Return the table of results at a path: the file itself, or the first table in the folder.
-
-    Raises:
-        NotFound: if there is no such folder.
-        InvalidArgument: if the folder holds no results.
+def _reader(table: str, everything: bool) -> Callable[[dict], _Row | None]:
+    """Return what turns a line of a table into a row, or into None for a file that could not be
+    read.
     """
-    if path.is_file() and path.name in TABLES:
-        return path
-    if not path.is_dir():
-        raise NotFound(
-            f"No results in '{path}'. Give the folder that 'wordsight predict' or 'wordsight "
-            "detect' wrote."
-        )
-    for name in TABLES:
-        if (path / name).is_file():
-            return path / name
-    raise InvalidArgument(
-        f"'{path}' holds no results: none of {', '.join(TABLES)} is there. Give the folder that "
-        "'wordsight predict' wrote."
-    )
-
-
-def _read(table: Path, everything: bool) -> Iterator[_Row]:
-    """Yield the rows of a table of results, with best guesses if `everything` is true.
-
-    Raises:
-        InvalidArgument: if it is not such a table.
-    """
-    readers = {
+    convert = {
         "predictions.jsonl": _prediction,
         "detections.jsonl": _detections,
         "recognition.jsonl": _recognition,
-    }
-    done = 0
-    try:
-        with open_text(table) as lines:
-            for line in lines:
-                row = json.loads(line)
-                if row["error"] is None:
-                    yield readers[table.name](row, everything)
-                done += 1
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-    ) as error:
-        raise InvalidArgument(
-            f"'{table}' line {done + 1} is no row of results ({type(error).__name__}: {error}). "
-            "Make the results anew."
-        ) from None
+    }[table]
+    return lambda row: convert(row, everything) if row["error"] is None else None
 
 
 def _prediction(row: dict, everything: bool) -> _Row:
@@ -365,36 +319,6 @@ def _sides(values: list) -> tuple[float, float, float, float]:
     if not all(math.isfinite(side) for side in (x_min, y_min, x_max, y_max)):
         raise ValueError("a box whose sides are no numbers")
     return x_min, y_min, x_max, y_max
-
-
-def _places(
-    table: Path, photos: str | os.PathLike | Iterable[str | os.PathLike] | None
-) -> dict[str, ImageFile]:
-    """Return the photos of the results by their names in the table.
-
-    Raises:
-        InvalidArgument: if the photos are not known or not found.
-    """
-    if photos is None:
-        noted = noted_photos(table.parent, table.stem)
-        if noted is None:
-            raise InvalidArgument(
-                f"Where the photos of '{table.parent}' are is not known here. Say it with --photos."
-            )
-        sources = noted
-    else:
-        sources = (
-            [os.fspath(photos)]
-            if isinstance(photos, str | os.PathLike)
-            else [os.fspath(photo) for photo in photos]
-        )
-    try:
-        return {image.name: image for image in find_images(sources, exclude=table.parent).images}
-    except WordsightError as error:
-        raise InvalidArgument(
-            f"The photos of '{table.parent}' are not where they were ({error}) Say where they "
-            "are with --photos."
-        ) from None
 
 
 class _Names:

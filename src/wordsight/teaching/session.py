@@ -21,7 +21,7 @@ from ..classification.results import Results
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
 from ..datasets.annotations import read_together
-from ..datasets.decisions import REVIEW, ReviewBook
+from ..datasets.decisions import ANSWERS, REVIEW, ReviewBook
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound, OutputError, some_of
 from ..heads.guarantee import PrecisionGuarantee, check_precision
@@ -39,7 +39,6 @@ from .course import THRESHOLD, Course
 from .hints import nearness
 from .status import Question, Status
 
-ANSWERS = "wordsight_answers"  # the column of answers in metadata.csv: JSON
 SUPERVISION = "answers about your photos"
 GUESS = 0.5  # probability from which a question comes with a suggestion
 

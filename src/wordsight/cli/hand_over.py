@@ -1,0 +1,216 @@
+"""Commands that hand photos, labels and models over: prelabel, sort, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..core.progress import show_progress
+from ..errors import InvalidArgument
+from .options import Json, offer
+from .printing import show
+
+
+def register(app: typer.Typer) -> None:
+    """Register these commands in this order."""
+    app.command("prelabel")(prelabel_command)
+    app.command("sort")(sort_command)
+    app.command("export")(export_command)
+
+
+def prelabel_command(
+    results: Annotated[
+        str, typer.Argument(metavar="RESULTS", help="Results folder, or a .jsonl table in one.")
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="coco, yolo, voc, label-studio, csv or hf.",
+            autocompletion=offer("datasets.formats.list_format_keys"),
+        ),
+    ] = "coco",
+    output: Annotated[
+        Optional[Path],
+        typer.Option("-o", "--output", help="Folder to write. [default: RESULTS/prelabels/FORMAT]"),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Include rejected pictures, under their best guess with its score."
+        ),
+    ] = False,
+    photos: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--photos",
+            metavar="DIR",
+            help="Where the photos are now, if they were moved; may be given several times.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write results as labels that other tools can load, with the pictures.
+
+    \b
+    Examples:
+      wordsight prelabel results/ --format coco
+      wordsight prelabel results/ --format label-studio --all -o to-review/
+      wordsight prelabel results/detections.jsonl --format yolo
+      wordsight train to-review/ -o models/corrected                every format is read again, too
+
+    \b
+    Only accepted labels are written, unless --all is given. Pictures are copied; those rotated by
+    EXIF are written upright.
+    """
+    from ..exports.labels import prelabel
+
+    with show_progress() as progress:
+        result = prelabel(
+            results, format, output=output, all=everything, photos=photos, progress=progress
+        )
+    raise typer.Exit(show(result, as_json))
+
+
+def sort_command(
+    results: Annotated[
+        Optional[str],
+        typer.Argument(
+            metavar="RESULTS",
+            help="Folder that run, predict or recognize wrote, or photos that were reviewed or "
+            "taught.",
+        ),
+    ] = None,
+    *,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder that gets a folder a class.")
+    ],
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the photos; the default.")] = False,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link", help="Link to the photos, by relative paths; in a folder for each label."
+        ),
+    ] = False,
+    move: Annotated[
+        bool, typer.Option("--move", help="Say what would be moved; with --yes, move it.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --move: do it.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back what was sorted into the folder.")
+    ] = False,
+    xlsx: Annotated[
+        bool, typer.Option("--xlsx", help="Also write photos.xlsx there, a row a photo.")
+    ] = False,
+    photos: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--photos",
+            metavar="DIR",
+            help="Where the photos are now, if they were moved; may be given several times.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put photos into a folder a class: copied, linked or moved, and taken back.
+
+    \b
+    Examples:
+      wordsight sort results/ -o sorted/
+      wordsight sort photos/ -o sorted/ --link                      photos reviewed or taught
+      wordsight sort results/ -o sorted/ --move                     says what would be moved
+      wordsight sort results/ -o sorted/ --xlsx
+      wordsight sort --undo -o sorted/
+
+    \b
+    Doubtful photos go to _check/<best guess>/, those that show none of the classes to _none/. What
+    people decided counts before what results say. A second file of a name gets ' (2)'. Sidecars
+    (.xmp, .aae, .json) go along. If interrupted, the same command continues. --xlsx needs:
+    pip install 'wordsight[xlsx]'.
+    """
+    from ..exports.sorting import sort, undo_sort
+
+    chosen = [way for way, asked in (("copy", copy), ("link", link), ("move", move)) if asked]
+    if len(chosen) > 1 or (yes and not move) or (undo and (chosen or xlsx or photos)):
+        raise InvalidArgument(
+            "One of --copy, --link, --move (with --yes to do it) or --undo says what to do. Leave "
+            "out the others."
+        )
+    if undo:
+        raise typer.Exit(show(undo_sort(output), as_json))
+    if results is None:
+        raise InvalidArgument(
+            f"What is to be sorted is missing: 'wordsight sort RESULTS -o {output}'."
+        )
+    with show_progress() as progress:
+        result = sort(
+            results,
+            output,
+            how=chosen[0] if chosen else "copy",
+            dry_run=move and not yes,
+            xlsx=xlsx,
+            photos=photos,
+            progress=progress,
+        )
+    raise typer.Exit(show(result, as_json))
+
+
+def export_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model folder made by 'wordsight train'.")
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="onnx, openvino or torch.export.",
+            autocompletion=offer("exports.model.EXPORT_FORMATS"),
+        ),
+    ] = "onnx",
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write. [default: MODEL's name with the format's ending, here]",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            help="f32, or int8: smaller and faster, slightly less exact; needs --data.",
+            autocompletion=offer("exports.model.EXPORT_DTYPES"),
+        ),
+    ] = "f32",
+    data: Annotated[
+        Optional[str],
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Pictures to calibrate int8 and to test the exported model; its accuracy, too, if "
+            "they are labelled.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model as one network that runs without wordsight.
+
+    \b
+    Examples:
+      wordsight export models/pets                                       pets.onnx
+      wordsight export models/pets --format openvino -o serving/pets.xml
+      wordsight export models/pets --format openvino --dtype int8 --data data/pets
+
+    \b
+    The file includes scaling, class names, calibration, heat maps and the detection of strangers.
+    docs/export.md has programs that run it. The export is compared with the original and kept only
+    if both give the same answers.
+    """
+    from ..exports.model import export
+
+    with show_progress() as progress:
+        result = export(model, format, output=output, dtype=dtype, data=data, progress=progress)
+    raise typer.Exit(show(result, as_json))
