@@ -401,7 +401,8 @@ def test_odd_files_pass_through_in_one_run(cli_here, data, shapes_model, tmp_pat
     report = json.loads(report)
     readable = sum(map(pillow_reads, (data / "odd_files").iterdir()))
     assert (
-        report["total"] - len(report["unreadable"]) == readable > 150
+        # and a TGA of which nearly all is there, where Pillow wants the last line, too
+        report["total"] - len(report["unreadable"]) == readable + 1 > 150
         and report["total"] + len(report["skipped"]) == 256
     )
     assert all(item["error"] for item in report["unreadable"])

@@ -121,7 +121,9 @@ def test_the_model_says_how_good_it_is_and_keeps_it(counting, others, tmp_path):
     record = model.record.objects
     assert record.class_names == list(THINGS) and record.images == 24 and record.held_out == 4
     assert "AP" in record.sentence() and record.history[-1].keys() == {"step", "loss", "ap50"}
-    assert (counting / "plots" / "objects.png").is_file()
+    for name in ("objects", "objects_batch", "ap50"):
+        assert (counting / "plots" / f"{name}.png").is_file()
+    assert record.sentence() in (counting / "README.md").read_text(encoding="utf-8")
     result = wordsight.evaluation.evaluate_boxes(others, model, output=tmp_path / "report")
     assert result.ap["0.5"] > 0.8 and set(result.count_errors) == {*THINGS, ""}
     assert "Counts per picture are wrong by" in " ".join(result.notes())

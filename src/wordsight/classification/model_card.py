@@ -59,6 +59,8 @@ def model_card(model: Any) -> str:
         lines[-1] += (
             f" {boxes.mean_iou:.3f} (always the median box: {boxes.median_box_mean_iou:.3f})."
         )
+    if record.objects is not None:
+        lines += ["", record.objects.sentence()]
     return "\n".join([*lines, *_licences(model), *_use(model), ""])
 
 

@@ -137,11 +137,13 @@ def history_plots(model: Any) -> dict[str, bytes]:
 
 def draw_history(model: Any) -> dict[str, Figure]:
     """Return the curves of a training in epochs ("loss", "accuracy") and of the boxes'
-    ("mean_iou"); other recipes have none.
+    ("mean_iou") and objects' ("ap50"); other recipes have none.
     """
     epochs = any("epoch" in row for row in model.history)
     boxes = model.record.boxes
-    if not epochs and (boxes is None or not boxes.history):
+    objects = model.record.objects
+    learned = any(head is not None and head.history for head in (boxes, objects))
+    if not epochs and not learned:
         return {}
     from ..reports import figures as plots
 
@@ -151,4 +153,6 @@ def draw_history(model: Any) -> dict[str, Figure]:
     }
     if boxes is not None and boxes.history:
         drawn["mean_iou"] = plots.mean_iou(boxes.history, boxes.median_box_mean_iou)
+    if objects is not None and objects.history:
+        drawn["ap50"] = plots.ap50(objects.history)
     return drawn

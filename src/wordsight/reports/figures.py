@@ -148,6 +148,22 @@ def mean_iou(rows: list[dict], baseline: float) -> Figure:
     return figure
 
 
+def ap50(rows: list[dict]) -> Figure:
+    """Draw the average precision at IoU 0.5 of the objects found in held-out images over the steps
+    of training.
+
+    Args:
+        rows: one for each time it was measured, with "step" and "ap50".
+    """
+    with _figure((6.4, 4.0)) as figure:
+        axes = figure.add_subplot()
+        steps, values = [row["step"] for row in rows], [row["ap50"] for row in rows]
+        axes.plot(steps, values, color=BLUE, marker="o", markersize=3)
+        axes.set(xlabel="step", ylabel="AP at IoU 0.5, held-out pictures", ylim=(0, 1))
+        axes.set_title("Objects")
+    return figure
+
+
 def timeline(
     times: np.ndarray,
     values: np.ndarray,
