@@ -91,7 +91,7 @@ def sort_reviewed(book: ReviewBook, progress: Progress | None = None) -> Sorted:
         OutputError: if they can't be written.
     """
     told = hashlib.sha256(os.fsencode(book.root)).hexdigest()[:8]
-    return sort(book.root, sorted_folder() / f"{book.root.name}-{told}", progress=progress)
+    return sort(book, sorted_folder() / f"{book.root.name}-{told}", progress=progress)
 
 
 def write_spreadsheet(book: ReviewBook, folder: Path, progress: Progress | None = None) -> Path:
@@ -106,7 +106,7 @@ def write_spreadsheet(book: ReviewBook, folder: Path, progress: Progress | None 
         InvalidArgument: if no image has a label or a decision yet.
         OutputError: if it can't be written.
     """
-    found, _ = read_photo_labels(book.root)
+    found, _ = read_photo_labels(book)
     write, suffix = (as_xlsx, ".xlsx") if has_xlsx() else (as_csv, ".csv")
     path = folder / secrets.token_hex(16) / f"{short_stem(book.root.name, 80)}{suffix}"
     with writing(path):
