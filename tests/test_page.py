@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -21,10 +22,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 import wordsight
-from conftest import draw_shape, write_shapes
+from conftest import draw_shape, serious, write_shapes
+from wordsight.datasets.decisions import ReviewBook
 from wordsight.webapp import guard as page_guard
 from wordsight.webapp.guard import UPLOAD, Guard
 from wordsight.webapp.turns import Call, Turns
@@ -139,18 +143,22 @@ def test_a_person_tries_a_model_and_moves_the_slider(page, other_shapes, tmp_pat
     found.get_by_text("the threshold stands at its end").wait_for(timeout=30_000)
 
 
+def add_class(found, label, folder):
+    """Drop a folder's six pictures into a class."""
+    # what was added before is gone from there
+    found.locator("#train-files").get_by_text("Drop File Here").wait_for(timeout=30_000)
+    found.locator("#train-class textarea, #train-class input").fill(label)
+    found.set_input_files("#train-files input[type=file]", [str(path) for path in folder.iterdir()])
+    found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
+    found.click("#train-add")
+    found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
+
+
 def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_shapes, tab):
     found = open_page(tab, page)
     found.get_by_role("tab", name="Train").click()
-    for label in ("round", "<b>edgy"):
-        found.locator("#train-class textarea, #train-class input").fill(label)
-        source = other_shapes / ("disc" if label == "round" else "square")
-        found.set_input_files(
-            "#train-files input[type=file]", [str(path) for path in source.iterdir()]
-        )
-        found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
-        found.click("#train-add")
-        found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
+    for label, kind in (("round", "disc"), ("<b>edgy", "square")):
+        add_class(found, label, other_shapes / kind)
     found.locator("#train-name textarea, #train-name input").fill("my shapes")
     found.click("#train-start")
     found.get_by_text("A name is 1 to 80").wait_for(timeout=30_000)  # <b>edgy
@@ -158,13 +166,7 @@ def test_a_person_trains_two_classes_and_predicts_with_them(page, home, other_sh
     # its answer would empty what is typed before
     found.locator("#train-told").get_by_text("No class yet").wait_for(timeout=30_000)
     for label, kind in (("round", "disc"), ("edgy", "square")):
-        found.locator("#train-class textarea, #train-class input").fill(label)
-        found.set_input_files(
-            "#train-files input[type=file]", [str(path) for path in (other_shapes / kind).iterdir()]
-        )
-        found.locator("#train-files").get_by_text("005").wait_for(timeout=30_000)
-        found.click("#train-add")
-        found.locator("#train-told").get_by_text(label).wait_for(timeout=30_000)
+        add_class(found, label, other_shapes / kind)
     found.click("#train-start")
     found.locator("#train-result").get_by_text("is ready").wait_for(timeout=60_000)
     assert wordsight.load(home / "models" / "my shapes").class_names == ["edgy", "round"]
@@ -222,6 +224,169 @@ def _models(home):
         return wordsight.list_models()
     finally:
         os.environ["WORDSIGHT_HOME"] = before
+
+
+@pytest.fixture(scope="module")
+def many(home, shapes_model, tmp_path_factory):
+    """The page with a folder of twelve classes and four photos without a label; yields its address
+    and the folder.
+    """
+    root = write_shapes(tmp_path_factory.mktemp("many") / "photos", 4, seed=90)
+    for number in range(10):
+        folder = root / ("x" * 70 if number == 9 else f"class {number}")
+        folder.mkdir()
+        draw_shape("disc", 300 + number)[0].save(folder / "a.jpg")
+    for number in range(4):
+        draw_shape("disc", 400 + number)[0].save(root / f"{number}.jpg")
+    with served("-m", shapes_model, "--data", root, WORDSIGHT_HOME=str(home)) as (address, _):
+        yield address, root
+
+
+def test_the_end_of_a_review_leads_on(many, home, tab):
+    address, root = many
+    before = {path.name for path in root.rglob("*")}
+    found = open_page(tab, address)
+    found.get_by_role("tab", name="Review").click()
+    found.get_by_text("Press Find doubtful pictures").wait_for()
+    assert not found.locator("#review-accept").is_visible()
+    found.click("#review-find")
+    found.locator("#review-why").get_by_text("1 of").wait_for(timeout=60_000)
+    assert serious(found) == []
+    count = int(found.locator("#review-why h3").inner_text().split()[2].strip(":"))
+    # eleven classes and more have keys, the tenth 0 and the eleventh b
+    names = ReviewBook(root).class_names
+    assert found.locator("#review-class-0").inner_text() == f"{names[9]} (0)"
+    assert found.locator("#review-class-b").inner_text() == f"{names[10]} (b)"
+    for number, key in enumerate(["0", "b", *"a" * count][:count], start=1):
+        found.locator("#review-why").get_by_text(f"{number} of {count}:").wait_for()
+        found.keyboard.press(key)
+    found.get_by_text(f"Done: {count} photos decided.").wait_for(timeout=30_000)
+    for name in ("accept", "reject", "class-0", "picture"):
+        found.locator(f"#review-{name}").wait_for(state="hidden")
+    found.click("#review-copy")
+    found.get_by_text("Copied to").wait_for(timeout=30_000)
+    copied = next((home / "sorted").iterdir())
+    assert str(copied) in found.locator("#review-result").inner_text()
+    assert len(list(copied.rglob("*.jpg"))) == 22
+    assert {path.name for path in root.rglob("*")} == {*before, "metadata.csv"}
+    with found.expect_download() as saved:
+        found.click("#review-table")
+    assert saved.value.suggested_filename.startswith("photos.")
+    found.keyboard.press("u")
+    found.locator("#review-why").get_by_text(f"{count} of {count}:").wait_for(timeout=30_000)
+    found.locator("#review-accept").wait_for()
+    found.keyboard.press("a")
+    found.get_by_text("Done:").wait_for(timeout=30_000)
+
+
+def test_on_a_phone_the_buttons_stay_in_sight_below_the_photo(many, shapes_model, tab):
+    _, root = many
+    (root / "another.jpg").write_bytes((root / "0.jpg").read_bytes())
+    with served("-m", shapes_model, "--data", root) as (fresh, _):
+        found = tab(fresh, width=390).page
+        found.get_by_role("tab", name="Review").click()
+        found.click("#review-find")
+        found.locator("#review-why").get_by_text("1 of").wait_for(timeout=60_000)
+        for height in (0, 300, 2000):
+            found.evaluate(f"window.scrollTo(0, {height})")
+            for name in ("accept", "reject", "undo"):
+                box = found.locator(f"#review-{name}").bounding_box()
+                assert box["y"] >= 0 and box["y"] + box["height"] <= 900 and box["x"] >= 0
+                assert box["x"] + box["width"] <= 390
+        assert found.evaluate("document.documentElement.scrollWidth") <= 390
+        wide = found.locator(".review-class").evaluate_all(
+            "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+        )
+        assert wide == 0
+
+
+def test_a_page_with_nothing_says_what_to_do_first(home, tmp_path, other_shapes, tab):
+    shutil.copytree(home / "cache" / "backbones", tmp_path / "cache" / "backbones")
+    with served(WORDSIGHT_HOME=str(tmp_path)) as (address, _):
+        found = open_page(tab, address)
+        assert "There is no model yet" in found.locator("#try-told").inner_text()
+        found.set_input_files(
+            "#try-files input[type=file]", [str(other_shapes / "disc" / "000.jpg")]
+        )
+        found.wait_for_timeout(1000)
+        assert found.get_by_text("Error", exact=True).count() == 0
+        for name, part in (("Review", "No folder to review"), ("Compare", "No folder to compare")):
+            found.get_by_role("tab", name=name).click()
+            found.get_by_text(part).wait_for()
+        found.get_by_role("tab", name="Train").click()
+        for label, kind in (("round", "disc"), ("edgy", "square"), ("wrong", "square")):
+            add_class(found, label, other_shapes / kind)
+        found.locator("#train-shown img").nth(17).wait_for()
+        assert found.locator("#train-shown img").count() == 18
+        assert found.locator("#train-camera").is_visible()
+        found.click("#train-remove")  # the last one
+        found.locator("#train-shown img").nth(12).wait_for(state="detached")
+        found.locator("#train-name textarea, #train-name input").fill("mine")
+        found.click("#train-start")
+        found.locator("#train-result").get_by_text("is ready").wait_for(timeout=60_000)
+        found.reload()
+        found.wait_for_selector("#try-files input[type=file]", state="attached")
+        found.wait_for_function(
+            "document.querySelector('#try-model input')?.value === 'mine (edgy, round)'"
+        )
+
+
+def test_a_stranger_gets_no_percentage():
+    from wordsight.classification.predictions import Prediction
+    from wordsight.webapp.tab_try import _caption, _probabilities
+    from wordsight.webapp.workspace import Seen
+
+    jpeg = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(jpeg, "JPEG")
+    shares = {"dog": 0.67, "cat": 0.2}
+    told = Prediction("a", None, "dog", 0.67, shares, stranger=True)
+    heat = np.ones((2, 2), np.float32)
+    seen = Seen(told, jpeg.getvalue(), heat, None, (8, 8))
+    assert _caption(seen, 0.5) == "none of these" and _probabilities([seen], 0) is None
+    assert np.ptp(seen.drawn(0.5)[..., 1]) == 0 and seen.drawn(0.5)[0, 0, 0] > 250
+    unsure = Seen(Prediction("a", None, "dog", 0.67, shares), jpeg.getvalue(), heat, None, (8, 8))
+    assert _caption(unsure, 0.9) == "not sure: dog 67%?" and _probabilities([unsure], 0) == shares
+
+
+def test_which_model_is_better_is_told_only_where_it_can_be(shapes_model, photos, tmp_path):
+    from wordsight.classification.predictions import Prediction
+    from wordsight.webapp import tab_compare
+    from wordsight.webapp.workspace import Workspace
+
+    assert tab_compare.by_chance(0, 0) == 1 and tab_compare.by_chance(5, 5) == 1
+    assert tab_compare.by_chance(0, 8) == pytest.approx(2 / 256)
+    shop = Workspace(shapes_model, photos)
+
+    def rows(wrong):  # of the second model
+        names = sorted(shop.book.images)
+        return [
+            (name, said(shop.book.label(name)), said("?" if at < wrong else shop.book.label(name)))
+            for at, name in enumerate(names)
+        ]
+
+    def said(label):
+        return Prediction("a", label, label, 0.9, {label: 0.9})
+
+    one, other = shop.models()[0], "another"
+    shop.learned_from_folder = lambda name: False
+    told = tab_compare._verdict(shop, rows(9), one, other)
+    assert told.startswith(f"### {one} is better") and "On 17 labelled photos" in told
+    assert "Can't tell" in tab_compare._verdict(shop, rows(2), one, other)
+    assert "two different" in tab_compare._verdict(shop, rows(2), one, one)
+    shop.learned_from_folder = lambda name: name == other
+    assert "learned from this folder" in tab_compare._verdict(shop, rows(9), one, other)
+    none = Prediction("a", None, "dog", 0.67, stranger=True)
+    unsure = Prediction("a", None, "dog", 0.67)
+    assert tab_compare._answer(none) == "none of these: resembles no class"
+    assert tab_compare._answer(unsure) == "not sure: dog 67%, below the threshold"
+
+
+def test_words_with_photos_are_taught(cli):
+    for arguments in (("photos",), ("-c", "roo"), ("photos", "-c", "roo", "-m", "x")):
+        process = cli("app", *arguments)
+        assert process.returncode == 2 and "'wordsight app PHOTOS -c WORDS'" in process.stderr
+    process = cli("app", "no-such-folder", "-c", "roo")
+    assert process.returncode == 2 and "no-such-folder" in process.stderr
 
 
 def test_a_person_compares_two_models(page, tab):

@@ -205,6 +205,15 @@ def test_taught_photos_are_sorted_by_their_answers(tmp_path):
     ]
 
 
+def test_a_book_that_is_open_says_which_subfolders_are_classes(tmp_path):
+    write_photo(tmp_path / "photos" / "2024-05" / "a.jpg", 1)
+    write_photo(tmp_path / "photos" / "2024-05" / "b.jpg", 2)
+    book = ReviewBook(tmp_path / "photos", ["cat", "dog"])
+    book.decide("2024-05/a.jpg", "accepted", "cat")
+    done = dict(wordsight.sort(book, tmp_path / "sorted").files)
+    assert done == {"2024-05/a.jpg": "cat/a.jpg", "2024-05/b.jpg": "_check/b.jpg"}
+
+
 def test_a_folder_within_the_photos_may_be_sorted_into(tmp_path):
     write_photo(tmp_path / "photos" / "cat" / "a.jpg", 1)
     write_photo(tmp_path / "photos" / "dog" / "a.jpg", 2)

@@ -139,7 +139,9 @@ def sort_command(
             "out the others."
         )
     if undo:
-        raise typer.Exit(show(undo_sort(output), as_json))
+        with show_progress() as progress:
+            undone = undo_sort(output, progress)
+        raise typer.Exit(show(undone, as_json))
     if results is None:
         raise InvalidArgument(
             f"What is to be sorted is missing: 'wordsight sort RESULTS -o {output}'."

@@ -9,6 +9,7 @@ import typer
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..core.progress import show_progress
+from ..errors import InvalidArgument
 from .console import go_offline
 from .options import (
     BackboneName,
@@ -229,6 +230,19 @@ def extract_command(
 
 
 def app_command(
+    photos: Annotated[
+        Optional[Path],
+        typer.Argument(metavar="[PHOTOS]", help="With -c: your photos, in one folder."),
+    ] = None,
+    classes: Annotated[
+        Optional[str],
+        typer.Option(
+            "-c",
+            "--classes",
+            metavar="WORDS",
+            help="Teach these words on PHOTOS, as 'wordsight teach' does.",
+        ),
+    ] = None,
     model: Annotated[
         Optional[str],
         typer.Option(
@@ -252,6 +266,8 @@ def app_command(
     \b
     Examples:
       wordsight app
+      wordsight app photos/ -c kangaroo
+          teach a word, as 'wordsight teach -c kangaroo -p photos/' does
       wordsight app -m models/pets --data photos/
           review what it rejected or labelled; kept in photos/metadata.csv
       wordsight app -m models/pets --host 0.0.0.0
@@ -261,9 +277,18 @@ def app_command(
     Needs: pip install 'wordsight[app]'. Pictures are not moved or changed; nothing is sent
     anywhere. Ctrl-C stops it.
     """
+    go_offline(offline)
+    if photos is not None or classes is not None:
+        if photos is None or classes is None or model is not None or data is not None:
+            raise InvalidArgument(
+                "PHOTOS and -c go together, without -m and --data: 'wordsight app PHOTOS -c WORDS' "
+                "teaches words. To review photos with a model: 'wordsight app --data PHOTOS -m "
+                "MODEL'."
+            )
+        teach_command(classes, photos, host=host, port=port, offline=offline)
+        return
     from ..webapp.server import app
 
-    go_offline(offline)
     app(model, data, host, port, say)
 
 

@@ -49,6 +49,11 @@ def images_folder() -> Path:
     return _data_folder() / "pictures"
 
 
+def sorted_folder() -> Path:
+    """Return the folder that the page in the browser sorts photos into."""
+    return _data_folder() / "sorted"
+
+
 def sources_folder() -> Path:
     """Return the folder of notes on where models' images lie."""
     return _data_folder() / "sources"
@@ -147,7 +152,10 @@ def writing(path: Path):
         )
         ours = any(
             path.is_relative_to(folder)
-            for folder in (cache_folder(), models_folder(), images_folder(), sources_folder())
+            for folder in (
+                *(cache_folder(), models_folder(), images_folder()),
+                *(sources_folder(), sorted_folder()),
+            )
         )
         step = (
             "Set WORDSIGHT_HOME to a folder that can be written"

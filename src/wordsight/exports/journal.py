@@ -22,6 +22,7 @@ from typing import Any
 
 from ..core.home import replace_file, sync_file, write_atomic, writing
 from ..core.names import safe_name
+from ..core.progress import Progress
 from ..core.records import HEAD, LOCK, PREFIX, digest, read_lines, unfinished_builds
 from ..core.result_folder import IN_THE_WAY, hold
 from ..core.summary import Problems, Table
@@ -177,9 +178,12 @@ class Journal:
                 self.note([{"folder": part.as_posix()}])
                 path.mkdir()
 
-    def take_back(self) -> TakenBack:
+    def take_back(self, progress: Progress | None = None) -> TakenBack:
         """Take everything back that is as we put it: copies and links go, and what was moved
         returns to its place.
+
+        Args:
+            progress: called with (done, total, "files").
 
         Raises:
             InvalidArgument: if another run holds the folder.
@@ -188,11 +192,13 @@ class Journal:
         done = TakenBack(self.folder)
         with hold(self.folder), writing(self.folder):
             self._tidy()
-            for entry in reversed(list(self.entries.values())):
+            for count, entry in enumerate(reversed(list(self.entries.values())), start=1):
                 moved = self.way == MOVE and not entry.made
                 why = self._return(entry, done) if moved else self._drop(entry, done)
                 if why:
                     done.kept.append((entry.name, why))
+                if progress:
+                    progress(count, len(self.entries), "files")
             for name in sorted(self._made, reverse=True):
                 with suppress(OSError):  # it holds something
                     (self.folder / name).rmdir()

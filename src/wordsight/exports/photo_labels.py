@@ -53,7 +53,7 @@ class PhotoLabel:
 
 
 def read_photo_labels(
-    source: str | os.PathLike,
+    source: str | os.PathLike | ReviewBook,
     photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
     moved: bool = False,
 ) -> tuple[list[PhotoLabel], list[Path]]:
@@ -62,7 +62,8 @@ def read_photo_labels(
     Decisions of people, in metadata.csv beside the photos, count before what results say.
 
     Args:
-        source: folder of results, a .jsonl table in one, or a folder of labelled photos.
+        source: folder of results, a .jsonl table in one, or a folder of labelled photos, opened
+            for review or not.
         photos: where the photos of results are, if they were moved.
         moved: whether there may be no photo any more, as all were moved by us.
 
@@ -70,6 +71,8 @@ def read_photo_labels(
         NotFound: if there is no such folder.
         InvalidArgument: if it holds no results and no labels, or a table can't be read.
     """
+    if isinstance(source, ReviewBook):
+        return _of_book(source), [source.root]
     path = expand(source)
     if path.name not in TABLES and not path.is_dir():
         raise NotFound(f"No such folder: '{source}'. Give a folder of results or of photos.")
@@ -79,7 +82,8 @@ def read_photo_labels(
                 f"--photos says where the photos of results are; '{path}' holds no results. "
                 "Leave it out."
             )
-        return ([] if moved and not _holds_images(path) else _of_folder(path)), [path]
+        gone = moved and not _holds_images(path)
+        return ([] if gone else _of_book(ReviewBook(path))), [path]
     table = find_table(path, TABLES)
     rows = list(read_rows(table, _of_row))
     folders = [expand(one) for one in sources_of(table, photos)]
@@ -130,16 +134,15 @@ def _of_row(row: dict) -> PhotoLabel:
     )
 
 
-def _of_folder(root: Path) -> list[PhotoLabel]:
+def _of_book(book: ReviewBook) -> list[PhotoLabel]:
     """Return what the labels of a folder say: those of its table, or else of its subfolders.
 
     Raises:
         InvalidArgument: if there are none.
     """
-    book = ReviewBook(root)
     found = [_in_book(book, name) for name in book.images]
     if not any(one.labels or one.checked_by for one in found):
-        raise InvalidArgument(NEITHER.format(path=root, tables=", ".join(TABLES)))
+        raise InvalidArgument(NEITHER.format(path=book.root, tables=", ".join(TABLES)))
     return found
 
 

@@ -14,6 +14,7 @@ from ..core.home import expand
 from ..core.names import folder_names, portable, same_file_key
 from ..core.progress import Progress, or_notebook
 from ..core.summary import Problems, Table, as_html
+from ..datasets.decisions import ReviewBook
 from ..errors import InvalidArgument, NotFound
 from .filing import Filer, Step
 from .journal import COPY, LINK, MOVE, WAYS, Journal, TakenBack, forget_unmade, is_left
@@ -107,7 +108,7 @@ class Sorted:
 
 
 def sort(
-    results: str | os.PathLike,
+    results: str | os.PathLike | ReviewBook,
     output: str | os.PathLike,
     *,
     how: str = COPY,
@@ -175,12 +176,13 @@ def sort(
     return done
 
 
-def undo_sort(output: str | os.PathLike) -> TakenBack:
+def undo_sort(output: str | os.PathLike, progress: Progress | None = None) -> TakenBack:
     """Take back what `sort` did in a folder: copies and links are removed, and moved photos go
     where they came from. What was changed since is kept and listed.
 
     Args:
         output: the folder that photos were sorted into.
+        progress: called with (done, total, "files").
 
     Raises:
         NotFound: if nothing was sorted there.
@@ -190,7 +192,7 @@ def undo_sort(output: str | os.PathLike) -> TakenBack:
     folder = expand(output)
     journal = Journal(folder)
     if journal.there:
-        return journal.take_back()
+        return journal.take_back(or_notebook(progress))
     if is_left(folder):  # a killed run had taken everything back
         for left in list(folder.iterdir()):
             left.unlink()

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from ..backbones.runtime import callers, choose_engine
-from .parts import offered
+from .parts import HEAD, chosen
 from .tab_compare import add_compare
-from .tab_review import KEYS, add_review, describe_folder
+from .tab_review import add_review, describe_folder
 from .tab_train import add_train
 from .tab_try import add_calls, add_try
 from .turns import Turns
@@ -20,6 +20,13 @@ from .workspace import Workspace
 FORGET_S = (300, 3600)  # how often uploads are looked through, and how old they may become
 PACKAGE = Path(__file__).parents[1]
 SESSIONS = 256  # visitors whose state is remembered at once
+ACCENT = "#c2410c"
+READABLE = {  # white letters on buttons need darker ones than Gradio's
+    f"button_{kind}_background_fill{state}{mode}": colour
+    for kind, colours in (("primary", (ACCENT, "#9a3412")), ("cancel", ("#b91c1c", "#991b1b")))
+    for state, colour in zip(("", "_hover"), colours, strict=True)
+    for mode in ("", "_dark")
+}
 # fonts of the visitor's machine: none is fetched
 SYSTEM = ["ui-sans-serif", "system-ui", "sans-serif"]
 
@@ -71,7 +78,7 @@ def build_page(workspace: Workspace) -> gr.Blocks:
         add_calls(workspace, turns)
 
         def fresh() -> tuple:  # what was trained or decided since the page was built
-            return (*offered(workspace.models(), None, len(models)), describe_folder(workspace))
+            return (*chosen(workspace.models(), len(models)), describe_folder(workspace))
 
         page.load(
             fresh,
@@ -92,6 +99,12 @@ def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: i
 
     page.state_session_capacity = SESSIONS
     theme = gr.themes.Default(font=SYSTEM, font_mono=["ui-monospace", "monospace"])
+    theme.set(
+        **READABLE,
+        color_accent=ACCENT,
+        block_info_text_color="*neutral_600",
+        body_text_color_subdued="*neutral_600",
+    )
     application = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page.queue(max_size=256),
@@ -105,7 +118,7 @@ def mounted(page: gr.Blocks, allowed: list[str], blocked: list[str], max_file: i
         mcp_server=False,
         footer_links=[],
         theme=theme,
-        head=KEYS,
+        head=HEAD,
     )
     # Gradio refuses files that nobody uploaded only of pages it launched itself
     page.has_launched = True

@@ -21,6 +21,53 @@ MODEL_HINT = "Models that were trained on this machine, the newest first"
 # what an upload may be: whatever browsers call an image, and all else that predict reads
 PICTURES = ["image", *image_suffixes()]
 SHOWN_SIDE = 960  # pixels
+DIGITS = "1234567890"
+LETTERS = "bcdefghijklmnopqstvwxyz"  # a, r and u accept, reject and undo
+CLASS_KEYS = DIGITS + LETTERS
+
+HEAD = """
+<style>
+.gradio-container .caption-label {
+  white-space: normal !important; overflow: visible !important; max-width: 100% !important;
+}
+.review-class, #review-accept { white-space: normal; overflow-wrap: anywhere; }
+.review-class { flex: 1 1 auto !important; width: auto; max-width: 100%; }
+#review-bar:not(:has(button)) { display: none; }
+@media (max-width: 640px) {
+  #try-gallery .grid-container, #train-shown .grid-container, #compare-gallery .grid-container {
+    grid-template-columns: repeat(2, minmax(0, 1fr)) !important;
+  }
+  #review-picture { height: 46vh !important; }
+  #review-bar {
+    position: fixed; left: 0; right: 0; bottom: 0; z-index: 20; gap: 6px;
+    padding: 8px 12px calc(8px + env(safe-area-inset-bottom));
+    background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary);
+  }
+  #review-bar .row { flex-wrap: nowrap; gap: 8px; }
+  #review-bar button { min-width: 0 !important; padding: 10px 6px; max-height: 30vh; }
+  #review-page { padding-bottom: 150px; }
+}
+</style>
+<script>
+// Gradio gives this button no name for people who listen to the page
+new MutationObserver(() => {
+  for (const one of document.querySelectorAll("#review-picture button:not([aria-label])"))
+    one.setAttribute("aria-label", "The picture");
+}).observe(document, { childList: true, subtree: true });
+document.addEventListener("keydown", (event) => {
+  const target = event.target;
+  const typing = target.closest("input, textarea, select, [contenteditable], [role=listbox]");
+  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  const keys = { a: "accept", r: "reject", u: "undo", ArrowRight: "next", ArrowLeft: "back" };
+  const own = /^[0-9b-z]$/.test(event.key) ? `class-${event.key}` : null;
+  const id = keys[event.key] || own;
+  const element = id && document.getElementById(`review-${id}`);
+  if (!element || element.offsetParent === null) return;
+  event.preventDefault();
+  (element.matches("button") ? element : element.querySelector("button")).click();
+});
+</script>
+"""
 
 
 def offered(names: list[str], new: str | None, lists: int) -> list[Any]:
@@ -33,6 +80,14 @@ def offered(names: list[str], new: str | None, lists: int) -> list[Any]:
         else gr.Dropdown(choices=names)
         for at in range(lists)
     ]
+
+
+def chosen(names: list[str], lists: int) -> list[Any]:
+    """Return updates of the lists of models for a page that is opened: the first shows the first
+    model, and so does the second; the third, which is compared with it, another.
+    """
+    values = [names[0], names[0], names[min(1, len(names) - 1)]] if names else [None] * 3
+    return [gr.Dropdown(choices=names, value=value) for value in values[:lists]]
 
 
 @contextmanager
@@ -66,13 +121,13 @@ def telling(progress: gr.Progress) -> Callable[[int, int, str], None]:
     return tell
 
 
-def shown(path: Path) -> Image.Image | None:
-    """Return a reduced image of the data folder, or None if it can't be read."""
+def shown(path: Path, side: int = SHOWN_SIDE) -> Image.Image | None:
+    """Return a reduced image, or None if it can't be read."""
     try:
         image = decode(read(ImageFile(path, path.name))[0]).image.copy()
     except UnreadableImage:
         return None
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    image.thumbnail((side, side))
     return image
 
 

@@ -1,8 +1,12 @@
-"""Which images a person should look at, the most doubtful first."""
+"""Which images a person should look at, the most doubtful first; and what is made of decisions."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
@@ -10,10 +14,15 @@ from ..classification.classifier import Classifier
 from ..cleaning.checks import Finding, run_checks
 from ..cleaning.cleaner import MIN_SIZE
 from ..cleaning.material import gather_material
+from ..core.home import sorted_folder, write_atomic, writing
 from ..core.progress import Progress
+from ..core.tables import short_stem
 from ..datasets.decisions import ReviewBook
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
+from ..exports.photo_labels import read_photo_labels
+from ..exports.sorting import Sorted, sort
+from ..exports.spreadsheet import as_csv, as_xlsx, has_xlsx
 
 SUSPICIOUS = (
     "in_two_classes",
@@ -72,6 +81,37 @@ def find_doubts(
         return doubts
     bare = [image for image in _waiting(book) if not book.label(image.name)]
     return doubts + _unlabelled(bare, model, threshold, progress)
+
+
+def sort_reviewed(book: ReviewBook, progress: Progress | None = None) -> Sorted:
+    """Copy a folder's images into a folder a class, among wordsight's own files.
+
+    Raises:
+        InvalidArgument: if no image has a label or a decision yet.
+        OutputError: if they can't be written.
+    """
+    told = hashlib.sha256(os.fsencode(book.root)).hexdigest()[:8]
+    return sort(book, sorted_folder() / f"{book.root.name}-{told}", progress=progress)
+
+
+def write_spreadsheet(book: ReviewBook, folder: Path, progress: Progress | None = None) -> Path:
+    """Write what is known of a folder's images to a new file; return where it is.
+
+    Args:
+        book: the folder.
+        folder: to write into; a workbook, or CSV where XlsxWriter is missing.
+        progress: called with (done, total, what).
+
+    Raises:
+        InvalidArgument: if no image has a label or a decision yet.
+        OutputError: if it can't be written.
+    """
+    found, _ = read_photo_labels(book)
+    write, suffix = (as_xlsx, ".xlsx") if has_xlsx() else (as_csv, ".csv")
+    path = folder / secrets.token_hex(16) / f"{short_stem(book.root.name, 80)}{suffix}"
+    with writing(path):
+        write_atomic(path, write(found, progress))
+    return path
 
 
 def _waiting(book: ReviewBook) -> list[ImageFile]:
@@ -146,9 +186,9 @@ def _unlabelled(
                 if decided.label is None
                 else "labelled by the model"
             )
-            found.append(
-                Doubt(decided.file_name, kind, None, decided.top_label, decided.probability, why)
-            )
+            # of what resembles no class, a probability would mean nothing
+            sure = None if decided.stranger else decided.probability
+            found.append(Doubt(decided.file_name, kind, None, decided.top_label, sure, why))
         if progress:
             progress(done, len(images), "pictures without a label")
     return sorted(

@@ -5,37 +5,33 @@ Each decision is on disk before the next image is shown.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ..classification.report import percent
 from ..datasets.decisions import Decision
-from .parts import offered, plain, readable, refused, shown, telling
-from .review import Doubt
+from .parts import CLASS_KEYS, DIGITS, offered, plain, readable, refused, shown, telling
+from .review import Doubt, sort_reviewed, write_spreadsheet
 from .tab_train import summarise
 from .workspace import Workspace, find_one
 
-NUMBERED = 9  # classes that have a key
-KEYS = """
-<script>
-document.addEventListener("keydown", (event) => {
-  const target = event.target;
-  const typing = target.closest("input, textarea, select, [contenteditable], [role=listbox]");
-  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
-  const keys = { a: "accept", r: "reject", u: "undo", ArrowRight: "next", ArrowLeft: "back" };
-  const button = keys[event.key];
-  const digit = /^[1-9]$/.test(event.key) ? `review-class-${event.key}` : null;
-  const id = button ? `review-${button}` : digit;
-  const element = id && document.getElementById(id);
-  if (!element || element.offsetParent === null) return;
-  event.preventDefault();
-  (element.matches("button") ? element : element.querySelector("button")).click();
-});
-</script>
-"""
+BEFORE = (
+    "Press **Find doubtful pictures**. It looks through the folder and shows those that a person "
+    "should decide on, one by one."
+)
+NEXT = (
+    "Next: copy the photos into a folder a class, download a list of them, or retrain the model "
+    "with what you decided; the new one is kept only if it is at least as good."
+)
+SAVE = "() => setTimeout(() => document.getElementById('review-file').click(), 300)"
+Found = list[Doubt] | None  # None: nobody has looked yet
+MOST_BUTTONS = 100  # of classes; others stand in the list
 
 
 @dataclass(frozen=True)
@@ -44,30 +40,38 @@ class _Panel:
 
     Attributes:
         find: button that looks for doubtful images.
-        retrain: button that trains on the corrections.
         status: text on the folder and how much of it was decided.
         image: the doubtful image.
-        why: text on why it is doubtful.
+        why: text on why it is doubtful, or on what is to be done.
         accept, reject, change: buttons that decide.
-        classes: a button for each of the first classes.
+        classes: a button for each class.
         other: list of labels that `change` gives.
+        verdict, choice, moves: the groups of these and of the next buttons.
         back, undo, forward: buttons that go from image to image.
-        result: text on the retrained model.
+        copy, table, retrain: buttons for what comes after.
+        file: the spreadsheet.
+        result: text on what these did.
     """
 
     find: gr.Button
-    retrain: gr.Button
     status: gr.Markdown
     image: gr.Image
     why: gr.Markdown
     accept: gr.Button
+    reject: gr.Button
+    verdict: gr.Row
+    choice: gr.Column
     classes: list[gr.Button]
     other: gr.Dropdown
     change: gr.Button
-    reject: gr.Button
+    moves: gr.Row
     back: gr.Button
     undo: gr.Button
     forward: gr.Button
+    copy: gr.Button
+    table: gr.Button
+    retrain: gr.Button
+    file: gr.DownloadButton
     result: gr.Markdown
 
 
@@ -84,16 +88,15 @@ def add_review(workspace: Workspace, models: list[gr.Dropdown]) -> gr.Markdown:
     if workspace.data is None:
         return gr.Markdown(describe_folder(workspace), elem_id="review-told")
     class_names = workspace.book.class_names
-    panel = _build(workspace, class_names)
+    with gr.Column(elem_id="review-page"):
+        panel = _build(workspace, class_names)
     _connect(panel, _Actions(workspace, len(models)), class_names, models)
     return panel.status
 
 
 def _build(workspace: Workspace, class_names: list[str]) -> _Panel:
     """Lay the tab out, from top to bottom."""
-    with gr.Row():
-        find = gr.Button("Find doubtful pictures", variant="primary", elem_id="review-find")
-        retrain = gr.Button("Retrain with the corrections", elem_id="review-retrain")
+    find = gr.Button("Find doubtful pictures", variant="primary", elem_id="review-find")
     status = gr.Markdown(describe_folder(workspace), elem_id="review-told")
     with gr.Row():
         image = gr.Image(
@@ -104,60 +107,90 @@ def _build(workspace: Workspace, class_names: list[str]) -> _Panel:
             format="jpeg",
             scale=2,
             buttons=["fullscreen"],
+            visible=False,
         )
         with gr.Column(scale=1):
-            why = gr.Markdown(elem_id="review-why")
-            accept = gr.Button("Accept (A)", variant="primary", elem_id="review-accept")
-            classes, other, change = _build_labels(class_names)
-            reject = gr.Button("Reject (R)", variant="stop", elem_id="review-reject")
-            with gr.Row():
-                back = gr.Button("← Back", elem_id="review-back", min_width=60)
-                undo = gr.Button("Undo (U)", elem_id="review-undo", min_width=60)
-                forward = gr.Button("Skip →", elem_id="review-next", min_width=60)
-    gr.Markdown(
-        "Keys: **A** accept, **1–9** another class, **R** reject, **U** undo, **← →** go "
-        "without deciding. Everything is saved at once."
-    )
+            why = gr.Markdown(BEFORE, elem_id="review-why")
+            decide = _build_bar()
+            choice = _build_labels(class_names)
+    after = _build_after()
     result = gr.Markdown(elem_id="review-result")
+    gr.Markdown(_keys_told(len(class_names)))
     return _Panel(
         find=find,
-        retrain=retrain,
         status=status,
         image=image,
         why=why,
-        accept=accept,
-        classes=classes,
-        other=other,
-        change=change,
-        reject=reject,
-        back=back,
-        undo=undo,
-        forward=forward,
         result=result,
+        **decide,
+        **choice,
+        **after,
     )
 
 
-def _build_labels(class_names: list[str]) -> tuple[list[gr.Button], gr.Dropdown, gr.Button]:
+def _build_bar() -> dict[str, Any]:
+    """Lay out the buttons that are always in sight, on a phone below the picture."""
+    with gr.Column(elem_id="review-bar"):
+        with gr.Row(visible=False) as verdict:
+            accept = gr.Button("Accept (A)", variant="primary", elem_id="review-accept")
+            reject = gr.Button("Reject (R)", variant="stop", elem_id="review-reject", min_width=80)
+        with gr.Row(visible=False) as moves:
+            back = gr.Button("← Back", elem_id="review-back", min_width=60)
+            undo = gr.Button("Undo (U)", elem_id="review-undo", min_width=60)
+            forward = gr.Button("Skip →", elem_id="review-next", min_width=60)
+    return {
+        **{"verdict": verdict, "accept": accept, "reject": reject},
+        **{"moves": moves, "back": back, "undo": undo, "forward": forward},
+    }
+
+
+def _build_labels(class_names: list[str]) -> dict[str, Any]:
     """Lay out the choice of another label: class buttons, the list of labels, its button."""
-    with gr.Row():
-        classes = [
-            gr.Button(
-                f"{readable(name)} ({number})",
-                elem_id=f"review-class-{number}",
-                min_width=80,
+    with gr.Column(visible=False) as choice:
+        with gr.Row():
+            classes = [
+                gr.Button(
+                    f"{readable(name)} ({key})" if key else readable(name),
+                    elem_id=f"review-class-{key or number}",
+                    elem_classes="review-class",
+                    min_width=80,
+                )
+                for number, (name, key) in enumerate(
+                    zip_longest(class_names[:MOST_BUTTONS], CLASS_KEYS[: len(class_names)]), 1
+                )
+            ]
+        with gr.Row():
+            other = gr.Dropdown(
+                [readable(name) for name in class_names],
+                value=None,
+                label="Another label",
+                allow_custom_value=True,
+                elem_id="review-other",
             )
-            for number, name in enumerate(class_names[:NUMBERED], 1)
-        ]
+            change = gr.Button("Apply", elem_id="review-change")
+    return {"choice": choice, "classes": classes, "other": other, "change": change}
+
+
+def _build_after() -> dict[str, Any]:
+    """Lay out what comes after the decisions."""
     with gr.Row():
-        other = gr.Dropdown(
-            [readable(name) for name in class_names],
-            value=None,
-            label="Another label",
-            allow_custom_value=True,
-            elem_id="review-other",
-        )
-        change = gr.Button("Give it", elem_id="review-change")
-    return classes, other, change
+        copy = gr.Button("Copy to sorted folders", variant="primary", elem_id="review-copy")
+        table = gr.Button("Download spreadsheet", elem_id="review-table")
+        retrain = gr.Button("Retrain with the corrections", elem_id="review-retrain")
+    file = gr.DownloadButton("Save the spreadsheet", elem_id="review-file", visible=False)
+    return {"copy": copy, "table": table, "retrain": retrain, "file": file}
+
+
+def _keys_told(count: int) -> str:
+    """Return the sentence on the keys, for so many classes."""
+    keys = CLASS_KEYS[:count]
+    digits = "1" if count < 2 else f"1–{keys[:9][-1]}" + (", 0" if count > 9 else "")
+    letters = keys[len(DIGITS) :]
+    more = f", then {letters[0]}{f'–{letters[-1]}' if letters[1:] else ''}" if letters else ""
+    return (
+        f"Keys: **A** accept, **{digits}{more}** another class, **R** reject, **U** undo, **← →** "
+        "go without deciding. Everything is saved at once."
+    )
 
 
 class _Actions:
@@ -175,20 +208,63 @@ class _Actions:
         self._workspace = workspace
         self._lists = lists
 
-    def show(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
-        """Return the view of one doubtful image, or of the end of the list."""
+    def show(self, found: Found, place: int, made: list[Decision]) -> tuple:
+        """Return the view of one doubtful image, or of the end of the list; without a list, what
+        is to be done first.
+        """
+        status = describe_folder(self._workspace)
+        if found is None:
+            return place, made, None, None, BEFORE, gr.skip(), status, "before"
         place = max(0, min(place, len(found)))
         if place == len(found):
-            nothing = "Nothing left to look at." if found else "Nothing doubtful was found."
-            status = describe_folder(self._workspace)
-            return place, made, None, None, nothing, "Accept (A)", status
+            phase = "done" if found else "before"
+            return place, made, None, None, self._finished(found), gr.skip(), status, phase
         doubt = found[place]
         with refused():
             state = self._workspace.book.state(doubt.file_name)
             image = shown(find_one(self._workspace.book, doubt.file_name))
         accept = f"Accept “{readable(state[0] or doubt.suggestion or '')}” (A)"
         why = _described(doubt, state, place, len(found))
-        return place, made, state, image, why, accept, describe_folder(self._workspace)
+        return place, made, state, image, why, accept, status, "deciding"
+
+    def _finished(self, found: list[Doubt]) -> str:
+        """Return what was done, and what comes next, as Markdown."""
+        if not found:
+            return "### Nothing doubtful was found.\n\n" + NEXT
+        book = self._workspace.book
+        undecided = sum(book.reviewed(doubt.file_name) is None for doubt in found)
+        counts = book.counts
+        told = ", ".join(f"{count} {action}" for action, count in counts.items())
+        skipped = f"{undecided} skipped: **← Back** shows them. " if undecided else ""
+        return (
+            f"### Done: {sum(counts.values())} photos decided.\n\n{told[:1].upper()}{told[1:]}. "
+            f"{skipped}\n\n{NEXT}"
+        )
+
+    def copy(self, progress: gr.Progress = gr.Progress()) -> str:
+        """Copy the photos into a folder a class; return where they are, as Markdown."""
+        progress(0, desc="copying")
+        with refused():
+            done = sort_reviewed(self._workspace.book, telling(progress))
+        counts = ", ".join(f"{count} in `{name}/`" for name, count in done.counts.items())
+        lines = [
+            f"### Copied to `{done.output}`",
+            f"{counts}. Your photos are where they were.",
+            f"To take it back: `wordsight sort --undo -o '{done.output}'`",
+        ]
+        lines += [f"Not copied: `{name}`: {plain(why)}" for name, why in done.skipped[:10]]
+        return "\n\n".join(lines)
+
+    def table(self, progress: gr.Progress = gr.Progress()) -> tuple:
+        """Make the spreadsheet; return the button that saves it, and a sentence."""
+        progress(0, desc="reading the pictures")
+        with refused():
+            folder = Path(os.environ["GRADIO_TEMP_DIR"])
+            path = write_spreadsheet(self._workspace.book, folder, telling(progress))
+        told = f"Spreadsheet made: `{path.name}`."
+        if path.suffix == ".csv":
+            told += " An Excel workbook needs `pip install 'wordsight[xlsx]'`."
+        return gr.DownloadButton(value=path, visible=True), told
 
     def begin(
         self, name: str | None, made: list[Decision], progress: gr.Progress = gr.Progress()
@@ -202,16 +278,21 @@ class _Actions:
             found = workspace.doubts(known, threshold, telling(progress))
         return (found, *self.show(found, 0, made))
 
-    def accept(self, found: list[Doubt], place: int, made: list[Decision], seen: Any) -> tuple:
+    def accept(self, found: Found, place: int, made: list[Decision], seen: Any) -> tuple:
         """Accept the label, or else the suggestion."""
         return self._decide(found, place, made, seen, "accepted")
 
-    def reject(self, found: list[Doubt], place: int, made: list[Decision], seen: Any) -> tuple:
+    def reject(self, found: Found, place: int, made: list[Decision], seen: Any) -> tuple:
         """Reject the image: it gets no label."""
         return self._decide(found, place, made, seen, "rejected")
 
     def change(
-        self, found: list[Doubt], place: int, made: list[Decision], seen: Any, label: str | None
+        self,
+        found: Found,
+        place: int,
+        made: list[Decision],
+        seen: Any,
+        label: str | None,
     ) -> tuple:
         """Give the image another label."""
         return self._decide(found, place, made, seen, "changed", label)
@@ -220,15 +301,15 @@ class _Actions:
         """Return the action of the button of one class."""
         return lambda found, place, made, seen: self.change(found, place, made, seen, label)
 
-    def back(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+    def back(self, found: Found, place: int, made: list[Decision]) -> tuple:
         """Show the image before."""
         return self.show(found, place - 1, made)
 
-    def forward(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+    def forward(self, found: Found, place: int, made: list[Decision]) -> tuple:
         """Show the next image without deciding on this one."""
         return self.show(found, place + 1, made)
 
-    def undo(self, found: list[Doubt], place: int, made: list[Decision]) -> tuple:
+    def undo(self, found: Found, place: int, made: list[Decision]) -> tuple:
         """Take the visitor's last decision back and show its image."""
         if not made:
             gr.Info("Nothing to undo.")
@@ -236,7 +317,11 @@ class _Actions:
         with refused():
             self._workspace.book.undo(made[-1])
         there = next(
-            (index for index, doubt in enumerate(found) if doubt.file_name == made[-1].file_name),
+            (
+                index
+                for index, doubt in enumerate(found or ())
+                if doubt.file_name == made[-1].file_name
+            ),
             place,
         )
         return self.show(found, there, made[:-1])
@@ -256,7 +341,7 @@ class _Actions:
 
     def _decide(
         self,
-        found: list[Doubt],
+        found: Found,
         place: int,
         made: list[Decision],
         seen: Any,
@@ -264,7 +349,7 @@ class _Actions:
         label: str | None = None,
     ) -> tuple:
         """Write a decision on the image shown, and show the next."""
-        if not 0 <= place < len(found) or seen is None:
+        if found is None or not 0 <= place < len(found) or seen is None:
             return self.show(found, place, made)
         doubt, seen = found[place], tuple(seen)
         chosen = (label or "").strip() if action == "changed" else seen[0] or doubt.suggestion
@@ -281,18 +366,28 @@ def _connect(
     panel: _Panel, actions: _Actions, class_names: list[str], models: list[gr.Dropdown]
 ) -> None:
     """Connect the buttons with their actions and with the visitor's state."""
-    doubts = gr.State([])
+    doubts = gr.State(None)  # None: nobody has looked yet
     place = gr.State(0)
     seen = gr.State(None)  # the image's state in the table when it was shown
     made = gr.State([])  # this visitor's decisions, to be taken back
     here = [doubts, place, made]
-    view = [place, made, seen, panel.image, panel.why, panel.accept, panel.status]
+    view: list[Any] = [place, made, seen, panel.image, panel.why, panel.accept, panel.status]
+    # what is shown; apart, as showing groups takes time, and no State, whose changes are not told
+    # where nothing is queued
+    phase = gr.Textbox("before", visible="hidden", container=False, elem_id="review-phase")
+    view.append(phase)
+    groups = [panel.image, panel.verdict, panel.choice, panel.moves]
     quick: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     slow: dict[str, Any] = {
         "api_visibility": "private",
         "concurrency_limit": 1,
         "concurrency_id": "train",
     }
+    phase.change(_groups_of, [phase], groups, **quick)
+    panel.copy.click(actions.copy, [], [panel.result], **slow)
+    panel.table.click(actions.table, [], [panel.file, panel.result], **slow).success(
+        None, js=SAVE, **quick
+    )
     panel.find.click(actions.begin, [models[0], made], [doubts, *view], **slow)
     panel.accept.click(actions.accept, [*here, seen], view, **quick)
     panel.reject.click(actions.reject, [*here, seen], view, **quick)
@@ -305,12 +400,21 @@ def _connect(
     panel.retrain.click(actions.retrain, [models[0]], [panel.result, *models], **slow)
 
 
+def _groups_of(phase: str) -> tuple:
+    """Return which groups are there: what decides, and what goes from image to image."""
+    deciding = phase == "deciding"
+    rows = gr.Row(visible=deciding), gr.Column(visible=deciding), gr.Row(visible=phase != "before")
+    return gr.Image(visible=deciding), *rows
+
+
 def describe_folder(workspace: Workspace) -> str:
     """Return what is in the folder and how much of it was decided, as Markdown."""
     if workspace.data is None:
         return (
-            "Start with a folder to review: `wordsight app --data FOLDER`, best with a model: "
-            "`-m MODEL`."
+            "### No folder to review yet\n\nHere you look through the photos of one folder and "
+            "decide what each shows, with a key each. The folder is chosen when this page is "
+            "started: close it, and start it with `wordsight app --data FOLDER`. **Try** and "
+            "**Train** work without one: they take photos that you drop."
         )
     counts = workspace.book.counts
     decided = ", ".join(f"{count} {action}" for action, count in counts.items())

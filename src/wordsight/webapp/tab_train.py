@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from ..classification.classifier import Classifier
-from .parts import PICTURES, offered, plain, refused, telling, uploaded
+from .parts import PICTURES, offered, plain, readable, refused, shown, telling, uploaded
 from .workspace import Workspace
 
 MOST_CLASSES = 100
+THUMBNAILS, THUMBNAIL_SIDE = 8, 160  # of a class; pixels
 
 
 def add_train(workspace: Workspace, models: list[gr.Dropdown]) -> None:
@@ -53,24 +57,52 @@ def add_train(workspace: Workspace, models: list[gr.Dropdown]) -> None:
 def _add_classes() -> gr.State:
     """Add the part where classes are named and filled; return the classes with their files."""
     with gr.Row():
-        class_name = gr.Textbox(label="Class", placeholder="cat", elem_id="train-class", scale=1)
+        with gr.Column(scale=1):
+            class_name = gr.Textbox(label="Class", placeholder="cat", elem_id="train-class")
+            add = gr.Button("Add to this class", elem_id="train-add")
         images = gr.File(
             label="Pictures of it",
             file_count="multiple",
             file_types=PICTURES,
             elem_id="train-files",
-            height=140,
+            height=180,
             scale=2,
         )
-        with gr.Column(scale=1):
-            add = gr.Button("Add to this class", elem_id="train-add")
-            clear = gr.Button("Begin anew", elem_id="train-clear")
+        camera = gr.Image(
+            label="Or take one",
+            sources=["webcam"],
+            type="filepath",
+            elem_id="train-camera",
+            height=180,
+            scale=1,
+        )
     listed = gr.Markdown(_list({}), elem_id="train-told")
+    thumbnails = gr.Gallery(
+        label="Pictures so far",
+        columns=8,
+        height=240,
+        object_fit="contain",
+        format="jpeg",
+        elem_id="train-shown",
+        buttons=[],
+        visible=False,
+    )
+    with gr.Row(visible=False) as more:
+        old = gr.Dropdown([], label="Class to remove", elem_id="train-old")
+        remove = gr.Button("Remove this class", elem_id="train-remove")
+        clear = gr.Button("Start over", elem_id="train-clear")
     classes = gr.State({})
-    changed = [classes, listed, class_name, images]
+    told = [classes, listed, thumbnails, old, more]
     private: dict[str, Any] = {"api_visibility": "private"}
-    add.click(_add_files, [classes, class_name, images], changed, queue=False, **private)
-    clear.click(lambda: ({}, _list({}), "", None), [], changed, queue=False, **private)
+    add.click(
+        _add_files,
+        [classes, class_name, images, camera],
+        [*told, class_name, images],
+        queue=False,
+        **private,
+    )
+    remove.click(_remove, [classes, old], told, queue=False, **private)
+    clear.click(lambda: _told({}), [], told, queue=False, **private)
     return classes
 
 
@@ -92,22 +124,54 @@ def _build_words() -> tuple[gr.Textbox, gr.File, gr.Checkbox]:
     return words, photos, gather
 
 
-def _add_files(known: dict, label: str, files: list[str] | None) -> tuple:
-    """Add files to a class; return the classes, their list, and two emptied inputs.
+def _add_files(known: dict, label: str, files: list[str] | None, photo: str | None = None) -> tuple:
+    """Add files, and the camera's photo if it is a new one, to a class; return what the page shows
+    of the classes, and two emptied inputs.
 
     Raises:
         gr.Error: if the name or the files are missing, or there are too many classes.
     """
-    label = (label or "").strip()
-    if not label or not files:
+    label, added = (label or "").strip(), list(files or ())
+    if photo and not any(photo in given for given in known.values()):
+        added.append(photo)
+    if not label or not added:
         raise gr.Error("Name the class and drop pictures of it first.", print_exception=False)
     if len(known) >= MOST_CLASSES and label not in known:
         raise gr.Error(
             f"At most {MOST_CLASSES} classes can be made here. For more, use 'wordsight train'.",
             print_exception=False,
         )
-    known = {**known, label: [*known.get(label, []), *files]}
-    return known, _list(known), "", None
+    return *_told({**known, label: [*known.get(label, []), *added]}), "", None
+
+
+def _remove(known: dict, label: str | None) -> tuple:
+    """Remove a class with its files; return what the page shows of the others."""
+    return _told({name: files for name, files in known.items() if name != label})
+
+
+def _told(known: dict[str, list[str]]) -> tuple:
+    """Return the classes, their list, their thumbnails, the list to remove from, and whether that
+    is there.
+    """
+    pictures = [
+        (image, readable(label))
+        for label, files in known.items()
+        for path in uploaded(files[:THUMBNAILS])
+        if (image := _thumbnail(path)) is not None
+    ]
+    names = [readable(name) for name in known]
+    return (
+        known,
+        _list(known),
+        gr.Gallery(value=pictures, visible=bool(pictures)),
+        gr.Dropdown(choices=names, value=names[-1] if names else None),
+        gr.Row(visible=bool(known)),
+    )
+
+
+@functools.lru_cache(MOST_CLASSES * THUMBNAILS)
+def _thumbnail(path: Path) -> Image.Image | None:
+    return shown(path, THUMBNAIL_SIDE)
 
 
 def _train_dropped(

@@ -26,6 +26,12 @@ MOST = 64  # images at once
 CALLS = 32  # at once; how many images are looked at is settled by turns
 FORGET_AFTER_S = 3600  # after that, a visitor's images are forgotten
 INVITATION = "Drop pictures, and see what they show and where."
+FIRST = (
+    "### There is no model yet\n\n1. Open the tab **Train**.\n2. Name a thing, such as *cat*, and "
+    "add pictures of it; then another thing, such as *dog*.\n3. Press **Train**. It takes "
+    "seconds. Then come back here, and drop pictures that it has not seen.\n\nWithout pictures to "
+    "learn from, open **From words instead** there."
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def add_try(workspace: Workspace, turns: Turns) -> gr.Dropdown:
         with gr.Column(scale=1):
             inputs = _build_inputs(names, _start(viewer))
         with gr.Column(scale=2):
-            outputs = _build_outputs()
+            outputs = _build_outputs(bool(names))
     _connect(workspace, inputs, outputs, turns)
     return inputs.model
 
@@ -97,10 +103,10 @@ def _build_inputs(names: list[str], threshold: float) -> _Inputs:
     return _Inputs(model, files, camera, slider)
 
 
-def _build_outputs() -> _Outputs:
-    summary = gr.Markdown(INVITATION, elem_id="try-told")
+def _build_outputs(ready: bool) -> _Outputs:
+    summary = gr.Markdown(INVITATION if ready else FIRST, elem_id="try-told")
     gallery = gr.Gallery(
-        label="Where it looked",
+        label="Heat maps",
         columns=4,
         object_fit="contain",
         height=420,
@@ -108,7 +114,9 @@ def _build_outputs() -> _Outputs:
         format="jpeg",
         buttons=["fullscreen"],
     )
-    label = gr.Label(label="Probabilities", num_top_classes=5, elem_id="try-label")
+    label = gr.Label(
+        label="Probabilities", num_top_classes=5, elem_id="try-label", show_heading=False
+    )
     return _Outputs(summary, gallery, label)
 
 
@@ -120,6 +128,8 @@ def _connect(workspace: Workspace, inputs: _Inputs, outputs: _Outputs, turns: Tu
     chosen = gr.State(0)  # index of the image whose probabilities are shown
 
     def look(paths: Any, name: str | None, wanted: float) -> tuple:
+        if not workspace.models():
+            return [], 0, FIRST, [], None
         found = _look(workspace, _paths(paths), name, wanted, Call(turns))
         return (found, 0, *_shown(found, wanted, 0))
 
@@ -290,12 +300,18 @@ def _caption(item: Seen, threshold: float | None) -> str:
     label = item.label_at(threshold)
     if label is not None:
         return f"{label} {percent(probability)}"
-    if prediction.probability is None:
-        return "no label: resembles none of the classes"
-    why = "resembles none" if prediction.stranger else "not sure"
-    return f"no label ({why}); best guess {prediction.top_label} {percent(probability)}"
+    if _is_none(prediction):
+        return "none of these"
+    return f"not sure: {prediction.top_label} {percent(probability)}?"
+
+
+def _is_none(prediction: Prediction) -> bool:
+    """Whether an image resembles none of the classes, so that a probability would mean nothing."""
+    return prediction.stranger or prediction.probability is None
 
 
 def _probabilities(found: list[Seen | Prediction], at: int) -> dict | None:
     seen = [item for item in found if isinstance(item, Seen)]
-    return seen[at].prediction.probabilities if 0 <= at < len(seen) else None
+    if not 0 <= at < len(seen) or _is_none(seen[at].prediction):
+        return None
+    return seen[at].prediction.probabilities

@@ -211,6 +211,7 @@ def open_teaching(
         backbone=backbone,
         progress=progress,
     )
+    (say or log.info)(f"Finish writes the model to {session.output} and results to {results}.")
     page = application(TeachPage(session, results))
     serve(
         lambda hosts, token, uploads: Guard(page, hosts, token, uploads, READ, WRITE),

@@ -40,6 +40,7 @@ from ..pipeline import ClassifierRequest, find_or_make
 from ..reports.gallery import thumbnail
 from ..training.recipes import list_models, train
 from ..training.retraining import retrain
+from ..training.sources import noted_sources
 from ..words.class_names import parse_classes
 from .review import Doubt, find_doubts
 
@@ -74,7 +75,7 @@ class Seen:
         label: (height, width, 3) uint8 RGB.
         """
         image = Image.open(io.BytesIO(self.image))
-        if self.heat is None:
+        if self.heat is None or self.prediction.stranger:  # where a guess comes from says nothing
             return np.asarray(image)
         return superimpose(
             image, self.heat, self.box if self.label_at(threshold) else None, self.size
@@ -379,6 +380,13 @@ class Workspace:
                 row[0],
             ),
         )
+
+    def learned_from_folder(self, name: str) -> bool:
+        """Whether a model learned from images of the data folder, as far as this machine knows."""
+        root = self.book.root
+        places = noted_sources(self.viewer(name).model.record.data_fingerprint) or ()
+        paths = [Path(place).resolve() for place, _ in places]
+        return any(root.is_relative_to(path) or path.is_relative_to(root) for path in paths)
 
     def _paths(self) -> dict[str, Path]:
         found = {} if self._given is None else {self._given.name: self._given}
