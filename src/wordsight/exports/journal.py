@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.home import replace_file, sync_file, write_atomic, writing
+from ..core.home import replace_file, sources_folder, sync_file, write_atomic, writing
 from ..core.names import safe_name
 from ..core.progress import Progress
 from ..core.records import HEAD, LOCK, PREFIX, digest, read_lines, unfinished_builds
@@ -29,6 +30,7 @@ from ..core.summary import Problems, Table
 from ..errors import InvalidArgument
 
 JOURNAL = f"{PREFIX}sort"
+KEY = re.compile("[0-9a-f]{32}")
 KEYS = ("name", "from", "sha256", "of")  # of a line on a file
 SORT = "sort"  # what the lines say wrote a file
 COPY, LINK, MOVE = WAYS = ("copy", "link", "move")
@@ -81,6 +83,7 @@ class Journal:
         self.way: str | None = None  # how files were put there
         self.entries: dict[str, Entry] = {}
         self._made: list[str] = []  # folders that we made, relative to the folder
+        self._key: str | None = None  # by which this machine knows a journal of its own
         self._above = 0  # how many folders from this one upwards we made
         for line in lines or ():
             self._take(line)
@@ -97,13 +100,16 @@ class Journal:
             self._made.append(line["folder"])
         elif line.get("how") in WAYS:
             self.way = line["how"]
+            key = line.get("key")
+            self._key = key if isinstance(key, str) and KEY.fullmatch(key) else None
             above = line.get("above")
             self._above = above if isinstance(above, int) else 0
 
     def is_ours(self, name: str) -> bool:
         """Whether a file there is as we put it."""
-        entry = self.entries.get(name)
-        return entry is not None and digest(self.folder / name) in entry.digests
+        entry, path = self.entries.get(name), self.folder / name
+        inside = path.parent.resolve().is_relative_to(self.folder.resolve())
+        return entry is not None and inside and digest(path) in entry.digests
 
     def check(self, way: str) -> None:
         """Refuse to put files there in another way than before.
@@ -113,6 +119,28 @@ class Journal:
         """
         if self.way not in (None, way):
             raise InvalidArgument(OTHER_WAY.format(folder=self.folder, before=self.way, now=way))
+        self._refuse_foreign()
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a journal of moves that was not written here: it says where files are moved to,
+        so a stranger's could put any file anywhere.
+
+        Raises:
+            InvalidArgument: if it is one.
+        """
+        if self.way == MOVE and not (self._key and _known(self._key).is_file()):
+            raise InvalidArgument(
+                f"'{self.folder}' was not sorted by this user on this machine, so nothing is moved "
+                f"back from there. '{self._path}' says where each file came from."
+            )
+
+    def _begin(self, way: str, above: int) -> dict[str, Any]:
+        """Return the first line of a new journal; this machine knows it from then on."""
+        key = secrets.token_hex(16)
+        if way == MOVE:
+            with writing(_known(key)):
+                write_atomic(_known(key), b"")
+        return {"how": way, "above": above, "key": key}
 
     @contextmanager
     def open(self, way: str) -> Iterator[Path]:
@@ -128,7 +156,7 @@ class Journal:
                 self._make(way)
         with hold(self.folder), writing(self.folder):
             if self.way is None:
-                self.note([{"how": way, "above": 0}])
+                self.note([self._begin(way, 0)])
             self._tidy()
             temporary = f"{PREFIX}{secrets.token_hex(6)}"
             self.note([{"building": temporary}])
@@ -146,7 +174,7 @@ class Journal:
         forget_unmade(self.folder)
         inside = built / self.folder.relative_to(top)
         inside.mkdir(parents=True)
-        begin: dict[str, Any] = {"how": way, "above": len(_missing(self.folder))}
+        begin = self._begin(way, len(_missing(self.folder)))
         lines = f"{json.dumps(HEAD)}\n{json.dumps(begin)}\n"
         (inside / JOURNAL).write_text(lines, encoding="utf-8")
         os.rename(built, top)
@@ -186,9 +214,10 @@ class Journal:
             progress: called with (done, total, "files").
 
         Raises:
-            InvalidArgument: if another run holds the folder.
+            InvalidArgument: if another run holds the folder, or the journal is a stranger's.
             OutputError: if something can't be moved or removed.
         """
+        self._refuse_foreign()
         done = TakenBack(self.folder)
         with hold(self.folder), writing(self.folder):
             self._tidy()
@@ -246,8 +275,11 @@ class Journal:
         """Leave in the journal what is kept; an empty journal goes."""
         if not kept:
             self._path.unlink(missing_ok=True)
+            if self._key:
+                _known(self._key).unlink(missing_ok=True)
             return
-        lines: list[dict] = [HEAD, {"how": self.way, "above": self._above}]
+        begin = {"how": self.way, "above": self._above, "key": self._key}
+        lines: list[dict] = [HEAD, begin]
         lines += [{"folder": name} for name in self._made if (self.folder / name).is_dir()]
         lines += [
             line_of(self.entries[name], told)
@@ -320,6 +352,11 @@ def rename(source: Path, target: Path) -> None:
             raise OSError(errno.EIO, "the copy differs from the file") from None
         replace_file(built, target)
         source.unlink()
+
+
+def _known(key: str) -> Path:
+    """Return the file by which this machine knows a journal of its own."""
+    return sources_folder() / f"sorted-{key}"
 
 
 def _missing(folder: Path) -> list[Path]:
