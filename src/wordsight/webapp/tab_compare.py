@@ -123,9 +123,8 @@ def _verdict(workspace: Workspace, rows: list[Compared], one: str, other: str) -
         )
     first, second = (sum(column) for column in zip(*right, strict=True))
     figures = (
-        f"On {len(right)} photos with a label that both know, the best guess of {plain(one)} is right "
-        f"{first} times, "
-        f"that of {plain(other)} {second} times."
+        f"On {len(right)} photos with a label that both know, the best guess of {plain(one)} is "
+        f"right {first} times, that of {plain(other)} {second} times."
     )
     only = sum(a and not b for a, b in right), sum(b and not a for a, b in right)
     chance = by_chance(*only)
