@@ -115,6 +115,7 @@ def main(chromium: str) -> None:
                 "china.jpg",
             )
         ]
+        page.wait_for_timeout(1500)  # until the page has filled its lists
         page.locator("#try-model input").click()
         page.get_by_role("option", name="coffee").first.click()
         page.set_input_files("#try-files input[type=file]", [str(photo) for photo in photos])
@@ -135,6 +136,7 @@ def main(chromium: str) -> None:
         page.click("#train-start")
         page.locator("#train-result").get_by_text("is ready").wait_for()
         page.wait_for_timeout(500)
+        page.evaluate("window.scrollTo(0, 0)")
         save(page.screenshot(), "app-train")
         page.get_by_role("tab", name="Review").click()
         page.click("#review-find")

@@ -369,9 +369,15 @@ def test_which_model_is_better_is_told_only_where_it_can_be(shapes_model, photos
 
     one, other = shop.models()[0], "another"
     shop.learned_from_folder = lambda name: False
+    shop.known_classes = lambda name: {"disc", "square"}
     told = tab_compare._verdict(shop, rows(9), one, other)
-    assert told.startswith(f"### {one} is better") and "On 17 labelled photos" in told
+    assert (
+        told.startswith(f"### {one} is better")
+        and "On 17 photos with a label that both know" in told
+    )
     assert "Can't tell" in tab_compare._verdict(shop, rows(2), one, other)
+    shop.known_classes = lambda name: {"disc"} if name == one else {"cat"}
+    assert "that both know" in tab_compare._verdict(shop, rows(9), one, other)
     assert "two different" in tab_compare._verdict(shop, rows(2), one, one)
     shop.learned_from_folder = lambda name: name == other
     assert "learned from this folder" in tab_compare._verdict(shop, rows(9), one, other)

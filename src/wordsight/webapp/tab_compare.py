@@ -109,17 +109,22 @@ def _verdict(workspace: Workspace, rows: list[Compared], one: str, other: str) -
             "that neither has seen."
         )
     book = workspace.book
-    truths = [(fold(label), a, b) for name, a, b in rows if (label := book.label(name))]
+    known = workspace.known_classes(one) & workspace.known_classes(other)
+    truths = [
+        (fold(label), a, b)
+        for name, a, b in rows
+        if (label := book.label(name)) and fold(label) in known
+    ]
     right = [(_guess(a) == truth, _guess(b) == truth) for truth, a, b in truths]
     if not right:
         return (
-            "### Can't tell which is better\n\nNo photo of the folder has a label. Label some "
-            "under **Review** first."
+            "### Can't tell which is better\n\nNo photo of the folder has a label that both "
+            "know. Label some under **Review** first."
         )
     first, second = (sum(column) for column in zip(*right, strict=True))
     figures = (
-        f"On {len(right)} labelled photos the best guess of {plain(one)} is right {first} times, "
-        f"that of {plain(other)} {second} times."
+        f"On {len(right)} photos with a label that both know, the best guess of {plain(one)} is "
+        f"right {first} times, that of {plain(other)} {second} times."
     )
     only = sum(a and not b for a, b in right), sum(b and not a for a, b in right)
     chance = by_chance(*only)

@@ -41,7 +41,7 @@ from ..reports.gallery import thumbnail
 from ..training.recipes import list_models, train
 from ..training.retraining import retrain
 from ..training.sources import noted_sources
-from ..words.class_names import parse_classes
+from ..words.class_names import fold, parse_classes
 from .review import Doubt, find_doubts
 
 OPEN_MODELS = 4  # held in memory at once
@@ -387,6 +387,10 @@ class Workspace:
         places = noted_sources(self.viewer(name).model.record.data_fingerprint) or ()
         paths = [Path(place).resolve() for place, _ in places]
         return any(root.is_relative_to(path) or path.is_relative_to(root) for path in paths)
+
+    def known_classes(self, name: str) -> set[str]:
+        """Return the classes of a model as they are compared."""
+        return {fold(one) for one in self.viewer(name).model.class_names}
 
     def _paths(self) -> dict[str, Path]:
         found = {} if self._given is None else {self._given.name: self._given}
