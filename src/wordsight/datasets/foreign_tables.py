@@ -59,7 +59,7 @@ def read_headings(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _unreadable(path: Path) -> Iterator[None]:
-    """Say in a sentence why a CSV can't be read."""
+    """Return a sentence that says why a CSV can't be read."""
     try:
         yield
     except (csv.Error, ValueError, OSError) as error:

@@ -159,7 +159,7 @@ class _RawPhoto(ImageFile.ImageFile):
 
 @contextlib.contextmanager
 def _libraw() -> Iterator[None]:
-    """Say in a sentence what LibRaw finds wrong with a file."""
+    """Return a sentence that says what LibRaw finds wrong with a file."""
     import rawpy
 
     try:
