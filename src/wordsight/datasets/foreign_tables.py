@@ -59,7 +59,7 @@ def read_headings(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _unreadable(path: Path) -> Iterator[None]:
-    """Return a sentence that says why a CSV can't be read."""
+    """Refuse a CSV that can't be read, in one sentence."""
     try:
         yield
     except (csv.Error, ValueError, OSError) as error:

@@ -159,7 +159,7 @@ class _RawPhoto(ImageFile.ImageFile):
 
 @contextlib.contextmanager
 def _libraw() -> Iterator[None]:
-    """Return a sentence that says what LibRaw finds wrong with a file."""
+    """Refuse a file that LibRaw can't read, in one sentence."""
     import rawpy
 
     try:
