@@ -31,7 +31,7 @@ from wordsight.heatmaps.one_pass import class_heatmap
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 PROGRAMS = dict(
     zip(
-        ("onnx", "openvino", "torch.export"),
+        ("onnx", "openvino", "torch.export", "objects"),
         re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL),
         strict=True,
     )

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import wordsight
+from test_export import FORBID, PROGRAMS
+from wordsight.backbones.backbone import DEFAULT_BACKBONE
+from wordsight.backbones.embedder import input_pixels, open_photo
+from wordsight.backbones.networks.timm_models import untrained_module
 from wordsight.backbones.preprocessing import Preprocessing
+from wordsight.backbones.registry import keep_module, load_backbone
+from wordsight.backbones.runtime import open_multiscale, open_runtime
 from wordsight.detection.objects import find_objects, tile_of, tiles
 from wordsight.errors import InvalidArgument, InvalidModel
+from wordsight.exports.model import EXPORT_FORMATS, open_exported
 from wordsight.heads.objects import ObjectBoxes, ObjectHead, cell_centres, merge
 from wordsight.images.decoding import decode
-from wordsight.metrics.boxes import covered
+from wordsight.metrics.boxes import covered, iou
 from wordsight.metrics.detection import average_precision, count_errors, matches
 from wordsight.training.boxes import fit, objects as learning
 from wordsight.training.boxes.augment import view_of_many
@@ -130,10 +140,90 @@ def test_the_model_says_how_good_it_is_and_keeps_it(counting, others, tmp_path):
     again = wordsight.load(model.save(tmp_path / "again"))
     maps = tuple(
         np.random.default_rng(0).random((c, side, side), np.float32)
-        for c, side in zip((40, 112, 1280), (24, 12, 6), strict=True)
+        for c, side in zip((40, 112, 672, 1280), (24, 12, 12, 6), strict=True)
     )
     before, after = (one.object_head.find(maps, 0.0) for one in (model, again))
     assert np.array_equal(before[0].xyxy, after[0].xyxy)
+    with pytest.raises(InvalidModel, match="another network"):
+        again.object_head.find(maps[:2] + maps[3:], 0.0)
+
+
+def test_torch_and_openvino_give_the_same_maps():
+    pytest.importorskip("timm")
+    photo = np.random.default_rng(0).integers(0, 256, (128, 96, 3), np.uint8)
+    ours = load_backbone(DEFAULT_BACKBONE)
+    module, preprocessing = untrained_module("resnet18", 3)
+    other = keep_module(module.eval(), "resnet18", preprocessing)
+    for backbone, channels in ((ours, [40, 112, 672, 1280]), (other, [128, 256, 512])):
+        maps, same = (
+            open_multiscale(backbone, engine, "f32").feature_maps(photo)
+            for engine in ("openvino", "torch")
+        )
+        assert [len(one) for one in maps] == channels
+        assert [one.shape for one in maps] == [one.shape for one in same]
+        for one, other in zip(maps, same, strict=True):
+            assert np.abs(one - other).max() < 1e-3 * max(1.0, np.abs(one).max())
+        embedding = open_runtime(backbone, "openvino").encode(photo).embedding
+        assert np.allclose(maps[-1].mean(axis=(1, 2)), embedding, atol=1e-3)
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_exports_find_the_same_objects(format, counting, others, tmp_path):
+    for needed in ("onnxruntime", "onnxscript") * (format == "onnx"):
+        pytest.importorskip(needed)
+    told = wordsight.export(counting, format, output=tmp_path / f"pets{EXPORT_FORMATS[format]}")
+    assert told.outputs[-2:] == ("object_probabilities", "object_boxes")
+    model, run = wordsight.load(counting, dtype="f32"), open_exported(told.path, format)
+    head, photo = model.object_head, others.parent / "3.jpg"
+    pixels = input_pixels(open_photo(photo), model.backbone.preprocessing.with_side(head.side))
+    said = dict(zip(told.outputs, run(pixels[None]), strict=True))
+    maps = open_multiscale(model.backbone, "openvino", "f32").feature_maps(pixels)
+    logits, boxes = head.cells(head.reduce(maps))
+    sides = [*pixels.shape[1::-1]] * 2
+    assert np.abs(said["object_probabilities"][0] - head.calibrated(logits)).max() < 1e-3
+    assert np.abs(said["object_boxes"][0] * sides - boxes).max() < 0.1
+    assert said["object_probabilities"].max() > 0.5  # there is something to compare
+    if format == "onnx":
+        _run_decoding(tmp_path, photo, model)
+
+
+def _run_decoding(folder, photo, model):
+    """Run the documentation's program for many objects without wordsight, and compare."""
+    (folder / "photo.jpg").write_bytes(photo.read_bytes())
+    lines = PROGRAMS["objects"].splitlines()
+    assert len(lines) <= 20
+    done = subprocess.run(
+        [sys.executable, "-c", FORBID + PROGRAMS["onnx"] + PROGRAMS["objects"]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [line.split() for line in done.stdout.splitlines()[len(model.class_names) :]]
+    (own,) = list(wordsight.detect([photo], model, output=None))
+    assert len(own.detections) > 1
+    assert sorted(line[0] for line in printed) == sorted(one.label for one in own.detections)
+    xyxy = np.array([line[1:5] for line in printed], dtype=float)
+    overlaps = iou(np.array([one.xyxy for one in own.detections]), xyxy)
+    assert overlaps.max(axis=1).min() > 0.8
+
+
+def test_the_page_shows_every_object(counting, others):
+    from wordsight.webapp.tab_try import _caption
+    from wordsight.webapp.workspace import Workspace
+
+    viewer = Workspace(counting).viewer(None)
+    photo = others.parent / "3.jpg"
+    seen = viewer.look(photo, photo.name, viewer.threshold)
+    found = wordsight.detect([photo], counting, output=None)
+    (one,) = list(found)
+    assert seen.objects == one.detections and len(seen.objects) > 1
+    assert "found" in _caption(seen, viewer.threshold)
+    without = dataclasses.replace(seen, objects=[])
+    assert (seen.drawn(0.5) != without.drawn(0.5)).any()
+    assert _caption(without, 0.5).endswith("no object found")
 
 
 def test_class_answers_stay_and_boxes_can_be_added_later(

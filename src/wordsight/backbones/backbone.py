@@ -26,6 +26,7 @@ EMBEDDED = {
 EMBEDDED_SIZE = 320
 # our own networks, to train from scratch; see networks/small_networks.py
 SMALL = ("brick_cnn", "cifar_cnn", "small_resnet")
+MAP_STRIDES = (8, 16, 32)  # of the feature maps that many objects are found from
 ENGINES = ("auto", "openvino", "torch")
 DTYPES = ("auto", "int8", "bf16", "f32")
 

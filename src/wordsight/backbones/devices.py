@@ -77,6 +77,14 @@ def has_bf16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def cpu_has_bf16() -> bool:
+    """Whether the processor computes in bf16 itself (AVX-512 BF16, AMX), as far as torch says."""
+    import torch
+
+    told = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has no such function
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
+
+
 def numerics(engine: str, dtype: str) -> str:
     """Return a name of all that decides an embedding's digits besides network and pixels; "" for
     f32 in OpenVINO.

@@ -25,10 +25,10 @@ import numpy as np
 
 from ..core.home import keep, places, replace_file, sweep
 from ..errors import InvalidArgument
-from .backbone import DTYPES, ENGINES, Backbone
+from .backbone import DTYPES, ENGINES, MAP_STRIDES, Backbone
 from .devices import gpu_likely, has_torch, need_torch, out_of_memory, torch_device
-from .networks.efficientnet_lite import MAP_STRIDES, VARIANTS, openvino_network
-from .networks.timm_models import build_module, map_indices
+from .networks.efficientnet_lite import VARIANTS, openvino_network
+from .networks.timm_models import build_module, maps_of
 from .seals import is_whole, seal
 
 log = logging.getLogger("wordsight")
@@ -76,8 +76,9 @@ class MultiscaleRuntime(Protocol):
     """An engine with a backbone loaded for its feature maps at several strides."""
 
     def feature_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the feature maps (C, height / stride, width / stride) float32 at each of
-        `MAP_STRIDES`, for one image (height, width, 3) uint8, RGB, with sides in multiples of 32.
+        """Return feature maps (C, height / stride, width / stride) float32, one or more at each of
+        `MAP_STRIDES`, finest first, for one image (height, width, 3) uint8, RGB, with sides in
+        multiples of 32.
         """
 
 
@@ -407,8 +408,9 @@ def one_pass_module(backbone: Backbone):
 
 
 def multiscale_module(backbone: Backbone):
-    """Return a torch module: (n, height, width, 3) uint8 -> a feature map (n, C, height / stride,
-    width / stride) at each of `MAP_STRIDES`. The last is the one that the embedding is the mean of.
+    """Return a torch module: (n, height, width, 3) uint8 -> feature maps (n, C, height / stride,
+    width / stride), one or more at each of `MAP_STRIDES`. The last is the one that the embedding is
+    the mean of.
 
     Raises:
         InvalidArgument: if the network has no such maps.
@@ -418,8 +420,8 @@ def multiscale_module(backbone: Backbone):
     from .networks.fixed_padding import with_fixed_padding
 
     network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
-    chosen = map_indices(network)
-    if not backbone.pooled or chosen is None:
+    maps = maps_of(network, backbone.architecture)
+    if not backbone.pooled or maps is None:
         raise InvalidArgument(
             f"'{backbone.name}' gives no feature maps at strides "
             f"{', '.join(map(str, MAP_STRIDES))}, from which many objects a picture could be "
@@ -432,10 +434,7 @@ def multiscale_module(backbone: Backbone):
             self.network = network
 
         def forward(self, pixels):
-            last, maps = self.network.forward_intermediates(  # type: ignore[operator]  # timm's networks have it
-                pixels_to_input(pixels, backbone), indices=chosen
-            )
-            return (*maps, last)
+            return maps(pixels_to_input(pixels, backbone))
 
     return Multiscale().eval()
 
@@ -474,7 +473,7 @@ def convert(backbone: Backbone, dtype: str = "f32", multiscale: bool = False) ->
     Args:
         backbone: the network.
         dtype: the type it is to compute in; int8 has a file of its own.
-        multiscale: whether it is to give feature maps at `MAP_STRIDES`, and nothing else.
+        multiscale: whether it is to give the feature maps of `MultiscaleRuntime`, and nothing else.
 
     Raises:
         OutputError: if there is no place for it.
@@ -499,7 +498,7 @@ def convert(backbone: Backbone, dtype: str = "f32", multiscale: bool = False) ->
 
 def network_folder(backbone: Backbone, dtype: str, multiscale: bool = False) -> Path:
     """Return the folder in the cache where OpenVINO's file of a network belongs."""
-    kinds = ["int8-"] * (dtype == "int8") + ["multiscale-"] * multiscale
+    kinds = ["int8-"] * (dtype == "int8") + ["maps-"] * multiscale
     return backbone.folder.with_name("".join(kinds) + backbone.folder.name)
 
 

@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..backbones.devices import need_torch
 from ..backbones.preprocessing import STRIDE
-from ..backbones.runtime import Encoding, import_openvino, open_runtime
+from ..backbones.runtime import import_openvino
 from ..classification.classifier import Classifier, load
 from ..core.home import expand, replace_file, writing
 from ..core.progress import Progress, or_notebook
@@ -30,17 +29,13 @@ from ..core.result_folder import Build, ResultFolder
 from ..core.summary import Problems, Table, as_html
 from ..core.threads import interrupted_with
 from ..errors import InvalidArgument, WordsightError
-from ..heatmaps.one_pass import class_heatmap
-from .answers import answers_of
+from .answers import TOLERANCES, about, answers_of, differences
 from .openvino_network import openvino_network
 from .quantization import Price, Run, Trial, compare, quantize, trial_images
 
 log = logging.getLogger("wordsight")
 EXPORT_FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch.export": ".pt2"}
 EXPORT_DTYPES = ("f32", "int8")
-# how far an exported model's answers may differ from ours: the largest difference of an output; for
-# strangers, the share of images that differ
-TOLERANCES = {"probabilities": 1e-3, "heatmap": 1e-2, "stranger": 0.02, "box": 1e-3}
 ROOM = 4  # times the size of the weights: the most disk space an export takes while it is made
 # name and value, as ONNX, OpenVINO's XML and JSON have them
 MARK = re.compile(rb"wordsight_version[^0-9]{1,20}0\.1\.0\b")
@@ -152,8 +147,9 @@ def export(
     Its input `pixels` is (n, height, width, 3) uint8, RGB: upright images already resized, as
     `docs/export.md` shows; scaling is inside. Its outputs are `probabilities` (n, classes) float32,
     calibrated, and, if the model has them, `heatmap` (n, classes, h, w) float32, 0–1, `stranger`
-    (n,) bool and `box` (n, 4) float32, `xyxy` as shares of the image. The file's metadata holds
-    class names, threshold and how to resize.
+    (n,) bool, `box` (n, 4) float32, `xyxy` as shares of the image, and, of each cell,
+    `object_probabilities` (n, cells, object classes) and `object_boxes` (n, cells, 4), which are
+    still to be merged. The file's metadata holds class names, threshold and how to resize.
 
     Args:
         model: model folder or classifier.
@@ -357,22 +353,6 @@ def _weights_size(model: Classifier) -> int:
     return (model.backbone.folder / "model.safetensors").stat().st_size
 
 
-def about(model: Classifier) -> dict[str, Any]:
-    """Return the metadata that a file holds on its model, ready for JSON."""
-    preprocessing = model.backbone.preprocessing
-    return {
-        "wordsight_version": __version__,
-        "class_names": model.class_names,
-        "threshold": model.record.threshold,
-        "preprocessing": {
-            "image_size": list(preprocessing.image_size),
-            "fit": preprocessing.fit,
-            "multiple_of": STRIDE,
-            "interpolation": preprocessing.interpolation,
-        },
-    }
-
-
 def open_exported(path: Path, format: str) -> Run:
     """Load an exported file as other tools would.
 
@@ -398,38 +378,6 @@ def open_exported(path: Path, format: str) -> Run:
             return [output.numpy() for output in module(torch.tensor(pixels))]
 
     return run
-
-
-def differences(
-    model: Classifier, run: Run, outputs: tuple[str, ...], pixels: list[np.ndarray]
-) -> dict[str, float]:
-    """Return how far each output of an exported model is from wordsight's own on images (height,
-    width, 3) uint8: the largest difference; for strangers, the share of images that differ.
-    """
-    runtime = open_runtime(model.backbone, "openvino")
-    far: dict[str, list[float]] = {name: [] for name in outputs}
-    for one in pixels:
-        encoding = runtime.encode(one, feature_map=True)
-        own = _own_answers(model, encoding)
-        for name, answer in zip(outputs, run(one[None]), strict=True):
-            far[name].append(float(np.abs(answer[0].astype(np.float64) - own[name]).max()))
-    return {
-        name: float(np.mean(values) if name == "stranger" else np.max(values))
-        for name, values in far.items()
-    }
-
-
-def _own_answers(model: Classifier, encoding: Encoding) -> dict[str, np.ndarray]:
-    """Return what the model itself says of an image, by output."""
-    decision = model.decide_all(encoding.embedding[None], None)
-    answers = {"probabilities": decision.probabilities[0], "stranger": decision.stranger[0]}
-    if encoding.feature_map is not None:
-        answers["heatmap"] = np.stack(
-            [class_heatmap(encoding.feature_map, row) for row in model.head.weight]
-        )
-        if model.box_head is not None:
-            answers["box"] = model.box_head.box(encoding.feature_map)
-    return answers
 
 
 def _target(model: Classifier, format: str, dtype: str, output: str | os.PathLike | None) -> Path:

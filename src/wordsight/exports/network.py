@@ -10,20 +10,21 @@ from torch import nn
 from torch.nn import functional
 
 from ..backbones.networks.fixed_padding import with_fixed_padding
-from ..backbones.networks.timm_models import build_module
+from ..backbones.networks.timm_models import build_module, maps_of
 from ..backbones.runtime import pixels_to_input
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
+from ..heads.objects import STRIDE, UNIT, ObjectHead
 from ..heads.zero_shot import FINAL, SHARPNESS, TINY_SHARE, UNDECIDED, WordsHead
-from .answers import TINY, answers_of
+from .answers import TINY, answers_of, map_strides
 
 if TYPE_CHECKING:
     from ..classification.classifier import Classifier
 
 
 class ExportedNetwork(nn.Module):
-    """The whole of a classifier: backbone, head, heat maps, the sense of what is foreign to it, and
-    the box head.
+    """The whole of a classifier: backbone, head, heat maps, the sense of what is foreign to it, the
+    box head and the object head.
 
     Attributes:
         outputs: names of what `forward` returns, in order.
@@ -45,6 +46,10 @@ class ExportedNetwork(nn.Module):
         )
         self.words = None if model.words is None else _Words(model.words)
         self.box_head = None if model.box_head is None else _BoxHead(model.box_head)
+        self.object_head = None
+        if model.object_head is not None:
+            self.object_head = _ObjectHead(model.object_head, map_strides(model))
+            self._maps = maps_of(self.network, model.backbone.architecture)
         self.outputs = answers_of(model)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -54,9 +59,16 @@ class ExportedNetwork(nn.Module):
             probabilities (n, classes), calibrated; heatmap (n, classes, h, w), 0–1, where the head
             allows it in one pass; stranger (n,) bool, where the model has a sense of it: such a
             image gets no label, however probable; box (n, 4), `xyxy` as shares of width and
-            height, 0–1, where the model has a box head.
+            height, 0–1, where the model has a box head; object_probabilities (n, cells, object
+            classes), calibrated, and object_boxes (n, cells, 4), as box, of each cell, where it has
+            an object head: boxes that show one object are not yet merged.
         """
-        features = self.network.forward_features(pixels_to_input(pixels, self._backbone))  # type: ignore[operator]  # timm's networks have it
+        inputs, maps = pixels_to_input(pixels, self._backbone), ()
+        if self.object_head is None:
+            features = self.network.forward_features(inputs)  # type: ignore[operator]  # timm's networks have it
+        else:
+            maps = self._maps(inputs)  # type: ignore[misc]  # a backbone that objects were learned on has maps
+            features = maps[-1]
         embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
         probabilities = (
             functional.softmax((embedding @ self.weight.T + self.bias) / self._temperature, dim=1)
@@ -71,6 +83,8 @@ class ExportedNetwork(nn.Module):
             answers.append(self._stranger(embedding, probabilities))
         if self.box_head is not None:
             answers.append(self.box_head(features))
+        if self.object_head is not None:
+            answers += self.object_head(*maps)
         return tuple(answers)
 
     def _stranger(self, embedding: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
@@ -173,26 +187,68 @@ class _BoxHead(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        (enter, near, far, leave) = ((self.layers[2 * i], self.layers[2 * i + 1]) for i in range(4))
-        x = functional.conv2d(
-            features - self.mean[None, :, None, None], self.directions[:, :, None, None]
-        )
-        x = functional.relu(functional.conv2d(x, *enter))
-        x = functional.relu(functional.conv2d(x, *near, padding=NEAR, dilation=NEAR)) + x
-        x = functional.relu(functional.conv2d(x, *far, padding=FAR, dilation=FAR)) + x
-        out = functional.conv2d(x, *leave)
-        height, width = features.shape[2], features.shape[3]
-        down = ((torch.arange(height, device=out.device) + 0.5) / height)[:, None].expand(
-            height, width
-        )
-        right = ((torch.arange(width, device=out.device) + 0.5) / width)[None, :].expand(
-            height, width
-        )
-        said = torch.stack([right, down, right, down])[None] + self.outward * functional.softplus(
-            out[:, :EDGES]
-        )
+        out = _layers(_projected(features, self.mean, self.directions), self.layers)
+        said = _centres(out) + self.outward * functional.softplus(out[:, :EDGES])
         votes = functional.softmax(out[:, -EDGES:].flatten(2), dim=2)
         return (said.flatten(2) * votes).sum(dim=2).clamp(0, 1)
+
+
+class _ObjectHead(nn.Module):
+    """See `ObjectHead.reduce` and `ObjectHead.cells`."""
+
+    def __init__(self, head: ObjectHead, strides: list[int]) -> None:
+        super().__init__()
+        self.projections = nn.ParameterList(
+            [_constant(array) for projection in head.projections for array in projection]
+        )
+        self.layers = nn.ParameterList(
+            [_constant(array) for name in SHAPES for array in head.layers[name]]
+        )
+        self.outward = _constant(OUTWARD.reshape(1, EDGES, 1, 1))
+        self._strides, self._calibration = strides, head.calibration
+
+    def forward(self, *maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        reduced = []
+        for index, (one, stride) in enumerate(zip(maps, self._strides, strict=True)):
+            x = _projected(one, self.projections[2 * index], self.projections[2 * index + 1])
+            if stride < STRIDE:
+                x = functional.avg_pool2d(x, STRIDE // stride)
+            if stride > STRIDE:
+                x = functional.interpolate(x, scale_factor=stride // STRIDE, mode="nearest")
+            reduced.append(x)
+        out = _layers(torch.cat(reduced, dim=1), self.layers)
+        height, width = out.shape[2], out.shape[3]
+        sides = torch.stack([out.new_full((), width), out.new_full((), height)]).repeat(2)
+        sides = (sides * STRIDE)[None, :, None, None]
+        edges = functional.softplus(out[:, -EDGES:]) * UNIT / sides
+        boxes = (_centres(out) + self.outward * edges).clamp(0, 1)
+        scale, shift = self._calibration
+        probabilities = torch.sigmoid(scale * out[:, :-EDGES] + shift)
+        return probabilities.flatten(2).mT, boxes.flatten(2).mT
+
+
+def _projected(
+    features: torch.Tensor, mean: torch.Tensor, directions: torch.Tensor
+) -> torch.Tensor:
+    """Return a map (n, C, h, w) on the directions (c, C) about the mean (C,)."""
+    return functional.conv2d(features - mean[None, :, None, None], directions[:, :, None, None])
+
+
+def _layers(x: torch.Tensor, layers: nn.ParameterList) -> torch.Tensor:
+    """Return what the four layers of a head on feature maps make of a map."""
+    (enter, near, far, leave) = ((layers[2 * i], layers[2 * i + 1]) for i in range(4))
+    x = functional.relu(functional.conv2d(x, *enter))
+    x = functional.relu(functional.conv2d(x, *near, padding=NEAR, dilation=NEAR)) + x
+    x = functional.relu(functional.conv2d(x, *far, padding=FAR, dilation=FAR)) + x
+    return functional.conv2d(x, *leave)
+
+
+def _centres(out: torch.Tensor) -> torch.Tensor:
+    """Return x, y, x, y of the centre of each cell of a map, as shares of it, (1, 4, h, w)."""
+    height, width = out.shape[2], out.shape[3]
+    down = ((torch.arange(height, device=out.device) + 0.5) / height)[:, None].expand(height, width)
+    right = ((torch.arange(width, device=out.device) + 0.5) / width)[None, :].expand(height, width)
+    return torch.stack([right, down, right, down])[None]
 
 
 def _constant(array: np.ndarray) -> nn.Parameter:

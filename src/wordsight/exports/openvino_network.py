@@ -4,6 +4,7 @@ backbone as it was prepared, and what follows it in OpenVINO's own operations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from ..backbones.runtime import convert
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
+from ..heads.objects import STRIDE, UNIT, ObjectHead
 from ..heads.zero_shot import FINAL, SHARPNESS, TINY_SHARE, UNDECIDED, WordsHead
-from .answers import TINY, answers_of
+from .answers import TINY, answers_of, map_strides
 
 if TYPE_CHECKING:
     from ..classification.classifier import Classifier
@@ -22,16 +24,25 @@ def openvino_network(ov: Any, model: Classifier) -> Any:
     """Return a classifier as an OpenVINO model. `ExportedNetwork.forward` says what goes in and
     what comes out.
     """
-    backbone = ov.Core().read_model(convert(model.backbone))
-    embedding, *features = (port.get_node().input_value(0) for port in backbone.outputs)
-    network = _Network(embedding)
-    results = network.answers(model, *features)
+    many = model.object_head is not None
+    backbone = ov.Core().read_model(convert(model.backbone, multiscale=many))
+    ports = [port.get_node().input_value(0) for port in backbone.outputs]
+    if many:
+        results = _Network(_pooled(ports[-1])).answers(model, ports[-1], ports)
+    else:
+        results = _Network(ports[0]).answers(model, *ports[1:])
     ports = [results[name] for name in answers_of(model)]
     whole = ov.Model(ports, backbone.get_parameters(), "wordsight")
     whole.inputs[0].get_tensor().set_names({"pixels"})
     for port, name in zip(whole.outputs, answers_of(model), strict=True):
         port.get_tensor().set_names({name})
     return whole
+
+
+def _pooled(features: Any) -> Any:
+    from openvino import opset13
+
+    return opset13.reduce_mean(features, np.array([2, 3]), False)
 
 
 class _Network:
@@ -42,12 +53,15 @@ class _Network:
 
         self._op, self._embedding = opset13, embedding
 
-    def answers(self, model: Classifier, features: Any | None = None) -> dict[str, Any]:
+    def answers(
+        self, model: Classifier, features: Any | None = None, maps: Sequence[Any] = ()
+    ) -> dict[str, Any]:
         """Return all that a model says, by name.
 
         Args:
             model: the model.
             features: feature map (n, C, h, w), where the backbone has one.
+            maps: feature maps at several strides, where the model has an object head.
         """
         op, head = self._op, model.head
         logits = self._linear(head.weight, head.bias)
@@ -83,6 +97,8 @@ class _Network:
             found["stranger"] = stranger
         if model.box_head is not None:
             found["box"] = self._box(model.box_head, features)
+        if model.object_head is not None:
+            found |= self._objects(model.object_head, maps, map_strides(model))
         return found
 
     def _linear(self, weight: np.ndarray, bias: np.ndarray) -> Any:
@@ -134,13 +150,9 @@ class _Network:
     def _box(self, head: BoxHead, features: Any) -> Any:
         """Return the box; see `BoxHead.box_of`."""
         op = self._op
-        centred = op.subtract(features, _array(head.mean)[None, :, None, None])
-        x = self._convolved(centred, head.directions[:, :, None, None], None)
-        x = op.relu(self._convolved(x, *head.layers["enter"]))
-        for name, dilation in (("near", NEAR), ("far", FAR)):
-            x = op.add(op.relu(self._convolved(x, *head.layers[name], dilation)), x)
+        x = self._layers(self._projected(features, head.mean, head.directions), head.layers)
         distances, _, votes = op.variadic_split(
-            self._convolved(x, *head.layers["leave"]), np.int64(1), np.array([EDGES, 1, EDGES])
+            x, np.int64(1), np.array([EDGES, 1, EDGES])
         ).outputs()
         outward = _array(OUTWARD).reshape(1, EDGES, 1, 1)
         said = op.add(self._centres(features), op.multiply(outward, op.softplus(distances)))
@@ -148,6 +160,65 @@ class _Network:
         shares = op.softmax(op.reshape(votes, flat, True), 2)
         edges = op.multiply(op.reshape(said, flat, True), shares)
         return op.clamp(op.reduce_sum(edges, np.array([2]), False), 0.0, 1.0)
+
+    def _objects(self, head: ObjectHead, maps: Sequence[Any], strides: list[int]) -> dict[str, Any]:
+        """Return what each cell says; see `ObjectHead.reduce` and `ObjectHead.cells`."""
+        op, reduced = self._op, []
+        for one, projection, stride in zip(maps, head.projections, strides, strict=True):
+            x, ratio = self._projected(one, *projection), STRIDE / stride
+            if ratio > 1:
+                side = [round(ratio)] * 2
+                x = op.avg_pool(x, side, [0, 0], [0, 0], side, True)
+            if ratio < 1:
+                grow = np.array([1 / ratio] * 2, dtype=np.float32)
+                axes = np.array([2, 3], dtype=np.int32)
+                # each cell repeated
+                x = op.interpolate(
+                    x,
+                    grow,
+                    "nearest",
+                    "scales",
+                    axes=axes,
+                    coordinate_transformation_mode="asymmetric",
+                    nearest_mode="floor",
+                )
+            reduced.append(x)
+        out = self._layers(op.concat(reduced, 1), head.layers)
+        classes = len(head.class_names)
+        scores, distances = op.variadic_split(
+            out, np.int64(1), np.array([classes, EDGES])
+        ).outputs()
+        shape = op.convert(op.gather(op.shape_of(out), np.array([3, 2, 3, 2]), np.int64(0)), "f32")
+        sides = op.reshape(
+            op.multiply(shape, _number(STRIDE / UNIT)), np.array([1, EDGES, 1, 1]), False
+        )
+        outward = _array(OUTWARD).reshape(1, EDGES, 1, 1)
+        edges = op.multiply(outward, op.divide(op.softplus(distances), sides))
+        boxes = op.clamp(op.add(self._centres(out), edges), 0.0, 1.0)
+        scale, shift = head.calibration
+        logits = op.add(op.multiply(scores, _number(scale)), _number(shift))
+        return {
+            "object_probabilities": self._by_cell(op.sigmoid(logits)),
+            "object_boxes": self._by_cell(boxes),
+        }
+
+    def _by_cell(self, x: Any) -> Any:
+        """Return a map (n, c, h, w) as (n, cells, c), row by row."""
+        flat = self._op.reshape(x, np.array([0, 0, -1]), True)
+        return self._op.transpose(flat, np.array([0, 2, 1]))
+
+    def _projected(self, features: Any, mean: np.ndarray, directions: np.ndarray) -> Any:
+        """Return a map on the directions (c, C) about the mean (C,)."""
+        centred = self._op.subtract(features, _array(mean)[None, :, None, None])
+        return self._convolved(centred, directions[:, :, None, None], None)
+
+    def _layers(self, x: Any, layers: dict[str, tuple[np.ndarray, np.ndarray]]) -> Any:
+        """Return what the four layers of a head on feature maps make of a map."""
+        op = self._op
+        x = op.relu(self._convolved(x, *layers["enter"]))
+        for name, dilation in (("near", NEAR), ("far", FAR)):
+            x = op.add(op.relu(self._convolved(x, *layers[name], dilation)), x)
+        return self._convolved(x, *layers["leave"])
 
     def _centres(self, features: Any) -> Any:
         """Return x, y, x, y of the centre of each cell, (1, 4, h, w); see `centres`."""

@@ -1,7 +1,7 @@
 """The object head finds every object of an image from the network's feature maps at strides 8, 16
 and 32, in numpy, so that detecting needs no torch.
 
-Each map is projected onto a few principal directions, and all are brought to stride 16. Two 3 × 3
+Each map is projected onto some principal directions, and all are brought to stride 16. Two 3 × 3
 convolutions, the second dilated, let a cell see its surroundings. Every cell then says how well a
 box of each class would fit here, and how far the four edges of that box are from it. Of boxes of a
 class that overlap, the best stays; its edges are the mean of theirs, weighted by score and
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InvalidModel
 from ..metrics.boxes import iou
 from .layers import convolve, project, read_layers
 
@@ -82,7 +83,8 @@ class ObjectHead:
         """Return the objects of an image, and where something is.
 
         Args:
-            maps: feature maps (C, h, w) at strides 8, 16 and 32.
+            maps: feature maps (C, h, w) at strides 8, 16 and 32, one or more each, the finest
+                first.
             least: probability below which a box is not kept.
 
         Returns:
@@ -92,15 +94,24 @@ class ObjectHead:
         return self.find_in(self.reduce(maps), least)
 
     def reduce(self, maps: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Return the feature maps on their directions, brought to stride 16: (c, h, w) float32."""
-        fine, middle, coarse = (
-            project(one, *projection)
-            for one, projection in zip(maps, self.projections, strict=True)
-        )
-        height, width = middle.shape[1:]
-        fine = fine.reshape(len(fine), height, 2, width, 2).mean(axis=(2, 4))
-        coarse = coarse.repeat(2, axis=1).repeat(2, axis=2)
-        return np.concatenate([fine, middle, coarse]).astype(np.float32, copy=False)
+        """Return the feature maps on their directions, brought to stride 16: (c, h, w) float32.
+
+        Raises:
+            InvalidModel: if they are not those that the head learned from.
+        """
+        there = [len(one) for one in maps]
+        if there != [len(mean) for mean, _ in self.projections]:
+            raise InvalidModel(
+                "The model's object head was learned on the feature maps of another network. Train "
+                "it again."
+            )
+        height, width = maps[0].shape[1] // 2, maps[0].shape[2] // 2
+        return np.concatenate(
+            [
+                _with_sides(project(one, *projection), height, width)
+                for one, projection in zip(maps, self.projections, strict=True)
+            ]
+        ).astype(np.float32, copy=False)
 
     def find_in(self, reduced: np.ndarray, least: float = LEAST) -> tuple[ObjectBoxes, np.ndarray]:
         """Return the same as `find`, for maps that `reduce` made."""
@@ -148,12 +159,13 @@ class ObjectHead:
         Raises:
             ValueError, KeyError: if the arrays don't fit each other or the class names.
         """
+        count = sum(name.endswith(".mean") for name in arrays)
         projections = tuple(
             (
                 arrays[f"{number}.mean"].astype(np.float32),
                 arrays[f"{number}.directions"].astype(np.float32),
             )
-            for number in range(3)
+            for number in range(count)
         )
         layers = read_layers(arrays, SHAPES, sum(len(kept) for _, kept in projections))
         widths = {len(layers[name][1]) for name in ("enter", "near", "far")}
@@ -162,18 +174,31 @@ class ObjectHead:
             len(widths) != 1
             or len(layers["leave"][1]) != len(class_names) + EDGES
             or not class_names
+            or not projections
             or calibration.shape != (2,)
             or sides.shape != (2,)
             or not 1 <= sides[0] <= LARGEST_PHOTO
             or not STRIDE <= sides[1] <= LARGEST_SIDE
             or not all(
-                kept.ndim == 2 and kept.shape[1:] == mean.shape for mean, kept in projections
+                mean.ndim == 1 and kept.ndim == 2 and kept.shape[1:] == mean.shape
+                for mean, kept in projections
             )
             or not all(np.isfinite(array).all() for array in arrays.values())
         ):
             raise ValueError("the object head does not fit itself")
         scale, shift = calibration.tolist()
         return cls(class_names, projections, layers, sides[0], int(sides[1]), (scale, shift))
+
+
+def _with_sides(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a map (c, h, w) at (height, width), twice, once or half of which it has: the mean of
+    its cells, or each repeated.
+    """
+    if x.shape[1] == 2 * height:
+        return x.reshape(len(x), height, 2, width, 2).mean(axis=(2, 4))
+    if x.shape[1] == height:
+        return x
+    return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def cell_centres(height: int, width: int) -> np.ndarray:

@@ -5,6 +5,7 @@ Images go in; labels, probabilities, heat maps and boxes come out.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,15 @@ def _shown(found: list[Seen | Prediction], slider: float, at: int) -> tuple:
 
 
 def _caption(item: Seen, threshold: float | None) -> str:
+    """Return what an image is, and how many of what were found in it where that was asked."""
+    if item.objects is None:
+        return _answer(item, threshold)
+    counts = Counter(one.label for one in item.objects)
+    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{_answer(item, threshold)}; {told or 'no object'} found"
+
+
+def _answer(item: Seen, threshold: float | None) -> str:
     prediction, probability = item.prediction, float(item.prediction.probability or 0)
     label = item.label_at(threshold)
     if label is not None:

@@ -32,7 +32,11 @@ from ..core.regular import read_regular
 from ..core.tables import short_stem
 from ..datasets.decisions import ReviewBook
 from ..datasets.files import ImageFile, find_images
+from ..detection.detections import Detection
+from ..detection.detector import draw_detections
+from ..detection.objects import objects_of
 from ..errors import InvalidArgument, NotFound
+from ..heads.objects import OBJECT_THRESHOLD
 from ..heatmaps.drawing import superimpose
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import Photo, decode
@@ -62,6 +66,8 @@ class Seen:
         box: `xyxy` of the likeliest class in pixels of the original, whether accepted or not; None
             where there is none.
         size: (height, width) of the original.
+        objects: everything found in it, boxes in pixels of the original, the surest first; None
+            where the model does not look for many objects.
     """
 
     prediction: Prediction
@@ -69,12 +75,18 @@ class Seen:
     heat: np.ndarray | None
     box: list[float] | None
     size: tuple[int, int]
+    objects: list[Detection] | None = None
 
     def drawn(self, threshold: float | None) -> np.ndarray:
-        """Return the image with its heat map laid over, and with its box where it gets a
-        label: (height, width, 3) uint8 RGB.
+        """Return the image with a box about every object, if the model looks for many; else with
+        its heat map laid over, and with its box where it gets a label: (height, width, 3) uint8
+        RGB.
         """
         image = Image.open(io.BytesIO(self.image))
+        if self.objects is not None:
+            known = self.prediction.probabilities or {}
+            names = sorted({*known, *(one.label for one in self.objects)})
+            return draw_detections(np.array(image), self.objects, self.size, names)
         if self.heat is None or self.prediction.stranger:  # where a guess comes from says nothing
             return np.asarray(image)
         return superimpose(
@@ -119,9 +131,11 @@ class Viewer:
         top = Prediction(name, prediction.top_label)
         self.model.localize(top, photo, feature_map)
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
-        return Seen(
-            prediction, thumbnail(photo.image, SHOWN_SIDE)[0], top.map, top.box_xyxy, photo.size
-        )
+        found = None
+        if self.model.object_head is not None:
+            found = objects_of(photo, self.model, OBJECT_THRESHOLD)[0]
+        shown = thumbnail(photo.image, SHOWN_SIDE)[0]
+        return Seen(prediction, shown, top.map, top.box_xyxy, photo.size, found)
 
     def decide(self, path: Path, name: str, threshold: float | None) -> Prediction:
         """Label one image file, with its box if it gets a label; draw nothing.

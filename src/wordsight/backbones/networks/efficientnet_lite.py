@@ -20,9 +20,9 @@ STEM, WIDEST, EXPANSION, CLASSES = 32, 1280, 6, 1000
 KERNELS, STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)  # of each stage
 EPSILON = 1e-3  # of batch normalisation
 HEAD = "classifier"
-DEPTHWISE = "conv_dw"
-MAP_STRIDES = (8, 16, 32)  # of the feature maps that a network gives for boxes
-MAPPED = (2, 4)  # stages that end with the first two of them
+WIDENING, DEPTHWISE = "conv_pw", "conv_dw"
+MAPPED = (2, 4)  # stages that end with the last feature maps at strides 8 and 16
+WIDENED = 5  # stage whose first block begins by widening the latter
 NORMALISATION = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 Shapes = dict[str, tuple[int, ...]]
 
@@ -145,8 +145,8 @@ def _block_layers(
         ]
     wide = into * EXPANSION
     return [
-        ("conv_pw", "bn1", (wide, into, 1, 1)),
-        ("conv_dw", "bn2", (wide, 1, kernel, kernel)),
+        (WIDENING, "bn1", (wide, into, 1, 1)),
+        (DEPTHWISE, "bn2", (wide, 1, kernel, kernel)),
         ("conv_pwl", "bn3", (out, wide, 1, 1)),
     ]
 
@@ -155,7 +155,8 @@ def openvino_network(
     ov: Any, backbone: Backbone, dtype: str = "f32", multiscale: bool = False
 ) -> Any:
     """Return the network as an OpenVINO model: (n, height, width, 3) uint8 -> embedding (n, C),
-    feature map (n, C, h, w); or, if it is `multiscale`, feature maps at `MAP_STRIDES`.
+    feature map (n, C, h, w); or, if it is `multiscale`, four feature maps: the last at strides 8
+    and 16, the latter as the next block widens it, and the last at stride 32.
 
     Args:
         ov: the module `openvino`.
@@ -192,11 +193,13 @@ def openvino_network(
                 stride=stride if layer == DEPTHWISE else 1,
                 clipped=layer != parts[-1][0],
             )
+            if (stage, block, layer) == (WIDENED, 0, WIDENING):
+                widened = y.node
         x = layers.ended(y, x if stride == 1 and into == out else None)
         into, maps[stage] = out, x.node
     features = layers.convolved(x, "conv_head", "bn2", last=True)
     if multiscale:
-        outputs = [*(maps[stage] for stage in MAPPED), features.node]
+        outputs = [*(maps[stage] for stage in MAPPED), widened, features.node]
         return ov.Model(outputs, [pixels], backbone.architecture)
     embedding = opset13.reduce_mean(features.node, np.array([2, 3]), False)
     return ov.Model([embedding, features.node], [pixels], backbone.architecture)

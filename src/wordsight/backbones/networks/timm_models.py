@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from ...core.plugins import load_extensions
 from ...core.regular import read_text
 from ...errors import InvalidArgument, InvalidModel
-from ..backbone import EMBEDDED, EMBEDDED_SIZE, SMALL, Backbone
+from ..backbone import EMBEDDED, EMBEDDED_SIZE, MAP_STRIDES, SMALL, Backbone
 from ..devices import need_torch
 from ..preprocessing import LARGEST_SIDE, STRIDE, Preprocessing
-from .efficientnet_lite import MAP_STRIDES
+from .efficientnet_lite import MAPPED, VARIANTS, WIDENED
 
 # timm may change weights while it loads them; a network may be so many times as large as its file
 MOST_GROWTH = 2
@@ -102,20 +104,42 @@ def open_folder(folder: Path):
     return timm.create_model(name, pretrained=True).eval()
 
 
-def map_indices(network) -> list[int] | None:
-    """Return which of a network's intermediate outputs are its last feature maps at strides 8 and
-    16, as timm counts them, or None if it has none at both.
+def maps_of(network, architecture: str) -> Callable | None:
+    """Return a function from a network's input (n, 3, height, width) to its last feature maps (n,
+    C, h, w) at each of `MAP_STRIDES`, the coarsest last; None if it has none at one of them.
+
+    EfficientNet-Lite gives a further one at stride 16, after the other: the same as the next block
+    widens it. Boxes are learned better from both.
     """
+    if architecture in VARIANTS:
+        return functools.partial(_maps_of_lite, network)
     known = getattr(network, "feature_info", None)
     if known is None or not hasattr(network, "forward_intermediates"):
         return None
     strides = [stage["reduction"] for stage in (known if isinstance(known, list) else known.info)]
-    if not {*MAP_STRIDES[:-1]} <= {*strides}:
+    finer = MAP_STRIDES[:-1]
+    if not {*finer} <= {*strides}:
         return None
-    return [
-        max(index for index, found in enumerate(strides) if found == stride)
-        for stride in MAP_STRIDES[:-1]
+    chosen = [
+        max(index for index, found in enumerate(strides) if found == stride) for stride in finer
     ]
+
+    def maps(inputs):
+        last, before = network.forward_intermediates(inputs, indices=chosen)
+        return (*before, last)
+
+    return maps
+
+
+def _maps_of_lite(network, inputs):
+    x, maps = network.bn1(network.conv_stem(inputs)), []
+    for stage, blocks in enumerate(network.blocks):
+        if stage == WIDENED:
+            maps.append(blocks[0].bn1(blocks[0].conv_pw(x)))
+        x = blocks(x)
+        if stage in MAPPED:
+            maps.append(x)
+    return (*maps, network.bn2(network.conv_head(x)))
 
 
 def untrained_module(name: str, outputs: int, image_size: int | None = None):
