@@ -55,7 +55,7 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     single = (
         import_openvino()
         .Core()
-        .compile_model(backbone.folder / "network.xml", "CPU", options)
+        .compile_model(backbone.folder / "network-2.xml", "CPU", options)
         .create_infer_request()
     )
     spent = dict.fromkeys(("decode", "prepare", "infer", "decide and draw", "write"), 0.0)

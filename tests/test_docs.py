@@ -65,7 +65,7 @@ def _quick(tmp_path_factory):
         patch.setattr(box_training, "EPOCHS", 1)
         patch.setattr(box_training, "LEAST_STEPS", 30)
         patch.setattr(box_training, "VIEWS", 1)
-        for name, value in {"STEPS": 20, "MORE_STEPS": 5, "EPOCHS": 0, "BATCH": 4}.items():
+        for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
             patch.setattr(object_training, name, 1)

@@ -33,6 +33,7 @@ from wordsight.backbones.registry import (
 from wordsight.backbones.runtime import OpenVinoRuntime, TorchRuntime, import_openvino
 from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidModel
+from wordsight.heatmaps.extent import extent
 
 
 def torch_file(path: Path, weights) -> Path:
@@ -186,9 +187,11 @@ def test_a_network_of_a_fixed_odd_size_agrees_with_timms():
         openvino_network(ov, backbone), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     theirs = TorchRuntime(backbone, device="cpu").encode(pixels, True)
-    embedding, features = ours(pixels[None]).to_tuple()
+    embedding, features, fine = ours(pixels[None]).to_tuple()
     np.testing.assert_allclose(embedding[0], theirs.embedding, rtol=0, atol=1e-4)
     np.testing.assert_allclose(features[0], theirs.feature_map, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(fine[0], theirs.fine_map, rtol=0, atol=1e-4)
+    assert extent(theirs.feature_map[0].clip(0), theirs.fine_map).shape == (19, 17)
 
 
 def _assert_near(backbone, pixels):

@@ -84,14 +84,14 @@ def counting(scenes, tmp_path_factory):
     """A model that learned many objects a picture, in fewer steps than it would."""
     path = tmp_path_factory.mktemp("counting") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        learn_in_fewer_steps(patch, 150, 40)
+        learn_in_fewer_steps(patch, 100, 150)
         wordsight.train(scenes.parent, path, boxes=scenes)
     return path
 
 
-def learn_in_fewer_steps(patch, steps, more):
+def learn_in_fewer_steps(patch, judged, steps):
     for name, value in (
-        *(("STEPS", steps), ("MORE_STEPS", more), ("EPOCHS", 0)),
+        *(("JUDGED_STEPS", judged), ("STEPS", steps), ("EPOCHS", 0)),
         *(("FEWEST_VIEWS", 3), ("MOST_VIEWS", 3), ("BATCH", 8), ("SIDE", 256)),
     ):
         patch.setattr(learning, name, value)
@@ -229,7 +229,7 @@ def test_the_page_shows_every_object(counting, others):
 def test_class_answers_stay_and_boxes_can_be_added_later(
     counting, scenes, others, tmp_path, monkeypatch
 ):
-    learn_in_fewer_steps(monkeypatch, 5, 2)
+    learn_in_fewer_steps(monkeypatch, 5, 7)
     for name in ("EPOCHS", "LEAST_STEPS", "VIEWS"):  # of the head for one object
         monkeypatch.setattr(fit, name, 1)
     plain = wordsight.train(

@@ -48,7 +48,7 @@ class OneCore:
         }
         self.request = (
             ov.Core()
-            .compile_model(model.backbone.folder / "network.xml", "CPU", options)
+            .compile_model(model.backbone.folder / "network-2.xml", "CPU", options)
             .create_infer_request()
         )
 

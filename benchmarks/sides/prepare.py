@@ -9,4 +9,4 @@ backbone = wordsight.backbones.load_backbone()
 embedder = Embedder(backbone)
 embedder.runtime  # noqa: B018  # opening it compiles it
 embedder.cache.close()
-turns.report(folder=str(backbone.folder), network=str(backbone.folder / "network.xml"))
+turns.report(folder=str(backbone.folder), network=str(backbone.folder / "network-2.xml"))

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Callable
 
 from ..errors import InvalidArgument
 
@@ -81,7 +82,8 @@ def cpu_has_bf16() -> bool:
     """Whether the processor computes in bf16 itself (AVX-512 BF16, AMX), as far as torch says."""
     import torch
 
-    told = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 has no such function
+    ask: Callable[[], dict] = getattr(torch.cpu, "get_capabilities", dict)  # not in torch 2.6
+    told = ask()
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 

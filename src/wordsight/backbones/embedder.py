@@ -133,7 +133,7 @@ class EncodedImage:
         self._embedder, self._keep_map = embedder, feature_map
         self._photo: Photo | None = None
         self._embedding: np.ndarray | None = None
-        self._feature_map: np.ndarray | None = None
+        self._encoding: Encoding | None = None
 
     @property
     def photo(self) -> Photo:
@@ -169,18 +169,25 @@ class EncodedImage:
             self._embedding = cache.get(self.sha256, key)
             if self._embedding is None:
                 encoding = self._embedder.encode(self.photo, feature_map=self._keep_map)
-                self._embedding, self._feature_map = encoding.embedding, encoding.feature_map
+                self._embedding = encoding.embedding
+                if self._keep_map:
+                    self._encoding = encoding
                 cache.put(self.sha256, key, self._embedding)
         return self._embedding
 
     @property
-    def feature_map(self) -> np.ndarray | None:
-        """(C, h, w) float32, or None for networks without one; a pass of its own where the
+    def encoding(self) -> Encoding:
+        """Embedding and feature maps, as far as the network has them; a pass of its own where the
         embedding was cached.
         """
-        if self._feature_map is None and self._embedder.backbone.pooled:
-            self._feature_map = self._embedder.encode(self.photo, feature_map=True).feature_map
-        return self._feature_map
+        if self._encoding is None:
+            self._encoding = self._embedder.encode(self.photo, feature_map=True)
+        return self._encoding
+
+    @property
+    def feature_map(self) -> np.ndarray | None:
+        """(C, h, w) float32, or None for networks without one; see `encoding`."""
+        return self.encoding.feature_map if self._embedder.backbone.pooled else None
 
 
 def input_pixels(photo: Photo, preprocessing: Preprocessing) -> np.ndarray:

@@ -34,8 +34,9 @@ from .seals import is_whole, seal
 log = logging.getLogger("wordsight")
 
 GPU_CALLERS = 64
-NETWORK = ("network.xml", "network.bin")
-NETWORK_SUMS = "network.sha256"
+# those of 0.1.0, without a fine map, have no number
+NETWORK = ("network-2.xml", "network-2.bin")
+NETWORK_SUMS = "network-2.sha256"
 COMPILED_SUMS = "compiled.sha256"
 _open: dict[tuple[str, str, str, bool], Any] = {}
 _opening = threading.Lock()
@@ -49,10 +50,14 @@ class Encoding:
     Attributes:
         embedding: (C,) float32.
         feature_map: (C, h, w) float32, or None where it was not asked for or the backbone has none.
+        fine_map: (c, 4 h, 4 w) float32, the last feature map at stride 8, from which
+            `wordsight.heatmaps.extent` tells how far things reach; None likewise, and for networks
+            other than EfficientNet-Lite.
     """
 
     embedding: np.ndarray
-    feature_map: np.ndarray | None
+    feature_map: np.ndarray | None = None
+    fine_map: np.ndarray | None = None
 
 
 class Runtime(Protocol):
@@ -234,8 +239,7 @@ class OpenVinoRuntime:
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""
-        embedding, *maps = self._infer(pixels, self._outputs if feature_map else 1)
-        return Encoding(embedding, maps[0] if maps else None)
+        return Encoding(*self._infer(pixels, self._outputs if feature_map else 1))
 
     def feature_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """See `MultiscaleRuntime.feature_maps`."""
@@ -281,8 +285,7 @@ class TorchRuntime:
 
     def encode(self, pixels: np.ndarray, feature_map: bool = False) -> Encoding:
         """See `Runtime.encode`."""
-        embedding, *maps = self._wait_for(pixels, feature_map)
-        return Encoding(embedding, maps[0] if maps else None)
+        return Encoding(*self._wait_for(pixels, feature_map))
 
     def feature_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """See `MultiscaleRuntime.feature_maps`."""
@@ -386,22 +389,33 @@ def pixels_to_input(pixels, backbone: Backbone):
 
 def one_pass_module(backbone: Backbone):
     """Return a torch module: (n, height, width, 3) uint8 -> embedding (n, C) [, feature map (n, C,
-    h, w)].
+    h, w) [, fine map (n, c, 4 h, 4 w)]].
 
-    The feature map is there where the embedding is its spatial mean.
+    The feature map is there where the embedding is its spatial mean, the fine map where the network
+    is EfficientNet-Lite.
     """
     import torch
 
     from .networks.fixed_padding import with_fixed_padding
 
+    network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
+    lite = backbone.pooled and backbone.architecture in VARIANTS
+    maps = maps_of(network, backbone.architecture) if lite else None
+
     class OnePass(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
+            self.network = network
 
         def forward(self, pixels):
-            features = self.network.forward_features(pixels_to_input(pixels, backbone))  # type: ignore[operator]  # timm's networks have it
+            inputs = pixels_to_input(pixels, backbone)
+            if maps is not None:
+                fine, *_, features = maps(inputs)
+            else:
+                features = self.network.forward_features(inputs)  # type: ignore[operator]  # timm's networks have it
             embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
+            if maps is not None:
+                return embedding, features, fine
             return (embedding, features) if backbone.pooled else (embedding,)
 
     return OnePass().eval()
@@ -420,13 +434,14 @@ def multiscale_module(backbone: Backbone):
     from .networks.fixed_padding import with_fixed_padding
 
     network = with_fixed_padding(build_module(backbone), backbone.preprocessing)
-    maps = maps_of(network, backbone.architecture)
-    if not backbone.pooled or maps is None:
+    told = maps_of(network, backbone.architecture)
+    if not backbone.pooled or told is None:
         raise InvalidArgument(
             f"'{backbone.name}' gives no feature maps at strides "
             f"{', '.join(map(str, MAP_STRIDES))}, from which many objects a picture could be "
             "learned. Use the default backbone, or another convolutional network."
         )
+    maps = told
 
     class Multiscale(torch.nn.Module):
         def __init__(self) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder, open_photo
+from ..backbones.runtime import Encoding
 from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress
@@ -30,7 +31,7 @@ from ..heads.novelty import Neighbourhood
 from ..heads.objects import ObjectHead
 from ..heads.zero_shot import UNDECIDED, WordsHead
 from ..heatmaps.grid import Grid
-from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
+from ..heatmaps.heatmap import Heatmap, HeatmapSettings, extent_of, look, one_pass
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..heatmaps.two_places import together
 from ..images.decoding import Photo
@@ -326,46 +327,61 @@ class Classifier:
         return self.record.threshold, self.record.stand_in_note()
 
     def needs_map(self, settings: HeatmapSettings) -> bool:
-        """Whether locating a label takes the feature map."""
-        return self.backbone.pooled and (settings.plain or self.box_head is not None)
+        """Whether locating a label takes the maps of an ordinary pass."""
+        return self.backbone.pooled and (
+            one_pass(self.backbone, settings) or self.box_head is not None
+        )
 
     def localize(
         self,
         prediction: Prediction,
         photo: Photo,
-        feature_map: np.ndarray | None = None,
+        encoding: Encoding | None = None,
         settings: HeatmapSettings | None = None,
     ) -> None:
-        """Give an accepted prediction its heat map and its box, from the box head where there is
-        one, else from the heat map; each of several labels its own.
+        """Give an accepted prediction its heat map, its extent, and its box, from the box head
+        where there is one, else from the extent or the heat map; each of several labels its own.
 
         Args:
-            prediction: with a label; `map` and `box_xyxy` are set, also of its labels.
+            prediction: with a label; `map`, `extent` and `box_xyxy` are set, also of its labels.
             photo: the decoded image.
-            feature_map: its (C, h, w), where a pass has made it already.
+            encoding: its embedding and feature maps, where a pass has made them already.
             settings: how the heat map is made; by default in one pass.
         """
         settings = settings or HeatmapSettings()
         assert prediction.label is not None
-        if feature_map is None and self.needs_map(settings):
-            feature_map = self.embedder.encode(photo, feature_map=True).feature_map
+        if encoding is None and self.needs_map(settings):
+            encoding = self.embedder.encode(photo, feature_map=True)
         for other in prediction.labels[1:]:
-            weight = self.head.weight[self.class_names.index(other.label)]
-            other.map = look(photo, self.embedder, weight, settings, feature_map)
-            other.box_xyxy = heatmap_box(other.map, photo.size, self.mask_threshold)
-        weight = self.head.weight[self.class_names.index(prediction.label)]
-        prediction.map = look(photo, self.embedder, weight, settings, feature_map)
+            other.map, other.extent, other.box_xyxy = self._seen(
+                other.label, photo, encoding, settings
+            )
+        prediction.map, prediction.extent, prediction.box_xyxy = self._seen(
+            prediction.label, photo, encoding, settings
+        )
         height, width = photo.size
         if prediction.part is not None:
             prediction.box_xyxy = list(prediction.part)
-        elif self.box_head is not None and feature_map is not None:
-            sides = self.box_head.box(feature_map) * (width, height, width, height)
+        elif (
+            self.box_head is not None and encoding is not None and encoding.feature_map is not None
+        ):
+            sides = self.box_head.box(encoding.feature_map) * (width, height, width, height)
             prediction.box_xyxy = [round(float(side), 1) for side in sides]
-        else:
-            prediction.box_xyxy = heatmap_box(prediction.map, photo.size, self.mask_threshold)
         if prediction.labels:
             prediction.labels[0].map = prediction.map
+            prediction.labels[0].extent = prediction.extent
             prediction.labels[0].box_xyxy = prediction.box_xyxy
+
+    def _seen(
+        self, label: str, photo: Photo, encoding: Encoding | None, settings: HeatmapSettings
+    ) -> tuple[np.ndarray, np.ndarray | None, list[float] | None]:
+        """Return the heat map of a class, its extent where there is one, and the box of that."""
+        weight = self.head.weight[self.class_names.index(label)]
+        feature_map = None if encoding is None else encoding.feature_map
+        heat = look(photo, self.embedder, weight, settings, feature_map)
+        reach = extent_of(heat, encoding)
+        cut = heat if reach is None else reach
+        return heat, reach, heatmap_box(cut, photo.size, self.mask_threshold)
 
     def heatmap(
         self,
@@ -402,7 +418,14 @@ class Classifier:
         grid = look(
             photo, embedder, self.head.weight[index], heatmap_settings, encoding.feature_map
         )
-        return Heatmap(self.class_names[index], grid, photo.size, self.mask_threshold, photo.image)
+        return Heatmap(
+            self.class_names[index],
+            grid,
+            photo.size,
+            self.mask_threshold,
+            photo.image,
+            extent_of(grid, encoding) if one_pass(self.backbone, heatmap_settings) else None,
+        )
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the model folder whole or not at all; timm loads it as `local-dir:PATH`.

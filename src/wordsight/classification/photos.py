@@ -173,7 +173,7 @@ class Run:
             return Prediction(file.name, error=str(error))
         heat = None
         if prediction.label is not None:
-            needed = one.feature_map if model.needs_map(self._settings) else None
+            needed = one.encoding if model.needs_map(self._settings) else None
             model.localize(prediction, photo, needed, self._settings)
             heat = prediction.map
         elif one.feature_map is not None and not prediction.stranger:

@@ -70,6 +70,7 @@ class Label:
         heatmap: path of the superimposed heat map, relative to the results folder, or None.
         mask: path of the segmentation mask, likewise.
         map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
+        extent: (rows, columns) float32, 0–1: how far it reaches, or None; likewise.
     """
 
     label: str
@@ -78,6 +79,12 @@ class Label:
     heatmap: str | None = None
     mask: str | None = None
     map: np.ndarray | None = None
+    extent: np.ndarray | None = None
+
+    @property
+    def reach(self) -> np.ndarray | None:
+        """What masks and boxes are cut from: the extent, or the heat map where there is none."""
+        return self.map if self.extent is None else self.extent
 
     def to_dict(self) -> dict[str, Any]:
         """Return what stands in `labels` of predictions.jsonl."""
@@ -104,6 +111,7 @@ class Prediction:
         error: None, or why the file could not be read.
         stranger: whether it was rejected because it lies outside what the model learned from.
         map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
+        extent: (rows, columns) float32, 0–1: how far `label` reaches, or None; likewise.
         parts: what parts of the image show, where they were looked at; in parts.csv.
         part: `xyxy` of the part whose answer this is, or None where it is the whole image's.
         several: whether its classes are words that may stand together in one image.
@@ -121,6 +129,7 @@ class Prediction:
     error: str | None = None
     stranger: bool = False
     map: np.ndarray | None = None
+    extent: np.ndarray | None = None
     parts: list[Part] = field(default_factory=list)
     part: tuple[float, float, float, float] | None = None
     labels: list[Label] = field(default_factory=list)
@@ -162,11 +171,16 @@ class Prediction:
         others.sort(key=lambda label: -label.probability)
         return [Label(self.top_label, self.probability or 0.0), *others]
 
+    @property
+    def reach(self) -> np.ndarray | None:
+        """What masks and boxes are cut from: the extent, or the heat map where there is none."""
+        return self.map if self.extent is None else self.extent
+
     def without_maps(self) -> Prediction:
-        """Forget the heat maps, which take memory, and return itself."""
-        self.map = None
+        """Forget the heat maps and extents, which take memory, and return itself."""
+        self.map = self.extent = None
         for label in self.labels:
-            label.map = None
+            label.map = label.extent = None
         return self
 
     def to_dict(self) -> dict:

@@ -80,13 +80,13 @@ class ResultsWriter:
             file: the original.
             image: upright RGB, possibly reduced.
             size: (height, width) of the upright original.
-            mask_threshold: of the map's peak, from which the mask is cut.
+            mask_threshold: of the peak, from which the mask is cut.
         """
         if not self.images:
             return
         name = safe_name(prediction.file_name)
         for label in prediction.labels:
-            if label.map is None:
+            if label.map is None or label.reach is None:
                 continue
             folder = self._folders[label.label]
             original = self._tables.reserve(f"images/{folder}/{name}")
@@ -94,7 +94,7 @@ class ResultsWriter:
             label.mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
             drawn = superimpose(image, label.map, label.box_xyxy, size)
             self._tables.write(label.heatmap, to_jpeg(drawn))
-            self._tables.write(label.mask, segmentation(label.map, size, mask_threshold))
+            self._tables.write(label.mask, segmentation(label.reach, size, mask_threshold))
             self._copied.append(self._tables.link(original, file.path))
         if prediction.labels:
             prediction.heatmap, prediction.mask = (

@@ -216,10 +216,10 @@ def _look(
     encoding = embedder.encode(photo, feature_map=True)
     prediction = model.decide(image.file.name, encoding.embedding, 0.0)
     prediction.label = prediction.top_label
-    model.localize(prediction, photo, encoding.feature_map, heatmap_settings)
-    assert prediction.map is not None
+    model.localize(prediction, photo, encoding, heatmap_settings)
+    assert prediction.map is not None and prediction.reach is not None
     truth = np.array(image.boxes[0].xyxy)
-    fine = fine_heatmap(prediction.map, photo.size)
+    fine = fine_heatmap(prediction.reach, photo.size)
     by_threshold = [_regions(fine, float(threshold), photo.size) for threshold in THRESHOLDS]
     overlaps = [
         paired_iou(np.array(boxes), np.tile(truth, (len(boxes), 1))) for boxes in by_threshold

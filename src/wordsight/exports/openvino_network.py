@@ -30,7 +30,7 @@ def openvino_network(ov: Any, model: Classifier) -> Any:
     if many:
         results = _Network(_pooled(ports[-1])).answers(model, ports[-1], ports)
     else:
-        results = _Network(ports[0]).answers(model, *ports[1:])
+        results = _Network(ports[0]).answers(model, *ports[1:2])
     ports = [results[name] for name in answers_of(model)]
     whole = ov.Model(ports, backbone.get_parameters(), "wordsight")
     whole.inputs[0].get_tensor().set_names({"pixels"})

@@ -12,9 +12,11 @@ from PIL import Image
 from ..backbones.backbone import Backbone
 from ..backbones.devices import need_torch
 from ..backbones.embedder import Embedder
+from ..backbones.runtime import Encoding
 from ..errors import InvalidArgument
 from ..images.decoding import Photo, resize
 from .drawing import full_mask, superimpose
+from .extent import extent
 from .gradients import check_method, open_gradcam
 from .one_pass import class_heatmap, fine_heatmap, upsample
 from .regions import mask_to_boxes, scale_box
@@ -33,6 +35,8 @@ class Heatmap:
         size: (height, width) in pixels of the upright image.
         threshold: of the peak, from which masks and boxes are cut where no other is given.
         image: the upright image, RGB, possibly smaller than `size`.
+        extent: (rows, columns) float32, 0–1: how far the class reaches, from which masks and boxes
+            are cut; None: they are cut from the grid.
     """
 
     class_name: str
@@ -40,6 +44,7 @@ class Heatmap:
     size: tuple[int, int]
     threshold: float
     image: Image.Image
+    extent: np.ndarray | None = None
 
     @property
     def values(self) -> np.ndarray:
@@ -54,12 +59,12 @@ class Heatmap:
         return Image.fromarray(superimpose(self.image, self.grid))
 
     def mask(self, threshold: float | None = None) -> np.ndarray:
-        """Return where the heat map reaches a threshold (0–1, of the peak), (height, width)
-        bool.
+        """Return where the extent or heat map reaches a threshold (0–1, of the peak), (height,
+        width) bool.
         """
         return (
-            full_mask(self.grid, self.size, self._checked(threshold)) > 0
-            if self.grid.max() > 0
+            full_mask(self._reach, self.size, self._checked(threshold)) > 0
+            if self._reach.max() > 0
             else np.zeros(self.size, dtype=bool)
         )
 
@@ -67,9 +72,13 @@ class Heatmap:
         """Return the `xyxy` boxes, in pixels, of all regions that reach a threshold (0–1, of
         the peak), the strongest first.
         """
-        fine = fine_heatmap(self.grid, self.size)
+        fine = fine_heatmap(self._reach, self.size)
         found = mask_to_boxes(fine >= self._checked(threshold), fine) if fine.max() > 0 else []
         return [scale_box(box, fine.shape, self.size) for box in found]
+
+    @property
+    def _reach(self) -> np.ndarray:
+        return self.grid if self.extent is None else self.extent
 
     def _repr_png_(self) -> bytes | None:
         return self.overlay()._repr_png_()
@@ -180,6 +189,15 @@ def one_pass(backbone: Backbone, how: HeatmapSettings) -> bool:
     sum of the feature map.
     """
     return backbone.pooled and how.layer is None and how.method == "auto"
+
+
+def extent_of(heatmap: np.ndarray, encoding: Encoding | None) -> np.ndarray | None:
+    """Return how far a class reaches whose heat map that is, or None where the pass says nothing
+    of it.
+    """
+    if encoding is None or encoding.fine_map is None or min(encoding.fine_map.shape[1:]) < 2:
+        return None
+    return extent(heatmap, encoding.fine_map)
 
 
 def _one(

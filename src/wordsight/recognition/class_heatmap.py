@@ -11,7 +11,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder, open_photo
 from ..backbones.registry import load_backbone
 from ..classification.classifier import Classifier, load
-from ..heatmaps.heatmap import Heatmap, HeatmapSettings, look
+from ..heatmaps.heatmap import Heatmap, HeatmapSettings, extent_of, look, one_pass
 from ..heatmaps.one_pass import MASK_THRESHOLD
 from .imagenet_classes import known_classes
 
@@ -58,4 +58,5 @@ def heatmap(
         encoding.feature_map,
     )
     class_name = known.words[indices[0]][0] if class_name is None else class_name
-    return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image)
+    reach = extent_of(grid, encoding) if one_pass(network, heatmap_settings) else None
+    return Heatmap(class_name, grid, photo.size, MASK_THRESHOLD, photo.image, reach)

@@ -13,10 +13,11 @@ import numpy as np
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.registry import load_backbone
+from ..backbones.runtime import Encoding
 from ..classification.model_folder import check_threshold
 from ..errors import InvalidArgument
 from ..heads.linear import softmax
-from ..heatmaps.heatmap import HeatmapSettings, look
+from ..heatmaps.heatmap import HeatmapSettings, extent_of, look
 from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..heatmaps.window_features import can_be_dense, look_through, network_scale, tighten, within
 from ..heatmaps.windows import Level, pyramid, window_means
@@ -62,13 +63,13 @@ class Seen:
     Attributes:
         photo: what was looked at.
         probabilities: (classes,) float.
-        feature_map: (C, h, w), or None where the network has none.
+        encoding: its embedding and feature maps, as far as the network has them.
         maps: heat maps made so far, by their classes.
     """
 
     photo: Photo
     probabilities: np.ndarray
-    feature_map: np.ndarray | None
+    encoding: Encoding
     maps: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
 
 
@@ -125,9 +126,7 @@ class Recognizer:
     def see(self, photo: Photo) -> Seen:
         """Look at an image once, whole."""
         encoding = self.embedder.encode(photo, feature_map=True)
-        return Seen(
-            photo, self.known.probabilities(encoding.embedding[None])[0], encoding.feature_map
-        )
+        return Seen(photo, self.known.probabilities(encoding.embedding[None])[0], encoding)
 
     def share(self, probabilities: np.ndarray, group: str) -> float:
         """Return the summed probability of a group, of probabilities (classes,)."""
@@ -152,16 +151,17 @@ class Recognizer:
                 self.embedder,
                 self.known.direction(seen.probabilities, indices),
                 HeatmapSettings(),
-                seen.feature_map,
+                seen.encoding.feature_map,
             )
         return seen.maps[indices]
 
     def locate(self, seen: Seen, group: str) -> tuple[np.ndarray, Box | None]:
-        """Return the heat map of a group in the whole image, and the box around its strongest
-        region.
+        """Return the heat map of a group in the whole image, and the box around the strongest
+        region of its extent.
         """
         grid = self.heatmap(seen, self.groups[group])
-        box = heatmap_box(grid, seen.photo.size, MASK_THRESHOLD)
+        reach = extent_of(grid, seen.encoding)
+        box = heatmap_box(grid if reach is None else reach, seen.photo.size, MASK_THRESHOLD)
         return grid, None if box is None else (box[0], box[1], box[2], box[3])
 
     def levels(self, size: tuple[int, int]) -> list[Level]:

@@ -62,12 +62,12 @@ class TrainedModel:
         encoding = self.embedder.encode(photo, feature_map=True)
         decision = self._model.decide_all(encoding.embedding[None], None)
         scores = decision.probabilities[0]
-        return scores, bool(decision.stranger[0]), Seen(photo, scores, encoding.feature_map)
+        return scores, bool(decision.stranger[0]), Seen(photo, scores, encoding)
 
     def locate(self, seen: Seen, label: str) -> tuple[np.ndarray, list[float] | None]:
         """See `FrameModel.locate`."""
         where = Prediction("", label)
-        self._model.localize(where, seen.photo, seen.feature_map)
+        self._model.localize(where, seen.photo, seen.encoding)
         assert where.map is not None
         return where.map, where.box_xyxy
 

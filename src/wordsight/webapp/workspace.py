@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.embedder import read
+from ..backbones.runtime import Encoding
 from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
@@ -127,9 +128,9 @@ class Viewer:
         Raises:
             UnreadableImage: if it can't be read.
         """
-        photo, feature_map, prediction = self._pass(path, name, threshold)
+        photo, encoding, prediction = self._pass(path, name, threshold)
         top = Prediction(name, prediction.top_label)
-        self.model.localize(top, photo, feature_map)
+        self.model.localize(top, photo, encoding)
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
         found = None
         if self.model.object_head is not None:
@@ -143,20 +144,20 @@ class Viewer:
         Raises:
             UnreadableImage: if it can't be read.
         """
-        photo, feature_map, prediction = self._pass(path, name, threshold)
+        photo, encoding, prediction = self._pass(path, name, threshold)
         if prediction.label is not None:
-            self.model.localize(prediction, photo, feature_map)
+            self.model.localize(prediction, photo, encoding)
         return prediction.without_maps()
 
     def _pass(
         self, path: Path, name: str, threshold: float | None
-    ) -> tuple[Photo, np.ndarray | None, Prediction]:
+    ) -> tuple[Photo, Encoding, Prediction]:
         photo = decode(read(ImageFile(path, name))[0])
         encoding = self.embedder.encode(photo, feature_map=self.model.backbone.pooled)
         prediction = self.model.decide_photo(
             name, encoding.embedding, lambda: encoding.feature_map, threshold
         )
-        return photo, encoding.feature_map, prediction
+        return photo, encoding, prediction
 
     def heatmap(self, path: Path, name: str, class_name: str | None) -> np.ndarray:
         """Return an image with the heat map of a class, by default the likeliest, laid over it:

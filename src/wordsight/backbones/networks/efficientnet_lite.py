@@ -155,8 +155,9 @@ def openvino_network(
     ov: Any, backbone: Backbone, dtype: str = "f32", multiscale: bool = False
 ) -> Any:
     """Return the network as an OpenVINO model: (n, height, width, 3) uint8 -> embedding (n, C),
-    feature map (n, C, h, w); or, if it is `multiscale`, four feature maps: the last at strides 8
-    and 16, the latter as the next block widens it, and the last at stride 32.
+    feature map (n, C, h, w), fine map (n, c, 4 h, 4 w), the last at stride 8; or, if it is
+    `multiscale`, four feature maps: the last at strides 8 and 16, the latter as the next block
+    widens it, and the last at stride 32.
 
     Args:
         ov: the module `openvino`.
@@ -202,7 +203,8 @@ def openvino_network(
         outputs = [*(maps[stage] for stage in MAPPED), widened, features.node]
         return ov.Model(outputs, [pixels], backbone.architecture)
     embedding = opset13.reduce_mean(features.node, np.array([2, 3]), False)
-    return ov.Model([embedding, features.node], [pixels], backbone.architecture)
+    outputs = [embedding, features.node, maps[MAPPED[0]]]
+    return ov.Model(outputs, [pixels], backbone.architecture)
 
 
 def _blocks(variant: Variant) -> Iterator[tuple[int, int, int]]:

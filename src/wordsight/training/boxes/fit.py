@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.embedder import Embedder, input_pixels, read
-from ...backbones.runtime import callers
+from ...backbones.runtime import Encoding, callers
 from ...classification.classifier import Classifier
 from ...classification.record import BoxRecord
 from ...core.progress import Progress
@@ -29,6 +29,7 @@ from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
 from ...errors import InvalidArgument, UnreadableImage
 from ...heads.boxes import EDGES, FAR, NEAR, OUTWARD, PLANES, SHAPES, BoxHead, centres
+from ...heatmaps.heatmap import extent_of
 from ...heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ...images.decoding import decode
 from ...metrics.boxes import box_accuracy, paired_iou
@@ -306,11 +307,12 @@ def _samples(
         maps = []
         overlaps = None
         for index, (pixels, _) in enumerate(made):
-            feature_map = _feature_map(embedder, pixels)
-            maps.append(turning.reduce(feature_map).astype(np.float16))
+            encoding = embedder.runtime.encode(pixels, feature_map=True)
+            assert encoding.feature_map is not None
+            maps.append(turning.reduce(encoding.feature_map).astype(np.float16))
             if index == 0 and image.boxes[0].label in model.class_names:
                 overlaps = _heatmap_overlaps(
-                    feature_map,
+                    encoding,
                     model.head.weight[model.class_names.index(image.boxes[0].label)],
                     image,
                 )
@@ -329,15 +331,17 @@ def _samples(
     return samples, unreadable
 
 
-def _heatmap_overlaps(
-    feature_map: np.ndarray, class_weight: np.ndarray, image: Annotated
-) -> np.ndarray:
-    """Return the IoU (thresholds,) with the truth of the box that the heat map gives at each
-    threshold.
+def _heatmap_overlaps(encoding: Encoding, class_weight: np.ndarray, image: Annotated) -> np.ndarray:
+    """Return the IoU (thresholds,) with the truth of the box that the extent, or the heat map where
+    there is none, gives at each threshold.
     """
-    heatmap = class_heatmap(feature_map, class_weight)
+    assert encoding.feature_map is not None
+    heatmap = class_heatmap(encoding.feature_map, class_weight)
+    reach = extent_of(heatmap, encoding)
+    if reach is None:
+        reach = heatmap
     found = [
-        heatmap_box(heatmap, image.size, float(threshold)) or (0.0, 0.0, 0.0, 0.0)
+        heatmap_box(reach, image.size, float(threshold)) or (0.0, 0.0, 0.0, 0.0)
         for threshold in THRESHOLDS
     ]
     return paired_iou(np.array(found), np.tile(np.array(image.boxes[0].xyxy), (len(found), 1)))

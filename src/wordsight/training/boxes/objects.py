@@ -1,9 +1,9 @@
 """Train an object head, which finds every object of an image, on a classifier's frozen backbone;
 judge it on images it has not seen.
 
-Every image goes through the network once for each of several random views. The head learns from
-four fifths of the images and is judged on the rest; then it goes on with all of them, so that none
-is lost and nothing is learned twice. The figures are those of the head before it went on.
+Every image goes through the network once for each of several random views. A first head learns from
+four fifths of the images and is judged on the rest, where its scores are calibrated, too. The head
+that is kept learns from all of them, and longer. So the figures are those of a lesser head.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ VIEWS = 2000  # random views that are aimed at
 FEWEST_VIEWS, MOST_VIEWS = 8, 24  # of one image
 MOST_IN_ALL = 4000  # views; each takes half a megabyte while it is learned from
 DIRECTIONS = {8: 40, 16: 160, 32: 128}  # of a feature map at a stride, at most
-WIDTH = 96  # channels within the head
+WIDTH = 128  # channels within the head
 SAMPLED, CELLS = 240, 25  # images that the directions are learned from, cells of each map
-STEPS, MORE_STEPS, BATCH = 1000, 400, 16  # before it is judged; after that, with all images
-EPOCHS = 8  # at least, of all views
+JUDGED_STEPS, STEPS, BATCH = 700, 1300, 16  # of the head that is judged; of the one that is kept
+EPOCHS = 8  # at least, of all views, for the one that is kept
 NOTED = 10  # times that it is judged
 RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 5.0
-KEPT_RATE = 1 / 2  # of the rate, when it goes on
 AVERAGED = 0.98  # of the mean of past weights that stays at a step
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.1
 UNLIKELY, AT_FIRST = -4.0, 1.0  # logit of a score, and an edge's distance, at the start
@@ -138,6 +137,7 @@ def train_objects(
     held = maker.wholes(head, [samples[i].image for i in np.sort(order[:count])])
     known = [samples[i] for i in np.sort(order[count:])]
     learner = _Learner(head, seed)
+    steps = _steps(samples)
     history: list[dict] = []
 
     def note(step: int, loss: float) -> None:
@@ -147,17 +147,17 @@ def train_objects(
         history.append(row)
         log.info("Objects, step %d: loss %.4f, AP50 of held-out pictures %.3f.", *row.values())
 
-    steps = _steps(samples)
-    learner.learn(known, steps, RATE, _report(progress, "steps, judged on held-out pictures"), note)
+    learner.learn(
+        known,
+        steps * JUDGED_STEPS // STEPS,
+        _report(progress, "steps, judged on held-out pictures"),
+        note,
+    )
     judged = learner.head()
     judged = replace(judged, calibration=_calibrate(judged, held))
     found = [_found(judged, one) for one in held]
-    learner.learn(
-        samples,
-        steps * MORE_STEPS // STEPS,
-        RATE * KEPT_RATE,
-        _report(progress, "steps, with all pictures"),
-    )
+    kept = _Learner(head, seed)
+    kept.learn(samples, steps, _report(progress, "steps, with all pictures"))
     record = ObjectRecord(
         images=len(samples),
         objects=sum(len(one.image.boxes) for one in samples),
@@ -168,7 +168,7 @@ def train_objects(
         unreadable=unreadable,
         class_names=list(class_names),
     )
-    trained = replace(learner.head(), calibration=judged.calibration)
+    trained = replace(kept.head(), calibration=judged.calibration)
     return TrainedObjects(trained, record, [one.image for one in held], found)
 
 
@@ -352,7 +352,7 @@ class _Network(nn.Module):
 
 
 class _Learner:
-    """A head that learns in one go or more. What it gives is the mean of its past weights."""
+    """A head that learns. What it gives is the mean of its past weights."""
 
     def __init__(self, head: ObjectHead, seed: int) -> None:
         self._head, self._rng = head, np.random.default_rng(seed)
@@ -377,7 +377,6 @@ class _Learner:
         self,
         samples: list[_Sample],
         steps: int,
-        rate: float,
         after_step: Callable[[int, int], None],
         note: Callable[[int, float], None] | None = None,
     ) -> None:
@@ -390,9 +389,9 @@ class _Learner:
         network, losses = self._network, []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=DECAY)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, rate, total_steps=steps, pct_start=WARMUP
+                optimizer, RATE, total_steps=steps, pct_start=WARMUP
             )
             network.train()
             order: list[int] = []
