@@ -15,7 +15,7 @@ from PIL import Image
 import wordsight
 from test_export import FORBID, PROGRAMS
 from wordsight.backbones.backbone import DEFAULT_BACKBONE
-from wordsight.backbones.embedder import input_pixels, open_photo
+from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
 from wordsight.backbones.networks.timm_models import untrained_module
 from wordsight.backbones.preprocessing import Preprocessing
 from wordsight.backbones.registry import keep_module, load_backbone
@@ -27,7 +27,7 @@ from wordsight.heads.objects import ObjectBoxes, ObjectHead, cell_centres, merge
 from wordsight.images.decoding import decode
 from wordsight.metrics.boxes import covered, iou
 from wordsight.metrics.detection import average_precision, count_errors, matches
-from wordsight.training.boxes import fit, objects as learning
+from wordsight.training.boxes import fit, objects as learning, samples
 from wordsight.training.boxes.augment import view_of_many
 
 THINGS = ("cat", "wall")
@@ -91,10 +91,11 @@ def counting(scenes, tmp_path_factory):
 
 def learn_in_fewer_steps(patch, judged, steps):
     for name, value in (
-        *(("JUDGED_STEPS", judged), ("STEPS", steps), ("EPOCHS", 0)),
-        *(("FEWEST_VIEWS", 3), ("MOST_VIEWS", 3), ("BATCH", 8), ("SIDE", 256)),
+        *(("JUDGED_STEPS", judged), ("STEPS", steps), ("EPOCHS", 0), ("BATCH", 8), ("SIDE", 256)),
     ):
         patch.setattr(learning, name, value)
+    for name, value in (("FEWEST_VIEWS", 3), ("MOST_VIEWS", 3), ("SIDE", 256)):
+        patch.setattr(samples, name, value)
 
 
 def test_every_object_of_pictures_it_never_saw_is_found_and_counted(
@@ -146,6 +147,29 @@ def test_the_model_says_how_good_it_is_and_keeps_it(counting, others, tmp_path):
     assert np.array_equal(before[0].xyxy, after[0].xyxy)
     with pytest.raises(InvalidModel, match="another network"):
         again.object_head.find(maps[:2] + maps[3:], 0.0)
+
+
+def test_a_backbone_without_such_maps_is_refused_before_anything_is_trained(scenes, tmp_path):
+    module, preprocessing = untrained_module("cifar_cnn", 2)
+    small = keep_module(module.eval(), "cifar_cnn", preprocessing)
+    with pytest.raises(InvalidArgument, match="feature map"):
+        wordsight.train(scenes.parent, tmp_path / "m", boxes=scenes, backbone=small)
+    assert not (tmp_path / "m").exists()
+
+
+def test_views_that_do_not_fit_into_memory_teach_the_same(scenes, monkeypatch):
+    images = wordsight.datasets.read_boxes(scenes).images
+    embedder = Embedder(load_backbone(DEFAULT_BACKBONE))
+    learn_in_fewer_steps(monkeypatch, 2, 3)
+    layers = []
+    for most in (samples.MOST_IN_ALL, 0):
+        monkeypatch.setattr(samples, "MOST_IN_ALL", most)
+        monkeypatch.setattr(samples, "MOST_VIEWS", 1)  # the limit would make fewer
+        layers.append(learning.train_objects(images, embedder).head.layers)
+    for name, (weight, bias) in layers[0].items():
+        assert np.array_equal(weight, layers[1][name][0]) and np.array_equal(
+            bias, layers[1][name][1]
+        )
 
 
 def test_torch_and_openvino_give_the_same_maps():

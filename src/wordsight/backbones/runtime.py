@@ -126,6 +126,16 @@ def open_multiscale(
     return _opened(backbone, engine, dtype, multiscale=True)
 
 
+def check_multiscale(backbone: Backbone) -> None:
+    """Refuse a backbone without feature maps at `MAP_STRIDES`.
+
+    Raises:
+        InvalidArgument: if it has none.
+    """
+    if backbone.architecture not in VARIANTS or not backbone.pooled:
+        multiscale_module(backbone)
+
+
 def _opened(backbone: Backbone, engine: str, dtype: str, multiscale: bool) -> Any:
     chosen = choose_engine(engine)
     check_dtype(backbone, chosen, dtype)

@@ -96,7 +96,7 @@ class ObjectRecord:
         class_names: what it finds, in the order of its scores.
         images: how many it learned from.
         objects: how many boxes they have.
-        held_out: how many of the images judged it before it learned from them, too.
+        held_out: how many of the images judged a first head, which learned from the others only.
         average_precision: COCO's, by IoU: "0.3", "0.5" and the mean over "0.5:0.95".
         count_error: by how many objects its count of an image was wrong in the mean; None where
             nothing was held out.
@@ -127,8 +127,8 @@ class ObjectRecord:
             else f"; counts per picture wrong by {self.count_error:.2f} on average"
         )
         return (
-            f"{told}; on {self.held_out} pictures before it had seen them: AP {known['0.5']:.3f} "
-            f"at IoU 0.5, {known['0.5:0.95']:.3f} over 0.5:0.95{counted}."
+            f"{told}; a first head, on {self.held_out} pictures it had not seen: AP "
+            f"{known['0.5']:.3f} at IoU 0.5, {known['0.5:0.95']:.3f} over 0.5:0.95{counted}."
         )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.devices import EXTRA, gpu_likely, has_torch, need_torch
 from ..backbones.registry import load_backbone
+from ..backbones.runtime import check_multiscale
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import MODEL_FILES, check_model_target, write_model
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
@@ -128,6 +129,8 @@ def train(
         _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
         return _add_boxes_to(annotated, output, settings, progress)
     network = None if recipe == "scratch" else backbone or ""
+    if annotated is not None and network is not None and _many(annotated, settings):
+        check_multiscale(load_backbone(network or DEFAULT_BACKBONE))
     labelled, sources = (
         _labels(data, positive, negatives)
         if annotated is None
@@ -228,8 +231,7 @@ def _with_boxes(
 
     assert model.record.path is not None
     target = model.record.path.absolute()
-    many = (settings.objects or _objects(annotated)) == "many"
-    add = add_objects if many else add_boxes
+    add = add_objects if _many(annotated, settings) else add_boxes
     sheets = add(model, annotated, target, model.embedder, settings.seed, progress)
     if first_process():
         write_model(model, target, sheets)
@@ -252,9 +254,11 @@ def _check_objects(settings: TrainingSettings, boxes: object) -> None:
         )
 
 
-def _objects(annotated: BoxSet) -> str:
-    """Return whether a picture holds "one" object, or "many"."""
-    return "many" if any(len(image.boxes) > 1 for image in annotated.images) else "one"
+def _many(annotated: BoxSet, settings: TrainingSettings) -> bool:
+    """Whether all objects of a picture are learned: as asked, or if a picture holds several."""
+    if settings.objects is not None:
+        return settings.objects == "many"
+    return any(len(image.boxes) > 1 for image in annotated.images)
 
 
 def train_labelled(request: TrainingRequest) -> Classifier:

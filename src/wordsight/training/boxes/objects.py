@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn import functional
 
 from ...backbones.devices import cpu_has_bf16
-from ...backbones.embedder import Embedder, input_pixels, read
-from ...backbones.runtime import MultiscaleRuntime, callers, open_multiscale
+from ...backbones.embedder import Embedder
+from ...backbones.runtime import open_multiscale
 from ...classification.record import ObjectRecord
 from ...core.progress import Progress
-from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
-from ...errors import InvalidArgument, UnreadableImage
+from ...errors import InvalidArgument
 from ...heads.logistic import fit_logistic, logit
 from ...heads.objects import (
     EDGES,
@@ -39,20 +38,13 @@ from ...heads.objects import (
     ObjectHead,
     cell_centres,
 )
-from ...images.decoding import decode
 from ...metrics.detection import Found, Known, average_precision, count_errors, matches
 from .assignment import objects_loss
-from .augment import view_of_many
-from .directions import principal_directions
+from .samples import Sample, SampleMaker, Whole
 
 log = logging.getLogger("wordsight")
 
-VIEWS = 2000  # random views that are aimed at
-FEWEST_VIEWS, MOST_VIEWS = 8, 24  # of one image
-MOST_IN_ALL = 4000  # views; each takes half a megabyte while it is learned from
-DIRECTIONS = {8: 40, 16: 160, 32: 128}  # of a feature map at a stride, at most
 WIDTH = 128  # channels within the head
-SAMPLED, CELLS = 240, 25  # images that the directions are learned from, cells of each map
 JUDGED_STEPS, STEPS, BATCH = 700, 1300, 16  # of the head that is judged; of the one that is kept
 EPOCHS = 8  # at least, of all views, for the one that is kept
 NOTED = 10  # times that it is judged
@@ -60,40 +52,10 @@ RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 5.0
 AVERAGED = 0.98  # of the mean of past weights that stays at a step
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.1
 UNLIKELY, AT_FIRST = -4.0, 1.0  # logit of a score, and an edge's distance, at the start
-HELD_OUT = 5  # every fifth image
+HELD_OUT, MOST_HELD_OUT = 5, 500  # every fifth image, and no more than that
 FEWEST = 5  # images
 RAW = 0.02  # score below which no box is judged
 LOOSE = 1e3  # inverse penalty of the calibration: none to speak of
-
-
-@dataclass
-class _Sample:
-    """Random views of one image.
-
-    Attributes:
-        image: the annotated image.
-        views: their maps as the head takes them, (c, h, w) float16 each.
-        objects: of each (m, 5) float32: `xyxy` in pixels of the view, class index.
-    """
-
-    image: Annotated
-    views: list[np.ndarray]
-    objects: list[np.ndarray]
-
-
-@dataclass
-class _Whole:
-    """One whole image.
-
-    Attributes:
-        image: the annotated image.
-        maps: as the head takes them, (c, h, w) float16.
-        size: (height, width) of the network's input in pixels.
-    """
-
-    image: Annotated
-    maps: np.ndarray
-    size: tuple[int, int]
 
 
 @dataclass
@@ -124,7 +86,7 @@ def train_objects(
     """
     class_names = tuple(sorted({box.label for image in images for box in image.boxes}))
     runtime = open_multiscale(embedder.backbone, embedder.engine, embedder.dtype)
-    maker = _Maker(images, class_names, runtime, embedder, seed)
+    maker = SampleMaker(images, class_names, runtime, embedder, seed)
     side = float(np.median([math.sqrt(math.prod(image.size)) for image in images]))
     head = ObjectHead(class_names, maker.projections(), {}, side, SIDE)
     samples, unreadable = maker.samples(head, progress)
@@ -133,7 +95,7 @@ def train_objects(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
         )
     order = np.random.default_rng(seed).permutation(len(samples))
-    count = max(1, len(samples) // HELD_OUT)
+    count = min(MOST_HELD_OUT, max(1, len(samples) // HELD_OUT))
     held = maker.wholes(head, [samples[i].image for i in np.sort(order[:count])])
     known = [samples[i] for i in np.sort(order[count:])]
     learner = _Learner(head, seed)
@@ -172,7 +134,7 @@ def train_objects(
     return TrainedObjects(trained, record, [one.image for one in held], found)
 
 
-def _steps(samples: list[_Sample]) -> int:
+def _steps(samples: list[Sample]) -> int:
     views = sum(len(one.views) for one in samples)
     return max(STEPS, EPOCHS * views // BATCH)
 
@@ -185,142 +147,6 @@ def _report(progress: Progress | None, what: str) -> Callable[[int, int], None]:
             progress(done, total, what)
 
     return report
-
-
-class _Maker:
-    """Makes samples of annotated images."""
-
-    def __init__(
-        self,
-        images: list[Annotated],
-        class_names: tuple[str, ...],
-        runtime: MultiscaleRuntime,
-        embedder: Embedder,
-        seed: int,
-    ) -> None:
-        self._images, self._names, self._runtime, self._seed = images, class_names, runtime, seed
-        self._preprocessing = embedder.backbone.preprocessing.with_side(SIDE)
-        self._threads = callers(embedder.engine)
-        self.views = max(
-            1,
-            min(MOST_IN_ALL // len(images), max(FEWEST_VIEWS, VIEWS // len(images)), MOST_VIEWS),
-        )
-
-    def projections(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """Return for each feature map the mean (C,) and the half whitened principal directions
-        (c, C) of its cells, of mean square 1.
-
-        Raises:
-            InvalidArgument: if not one image can be read.
-        """
-        chosen = np.random.default_rng(self._seed).permutation(len(self._images))[:SAMPLED]
-        strides: list[int] = []
-
-        def cells(number: int) -> list[np.ndarray]:
-            try:
-                image = decode(read(self._images[number].file)[0]).image
-            except UnreadableImage:
-                return []
-            pixels = self._view(image, number, 0)[0]
-            rng = np.random.default_rng([self._seed, number])
-            maps = self._runtime.feature_maps(pixels)
-            strides[:] = [len(pixels) // m.shape[1] for m in maps]
-            return [m.reshape(len(m), -1)[:, rng.integers(0, m[0].size, CELLS)].T for m in maps]
-
-        rows = [some for some in parallel_map(cells, chosen.tolist(), self._threads) if some]
-        if not rows:
-            raise InvalidArgument("None of the annotated pictures can be read.")
-        return tuple(
-            principal_directions(np.concatenate(level), DIRECTIONS[stride])
-            for level, stride in zip(zip(*rows, strict=True), strides, strict=True)
-        )
-
-    def samples(
-        self, head: ObjectHead, progress: Progress | None
-    ) -> tuple[list[_Sample], list[tuple[str, str]]]:
-        """Return samples of all images, and (name, reason) of those that can't be read."""
-
-        def make(number: int) -> _Sample | tuple[str, str]:
-            image = self._images[number]
-            try:
-                photo = decode(read(image.file)[0])
-            except UnreadableImage as error:
-                return image.file.name, str(error)
-            made = [self._view(photo.image, number, view) for view in range(self.views)]
-            return _Sample(
-                image,
-                [self._maps(head, pixels) for pixels, _ in made],
-                [objects for _, objects in made],
-            )
-
-        samples, unreadable = [], []
-        for done, sample in enumerate(
-            parallel_map(make, range(len(self._images)), self._threads), start=1
-        ):
-            if isinstance(sample, _Sample):
-                samples.append(sample)
-            else:
-                unreadable.append(sample)
-            if progress:
-                progress(done, len(self._images), f"pictures, each with {self.views} random views")
-        return samples, unreadable
-
-    def wholes(self, head: ObjectHead, images: list[Annotated]) -> list[_Whole]:
-        """Return whole images, without those that can't be read by now."""
-
-        def make(image: Annotated) -> _Whole | None:
-            try:
-                photo = decode(read(image.file)[0])
-            except UnreadableImage:
-                return None
-            pixels = input_pixels(photo, self._preprocessing)
-            height, width = pixels.shape[:2]
-            return _Whole(image, self._maps(head, pixels), (height, width))
-
-        return [one for one in parallel_map(make, images, self._threads) if one is not None]
-
-    def _maps(self, head: ObjectHead, pixels: np.ndarray) -> np.ndarray:
-        return head.reduce(self._runtime.feature_maps(pixels)).astype(np.float16)
-
-    def _view(self, image, number: int, view: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return pixels of a random view, and its objects (m, 5)."""
-        annotated = self._images[number]
-        rng = np.random.default_rng([self._seed, number, view + 1])
-        pixels, moved, which = view_of_many(image, _boxes(annotated), self._preprocessing, rng)
-        sides = np.array([*pixels.shape[1::-1]] * 2)
-        labels = [self._names.index(annotated.boxes[index].label) for index in which]
-        objects = np.column_stack([moved * sides, np.array(labels, dtype=float)])
-        return pixels, objects.astype(np.float32)
-
-
-def _boxes(annotated: Annotated) -> np.ndarray:
-    """Return the boxes (n, 4) of an image in fractions of it."""
-    height, width = annotated.size
-    return np.array([box.xyxy for box in annotated.boxes]) / [width, height, width, height]
-
-
-def one_batch_of_many(
-    images: list[Annotated], embedder: Embedder, seed: int
-) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Return random views, one of each of up to sixteen images: pixels, boxes (m, 4) in fractions,
-    labels.
-    """
-    shown = []
-    for index in np.random.default_rng(seed).permutation(len(images)).tolist():
-        image = images[index]
-        try:
-            photo = decode(read(image.file)[0]).image
-        except UnreadableImage:
-            continue
-        rng = np.random.default_rng([seed, index, 1])
-        preprocessing = embedder.backbone.preprocessing.with_side(SIDE)
-        pixels, moved, which = view_of_many(photo, _boxes(image), preprocessing, rng)
-        labels = Counter(image.boxes[number].label for number in which)
-        told = ", ".join(f"{count} {name}" for name, count in labels.items())
-        shown.append((pixels, moved, told))
-        if len(shown) == BATCH:
-            break
-    return shown
 
 
 class _Network(nn.Module):
@@ -375,7 +201,7 @@ class _Learner:
 
     def learn(
         self,
-        samples: list[_Sample],
+        samples: list[Sample],
         steps: int,
         after_step: Callable[[int, int], None],
         note: Callable[[int, float], None] | None = None,
@@ -412,7 +238,7 @@ class _Learner:
                     note(step, float(np.mean(losses)))
                     losses = []
 
-    def _loss(self, views: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
+    def _loss(self, views: list[tuple[ArrayLike, np.ndarray]]) -> torch.Tensor:
         maps = torch.from_numpy(np.stack([one for one, _ in views])).float()
         truth = [torch.from_numpy(objects) for _, objects in views]
         if self._rng.random() < 0.5:
@@ -435,7 +261,7 @@ class _Learner:
                 mean.lerp_(value, 1 - keep)
 
 
-def _found(head: ObjectHead, whole: _Whole) -> tuple[list[Known], list[Found]]:
+def _found(head: ObjectHead, whole: Whole) -> tuple[list[Known], list[Found]]:
     """Return the true objects of an image and those that a head finds, boxes in pixels."""
     height, width = whole.size
     boxes, _ = head.find_in(whole.maps, RAW)
@@ -446,7 +272,7 @@ def _found(head: ObjectHead, whole: _Whole) -> tuple[list[Known], list[Found]]:
     return known, list(zip(labels, boxes.probabilities.tolist(), xyxy, strict=True))
 
 
-def _calibrate(head: ObjectHead, held: list[_Whole]) -> tuple[float, float]:
+def _calibrate(head: ObjectHead, held: list[Whole]) -> tuple[float, float]:
     """Return scale and shift of a score's logit such that its sigmoid is the chance that the object
     is there, by logistic regression on held-out images; the score itself where that can't be told.
     """

@@ -24,7 +24,8 @@ from ...metrics.boxes import paired_iou
 from ...metrics.detection import matches
 from ...reports.box_sheets import batch_sheet, objects_sheet, truth_sheet
 from .fit import FEWEST, check_backbone, one_batch, train_boxes
-from .objects import one_batch_of_many, train_objects
+from .objects import train_objects
+from .samples import one_batch_of_many
 
 log = logging.getLogger("wordsight")
 
