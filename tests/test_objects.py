@@ -94,7 +94,7 @@ def learn_in_fewer_steps(patch, judged, steps):
         *(("JUDGED_STEPS", judged), ("STEPS", steps), ("EPOCHS", 0), ("BATCH", 8), ("SIDE", 256)),
     ):
         patch.setattr(learning, name, value)
-    for name, value in (("FEWEST_VIEWS", 3), ("MOST_VIEWS", 3), ("SIDE", 256)):
+    for name, value in (("FEWEST_VIEWS", 3), ("MOST_VIEWS", 3), ("VIEW_SIDE", 256)):
         patch.setattr(samples, name, value)
 
 

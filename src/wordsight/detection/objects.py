@@ -15,7 +15,7 @@ from ..backbones.preprocessing import Preprocessing
 from ..backbones.runtime import open_multiscale
 from ..classification.classifier import Classifier
 from ..core.threads import parallel_map
-from ..heads.objects import STRIDE, ObjectBoxes, ObjectHead, merge
+from ..heads.objects import LEAST, STRIDE, ObjectBoxes, ObjectHead, merge
 from ..images.decoding import Photo, resize
 from ..metrics.boxes import covered
 from .detections import Detection
@@ -36,6 +36,7 @@ def find_objects(
     head: ObjectHead,
     embedder: Embedder,
     tile: tuple[int, int] | None = None,
+    least: float = LEAST,
 ) -> tuple[ObjectBoxes, np.ndarray, int]:
     """Return the objects of an image in pixels, its score map, and how many passes that took.
 
@@ -45,12 +46,13 @@ def find_objects(
         head: what finds them.
         embedder: its backbone.
         tile: (height, width) in pixels of the tiles; None: as `tile_of` chooses.
+        least: probability below which a box is not kept.
 
     Returns:
         The objects, the surest first; (h, w) float32 score map, 0–1: the highest probability at
         each cell of the whole image; the number of passes.
     """
-    finder = _Finder(image, size, head, embedder)
+    finder = _Finder(image, size, head, embedder, least)
     whole, score_map = finder.look((0.0, 0.0, float(size[1]), float(size[0])))
     tile = tile or tile_of(size, head)
     if tile is None:
@@ -101,7 +103,8 @@ def objects_of(
     """
     head = model.object_head
     assert head is not None
-    boxes, scores, passes = find_objects(photo.image, photo.size, head, model.embedder, tile)
+    least = LEAST if threshold is None else min(LEAST, threshold)
+    boxes, scores, passes = find_objects(photo.image, photo.size, head, model.embedder, tile, least)
     rows = zip(
         boxes.xyxy.tolist(), boxes.labels.tolist(), boxes.probabilities.tolist(), strict=True
     )
@@ -117,9 +120,14 @@ class _Finder:
     """Looks at parts of one image."""
 
     def __init__(
-        self, image: Image.Image, size: tuple[int, int], head: ObjectHead, embedder: Embedder
+        self,
+        image: Image.Image,
+        size: tuple[int, int],
+        head: ObjectHead,
+        embedder: Embedder,
+        least: float,
     ) -> None:
-        self._image, self._size, self._head = image, size, head
+        self._image, self._size, self._head, self._least = image, size, head, least
         self._preprocessing: Preprocessing = embedder.backbone.preprocessing.with_side(head.side)
         self._runtime = open_multiscale(embedder.backbone, embedder.engine, embedder.dtype)
         self._scale = image.width / size[1], image.height / size[0]
@@ -135,7 +143,7 @@ class _Finder:
             self._preprocessing.interpolation,
             (left * x, top * y, right * x, bottom * y),
         )
-        found, scores = self._head.find(self._runtime.feature_maps(pixels))
+        found, scores = self._head.find(self._runtime.feature_maps(pixels), self._least)
         grow = np.array([(right - left) / width, (bottom - top) / height] * 2, dtype=np.float32)
         moved = found.xyxy * grow + np.array([left, top] * 2, dtype=np.float32)
         return ObjectBoxes(moved, found.labels, found.probabilities), scores

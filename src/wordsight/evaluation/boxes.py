@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,16 +32,14 @@ from ..metrics import classification as metrics
 from ..metrics.boxes import IOUS, box_accuracy, max_box_acc, max_box_acc_v2, paired_iou
 from ..metrics.detection import average_precision, count_errors
 from .box_report import BoxReport
-from .folder import check_target, write_files
-
-if TYPE_CHECKING:
-    pass
 from .box_results import BoxEvaluation, BoxFigures
+from .folder import check_target, write_files
 
 CENTRE = (0.1464, 0.1464, 0.8536, 0.8536)  # the middle half of the image's area
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
-# probability from which a detection counts, as far down as the curve of precision goes
-LEAST = 0.05
+# probability from which a detection counts, as far down as the curve of precision goes; further for
+# objects, which cost no more there
+LEAST, LEAST_OF_OBJECTS = 0.05, 0.005
 
 
 @dataclass(frozen=True)
@@ -236,7 +233,8 @@ def _look(
         )
     found = []
     if windows is not None or model.object_head is not None:
-        found = detect_image(data, model, LEAST, windows or WindowSettings()).detections
+        least = LEAST if model.object_head is None else LEAST_OF_OBJECTS
+        found = detect_image(data, model, least, windows or WindowSettings()).detections
     detections = [(d.label, d.probability, d.xyxy) for d in found]
     predicted = tuple(prediction.box_xyxy or (0.0, 0.0, 0.0, 0.0))
     if report is not None:

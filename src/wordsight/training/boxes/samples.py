@@ -23,11 +23,12 @@ from ...core.progress import Progress
 from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
 from ...errors import InvalidArgument, UnreadableImage
-from ...heads.objects import SIDE, ObjectHead
+from ...heads.objects import ObjectHead
 from ...images.decoding import decode
 from .augment import view_of_many
 from .directions import principal_directions
 
+VIEW_SIDE = 384  # pixels
 VIEWS = 2000  # random views that are aimed at
 FEWEST_VIEWS, MOST_VIEWS = 8, 24  # of one image
 MOST_IN_ALL = 4000  # views; each takes half a megabyte, in memory
@@ -78,7 +79,7 @@ class SampleMaker:
         seed: int,
     ) -> None:
         self._images, self._names, self._runtime, self._seed = images, class_names, runtime, seed
-        self._preprocessing = embedder.backbone.preprocessing.with_side(SIDE)
+        self._preprocessing = embedder.backbone.preprocessing.with_side(VIEW_SIDE)
         self._threads = callers(embedder.engine)
         self.views = max(
             1,
@@ -157,7 +158,7 @@ class SampleMaker:
                 photo = decode(read(image.file)[0])
             except UnreadableImage:
                 return None
-            pixels = input_pixels(photo, self._preprocessing)
+            pixels = input_pixels(photo, self._preprocessing.with_side(head.side))
             height, width = pixels.shape[:2]
             return Whole(image, self._maps(head, pixels), (height, width))
 
@@ -247,7 +248,7 @@ def one_batch_of_many(
         except UnreadableImage:
             continue
         rng = np.random.default_rng([seed, index, 1])
-        preprocessing = embedder.backbone.preprocessing.with_side(SIDE)
+        preprocessing = embedder.backbone.preprocessing.with_side(VIEW_SIDE)
         pixels, moved, which = view_of_many(photo, _boxes(image), preprocessing, rng)
         labels = Counter(image.boxes[number].label for number in which)
         told = ", ".join(f"{count} {name}" for name, count in labels.items())
