@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -424,6 +425,12 @@ def test_the_page_is_used_by_keys_or_touch(teach_page, tab, roll, tmp_path, widt
     page.get_by_text("Go on teaching").wait_for()
     assert (tmp_path / "results" / "report.html").exists()
     assert wordsight.load(tmp_path / "model").class_names[0] == "disc"
+    assert not serious(page)
+    page.get_by_text("Copy to sorted folders").click()
+    page.get_by_text("Take them back").wait_for()
+    place = Path(page.locator("#done p", has_text="Copies lie").locator("code").first.inner_text())
+    discs = {path.name for path in (place / "disc").iterdir()}
+    assert discs and all(is_disc(name) for name in discs)
     assert not serious(page)
 
 

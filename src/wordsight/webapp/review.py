@@ -90,8 +90,13 @@ def sort_reviewed(book: ReviewBook, progress: Progress | None = None) -> Sorted:
         InvalidArgument: if no image has a label or a decision yet.
         OutputError: if they can't be written.
     """
-    told = hashlib.sha256(os.fsencode(book.root)).hexdigest()[:8]
-    return sort(book, sorted_folder() / f"{book.root.name}-{told}", progress=progress)
+    return sort(book, sorted_place(book.root), progress=progress)
+
+
+def sorted_place(root: Path) -> Path:
+    """Return where the images of a folder are sorted into, among wordsight's own files."""
+    told = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    return sorted_folder() / f"{root.name}-{told}"
 
 
 def write_spreadsheet(book: ReviewBook, folder: Path, progress: Progress | None = None) -> Path:

@@ -16,10 +16,12 @@ from ..classification.results import Results
 from ..core.progress import Progress
 from ..core.regular import read_regular
 from ..errors import WordsightError
+from ..exports.sorting import sort
 from ..images.decoding import to_jpeg
 from ..teaching.session import Teaching, teach
 from ..teaching.status import Question
 from .guard import Guard
+from .review import sorted_place
 from .server import HOST, serve
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ LOOK_EVERY = 10  # answers between two looks for wrong ones
 AGAIN = 6  # answers that are shown for a second look
 STRIP = 12  # photos that are shown as labelled by what was learned
 READ = re.compile(r"/|/teach\.(js|css)|/favicon\.ico|/photo|/state")
-WRITE = re.compile(r"/(answer|answers|skip|undo|finish)")
+WRITE = re.compile(r"/(answer|answers|skip|undo|finish|sort)")
 
 
 class TeachPage:
@@ -135,6 +137,15 @@ class TeachPage:
                 threading.Thread(target=self._finish, daemon=True).start()
             return self.state()
 
+    def sort(self) -> dict[str, Any]:
+        """Begin to copy the photos of the results into a folder a class, and return the state."""
+        with self._lock:
+            finished = self._finishing
+            if finished is not None and finished.get("results"):
+                self._finishing = {"done": 0, "total": 1, "what": "files"}
+                threading.Thread(target=self._sort, args=(finished,), daemon=True).start()
+            return self.state()
+
     def photo(self, file_name: str, side: int) -> bytes | None:
         """Return a photo as a JPEG, upright, its longer side at most so many pixels; None for one
         that is not of the folder.
@@ -143,14 +154,25 @@ class TeachPage:
             return None
         return self._jpeg(file_name, side)
 
-    def _finish(self) -> None:
-        def progress(done: int, total: int, what: str) -> None:
-            self._finishing = {"done": done, "total": total, "what": what}
+    def _progress(self, done: int, total: int, what: str) -> None:
+        self._finishing = {"done": done, "total": total, "what": what}
 
+    def _sort(self, finished: dict[str, Any]) -> None:
+        place = sorted_place(self._session.book.root)
+        try:
+            done = sort(finished["results"], place, progress=self._progress)
+            self._finishing = {**finished, "sorted": str(done.output)}
+        except WordsightError as error:
+            self._finishing = {**finished, "error": str(error)}
+        except Exception as error:  # whatever it is, the page must not wait for ever
+            log.exception("The photos could not be sorted.")
+            self._finishing = {**finished, "error": f"The photos could not be sorted: {error}."}
+
+    def _finish(self) -> None:
         try:
             with self._lock:
                 model = self._session.finish()
-            results = self._session.results(self._results, model=model, progress=progress)
+            results = self._session.results(self._results, model=model, progress=self._progress)
             self._finishing = _finished(model.record.path, results)
         except WordsightError as error:
             self._finishing = {"error": str(error)}
@@ -269,6 +291,7 @@ def application(page: TeachPage) -> Any:
         "/skip": lambda given: page.skip(str(given["file_name"])),
         "/undo": lambda given: page.undo(),
         "/finish": lambda given: page.finish(),
+        "/sort": lambda given: page.sort(),
     }
     return Starlette(
         routes=[

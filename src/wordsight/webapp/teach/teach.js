@@ -210,22 +210,27 @@ function finish() { send("finish", {}); }
 function showFinish(told) {
   const words = state.words.join(", ");
   if (told.what) {
-    $("done").replaceChildren(make("h2", { textContent: "Writing results…" }),
+    $("done").replaceChildren(make("h2", { textContent: told.what === "files" ? "Copying…" : "Writing results…" }),
       make("p", { textContent: `${told.done} of ${told.total} ${told.what}` }));
     $("bar").replaceChildren();
     clearTimeout(polling);
     polling = setTimeout(async () => take(await call("state"), false), 700);
     return;
   }
-  const lines = told.error ? [make("p", { textContent: told.error })] : [
+  const lines = !told.report ? [make("p", { textContent: told.error })] : [
     make("p", { textContent: `${state.sentence} ${told.unsure} are doubtful.` }),
     make("p", {}, "See them: open ", make("code", { textContent: told.report })),
     make("p", {}, "Use the model on other photos: ",
       make("code", { textContent: `wordsight predict PHOTOS -m "${told.model}"` })),
     make("p", { textContent: `Or type the words again: wordsight run -c "${words}" finds this model by itself.` }),
   ];
-  $("done").replaceChildren(make("h2", { textContent: told.error ? "Not finished" : "Done" }), ...lines);
-  $("bar").replaceChildren(button("", "Go on teaching", () => { state.finishing = null; show(); }));
+  if (told.sorted) lines.push(make("p", {}, "Copies lie in a folder a word: ", make("code", { textContent: told.sorted }),
+    ". Take them back: ", make("code", { textContent: `wordsight sort --undo -o "${told.sorted}"` })));
+  if (told.report && told.error) lines.push(make("p", { textContent: told.error }));
+  $("done").replaceChildren(make("h2", { textContent: told.report ? "Done" : "Not finished" }), ...lines);
+  const next = [button("", "Go on teaching", () => { state.finishing = null; show(); })];
+  if (told.report) next.push(button("", "Copy to sorted folders", () => send("sort", {}), { className: "main push" }));
+  $("bar").replaceChildren(...next);
 }
 
 document.addEventListener("keydown", (event) => {
