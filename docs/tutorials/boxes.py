@@ -113,7 +113,8 @@ def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> No
         draw.rectangle(truth.xyxy, outline="#0072B2", width=4)
         if said.box_xyxy is not None:  # a stranger gets no label and no box
             draw.rectangle(tuple(said.box_xyxy), outline="#D55E00", width=4)
-        cells.append((image, f"{said.top_label} {said.probability:.2f}"))
+        caption = "a stranger" if said.stranger else f"{said.top_label} {said.probability:.2f}"
+        cells.append((image, caption))
     print(f"classes: {right} of {len(files)} unseen pictures right")
     print(f"See {sheet(cells[:: max(1, len(cells) // count)][:count], path, 4, 240)}")
 
