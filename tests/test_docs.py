@@ -27,7 +27,11 @@ from conftest import made_once, write_shapes
 from wordsight.cli import demo
 from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
-from wordsight.training.boxes import fit as box_training, objects as object_training
+from wordsight.training.boxes import (
+    fit as box_training,
+    objects as object_training,
+    samples as object_samples,
+)
 from wordsight.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +72,7 @@ def _quick(tmp_path_factory):
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
-            patch.setattr(object_training, name, 1)
+            patch.setattr(object_samples, name, 1)
         for format, write in exporting._WRITERS.items():
             patch.setitem(exporting._WRITERS, format, _once(write, written / format))
         yield

@@ -203,6 +203,8 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     found.keyboard.press("u")
     found.locator("#review-told").get_by_text("0 changed").wait_for(timeout=30_000)
     assert label() == "square"
+    # the figures come first, and keys do what their buttons do
+    found.locator("#review-class-1").wait_for(timeout=30_000)
     found.keyboard.press("1")
     found.locator("#review-told").get_by_text("1 changed").wait_for(timeout=30_000)
     found.reload()
