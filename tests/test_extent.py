@@ -38,8 +38,10 @@ def test_no_heat_reaches_nowhere():
 
 
 def test_a_photo_that_looks_the_same_everywhere_has_an_extent_of_numbers():
-    heat = np.ones((2, 4), np.float32)
-    assert np.isfinite(extent(heat, np.ones((8, 16, 32), np.float32))).all()
+    for heat in (np.ones((2, 4), np.float32), np.eye(2, 4, dtype=np.float32)):
+        reach = extent(heat, np.ones((8, 16, 32), np.float32))
+        assert np.isfinite(reach).all() and reach.max() == 1
+    assert (extent(np.ones((2, 4), np.float32), halves()) == 1).all()
 
 
 def scene(tmp_path):

@@ -244,7 +244,9 @@ def test_the_page_shows_every_object(counting, others):
     found = wordsight.detect([photo], counting, output=None)
     (one,) = list(found)
     assert seen.objects == one.detections and len(seen.objects) > 1
-    assert "found" in _caption(seen, viewer.threshold)
+    counts = one.counts
+    told = ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+    assert _caption(seen, viewer.threshold).endswith(f"; {told} found")
     without = dataclasses.replace(seen, objects=[])
     assert (seen.drawn(0.5) != without.drawn(0.5)).any()
     assert _caption(without, 0.5).endswith("no object found")

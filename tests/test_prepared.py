@@ -116,7 +116,9 @@ def test_folder_of_0_1_0_is_adopted_if_it_is_what_its_name_says(
     caplog.set_level(logging.INFO, logger="wordsight")
     for manifest in backbone.folder.glob("*.sha256"):
         manifest.unlink()
-    (backbone.folder / "network-2.bin").write_bytes(b"other weights")
+    for ours in backbone.folder.glob("network-2.*"):
+        ours.rename(ours.with_name(ours.name.replace("-2", "")))
+    (backbone.folder / "network.bin").write_bytes(b"other weights")
     if damaged:
         flip(backbone.folder / "model.safetensors")
     again = load_backbone(f"local-dir:{folder}")

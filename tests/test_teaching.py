@@ -426,12 +426,18 @@ def test_the_page_is_used_by_keys_or_touch(teach_page, tab, roll, tmp_path, widt
     assert (tmp_path / "results" / "report.html").exists()
     assert wordsight.load(tmp_path / "model").class_names[0] == "disc"
     assert not serious(page)
-    page.get_by_text("Copy to sorted folders").click()
+    page.get_by_text("Copy all to sorted folders").click()
     page.get_by_text("Take them back").wait_for()
     place = Path(page.locator("#done p", has_text="Copies lie").locator("code").first.inner_text())
     discs = {path.name for path in (place / "disc").iterdir()}
     assert discs and all(is_disc(name) for name in discs)
     assert not serious(page)
+    page.get_by_text("Go on teaching").click()
+    page.locator("#bar button").nth(
+        0 if is_disc(page.get_attribute("#photo", "data-name")) else 1
+    ).click()
+    page.wait_for_function(f"document.getElementById('sentence').innerText.startsWith('{count} ')")
+    assert page.locator("#one").is_visible() and page.locator("#done").is_hidden()
 
 
 def test_the_page_gives_away_nothing_but_photos_of_its_folder(teach_page, roll):

@@ -50,7 +50,7 @@ class Encoding:
     Attributes:
         embedding: (C,) float32.
         feature_map: (C, h, w) float32, or None where it was not asked for or the backbone has none.
-        fine_map: (c, 4 h, 4 w) float32, the last feature map at stride 8, from which
+        fine_map: (c, about 4 h, about 4 w) float32, the last feature map at stride 8, from which
             `wordsight.heatmaps.extent` tells how far things reach; None likewise, and for networks
             other than EfficientNet-Lite.
     """
@@ -130,8 +130,16 @@ def check_multiscale(backbone: Backbone) -> None:
     """Refuse a backbone without feature maps at `MAP_STRIDES`.
 
     Raises:
-        InvalidArgument: if it has none.
+        InvalidArgument: if it has none, or its input has a fixed size whose cells don't line up.
     """
+    preprocessing = backbone.preprocessing
+    coarsest = MAP_STRIDES[-1]
+    if preprocessing.fit == "squash" and any(side % coarsest for side in preprocessing.image_size):
+        height, width = preprocessing.image_size
+        raise InvalidArgument(
+            f"'{backbone.name}' takes {height} × {width} pixels only; many objects a picture are "
+            f"learned from sides in multiples of {coarsest}. Use the default backbone."
+        )
     if backbone.architecture not in VARIANTS or not backbone.pooled:
         multiscale_module(backbone)
 

@@ -379,7 +379,7 @@ class Classifier:
         weight = self.head.weight[self.class_names.index(label)]
         feature_map = None if encoding is None else encoding.feature_map
         heat = look(photo, self.embedder, weight, settings, feature_map)
-        reach = extent_of(heat, encoding)
+        reach = extent_of(heat, encoding) if one_pass(self.backbone, settings) else None
         cut = heat if reach is None else reach
         return heat, reach, heatmap_box(cut, photo.size, self.mask_threshold)
 

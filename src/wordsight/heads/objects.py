@@ -234,6 +234,7 @@ def merge(found: ObjectBoxes) -> ObjectBoxes:
     best = found.chosen(kept)
     overlaps = iou(best.xyxy, found.xyxy)
     agree = (overlaps >= VOTING) & (best.labels[:, None] == found.labels)
+    agree &= found.probabilities >= LEAST  # whatever else is kept, sure boxes have these edges
     # a box agrees with itself, whatever its area
     agree[np.arange(len(kept)), kept] = True
     weights = agree * found.probabilities * np.maximum(overlaps, VOTING)

@@ -20,11 +20,12 @@ import numpy as np
 TEMPERATURE = 0.3
 NEARNESS = 0.25
 POWER = 1.5
+SAME = 1e-4  # of the heat; smaller differences are noise
 
 
 def extent(heatmap: np.ndarray, fine_map: np.ndarray) -> np.ndarray:
-    """Return how far a class reaches, (h / 2, w / 2) float32, 0–1, its peak at 1; all zero where
-    the heat map is.
+    """Return how far a class reaches, (h / 2, w / 2) float32, 0–1, its peak at 1; the heat map
+    itself where nothing tells one cell from another.
 
     Args:
         heatmap: (rows, columns) of the class, 0–1.
@@ -45,6 +46,8 @@ def extent(heatmap: np.ndarray, fine_map: np.ndarray) -> np.ndarray:
     cells /= np.linalg.norm(cells, axis=0) + 1e-6
     alike = np.exp((cells.T @ cells - 1) / TEMPERATURE)
     spread = alike @ heat / alike.sum(axis=1)
+    if np.ptp(spread) < SAME:
+        return heat.reshape(height, width).astype(np.float32)
     spread = (spread - spread.min()) * heat**NEARNESS
     peak = float(spread.max())
     if peak > 0:

@@ -35,6 +35,7 @@ GRID = 24  # photos to choose first examples from
 AHEAD = 3  # questions that the page has ready, so that the next photo is there at once
 LOOK_EVERY = 10  # answers between two looks for wrong ones
 AGAIN = 6  # answers that are shown for a second look
+MOST_SKIPPED = 10  # photos that could not be copied are named
 STRIP = 12  # photos that are shown as labelled by what was learned
 READ = re.compile(r"/|/teach\.(js|css)|/favicon\.ico|/photo|/state")
 WRITE = re.compile(r"/(answer|answers|skip|undo|finish|sort)")
@@ -101,6 +102,7 @@ class TeachPage:
         """Take one answer, and return the state after it."""
         with self._lock:
             self._session.answer(file_name, labels)
+            self._go_on()
             self._close(file_name)
             left = [one for one in self._again[1] if one.file_name != file_name]
             self._again = (self._again[0], left)
@@ -111,12 +113,14 @@ class TeachPage:
         with self._lock:
             for file_name, labels in given.items():
                 self._session.answer(file_name, labels)
+            self._go_on()
             return self.state()
 
     def skip(self, file_name: str) -> dict[str, Any]:
         """Ask about something else, and return the state after it."""
         with self._lock:
             self._session.skip(file_name)
+            self._go_on()
             self._close(file_name)
             return self.state()
 
@@ -124,6 +128,7 @@ class TeachPage:
         """Take the last answer back, and return the state after it, with that photo first."""
         with self._lock:
             name = self._session.undo()
+            self._go_on()
             if name is not None:
                 self._open = [self._session.question(name)]
             return self.state()
@@ -161,7 +166,13 @@ class TeachPage:
         place = sorted_place(self._session.book.root)
         try:
             done = sort(finished["results"], place, progress=self._progress)
-            self._finishing = {**finished, "sorted": str(done.output)}
+            self._finishing = {
+                **finished,
+                "error": None,
+                "sorted": str(done.output),
+                "skipped": [list(one) for one in done.skipped[:MOST_SKIPPED]],
+                "more": max(0, len(done.skipped) - MOST_SKIPPED),
+            }
         except WordsightError as error:
             self._finishing = {**finished, "error": str(error)}
         except Exception as error:  # whatever it is, the page must not wait for ever
@@ -183,6 +194,11 @@ class TeachPage:
     def _make_jpeg(self, file_name: str, side: int) -> bytes:
         image = self._session.book.images[file_name]
         return to_jpeg(read_regular(image.path), side)
+
+    def _go_on(self) -> None:
+        """Forget what was finished, for there is more to learn from now."""
+        if self._finishing is not None and "what" not in self._finishing:
+            self._finishing = None
 
     def _close(self, file_name: str) -> None:
         self._open = [one for one in self._open if one.file_name != file_name]

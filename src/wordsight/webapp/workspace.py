@@ -69,6 +69,7 @@ class Seen:
         size: (height, width) of the original.
         objects: everything found in it, boxes in pixels of the original, the surest first; None
             where the model does not look for many objects.
+        object_names: all that it looks for.
     """
 
     prediction: Prediction
@@ -77,6 +78,7 @@ class Seen:
     box: list[float] | None
     size: tuple[int, int]
     objects: list[Detection] | None = None
+    object_names: tuple[str, ...] = ()
 
     def drawn(self, threshold: float | None) -> np.ndarray:
         """Return the image with a box about every object, if the model looks for many; else with
@@ -85,8 +87,7 @@ class Seen:
         """
         image = Image.open(io.BytesIO(self.image))
         if self.objects is not None:
-            known = self.prediction.probabilities or {}
-            names = sorted({*known, *(one.label for one in self.objects)})
+            names = list(self.object_names)
             return draw_detections(np.array(image), self.objects, self.size, names)
         if self.heat is None or self.prediction.stranger:  # where a guess comes from says nothing
             return np.asarray(image)
@@ -132,11 +133,13 @@ class Viewer:
         top = Prediction(name, prediction.top_label)
         self.model.localize(top, photo, encoding)
         prediction.box_xyxy = top.box_xyxy if prediction.label is not None else None
-        found = None
-        if self.model.object_head is not None:
-            found = objects_of(photo, self.model, OBJECT_THRESHOLD)[0]
         shown = thumbnail(photo.image, SHOWN_SIDE)[0]
-        return Seen(prediction, shown, top.map, top.box_xyxy, photo.size, found)
+        seen = Seen(prediction, shown, top.map, top.box_xyxy, photo.size)
+        head = self.model.object_head
+        if head is None:
+            return seen
+        found = objects_of(photo, self.model, OBJECT_THRESHOLD)[0]
+        return replace(seen, objects=found, object_names=head.class_names)
 
     def decide(self, path: Path, name: str, threshold: float | None) -> Prediction:
         """Label one image file, with its box if it gets a label; draw nothing.

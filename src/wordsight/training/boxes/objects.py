@@ -2,8 +2,9 @@
 judge it on images it has not seen.
 
 Every image goes through the network once for each of several random views. A first head learns from
-four fifths of the images and is judged on the rest, where its scores are calibrated, too. The head
-that is kept learns from all of them, and longer. So the figures are those of a lesser head.
+four fifths of the images (all but 500, if they are many) and is judged on the rest, where its
+scores are calibrated, too. The head that is kept learns from all of them, and longer, and takes
+over the calibration. So the figures are those of a lesser head.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class TrainedObjects:
     Attributes:
         head: trained on all images.
         record: the figures that the model keeps.
-        held_out: the images it was judged on before it had seen them.
-        found: of each the true objects and those it found, boxes in pixels.
+        held_out: the images that a first head, which had not seen them, was judged on.
+        found: of each the true objects and those that it found, boxes in pixels.
     """
 
     head: ObjectHead
@@ -276,6 +277,8 @@ def _calibrate(head: ObjectHead, held: list[Whole]) -> tuple[float, float]:
     """Return scale and shift of a score's logit such that its sigmoid is the chance that the object
     is there, by logistic regression on held-out images; the score itself where that can't be told.
     """
+    if not held:  # they could be read before
+        return head.calibration
     logits, right = [], []
     for whole in held:
         known, found = _found(head, whole)

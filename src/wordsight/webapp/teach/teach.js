@@ -224,12 +224,14 @@ function showFinish(told) {
       make("code", { textContent: `wordsight predict PHOTOS -m "${told.model}"` })),
     make("p", { textContent: `Or type the words again: wordsight run -c "${words}" finds this model by itself.` }),
   ];
-  if (told.sorted) lines.push(make("p", {}, "Copies lie in a folder a word: ", make("code", { textContent: told.sorted }),
+  if (told.sorted) lines.push(make("p", {}, "Copies lie in a folder a word, the doubtful in _check, all others in _none: ", make("code", { textContent: told.sorted }),
     ". Take them back: ", make("code", { textContent: `wordsight sort --undo -o "${told.sorted}"` })));
+  for (const [name, why] of told.skipped || []) lines.push(make("p", { textContent: `Not copied: ${name}: ${why}` }));
+  if (told.more) lines.push(make("p", { textContent: `… and ${told.more} more were not copied.` }));
   if (told.report && told.error) lines.push(make("p", { textContent: told.error }));
   $("done").replaceChildren(make("h2", { textContent: told.report ? "Done" : "Not finished" }), ...lines);
   const next = [button("", "Go on teaching", () => { state.finishing = null; show(); })];
-  if (told.report) next.push(button("", "Copy to sorted folders", () => send("sort", {}), { className: "main push" }));
+  if (told.report) next.push(button("", "Copy all to sorted folders", () => send("sort", {}), { className: "main push" }));
   $("bar").replaceChildren(...next);
 }
 
