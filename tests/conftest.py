@@ -95,7 +95,7 @@ def pillow_reads(path: Path) -> bool:
     """Tell whether this machine's Pillow, whose versions differ on broken files, reads a
     picture; HEIC with the extra.
     """
-    from wordsight.images.extras import reads_heif
+    from wordsight.images.decoders.extras import reads_heif
 
     reads_heif()
     try:

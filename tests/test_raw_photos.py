@@ -11,8 +11,8 @@ from PIL import Image
 from raw_files import dng
 from wordsight.errors import UnreadableImage
 from wordsight.images import decoding
+from wordsight.images.decoders.extras import is_raw
 from wordsight.images.decoding import decode, header, remark, storable, to_jpeg
-from wordsight.images.extras import is_raw
 
 # left red, right blue, a bright edge above
 SCENE = np.full((900, 1400, 3), 500, np.uint16)

@@ -24,7 +24,8 @@ from conftest import killed_before
 from wordsight.core.tables import note_photos
 from wordsight.datasets.decisions import ReviewBook
 from wordsight.errors import InvalidArgument, NotFound
-from wordsight.exports import journal as journals, undo_sort
+from wordsight.exports import undo_sort
+from wordsight.exports.photos import journal as journals
 
 SHARES = {"cat": 0.6, "dog": 0.3}
 
@@ -502,15 +503,15 @@ def test_a_workbook_written_before_a_move_keeps_what_was_known(results, tmp_path
 
 
 def test_without_the_extra_one_sentence_names_it(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("wordsight.exports.spreadsheet.has_xlsx", lambda: False)
+    monkeypatch.setattr("wordsight.exports.photos.spreadsheet.has_xlsx", lambda: False)
     with pytest.raises(InvalidArgument, match=r"pip install 'wordsight\[xlsx\]'"):
         wordsight.sort(results, tmp_path / "sorted", xlsx=True)
     assert not (tmp_path / "sorted").exists()
 
 
 def test_the_same_rows_as_csv_begin_no_formula(results, tmp_path):
-    from wordsight.exports.photo_labels import read_photo_labels
-    from wordsight.exports.spreadsheet import as_csv
+    from wordsight.exports.photos.photo_labels import read_photo_labels
+    from wordsight.exports.photos.spreadsheet import as_csv
 
     found, _ = read_photo_labels(results)
     rows = list(csv.DictReader(as_csv(found).decode("utf-8-sig").splitlines()))

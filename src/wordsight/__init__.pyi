@@ -27,7 +27,7 @@ from .evaluation.classification import evaluate as evaluate
 from .evaluation.results import Evaluation as Evaluation
 from .exports.labels import prelabel as prelabel
 from .exports.model import export as export
-from .exports.sorting import sort as sort
+from .exports.photos.sorting import sort as sort
 from .gathering.collector import gather as gather
 from .heatmaps.heatmap import HeatmapSettings as HeatmapSettings
 from .pipeline import run as run

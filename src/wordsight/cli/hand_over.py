@@ -130,7 +130,7 @@ def sort_command(
     (.xmp, .aae, .json) go along. If interrupted, the same command continues. --xlsx needs:
     pip install 'wordsight[xlsx]'.
     """
-    from ..exports.sorting import sort, undo_sort
+    from ..exports.photos.sorting import sort, undo_sort
 
     chosen = [way for way, asked in (("copy", copy), ("link", link), ("move", move)) if asked]
     if len(chosen) > 1 or (yes and not move) or (undo and (chosen or xlsx or photos)):

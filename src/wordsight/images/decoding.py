@@ -17,9 +17,9 @@ from PIL import Image
 
 from ..core.regular import read_regular
 from ..errors import UnreadableImage
-from .cut_off import may_end_early
-from .deep import grey_to_eight_bits, load
-from .extras import NEEDS_HEIC, NEEDS_RAW, is_heif, is_raw, open_raw, reads_heif, reads_raw
+from .decoders.cut_off import may_end_early
+from .decoders.deep import grey_to_eight_bits, load
+from .decoders.extras import NEEDS_HEIC, NEEDS_RAW, is_heif, is_raw, open_raw, reads_heif, reads_raw
 from .limits import MAX_PIXELS, BoundedFile, check_exif, check_work
 from .signatures import REFUSED_FORMATS, archive_kind, identify
 

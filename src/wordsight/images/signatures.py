@@ -10,7 +10,7 @@ import io
 
 from PIL import Image
 
-from .extras import is_heif
+from .decoders.extras import is_heif
 from .limits import BoundedFile
 
 REFUSED_FORMATS = {

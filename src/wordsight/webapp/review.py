@@ -20,9 +20,9 @@ from ..core.tables import short_stem
 from ..datasets.decisions import ReviewBook
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
-from ..exports.photo_labels import read_photo_labels
-from ..exports.sorting import Sorted, sort
-from ..exports.spreadsheet import as_csv, as_xlsx, has_xlsx
+from ..exports.photos.photo_labels import read_photo_labels
+from ..exports.photos.sorting import Sorted, sort
+from ..exports.photos.spreadsheet import as_csv, as_xlsx, has_xlsx
 
 SUSPICIOUS = (
     "in_two_classes",

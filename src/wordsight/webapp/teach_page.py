@@ -16,7 +16,7 @@ from ..classification.results import Results
 from ..core.progress import Progress
 from ..core.regular import read_regular
 from ..errors import WordsightError
-from ..exports.sorting import sort
+from ..exports.photos.sorting import sort
 from ..images.decoding import to_jpeg
 from ..teaching.session import Teaching, teach
 from ..teaching.status import Question

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import UnreadableImage
-from .limits import BoundedFile
+from ...errors import UnreadableImage
+from ..limits import BoundedFile
 
 LEAST = 0.6  # of the rows; with fewer the picture is unreadable
 JPEG_END, PNG_END, GIF_END = b"\xff\xd9", b"IEND", b";"

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from ..limits import BoundedFile
 from . import cut_off
-from .limits import BoundedFile
 
 BITS = (8, 10, 12, 14, 16)
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..core import cells
-from ..core.progress import Progress
-from ..core.regular import read_regular
-from ..core.threads import parallel_map
-from ..errors import InvalidArgument
-from ..images.decoding import MAX_BYTES
-from ..images.limits import BoundedFile, check_exif
-from ..images.signatures import identify
+from ...core import cells
+from ...core.progress import Progress
+from ...core.threads import parallel_map
+from ...errors import InvalidArgument
+from ...images.taken import taken_at
 from .photo_labels import PhotoLabel
 
 HEADINGS = (
@@ -29,7 +25,6 @@ MOST_ROWS = (1 << 20) - 1  # of a sheet, below the headings
 MOST_COLUMNS = 1 << 14
 MADE = datetime(2000, 1, 1)  # noted in every workbook, so that the same photos give the same bytes
 THREADS = 4
-EXIF_IFD, DATE_TIME_ORIGINAL = 0x8769, 0x9003
 
 
 def has_xlsx() -> bool:
@@ -144,16 +139,3 @@ def _taken(path: Path | None) -> datetime | None:
 def _text(value: str) -> str:
     """Return text that a workbook can hold."""
     return value.encode("utf-8", "replace").decode()[:32767]
-
-
-def taken_at(path: Path) -> datetime | None:
-    """Return when a photo was taken, by the camera's clock, whose time zone is not known; None
-    where the file doesn't say, or can't be read.
-    """
-    with suppress(Exception):  # a broken file may raise anything
-        data = read_regular(path, MAX_BYTES)
-        with identify(BoundedFile(data), data) as image:
-            check_exif(image)
-            told = str(image.getexif().get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL, ""))
-        return datetime.strptime(told.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
-    return None

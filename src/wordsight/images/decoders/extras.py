@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageFile
 
-from ..errors import UnreadableImage
-from .limits import MAX_PIXELS, BoundedFile
+from ...errors import UnreadableImage
+from ..limits import MAX_PIXELS, BoundedFile
 
 NEEDS_HEIC = "HEIC, which needs an extra: pip install 'wordsight[heic]'"
 NEEDS_RAW = "a raw photo, which needs an extra: pip install 'wordsight[raw]'"

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.home import expand
-from ..core.names import folder_names, portable, same_file_key
-from ..core.progress import Progress, or_notebook
-from ..core.summary import Problems, Table, as_html
-from ..datasets.decisions import ReviewBook
-from ..errors import InvalidArgument, NotFound
+from ...core.home import expand
+from ...core.names import folder_names, portable, same_file_key
+from ...core.progress import Progress, or_notebook
+from ...core.summary import Problems, Table, as_html
+from ...datasets.decisions import ReviewBook
+from ...errors import InvalidArgument, NotFound
 from .filing import Filer, Step
 from .journal import COPY, LINK, MOVE, WAYS, Journal, TakenBack, forget_unmade, is_left
 from .photo_labels import PhotoLabel, read_photo_labels

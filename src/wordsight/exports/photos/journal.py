@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.home import replace_file, sources_folder, sync_file, write_atomic, writing
-from ..core.names import safe_name
-from ..core.progress import Progress
-from ..core.records import HEAD, LOCK, PREFIX, digest, read_lines, unfinished_builds
-from ..core.result_folder import IN_THE_WAY, hold
-from ..core.summary import Problems, Table
-from ..errors import InvalidArgument
+from ...core.home import replace_file, sources_folder, sync_file, write_atomic, writing
+from ...core.names import safe_name
+from ...core.progress import Progress
+from ...core.records import HEAD, LOCK, PREFIX, digest, read_lines, unfinished_builds
+from ...core.result_folder import IN_THE_WAY, hold
+from ...core.summary import Problems, Table
+from ...errors import InvalidArgument
 
 JOURNAL = f"{PREFIX}sort"
 KEY = re.compile("[0-9a-f]{32}")

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..classification.predictions import NONE_OF_THESE
-from ..core.home import expand
-from ..datasets.decisions import ANSWERS, REVIEW, ReviewBook
-from ..datasets.files import find_images
-from ..errors import InvalidArgument, NotFound
-from ..words.class_names import is_catch_all
-from .result_tables import find_table, photos_of, read_rows, sources_of
+from ...classification.predictions import NONE_OF_THESE
+from ...core.home import expand
+from ...datasets.decisions import ANSWERS, REVIEW, ReviewBook
+from ...datasets.files import find_images
+from ...errors import InvalidArgument, NotFound
+from ...words.class_names import is_catch_all
+from ..result_tables import find_table, photos_of, read_rows, sources_of
 
 TABLES = ("predictions.jsonl", "recognition.jsonl")
 NEITHER = (

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ..core.home import replace_file
-from ..core.records import digest
-from ..core.regular import open_regular
+from ...core.home import replace_file
+from ...core.records import digest
+from ...core.regular import open_regular
 from .journal import Entry, Journal, line_of, rename
 
 BLOCK = 1 << 20  # bytes that are copied at once

@@ -1,0 +1,1 @@
+"""Kinds of image files that need more than Pillow by itself."""

@@ -1,0 +1,27 @@
+"""When a photo was taken."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from ..core.regular import read_regular
+from .decoding import MAX_BYTES
+from .limits import BoundedFile, check_exif
+from .signatures import identify
+
+EXIF_IFD, DATE_TIME_ORIGINAL = 0x8769, 0x9003
+
+
+def taken_at(path: Path) -> datetime | None:
+    """Return when a photo was taken, by the camera's clock, whose time zone is not known; None
+    where the file doesn't say, or can't be read.
+    """
+    with suppress(Exception):  # a broken file may raise anything
+        data = read_regular(path, MAX_BYTES)
+        with identify(BoundedFile(data), data) as image:
+            check_exif(image)
+            told = str(image.getexif().get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL, ""))
+        return datetime.strptime(told.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
+    return None
