@@ -176,7 +176,7 @@ def learn_boxes_from_fewer_views(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(fit, "EPOCHS", 1)
     patch.setattr(fit, "LEAST_STEPS", 200)
-    patch.setattr(fit, "VIEWS", 6)
+    patch.setattr(fit, "MOST_VIEWS", 6)
 
 
 @dataclass

@@ -91,7 +91,8 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(box_training, "EPOCHS", 1)
     monkeypatch.setattr(box_training, "LEAST_STEPS", 5)
-    monkeypatch.setattr(box_training, "VIEWS", 1)
+    monkeypatch.setattr(box_training, "FEWEST_VIEWS", 1)
+    monkeypatch.setattr(box_training, "MOST_VIEWS", 1)
 
 
 def test_views_move_the_box_along():
@@ -129,18 +130,29 @@ def test_numpy_says_what_torch_says():
     torch.manual_seed(0)
     network = _Network(16).eval()
     rng = np.random.default_rng(0)
-    directions = (np.zeros(40, np.float32), rng.standard_normal((16, 40)).astype(np.float32))
-    head = network.numpy(directions)
-    features = rng.standard_normal((40, 7, 9)).astype(np.float32)
+    last, middle = (
+        (np.zeros(n, np.float32), rng.standard_normal((kept, n)).astype(np.float32))
+        for n, kept in ((40, 8), (24, 2))
+    )
+    head = network.numpy(BoxHead(*last, {}, middle))
+    maps = tuple(
+        rng.standard_normal(shape).astype(np.float32) for shape in ((40, 7, 9), (24, 14, 18))
+    )
+    reduced = torch.from_numpy(head.reduce(*maps))[None]
+    finer = torch.einsum("dc,chw->dhw", *(torch.from_numpy(a) for a in (middle[1], maps[1])))
+    unshuffled = torch.nn.functional.pixel_unshuffle(finer, 2)
+    assert torch.allclose(reduced[0, 8:], unshuffled, atol=1e-4)
     with torch.inference_mode():
-        theirs = network(torch.from_numpy(head.reduce(features))[None])[0][0].numpy()
-    assert np.allclose(head.box(features), np.clip(theirs, 0, 1), atol=1e-5)
+        theirs = network(reduced)[0][0].numpy()
+    assert np.allclose(head.box(*maps), np.clip(theirs, 0, 1), atol=1e-5)
     again = BoxHead.from_arrays(head.arrays())
-    assert np.array_equal(again.box(features), head.box(features))
+    assert np.array_equal(again.box(*maps), head.box(*maps))
     for name, wrong in (
         ("leave.bias", np.zeros(PLANES + 1)),
         ("mean", np.zeros(41)),
         ("near.weight", np.full((64, 64, 3, 3), np.nan)),
+        ("middle.mean", np.zeros(25)),
+        ("middle.directions", np.zeros((3, 24))),
     ):
         with pytest.raises((ValueError, KeyError)):
             BoxHead.from_arrays({**head.arrays(), name: wrong})
@@ -215,9 +227,10 @@ def test_boxes_added_to_a_model_leave_its_answers_alone(annotated, unseen, tmp_p
     for name in ("weight", "bias", "temperature"):
         assert np.array_equal(getattr(before.head, name), getattr(after.head, name))
     saved = wordsight.load(tmp_path / "after")
-    features = np.random.default_rng(0).standard_normal((1280, 8, 10)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    maps = [rng.standard_normal(shape, np.float32) for shape in ((1280, 8, 10), (112, 16, 20))]
     # what was trained is what was written
-    assert np.array_equal(saved.box_head.box(features), after.box_head.box(features))
+    assert np.array_equal(saved.box_head.box(*maps), after.box_head.box(*maps))
     for one, other in zip(
         before.predict(unseen.parent, threshold=0),
         saved.predict(unseen.parent, threshold=0),

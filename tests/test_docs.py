@@ -68,10 +68,10 @@ def _quick(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(box_training, "EPOCHS", 1)
         patch.setattr(box_training, "LEAST_STEPS", 30)
-        patch.setattr(box_training, "VIEWS", 1)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
+            patch.setattr(box_training, name, 1)
             patch.setattr(object_samples, name, 1)
         for format, write in exporting._WRITERS.items():
             patch.setitem(exporting._WRITERS, format, _once(write, written / format))

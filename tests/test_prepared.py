@@ -70,13 +70,13 @@ def damage_lines(caplog):
 
 
 PREPARED = ("backbone.json", "config.json", "model.safetensors")
-COMPILED = ("network-2.xml", "network-2.bin", "*.blob")
+COMPILED = ("network-3.xml", "network-3.bin", "*.blob")
 
 
 @pytest.mark.parametrize(
     ("name", "damage"),
     [(name, damage) for name in (*PREPARED, *COMPILED) for damage in (flip, Path.unlink)]
-    + [("model.safetensors", empty), ("network-2.bin", cut)],
+    + [("model.safetensors", empty), ("network-3.bin", cut)],
 )
 def test_damaged_prepared_files_are_made_anew(small_folder, own_home, caplog, name, damage):
     folder, expected = small_folder
@@ -116,7 +116,7 @@ def test_folder_of_0_1_0_is_adopted_if_it_is_what_its_name_says(
     caplog.set_level(logging.INFO, logger="wordsight")
     for manifest in backbone.folder.glob("*.sha256"):
         manifest.unlink()
-    for ours in backbone.folder.glob("network-2.*"):
+    for ours in backbone.folder.glob("network-3.*"):
         ours.rename(ours.with_name(ours.name.replace("-2", "")))
     (backbone.folder / "network.bin").write_bytes(b"other weights")
     if damaged:

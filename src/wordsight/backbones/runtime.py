@@ -34,9 +34,9 @@ from .seals import is_whole, seal
 log = logging.getLogger("wordsight")
 
 GPU_CALLERS = 64
-# those of 0.1.0, without a fine map, have no number
-NETWORK = ("network-2.xml", "network-2.bin")
-NETWORK_SUMS = "network-2.sha256"
+# counted up whenever what a network gives changes; those of 0.1.0 have no number
+NETWORK = ("network-3.xml", "network-3.bin")
+NETWORK_SUMS = "network-3.sha256"
 COMPILED_SUMS = "compiled.sha256"
 _open: dict[tuple[str, str, str, bool], Any] = {}
 _opening = threading.Lock()
@@ -53,11 +53,14 @@ class Encoding:
         fine_map: (c, about 4 h, about 4 w) float32, the last feature map at stride 8, from which
             `wordsight.heatmaps.extent` tells how far things reach; None likewise, and for networks
             other than EfficientNet-Lite.
+        middle_map: (d, about 2 h, about 2 w) float32, the last feature map at stride 16, from which
+            the edges of boxes are learned; None as `fine_map`.
     """
 
     embedding: np.ndarray
     feature_map: np.ndarray | None = None
     fine_map: np.ndarray | None = None
+    middle_map: np.ndarray | None = None
 
 
 class Runtime(Protocol):
@@ -407,10 +410,10 @@ def pixels_to_input(pixels, backbone: Backbone):
 
 def one_pass_module(backbone: Backbone):
     """Return a torch module: (n, height, width, 3) uint8 -> embedding (n, C) [, feature map (n, C,
-    h, w) [, fine map (n, c, 4 h, 4 w)]].
+    h, w) [, fine map (n, c, 4 h, 4 w), middle map (n, d, 2 h, 2 w)]].
 
-    The feature map is there where the embedding is its spatial mean, the fine map where the network
-    is EfficientNet-Lite.
+    The feature map is there where the embedding is its spatial mean, the other two where the
+    network is EfficientNet-Lite.
     """
     import torch
 
@@ -428,12 +431,12 @@ def one_pass_module(backbone: Backbone):
         def forward(self, pixels):
             inputs = pixels_to_input(pixels, backbone)
             if maps is not None:
-                fine, *_, features = maps(inputs)
+                fine, middle, _, features = maps(inputs)
             else:
                 features = self.network.forward_features(inputs)  # type: ignore[operator]  # timm's networks have it
             embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
             if maps is not None:
-                return embedding, features, fine
+                return embedding, features, fine, middle
             return (embedding, features) if backbone.pooled else (embedding,)
 
     return OnePass().eval()

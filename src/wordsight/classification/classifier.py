@@ -365,7 +365,12 @@ class Classifier:
         elif (
             self.box_head is not None and encoding is not None and encoding.feature_map is not None
         ):
-            sides = self.box_head.box(encoding.feature_map) * (width, height, width, height)
+            sides = self.box_head.box(encoding.feature_map, encoding.middle_map) * (
+                width,
+                height,
+                width,
+                height,
+            )
             prediction.box_xyxy = [round(float(side), 1) for side in sides]
         if prediction.labels:
             prediction.labels[0].map = prediction.map

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..backbones.backbone import Backbone
+from ..backbones.networks.efficientnet_lite import middle_width
 from ..backbones.preprocessing import Preprocessing
 from ..backbones.registry import (
     embedded_backbones,
@@ -430,7 +431,9 @@ def _box_head(path: Path, backbone: Backbone) -> BoxHead | None:
     if not path.is_file():
         return None
     head = BoxHead.from_arrays(load_file(path))
-    if len(head.mean) != backbone.num_features:
+    wanted = middle_width(backbone.architecture)
+    fits = head.middle is None or len(head.middle[0]) == wanted
+    if len(head.mean) != backbone.num_features or not fits:
         raise ValueError("boxes.safetensors does not fit the backbone")
     return head
 

@@ -229,7 +229,10 @@ def _look(
     head = None
     if model.box_head is not None and encoding.feature_map is not None:
         head = tuple(
-            (model.box_head.box(encoding.feature_map) * (width, height, width, height)).tolist()
+            (
+                model.box_head.box(encoding.feature_map, encoding.middle_map)
+                * (width, height, width, height)
+            ).tolist()
         )
     found = []
     if windows is not None or model.object_head is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..classification.classifier import Classifier
     from .quantization import Run
 
+MIDDLE = 1  # which of the feature maps at several strides is a pass's middle map
 TINY = 1e-12  # divided by instead of zero
 # how far an exported model's answers may differ from ours: the largest difference of an output; for
 # strangers, the share of images that differ
@@ -114,7 +115,7 @@ def _own_answers(
             [class_heatmap(encoding.feature_map, row) for row in model.head.weight]
         )
         if model.box_head is not None:
-            answers["box"] = model.box_head.box(encoding.feature_map)
+            answers["box"] = model.box_head.box(encoding.feature_map, encoding.middle_map)
     if model.object_head is not None and maps is not None:
         reduced = model.object_head.reduce(maps)
         logits, boxes = model.object_head.cells(reduced)

@@ -16,7 +16,7 @@ from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
 from ..heads.objects import STRIDE, UNIT, ObjectHead
 from ..heads.zero_shot import FINAL, SHARPNESS, TINY_SHARE, UNDECIDED, WordsHead
-from .answers import TINY, answers_of, map_strides
+from .answers import MIDDLE, TINY, answers_of, map_strides
 
 if TYPE_CHECKING:
     from ..classification.classifier import Classifier
@@ -49,6 +49,8 @@ class ExportedNetwork(nn.Module):
         self.object_head = None
         if model.object_head is not None:
             self.object_head = _ObjectHead(model.object_head, map_strides(model))
+        self._maps = None
+        if self.object_head or (self.box_head and self.box_head.middle):
             self._maps = maps_of(self.network, model.backbone.architecture)
         self.outputs = answers_of(model)
 
@@ -64,10 +66,10 @@ class ExportedNetwork(nn.Module):
             an object head: boxes that show one object are not yet merged.
         """
         inputs, maps = pixels_to_input(pixels, self._backbone), ()
-        if self.object_head is None:
+        if self._maps is None:
             features = self.network.forward_features(inputs)  # type: ignore[operator]  # timm's networks have it
         else:
-            maps = self._maps(inputs)  # type: ignore[misc]  # a backbone that objects were learned on has maps
+            maps = self._maps(inputs)
             features = maps[-1]
         embedding = self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]
         probabilities = (
@@ -82,7 +84,7 @@ class ExportedNetwork(nn.Module):
         if "stranger" in self.outputs:
             answers.append(self._stranger(embedding, probabilities))
         if self.box_head is not None:
-            answers.append(self.box_head(features))
+            answers.append(self.box_head(features, *maps[MIDDLE : MIDDLE + 1]))
         if self.object_head is not None:
             answers += self.object_head(*maps)
         return tuple(answers)
@@ -181,13 +183,21 @@ class _BoxHead(nn.Module):
     def __init__(self, head: BoxHead) -> None:
         super().__init__()
         self.mean, self.directions = _constant(head.mean), _constant(head.directions)
+        self.middle = nn.ParameterList([_constant(array) for array in head.middle or ()])
         self.outward = _constant(OUTWARD.reshape(1, EDGES, 1, 1))
         self.layers = nn.ParameterList(
             [_constant(array) for name in SHAPES for array in head.layers[name]]
         )
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        out = _layers(_projected(features, self.mean, self.directions), self.layers)
+    def forward(
+        self, features: torch.Tensor, middle_map: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        reduced = _projected(features, self.mean, self.directions)
+        if self.middle:
+            assert middle_map is not None
+            finer = functional.pixel_unshuffle(_projected(middle_map, *self.middle), 2)
+            reduced = torch.cat([reduced, finer], dim=1)
+        out = _layers(reduced, self.layers)
         said = _centres(out) + self.outward * functional.softplus(out[:, :EDGES])
         votes = functional.softmax(out[:, -EDGES:].flatten(2), dim=2)
         return (said.flatten(2) * votes).sum(dim=2).clamp(0, 1)

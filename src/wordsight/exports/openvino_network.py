@@ -14,7 +14,7 @@ from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
 from ..heads.objects import STRIDE, UNIT, ObjectHead
 from ..heads.zero_shot import FINAL, SHARPNESS, TINY_SHARE, UNDECIDED, WordsHead
-from .answers import TINY, answers_of, map_strides
+from .answers import MIDDLE, TINY, answers_of, map_strides
 
 if TYPE_CHECKING:
     from ..classification.classifier import Classifier
@@ -28,9 +28,9 @@ def openvino_network(ov: Any, model: Classifier) -> Any:
     backbone = ov.Core().read_model(convert(model.backbone, multiscale=many))
     ports = [port.get_node().input_value(0) for port in backbone.outputs]
     if many:
-        results = _Network(_pooled(ports[-1])).answers(model, ports[-1], ports)
-    else:
-        results = _Network(ports[0]).answers(model, *ports[1:2])
+        results = _Network(_pooled(ports[-1])).answers(model, ports[-1], ports[MIDDLE], ports)
+    else:  # embedding, and the last, the fine and the middle map as far as the backbone has them
+        results = _Network(ports[0]).answers(model, *ports[1:2], *ports[3:4])
     ports = [results[name] for name in answers_of(model)]
     whole = ov.Model(ports, backbone.get_parameters(), "wordsight")
     whole.inputs[0].get_tensor().set_names({"pixels"})
@@ -54,13 +54,18 @@ class _Network:
         self._op, self._embedding = opset13, embedding
 
     def answers(
-        self, model: Classifier, features: Any | None = None, maps: Sequence[Any] = ()
+        self,
+        model: Classifier,
+        features: Any | None = None,
+        middle_map: Any | None = None,
+        maps: Sequence[Any] = (),
     ) -> dict[str, Any]:
         """Return all that a model says, by name.
 
         Args:
             model: the model.
             features: feature map (n, C, h, w), where the backbone has one.
+            middle_map: feature map at stride 16, likewise.
             maps: feature maps at several strides, where the model has an object head.
         """
         op, head = self._op, model.head
@@ -96,7 +101,7 @@ class _Network:
                     stranger = op.logical_or(stranger, none)
             found["stranger"] = stranger
         if model.box_head is not None:
-            found["box"] = self._box(model.box_head, features)
+            found["box"] = self._box(model.box_head, features, middle_map)
         if model.object_head is not None:
             found |= self._objects(model.object_head, maps, map_strides(model))
         return found
@@ -147,10 +152,14 @@ class _Network:
             return words
         return op.concat([words, op.subtract(_number(1), words)], 1)
 
-    def _box(self, head: BoxHead, features: Any) -> Any:
+    def _box(self, head: BoxHead, features: Any, middle_map: Any | None) -> Any:
         """Return the box; see `BoxHead.box_of`."""
         op = self._op
-        x = self._layers(self._projected(features, head.mean, head.directions), head.layers)
+        x = self._projected(features, head.mean, head.directions)
+        if head.middle is not None:
+            finer = op.space_to_depth(self._projected(middle_map, *head.middle), "depth_first", 2)
+            x = op.concat([x, finer], 1)
+        x = self._layers(x, head.layers)
         distances, _, votes = op.variadic_split(
             x, np.int64(1), np.array([EDGES, 1, EDGES])
         ).outputs()

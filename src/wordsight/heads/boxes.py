@@ -1,10 +1,11 @@
-"""The box head finds the box of an image's object from its feature map, in numpy, so that
+"""The box head finds the box of an image's object from its feature maps, in numpy, so that
 predicting needs no torch.
 
-The map is first projected onto a few principal directions. Two 3 × 3 convolutions, the second
-dilated, let a cell see its surroundings. Every cell then predicts how far each edge of the box is
-from it, and a vote for that edge. The edge is the mean of the cells' predictions, weighted by a
-softmax of their votes.
+The maps are first projected onto a few principal directions, and the four cells of the middle map
+that lie in one of the last are stacked there: they tell where within the cell an edge is. Two 3 × 3
+convolutions, the second dilated, let a cell see its surroundings. Every cell then predicts how far
+each edge of the box is from it, and a vote for that edge. The edge is the mean of the cells'
+predictions, weighted by a softmax of their votes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layers import convolve, project, read_layers
+from .layers import convolve, project, quartered, read_layers
 
 # direction of x_min, y_min, x_max, y_max from a cell
 OUTWARD = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32)
@@ -25,28 +26,38 @@ SHAPES = {"enter": 1, "near": 3, "far": 3, "leave": 1}  # layer -> side of its k
 
 @dataclass(frozen=True)
 class BoxHead:
-    """Finds one box in each image, from its feature map.
+    """Finds one box in each image, from its feature maps.
 
     Attributes:
-        mean: (C,) float32, subtracted from every cell.
-        directions: (c, C) float32, the principal directions kept.
+        mean: (C,) float32, subtracted from every cell of the last map.
+        directions: (c, C) float32, the principal directions kept of it.
         layers: by name ("enter", "near", "far", "leave") the kernel (out, in, k, k) and bias
             (out,), float32.
+        middle: mean (D,) and directions (d, D) of the map at stride 16, float32; None where the
+            network has none, and in heads of 0.1.
     """
 
     mean: np.ndarray
     directions: np.ndarray
     layers: dict[str, tuple[np.ndarray, np.ndarray]]
+    middle: tuple[np.ndarray, np.ndarray] | None = None
 
-    def box(self, feature_map: np.ndarray) -> np.ndarray:
-        """Return the `xyxy` box (4,) in fractions of the image, 0–1, for a feature map (C, h,
-        w).
+    def box(self, feature_map: np.ndarray, middle_map: np.ndarray | None = None) -> np.ndarray:
+        """Return the `xyxy` box (4,) in fractions of the image, 0–1.
+
+        Args:
+            feature_map: (C, h, w), the last one.
+            middle_map: (D, 2 h, 2 w), the one at stride 16, which a head with `middle` needs.
         """
-        return self.box_of(self.reduce(feature_map))
+        return self.box_of(self.reduce(feature_map, middle_map))
 
-    def reduce(self, feature_map: np.ndarray) -> np.ndarray:
-        """Return a feature map (C, h, w) projected onto the directions, (c, h, w)."""
-        return project(feature_map, self.mean, self.directions)
+    def reduce(self, feature_map: np.ndarray, middle_map: np.ndarray | None = None) -> np.ndarray:
+        """Return the maps projected onto the directions, (c + 4 d, h, w)."""
+        reduced = project(feature_map, self.mean, self.directions)
+        if self.middle is None:
+            return reduced
+        assert middle_map is not None
+        return np.concatenate([reduced, quartered(project(middle_map, *self.middle))])
 
     def box_of(self, reduced: np.ndarray) -> np.ndarray:
         """Return the box as `box` does, for a map (c, h, w) that is projected already."""
@@ -63,6 +74,8 @@ class BoxHead:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all arrays by name, ready to be saved."""
         kept = {"mean": self.mean, "directions": self.directions}
+        if self.middle is not None:
+            kept |= {"middle.mean": self.middle[0], "middle.directions": self.middle[1]}
         for name, (weight, bias) in self.layers.items():
             kept |= {f"{name}.weight": weight, f"{name}.bias": bias}
         return kept
@@ -74,11 +87,15 @@ class BoxHead:
         Raises:
             ValueError, KeyError: if the arrays don't fit each other.
         """
-        mean, directions = (
-            arrays["mean"].astype(np.float32),
-            arrays["directions"].astype(np.float32),
-        )
-        layers = read_layers(arrays, SHAPES, len(directions))
+        parts = ("mean", "directions")
+        mean, directions = (arrays[part].astype(np.float32) for part in parts)
+        middle, width = None, len(directions)
+        if any(name.startswith("middle.") for name in arrays):
+            at, along = (arrays[f"middle.{part}"].astype(np.float32) for part in parts)
+            if along.shape[1:] != at.shape:
+                raise ValueError("the box head does not fit itself")
+            middle, width = (at, along), width + 4 * len(along)
+        layers = read_layers(arrays, SHAPES, width)
         residual = len(layers["enter"][1]) == len(layers["near"][1]) == len(layers["far"][1])
         if (
             directions.shape[1:] != mean.shape
@@ -87,7 +104,7 @@ class BoxHead:
             or not all(np.isfinite(a).all() for a in arrays.values())
         ):
             raise ValueError("the box head does not fit itself")
-        return cls(mean, directions, layers)
+        return cls(mean, directions, layers, middle)
 
 
 def centres(height: int, width: int) -> np.ndarray:

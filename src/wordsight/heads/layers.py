@@ -13,6 +13,15 @@ def project(feature_map: np.ndarray, mean: np.ndarray, directions: np.ndarray) -
     return (directions @ flat).reshape(-1, *feature_map.shape[1:])
 
 
+def quartered(x: np.ndarray) -> np.ndarray:
+    """Return a map (c, 2 h, 2 w) with half its sides, (4 c, h, w): each channel's upper left cells
+    of two by two, then their upper right, lower left and lower right ones, then the next channel's.
+    """
+    channels, height, width = x.shape
+    parts = x.reshape(channels, height // 2, 2, width // 2, 2).transpose(0, 2, 4, 1, 3)
+    return parts.reshape(4 * channels, height // 2, width // 2)
+
+
 def convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dilation: int = 1) -> np.ndarray:
     """Return the convolution of a map (c, h, w), padded with zeros, with a kernel (out, c, k, k):
     (out, h, w).

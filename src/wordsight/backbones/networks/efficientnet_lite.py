@@ -69,6 +69,12 @@ def with_timms_names(name: str, weights: dict[str, np.ndarray]) -> dict[str, np.
     return dict(zip(shapes, weights.values(), strict=True))
 
 
+def middle_width(architecture: str) -> int | None:
+    """Return the channels of the middle map of a pass; None for networks of other families."""
+    variant = VARIANTS.get(architecture)
+    return None if variant is None else variant.widths[MAPPED[1]]
+
+
 def check_weights(name: str, weights: dict[str, np.ndarray], folder: Path) -> None:
     """Refuse weights of another network than `name`; the head may have any number of classes.
 
@@ -155,9 +161,9 @@ def openvino_network(
     ov: Any, backbone: Backbone, dtype: str = "f32", multiscale: bool = False
 ) -> Any:
     """Return the network as an OpenVINO model: (n, height, width, 3) uint8 -> embedding (n, C),
-    feature map (n, C, h, w), fine map (n, c, 4 h, 4 w), the last at stride 8; or, if it is
-    `multiscale`, four feature maps: the last at strides 8 and 16, the latter as the next block
-    widens it, and the last at stride 32.
+    feature map (n, C, h, w), fine map (n, c, 4 h, 4 w), the last at stride 8, middle map (n, d,
+    2 h, 2 w), the last at stride 16; or, if it is `multiscale`, four feature maps: the last at
+    strides 8 and 16, the latter as the next block widens it, and the last at stride 32.
 
     Args:
         ov: the module `openvino`.
@@ -203,7 +209,7 @@ def openvino_network(
         outputs = [*(maps[stage] for stage in MAPPED), widened, features.node]
         return ov.Model(outputs, [pixels], backbone.architecture)
     embedding = opset13.reduce_mean(features.node, np.array([2, 3]), False)
-    outputs = [embedding, features.node, maps[MAPPED[0]]]
+    outputs = [embedding, features.node, *(maps[stage] for stage in MAPPED)]
     return ov.Model(outputs, [pixels], backbone.architecture)
 
 

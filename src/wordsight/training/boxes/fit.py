@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.embedder import Embedder, input_pixels, read
+from ...backbones.preprocessing import STRIDE
 from ...backbones.runtime import Encoding, callers
 from ...classification.classifier import Classifier
 from ...classification.record import BoxRecord
@@ -38,10 +39,13 @@ from .directions import principal_directions
 
 log = logging.getLogger("wordsight")
 
-VIEWS, MOST_VIEWS = 12, 6000  # random views of each image, besides itself; and in all
-DIRECTIONS, WIDTH = 128, 64  # of the feature map that are kept; channels within the head
-SAMPLED, CELLS = 150, 25  # images that the directions are learned from, cells of each map
-EPOCHS, LEAST_STEPS, BATCH = 8, 600, 16
+VIEWS = 1000  # random views that are aimed at, besides the images themselves
+FEWEST_VIEWS, MOST_VIEWS = 3, 12  # of one image
+MOST_IN_ALL = 6000  # images and views; each takes 64 kB, in memory
+DIRECTIONS, MIDDLE_DIRECTIONS = 128, 48  # of the last and of the middle map that are kept
+WIDTH = 64  # channels within the head
+SAMPLED, CELLS = 75, 50  # images that the directions are learned from, cells of each map
+EPOCHS, LEAST_STEPS, BATCH = 4, 400, 16
 RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 2.0
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.2
 EDGE_WEIGHT, INSIDE_WEIGHT = 2.0, 0.5
@@ -57,8 +61,7 @@ class Sample:
 
     Attributes:
         image: the annotated image.
-        maps: feature maps of the image itself, then of its views, on the head's directions, each
-            (c, h, w) float16.
+        maps: what the head takes of the image itself, then of its views, each (c, h, w) float16.
         boxes: (views, 4) in fractions of each view.
         overlaps: (thresholds,) IoU of the heat map's box with the truth at each of `THRESHOLDS`, or
             None where the class is unknown.
@@ -133,8 +136,8 @@ def train_boxes(
             map.
     """
     check_backbone(model.backbone)
-    directions = _directions(images, embedder, seed)
-    samples, unreadable = _samples(model, images, embedder, directions, seed, progress)
+    turning = _directions(images, embedder, seed)
+    samples, unreadable = _samples(model, images, embedder, turning, seed, progress)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
@@ -148,9 +151,9 @@ def train_boxes(
         history.append(_judged(head, held, epoch, epochs, loss))
 
     judged = _fit(
-        known, directions, seed, _steps(progress, "steps, judged on held-out pictures"), note
+        known, turning, seed, _steps(progress, "steps, judged on held-out pictures"), note
     )
-    head = _fit(samples, directions, seed, _steps(progress, "steps, with all pictures"))
+    head = _fit(samples, turning, seed, _steps(progress, "steps, with all pictures"))
     found = np.stack([judged.box_of(sample.maps[0]) for sample in held])
     truth = np.stack([sample.boxes[0] for sample in held])
     median = np.median([sample.boxes[0] for sample in known], axis=0)
@@ -254,11 +257,10 @@ def _views(
     ]
 
 
-def _directions(
-    images: list[Annotated], embedder: Embedder, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean (C,) and the half whitened principal directions (c, C) of cells of the
-    feature map, of mean square 1.
+def _directions(images: list[Annotated], embedder: Embedder, seed: int) -> BoxHead:
+    """Return a head without layers, with the mean and the half whitened principal directions, of
+    mean square 1, of cells of the last feature map, and of the middle one where it has four cells
+    for each of the last.
     """
     chosen = np.random.default_rng(seed).permutation(len(images))[:SAMPLED].tolist()
 
@@ -268,26 +270,43 @@ def _directions(
         except UnreadableImage:
             return []
         rng = np.random.default_rng([seed, number])
-        maps = [_feature_map(embedder, pixels) for pixels, _ in made]
-        return [m.reshape(len(m), -1)[:, rng.integers(0, m[0].size, CELLS)].T for m in maps]
+        levels = zip(*(_maps(embedder, pixels) for pixels, _ in made), strict=True)
+        return [np.concatenate([_some_cells(m, rng) for m in level]) for level in levels]
 
-    rows = [row for some in parallel_map(cells, chosen, callers(embedder.engine)) for row in some]
+    rows = [one for one in parallel_map(cells, chosen, callers(embedder.engine)) if one]
     if not rows:
         raise InvalidArgument("None of the annotated pictures can be read.")
-    return principal_directions(np.concatenate(rows), DIRECTIONS)
+    last, *finer = (np.concatenate(level) for level in zip(*rows, strict=True))
+    middle = principal_directions(finer[0], MIDDLE_DIRECTIONS) if finer else None
+    return BoxHead(*principal_directions(last, DIRECTIONS), {}, middle)
 
 
-def _feature_map(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
-    feature_map = embedder.runtime.encode(pixels, feature_map=True).feature_map
-    assert feature_map is not None
-    return feature_map
+def _some_cells(feature_map: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return random cells of a map (C, h, w), (`CELLS`, C)."""
+    cells = feature_map.reshape(len(feature_map), -1)
+    return cells[:, rng.integers(0, cells.shape[1], CELLS)].T
+
+
+def _maps(embedder: Embedder, pixels: np.ndarray) -> list[np.ndarray]:
+    """Return the last feature map of an image, and the middle one if it can be learned from."""
+    encoding = embedder.runtime.encode(pixels, feature_map=True)
+    assert encoding.feature_map is not None
+    if encoding.middle_map is None or not _has_even_maps(embedder.backbone):
+        return [encoding.feature_map]
+    return [encoding.feature_map, encoding.middle_map]
+
+
+def _has_even_maps(backbone: Backbone) -> bool:
+    """Whether four cells of the middle map lie in one of the last, for images of any size."""
+    preprocessing = backbone.preprocessing
+    return preprocessing.fit == "area" or not any(s % STRIDE for s in preprocessing.image_size)
 
 
 def _samples(
     model: Classifier,
     images: list[Annotated],
     embedder: Embedder,
-    directions: tuple[np.ndarray, np.ndarray],
+    turning: BoxHead,
     seed: int,
     progress: Progress | None,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
@@ -295,8 +314,8 @@ def _samples(
 
     Every image and view goes through the network once; only the directions of its map are kept.
     """
-    count = max(0, min(VIEWS, MOST_VIEWS // len(images) - 1))
-    turning = BoxHead(*directions, {})
+    count = min(max(FEWEST_VIEWS, VIEWS // len(images)), MOST_VIEWS)
+    count = max(0, min(count, MOST_IN_ALL // len(images) - 1))
 
     def make(number: int) -> Sample | tuple[str, str]:
         image = images[number]
@@ -309,7 +328,8 @@ def _samples(
         for index, (pixels, _) in enumerate(made):
             encoding = embedder.runtime.encode(pixels, feature_map=True)
             assert encoding.feature_map is not None
-            maps.append(turning.reduce(encoding.feature_map).astype(np.float16))
+            reduced = turning.reduce(encoding.feature_map, encoding.middle_map)
+            maps.append(reduced.astype(np.float16))
             if index == 0 and image.boxes[0].label in model.class_names:
                 overlaps = _heatmap_overlaps(
                     encoding,
@@ -386,13 +406,11 @@ class _Network(nn.Module):
         votes = out[:, -EDGES:].flatten(2).softmax(dim=2)
         return (cell_boxes.flatten(2) * votes).sum(dim=2), cell_boxes, out[:, EDGES]
 
-    def numpy(self, directions: tuple[np.ndarray, np.ndarray]) -> BoxHead:
-        """Return the head with the present weights."""
+    def numpy(self, turning: BoxHead) -> BoxHead:
+        """Return the head with the present weights, and the directions of another."""
         weights = {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
-        return BoxHead(
-            *directions,
-            {name: (weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in SHAPES},
-        )
+        layers = {name: (weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in SHAPES}
+        return replace(turning, layers=layers)
 
 
 class _Batches:
@@ -431,7 +449,7 @@ class _Batches:
 
 def _fit(
     samples: list[Sample],
-    directions: tuple[np.ndarray, np.ndarray],
+    turning: BoxHead,
     seed: int,
     after_step: Callable[[int, int], None],
     after_epoch: Callable[[BoxHead, int, int, float], None] | None = None,
@@ -440,7 +458,7 @@ def _fit(
 
     Args:
         samples: images with their views.
-        directions: mean and directions of the feature map; see `_directions`.
+        turning: a head without layers; see `_directions`.
         seed: same seed, same head.
         after_step: called with (steps done, steps in all).
         after_epoch: called with (head so far, epoch, epochs in all, mean loss).
@@ -450,7 +468,7 @@ def _fit(
     steps = len(batches) * epochs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _Network(len(directions[1]))
+        network = _Network(len(samples[0].maps[0]))
         optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, RATE, total_steps=steps, pct_start=WARMUP
@@ -471,8 +489,8 @@ def _fit(
                 done += 1
                 after_step(done, steps)
             if after_epoch is not None:
-                after_epoch(network.numpy(directions), epoch, epochs, total / len(batches.maps))
-    return network.numpy(directions)
+                after_epoch(network.numpy(turning), epoch, epochs, total / len(batches.maps))
+    return network.numpy(turning)
 
 
 def _loss(
