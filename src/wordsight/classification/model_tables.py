@@ -81,17 +81,18 @@ def held_out_csv(held_out: HeldOut) -> str:
     """Return answers on images that were not learned from, as CSV."""
     text = io.StringIO()
     rows = cells.writer(text)
-    rows.writerow(("file_name", "label", "top_label", "probability", "stranger"))
+    rows.writerow(("file_name", "label", "top_label", "probability", "stranger", "event"))
     columns = (
         held_out.file_names,
         held_out.labels,
         held_out.top_labels,
         held_out.probabilities,
         held_out.strangers,
+        range(len(held_out.labels)) if held_out.events is None else held_out.events,
     )
     rows.writerows(
-        (name, truth, said, f"{probability:.8f}", int(stranger))
-        for name, truth, said, probability, stranger in zip(*columns, strict=True)
+        (name, truth, said, f"{probability:.8f}", int(stranger), int(event))
+        for name, truth, said, probability, stranger, event in zip(*columns, strict=True)
     )
     return text.getvalue()
 
@@ -122,6 +123,8 @@ def read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
         said,
         probabilities,
         np.array([row["stranger"] == "1" for row in rows], dtype=bool),
+        # 0.1 noted none
+        np.array([int(row["event"]) for row in rows]) if rows and "event" in rows[0] else None,
     )
 
 

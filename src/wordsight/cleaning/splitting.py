@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..core.home import writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular
 from ..core.result_folder import ResultFolder
+from ..datasets.events import events_of
 from ..datasets.files import data_root
 from ..datasets.labelled import read_labelled
 from ..errors import InvalidArgument
@@ -25,6 +27,7 @@ from ..images.copies import groups
 from .checks import Material
 from .material import gather_material
 
+log = logging.getLogger("wordsight")
 SPLITS = ("train", "val", "test")
 
 
@@ -45,14 +48,15 @@ def split(
     test: float = 0.2,
     seed: int = 0,
     backbone: str | Backbone = DEFAULT_BACKBONE,
+    events: bool = True,
     progress: Progress | None = None,
 ) -> Split:
     """Divide a data set, and note it in the column `split` of its metadata.csv, which is created if
     there is none.
 
     Every class is divided in the same proportions. Copies go to the same side, also cropped or
-    mirrored ones and those in another class, so that no test image was learned from. Images that
-    can't be read get no split.
+    mirrored ones and those in another class, so that no test image was learned from; so do photos
+    of one event. Images that can't be read get no split.
 
     Args:
         data: a folder with one subfolder a class, one with metadata.csv, or a CSV with file_name
@@ -61,6 +65,8 @@ def split(
         test: share for testing, 0–1; the rest is for training.
         seed: the same seed and images give the same split.
         backbone: the network whose embeddings find copies.
+        events: whether photos of one folder that were taken within a minute of each other stay
+            together.
         progress: called with (done, total, "pictures").
 
     Returns:
@@ -79,7 +85,7 @@ def split(
         )
     labelled = read_labelled(data, min_classes=1)
     material = gather_material(labelled, 1, Embedder(load_backbone(backbone)), progress)
-    assigned = _assign(material, val, test, seed)
+    assigned = _assign(material, val, test, seed, events)
     root = data_root(data)
     with writing(root):
         _note(
@@ -100,15 +106,28 @@ def split(
     ]
     for i, name in assigned.items():
         counts[name][str(material.images[i].label)] += 1
+    for name, share in (("val", val), ("test", test)):
+        none = [label for label, count in counts[name].items() if share and not count]
+        if none:
+            log.warning(
+                "No picture of %s is in '%s': all are copies of each other, of one event, or too "
+                "few.",
+                ", ".join(f"'{label}'" for label in none),
+                name,
+            )
     return counts
 
 
-def _assign(material: Material, val: float, test: float, seed: int) -> dict[int, str]:
+def _assign(material: Material, val: float, test: float, seed: int, events: bool) -> dict[int, str]:
     """Return the split of every readable image."""
     good = material.good.tolist()
     pairs = np.array(list(material.copies) or np.empty((0, 2)), dtype=int).reshape(-1, 2)
     same: dict[str, int] = {}
     equal = [(same.setdefault(str(material.shas[i]), i), i) for i in good]
+    if events:
+        taken = events_of([material.images[i] for i in good]).tolist()
+        first: dict[int, int] = {}
+        equal += [(first.setdefault(event, i), i) for event, i in zip(taken, good, strict=True)]
     pairs = np.concatenate(
         [pairs, np.array([pair for pair in equal if pair[0] != pair[1]], dtype=int).reshape(-1, 2)]
     )

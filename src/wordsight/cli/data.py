@@ -17,6 +17,7 @@ from .options import (
     Engine,
     Json,
     Labelled,
+    NoEvents,
     Offline,
     Ray,
     RunsOn,
@@ -213,12 +214,14 @@ def split_command(
         float, typer.Option("--test", help="Share for testing, 0–1; 'train' leaves it out.")
     ] = 0.2,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same split.")] = 0,
+    no_events: NoEvents = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
     engine: Engine = "auto",
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Split a data set into train, val and test, in metadata.csv; copies stay together.
+    """Split a data set into train, val and test, in metadata.csv. Copies stay together, and photos
+    that were taken within a minute of each other.
 
     \b
     Examples:
@@ -235,6 +238,7 @@ def split_command(
             test=test,
             seed=seed,
             backbone=RunsOn(engine).backbone(backbone),
+            events=not no_events,
             progress=progress,
         )
     names = list(counts["train"])

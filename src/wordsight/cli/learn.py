@@ -20,6 +20,7 @@ from .options import (
     Json,
     Mirror,
     Model,
+    NoEvents,
     Offline,
     Precision,
     RunsOn,
@@ -129,6 +130,8 @@ class _Tuning:
         typer.Option("--no-clean", help="Keep duplicate files and files found in two classes."),
     ] = False
 
+    no_events: NoEvents = False
+
     def settings(self) -> TrainingSettings:
         """Return the settings.
 
@@ -150,6 +153,7 @@ class _Tuning:
             seed=self.seed,
             clean=not self.no_clean,
             image_size=self.image_size,
+            events=not self.no_events,
             from_model=self.from_model,
             objects=self.objects,
         )

@@ -72,6 +72,13 @@ BackboneName = Annotated[
         autocompletion=Backbones,
     ),
 ]
+NoEvents = Annotated[
+    bool,
+    typer.Option(
+        "--no-events",
+        help="Let photos that were taken within a minute of each other come on different sides.",
+    ),
+]
 Precision = Annotated[
     Optional[float],
     typer.Option(

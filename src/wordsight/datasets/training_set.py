@@ -17,6 +17,7 @@ import numpy as np
 from ..core import cells
 from ..core.regular import read_text
 from ..errors import InvalidArgument
+from ..heads.linear import owners
 from ..words.class_names import catch_all_name, fold
 from .files import ImageFile, find_images
 from .labelled import LabelledSet, select_classes
@@ -94,11 +95,13 @@ def usable(
     return good, left_out
 
 
-def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> np.ndarray:
+def hold_out(
+    items: Sequence[Hashed], class_names: Sequence[str], seed: int, together: np.ndarray
+) -> np.ndarray:
     """Return for each image whether it is held out to validate the network, (n,) bool.
 
     Images with the `split` "val" are held out; without any, a fifth of each class, drawn by `seed`.
-    Equal files stay together.
+    Equal files stay together, and so do images of one number `together`, (n,) int.
 
     Raises:
         InvalidArgument: if a class has too few images to hold some out.
@@ -107,15 +110,18 @@ def hold_out(items: Sequence[Hashed], class_names: Sequence[str], seed: int) -> 
     labels = np.array([class_names.index(str(item.file.label)) for item in items])
     if not held.any():
         rng = np.random.default_rng(seed)
+        first: dict[str | None, int] = {}
+        unit_of = np.array(
+            [
+                first.setdefault(item.sha256, number)
+                for item, number in zip(items, together.tolist(), strict=True)
+            ]
+        )
+        owner = owners(labels, unit_of)
         for label in range(len(class_names)):
-            hashes = list(
-                dict.fromkeys(
-                    item.sha256 for item, own in zip(items, labels, strict=True) if own == label
-                )
-            )
-            count = max(MIN_HELD_OUT, round(VAL_SHARE * len(hashes)))
-            drawn = {hashes[i] for i in rng.permutation(len(hashes))[:count]}
-            held |= np.array([item.sha256 in drawn for item in items]) & (labels == label)
+            units = [unit for unit, own in owner.items() if own == label]
+            count = max(MIN_HELD_OUT, round(VAL_SHARE * len(units)))
+            held |= np.isin(unit_of, [units[i] for i in rng.permutation(len(units))[:count]])
     for label, name in enumerate(class_names):
         inside = int((held & (labels == label)).sum())
         if inside < 1 or (labels == label).sum() - inside < 2:

@@ -25,6 +25,7 @@ class HeldOut:
         top_labels: (n,) the likeliest class of each.
         probabilities: (n,) float32, calibrated probability of that class.
         strangers: (n,) bool, whether the model took it for a stranger, which gets no label.
+        events: (n,) int, images of one number show one scene; None: each its own.
     """
 
     file_names: list[str]
@@ -32,6 +33,7 @@ class HeldOut:
     top_labels: list[str]
     probabilities: np.ndarray
     strangers: np.ndarray
+    events: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -40,6 +42,20 @@ class HeldOut:
             [said == truth for said, truth in zip(self.top_labels, self.labels, strict=True)],
             dtype=bool,
         )
+
+    def one_an_event(self) -> HeldOut:
+        """Return one image of each event, drawn at random, but always the same one: images of an
+        event are right or wrong together, so each event is one observation.
+        """
+        if self.events is None or len(np.unique(self.events)) == len(self.events):
+            return self
+        drawn = np.random.default_rng(0).permutation(len(self.events))
+        rows = np.sort(drawn[np.unique(self.events[drawn], return_index=True)[1]])
+        names, labels, said = (
+            [column[row] for row in rows]
+            for column in (self.file_names, self.labels, self.top_labels)
+        )
+        return HeldOut(names, labels, said, self.probabilities[rows], self.strangers[rows])
 
 
 @dataclass(frozen=True)
@@ -119,13 +135,14 @@ def keep_promise(
     exact binomial bound (Clopper and Pearson 1934). It stops at the first failure; the last number
     that held counts. Tests in an order fixed beforehand that stop at the first failure keep the
     level of a single test (Angelopoulos et al. 2021, "Learn then test", fixed-sequence testing), so
-    many tests cost nothing.
+    many tests cost nothing. Of images of one event, one counts.
 
     Args:
         held_out: images the model had not learned from, drawn like the ones to come.
         precision: wanted selective accuracy, 0.5–0.9999.
         confidence: of the promise, 0–1.
     """
+    held_out = held_out.one_an_event()
     score = np.where(held_out.strangers, -1.0, held_out.probabilities.astype(np.float64))
     order = np.argsort(-score, kind="stable")
     score, errors = score[order], np.cumsum(~held_out.right[order])

@@ -89,7 +89,12 @@ def nearest_mean(similarities: np.ndarray, k: int) -> np.ndarray:
 
 
 def fit_head(
-    embeddings: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, fast: bool = False
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    seed: int = 0,
+    fast: bool = False,
+    together: np.ndarray | None = None,
 ) -> tuple[LinearHead, FitReport | None]:
     """Fit a linear head whose method and regularisation are chosen by cross-validation.
 
@@ -106,6 +111,8 @@ def fit_head(
         seed: decides the folds.
         fast: whether to use discriminant analysis at a medium shrinkage, neither cross-validated
             nor calibrated.
+        together: (n,) int: images of one number are held out together, and every class is the
+            commonest label of two numbers or more; None: each image by itself.
 
     Returns:
         The head and its report; no report if `fast`.
@@ -126,7 +133,13 @@ def fit_head(
         return basis.head(weight, bias), None
     rows = _cv_rows(labels, classes, seed)
     space = _Space(width, (reduced**2).sum(axis=0))
-    out_of_fold = _cross_validate(reduced[rows], labels[rows], classes, space, seed)
+    out_of_fold = _cross_validate(
+        reduced[rows],
+        labels[rows],
+        classes,
+        space,
+        _folds(labels[rows], seed, None if together is None else together[rows]),
+    )
     scored = {}
     for candidate, logits in out_of_fold.items():
         temperature = fit_temperature(logits, labels[rows])
@@ -237,15 +250,30 @@ def _spanning_columns(centered: np.ndarray) -> np.ndarray:
     )
 
 
-def _folds(labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, held-out) indices of stratified folds; every class is in the training part."""
+def owners(labels: np.ndarray, together: np.ndarray) -> dict[int, int]:
+    """Return the commonest of the labels (n,) of each number `together`, (n,) int."""
+    pairs, counts = np.unique(np.stack([together, labels], axis=1), axis=0, return_counts=True)
+    commonest_last = pairs[np.lexsort((-pairs[:, 1], counts))]
+    return dict(sorted(dict(commonest_last.tolist()).items()))
+
+
+def _folds(
+    labels: np.ndarray, seed: int, together: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (train, held-out) indices of stratified folds. Images of one number `together`, (n,)
+    int, are in one fold. Every class is in the training part, if it owns two numbers.
+    """
     rng = np.random.default_rng(seed)
-    fold = np.empty(len(labels), dtype=int)
-    offset = 0
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        fold[members] = (np.arange(len(members)) + offset) % FOLDS
-        offset += len(members)
+    together = np.arange(len(labels)) if together is None else together
+    owned: dict[int, list[int]] = {}
+    for number, label in owners(labels, together).items():
+        owned.setdefault(label, []).append(number)
+    place: dict[int, int] = {}
+    for _, numbers in sorted(owned.items()):
+        drawn = rng.permutation(numbers)
+        offset = len(place)
+        place |= {number: (offset + i) % FOLDS for i, number in enumerate(drawn.tolist())}
+    fold = np.array([place[number] for number in together.tolist()])
     for index in np.unique(fold):
         yield np.flatnonzero(fold != index), np.flatnonzero(fold == index)
 
@@ -292,12 +320,16 @@ class _Space:
 
 
 def _cross_validate(
-    x: np.ndarray, y: np.ndarray, classes: int, space: _Space, seed: int
+    x: np.ndarray,
+    y: np.ndarray,
+    classes: int,
+    space: _Space,
+    folds: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> dict[Candidate, np.ndarray]:
     """Return out-of-fold logits (n, classes) of every candidate."""
     candidates = [("lda", s) for s in SHRINKAGES] + [("logistic", c) for c in INVERSE_PENALTIES]
     out = {candidate: np.zeros((len(y), classes)) for candidate in candidates}
-    for train, held_out in _folds(y, seed):
+    for train, held_out in folds:
         within = _within_scatter(x[train], y[train], classes)
         for candidate in candidates:
             weight, bias = _fit(candidate, x[train], y[train], classes, space, within)

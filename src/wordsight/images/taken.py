@@ -1,4 +1,4 @@
-"""When a photo was taken."""
+"""When a photo was taken, by the camera's clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .decoding import MAX_BYTES
 from .limits import BoundedFile, check_exif
 from .signatures import identify
 
-EXIF_IFD, DATE_TIME_ORIGINAL = 0x8769, 0x9003
+EXIF_IFD, DATE_TIME_ORIGINAL, DIGITISED = 0x8769, 0x9003, 0x9004
 
 
 def taken_at(path: Path) -> datetime | None:
@@ -19,9 +19,16 @@ def taken_at(path: Path) -> datetime | None:
     where the file doesn't say, or can't be read.
     """
     with suppress(Exception):  # a broken file may raise anything
-        data = read_regular(path, MAX_BYTES)
+        return time_of(read_regular(path, MAX_BYTES))
+    return None
+
+
+def time_of(data: bytes) -> datetime | None:
+    """Return what `taken_at` does, for a file's bytes."""
+    with suppress(Exception):  # a broken file may raise anything
         with identify(BoundedFile(data), data) as image:
             check_exif(image)
-            told = str(image.getexif().get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL, ""))
-        return datetime.strptime(told.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
+            kept = image.getexif().get_ifd(EXIF_IFD)
+        told = kept.get(DATE_TIME_ORIGINAL) or kept.get(DIGITISED) or ""
+        return datetime.strptime(str(told).strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
     return None

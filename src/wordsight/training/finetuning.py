@@ -23,6 +23,7 @@ from ..classification.classifier import Classifier, load
 from ..core.home import first_process
 from ..core.progress import Progress
 from ..core.threads import parallel_map
+from ..datasets.events import apart
 from ..datasets.training_set import fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heads.guarantee import HeldOut
@@ -56,6 +57,7 @@ class Outcome:
         labels: (held,) class index of each held-out image.
         probabilities: (held, classes) the classifier's probabilities for them; empty without one.
         strangers: (held,) bool, whether the classifier takes them for strangers.
+        events: (held,) int, the event of each held-out image.
     """
 
     model: Classifier | None
@@ -67,6 +69,7 @@ class Outcome:
     labels: np.ndarray
     probabilities: np.ndarray
     strangers: np.ndarray
+    events: np.ndarray
 
     @property
     def held_out(self) -> HeldOut:
@@ -81,6 +84,7 @@ class Outcome:
             said,
             self.probabilities.max(axis=1),
             self.strangers,
+            self.events,
         )
 
     @property
@@ -108,7 +112,9 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
     items, unreadable = load_images(request.images, preprocessing, request.progress)
     items, left_out = usable(items, request.data.class_names, request.settings.clean)
     labels = np.array([request.data.class_names.index(str(item.file.label)) for item in items])
-    held = hold_out(items, request.data.class_names, request.settings.seed)
+    events = request.events_of([item.file for item in items])
+    parted = apart(events, labels, request.data.class_names)
+    held = hold_out(items, request.data.class_names, request.settings.seed, parted)
     if request.recipe == "finetune" and earlier is None:
         assert embedder is not None
         _set_head(network, _probe_head(embedder, items, labels, held, request))
@@ -119,8 +125,18 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
         fitted = fit(replace(job, build=build))
     if request.recipe == "finetune" and fitted.best_loss >= fitted.start_loss:
         none = np.zeros((0, len(request.data.class_names)))
+        unlike = none[:, 0] > 0
         return Outcome(
-            None, fitted, unreadable, left_out, items, held, labels[held], none, none[:, 0] > 0
+            None,
+            fitted,
+            unreadable,
+            left_out,
+            items,
+            held,
+            labels[held],
+            none,
+            unlike,
+            events[held],
         )
     model, embeddings = _classifier(request, job, items, labels, held)
     decisions = model.decide_all(embeddings, None)
@@ -134,6 +150,7 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
         labels[held],
         decisions.probabilities,
         decisions.stranger,
+        events[held],
     )
 
 

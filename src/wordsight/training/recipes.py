@@ -26,6 +26,7 @@ from ..core.home import expand, first_process, models_folder, write_atomic, writ
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
+from ..datasets.events import apart
 from ..datasets.labelled import LabelledSet
 from ..datasets.training_set import (
     against_catch_all,
@@ -326,7 +327,10 @@ def _probe(request: TrainingRequest) -> Classifier:
     )
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
-    head, report = fit_head(embeddings, labels, len(names), seed)
+    events = request.events_of([item.file for item in items])
+    head, report = fit_head(
+        embeddings, labels, len(names), seed, together=apart(events, labels, names)
+    )
     assert report is not None
     catch_all = catch_all_index(names)
     near = np.ones(len(labels), dtype=bool) if catch_all is None else labels != catch_all
@@ -340,7 +344,7 @@ def _probe(request: TrainingRequest) -> Classifier:
         for row in report.candidates
     ]
     model.held_out = _held_out(
-        model, report, embeddings, labels, [item.file.name for item in items]
+        model, report, embeddings, labels, [item.file.name for item in items], events
     )
     model.record = ModelRecord(
         recipe="probe",
@@ -350,11 +354,19 @@ def _probe(request: TrainingRequest) -> Classifier:
         data_fingerprint=fingerprint(items),
         method=report.method,
         regularisation=report.regularisation,
-        judged_on=f"{len(report.rows)} pictures, each by a head that had not seen it",
+        judged_on=_judged_on(events[report.rows]),
         metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
     )
     return model
+
+
+def _judged_on(events: np.ndarray) -> str:
+    count = len(np.unique(events))
+    pictures = f"{len(events)} pictures"
+    if count == len(events):
+        return f"{pictures}, each by a head that had not seen it"
+    return f"{pictures} of {count} events, each by a head that had seen none of its event"
 
 
 def _held_out(
@@ -363,6 +375,7 @@ def _held_out(
     embeddings: np.ndarray,
     labels: np.ndarray,
     files: list[str],
+    events: np.ndarray,
 ) -> HeldOut:
     """Return what heads that had not seen the images said of them. Of strangers, the share is
     that of new images.
@@ -376,6 +389,7 @@ def _held_out(
         [names[index] for index in decisions.top],
         decisions.probability,
         decisions.stranger,
+        events[report.rows],
     )
 
 

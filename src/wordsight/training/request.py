@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedded, Embedder
 from ..backbones.networks.timm_models import with_image_size
 from ..backbones.registry import load_backbone
 from ..core.progress import Progress
+from ..datasets.events import events_of
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
 from .settings import SCRATCH_NETWORK, TrainingSettings
@@ -80,6 +84,10 @@ class TrainingRequest:
     def embed(self, embedder: Embedder) -> list[Embedded]:
         """Embed the images to learn from, and report progress."""
         return embed_all(embedder, self.images, "pictures", self.progress)
+
+    def events_of(self, images: Sequence[ImageFile]) -> np.ndarray:
+        """Return the event (n,) int of each image; each has its own if events are not asked for."""
+        return events_of(images) if self.settings.events else np.arange(len(images))
 
     def for_weights(self) -> TrainingRequest:
         """Return the request for training the network's own weights, with settings filled in.

@@ -18,7 +18,8 @@ CLASSICS = ("brick_cnn", "cifar_cnn")  # trained as their tutorials do
 class TrainingSettings:
     """How a model is trained; None stands for the recipe's default.
 
-    A probe has nothing to tune: of these settings it takes `seed`, `clean` and `image_size` only.
+    A probe has nothing to tune: of these settings it takes `seed`, `clean`, `image_size` and
+    `events` only.
 
     Attributes:
         epochs: passes over the training images, at most.
@@ -34,6 +35,8 @@ class TrainingSettings:
         seed: the same seed gives the same model.
         clean: leave out duplicate files and files found in two classes.
         image_size: side in pixels of a square input; None: the network's own.
+        events: keep photos of one folder that were taken within a minute of each other on one side
+            when images are held out.
         from_model: with boxes, the model folder to add the box head to, instead of training one.
         objects: with boxes, whether an image's largest object is learned, "one", or all, "many";
             None: "many" if an image has several.
@@ -52,6 +55,7 @@ class TrainingSettings:
     seed: int = 0
     clean: bool = True
     image_size: int | None = None
+    events: bool = True
     from_model: str | os.PathLike | None = None
     objects: str | None = None
 
@@ -62,6 +66,7 @@ class TrainingSettings:
             seed=self.seed,
             clean=self.clean,
             image_size=self.image_size,
+            events=self.events,
             from_model=self.from_model,
             objects=self.objects,
         )
@@ -100,7 +105,7 @@ class TrainingSettings:
     def to_dict(self) -> dict:
         """Return what decides the outcome, for wordsight.json."""
         left_out = {"checkpoints", "tensorboard", "continue_from", "budget_s"}
-        left_out |= {"seed", "clean", "image_size", "from_model", "objects"}
+        left_out |= {"seed", "clean", "image_size", "events", "from_model", "objects"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
