@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 import wordsight
-from wordsight.datasets.events import apart, grouped
+from wordsight.classification.predictions import EventPool, Prediction
+from wordsight.datasets.training_set import apart
 from wordsight.heads.guarantee import HeldOut, keep_promise
-from wordsight.heads.linear import _folds
-from wordsight.images.taken import taken_at
+from wordsight.heads.linear import _folds, softmax
+from wordsight.heads.pooling import pooled_logits
+from wordsight.images.taken import grouped, taken_at
 
 START = datetime(2024, 5, 1, 6, 30)
 EXIF_IFD, TAKEN, DIGITISED = 0x8769, 0x9003, 0x9004
@@ -151,3 +153,92 @@ def test_split_keeps_events_on_one_side(camera, tmp_path):
             sides.setdefault((label, int(number[:2]) // 4), set()).add(row["split"])
     assert all(len(of) == 1 for of in sides.values())
     assert {side for of in sides.values() for side in of} == {"train", "test"}
+
+
+def test_a_clear_photo_decides_and_contradiction_leaves_open():
+    clear, blurred = [0.99, 0.005, 0.005], [0.3, 0.4, 0.3]
+    pooled = softmax(pooled_logits(np.array([clear, blurred, blurred, blurred, blurred])))
+    assert pooled.argmax() == 0 and pooled[0] > 0.95
+    other = [0.005, 0.99, 0.005]
+    assert softmax(pooled_logits(np.array([clear, other]))).max() < 0.6
+    assert np.allclose(softmax(pooled_logits(np.array([clear]))), clear)
+
+
+def said(name, *, several=False, stranger=False, **shares):
+    top = max(shares, key=shares.get)
+    return Prediction(
+        name,
+        top_label=top,
+        probability=None if stranger else shares[top],
+        probabilities=None if stranger else shares,
+        stranger=stranger,
+        several=several,
+        taken_at=f"2024-05-01T06:30:0{name[-1]}",
+    )
+
+
+def test_an_event_takes_photos_that_show_something():
+    numbers = {"cam/1": 1, "cam/2": 1, "cam/3": 1, "cam/4": 2, "cam/5": 2, "cam/6": 3, "cam/7": 4}
+    pool = EventPool(numbers, 0.9, 1.0, none=["empty"])
+    for one in (
+        said("cam/1", deer=0.97, fox=0.02, empty=0.01),
+        said("cam/2", deer=0.001, fox=0.001, empty=0.998),  # it has walked by
+        said("cam/3", deer=1.0, stranger=True),
+        said("cam/4", deer=0.6, fox=0.4, empty=0.0),
+        said("cam/5", deer=0.4, fox=0.6, empty=0.0),
+        said("cam/6", deer=1.0, stranger=True),
+        Prediction("cam/7", error="broken"),
+    ):
+        pool.add(one)
+    first, second, third = pool.events()
+    assert (first.label, first.photos, first.best_photo) == ("deer", 3, "cam/1")
+    assert (first.start, first.end) == ("2024-05-01T06:30:01", "2024-05-01T06:30:03")
+    assert (second.status, second.label) == ("unsure", None) and 0.4 < second.probability < 0.6
+    assert (third.status, third.probability, third.best_photo) == ("none_of_these", None, None)
+
+
+def test_words_of_an_event_are_those_of_any_of_its_photos():
+    pool = EventPool({"1": 1, "2": 1}, 0.9, 1.0)
+    pool.add(said("1", several=True, deer=0.95, fox=0.1))
+    pool.add(said("2", several=True, deer=0.2, fox=0.92))
+    (event,) = pool.events()
+    assert event.labels == ("deer", "fox") and event.best_photo == "1"
+
+
+def test_predict_gives_one_answer_an_event(camera, tmp_path):
+    model = wordsight.train(camera, tmp_path / "model")
+    results = wordsight.predict(camera, model, output=tmp_path / "results", events="60s")
+    with open(tmp_path / "results" / "events.csv", newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(results.events) == 12 and {row["photos"] for row in rows} == {"4"}
+    assert all(row["folder"] in ("red", "blue") for row in rows)
+    assert {row["top_label"] for row in rows if row["folder"] == "red"} == {"red"}
+    predictions = list(results)
+    assert {one.event for one in predictions} == {*range(1, 13)}
+    assert predictions[0].taken_at == "2024-05-01T06:30:00"
+    assert {one.time_source for one in predictions} == {"camera"}
+    assert any("12 events" in note for note in results.notes())
+    # a second run without events takes the table away
+    wordsight.predict(camera, model, output=tmp_path / "results")
+    assert not (tmp_path / "results" / "events.csv").exists()
+    with pytest.raises(wordsight.errors.InvalidArgument, match="got 'soon'"):
+        wordsight.predict(camera, model, output=None, events="soon")
+
+
+def test_without_a_camera_s_time_the_file_s_is_told_and_marks_no_event(tmp_path, camera):
+    model = wordsight.train(camera, tmp_path / "model")
+    for number in range(3):
+        photo(tmp_path / "photos" / f"{number}.png", (190, 40, 40))
+    results = wordsight.predict(tmp_path / "photos", model, output=None, events=60)
+    assert len(results.events) == 3
+    assert {one.time_source for one in results} == {"file"}
+    assert all(one.taken_at[:2] == "20" for one in results)
+
+
+def test_pooled_answers_are_calibrated_on_events_that_were_held_out(tmp_path):
+    for label, colour in (("red", (150, 90, 90)), ("blue", (90, 90, 150))):
+        for number in range(30):
+            photo(tmp_path / "many" / label / f"{number:02}.jpg", colour, number // 2 * 600)
+    model = wordsight.train(tmp_path / "many", tmp_path / "model")
+    assert model.record.event_temperature is not None
+    assert wordsight.load(tmp_path / "model").record.event_temperature is not None

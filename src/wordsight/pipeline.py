@@ -22,7 +22,7 @@ from .classification.results import Results
 from .cleaning.cleaner import clean
 from .core.home import expand, images_folder, is_offline
 from .core.notebook import in_notebook
-from .core.progress import Progress, or_notebook
+from .core.progress import Progress, or_notebook, parse_duration
 from .datasets.annotations import read_together
 from .datasets.files import ImageFile, find_images
 from .datasets.labelled import LabelledSet, read_labelled, select_classes
@@ -65,6 +65,7 @@ def run(
     force: bool = False,
     backbone: str | Backbone = DEFAULT_BACKBONE,
     draw: bool = True,
+    events: str | float | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Recognise the words in the photos, with the first supervision that applies.
@@ -95,6 +96,7 @@ def run(
             groom, scuba diver) for these.
         backbone: a name, or what `wordsight.backbones.load_backbone` returned.
         draw: False writes tables only.
+        events: as in `wordsight.predict`.
         progress: called with (done, total, what).
 
     Raises:
@@ -122,6 +124,8 @@ def run(
         )
     if precision is not None:
         check_precision(precision)
+    if events is not None:
+        parse_duration(str(events))
     if data is not None and model is not None:
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = _places(photos)
@@ -135,6 +139,7 @@ def run(
         threshold=threshold,
         precision=precision,
         draw=draw,
+        events=events,
         progress=request.progress,
     )
 

@@ -81,19 +81,20 @@ def held_out_csv(held_out: HeldOut) -> str:
     """Return answers on images that were not learned from, as CSV."""
     text = io.StringIO()
     rows = cells.writer(text)
-    rows.writerow(("file_name", "label", "top_label", "probability", "stranger", "event"))
+    grouped = held_out.events is not None and len(np.unique(held_out.events)) < len(held_out.labels)
+    events = held_out.events if grouped else None
+    heading = ("file_name", "label", "top_label", "probability", "stranger")
+    rows.writerow(heading if events is None else (*heading, "event"))
     columns = (
         held_out.file_names,
         held_out.labels,
         held_out.top_labels,
         held_out.probabilities,
         held_out.strangers,
-        range(len(held_out.labels)) if held_out.events is None else held_out.events,
     )
-    rows.writerows(
-        (name, truth, said, f"{probability:.8f}", int(stranger), int(event))
-        for name, truth, said, probability, stranger, event in zip(*columns, strict=True)
-    )
+    for index, (name, truth, said, probability, stranger) in enumerate(zip(*columns, strict=True)):
+        event = () if events is None else (int(events[index]),)
+        rows.writerow((name, truth, said, f"{probability:.8f}", int(stranger), *event))
     return text.getvalue()
 
 
@@ -123,7 +124,6 @@ def read_held_out(path: Path, class_names: list[str]) -> HeldOut | None:
         said,
         probabilities,
         np.array([row["stranger"] == "1" for row in rows], dtype=bool),
-        # 0.1 noted none
         np.array([int(row["event"]) for row in rows]) if rows and "event" in rows[0] else None,
     )
 

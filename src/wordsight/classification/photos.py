@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..backbones.embedder import EncodedImage
 from ..backbones.runtime import callers
-from ..core.progress import Progress, or_notebook
+from ..core.progress import Progress, or_notebook, parse_duration
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..datasets.work import Photos, find_photos, over_images, refuse_none_readable
 from ..errors import UnreadableImage
 from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import class_heatmap
+from ..images.taken import events_of, told_time
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .model_sections import about_model
-from .predictions import Counts, Part, Prediction
+from .predictions import Counts, Event, EventPool, Part, Prediction
 from .report import ResultsReport
 from .results import Results
 from .results_writer import ResultsWriter
@@ -34,6 +35,7 @@ def predict(
     heatmap_settings: HeatmapSettings | None = None,
     grid: Grid | None = None,
     draw: bool = True,
+    events: str | float | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Predict what each photo shows, and give no label where that isn't sure.
@@ -49,6 +51,8 @@ def predict(
         heatmap_settings: how heat maps are made; by default in one pass.
         grid: look at quarters (or other parts) of each photo, too, and let the surest answer.
         draw: False writes tables only.
+        events: "60s", "2m" or seconds: photos of one folder that were taken at most so long one
+            after another are an event, which gets one answer, in events.csv.
         progress: called with (done, total, "photos").
 
     Raises:
@@ -63,8 +67,20 @@ def predict(
     if grid is not None:
         grid.check(classifier.backbone)
     chosen, note = classifier.threshold_for(threshold, precision)
+    gap = None if events is None else parse_duration(str(events))
     found = find_photos(photos, output, RESULT_FOLDERS)
-    return _over(Run(classifier, chosen, settings, grid, found, draw, note), found, progress)
+    return _over(Run(classifier, chosen, settings, grid, found, draw, note, gap), found, progress)
+
+
+def _event_pool(
+    model: Classifier, threshold: float | None, images: Sequence[ImageFile], gap: float
+) -> EventPool:
+    """Return what pools the photos of each event."""
+    numbers = (events_of([image.path for image in images], gap) + 1).tolist()
+    none = [model.class_names[i] for i in (model.catch_all, model.nothing) if i is not None]
+    temperature = model.record.event_temperature or 1.0
+    named = {image.name: number for image, number in zip(images, numbers, strict=True)}
+    return EventPool(named, threshold, temperature, none)
 
 
 def predict_around(
@@ -107,6 +123,7 @@ def _over(run: Run, found: Photos, progress: Progress | None) -> Results:
         output=found.output,
         copied_bytes=None if run.writer is None else run.writer.copied_bytes,
         note=note,
+        events=run.events,
         _kept=run.kept,
     )
 
@@ -118,6 +135,7 @@ class Run:
         counts: how many fared how so far.
         kept: predictions that are written nowhere.
         writer: of the results folder, or None.
+        events: what the photos of each event show together, once it is finished.
         known: file name -> classes that a person has given, none for "none of these".
     """
 
@@ -130,7 +148,10 @@ class Run:
         photos: Photos | None = None,
         draw: bool = False,
         note: str | None = None,
+        gap: float | None = None,
     ) -> None:
+        self.events = list[Event]()
+        self._pool: EventPool | None = None
         self.counts, self.kept = Counts(), list[Prediction]()
         self.known: Mapping[str, Sequence[str]] = {}
         self.writer: ResultsWriter | None = None
@@ -140,11 +161,19 @@ class Run:
         self._folder = folder = None if photos is None else photos.output
         if photos is not None:
             self.counts.skipped = photos.skipped
+        if photos is not None and gap is not None:
+            self._pool = _event_pool(model, threshold, photos.images, gap)
         if photos is None or folder is None:
             return
         names = model.class_names
         self.writer = ResultsWriter(
-            folder, names, draw, grid is not None, photos.sources, photos.skipped
+            folder,
+            names,
+            draw,
+            grid is not None,
+            photos.sources,
+            photos.skipped,
+            events=gap is not None,
         )
         if draw:
             try:
@@ -166,6 +195,7 @@ class Run:
             if file.name in self.known:
                 prediction.take(self.known[file.name])
             prediction.remark = one.remark
+            prediction.taken_at, prediction.time_source = told_time(file.path, one.data)
             if prediction.label is None and self._report is None:
                 return prediction
             photo = one.photo
@@ -208,6 +238,8 @@ class Run:
     def add(self, prediction: Prediction) -> None:
         """Count a prediction, and write it or keep it."""
         self.counts.add(prediction)
+        if self._pool is not None:
+            self._pool.add(prediction)
         if self.writer is None:
             self.kept.append(prediction)
         else:
@@ -215,8 +247,12 @@ class Run:
 
     def finish(self) -> None:
         """Write the report, and put everything in place."""
+        if self._pool is not None:
+            self.events = self._pool.events()
         if self.writer is None:
             return
+        if self._pool is not None:
+            self.writer.write_events(self.events)
         if self._report is not None:
             model = self.model
             about = about_model(model.record, model.history, model.class_names)

@@ -1,15 +1,18 @@
-"""What one image shows, and how many images fared how."""
+"""What one image shows, what photos of one event show together, and how many fared how."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..heads.decision import accepts
+from ..heads.linear import softmax
+from ..heads.pooling import pooled_logits
 
 FIELDS = (
     "file_name",
@@ -23,6 +26,13 @@ FIELDS = (
     "heatmap",
     "mask",
     "error",
+    "taken_at",
+    "time_source",
+    "event",
+)
+EVENT_FIELDS = (
+    *("event", "folder", "start", "end", "photos", "status", "label", "top_label", "probability"),
+    *("best_photo", "labels"),
 )
 PART_FIELDS = (
     "file_name",
@@ -109,6 +119,9 @@ class Prediction:
             None.
         mask: path of the segmentation mask, likewise.
         error: None, or why the file could not be read.
+        taken_at: when it was taken, ISO 8601, by the camera's clock; None where unreadable.
+        time_source: "camera", or "file" where only the file's own time is known.
+        event: number of its event in events.csv, where photos are grouped.
         stranger: whether it was rejected because it lies outside what the model learned from.
         map: (h, w) float32 heat map, 0–1, or None; not part of the tables.
         extent: (rows, columns) float32, 0–1: how far `label` reaches, or None; likewise.
@@ -127,6 +140,9 @@ class Prediction:
     heatmap: str | None = None
     mask: str | None = None
     error: str | None = None
+    taken_at: str | None = None
+    time_source: str | None = None
+    event: int | None = None
     stranger: bool = False
     map: np.ndarray | None = None
     extent: np.ndarray | None = None
@@ -188,6 +204,113 @@ class Prediction:
         fields = {name: getattr(self, name) for name in FIELDS}
         fields["labels"] = [label.to_dict() for label in self.labels]
         return fields
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the photos of one event show together.
+
+    Attributes:
+        event: its number, from 1, in the order of the photos' names.
+        folder: where they lie, relative to the folder given; "." for that itself.
+        start: when the first was taken, ISO 8601, as in `Prediction.taken_at`; None if unknown.
+        end: when the last was taken.
+        photos: how many there are, unreadable ones left out.
+        status: as in `Prediction.status`.
+        label: class name, or None where it is not sure; of several the surest.
+        top_label: the best guess; None where no photo resembles a class.
+        probability: of `top_label`, 0–1, or None likewise.
+        best_photo: the photo that shows `top_label` best, or None.
+        labels: all labels, the surest first.
+    """
+
+    event: int
+    folder: str
+    start: str | None
+    end: str | None
+    photos: int
+    status: str
+    label: str | None
+    top_label: str | None
+    probability: float | None
+    best_photo: str | None
+    labels: tuple[str, ...] = ()
+
+
+class EventPool:
+    """Pools what photos show into one answer an event.
+
+    Args:
+        events: file name -> number of its event.
+        threshold: probability from which a label is given; None gives none.
+        temperature: of pooled logits; see `ModelRecord.event_temperature`.
+        none: classes that mean "none of the others".
+    """
+
+    def __init__(
+        self,
+        events: Mapping[str, int],
+        threshold: float | None,
+        temperature: float,
+        none: Collection[str] = (),
+    ) -> None:
+        self._events, self._threshold = events, threshold
+        self._temperature, self._none = temperature, none
+        self._photos: dict[int, list[Prediction]] = {}
+
+    def add(self, prediction: Prediction) -> None:
+        """Note the event of a photo, and keep what its event needs."""
+        prediction.event = self._events.get(prediction.file_name)
+        if prediction.event is not None and prediction.error is None:
+            bare = replace(prediction, map=None, extent=None, labels=[], parts=[])
+            self._photos.setdefault(prediction.event, []).append(bare)
+
+    def events(self) -> list[Event]:
+        """Return every event, in order; events of which no photo could be read are left out."""
+        return [self._event(number, photos) for number, photos in sorted(self._photos.items())]
+
+    def _event(self, number: int, photos: list[Prediction]) -> Event:
+        telling = [one for one in photos if not one.stranger and one.top_label not in self._none]
+        telling = telling or [one for one in photos if not one.stranger]
+        shared = self._pooled(telling) if telling else {}
+        top = max(shared, key=lambda name: shared[name], default=None)
+        best = max(telling, key=lambda one: (one.probabilities or {})[top]) if top else None
+        said = Prediction(
+            "",
+            top_label=top,
+            probability=None if top is None else shared[top],
+            probabilities=shared,
+            stranger=top is None,
+            several=bool(best and best.several),
+        )
+        labels = tuple(one.label for one in said.labels_at(self._threshold))
+        said.label = labels[0] if labels else None
+        times = sorted(one.taken_at for one in photos if one.taken_at is not None)
+        return Event(
+            number,
+            str(PurePosixPath(photos[0].file_name).parent),
+            times[0] if times else None,
+            times[-1] if times else None,
+            len(photos),
+            said.status,
+            said.label,
+            top,
+            said.probability,
+            best.file_name if best else None,
+            labels,
+        )
+
+    def _pooled(self, photos: list[Prediction]) -> dict[str, float]:
+        """Return the probability of each class in photos that show some class. Words that may stand
+        together are there if one photo shows them; other classes exclude each other.
+        """
+        names = list(photos[0].probabilities or {})
+        rows = np.array([[(one.probabilities or {})[name] for name in names] for one in photos])
+        if photos[0].several or len(photos) == 1:
+            together = rows.max(axis=0)
+        else:
+            together = softmax(pooled_logits(rows) / self._temperature)
+        return {name: round(float(p), 6) for name, p in zip(names, together, strict=True)}
 
 
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # thresholds that may be advised

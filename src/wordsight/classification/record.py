@@ -162,6 +162,8 @@ class ModelRecord:
         senses: WordNet synset of each word, of a model made from words.
         stand_ins: word -> the kinds it stands for, where only these few are known.
         promise: the precision that the threshold keeps, or None where none was asked for.
+        event_temperature: by which logits pooled over the photos of an event are divided, learned
+            from events that were held out; None where they were too few.
         boxes: how the box head did, or None where there is none.
         objects: how the object head did, or None where there is none.
         mask_threshold: share of a heat map's peak, 0–1, from which masks and boxes are cut; None
@@ -195,6 +197,7 @@ class ModelRecord:
     senses: list[str] = field(default_factory=list)
     stand_ins: dict[str, list[str]] = field(default_factory=dict)
     promise: PrecisionGuarantee | None = None
+    event_temperature: float | None = None
     boxes: BoxRecord | None = None
     objects: ObjectRecord | None = None
     mask_threshold: float | None = None
@@ -376,6 +379,8 @@ def _check(record: ModelRecord) -> None:
     """
     promise, boxes, gathered = record.promise, record.boxes, record.gathered
     _in_range("mask_threshold", record.mask_threshold)
+    if not 1e-3 < (record.event_temperature or 1.0) < 1e3:
+        raise ValueError("'event_temperature' in its wordsight.json is out of range")
     if promise is not None:
         check_precision(promise.precision)
         _in_range("threshold", promise.threshold)

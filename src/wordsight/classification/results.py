@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ..core.regular import open_text
 from ..core.summary import Table
 from ..errors import NotFound
 from ..reports.image_results import ImageResults
-from .predictions import FIELDS, LABEL_FIELDS, NONE_OF_THESE, Counts, Label, Prediction
+from .predictions import FIELDS, LABEL_FIELDS, NONE_OF_THESE, Counts, Event, Label, Prediction
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +30,7 @@ class Results(ImageResults[Prediction]):
         output: folder of the results, or None.
         copied_bytes: what the originals take there: 0 where they are linked, None where none are
             there.
+        events: what the photos of each event show together, where they were grouped.
         note: what stands behind the threshold where it keeps a promise, or why none can; else None.
     """
 
@@ -39,6 +40,7 @@ class Results(ImageResults[Prediction]):
     counts: Counts
     copied_bytes: int | None = None
     note: str | None = None
+    events: list[Event] = field(default_factory=list)
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -94,6 +96,8 @@ class Results(ImageResults[Prediction]):
         advice = self.counts.advice(self.threshold)
         if advice is not None:
             notes.append(advice)
+        if self.events:
+            notes.append(self._told_events())
         if self.skipped:
             listed = " (listed in skipped.csv)." if self.output else "."
             notes.append(f"{len(self.skipped)} other files are no pictures{listed}")
@@ -114,6 +118,16 @@ class Results(ImageResults[Prediction]):
                 f"Results: {self.output}/{page}predictions.csv, predictions.jsonl{self._cost()}"
             )
         return notes
+
+    def _told_events(self) -> str:
+        """Return how many events there are, and how many of them got a label."""
+        labelled = sum(event.label is not None for event in self.events)
+        several = sum(event.photos > 1 for event in self.events)
+        listed = " (events.csv)" if self.output else ""
+        return (
+            f"{self.counts.total - len(self.counts.unreadable)} photos are {len(self.events)} "
+            f"events{listed}, {several} of them of several photos; {labelled} are labelled."
+        )
 
     def _cost(self) -> str:
         """Return what the drawings are, and what the originals among them take."""
@@ -147,6 +161,7 @@ class Results(ImageResults[Prediction]):
             "classes": self.class_names,
             "threshold": self.threshold,
             "note": self.note,
+            "events": [asdict(event) for event in self.events],
             "total": counts.total,
             "labelled": counts.labelled,
             "accepted": {name: counts.accepted[name] for name in self.class_names},

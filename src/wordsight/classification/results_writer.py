@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,10 +15,10 @@ from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
 from ..heatmaps.one_pass import MASK_THRESHOLD
 from ..reports.page import pages_there
-from .predictions import FIELDS, PART_FIELDS, Prediction
+from .predictions import EVENT_FIELDS, FIELDS, PART_FIELDS, Event, Prediction
 
 MARKER = ".wordsight-results"  # of 0.1.0
-SKIPPED, PARTS, REMARKS = "skipped.csv", "parts.csv", "remarks.csv"
+SKIPPED, PARTS, REMARKS, EVENTS = "skipped.csv", "parts.csv", "remarks.csv", "events.csv"
 
 
 class ResultsWriter:
@@ -31,6 +32,7 @@ class ResultsWriter:
         parts: whether parts of images are looked at, which get a table of their own.
         photos: folders, files and globs that are looked through.
         skipped: names of files that are no images, for skipped.csv.
+        events: whether photos are grouped into events, which get a table of their own.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ResultsWriter:
         parts: bool = False,
         photos: Iterable[str | os.PathLike] = (),
         skipped: Sequence[str] = (),
+        events: bool = False,
     ) -> None:
         self.output, self.images = output, draw
         self._folders = folder_names(class_names)
@@ -57,6 +60,7 @@ class ResultsWriter:
             others=[
                 *[SKIPPED] * bool(skipped),
                 *[PARTS] * parts,
+                *[EVENTS] * events,
                 REMARKS,
                 *(pages_there(output) if draw else ()),
             ],
@@ -138,6 +142,13 @@ class ResultsWriter:
         if self._parts is not None:
             self._tables.write_table(PARTS, self._parts)
         self._tables.finish()
+
+    def write_events(self, events: Iterable[Event]) -> None:
+        """Write what the photos of each event show together."""
+        rows = (vars(event) | {"labels": json.dumps(event.labels)} for event in events)
+        self._tables.write_table(
+            EVENTS, [[*EVENT_FIELDS], *([row[name] for name in EVENT_FIELDS] for row in rows)]
+        )
 
     def write_report(self, pages: Iterable[tuple[str, bytes]]) -> None:
         """Write the report's pages, given by name and content."""

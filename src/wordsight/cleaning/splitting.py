@@ -19,11 +19,11 @@ from ..core.home import writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular
 from ..core.result_folder import ResultFolder
-from ..datasets.events import events_of
 from ..datasets.files import data_root
 from ..datasets.labelled import read_labelled
 from ..errors import InvalidArgument
 from ..images.copies import groups
+from ..images.taken import events_of
 from .checks import Material
 from .material import gather_material
 
@@ -125,7 +125,7 @@ def _assign(material: Material, val: float, test: float, seed: int, events: bool
     same: dict[str, int] = {}
     equal = [(same.setdefault(str(material.shas[i]), i), i) for i in good]
     if events:
-        taken = events_of([material.images[i] for i in good]).tolist()
+        taken = events_of([material.images[i].path for i in good]).tolist()
         first: dict[int, int] = {}
         equal += [(first.setdefault(event, i), i) for event, i in zip(taken, good, strict=True)]
     pairs = np.concatenate(

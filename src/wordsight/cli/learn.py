@@ -138,7 +138,8 @@ class _Tuning:
         Raises:
             InvalidArgument: if the budget is no time.
         """
-        from ..training.settings import TrainingSettings, parse_duration
+        from ..core.progress import parse_duration
+        from ..training.settings import TrainingSettings
 
         return TrainingSettings(
             epochs=self.epochs,

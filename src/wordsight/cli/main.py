@@ -17,6 +17,7 @@ from .console import go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
     BackboneName,
+    Events,
     Exact,
     Json,
     Mirror,
@@ -101,6 +102,7 @@ def run_command(
         typer.Option("-m", "--model", help="A model folder made by 'wordsight train'."),
     ] = None,
     no_pictures: NoPictures = False,
+    events: Events = None,
     gather: Annotated[
         bool,
         typer.Option(
@@ -154,6 +156,7 @@ def run_command(
             force=force,
             backbone=runs_on.backbone(backbone),
             draw=not no_pictures,
+            events=events,
             progress=progress,
         )
     raise typer.Exit(show(results, as_json))
@@ -247,6 +250,7 @@ def predict_command(
     precision: Precision = None,
     output: OutputAddress = "results",
     no_pictures: NoPictures = False,
+    events: Events = None,
     *,
     look: _Look,
     runs_on: RunsOn,
@@ -261,6 +265,7 @@ def predict_command(
       wordsight predict photos/ -m models/pets
       wordsight predict 'photos/*.jpg' -m models/pets -t 0.9 -o results/ --json
       wordsight predict photos/ -m models/pets --precision 0.95
+      wordsight predict traps/ -m models/deer --events 60s
       wordsight predict street/ -m models/cars --quadrants --base-height 640
       wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
 
@@ -274,9 +279,10 @@ def predict_command(
     go_offline(offline)
     heatmaps, parts = look.heatmaps(), look.parts()
     if ray is not None:
-        if len(photos) != 1 or parts is not None or heatmaps != HeatmapSettings():
+        other = parts is not None or events is not None or heatmaps != HeatmapSettings()
+        if len(photos) != 1 or other:
             raise InvalidArgument(
-                "With --ray, one folder or address is predicted, without --quadrants or "
+                "With --ray, one folder or address is predicted, without --quadrants, --events or "
                 "options of heat maps. Leave them out."
             )
         from ..distributed.ray import predict as predict_on_ray
@@ -302,6 +308,7 @@ def predict_command(
             heatmap_settings=heatmaps,
             grid=parts,
             draw=not no_pictures,
+            events=events,
             progress=progress,
         )
     raise typer.Exit(show(results, as_json))

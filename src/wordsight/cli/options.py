@@ -72,6 +72,15 @@ BackboneName = Annotated[
         autocompletion=Backbones,
     ),
 ]
+Events = Annotated[
+    Optional[str],
+    typer.Option(
+        "--events",
+        metavar="TIME",
+        help="One answer, in events.csv, for photos of a folder that were taken at most so long "
+        "one after another, such as 60s or 5m.",
+    ),
+]
 NoEvents = Annotated[
     bool,
     typer.Option(

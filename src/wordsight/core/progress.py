@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import InvalidArgument
 from .notebook import escape, in_notebook
 
 Progress = Callable[[int, int, str], None]  # done, total (0: not known), what is counted
@@ -156,3 +157,20 @@ def _as_html(done: int, total: int, what: str, rate: float) -> str:
         f'<progress value="{done}" max="{total}"></progress> {escape(what)}: {done:,} of '
         f"{total:,}, {rate:.0f}/s, {left:.0f} s left"
     )
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of "90", "90s", "5m" or "2h".
+
+    Raises:
+        InvalidArgument: if it is none of these.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidArgument(f"A time must look like 90s, 5m or 2h, got '{text}'.")
+    return seconds

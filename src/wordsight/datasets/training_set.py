@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,8 +23,10 @@ from ..words.class_names import catch_all_name, fold
 from .files import ImageFile, find_images
 from .labelled import LabelledSet, select_classes
 
+log = logging.getLogger("wordsight")
 VAL_SHARE = 0.2
 MIN_HELD_OUT = 2  # images of a class
+FEWEST_EVENTS = 5  # of a class, to judge a model on others than it learned from
 
 
 class Hashed(Protocol):
@@ -93,6 +96,36 @@ def usable(
                 "2 of each class, and 20 do well."
             )
     return good, left_out
+
+
+def apart(events: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Return what may be parted when images are held out, (n,) int: events, but single images of
+    classes with too few events to hold some out, which are named.
+
+    Args:
+        events: (n,) int, of each image.
+        labels: (n,) int, its class.
+        class_names: by number.
+    """
+    owned = Counter(owners(labels, events).values())
+    few = [
+        label
+        for label in np.unique(labels).tolist()
+        if owned[label] < min(FEWEST_EVENTS, int((labels == label).sum()))
+    ]
+    if few:
+        named = ", ".join(f"'{class_names[label]}'" for label in few)
+        log.warning(
+            "Most photos of these classes were taken within a minute of each other, at fewer than "
+            "%d occasions, so they are judged on photos like those learned from, and look better "
+            "than they are: %s. Add photos of other occasions.",
+            FEWEST_EVENTS,
+            named,
+        )
+    parted = events.copy()
+    single = np.isin(labels, few)
+    parted[single] = events.max(initial=0) + 1 + np.arange(int(single.sum()))
+    return parted
 
 
 def hold_out(

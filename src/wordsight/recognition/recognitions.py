@@ -91,6 +91,7 @@ class Recognition:
         drawing: path of the drawn image, relative to the results folder, or None.
         quadrants_drawing: path of the drawn quadrants, likewise.
         error: None, or why the file could not be read.
+        taken_at, time_source: as in `Prediction`.
     """
 
     file_name: str
@@ -101,6 +102,8 @@ class Recognition:
     drawing: str | None = None
     quadrants_drawing: str | None = None
     error: str | None = None
+    taken_at: str | None = None
+    time_source: str | None = None
 
     def as_prediction(self, threshold: float | None) -> Prediction:
         """Return what `run` would say: the groups that are found are the labels; where none was
@@ -123,6 +126,8 @@ class Recognition:
             stranger=bool(self.groups) and shares[top] < UNDECIDED,
             heatmap=self.drawing,
             several=True,
+            taken_at=self.taken_at,
+            time_source=self.time_source,
         )
         said.labels = said.labels_at(threshold)
         boxes = {group.name: group.box_xyxy for group in self.groups}

@@ -23,8 +23,7 @@ from ..classification.classifier import Classifier, load
 from ..core.home import first_process
 from ..core.progress import Progress
 from ..core.threads import parallel_map
-from ..datasets.events import apart
-from ..datasets.training_set import fingerprint, hold_out, usable
+from ..datasets.training_set import apart, fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heads.guarantee import HeldOut
 from ..heads.linear import LinearHead, fit_head, fit_temperature, log_loss

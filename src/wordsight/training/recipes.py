@@ -26,10 +26,10 @@ from ..core.home import expand, first_process, models_folder, write_atomic, writ
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
-from ..datasets.events import apart
 from ..datasets.labelled import LabelledSet
 from ..datasets.training_set import (
     against_catch_all,
+    apart,
     fingerprint,
     gathered,
     licences,
@@ -40,8 +40,9 @@ from ..datasets.turning import check_exif_has_boxes
 from ..errors import InvalidArgument, OutputError
 from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
-from ..heads.linear import FitReport, fit_head
+from ..heads.linear import FitReport, fit_head, fit_temperature
 from ..heads.novelty import fit_neighbourhood
+from ..heads.pooling import pooled_logits
 from ..words.class_names import (
     NONE_OF_THESE,
     catch_all_index,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .finetuning import Outcome
 
 log = logging.getLogger("wordsight")
+FEWEST_EVENTS = 20  # of several photos each, that pooled answers are calibrated on
 RECIPES = ("probe", "finetune", "scratch", "auto")
 WORDS = "words alone"  # supervision of a head that run made for one folder of photos
 
@@ -355,6 +357,7 @@ def _probe(request: TrainingRequest) -> Classifier:
         method=report.method,
         regularisation=report.regularisation,
         judged_on=_judged_on(events[report.rows]),
+        event_temperature=_event_temperature(report, labels, events),
         metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
     )
@@ -367,6 +370,23 @@ def _judged_on(events: np.ndarray) -> str:
     if count == len(events):
         return f"{pictures}, each by a head that had not seen it"
     return f"{pictures} of {count} events, each by a head that had seen none of its event"
+
+
+def _event_temperature(report: FitReport, labels: np.ndarray, events: np.ndarray) -> float | None:
+    """Return the temperature of logits pooled over the photos of an event, from events of several
+    photos that heads said without having seen them; None where they are too few.
+    """
+    numbers, count = np.unique(events[report.rows], return_counts=True)
+    pooled, truth = [], []
+    for number in numbers[count > 1].tolist():
+        rows = events[report.rows] == number
+        shown = np.unique(labels[report.rows][rows])
+        if len(shown) == 1:
+            pooled.append(pooled_logits(report.probabilities[rows]))
+            truth.append(shown[0])
+    if len(pooled) < FEWEST_EVENTS:
+        return None
+    return round(fit_temperature(np.stack(pooled), np.array(truth)), 6)
 
 
 def _held_out(

@@ -13,9 +13,9 @@ from ..backbones.embedder import Embedded, Embedder
 from ..backbones.networks.timm_models import with_image_size
 from ..backbones.registry import load_backbone
 from ..core.progress import Progress
-from ..datasets.events import events_of
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
+from ..images.taken import events_of
 from .settings import SCRATCH_NETWORK, TrainingSettings
 from .sources import Sources
 
@@ -87,7 +87,8 @@ class TrainingRequest:
 
     def events_of(self, images: Sequence[ImageFile]) -> np.ndarray:
         """Return the event (n,) int of each image; each has its own if events are not asked for."""
-        return events_of(images) if self.settings.events else np.arange(len(images))
+        paths = [image.path for image in images]
+        return events_of(paths) if self.settings.events else np.arange(len(images))
 
     def for_weights(self) -> TrainingRequest:
         """Return the request for training the network's own weights, with settings filled in.

@@ -135,20 +135,3 @@ def _defaults(recipe: str, network: str) -> dict:
         "augment": True,
         "schedule": "one-cycle",
     }
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of "90", "90s", "5m" or "2h".
-
-    Raises:
-        InvalidArgument: if it is none of these.
-    """
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        seconds = float(number) * units[unit]
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise InvalidArgument(f"A time must look like 90s, 5m or 2h, got '{text}'.")
-    return seconds
