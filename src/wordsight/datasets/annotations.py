@@ -115,9 +115,10 @@ def read_boxes(
     beside = path if path.is_dir() else path.parent
     root = expand(images) if images is not None else beside
     format = choose_format(path)
-    roots = _roots(root, beside, path.parent)
+    own = _roots(root, beside)
+    roots = tuple(dict.fromkeys((*own, path.parent.resolve())))
     skipped: list[tuple[str, str]] = []
-    placed = _locate(format.read(path, root), root, roots, skipped)
+    placed = _locate(format.read(path, root), root, Pictures(roots, own), skipped)
     annotated = _check_boxes(placed, roots, skipped, exif)
     if not annotated and not skipped:
         raise InvalidArgument(
@@ -145,12 +146,12 @@ def _roots(*folders: Path) -> tuple[Path, ...]:
 def _locate(
     raw_boxes: Iterable[RawBox],
     root: Path,
-    roots: tuple[Path, ...],
+    pictures: Pictures,
     skipped: list[tuple[str, str]],
 ) -> list[tuple[RawBox, Path]]:
     """Return boxes with their images' files; add (where, reason) of the others to `skipped`."""
     found: dict[tuple[Path, ...], Path | None] = {}
-    pictures, placed = Pictures(roots), []
+    placed = []
     for raw in list(raw_boxes):
         if raw.places not in found:
             found[raw.places] = pictures.find(raw.places, _is_bare(raw))
@@ -244,14 +245,16 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
         return read_labelled(source, min_classes)
     format = choose_format(file)
     root = file if file.is_dir() else file.parent
-    roots = _roots(root, file.parent)
+    own = _roots(root)
+    roots = tuple(dict.fromkeys((*own, file.parent.resolve())))
+    pictures = Pictures(roots, own)
     labels: dict[Path, set[str]] = {}
     splits: dict[Path, str | None] = {}
     unused: list[tuple[str, str]] = []
     whole = list(format.labels(file, root))  # labels of whole images come first
     named = {raw.where for raw in whole}
     boxed = [raw for raw in format.read(file, root) if raw.where not in named]
-    placed = [_placed(raws, roots, unused) for raws in (whole, boxed)]
+    placed = [_placed(raws, pictures, unused) for raws in (whole, boxed)]
     shared = _shared(itertools.chain(*placed))
     for marks in placed:
         known = set(labels)
@@ -271,10 +274,10 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
 
 
 def _placed(
-    raws: Iterable[RawBox], roots: tuple[Path, ...], unused: list[tuple[str, str]]
+    raws: Iterable[RawBox], pictures: Pictures, unused: list[tuple[str, str]]
 ) -> list[tuple[RawBox, Path]]:
     """Return marks with their images' files; add (where, reason) of the others to `unused`."""
-    pictures, placed = Pictures(roots), []
+    placed = []
     for raw in raws:
         usable = raw.problem is None and raw.label
         found = pictures.find(raw.places, _is_bare(raw)) if usable else None

@@ -294,7 +294,8 @@ def _read_metadata(root: Path) -> LabelledSet:
 def _listed_names(path: Path) -> set[str]:
     """Return all names that a table lists, with a label or, as a person rejected them, without."""
     rows = read_table(path)
-    at = [heading(name) for name in next(rows, [])].index("file_name")
+    columns = [heading(name) for name in next(rows, [])]
+    at = columns.index(next(name for name in FILE_COLUMNS if name in columns))
     return {posixpath.normpath(row[at]) for row in rows if len(row) > at and row[at]}
 
 

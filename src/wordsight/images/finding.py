@@ -25,10 +25,12 @@ class Pictures:
 
     Args:
         roots: the folders, resolved.
+        listed: those of them, or within them, that may be looked through for names that are alike;
+            by default all.
     """
 
-    def __init__(self, roots: tuple[Path, ...]) -> None:
-        self._roots = roots
+    def __init__(self, roots: tuple[Path, ...], listed: tuple[Path, ...] | None = None) -> None:
+        self._roots, self._through = roots, roots if listed is None else listed
         self._listed: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, places: Sequence[Path], bare: bool = False) -> Path | None:
@@ -38,29 +40,32 @@ class Pictures:
         Args:
             places: where it may lie, the likeliest first.
             bare: whether it was named without any folder, so that the only file of that name below
-                the roots counts, too.
+                the folders counts, too.
         """
-        allowed = [place for place in places if self._may_be_asked(place)]
+        allowed = [
+            place
+            for place in places
+            if "\0" not in str(place) and place.name and not on_foreign_share(place, self._roots)
+        ]
         for place in allowed:
             for path in _with_suffixes(place):
                 if (found := self._there(path)) is not None:
                     return found
         for place in dict.fromkeys(allowed):
-            if any(lies_inside(place.parent, root) for root in self._roots):
+            if self._may_list(place.parent):
                 found = only_alike(self._folder(place.parent), place.name)
                 if found is not None and self._there(found) is not None:
                     return found
         return self._below(allowed[0].name) if bare and allowed else None
 
-    def _may_be_asked(self, place: Path) -> bool:
-        if "\0" in str(place) or not place.name or on_foreign_share(place, self._roots):
-            return False
-        # how accents are stored is looked up in folders, which must not be others'
-        return str(place).isascii() or any(lies_inside(place.parent, one) for one in self._roots)
+    def _may_list(self, folder: Path) -> bool:
+        return any(lies_inside(folder, root) for root in self._through)
 
     def _there(self, path: Path) -> Path | None:
         try:
-            path = spelled(path)
+            # how accents are stored is looked up in folders, which must not be others'
+            if not str(path).isascii() and self._may_list(path.parent):
+                path = spelled(path)
             inside = path.is_file() and any(
                 path.resolve().is_relative_to(root) for root in self._roots
             )
@@ -74,14 +79,16 @@ class Pictures:
         return self._listed[folder]
 
     def _below(self, name: str) -> Path | None:
-        """Return the only file of a name below the roots."""
+        """Return the only file of a name below the folders."""
         found = {path.resolve() for path in self._everything.get(key(name), ())}
         return self._there(found.pop()) if len(found) == 1 else None
 
     @functools.cached_property
     def _everything(self) -> dict[str, list[Path]]:
         known: dict[str, list[Path]] = {}
-        for number, path in enumerate(path for root in self._roots for path in _files_below(root)):
+        for number, path in enumerate(
+            path for root in self._through for path in _files_below(root)
+        ):
             if number == MOST_BELOW:
                 return {}
             known.setdefault(key(path.name), []).append(path)
