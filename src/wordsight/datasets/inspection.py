@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,10 +21,23 @@ from .files import find_images
 from .formats import list_formats
 from .turning import UNCLEAR, check_exif
 
+log = logging.getLogger("wordsight")
 CLIP_SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 }
 LOOKED_AT = 500  # pictures of a folder that are decoded
+
+
+class _Said(logging.Handler):
+    """Keeps what readers log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages.append(record.getMessage())
 
 
 @dataclass
@@ -38,6 +52,7 @@ class Inspection:
         facts: what is in it: name -> value.
         wrong: (where, reason) of what can't be used, or is worth knowing.
         next_step: what to do with it.
+        said: what reading it said besides, such as in which encoding it is read.
     """
 
     path: Path
@@ -46,6 +61,7 @@ class Inspection:
     facts: dict[str, Any] = field(default_factory=dict)
     wrong: list[tuple[str, str]] = field(default_factory=list)
     next_step: str = ""
+    said: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -75,6 +91,7 @@ class Inspection:
             **self.facts,
             "wrong": [{"where": where, "reason": reason} for where, reason in self.wrong],
             "next_step": self.next_step,
+            "said": self.said,
         }
 
 
@@ -93,7 +110,13 @@ def inspect(source: str | os.PathLike, exif: str | None = None) -> Inspection:
     path = expand(source)
     if not path.exists():
         raise NotFound(f"No such file or folder: '{source}'.")
-    found = _folder(path, exif) if path.is_dir() else _file(path, exif)
+    said = _Said()
+    log.addHandler(said)
+    try:
+        found = _folder(path, exif) if path.is_dir() else _file(path, exif)
+    finally:
+        log.removeHandler(said)
+    found.said = list(dict.fromkeys(said.messages))
     if exif is not None and found.kind != "annotations":
         raise InvalidArgument(
             f"--exif says how annotated boxes are meant, and '{source}' is no annotations "
