@@ -111,7 +111,7 @@ def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> L
     """
     class_names = sorted({image.label for image in labelled.images if image.label is not None})
     if len(class_names) < min_classes:
-        got = f"only '{class_names[0][:80]}'" if class_names else "none"
+        got = f"only '{some_of(class_names)}'" if class_names else "none"
         raise InvalidArgument(
             f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
             "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
