@@ -340,6 +340,21 @@ def test_folders_of_contests_and_of_network_drives(tmp_path, caplog):
     assert found.class_names == ["cat", "cup"] and "holds no class folders" in caplog.text
 
 
+def test_doctor_names_what_is_not_read(tmp_path):
+    pictures(tmp_path, "a.jpg")
+    texts = {
+        "via.json": '{"_via_img_metadata": {"a.jpg1": {"regions": []}}}',
+        "via.csv": "filename,region_shape_attributes\na.jpg,{}\n",
+        "ml.json": '[{"image": "a.jpg", "annotations": [{"coordinates": {"x": 1}}]}]',
+    }
+    write(tmp_path, {**texts, "t.xlsx": b"PK\3\4"})
+    for name in texts:
+        wrong = inspect(tmp_path / name).wrong
+        assert "export" in wrong[0][1] and "as COCO" in wrong[0][1], wrong
+    assert inspect(tmp_path / "t.xlsx").next_step == "Save it as CSV, and give that."
+    assert inspect(tmp_path).facts["may_be_labels"] == "ml.json, t.xlsx, via.csv, via.json"
+
+
 # pictures ---------------------------------------------------------------------------------------
 
 

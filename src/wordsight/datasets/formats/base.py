@@ -27,6 +27,12 @@ _DECLARED = re.compile(
 # Python's own, and slow
 _NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
+# what tools write whose format isn't read, and what to do with it
+_OTHER_TOOLS = {
+    "_via_img_metadata": " It is a project of VIA's: export it there as COCO.",
+    "shape_attributes": " They are VIA's annotations: export them there as COCO.",
+    '"coordinates"': " They are CreateML's annotations: export them as COCO.",
+}
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
 # lists and objects in a JSON file, each of which takes twenty times the memory of its text
 MAX_NODES = 30_000_000
@@ -293,6 +299,13 @@ def peek(path: Path) -> str:
             return begin_text(head + file.read(PEEK))
     except OSError:
         return ""
+
+
+def of_another_tool(text: str) -> str:
+    """Return what to do with the annotations of a tool whose format isn't read, by a part of them;
+    "" for others.
+    """
+    return next((said for sign, said in _OTHER_TOOLS.items() if sign in text), "")
 
 
 def read_json(path: Path) -> Any:

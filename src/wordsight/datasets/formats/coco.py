@@ -23,6 +23,7 @@ from .base import (
     Labelled,
     RawBox,
     numbers,
+    of_another_tool,
     peek,
     read_json,
     read_text,
@@ -218,7 +219,7 @@ def _contents(path: Path, root: Path) -> Iterator[_Content]:
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(
                 f"'{file}' is no COCO file: it needs images, annotations and categories "
-                f"({type(error).__name__}: {error})."
+                f"({type(error).__name__}: {error}).{of_another_tool(peek(file))}"
             ) from None
         places = (file.parent, root) if split is not None else (root, file.parent)
         yield _Content(

@@ -15,7 +15,7 @@ from ...errors import InvalidArgument
 from ...images.finding import UPLOADED
 from ...images.signatures import looks_like_image
 from ..foreign_tables import TABLE_SUFFIXES, heading, read_table
-from .base import read_json
+from .base import of_another_tool, peek, read_json
 
 LOCAL = "/data/local-files/"  # what Label Studio serves files of this machine under
 # what is left of the name of an uploaded file
@@ -124,7 +124,7 @@ def tasks(path: Path) -> Iterator[Task]:
         raise InvalidArgument(
             f"'{file}' is a list, as Label Studio's tasks are, and none of it has their data. "
             "Known JSON is that of Label Studio, COCO (images, annotations and categories; results "
-            "alone name no pictures), LabelMe and MegaDetector."
+            f"alone name no pictures), LabelMe and MegaDetector.{of_another_tool(peek(file))}"
         )
     for number, row in enumerate(rows, start=1):
         where = f"task {number}"

@@ -12,7 +12,7 @@ from ...errors import InvalidArgument, some_of
 from ...images.signatures import looks_like_image
 from ..foreign_tables import TABLE_SUFFIXES, heading, numbered_rows
 from ..labelled import FILE_COLUMNS, LABEL_COLUMNS, check_headings
-from .base import Format, Labelled, RawBox, numbers, register_format, whole_size
+from .base import Format, Labelled, RawBox, numbers, of_another_tool, register_format, whole_size
 
 FILE = "annotations.csv"
 # headings as they are compared
@@ -59,7 +59,7 @@ class Table(Format):
         if name is None or label is None or sides is None:
             raise InvalidArgument(
                 f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has "
-                f"{some_of(columns)}."
+                f"{some_of(columns)}.{of_another_tool(' '.join(columns))}"
             )
         check_headings(path, columns, name, label, *sides)
         boxes = [numbers(*(_side(row.get(side)) for side in sides)) for _, row in rows]
