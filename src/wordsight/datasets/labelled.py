@@ -411,7 +411,7 @@ class Inside:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder.resolve()
-        self._listed = functools.cache(lambda folder: images_by_key(self._root / folder))
+        self._images_in = functools.cache(self._list)  # looks into a folder once
         # asks the disk once a folder
         self._is_inside = functools.cache(
             lambda folder: folder.resolve().is_relative_to(self._root)
@@ -433,7 +433,7 @@ class Inside:
         own = name
         if len(ways) > 1:
             own = next((one for one in ways if self._may(one) and self._there(one)), name)
-        if self._may(own) and not os.path.isfile(f"{self._root}{os.sep}{own}"):
+        if not os.path.isfile(f"{self._root}{os.sep}{own}"):
             own = self._alike(own) or own
         if not self._may(own):
             raise InvalidArgument(f"{where} names {name[:200]!r}, which is outside its folder.")
@@ -448,14 +448,20 @@ class Inside:
         """
         folder, base = posixpath.split(name)
         for one in (folder, *(("images",) if not folder else ())):
-            found = (
-                only_alike(self._listed(one), base)
-                if self._may(f"{one}/x" if one else base)
-                else None
-            )
+            images = self._images_in(one)
+            found = only_alike(images, base) if images else None
             if found is not None and self._may(posixpath.join(one, found.name)):
                 return posixpath.join(one, found.name)
         return None
+
+    def _list(self, folder: str) -> dict[str, list[Path]]:
+        path = self._root / folder
+        try:
+            if "\0" in folder or on_foreign_share(path, [self._root]) or not self._is_inside(path):
+                return {}
+        except (OSError, RuntimeError):  # a name that none can have, a loop of links
+            return {}
+        return images_by_key(path)
 
     def _there(self, name: str) -> bool:
         try:

@@ -63,6 +63,7 @@ class Table(Format):
             )
         check_headings(path, columns, name, label, *sides)
         boxes = [numbers(*(_side(row.get(side)) for side in sides)) for _, row in rows]
+        known: dict[tuple[str, str, str], tuple[Path, ...]] = {}
         fractions = all(box is None or max(box) <= MOST_FRACTION for box in boxes)
         for (line, row), box in zip(rows, boxes, strict=True):
             file, kind, folder = (
@@ -70,15 +71,11 @@ class Table(Format):
                 (row.get(label) or "").strip(),
                 (row.get("folder") or "").strip(),
             )
-            places = [
-                base / part / way
-                for way in spellings(file)
-                for base in (path.parent, root)
-                for part in ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
-            ]
+            if (file, kind, folder) not in known:
+                known[file, kind, folder] = _places(file, kind, folder, (path.parent, root))
             yield RawBox(
                 f"line {line}",
-                tuple(dict.fromkeys(places)) if file else (),
+                known[file, kind, folder],
                 kind,
                 box,  # type: ignore[arg-type]
                 fractions,
@@ -119,6 +116,15 @@ class Table(Format):
                             height,
                         ]
                     )
+
+
+def _places(file: str, kind: str, folder: str, bases: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return where the image of a row may lie, the likeliest first."""
+    if not file:
+        return ()
+    parts = ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
+    ways = (base / part / way for way in spellings(file) for base in bases for part in parts)
+    return tuple(dict.fromkeys(ways))
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
