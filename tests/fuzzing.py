@@ -80,6 +80,12 @@ MEGADETECTOR = (
     b'{"images": [{"file": "a.jpg", "detections": [{"category": "1", "conf": 0.9, "bbox": '
     b'[0.1, 0.1, 0.5, 0.5]}]}], "detection_categories": {"1": "animal"}, "info": {}}'
 )
+# a brush that marks all of its picture
+BRUSH = (
+    b'[{"data": {"image": "/data/upload/1/1a2b3c4d-a.jpg"}, "annotations": [{"result": [{"type": '
+    b'"brushlabels", "original_width": 64, "original_height": 48, "value": {"rle": '
+    b'[0, 0, 48, 0, 57, 27, 255, 47, 255, 255], "brushlabels": ["a"]}}]}]}]'
+)
 INTERESTING = (
     0,
     1,
@@ -322,6 +328,7 @@ class Annotations:
             {"a.jpg": picture, "a.json": LABELME},
             {"a.jpg": picture, "annotations.xml": CVAT},
             {"a.jpg": picture, "annotations.json": MEGADETECTOR},
+            {"a.jpg": picture, "tasks.json": BRUSH},
         ]
         rows = "".join(
             f"{name},{name[0]},{('train', 'val', 'test')[number % 3]},by,BY-4.0,http://a/b\n"

@@ -139,13 +139,13 @@ def test_find_images_skips_other_files_of_a_glob(photos):
     ]
 
 
-def test_read_labelled_refuses_an_empty_class_folder(shapes, tmp_path):
+def test_read_labelled_says_which_class_folder_is_empty(shapes, tmp_path, caplog):
     import shutil
 
     folder = shutil.copytree(shapes, tmp_path / "data")
     (folder / "bird").mkdir()
-    with pytest.raises(InvalidArgument, match=r"bird' holds no picture"):
-        read_labelled(folder)
+    assert read_labelled(folder).class_names == ["disc", "square"]
+    assert "without a picture are left out: bird" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_label_studio_shapes_have_boxes_or_are_listed(here, caplog):
     assert found["a.jpg"][0] == ("cat", BOX)
     assert found["a.jpg"][1] == ("cup", (100.0, 120.0, 160.0, 200.0))  # about its upper left
     assert len(listed) == 1 and "brush" in listed[0]
-    assert "2 polygons, ellipses and turned rectangles" in caplog.text
+    assert "2 polygons, brushes, ellipses and turned rectangles" in caplog.text
 
 
 # other tools -----------------------------------------------------------------------------------

@@ -73,6 +73,6 @@ class UnreadableVideo(WordsightError, ValueError):
 
 
 def some_of(names: Iterable[object]) -> str:
-    """Return names for a message, the first of them where they are many or long."""
-    text = ", ".join(map(str, names)) or "none"
+    """Return names for a message, in one line, the first of them where they are many or long."""
+    text = " ".join(", ".join(map(str, names)).split()) or "none"
     return text if len(text) <= 200 else f"{text[:200]}…"

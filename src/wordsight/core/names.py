@@ -6,11 +6,19 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from urllib.parse import unquote, urlsplit
 
 # Windows opens a device instead of a file of these names, whatever follows the first dot
 _NUMBERED = {f"{name}{digit}" for name in ("com", "lpt") for digit in "123456789¹²³"}
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *_NUMBERED}
+
+# what systems and network drives put beside people's files, in small letters
+OF_SYSTEMS = {
+    *("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "recycler"),
+    *("system volume information", "lost+found", "network trash folder", "temporary items"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__"),
+}
 
 
 def is_device(name: str) -> bool:
@@ -56,19 +64,36 @@ def on_foreign_share(path: PurePath, roots: Iterable[PurePath]) -> bool:
     return drive.startswith("\\\\") and drive not in own
 
 
+def lies_inside(path: Path, root: Path) -> bool:
+    """Whether a file or folder lies in a folder after all links are followed."""
+    if on_foreign_share(path, [root]):
+        return False
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that can't be one
+        return False
+
+
 def spellings(name: str) -> list[str]:
     r"""Return the ways to read a path that a table or annotation names, the most literal first: as
-    it is written, with `/` for `\`, and, of a path of another machine, its ends, the longest first.
+    it is written, with `/` for `\`, and, of a path of another machine or an address, its ends, the
+    longest first.
     """
     if "\\" not in name and name[:1] != "/" and ":" not in name and ".." not in name:
         return [name]
-    plain = name.replace("\\", "/")
+    address = "://" in name
+    plain = unquote(urlsplit(name).path) if address else name.replace("\\", "/")
     found = [name, plain]
     drive, colon, _ = plain.partition(":")
     if plain.startswith("/") or (colon and len(drive) == 1) or ".." in plain.split("/"):
         parts = [part for part in plain.split("/") if part not in ("", ".", "..", drive + colon)]
         found += ["/".join(parts[begin:]) for begin in range(len(parts))]
     return list(dict.fromkeys(found))
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems put beside people's files."""
+    return name.startswith(".") or name.casefold() in OF_SYSTEMS
 
 
 def safe_name(name: str) -> str:

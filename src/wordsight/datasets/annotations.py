@@ -10,15 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.home import expand, spelled
-from ..core.names import on_foreign_share
+from ..core.home import expand
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header
-from ..images.signatures import USUAL_SUFFIXES
+from ..images.finding import Pictures
 from .files import ImageFile, refuse_archive
 from .formats import RawBox, choose_format
-from .formats.base import lies_inside
 from .formats.coco import Coco
 from .formats.label_studio import LabelStudio
 from .formats.labelme import LabelMe
@@ -117,22 +115,38 @@ def read_boxes(
     beside = path if path.is_dir() else path.parent
     root = expand(images) if images is not None else beside
     format = choose_format(path)
-    roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, beside, path.parent)))
+    own = _roots(root, beside)
+    roots = tuple(dict.fromkeys((*own, path.parent.resolve())))
     skipped: list[tuple[str, str]] = []
-    placed = _locate(format.read(path, root), root, roots, skipped)
+    placed = _locate(format.read(path, root), root, Pictures(roots, own), skipped)
     annotated = _check_boxes(placed, roots, skipped, exif)
-    if not annotated:
-        first = f"; the first: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+    if not annotated and not skipped:
         raise InvalidArgument(
-            f"No box in '{path}' can be used ({len(skipped)} were skipped{first})."
+            f"No box in '{path}': it is read as {format.name}, and none is marked. Check that it "
+            "is the right file, and that its labels lie beside it."
+        )
+    if not annotated:
+        where, reason = skipped[0]
+        raise InvalidArgument(
+            f"No box in '{path}' can be used ({len(skipped)} were skipped; the first: {where}: "
+            f"{reason})."
         )
     return BoxSet(path, format.name, annotated, skipped)
+
+
+def _roots(*folders: Path) -> tuple[Path, ...]:
+    """Return the folders that images may lie in, resolved: those given, and the one around a
+    folder `annotations`, beside which COCO has its images.
+    """
+    whole = [folder.resolve() for folder in folders]
+    above = [one.parent for one in whole if one.name.casefold() == "annotations"]
+    return tuple(dict.fromkeys([*whole, *above]))
 
 
 def _locate(
     raw_boxes: Iterable[RawBox],
     root: Path,
-    roots: tuple[Path, ...],
+    pictures: Pictures,
     skipped: list[tuple[str, str]],
 ) -> list[tuple[RawBox, Path]]:
     """Return boxes with their images' files; add (where, reason) of the others to `skipped`."""
@@ -140,7 +154,7 @@ def _locate(
     placed = []
     for raw in list(raw_boxes):
         if raw.places not in found:
-            found[raw.places] = _find(raw.places, roots)
+            found[raw.places] = pictures.find(raw.places, _is_bare(raw))
         file = found[raw.places]
         if raw.problem is not None:
             skipped.append((raw.where, raw.problem))
@@ -152,6 +166,10 @@ def _locate(
     shared = _shared(placed)
     skipped += [(raw.where, TWO_NAMES.format(file.name)) for raw, file in placed if file in shared]
     return [(raw, file) for raw, file in placed if file not in shared]
+
+
+def _is_bare(raw: RawBox) -> bool:
+    return raw.source is not None and "/" not in raw.source and "\\" not in raw.source
 
 
 def _shared(placed: Iterable[tuple[RawBox, Path]]) -> set[Path]:
@@ -227,14 +245,16 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
         return read_labelled(source, min_classes)
     format = choose_format(file)
     root = file if file.is_dir() else file.parent
-    roots = tuple(dict.fromkeys(folder.resolve() for folder in (root, file.parent)))
+    own = _roots(root)
+    roots = tuple(dict.fromkeys((*own, file.parent.resolve())))
+    pictures = Pictures(roots, own)
     labels: dict[Path, set[str]] = {}
     splits: dict[Path, str | None] = {}
     unused: list[tuple[str, str]] = []
     whole = list(format.labels(file, root))  # labels of whole images come first
     named = {raw.where for raw in whole}
     boxed = [raw for raw in format.read(file, root) if raw.where not in named]
-    placed = [_placed(raws, roots, unused) for raws in (whole, boxed)]
+    placed = [_placed(raws, pictures, unused) for raws in (whole, boxed)]
     shared = _shared(itertools.chain(*placed))
     for marks in placed:
         known = set(labels)
@@ -254,12 +274,13 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
 
 
 def _placed(
-    raws: Iterable[RawBox], roots: tuple[Path, ...], unused: list[tuple[str, str]]
+    raws: Iterable[RawBox], pictures: Pictures, unused: list[tuple[str, str]]
 ) -> list[tuple[RawBox, Path]]:
     """Return marks with their images' files; add (where, reason) of the others to `unused`."""
     placed = []
     for raw in raws:
-        found = _find(raw.places, roots) if raw.problem is None and raw.label else None
+        usable = raw.problem is None and raw.label
+        found = pictures.find(raw.places, _is_bare(raw)) if usable else None
         if found is None:
             unused.append((raw.where, raw.problem or "its picture is not there"))
         else:
@@ -331,33 +352,6 @@ def mirrored(box: Iterable[float], width: float) -> tuple[float, float, float, f
     """Return an `xyxy` box as it lies in the mirrored image."""
     x_min, y_min, x_max, y_max = box
     return width - x_max, y_min, width - x_min, y_max
-
-
-def _find(places: tuple[Path, ...], roots: tuple[Path, ...]) -> Path | None:
-    """Return the image's file, if it lies in one of the roots; annotations from strangers must not
-    reach files outside.
-    """
-    for place in places:
-        if "\0" in str(place) or not place.name or on_foreign_share(place, roots):
-            continue
-        # how accents are stored is looked up in folders, which must not be others'
-        if not str(place).isascii() and not any(lies_inside(place.parent, one) for one in roots):
-            continue
-        for path in [
-            place,
-            *(
-                place.with_name(place.name + suffix)
-                for suffix in sorted(USUAL_SUFFIXES)
-                if not place.suffix
-            ),
-        ]:
-            try:
-                path = spelled(path)
-                if path.is_file() and any(path.resolve().is_relative_to(root) for root in roots):
-                    return path
-            except OSError:  # a name too long, a loop of links
-                continue
-    return None
 
 
 def _name(file: Path, roots: tuple[Path, ...]) -> str:

@@ -11,17 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.home import expand
+from ..core.names import is_passed_over
 from ..core.records import drawn_names
 from ..core.regular import open_regular
 from ..errors import InvalidArgument, NotFound
 from ..images.signatures import archive_kind, looks_like_image
 
 log = logging.getLogger("wordsight")
-# what systems and network drives put beside people's files, in small letters
-OF_SYSTEMS = {
-    *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
-    *("thumbs.db", "desktop.ini", "__pycache__"),
-}
+SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 UNREAD = "a folder that can't be read"
 RESULT_FOLDERS = ("images", "heatmaps", "masks")  # what a results folder holds beside its tables
 
@@ -151,9 +148,14 @@ def walk(root: Path, prefix: str, found: Found, exclude: Path | None = None) -> 
         stack.extend(reversed(subfolders))
 
 
-def is_passed_over(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that systems put beside people's files."""
-    return name.startswith(".") or name.casefold() in OF_SYSTEMS
+def names_in(folder: Path) -> list[str]:
+    """Return what lies in a folder, in order, but for hidden things and those of systems.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not is_passed_over(entry.name))
 
 
 def _is_dir(entry: os.DirEntry) -> bool:
@@ -203,11 +205,13 @@ def data_root(data: str | os.PathLike) -> Path:
 
 
 def refuse_archive(path: Path) -> None:
-    """Check that a path is no .zip, .tar or the like, by its first bytes.
+    """Check that a path is no .zip, .tar or the like, by its first bytes, and no spreadsheet.
 
     Raises:
         InvalidArgument: if it is one.
     """
+    if path.suffix.lower() in SPREADSHEETS and path.is_file():
+        raise InvalidArgument(f"'{path}' is a spreadsheet. Save it as CSV, and give that.")
     kind = None
     with contextlib.suppress(OSError), open_regular(path) as file:  # of others, readers tell
         kind = archive_kind(file.read(512))

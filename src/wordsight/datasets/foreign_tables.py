@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ log = logging.getLogger("wordsight")
 MAX_BYTES = 1 << 29  # larger tables are refused unread
 DELIMITERS = ",;\t|"
 HEAD = 1 << 16  # characters from which the delimiter is told, bytes that hold the headings
+TABLE_SUFFIXES = (".csv", ".tsv")
+# a first line by which Excel is told the delimiter
+_SEPARATOR = re.compile(r'"?sep=(.)"?[^\S\r\n]*(?:\r\n|\n|\r)', re.IGNORECASE)
 # byte order marks, the longer one first where one begins with the other
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -28,12 +32,18 @@ _MARKS = (
 
 
 def read_table(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a CSV, headings and blank lines included.
+    """Yield the rows of a CSV, headings and blank lines included; see `numbered_rows`."""
+    return (row for _, row in numbered_rows(path))
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the first line and the cells of each row of a CSV, headings included, and
+    blank lines behind them.
 
     UTF-8 and UTF-16 are told by their marks, UTF-8 by its form. What is neither is read as
     windows-1252, which is logged; a table of wordsight's own (metadata.csv) is always UTF-8, whose
-    stray bytes are those of file names. The delimiter is a comma, semicolon, tab or bar, whichever
-    the first line has most of.
+    stray bytes are those of file names. The delimiter is a comma, semicolon, tab or bar: the one
+    that a first line such as `sep=;` names, or whichever the headings have most of.
 
     Raises:
         InvalidArgument: if it can't be read as a CSV.
@@ -54,7 +64,7 @@ def read_headings(path: Path) -> list[str]:
             begin = file.read(HEAD)
             if len(begin) == HEAD:  # cut behind a line, so that no character is
                 begin = begin[: begin.rfind(b"\n") + 1] or begin + file.read(MAX_BYTES)
-        return [heading(name) for name in next(_rows(_decoded(begin, path)[0]), [])]
+        return [heading(name) for name in next(_rows(_decoded(begin, path)[0]), (1, []))[1]]
 
 
 @contextlib.contextmanager
@@ -67,10 +77,20 @@ def _unreadable(path: Path) -> Iterator[None]:
         raise InvalidArgument(f"'{path}' can't be read as CSV: {reason}.") from None
 
 
-def _rows(text: str) -> Iterator[list[str]]:
-    """Yield the rows of a table's text."""
-    first = text[:HEAD].lstrip("\r\n").split("\n", 1)[0]
-    yield from reader(io.StringIO(text, newline=""), max(DELIMITERS, key=first.count))
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the cells of each row of a table's text."""
+    named = _SEPARATOR.match(text)
+    begin = named.end() if named else 0
+    first = text[begin : begin + HEAD].lstrip("\r\n").split("\n", 1)[0]
+    delimiter = named[1] if named else max(DELIMITERS, key=first.count)
+    stream = io.StringIO(text, newline="")
+    stream.seek(begin)
+    rows, line, headed = reader(stream, delimiter), 1 + bool(named), False
+    for row in rows:
+        headed = headed or any(cell.strip() for cell in row)
+        if headed:
+            yield line, row
+        line = 1 + bool(named) + rows.line_num
 
 
 def decode(data: bytes, path: Path) -> str:
@@ -92,6 +112,9 @@ def _decoded(data: bytes, path: Path) -> tuple[str, bool]:
         if data.startswith(mark):
             errors = "surrogateescape" if "8" in encoding else "replace"
             return data.decode(encoding, errors=errors), False
+    wide = utf_16(data)
+    if wide is not None:
+        return data.decode(wide, errors="replace"), False
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError:
@@ -99,6 +122,21 @@ def _decoded(data: bytes, path: Path) -> tuple[str, bool]:
     if path.name == "metadata.csv":
         return data.decode("utf-8", errors="surrogateescape"), False
     return data.decode("cp1252", errors="replace"), True
+
+
+def utf_16(data: bytes) -> str | None:
+    """Return the name of UTF-16 as a file's first bytes show it, by its mark or by every other of
+    them being zero; None if they don't.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    begin = data[:64]
+    if len(begin) < 4 or b"\0" not in begin:
+        return None
+    high, low = begin[0::2], begin[1::2]
+    if low.count(0) > 0.7 * len(low) and 0 not in high:
+        return "utf-16-le"
+    return "utf-16-be" if high.count(0) > 0.7 * len(high) and 0 not in low else None
 
 
 def heading(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,18 +13,34 @@ from ..core.home import expand
 from ..core.regular import open_regular
 from ..core.summary import Problems, Table
 from ..core.threads import parallel_map
-from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError
+from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError, some_of
 from ..images.decoding import decode, header
 from ..images.signatures import archive_kind, looks_like_image
 from .annotations import read_boxes, read_labels
-from .files import find_images
+from .files import SPREADSHEETS, find_images
+from .foreign_tables import TABLE_SUFFIXES
 from .formats import list_formats
 from .turning import UNCLEAR, check_exif
 
+log = logging.getLogger("wordsight")
 CLIP_SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".3gp")
 }
+# of files beside photos that may tell what these show
+LABEL_SUFFIXES = (*TABLE_SUFFIXES, *SPREADSHEETS, ".json", ".jsonl", ".xml", ".yaml", ".txt")
 LOOKED_AT = 500  # pictures of a folder that are decoded
+
+
+class _Said(logging.Handler):
+    """Keeps what readers log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages.append(record.getMessage())
 
 
 @dataclass
@@ -38,6 +55,7 @@ class Inspection:
         facts: what is in it: name -> value.
         wrong: (where, reason) of what can't be used, or is worth knowing.
         next_step: what to do with it.
+        said: what reading it said besides, such as in which encoding it is read.
     """
 
     path: Path
@@ -46,6 +64,7 @@ class Inspection:
     facts: dict[str, Any] = field(default_factory=dict)
     wrong: list[tuple[str, str]] = field(default_factory=list)
     next_step: str = ""
+    said: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -75,6 +94,7 @@ class Inspection:
             **self.facts,
             "wrong": [{"where": where, "reason": reason} for where, reason in self.wrong],
             "next_step": self.next_step,
+            "said": self.said,
         }
 
 
@@ -93,7 +113,13 @@ def inspect(source: str | os.PathLike, exif: str | None = None) -> Inspection:
     path = expand(source)
     if not path.exists():
         raise NotFound(f"No such file or folder: '{source}'.")
-    found = _folder(path, exif) if path.is_dir() else _file(path, exif)
+    said = _Said()
+    log.addHandler(said)
+    try:
+        found = _folder(path, exif) if path.is_dir() else _file(path, exif)
+    finally:
+        log.removeHandler(said)
+    found.said = list(dict.fromkeys(said.messages))
     if exif is not None and found.kind != "annotations":
         raise InvalidArgument(
             f"--exif says how annotated boxes are meant, and '{source}' is no annotations "
@@ -109,6 +135,13 @@ def _file(path: Path, exif: str | None) -> Inspection:
             head = file.read(4096)
     except OSError as error:
         return Inspection(path, "unknown", f"can't be read: {error.strerror}")
+    if path.suffix.lower() in SPREADSHEETS:
+        return Inspection(
+            path,
+            "unknown",
+            "a spreadsheet, which is not read",
+            next_step="Save it as CSV, and give that.",
+        )
     kind = archive_kind(head[:512])
     if kind is not None:
         return Inspection(
@@ -185,7 +218,8 @@ def _annotations(path: Path, exif: str | None) -> Inspection | None:
         labelled = read_labels(path, min_classes=1)
     except WordsightError as error:
         found = found or Inspection(path, "annotations", "CSV")
-        found.wrong.append(("labels", str(error)))
+        if str(error) not in (reason for _, reason in found.wrong):
+            found.wrong.append(("labels", str(error)))
         return found
     counts = Counter(str(image.label) for image in labelled.images)
     # boxes that --exif would make usable are worth knowing; labels without boxes are no fault
@@ -218,6 +252,9 @@ def _folder(path: Path, exif: str | None) -> Inspection:
     except InvalidArgument as error:
         return Inspection(path, "unknown", "no pictures", wrong=[(path.name, str(error))])
     facts: dict[str, Any] = {"pictures": len(found.images), "other_files": len(found.skipped)}
+    labels = sorted(name for name in found.skipped if Path(name).suffix.lower() in LABEL_SUFFIXES)
+    if labels and labelled is None:
+        facts["may_be_labels"] = some_of(labels)
     looked_at = found.images[:: -(-len(found.images) // LOOKED_AT)]
     facts["pictures_looked_at"] = len(looked_at)
     told = parallel_map(lambda image: _remark(image.path), looked_at, 4)
@@ -229,7 +266,8 @@ def _folder(path: Path, exif: str | None) -> Inspection:
             "photos without labels",
             facts,
             wrong,
-            "wordsight run -c WORDS -p PHOTOS",
+            "wordsight run -c WORDS -p PHOTOS"
+            + (", or wordsight doctor FILE for what may be labels" if labels else ""),
         )
     facts["classes"] = dict(sorted(Counter(str(image.label) for image in labelled.images).items()))
     splits = Counter(image.split for image in labelled.images if image.split)

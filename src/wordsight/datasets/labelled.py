@@ -14,6 +14,7 @@ from pathlib import Path
 from ..core.home import expand, is_file, is_folder, spelled
 from ..core.names import on_foreign_share, spellings
 from ..errors import InvalidArgument, NotFound, some_of
+from ..images.finding import images_by_key, only_alike
 from ..images.signatures import looks_like_image
 from ..words.class_names import (
     NONE_OF_THESE,
@@ -22,8 +23,8 @@ from ..words.class_names import (
     split_none,
     with_catch_all,
 )
-from .files import Found, ImageFile, is_passed_over, refuse_archive, walk
-from .foreign_tables import heading, read_headings, read_table
+from .files import Found, ImageFile, names_in, refuse_archive, walk
+from .foreign_tables import TABLE_SUFFIXES, heading, numbered_rows, read_headings, read_table
 
 # folders that stand for splits, as people name them
 SPLIT_FOLDERS = {
@@ -34,6 +35,7 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "dev": "val",
 }
 log = logging.getLogger("wordsight")
 # headings, as they are compared, of the image's name and of its class, the likeliest first
@@ -41,6 +43,10 @@ FILE_COLUMNS = (
     *("file_name", "filename", "file", "image", "image_name", "image_id", "imageid"),
     *("path", "file_path", "filepath", "image_path", "imagepath", "relative_path"),
 )
+# ways to write a column a class
+ONE_HOT = {"1.0": "1", "0.0": "0", "true": "1", "false": "0"}
+NO_LABEL, NO_PICTURE = "has no label", "names no picture"
+ABSENT = "says that the class is not to be seen (confidence 0)"
 LABEL_COLUMNS = ("label", "class", "class_name", "labelname", "label_name", "category", "species")
 
 
@@ -86,7 +92,7 @@ def read_labelled(source: str | os.PathLike, min_classes: int = 2) -> LabelledSe
             if metadata.is_file() and "label" in read_headings(metadata)
             else _read_folders(path)
         )
-    elif path.suffix.lower() == ".csv":
+    elif path.suffix.lower() in TABLE_SUFFIXES:
         images, unused = _read_csv(path)
         found = LabelledSet(images, [], unused=unused)
     else:
@@ -105,7 +111,7 @@ def with_classes(labelled: LabelledSet, source: Path, min_classes: int = 2) -> L
     """
     class_names = sorted({image.label for image in labelled.images if image.label is not None})
     if len(class_names) < min_classes:
-        got = f"only '{class_names[0][:80]}'" if class_names else "none"
+        got = f"only '{some_of(class_names)}'" if class_names else "none"
         raise InvalidArgument(
             f"Training needs at least 2 classes, one subfolder each; '{source}' has {got}. "
             "To recognise one thing, add a folder of other pictures, such as 'not_brick'."
@@ -169,11 +175,21 @@ def relabel(
 
 def _read_folders(root: Path) -> LabelledSet:
     """Read a folder per class, or such folders within those of splits."""
-    folders = [name for name in _names_in(root) if (root / name).is_dir()]
+    folders = [name for name in names_in(root) if (root / name).is_dir()]
     splits = [name for name in folders if name.casefold() in SPLIT_FOLDERS]
-    if not folders or splits != folders or not any(_has_folders(root / name) for name in splits):
+    if not folders or splits != folders:
         return _read_class_folders(root)
-    sets = {name: _read_class_folders(root / name) for name in splits}
+    with_classes = [name for name in splits if _has_folders(root / name)]
+    if not with_classes and len(splits) > 1:
+        raise InvalidArgument(
+            f"'{root}' holds the splits {', '.join(splits)}, and no class folders in them. Put "
+            "one subfolder a class into each, or give the file that names the classes."
+        )
+    if not with_classes:
+        return _read_class_folders(root)
+    sets = {name: _read_class_folders(root / name) for name in with_classes}
+    for name in sorted({*splits} - {*with_classes}):
+        log.info("'%s' holds no class folders, so it is left out.", root / name)
     marked = {
         name: replace(
             one, images=[replace(i, split=SPLIT_FOLDERS[name.casefold()]) for i in one.images]
@@ -183,14 +199,8 @@ def _read_folders(root: Path) -> LabelledSet:
     return merge(marked)
 
 
-def _names_in(folder: Path) -> list[str]:
-    """Return what lies in a folder, in order, but for hidden things and those of systems."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not is_passed_over(entry.name))
-
-
 def _has_folders(folder: Path) -> bool:
-    return any((folder / name).is_dir() for name in _names_in(folder))
+    return any((folder / name).is_dir() for name in names_in(folder))
 
 
 def _read_class_folders(root: Path) -> LabelledSet:
@@ -199,21 +209,21 @@ def _read_class_folders(root: Path) -> LabelledSet:
     empty: list[str] = []
     unread: list[tuple[str, str]] = []
     loose: list[str] = []
-    for name in _names_in(root):
+    for name in names_in(root):
         if not (root / name).is_dir():
             (loose if looks_like_image(Path(name).suffix) else skipped).append(name)
             continue
         found = Found()
         walk(root / name, name + "/", found)
-        label = unicodedata.normalize("NFC", name)
+        label = unicodedata.normalize("NFC", name).strip()
         images += [ImageFile(image.path, image.name, label) for image in found.images]
         skipped += found.skipped
         unread += [(file.name, reason) for file, reason in found.unread]
         if not found.images and not found.unread:
             empty.append(name)
     if images and empty:
-        raise InvalidArgument(
-            f"Class folder '{root / empty[0]}' holds no picture. Add some, or take the folder away."
+        log.warning(
+            "Class folders of '%s' without a picture are left out: %s.", root, some_of(empty)
         )
     if not images:
         why = f" '{unread[0][0]}' is {unread[0][1]}." if unread else ""
@@ -244,7 +254,8 @@ def _read_metadata(root: Path) -> LabelledSet:
     """Read a folder by its metadata.csv. Images deleted since, and those listed without a
     label, are passed over; those added to a class's folder count.
     """
-    listed, _ = _read_csv(root / "metadata.csv")
+    listed, unused = _read_csv(root / "metadata.csv")
+    unused = [one for one in unused if one[1] not in (NO_LABEL, NO_PICTURE)]
     present = [image for image in listed if is_file(image.path)]
     names = _listed_names(root / "metadata.csv")
     if len(names) > len({image.name for image in listed}):
@@ -276,14 +287,15 @@ def _read_metadata(root: Path) -> LabelledSet:
         sorted(present + added, key=lambda image: image.name),
         [],
         gone + found.skipped,
-        [(file.name, reason) for file, reason in found.unread],
+        [*unused, *((file.name, reason) for file, reason in found.unread)],
     )
 
 
 def _listed_names(path: Path) -> set[str]:
     """Return all names that a table lists, with a label or, as a person rejected them, without."""
     rows = read_table(path)
-    at = [heading(name) for name in next(rows, [])].index("file_name")
+    columns = [heading(name) for name in next(rows, [])]
+    at = columns.index(next(name for name in FILE_COLUMNS if name in columns))
     return {posixpath.normpath(row[at]) for row in rows if len(row) > at and row[at]}
 
 
@@ -293,8 +305,8 @@ def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
     Raises:
         InvalidArgument: if it lacks the columns, or names a file outside its folder.
     """
-    rows = read_table(path)
-    headings = next(rows, [])
+    rows = numbered_rows(path)
+    headings = next(rows, (1, []))[1]
     columns = [heading(name) for name in headings]
     names = next((name for name in FILE_COLUMNS if name in columns), None)
     labels = next((name for name in LABEL_COLUMNS if name in columns), None)
@@ -306,20 +318,59 @@ def _read_csv(path: Path) -> tuple[list[ImageFile], list[tuple[str, str]]]:
         raise InvalidArgument(
             f"'{path}' needs the columns file_name and label; it has {some_of(columns)}."
         )
+    check_headings(path, columns, names, labels)
     where = Inside(path.parent)
-    images = []
-    for number, values in enumerate(rows, start=2):
+    images, unused = [], []
+    for number, values in rows:
         row = dict(zip(columns, values, strict=False))
         name, label = row.get(names, "").strip(), row.get(labels, "").strip()
-        if name and label:  # an unlabelled row is no training image
+        if name and label and not _is_absent(row, labels):
             images.append(where.image(name, label, f"'{path}' line {number}", row.get("split")))
+        elif any(value.strip() for value in values):
+            reason = ABSENT if name and label else NO_LABEL if name else NO_PICTURE
+            unused.append((f"line {number}", reason))
     if not images:
         raise InvalidArgument(f"'{path}' has no row with both file_name and label.")
-    return images, []
+    return _once(images, unused), unused
+
+
+def check_headings(path: Path, columns: list[str], *used: str) -> None:
+    """Check that no heading that counts stands over two columns.
+
+    Raises:
+        InvalidArgument: if one does.
+    """
+    twice = [name for name in used if columns.count(name) > 1]
+    if twice:
+        raise InvalidArgument(
+            f"'{path}' has the column {twice[0]} twice, so nobody knows which counts. Take one "
+            "away, or rename it."
+        )
+
+
+def _is_absent(row: dict[str, str], labels: str) -> bool:
+    """Whether a row says that a class is not to be seen, as Open Images does."""
+    return labels == "labelname" and row.get("confidence", "").strip() in ("0", "0.0")
+
+
+def _once(images: list[ImageFile], unused: list[tuple[str, str]]) -> list[ImageFile]:
+    """Return images each once; those with several labels are left out and added to `unused`."""
+    labels: dict[Path, set[str]] = {}
+    for image in images:
+        labels.setdefault(image.path, set()).add(str(image.label))
+    if len(labels) == len(images):
+        return images
+    first = {image.path: image for image in reversed(images)}
+    unused += [
+        (first[path].name, f"is given several labels: {some_of(sorted(names))}")
+        for path, names in labels.items()
+        if len(names) > 1
+    ]
+    return [first[path] for path, names in labels.items() if len(names) == 1]
 
 
 def _one_hot(
-    path: Path, headings: list[str], at: int, rows: Iterator[list[str]]
+    path: Path, headings: list[str], at: int, rows: Iterator[tuple[int, list[str]]]
 ) -> tuple[list[ImageFile], list[tuple[str, str]]] | None:
     """Return the images of a table with a column a class, of 0 and 1 (Roboflow's _classes.csv), and
     (line, reason) of those of several classes or none; None if it is no such table.
@@ -328,15 +379,18 @@ def _one_hot(
         path: the table.
         headings: of its columns.
         at: the column of names.
-        rows: those behind the headings.
+        rows: those behind the headings, with their lines.
     """
     headings = [name.strip() for name in headings]
+    while headings and not headings[-1]:  # of spreadsheets that leave empty columns
+        headings.pop()
     where = Inside(path.parent)
     images, unused = [], []
-    for number, values in enumerate(rows, start=2):
+    for number, values in rows:
         if not any(value.strip() for value in values):
             continue
-        marks = [value.strip() for value in values]
+        marks = [ONE_HOT.get(value.strip().casefold(), value.strip()) for value in values]
+        marks = marks[: len(headings)] if not any(marks[len(headings) :]) else marks
         if len(marks) != len(headings) or {*marks[:at], *marks[at + 1 :]} - {"0", "1"}:
             return None
         shown = [h for i, h in enumerate(headings) if i != at and marks[i] == "1"]
@@ -357,6 +411,7 @@ class Inside:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder.resolve()
+        self._images_in = functools.cache(self._list)  # looks into a folder once
         # asks the disk once a folder
         self._is_inside = functools.cache(
             lambda folder: folder.resolve().is_relative_to(self._root)
@@ -378,12 +433,35 @@ class Inside:
         own = name
         if len(ways) > 1:
             own = next((one for one in ways if self._may(one) and self._there(one)), name)
+        if not os.path.isfile(f"{self._root}{os.sep}{own}"):
+            own = self._alike(own) or own
         if not self._may(own):
             raise InvalidArgument(f"{where} names {name[:200]!r}, which is outside its folder.")
         path = self._root / own
         if os.path.isabs(own):  # results are named below their folder
             own = Path(os.path.relpath(path, self._root)).as_posix()
         return ImageFile(spelled(path), own, unicodedata.normalize("NFC", label), split or None)
+
+    def _alike(self, name: str) -> str | None:
+        """Return the only image that a name may mean that is not there: of other case or without
+        its suffix, or, of a name without a folder, in `images`.
+        """
+        folder, base = posixpath.split(name)
+        for one in (folder, *(("images",) if not folder else ())):
+            images = self._images_in(one)
+            found = only_alike(images, base) if images else None
+            if found is not None and self._may(posixpath.join(one, found.name)):
+                return posixpath.join(one, found.name)
+        return None
+
+    def _list(self, folder: str) -> dict[str, list[Path]]:
+        path = self._root / folder
+        try:
+            if "\0" in folder or on_foreign_share(path, [self._root]) or not self._is_inside(path):
+                return {}
+        except (OSError, RuntimeError):  # a name that none can have, a loop of links
+            return {}
+        return images_by_key(path)
 
     def _there(self, name: str) -> bool:
         try:

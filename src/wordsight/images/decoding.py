@@ -20,13 +20,14 @@ from ..errors import UnreadableImage
 from .decoders.cut_off import may_end_early
 from .decoders.deep import grey_to_eight_bits, load
 from .decoders.extras import NEEDS_HEIC, NEEDS_RAW, is_heif, is_raw, open_raw, reads_heif, reads_raw
+from .decoders.pages import is_animated, pages_remark, turn_to_whole_page
 from .limits import MAX_PIXELS, BoundedFile, check_exif, check_work
 from .signatures import REFUSED_FORMATS, archive_kind, identify
 
 MAX_BYTES = 512 << 20  # larger files are not read
 MAX_FRAMES = 1000  # that are counted
-MAX_PAGES = 64  # of a TIFF among which the whole picture is looked for
-SUBFILE_TYPE = 254  # TIFF's tag; its lowest bit marks a small copy
+# what a PNG with an orientation holds: EXIF, as a part of its own or as text, or XMP
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"tiff:Orientation")
 # pixels on the longest side: images are decoded to at least the first and at most the second
 MIN_LONGEST, MAX_LONGEST = 640, 1280
 # larger images are decoded one at a time, so that memory stays bounded
@@ -98,7 +99,7 @@ def remark(data: bytes) -> str:
     """
     with _reasons(), _open(data, reduced=True) as image:
         if not may_end_early(image, data):
-            return _pages_remark(image)
+            return pages_remark(image)
     return decode(data).remark
 
 
@@ -130,7 +131,7 @@ def storable(data: bytes) -> tuple[bytes, str]:
         suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(
             image.format or ""
         )
-        several = image.format != "MPO" and _is_animated(image)
+        several = image.format != "MPO" and is_animated(image)
         # 16 bits per channel, which Pillow reads as 8
         deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
         if (
@@ -201,7 +202,7 @@ def header(source: Path | bytes) -> tuple[tuple[int, int], tuple[int, int], int]
     with _reasons():
         data = source if isinstance(source, bytes) else read_regular(source, MAX_BYTES)
         with _open(data, reduced=True) as image:
-            size, orientation = (image.height, image.width), int(_orientation(image))
+            size, orientation = (image.height, image.width), _orientation(image, data)
             # of these formats, and no others, Pillow gives the upright size
             turned_already = image.format == "TIFF"
     if orientation not in _TURNS:
@@ -218,7 +219,7 @@ def frame_count(data: bytes) -> int:
         UnreadableImage: as in `decode`.
     """
     with _reasons(), _open(data) as image:
-        if image.format == "MPO" or not _is_animated(image):
+        if image.format == "MPO" or not is_animated(image):
             return 1
         if image.format != "TIFF":
             return min(image.n_frames, MAX_FRAMES)  # type: ignore[attr-defined]
@@ -231,15 +232,19 @@ def frame_count(data: bytes) -> int:
         return pages
 
 
-def _is_animated(image: Image.Image) -> bool:
-    known = getattr(image, "is_animated", None)
-    return getattr(image, "n_frames", 1) > 1 if known is None else known
+def _orientation(image: Image.Image, data: bytes | None = None) -> int:
+    """Return an open image's EXIF orientation, 1 where it has none that can be read.
 
-
-def _orientation(image: Image.Image) -> int:
-    """Return an open image's EXIF orientation, 1 where it has none."""
+    Args:
+        image: an open image.
+        data: the bytes of its file, by which a PNG without EXIF is told without decoding it.
+    """
     check_exif(image)
-    return image.getexif().get(0x0112, 1)
+    if data is not None and image.format == "PNG" and not any(one in data for one in _PNG_EXIF):
+        return 1
+    with contextlib.suppress(ValueError, TypeError, OSError, SyntaxError):  # damaged EXIF
+        return int(image.getexif().get(0x0112, 1))
+    return 1
 
 
 @contextlib.contextmanager
@@ -320,30 +325,8 @@ def _identify(file: BoundedFile, data: bytes) -> Image.Image:
             if kind is None
             else f"a {kind} archive; unpack it, and give the folder that comes out"
         ) from None
-    _turn_to_whole_page(image)
+    turn_to_whole_page(image, data)
     return image
-
-
-def _turn_to_whole_page(image: Image.Image) -> None:
-    """Turn an open image to the page that shows all of it: of a TIFF that begins with a small copy,
-    the large page.
-
-    Raises:
-        UnreadableImage: if the large one can't be read, as in a raw photo.
-    """
-    if image.format != "TIFF" or not image.tag_v2.get(SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
-        return
-    best, most = 0, image.width * image.height
-    with contextlib.suppress(EOFError):
-        for page in range(1, MAX_PAGES):
-            image.seek(page)
-            if image.width * image.height > most:
-                best, most = page, image.width * image.height
-    if not best:
-        raise UnreadableImage(
-            "a raw photo of which only a small preview can be read; convert it to JPEG"
-        )
-    image.seek(best)
 
 
 def read_anew(data: bytes) -> bool:
@@ -358,7 +341,7 @@ def read_anew(data: bytes) -> bool:
 def _decode(data: bytes, least: int, most: int) -> Photo:
     with _open(data, reduced=True) as image:
         width, height = image.size
-        remark = _pages_remark(image)
+        remark = pages_remark(image)
         _draft(image, (width, height), least)
         if image.width * image.height > MAX_PIXELS:
             raise UnreadableImage(
@@ -379,27 +362,6 @@ def _draft(image: Image.Image, size: tuple[int, int], least: int) -> None:
     if image.format in ("JPEG", "RAW"):
         scale = min(1.0, least / max(size))
         image.draft("RGB", (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
-
-
-def _pages_remark(image: Image.Image) -> str:
-    """Return what is to be said of an image that has several frames or pages."""
-    if image.format not in ("GIF", "TIFF", "PNG", "WEBP", "AVIF"):
-        return ""
-    page = image.tell()
-    if image.format == "TIFF":
-        several = _has_page(image, page + 1) or page > 0
-        return f"page {page + 1} of several" if several else ""
-    return "the first frame of several" if _is_animated(image) else ""
-
-
-def _has_page(image: Image.Image, page: int) -> bool:
-    """Whether an open TIFF has a page; it stays where it is."""
-    there, now = False, image.tell()
-    with contextlib.suppress(EOFError):
-        image.seek(page)
-        there = True
-    image.seek(now)
-    return there
 
 
 def _upright_rgb(

@@ -67,8 +67,9 @@ def check_class_names(class_names: Iterable[str]) -> None:
     for name in class_names:
         twin = by_folded.setdefault(fold(name), name)
         if twin != name:
+            one, other = (" ".join(text.splitlines()) for text in (twin, name))
             raise InvalidArgument(
-                f"Class names must differ by more than case and blanks: '{twin}' and '{name}'. "
+                f"Class names must differ by more than case and blanks: '{one}' and '{other}'. "
                 "Merge the two."
             )
 

@@ -9,15 +9,16 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.names import on_foreign_share
 from ...core.plugins import load_extensions
 from ...core.regular import open_regular, read_regular
 from ...errors import InvalidArgument
+from ...images.signatures import USUAL_SUFFIXES
+from ..foreign_tables import decode, utf_16
 
 PEEK = 1 << 16  # bytes
 _DECLARED = re.compile(
@@ -26,6 +27,12 @@ _DECLARED = re.compile(
 # Python's own, and slow
 _NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
+# what tools write whose format isn't read, and what to do with it
+_OTHER_TOOLS = {
+    "_via_img_metadata": " It is a project of VIA's: export it there as COCO.",
+    "shape_attributes": " They are VIA's annotations: export them there as COCO.",
+    '"coordinates"': " They are CreateML's annotations: export them as COCO.",
+}
 MAX_BYTES = 1 << 29  # larger annotation files are refused unread; COCO's own largest has 448 MiB
 # lists and objects in a JSON file, each of which takes twenty times the memory of its text
 MAX_NODES = 30_000_000
@@ -199,12 +206,20 @@ def list_formats() -> list[Format]:
 
 
 def read_text(path: Path, most: int | None = None) -> str:
-    """Return an annotation file's text, or its first bytes.
+    """Return an annotation file's text, or its first bytes: in UTF-16 where its bytes show that,
+    else in UTF-8, or, which is logged, windows-1252.
 
     Raises:
         InvalidArgument: if it is too large or can't be read.
     """
-    return read_bytes(path, most).decode("utf-8-sig", errors="replace")
+    data = read_bytes(path, most)
+    marked = data.startswith(codecs.BOM_UTF8)
+    return begin_text(data) if marked or most is not None else decode(data, path)
+
+
+def begin_text(data: bytes) -> str:
+    """Return the first bytes of an annotation file as text."""
+    return data.decode(utf_16(data) or "utf-8-sig", errors="replace")
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
@@ -281,9 +296,16 @@ def peek(path: Path) -> str:
         with open_regular(path) as file:
             head = file.read(PEEK)
             file.seek(max(PEEK, os.fstat(file.fileno()).st_size - PEEK))
-            return (head + file.read(PEEK)).decode("utf-8-sig", errors="replace")
+            return begin_text(head + file.read(PEEK))
     except OSError:
         return ""
+
+
+def of_another_tool(text: str) -> str:
+    """Return what to do with the annotations of a tool whose format isn't read, by a part of them;
+    "" for others.
+    """
+    return next((said for sign, said in _OTHER_TOOLS.items() if sign in text), "")
 
 
 def read_json(path: Path) -> Any:
@@ -314,14 +336,25 @@ def bounded(text: str, path: Path) -> str:
     return text
 
 
-def lies_inside(path: Path, root: Path) -> bool:
-    """Whether a file or folder lies in a folder after all links are followed."""
-    if on_foreign_share(path, [root]):
-        return False
-    try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that can't be one
-        return False
+def another_s(named: str, stem: str, bases: Iterable[Path]) -> str | None:
+    """Return why nobody knows which image a file of one image's marks means, where it names one,
+    and another of the file's own name is there, too; None where that isn't so.
+
+    Args:
+        named: what the file calls its image; "" where it doesn't.
+        stem: the file's own name, without suffix.
+        bases: folders in which images may be.
+    """
+    name = named.replace("\\", "/").rpartition("/")[2]
+    if not name or name == stem or Path(name).stem == stem:
+        return None
+    if not any(os.path.isfile(base / name) for base in bases):
+        return None
+    own = (base / (stem + suffix) for base in bases for suffix in USUAL_SUFFIXES)
+    there = next((path.name for path in own if os.path.isfile(path)), None)
+    if there is None:
+        return None
+    return f"names the picture '{name}', and '{there}' is there, too, so it may be either's"
 
 
 def numbers(*texts: object) -> tuple[float, ...] | None:

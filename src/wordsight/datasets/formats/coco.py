@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...core.names import spellings
+from ...core.names import is_passed_over, spellings
 from ...core.regular import open_regular
 from ...errors import InvalidArgument
-from ..files import is_passed_over
 from ..labelled import SPLIT_FOLDERS
 from .base import (
     PEEK,
@@ -24,6 +23,7 @@ from .base import (
     Labelled,
     RawBox,
     numbers,
+    of_another_tool,
     peek,
     read_json,
     read_text,
@@ -183,7 +183,10 @@ class _Content:
         image, label = self.images[image_id], str(self.categories[category_id])
         name = str(image["file_name"])
         if image_id not in self.places:
-            ways = [base / way for way in spellings(name) for base in self.bases]
+            written = spellings(name)
+            if self.upright:  # users have their pictures under the names before the upload
+                written.append(PurePosixPath(written[-1].replace("\\", "/")).name)
+            ways = [base / way for way in written for base in self.bases]
             self.places[image_id] = tuple(dict.fromkeys(ways))
         size = whole_size(image.get("height"), image.get("width"))
         return RawBox(
@@ -216,7 +219,7 @@ def _contents(path: Path, root: Path) -> Iterator[_Content]:
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidArgument(
                 f"'{file}' is no COCO file: it needs images, annotations and categories "
-                f"({type(error).__name__}: {error})."
+                f"({type(error).__name__}: {error}).{of_another_tool(peek(file))}"
             ) from None
         places = (file.parent, root) if split is not None else (root, file.parent)
         yield _Content(
@@ -263,16 +266,18 @@ def _sides(annotation: dict) -> Sides | None:
     Raises:
         ValueError, TypeError: if there is no such thing.
     """
+    shape = annotation.get("segmentation")
     if annotation.get("bbox"):
         x, y, width, height = annotation["bbox"]
         values = numbers(x, y, width, height)
         if values is None:
             return None
+        if shape and not (values[2] or values[3]):  # of tools that leave the box at zero
+            return _sides({"segmentation": shape})
         return values[0], values[1], values[0] + values[2], values[1] + values[3]
-    shape = annotation["segmentation"]
     if isinstance(shape, dict):
         return box_of_runs(shape["size"], shape["counts"])
-    return box_of_polygons(shape)
+    return box_of_polygons(shape or ())
 
 
 def _is_label_studio(content: dict) -> bool:

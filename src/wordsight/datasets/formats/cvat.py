@@ -31,7 +31,9 @@ class Cvat(ReadOnlyFormat):
         return "<annotations" in text and ("<image" in text or "<track" in text)
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
-        """See `Format.read`. Polygons, masks and turned boxes count as the boxes around them."""
+        """See `Format.read`. Polygons, ellipses, masks and turned boxes count as the boxes around
+        them.
+        """
         for where, image, element in _marks(path):
             if element.tag == "tag":
                 continue
@@ -106,6 +108,12 @@ def _box(element: ElementTree.Element) -> Sides | None:
             return None
         box = (sides[0], sides[1], sides[2], sides[3])
         return turned_about_centre(box, degrees[0]) if degrees[0] % 360 else box
+    if element.tag == "ellipse":
+        sides = numbers(*(element.get(side) for side in ("cx", "cy", "rx", "ry")))
+        if sides is None:
+            return None
+        x, y, across, down = sides
+        return x - across, y - down, x + across, y + down
     if element.tag == "mask":
         sides = numbers(*(element.get(side) for side in ("left", "top", "width", "height")))
         if sides is None:
@@ -120,4 +128,4 @@ def _box(element: ElementTree.Element) -> Sides | None:
             )
         except ValueError:
             raise ValueError("has no points") from None
-    raise ValueError(f"is a {element.tag}, which has no box")
+    raise ValueError(f"is a mark of the kind {element.tag}, which has no box")

@@ -43,7 +43,15 @@ class HuggingFace(Format):
                         if sides is None or len(sides) != 4
                         else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
                     )
-                    yield RawBox(f"{where} object {number}", places, str(name), box, False)
+                    known = isinstance(name, str | int | float) and str(name).strip()
+                    yield RawBox(
+                        f"{where} object {number}",
+                        places,
+                        str(name).strip() if known else "",
+                        box,
+                        False,
+                        problem=None if known else "names no class",
+                    )
             except (ValueError, TypeError, AttributeError):
                 yield RawBox(
                     where, (), "", None, False, problem="is no row of pictures and objects"

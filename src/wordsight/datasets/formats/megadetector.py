@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...core.names import spellings
 from ...errors import InvalidArgument
-from .base import RawBox, ReadOnlyFormat, numbers, peek, read_json, register_format
+from .base import RawBox, ReadOnlyFormat, peek, read_json, register_format
 
 log = logging.getLogger("wordsight")
 SURE = 0.2  # what its makers advise where the file names no threshold
@@ -64,8 +64,8 @@ class MegaDetector(ReadOnlyFormat):
                     if float(found["conf"]) < sure:
                         passed_over += 1
                         continue
-                    x, y, width, height = found["bbox"]
-                    sides = numbers(x, y, x + width, y + height)
+                    x, y, width, height = (float(side) for side in found["bbox"])
+                    sides = (x, y, x + width, y + height)
                     label = names.get(str(found["category"]), "")
                 except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                     yield RawBox(where, (), "", None, True, problem="is no detection")
@@ -74,7 +74,7 @@ class MegaDetector(ReadOnlyFormat):
                     where,
                     places,
                     label,
-                    sides,  # type: ignore[arg-type]
+                    sides,
                     True,
                     problem=None if label else "is of a category that the file doesn't name",
                     source=str(image["file"]),

@@ -90,6 +90,85 @@ def box_of_runs(size: Sequence[int], counts: str | Sequence[int]) -> Sides:
     return float(left), float(top), float(right), float(bottom)
 
 
+def has_key_points(values: Sequence[float]) -> bool:
+    """Whether numbers of YOLO's are a box within the image, and points within the box, each with
+    its visibility, in fractions. A polygon that touches the edges may look so but for where it
+    lies.
+    """
+    x, y, width, height = values[:4]
+    xs, ys, seen = values[4::3], values[5::3], values[6::3]
+    if not len(xs) == len(ys) == len(seen) or not set(seen) <= {0.0, 1.0, 2.0}:
+        return False
+    near = 0.01
+    within = abs(x - 0.5) + width / 2 <= 0.5 + near and abs(y - 0.5) + height / 2 <= 0.5 + near
+    shown = [(a, b) for a, b, known in zip(xs, ys, seen, strict=True) if known]
+    return 2.0 in seen or (
+        within
+        and bool(shown)
+        and all(
+            abs(a - x) <= width / 2 + near and abs(b - y) <= height / 2 + near for a, b in shown
+        )
+    )
+
+
+def box_of_brush(size: Sequence[int], packed: Sequence[int]) -> Sides:
+    """Return the `xyxy` box of a mask as Label Studio's brush packs it: runs of bits that stand for
+    the bytes of an RGBA image, of which the last of each four counts.
+
+    Args:
+        size: (height, width).
+        packed: bytes.
+
+    Raises:
+        ValueError: if they don't fit the size, or nothing is marked.
+    """
+    height, width = (int(side) for side in size)
+    bits = _Bits(packed)
+    count, word = bits.take(32), bits.take(5) + 1
+    if count != 4 * height * width:
+        raise ValueError("a brush that doesn't fit the picture's size")
+    sizes = [bits.take(4) + 1 for _ in range(4)]
+    left, top, right, bottom = width, height, 0, 0
+    at = 0
+    while at < count:
+        same, length = bits.take(1), bits.take(sizes[bits.take(2)]) + 1
+        end = min(at + length, count)
+        # of the bytes from `at` on, those that are alpha: 3, 7, 11 …
+        for begin, stop in [(at, end)] if same else [(one, one + 1) for one in range(at, end)]:
+            value = bits.take(word)
+            first, last = begin // 4, stop // 4 - 1  # pixels
+            if not value or first > last:
+                continue
+            whole = first // width < last // width
+            left = 0 if whole else min(left, first % width)
+            right = width if whole else max(right, last % width + 1)
+            top, bottom = min(top, first // width), max(bottom, last // width + 1)
+        at = end
+    if right <= left:
+        raise ValueError("a brush by which nothing is marked")
+    return float(left), float(top), float(right), float(bottom)
+
+
+class _Bits:
+    """Takes numbers of any length from bytes, the highest bit first."""
+
+    def __init__(self, packed: Sequence[int]) -> None:
+        self._bytes, self._at = bytes(packed), 0
+
+    def take(self, bits: int) -> int:
+        """Return the next number.
+
+        Raises:
+            ValueError: if the bytes end before.
+        """
+        end = self._at + bits
+        part = self._bytes[self._at >> 3 : (end + 7) >> 3]
+        if len(part) < ((end + 7) >> 3) - (self._at >> 3):
+            raise ValueError("a brush that ends early")
+        self._at = end
+        return int.from_bytes(part, "big") >> (-end & 7) & ((1 << bits) - 1)
+
+
 def unpack_runs(text: str) -> list[int]:
     """Return the run lengths that pycocotools packs as text: five bits a sign, the lowest first,
     each from the fourth on as its difference to the last but one.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...core import cells
 from ...core.names import spellings
 from ...errors import InvalidArgument, some_of
-from ..foreign_tables import heading, read_table
-from ..labelled import FILE_COLUMNS, LABEL_COLUMNS
-from .base import Format, Labelled, RawBox, numbers, register_format, whole_size
+from ...images.signatures import looks_like_image
+from ..foreign_tables import TABLE_SUFFIXES, heading, numbered_rows
+from ..labelled import FILE_COLUMNS, LABEL_COLUMNS, check_headings
+from .base import Format, Labelled, RawBox, numbers, of_another_tool, register_format, whole_size
 
 FILE = "annotations.csv"
 # headings as they are compared
@@ -23,6 +25,7 @@ SIDES = (
 PLAIN = ("file_name", "x1", "y1", "x2", "y2", "label")  # keras-retinanet's, without headings
 # of a side: fractions a hair above 1 stay fractions, and pixels so small are no boxes
 MOST_FRACTION = 1.5
+_COMMA = re.compile(r"\s*-?\d+,\d+\s*\Z")
 
 
 @register_format
@@ -47,7 +50,7 @@ class Table(Format):
         file_path = _file(path)
         assert file_path is not None
         path = file_path
-        columns, rows, first_line = _rows(path)
+        columns, rows = _rows(path)
         name, label = (
             next((c for c in choices if c in columns), None)
             for choices in (FILE_COLUMNS, LABEL_COLUMNS)
@@ -56,25 +59,23 @@ class Table(Format):
         if name is None or label is None or sides is None:
             raise InvalidArgument(
                 f"'{path}' needs the columns {self.described.removeprefix('columns ')}; it has "
-                f"{some_of(columns)}."
+                f"{some_of(columns)}.{of_another_tool(' '.join(columns))}"
             )
-        boxes = [numbers(*(row.get(side) for side in sides)) for row in rows]
+        check_headings(path, columns, name, label, *sides)
+        boxes = [numbers(*(_side(row.get(side)) for side in sides)) for _, row in rows]
+        known: dict[tuple[str, str, str], tuple[Path, ...]] = {}
         fractions = all(box is None or max(box) <= MOST_FRACTION for box in boxes)
-        for line, (row, box) in enumerate(zip(rows, boxes, strict=True), start=first_line):
+        for (line, row), box in zip(rows, boxes, strict=True):
             file, kind, folder = (
                 (row.get(name) or "").strip(),
                 (row.get(label) or "").strip(),
                 (row.get("folder") or "").strip(),
             )
-            places = [
-                base / part / way
-                for way in spellings(file)
-                for base in (path.parent, root)
-                for part in ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
-            ]
+            if (file, kind, folder) not in known:
+                known[file, kind, folder] = _places(file, kind, folder, (path.parent, root))
             yield RawBox(
                 f"line {line}",
-                tuple(dict.fromkeys(places)) if file else (),
+                known[file, kind, folder],
                 kind,
                 box,  # type: ignore[arg-type]
                 fractions,
@@ -117,25 +118,48 @@ class Table(Format):
                     )
 
 
-def _rows(path: Path) -> tuple[list[str], list[dict[str, str]], int]:
-    """Return the headings of a table as they are compared, its rows, and the line of the first.
+def _places(file: str, kind: str, folder: str, bases: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return where the image of a row may lie, the likeliest first."""
+    if not file:
+        return ()
+    parts = ("", folder, f"{folder}/{kind}", kind, "images", f"images/{kind}")
+    ways = (base / part / way for way in spellings(file) for base in bases for part in parts)
+    return tuple(dict.fromkeys(ways))
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the headings of a table as they are compared, and its rows with their lines.
 
     Raises:
         InvalidArgument: if it can't be read as CSV.
     """
-    lines = [line for line in read_table(path) if any(cell.strip() for cell in line)]
+    lines = [(n, cells) for n, cells in numbered_rows(path) if any(one.strip() for one in cells)]
     if not lines:
-        return [], [], 2
-    columns, start = [heading(name) for name in lines[0]], 1
-    bare = len(lines[0]) == len(PLAIN) and numbers(*lines[0][1:5]) is not None
-    if bare:
-        columns, start = list(PLAIN), 0
-    rows = [dict(zip(columns, line, strict=False)) for line in lines[start:]]
-    return columns, rows, start + 1
+        return [], []
+    columns = [heading(name) for name in lines[0][1]]
+    if _is_bare(lines[0][1]):
+        columns = list(PLAIN)
+    else:
+        del lines[0]
+    return columns, [(n, dict(zip(columns, cells, strict=False))) for n, cells in lines]
+
+
+def _is_bare(cells: list[str]) -> bool:
+    """Whether a table's first row is one of keras-retinanet's: a box, or a picture without any."""
+    sides = cells[1:5]
+    return len(cells) == len(PLAIN) and (
+        numbers(*sides) is not None
+        or (looks_like_image(Path(cells[0].strip()).suffix) and not any(map(str.strip, sides)))
+    )
+
+
+def _side(cell: str | None) -> str | None:
+    """Return a cell with a decimal point for a comma."""
+    return cell.replace(",", ".") if cell and _COMMA.match(cell) else cell
 
 
 def _file(path: Path) -> Path | None:
     """Return the file that is meant: the one given, or the annotations.csv of a folder."""
     if path.is_dir():
         return path / FILE if (path / FILE).is_file() else None
-    return path if path.suffix.lower() == ".csv" and path.is_file() else None
+    return path if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ...core.names import is_passed_over, lies_inside
 from ...errors import InvalidArgument
+from ..files import names_in
+from ..labelled import SPLIT_FOLDERS
 from .base import (
     Format,
     Labelled,
     RawBox,
+    another_s,
     files_below,
-    lies_inside,
     numbers,
+    peek,
     register_format,
     whole_size,
     xml_text,
 )
 
 FOLDERS = ("Annotations", "annotations", "")
+XML = "*.[xX][mM][lL]"
 MAX_XML = 1 << 23  # characters; as a tree they take a hundred times as much memory
 # VOC numbers pixels from 1, at their centres: what lies x pixels from the edge is x + 0.5 there
 CENTRE = 0.5
@@ -37,11 +43,17 @@ class Voc(Format):
 
     def knows(self, path: Path) -> bool:
         """See `Format.knows`."""
-        return path.is_dir() and _folder(path) is not None
+        if path.is_file():
+            return (
+                path.suffix.lower() == ".xml"
+                and "<object" in (text := peek(path))
+                and ("<bndbox" in text)
+            )
+        return _folder(path) is not None
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
-        folder = _folder(path)
+        folder = path.parent if path.is_file() else _folder(path)
         assert folder is not None
         bases = (
             root,
@@ -52,16 +64,17 @@ class Voc(Format):
             folder.parent / "images",
             folder.parent,
         )
-        files, unread = files_below(folder, False)
+        files, unread = ([path], []) if path.is_file() else files_below(folder, False)
         yield from unread
         for file in files:
-            if file.suffix != ".xml":
+            if file.suffix.lower() != ".xml" or is_passed_over(file.name):
                 continue
-            if not lies_inside(file, path):
+            if not lies_inside(file, folder):
                 yield RawBox(file.name, (), "", None, False, problem="leads out of the folder")
                 continue
             try:
-                yield from _read_file(file, tuple(dict.fromkeys(bases)))
+                split = SPLIT_FOLDERS.get(file.parent.name.casefold())
+                yield from _read_file(file, tuple(dict.fromkeys((*bases, file.parent))), split)
             except (ElementTree.ParseError, InvalidArgument) as error:
                 yield RawBox(file.name, (), "", None, False, problem=str(error))
 
@@ -123,10 +136,13 @@ def _add(parent: ElementTree.Element, path: str, text: str) -> None:
     parent.text = "".join(c if c.isprintable() else " " for c in text)
 
 
-def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[RawBox]:
+def _read_file(file: Path, bases: tuple[Path, ...], split: str | None) -> Iterator[RawBox]:
     tree = ElementTree.fromstring(xml_text(file, MAX_XML))
-    names = [tree.findtext("filename") or file.stem, file.stem]
+    path = (tree.findtext("path") or "").replace("\\", "/").rpartition("/")[2]
+    named = (tree.findtext("filename") or "").strip() or path
+    names = [named or file.stem, *([path] if path else []), file.stem]
     places = tuple(base / name for name in dict.fromkeys(names) for base in bases)
+    doubt = another_s(named, file.stem, bases)
     ours = (tree.findtext("source/database") or "").startswith(OURS)
     size = whole_size(tree.findtext("size/height"), tree.findtext("size/width"))
     for number, element in enumerate(tree.iter("object"), start=1):
@@ -143,16 +159,17 @@ def _read_file(file: Path, bases: tuple[Path, ...]) -> Iterator[RawBox]:
             box,  # type: ignore[arg-type]
             False,
             size,
-            problem=None if label else "names no class",
+            split,
+            problem=doubt or (None if label else "names no class"),
         )
 
 
 def _folder(path: Path) -> Path | None:
-    return next(
-        (
-            path / name
-            for name in FOLDERS
-            if any((path / name).rglob("*.xml") if name else path.glob("*.xml"))
-        ),
-        None,
-    )
+    """Return the folder that holds a folder's XML files, itself where those of splits do."""
+    for name in FOLDERS:
+        if any((path / name).rglob(XML) if name else path.glob(XML)):
+            return path / name
+    with contextlib.suppress(OSError):
+        splits = (path / name for name in names_in(path) if name.casefold() in SPLIT_FOLDERS)
+        return path if any(any(split.glob(XML)) for split in splits) else None
+    return None

@@ -4,32 +4,41 @@ in a data.yaml, or in the classes.txt or obj.names of tools that write none.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...core.home import is_file, is_folder
+from ...core.names import is_passed_over, lies_inside, spellings
 from ...errors import InvalidArgument
+from ...images.finding import UPLOADED
 from ...images.signatures import looks_like_image
 from .base import (
     Format,
     Labelled,
     RawBox,
     files_below,
-    lies_inside,
     numbers,
+    peek,
     read_text,
     register_format,
 )
-from .shapes import Sides, box_of_points
+from .shapes import Sides, box_of_points, has_key_points
 
 MAX_YAML = 1 << 20  # bytes: twenty thousand names
 # thousands of nested lists take PyYAML minutes, and make libyaml end the process
 MAX_DEPTH, MAX_BRACKETS = 20, 1000
 SPLITS = ("train", "val", "test")
-NAMES_FILES = ("obj.names", "classes.txt")
+NAMES_FILES = ("obj.names", "classes.txt", "_darknet.labels")
+DATA_FILES, DATA_SUFFIXES = ("data.yaml", "data.yml", "dataset.yaml"), (".yaml", ".yml")
+# of a data file under another name
+_NAMED = re.compile(r"(?=.*^names\s*:)(?=.*^(?:train|val)\s*:)", re.MULTILINE | re.DOTALL)
+log = logging.getLogger("wordsight")
 
 
 @register_format
@@ -58,14 +67,19 @@ class Yolo(Format):
         content, names, base = _parse(file)
         if not is_folder(base) or not lies_inside(base, root):
             base = file.parent  # written on another machine
+        _say_count(file, content, names)
         roots, seen, missing = (root, file.parent), set(), []
         posed = "kpt_shape" in content
         for split in SPLITS:
             for name in _folder_names(content.get(split)):
-                # many write ../train/images for the folder train/images beside the file
-                places = (
-                    [base / name, base / name.removeprefix("../")] if isinstance(name, str) else []
+                # many write ../train/images for the folder train/images beside the file, or the
+                # path that it had on another machine
+                ways = (
+                    [name, name.removeprefix("../"), *spellings(name)]
+                    if (isinstance(name, str))
+                    else []
                 )
+                places = [base / way for way in dict.fromkeys(ways) if way]
                 there = [place for place in places if is_folder(place)]
                 folder = next(
                     (place for place in there if any(lies_inside(place, root) for root in roots)),
@@ -232,15 +246,64 @@ def _scalar(value: object) -> str:
     return str(value)
 
 
+def _say_count(file: Path, content: dict, names: dict[int, str]) -> None:
+    """Log that a data file counts other classes than it names."""
+    count = content.get("nc")
+    if isinstance(count, str) and count.strip().isdecimal() and int(count[:9]) != len(names):
+        log.warning("'%s' says nc: %s, and names %d classes.", file, count[:9], len(names))
+
+
 def _read_folder(
     folder: Path, names: dict[int, str], split: str | None, roots: tuple[Path, ...], posed: bool
 ) -> Iterator[RawBox]:
-    """Yield the boxes of all images below a folder; of those without a text, none."""
+    """Yield the boxes of all images below a folder; of those without a text, none. Texts that
+    belong to no image are listed.
+    """
     files, unread = files_below(folder, True, split)
     yield from unread
-    for image in files:
-        if looks_like_image(image.suffix):
-            yield from _read_labels(image, names, split, roots, posed)
+    texts = {image: _texts(image) for image in files if looks_like_image(image.suffix)}
+    folders = {text.parent for two in texts.values() for text in two} or {_labels_of(folder)}
+    used = {next((text for text in two if os.path.lexists(text)), None) for two in texts.values()}
+    lone = [
+        text
+        for one in sorted(folders)
+        if _inside(one, roots)
+        for text in sorted(one.glob("*.txt"))
+        if text not in used and not is_passed_over(text.name)
+    ]
+    by_stem = {UPLOADED.sub("", text.stem, count=1): text for text in lone}
+    for image, two in texts.items():
+        text = next((text for text in two if os.path.lexists(text)), None)
+        text = text or by_stem.get(image.stem)
+        used.add(text)
+        if text is not None:
+            yield from _read_labels(image, text, names, split, roots, posed)
+    for text in lone:
+        if text not in used and _inside(text, roots) and _holds_row(text):
+            yield RawBox(
+                text.name, (), "", None, True, split=split, problem="there is no picture to it"
+            )
+
+
+def _holds_row(text: Path) -> bool:
+    """Whether a text begins with a row of YOLO's."""
+    with contextlib.suppress(InvalidArgument):
+        values = numbers(*read_text(text, 4096).strip().split("\n", 1)[0].split())
+        return values is not None and len(values) > 4
+    return False
+
+
+def _texts(image: Path) -> tuple[Path, Path]:
+    """Return where the text of an image may lie: in the folder `labels` for `images`, or beside."""
+    return (_labels_of(image.parent) / image.name).with_suffix(".txt"), image.with_suffix(".txt")
+
+
+def _labels_of(folder: Path) -> Path:
+    """Return a folder of texts by YOLO's rule: the last `images` in the path becomes `labels`."""
+    parts = list(folder.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
 
 
 def _read_list(
@@ -265,27 +328,21 @@ def _read_list(
         )
         if image is None:
             yield _problem(f"{file.name} line {number}", "its picture is not there")
-        else:
-            yield from _read_labels(image, names, split, roots, posed)
+            continue
+        text = next((text for text in _texts(image) if os.path.lexists(text)), None)
+        if text is not None:  # else an image without objects
+            yield from _read_labels(image, text, names, split, roots, posed)
 
 
 def _read_labels(
-    image: Path, names: dict[int, str], split: str | None, roots: tuple[Path, ...], posed: bool
+    image: Path,
+    text: Path,
+    names: dict[int, str],
+    split: str | None,
+    roots: tuple[Path, ...],
+    posed: bool,
 ) -> Iterator[RawBox]:
-    """Yield the boxes of an image's text, in the folder `labels` for `images`, or beside it."""
-    parts = list(image.parts)
-    if "images" in parts[:-1]:  # YOLO's rule: the last images in the path becomes labels
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    text = next(
-        (
-            path
-            for path in (Path(*parts).with_suffix(".txt"), image.with_suffix(".txt"))
-            if os.path.lexists(path)
-        ),
-        None,
-    )
-    if text is None:
-        return  # an image without objects
+    """Yield the boxes of an image's text."""
     if not _inside(text, roots):
         yield RawBox(text.name, (), "", None, True, split=split, problem="leads out of the folder")
         return
@@ -301,9 +358,13 @@ def _read_labels(
         values = numbers(*line.split())
         box = None if values is None else _box(values, posed)
         if values is None or box is None:
-            yield RawBox(
-                where, (image,), "", None, True, split=split, problem="is not five numbers"
+            first = line.split()[0][:40]
+            problem = (
+                f"begins with {first!r}, and a row begins with the number of its class"
+                if numbers(first) is None
+                else "is not five numbers"
             )
+            yield RawBox(where, (image,), "", None, True, split=split, problem=problem)
             continue
         whole = math.isfinite(values[0]) and values[0] == int(values[0])
         label = names.get(int(values[0])) if whole else None
@@ -325,7 +386,7 @@ def _box(values: tuple[float, ...], posed: bool) -> Sides | None:
     """Return the `xyxy` box of a row, in fractions; None where it is no row of YOLO's.
 
     Five numbers are a box, a sixth is its score. Rows of a data file with `kpt_shape`, and those
-    whose every third further number is a point's visibility, begin with the box. More numbers are a
+    that can only be a box with points and their visibility, begin with the box. More numbers are a
     polygon's points, and, if one is left over, a score.
 
     Args:
@@ -333,9 +394,7 @@ def _box(values: tuple[float, ...], posed: bool) -> Sides | None:
         posed: whether the data file has `kpt_shape`.
     """
     rest = values[1:]
-    points = rest[4:]
-    seen = len(points) % 3 == 0 and len(points) > 1 and set(points[2::3]) <= {0.0, 1.0, 2.0}
-    if len(rest) in (4, 5) or (len(rest) > 5 and (posed or seen)):
+    if len(rest) in (4, 5) or (len(rest) > 5 and (posed or has_key_points(rest))):
         x, y, width, height = rest[:4]
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
     if len(rest) < 6:
@@ -349,16 +408,17 @@ def _inside(path: Path, roots: tuple[Path, ...]) -> bool:
 
 
 def _file(path: Path) -> Path | None:
+    """Return the data file that is meant: the one given, or a folder's under a usual name, or its
+    only one that names classes and images.
+    """
     if path.is_file():
-        return path if path.suffix.lower() in (".yaml", ".yml") else None
-    return next(
-        (
-            path / name
-            for name in ("data.yaml", "data.yml", "dataset.yaml")
-            if (path / name).is_file()
-        ),
-        None,
-    )
+        return path if path.suffix.lower() in DATA_SUFFIXES else None
+    usual = next((path / name for name in DATA_FILES if (path / name).is_file()), None)
+    if usual is not None:
+        return usual
+    files = [one for suffix in DATA_SUFFIXES for one in path.glob(f"*{suffix}") if one.is_file()]
+    own = [file for file in files if not is_passed_over(file.name) and _NAMED.search(peek(file))]
+    return own[0] if len(own) == 1 else None
 
 
 def _names_file(path: Path) -> Path | None:
@@ -366,5 +426,9 @@ def _names_file(path: Path) -> Path | None:
     that is named itself.
     """
     if path.is_file():
-        return path if path.name in NAMES_FILES else None
-    return next((path / name for name in NAMES_FILES if (path / name).is_file()), None)
+        known = path.name in NAMES_FILES or path.suffix == ".names"
+        return path if known else None
+    names = [*NAMES_FILES, *(f"labels/{name}" for name in NAMES_FILES)]
+    usual = next((path / name for name in names if (path / name).is_file()), None)
+    others = sorted(path.glob("*.names"))
+    return usual or (others[0] if len(others) == 1 else None)

@@ -87,9 +87,9 @@ def may_end_early(image: Image.Image, data: bytes) -> bool:
 
 def _ends_early(error: Exception, image: Image.Image, data: bytes) -> bool:
     """Whether a decoder failed because the file ends early."""
-    if any(sign in str(error) for sign in _ENDS_EARLY):
-        return True
-    return image.format == "TIFF" and _tiff_ends_early(image, data)
+    if image.format == "TIFF":
+        return _tiff_ends_early(image, data)
+    return any(sign in str(error) for sign in _ENDS_EARLY)
 
 
 def _tiff_ends_early(image: Image.Image, data: bytes) -> bool:

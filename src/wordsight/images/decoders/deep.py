@@ -7,9 +7,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from ...errors import UnreadableImage
 from ..limits import BoundedFile
 from . import cut_off
 
+# TIFF's tags of the bits of a colour and of how the colours lie, and its value for apart
+_BITS_PER_SAMPLE, _PLANES, _APART = 258, 284, 2
 BITS = (8, 10, 12, 14, 16)
 
 
@@ -33,6 +36,11 @@ def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
         UnreadableImage: if most of it is missing.
     """
     deep = data is not None and is_deep(image)
+    if _lies_apart(image):
+        raise UnreadableImage(
+            "a TIFF whose colours of 16 bits lie apart, which can't be read; save it with the "
+            "colours together (chunky), or as PNG"
+        )
     loaded, remark = cut_off.load(image, data)
     if not deep:
         return loaded, remark
@@ -44,6 +52,17 @@ def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
         loaded = eight_bits(loaded, cut_off.load(lower, data)[0])
         loaded.info = image.info
     return loaded, remark
+
+
+def _lies_apart(image: Image.Image) -> bool:
+    """Whether an open image's colours lie apart, with more than eight bits each, which Pillow would
+    read as if they had eight.
+    """
+    if image.format != "TIFF" or len(image.getbands()) == 1:
+        return False
+    tags = image.tag_v2  # type: ignore[attr-defined]  # of every TIFF
+    bits = tags.get(_BITS_PER_SAMPLE, (8,))
+    return tags.get(_PLANES) == _APART and max(bits if isinstance(bits, tuple) else (bits,)) > 8
 
 
 def with_low_bytes(image: Image.Image) -> bool:

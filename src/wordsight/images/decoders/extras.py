@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 
 from ...errors import UnreadableImage
 from ..limits import MAX_PIXELS, BoundedFile
+from .pages import directory
 
 NEEDS_HEIC = "HEIC, which needs an extra: pip install 'wordsight[heic]'"
 NEEDS_RAW = "a raw photo, which needs an extra: pip install 'wordsight[raw]'"
@@ -55,27 +56,14 @@ def is_raw(data: bytes) -> bool:
         return False
     if data[8:10] == b"CR":  # Canon's older one
         return True
-    tags = _first_directory(data, order)
+    tags: dict[int, int] = {}
+    with contextlib.suppress(struct.error):  # the file ends within it
+        tags = directory(data, order, struct.unpack_from(f"{order}I", data, 4)[0])
     return (
         _DNG_VERSION in tags
         or tags.get(_PHOTOMETRIC) in _RAW_PHOTOMETRICS
         or (_BELOW in tags and tags.get(_SUBFILE_TYPE, 0) & 1 == 1)
     )
-
-
-def _first_directory(data: bytes, order: str) -> dict[int, int]:
-    """Return the tags of a TIFF's first directory, each with its first number, or where that
-    stands.
-    """
-    tags: dict[int, int] = {}
-    with contextlib.suppress(struct.error):  # the file ends within it
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", data, at)
-            number = "H" if kind == 3 else "I"
-            (tags[tag],) = struct.unpack_from(order + number, data, at + 8)
-    return tags
 
 
 @functools.cache
