@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 MAX_XMP = 1 << 24  # bytes of a sidecar that is read
-MOST_ELEMENTS = 100_000  # in lists of keywords, all together
+MOST_ELEMENTS = 1_000_000  # of any kind
+MOST_KEYWORDS = 100_000  # elements in lists of keywords, all together
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 XMPMETA = {("adobe:ns:meta/", "xmpmeta"), ("adobe:ns:meta/", "xapmeta")}
 SUBJECT = ("http://purl.org/dc/elements/1.1/", "subject")
@@ -44,7 +45,7 @@ class UnusableXmp(Exception):
     """A sidecar can't be read or extended; the text says why."""
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class Element:
     """An element and where it is, in bytes of the text as UTF-8.
 
@@ -209,7 +210,7 @@ class _Reader:
         self._singles: list[int] = []  # where each open element ends that is one tag, or -1
         self._pieces: list[str] = []  # of text outside lists of keywords
         self._within = 0  # how deep in a list of keywords
-        self._kept = 0
+        self._count = self._kept = 0
         self._seen: set[Name] = set()
         parser = self._parser = expat.ParserCreate(encoding, BETWEEN)
         parser.namespace_prefixes = True
@@ -256,6 +257,9 @@ class _Reader:
 
     def _start(self, qualified: str, listed: list[str]) -> None:
         name, prefix = _parted(qualified)
+        self._count += 1
+        if self._count > MOST_ELEMENTS:
+            raise UnusableXmp(f"it holds more than {MOST_ELEMENTS:,} elements")
         parent = self._open[-1] if self._open else None
         kept = self._is_kept(name, parent)
         if self._within or (kept and name in LISTS):
@@ -290,8 +294,8 @@ class _Reader:
 
     def _new(self, name: Name, prefix: str, listed: list[str]) -> Element:
         self._kept += 1
-        if self._kept > MOST_ELEMENTS:
-            raise UnusableXmp(f"it holds more than {MOST_ELEMENTS:,} keywords")
+        if self._kept > MOST_KEYWORDS:
+            raise UnusableXmp(f"it holds more than {MOST_KEYWORDS:,} keywords")
         given = zip(listed[::2], listed[1::2], strict=True)
         attributes = {_parted(key)[0]: value for key, value in given}
         known = {}
