@@ -255,8 +255,8 @@ def others(data: bytes) -> list[tuple]:
 
 
 def check(data: bytes) -> bool:
-    """Put keywords into a sidecar and take them out, and return whether that could be done; all that
-    is promised of it holds, or this fails.
+    """Put keywords into a sidecar and take them out, and return whether that could be done; all
+    that is promised of it holds, or this fails.
     """
     from wordsight.exports.photos import xmp_edit as editing
     from wordsight.exports.photos.xmp import UnusableXmp
@@ -265,7 +265,7 @@ def check(data: bytes) -> bool:
     try:
         edited = editing.with_keywords(data, wanted)
     except UnusableXmp as error:
-        if "line " in str(error):  # malformed
+        if "(line " in str(error):  # malformed
             try:
                 parsed(data)
             except ElementTree.ParseError:
@@ -295,8 +295,8 @@ def check(data: bytes) -> bool:
 
 
 def changed(data: bytes, rng: random.Random) -> bytes:
-    """Return a sidecar written otherwise: blanks, quotes, order, prefixes, encodings, lists that are
-    missing, odd or huge; most of these are still XMP.
+    """Return a sidecar written otherwise: blanks, quotes, order, prefixes, encodings, lists that
+    are missing, odd or huge; most of these are still XMP.
     """
     text = data.decode()
     for _ in range(rng.choice((0, 1, 2, 3))):
@@ -356,7 +356,8 @@ def _inserted(text: str, rng: random.Random) -> str:
         "&#65;", "&amp;", "text", "<rdf:li>cat</rdf:li>", "<rdf:li>Cat </rdf:li>", "<rdf:li/>",
         "<rdf:Bag/>", "<e/>", "<rdf:RDF/>", "<rdf:Description/>", "<dc:subject/>", "<!DOCTYPE a>",
         "<dc:subject>cat</dc:subject>", '<dc:subject rdf:parseType="Resource"/>', "\x00", "\ufeff",
-        "<a:b xmlns:a='c d'/>", "<" , "&", "&nope;", "]]>", "<rdf:li xml:lang='x-default'>b</rdf:li>",
+        "<a:b xmlns:a='c d'/>", "<" , "&", "&nope;", "]]>",
+        "<rdf:li xml:lang='x-default'>b</rdf:li>",
     ))  # fmt: skip
     places = [found.end() for found in re.finditer(r">", text)]
     at = rng.choice(places) if places else 0
@@ -406,7 +407,7 @@ def _split(text: str, rng: random.Random) -> str:
 
 def _flipped(text: str, rng: random.Random) -> str:
     at = rng.randrange(len(text) + 1)
-    return text[:at] + rng.choice(("", ">", "\"", "rdf:", "\n", "x")) + text[at + rng.randrange(3) :]
+    return text[:at] + rng.choice(("", ">", '"', "rdf:", "\n", "x")) + text[at + rng.randrange(3) :]
 
 
 WAYS = (

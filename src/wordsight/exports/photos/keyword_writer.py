@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -95,7 +96,7 @@ class Writer:
             wanted = lists_of(one.labels, self._above)
             paths = self._sidecars.of(one.path)
         except UnusableXmp as error:
-            return [replace(nothing, why=str(error))] if one.labels else []
+            return [replace(nothing, why=f"the photo {error}")] if one.labels else []
         if one.labels and not paths:
             paths = [self._sidecars.new(one.path)]
         folder = one.path.parent.resolve()
@@ -111,12 +112,12 @@ class Writer:
         nothing = Change(one.file_name, path, UNCHANGED, tuple(wanted[SUBJECT]))
         try:
             if (whose := self._whose.setdefault(path, one.file_name)) != one.file_name:
-                raise UnusableXmp(f"it is the sidecar of '{whose}' as well")
+                raise UnusableXmp(f"is the sidecar of '{whose}' as well")
             change = self._change(nothing, path, wanted, noted)
             if change.change != UNCHANGED:
                 check_writable(path)
         except UnusableXmp as error:
-            return [replace(nothing, why=str(error))]
+            return [replace(nothing, why=f"'{path.name}' {error}")]
         return [change] if one.labels or change.change != UNCHANGED else []
 
     def _change(self, nothing: Change, path: Path, wanted: Keywords, noted: Noted | None) -> Change:
@@ -161,7 +162,7 @@ class Writer:
         try:
             replace_sidecar(change.path, change.before, change.after)
         except UnusableXmp as error:
-            return replace(change, why=str(error))
+            return replace(change, why=f"'{change.path.name}' {error}")
         if change.noted is None or change.state is None:
             self._notes.forget(change.path)
         else:
@@ -184,9 +185,10 @@ def former_of(
     if (state := noted.states.get(told)) is not None:
         if state.before is None:
             return None, {}
-        base = former(data, state.edits)
-        if told_of(base) == state.before:
-            return base, {}
+        with suppress(UnusableXmp):  # the notes were changed
+            base = former(data, state.edits)
+            if told_of(base) == state.before:
+                return base, {}
     if any(state.before == told for state in noted.states.values()):
         return data, {}  # a killed run never came to it
     return without_keywords(data, noted.ours).data, noted.ours

@@ -69,17 +69,27 @@ class WrittenKeywords:
         rows = [[keyword, str(count)] for keyword, count in self.counts.items()]
         tables = [Table(["keyword", "photos"], rows, "No photo has a label.")]
         if self.dry_run:
-            files = [[str(path), how] for _, path, _, how in self.files if how != UNCHANGED]
+            files = [
+                [f"{photo.rpartition('/')[0]}/{path.name}".lstrip("/"), ", ".join(words), how]
+                for photo, path, words, how in self.files
+                if how != UNCHANGED
+            ]
             more = "… and {count} more, listed with --json."
             tables.append(
-                Table(["sidecar", "would be"], files, "No sidecar would change.", SHOWN, more)
+                Table(
+                    ["sidecar", "keywords", "would be"],
+                    files,
+                    "No sidecar would change.",
+                    SHOWN,
+                    more,
+                )
             )
         return tables
 
     def notes(self) -> list[str]:
         """Return what became of the sidecars, and how to go on."""
         ways = ", ".join(f"{count:,} {one}" for one, count in self.sidecars.items()) or "none"
-        without = f" {self.unlabelled:,} photos have no label." if self.unlabelled else ""
+        without = f" Photos without a label: {self.unlabelled:,}." if self.unlabelled else ""
         if self.dry_run:
             told = f"Sidecars that would be written: {ways}.{without}"
             return [told, "Nothing was written. Add --yes to write them; --undo takes it back."]
@@ -140,11 +150,9 @@ class TakenBackKeywords:
 
     def notes(self) -> list[str]:
         """Return how many sidecars were removed, restored and cleaned."""
-        return [
-            f"Sidecars removed: {len(self.removed):,}. Put back as they were: "
-            f"{len(self.restored):,}. Changed by others since, keywords taken out: "
-            f"{len(self.cleaned):,}."
-        ]
+        told = f"Sidecars removed: {len(self.removed):,}. Put back: {len(self.restored):,}."
+        others = "Changed by other programs since, so that only the keywords were taken out"
+        return [told, *([f"{others}: {len(self.cleaned):,}."] if self.cleaned else [])]
 
     def problems(self) -> list[Problems]:
         """Return what stays."""
@@ -237,8 +245,8 @@ def undo_keywords(
     told = _told(folder)
     if not any(one.results == told for one in notes.noted.values()):
         raise NotFound(
-            f"No keywords are noted for '{results}': none were written for it by this user on this "
-            "machine, they were taken back, or other results of the same photos came after it."
+            f"There is nothing to take back for '{results}': this user on this machine wrote no "
+            "keywords for it, has taken them back, or wrote those of other results over them."
         )
     done, progress = TakenBackKeywords(folder), or_notebook(progress)
     with notes.open():
@@ -284,8 +292,7 @@ def _told(folder: Path) -> str:
 def _add(change: Change, done: WrittenKeywords) -> None:
     """Add to a result what became of a sidecar."""
     if change.why:
-        name = f"{change.path.name}: " if change.path else ""
-        done.skipped.append((change.photo, f"{name}{change.why}"))
+        done.skipped.append((change.photo, change.why))
     elif change.path is not None:
         done.files.append((change.photo, change.path, change.keywords, change.change))
 
@@ -297,7 +304,7 @@ def _take_back(one: Noted, done: TakenBackKeywords) -> None:
         UnusableXmp: if that can't be done.
     """
     if not one.path.parent.is_dir():
-        raise UnusableXmp("its folder is not there")
+        raise UnusableXmp("can't be reached: its folder is not there")
     before = read_sidecar(one.path) if os.path.lexists(one.path) else None
     if before is None:
         return  # somebody removed it

@@ -53,7 +53,7 @@ class Sidecars:
         """Return the sidecars that a photo has.
 
         Raises:
-            UnusableXmp: if it has none of its own, and it can't be said whose `x.xmp` is.
+            UnusableXmp: if it has none of its own, and it can't be told whose `x.xmp` is.
         """
         names = [one for one in self._names[photo.parent] if _suffix(one) == SUFFIX]
         own = [photo.with_name(one) for one in names if one[: -len(SUFFIX)] == photo.name]
@@ -63,7 +63,9 @@ class Sidecars:
             belongs = path not in own and self._belongs(path, photo)
             if belongs is None and not own:
                 rivals = ", ".join(f"'{one}'" for one in self._rivals(photo))
-                raise UnusableXmp(f"'{path.name}' may be the sidecar of {rivals} as well")
+                raise UnusableXmp(
+                    f"shares '{path.name}' with {rivals}; it can't be told whose that is"
+                )
             found += [path] if belongs else []
         return found
 
@@ -106,13 +108,13 @@ def read_sidecar(path: Path) -> bytes | None:
         UnusableXmp: if it is a link, or can't be read.
     """
     if path.is_symlink():
-        raise UnusableXmp("a link, which is left alone")
+        raise UnusableXmp("is a link, which is left alone")
     try:
         return read_regular(path, MAX_XMP)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UnusableXmp(error.strerror or str(error)) from None
+        raise UnusableXmp(f"can't be read: {error.strerror or error}") from None
 
 
 def check_writable(path: Path) -> None:
@@ -122,13 +124,13 @@ def check_writable(path: Path) -> None:
         UnusableXmp: if it is read-only.
     """
     if not os.access(path.parent, os.W_OK):
-        raise UnusableXmp("its folder is read-only")
+        raise UnusableXmp("can't be written: its folder is read-only")
     try:
         protected = not path.stat().st_mode & 0o222 or not os.access(path, os.W_OK)
     except OSError:  # it is not there yet
         return
     if protected:
-        raise UnusableXmp("read-only")
+        raise UnusableXmp("is read-only")
 
 
 def replace_sidecar(path: Path, before: bytes | None, after: bytes | None) -> None:
@@ -149,13 +151,13 @@ def replace_sidecar(path: Path, before: bytes | None, after: bytes | None) -> No
         if after is not None:
             _build(built, after, path)
         if read_sidecar(path) != before:
-            raise UnusableXmp("changed meanwhile; run the same command again")
+            raise UnusableXmp("was changed meanwhile; run the same command again")
         if after is None:
             path.unlink()
         else:
             replace_file(built, path)
     except OSError as error:
-        raise UnusableXmp(error.strerror or str(error)) from None
+        raise UnusableXmp(f"can't be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             built.unlink(missing_ok=True)

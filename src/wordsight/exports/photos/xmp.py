@@ -37,12 +37,12 @@ CODECS = {
     **{"utf-8": "utf-8", "us-ascii": "ascii", "ascii": "ascii"},
     **{"iso-8859-1": "latin-1", "latin-1": "latin-1"},
 }
-OTHER_ENCODING = "damaged: its text is not in the encoding that it names"
+OTHER_ENCODING = "is damaged: its text is not in the encoding that it names"
 Name = tuple[str, str]  # namespace, local name
 
 
 class UnusableXmp(Exception):
-    """A sidecar can't be read or extended; the text says why."""
+    """A sidecar can't be read or extended; the text goes on a sentence about it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -148,9 +148,9 @@ def read_xmp(data: bytes) -> Xmp:
         UnusableXmp: if it is no XMP, is malformed, or is larger than what is read.
     """
     if len(data) > MAX_XMP:
-        raise UnusableXmp(f"larger than {MAX_XMP >> 20} MiB, the most that is read")
+        raise UnusableXmp(f"is larger than {MAX_XMP >> 20} MiB, the most that is read")
     if not data.strip():
-        raise UnusableXmp("empty")
+        raise UnusableXmp("is empty")
     mark, codec = _encoding(data)
     try:
         plain = data[len(mark) :].decode(codec)
@@ -164,7 +164,7 @@ def read_xmp(data: bytes) -> Xmp:
         if told != reader.rest:
             raise UnusableXmp(OTHER_ENCODING)
     if reader.root is None:
-        raise UnusableXmp("no XMP: there is no rdf:RDF in it")
+        raise UnusableXmp("is no XMP: there is no rdf:RDF in it")
     return Xmp(text, codec, mark, reader.root, reader.rest)
 
 
@@ -177,14 +177,14 @@ def _encoding(data: bytes) -> tuple[bytes, str]:
     for mark, codec in (*MARKS, *UNMARKED):
         if data.startswith(mark):
             if not codec:
-                raise UnusableXmp("in the encoding UTF-32, which is not written")
+                raise UnusableXmp("is in UTF-32; only UTF-8 and UTF-16 are written")
             return (mark, codec) if (mark, codec) in MARKS else (b"", codec)
     declared = DECLARED.search(data[:200].decode("latin-1"))
     name = declared[1].lower() if declared else "utf-8"
     if name.startswith("utf-16"):
         raise UnusableXmp(OTHER_ENCODING)
     if name not in CODECS:
-        raise UnusableXmp(f"in the encoding '{name[:40]}', which is not written")
+        raise UnusableXmp(f"is in '{name[:40]}'; only UTF-8 and UTF-16 are written")
     return b"", CODECS[name]
 
 
@@ -228,7 +228,7 @@ class _Reader:
             parser.Parse(text, True)
         except expat.ExpatError as error:
             said = expat.ErrorString(error.code)
-            raise UnusableXmp(f"damaged: line {error.lineno}: {said}") from None
+            raise UnusableXmp(f"is damaged (line {error.lineno}: {said})") from None
         self._tell("end")
         self.rest = self._told.hexdigest()
 
@@ -259,7 +259,7 @@ class _Reader:
         name, prefix = _parted(qualified)
         self._count += 1
         if self._count > MOST_ELEMENTS:
-            raise UnusableXmp(f"it holds more than {MOST_ELEMENTS:,} elements")
+            raise UnusableXmp(f"holds more than {MOST_ELEMENTS:,} elements")
         parent = self._open[-1] if self._open else None
         kept = self._is_kept(name, parent)
         if self._within or (kept and name in LISTS):
@@ -284,7 +284,7 @@ class _Reader:
             outermost = not self._names or (len(self._names) == 1 and self._names[0] in XMPMETA)
             kept = name == (RDF, "RDF") and outermost
             if kept and self.root is not None:
-                raise UnusableXmp("it holds rdf:RDF twice")
+                raise UnusableXmp("holds rdf:RDF twice")
             return kept
         if parent.name == (RDF, "RDF") and not self._within:
             return name == (RDF, "Description")
@@ -295,7 +295,7 @@ class _Reader:
     def _new(self, name: Name, prefix: str, listed: list[str]) -> Element:
         self._kept += 1
         if self._kept > MOST_KEYWORDS:
-            raise UnusableXmp(f"it holds more than {MOST_KEYWORDS:,} keywords")
+            raise UnusableXmp(f"holds more than {MOST_KEYWORDS:,} keywords")
         given = zip(listed[::2], listed[1::2], strict=True)
         attributes = {_parted(key)[0]: value for key, value in given}
         known = {}
@@ -344,4 +344,4 @@ def _parted(qualified: str) -> tuple[Name, str]:
 
 
 def _refuse(*_: object) -> None:
-    raise UnusableXmp("it has a document type, which XMP never has")
+    raise UnusableXmp("has a document type, which XMP never has")

@@ -100,7 +100,7 @@ def lists_of(labels: Iterable[str], above: Sequence[str]) -> dict[Name, list[str
     flat = [" ".join(one.split()) for one in labels]
     for one in flat:
         if not one or FORBIDDEN.search(one):
-            raise UnusableXmp(f"the label {one!r} can't be a keyword")
+            raise UnusableXmp(f"has a label that no sidecar can hold: {one!r}")
     return {
         SUBJECT: flat,
         HIERARCHY: ["|".join([*above, one.replace("|", "_")]) for one in flat],
@@ -197,7 +197,7 @@ def _applied(text: bytes, edits: Sequence[Edit]) -> bytes:
     pieces, at = [], 0
     for one in edits:
         if text[one.place : one.place + len(one.old)] != one.old or one.place < at:
-            raise UnusableXmp("changed since")
+            raise UnusableXmp("was changed since")
         pieces += [text[at : one.place], one.new]
         at = one.place + len(one.old)
     return b"".join([*pieces, text[at:]])
@@ -217,7 +217,7 @@ def _checked(
     after = read_xmp(data)
     same = all(Counter(after.keywords(name)) == +listed[name] for name in LISTS)
     if not same or after.rest != xmp.rest:
-        raise UnusableXmp("it can't be changed without changing more than keywords")
+        raise UnusableXmp("can't be changed without changing more than keywords")
     return Edited(data, tuple(edits), added)
 
 
@@ -227,7 +227,7 @@ def _in_list(xmp: Xmp, name: Name, values: list[str]) -> Edit | None:
     Raises:
         UnusableXmp: if it is of a form that takes no more.
     """
-    odd = UnusableXmp(f"it keeps {USUAL[name]}:{name[1]} in a form that takes no more keywords")
+    odd = UnusableXmp(f"keeps {USUAL[name]}:{name[1]} in a form that takes no more keywords")
     if any(name in one.attributes for one in xmp.descriptions):
         raise odd
     lists = xmp.lists(name)
@@ -251,7 +251,7 @@ def _in_description(xmp: Xmp, new: list[tuple[Name, list[str]]]) -> Edit:
         UnusableXmp: if there is none.
     """
     if not xmp.descriptions:
-        raise UnusableXmp("it holds no rdf:Description")
+        raise UnusableXmp("holds no rdf:Description")
     inside = xmp.descriptions[0]
     known, prefix = inside.namespaces, _begin(inside.prefix)
     lists = []
