@@ -171,6 +171,26 @@ def test_sidecars_that_others_changed_lose_our_keywords_alone(photos, tmp_path):
     assert dark["subject"] == ["holiday", "Sweden", "mine"]
 
 
+def test_photos_that_were_moved_with_their_sidecars_are_known(photos, tmp_path):
+    before = {path.relative_to(photos): data for path, data in tree(photos).items()}
+    write_keywords(tmp_path / "results")
+    photos.rename(tmp_path / "elsewhere")
+    photos.mkdir()
+    undone = undo_keywords(tmp_path / "results")
+    assert len(undone.kept) == 4 and undone.kept[0][1].startswith("is not there, and neither is")
+    relabelled(tmp_path, dark=("fox",))
+    moved = tmp_path / "elsewhere"
+    done = write_keywords(tmp_path / "results", photos=moved)
+    assert done.sidecars == {"replaced": 1, "unchanged": 3}
+    dark = sidecars.keywords((moved / "dark.jpg.xmp").read_bytes())
+    assert dark["subject"] == ["holiday", "Sweden", "fox"]
+    moved.rename(tmp_path / "third")
+    undone = undo_keywords(tmp_path / "results", photos=tmp_path / "third")
+    assert undone.complete and len(undone.restored) == 3
+    third = tmp_path / "third"
+    assert {path.relative_to(third): data for path, data in tree(third).items()} == before
+
+
 def test_a_keyword_that_is_there_is_not_ours(photos, tmp_path):
     mine = sidecars.DARKTABLE.replace("Sweden", "Cat").replace("places|Cat", "wordsight|CAT")
     (photos / "dark.jpg.xmp").write_text(mine)
@@ -398,7 +418,7 @@ def test_the_command_says_what_it_would_do_and_does_it(photos, tmp_path, cli):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("results", "--undo", "--yes"), "Leave out the other options"),
+        (("results", "--undo", "--yes"), "Leave out --yes and --prefix"),
         (("results", "--undo"), "There is nothing to take back for"),
         (("none",), "No such folder"),
         (("empty",), "holds neither results"),

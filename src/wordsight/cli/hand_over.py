@@ -209,14 +209,14 @@ def keywords_command(
     """
     from ..exports.photos.keywords import PREFIX, undo_keywords, write_keywords
 
-    if undo and (yes or photos or prefix != PREFIX):
+    if undo and (yes or prefix != PREFIX):
         raise InvalidArgument(
-            "--undo takes back all keywords that were written for RESULTS. Leave out the other "
-            "options."
+            "--undo takes back all keywords that were written for RESULTS. Leave out --yes and "
+            "--prefix."
         )
     if undo:
         with show_progress() as progress:
-            undone = undo_keywords(results, progress)
+            undone = undo_keywords(results, photos=photos, progress=progress)
         raise typer.Exit(show(undone, as_json))
     with show_progress() as progress:
         result = write_keywords(

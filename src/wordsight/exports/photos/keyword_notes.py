@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ class Notes:
 
     def _load(self) -> None:
         self.noted: dict[Path, Noted] = {}
+        self._moved: list[Noted] = []
         self._killed = False
         lines = read_lines(self._path)
         if lines is None and os.path.lexists(self._path):
@@ -111,6 +113,23 @@ class Notes:
         noted.results, noted.photo = one.results, one.photo
         noted.add(state, ours)
 
+    def of(self, path: Path, results: str, photo: str) -> Noted | None:
+        """Return what is known of a sidecar, or of the one that was noted for the same photo of the
+        same results and is not there any more: photos are moved with their sidecars.
+        """
+        if path not in self.noted:
+            old = self._places.get((results, photo, path.name))
+            if old in self.noted and not os.path.lexists(old):
+                one = self.noted[path] = self.noted.pop(old)
+                one.path = path
+                self._moved.append(one)
+        return self.noted.get(path)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str], Path]:
+        """Where the sidecar of a name is, by its results and photo."""
+        return {(one.results, one.photo, path.name): path for path, one in self.noted.items()}
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Hold the notes for this process.
@@ -129,6 +148,7 @@ class Notes:
                     "Another 'wordsight keywords' is running. Wait for it, and run this again."
                 ) from None
             self._load()  # others may have written since
+            self.__dict__.pop("_places", None)
             with writing(self.folder):
                 if self._killed:
                     self._tidy()
@@ -152,7 +172,9 @@ class Notes:
         Raises:
             OutputError: if it can't be written.
         """
-        lines = [_line(one, state) for one, state in changes]
+        before = [(one, state) for one in self._moved for state in one.states.values()]
+        self._moved.clear()
+        lines = [_line(one, state) for one, state in (*before, *changes)]
         if lines:
             with writing(self.folder):
                 self._append(lines)

@@ -106,7 +106,7 @@ class Writer:
 
     def _planned_at(self, path: Path, one: PhotoLabel, wanted: Keywords) -> list[Change]:
         """Return what is to become of a sidecar, in a list that is empty if that is nothing."""
-        noted = self._notes.noted.get(path)
+        noted = self._notes.of(path, self._results, one.file_name)
         if not one.labels and noted is None:
             return []
         nothing = Change(one.file_name, path, UNCHANGED, tuple(wanted[SUBJECT]))

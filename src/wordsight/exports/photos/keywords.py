@@ -226,7 +226,10 @@ def write_keywords(
 
 
 def undo_keywords(
-    results: str | os.PathLike, progress: Progress | None = None
+    results: str | os.PathLike,
+    *,
+    photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
+    progress: Progress | None = None,
 ) -> TakenBackKeywords:
     """Take back the keywords that `write_keywords` wrote for results. Sidecars that are as they
     were left get their former bytes back, and go if they were new; others lose these keywords
@@ -234,6 +237,7 @@ def undo_keywords(
 
     Args:
         results: what was given to `write_keywords`; the folder itself may be gone.
+        photos: where the photos are, if they were moved with their sidecars.
         progress: called with (done, total, "sidecars").
 
     Raises:
@@ -248,12 +252,14 @@ def undo_keywords(
             f"There is nothing to take back for '{results}': this user on this machine wrote no "
             "keywords for it, has taken them back, or wrote those of other results over them."
         )
+    given = [photos] if isinstance(photos, str | os.PathLike) else photos or ()
+    places = [expand(one) for one in given]
     done, progress = TakenBackKeywords(folder), or_notebook(progress)
     with notes.open():
         mine = [one for one in notes.noted.values() if one.results == told]
         for count, one in enumerate(mine, start=1):
             try:
-                _take_back(one, done)
+                _take_back(one, _found(one, places), done)
                 notes.forget(one.path)
             except UnusableXmp as error:
                 done.kept.append((str(one.path), str(error)))
@@ -297,20 +303,32 @@ def _add(change: Change, done: WrittenKeywords) -> None:
         done.files.append((change.photo, change.path, change.keywords, change.change))
 
 
-def _take_back(one: Noted, done: TakenBackKeywords) -> None:
+def _found(one: Noted, places: Iterable[Path]) -> Path:
+    """Return where a sidecar is.
+
+    Raises:
+        UnusableXmp: if it is not there, and neither is its photo.
+    """
+    folder, _, photo = one.photo.rpartition("/")
+    paths = [one.path, *(place / folder / one.path.name for place in places)]
+    for path in paths:
+        if os.path.lexists(path) or os.path.lexists(path.with_name(photo)):
+            return path
+    raise UnusableXmp("is not there, and neither is its photo; --photos says where they are now")
+
+
+def _take_back(one: Noted, path: Path, done: TakenBackKeywords) -> None:
     """Take our keywords out of a sidecar.
 
     Raises:
         UnusableXmp: if that can't be done.
     """
-    if not one.path.parent.is_dir():
-        raise UnusableXmp("can't be reached: its folder is not there")
-    before = read_sidecar(one.path) if os.path.lexists(one.path) else None
+    before = read_sidecar(path)
     if before is None:
         return  # somebody removed it
     base, ours = former_of(before, one)
     if base == before:
         return  # our keywords are not in it
-    replace_sidecar(one.path, before, base)
+    replace_sidecar(path, before, base)
     listed = done.removed if base is None else done.cleaned if ours else done.restored
-    listed.append(one.path)
+    listed.append(path)
