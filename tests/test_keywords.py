@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import sidecars
 from conftest import killed_before
@@ -169,6 +170,41 @@ def test_sidecars_that_others_changed_lose_our_keywords_alone(photos, tmp_path):
     assert sidecars.keywords(new)["subject"] == ["mine"] and b"wordsight|" not in new
     dark = sidecars.keywords((photos / "dark.jpg.xmp").read_bytes())
     assert dark["subject"] == ["holiday", "Sweden", "mine"]
+
+
+def test_a_new_sidecar_holds_the_keywords_in_the_photo_s_file(tmp_path, fresh_home):
+    """Programs that find a sidecar don't look into the file."""
+    folder = results(tmp_path, [row("digi.jpg"), row("iptc.jpg"), row("flat.jpg"), row("odd.jpg")])
+    photos = tmp_path / "photos"
+    flat = re.sub(r"<lr:h.*</lr:\w+>", "", sidecars.DARKTABLE, flags=re.DOTALL)
+    for name, text in (("digi", sidecars.DIGIKAM), ("flat", flat), ("odd", "<x")):
+        with Image.open(photos / f"{name}.jpg") as image:
+            image.save(photos / f"{name}.jpg", xmp=text.encode())
+    data = (photos / "iptc.jpg").read_bytes()
+    words = b"".join(
+        b"\x1c\x02\x19" + len(one).to_bytes(2, "big") + one for one in (b"beach", b"Z\xfcrich")
+    )
+    block = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + len(words).to_bytes(4, "big") + words
+    segment = b"\xff\xed" + (len(block) + 3).to_bytes(2, "big") + block + b"\0"
+    (photos / "iptc.jpg").write_bytes(data[:2] + segment + data[2:])
+    before = tree(photos)
+    done = write_keywords(folder)
+    assert done.complete and done.sidecars == {"new": 4}
+    found = {one: sidecars.keywords((photos / f"{one}.jpg.xmp").read_bytes()) for one in
+             ("digi", "iptc", "flat", "odd")}  # fmt: skip
+    assert found["digi"] == {
+        "subject": ["Ann", "holiday", "cat"],
+        "hierarchy": ["people|Ann", "holiday", "wordsight|cat"],
+        "tags": ["people/Ann", "holiday", "wordsight/cat"],
+        "last": ["people/Ann", "holiday", "wordsight/cat"],
+    }
+    assert "<rdf:Seq>" in (photos / "digi.jpg.xmp").read_text()
+    assert found["iptc"]["subject"] == ["beach", "Zürich", "cat"]
+    assert found["iptc"]["hierarchy"] == ["beach", "Zürich", "wordsight|cat"]
+    assert found["flat"]["hierarchy"] == ["holiday", "Sweden", "wordsight|cat"]
+    assert found["odd"]["subject"] == ["cat"]
+    assert write_keywords(folder).sidecars == {"unchanged": 4}
+    assert undo_keywords(folder).complete and tree(photos) == before
 
 
 def test_photos_that_were_moved_with_their_sidecars_are_known(photos, tmp_path):

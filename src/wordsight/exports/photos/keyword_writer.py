@@ -8,11 +8,20 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from ...images.embedded import embedded_words
 from .keyword_notes import Noted, Notes, State, told_of
 from .photo_labels import PhotoLabel
 from .sidecars import Sidecars, check_writable, read_sidecar, replace_sidecar
 from .xmp import SUBJECT, Name, UnusableXmp
-from .xmp_edit import Keywords, former, lists_of, new_sidecar, with_keywords, without_keywords
+from .xmp_edit import (
+    Keywords,
+    embedded_keywords,
+    former,
+    lists_of,
+    new_sidecar,
+    with_keywords,
+    without_keywords,
+)
 
 BATCH = 64  # photos whose sidecars are noted before they are changed
 NEW, EXTENDED, REPLACED, UNCHANGED, REMOVED = CHANGES = (
@@ -113,14 +122,17 @@ class Writer:
         try:
             if (whose := self._whose.setdefault(path, one.file_name)) != one.file_name:
                 raise UnusableXmp(f"is the sidecar of '{whose}' as well")
-            change = self._change(nothing, path, wanted, noted)
+            photo = path.with_name(one.path.name) if one.path else path
+            change = self._change(nothing, path, wanted, noted, photo)
             if change.change != UNCHANGED:
                 check_writable(path)
         except UnusableXmp as error:
             return [replace(nothing, why=f"'{path.name}' {error}")]
         return [change] if one.labels or change.change != UNCHANGED else []
 
-    def _change(self, nothing: Change, path: Path, wanted: Keywords, noted: Noted | None) -> Change:
+    def _change(
+        self, nothing: Change, path: Path, wanted: Keywords, noted: Noted | None, photo: Path
+    ) -> Change:
         """Return what is to become of a sidecar.
 
         Raises:
@@ -134,7 +146,10 @@ class Writer:
             return replace(nothing, before=before, after=before, noted=noted)
         if not nothing.keywords:
             return replace(nothing, change=REMOVED, before=before, after=base)
-        edited = new_sidecar(wanted) if base is None else with_keywords(base, wanted)
+        if base is None:
+            edited = new_sidecar(wanted, embedded_keywords(*embedded_words(photo)))
+        else:
+            edited = with_keywords(base, wanted)
         if edited.data == before:
             return replace(nothing, before=before, after=before, noted=noted)
         kind = NEW if before is None else EXTENDED if before == base else REPLACED

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -169,9 +170,44 @@ def without_keywords(data: bytes, ours: Keywords) -> Edited:
     return _checked(xmp, edits, listed, {})
 
 
-def new_sidecar(wanted: Keywords) -> Edited:
-    """Return a sidecar of keywords alone."""
-    return with_keywords(EMPTY, wanted)
+def new_sidecar(wanted: Keywords, embedded: Keywords | None = None) -> Edited:
+    """Return a sidecar of keywords alone.
+
+    Args:
+        wanted: what is added.
+        embedded: keywords that the photo's file holds, which come first: programs that read a
+            sidecar don't look into the file.
+    """
+    xmp = read_xmp(EMPTY)
+    known = [(name, list(values)) for name, values in (embedded or {}).items() if values]
+    data = EMPTY
+    if known:
+        listed = {name: Counter(dict(known).get(name, ())) for name in LISTS}
+        data = _checked(xmp, [_in_description(xmp, known)], listed, {}).data
+    return with_keywords(data, wanted)
+
+
+def embedded_keywords(packet: bytes, words: Iterable[str]) -> dict[Name, list[str]]:
+    """Return the keywords of a photo's file that can stand in a sidecar, by list.
+
+    Args:
+        packet: its XMP, or b"".
+        words: keywords from elsewhere in it.
+    """
+    found: dict[Name, list[str]] = {name: [] for name in LISTS}
+    with suppress(UnusableXmp):
+        xmp = read_xmp(packet)
+        found = {name: xmp.keywords(name) for name in LISTS}
+    known = {_same(one) for one in found[SUBJECT]}
+    found[SUBJECT] += [one for one in words if _same(one) not in known]
+    return {
+        name: list(
+            dict.fromkeys(
+                " ".join(one.split()) for one in values if one.strip() and not FORBIDDEN.search(one)
+            )
+        )
+        for name, values in found.items()
+    }
 
 
 def former(data: bytes, edits: Sequence[Edit]) -> bytes:
@@ -241,7 +277,7 @@ def _in_list(xmp: Xmp, name: Name, values: list[str]) -> Edit | None:
     rdf = _prefix(first.namespaces, RDF)
     if first.children or first.text.strip(BLANK) or first.attributes or rdf is None:
         raise odd
-    return _append(xmp, first, [_bag(xmp, rdf, values)])
+    return _append(xmp, first, [_array(xmp, rdf, values)])
 
 
 def _in_description(xmp: Xmp, new: list[tuple[Name, list[str]]]) -> Edit:
@@ -262,7 +298,8 @@ def _in_description(xmp: Xmp, new: list[tuple[Name, list[str]]]) -> Edit:
             free = (f"{usual}{number or ''}" for number in range(len(known) + 1))
             own = _begin(next(one for one in free if one not in known))
             declared = f' xmlns:{own[:-1]}="{name[0]}"'
-        lists.append(_New(f"{own}{name[1]}", declared, (_bag(xmp, prefix, values),)))
+        array = _array(xmp, prefix, values, "Seq" if name == TAGS else "Bag")
+        lists.append(_New(f"{own}{name[1]}", declared, (array,)))
     return _append(xmp, inside, lists)
 
 
@@ -276,8 +313,8 @@ def _prefix(known: Mapping[str, str], uri: str) -> str | None:
     return next((_begin(key) for key, one in known.items() if one == uri), None)
 
 
-def _bag(xmp: Xmp, prefix: str, values: list[str]) -> _New:
-    return _New(f"{prefix}Bag", "", tuple(_item(xmp, prefix, one) for one in values))
+def _array(xmp: Xmp, prefix: str, values: list[str], kind: str = "Bag") -> _New:
+    return _New(f"{prefix}{kind}", "", tuple(_item(xmp, prefix, one) for one in values))
 
 
 def _item(xmp: Xmp, prefix: str, value: str) -> _New:
