@@ -119,7 +119,7 @@ def test_other_labels_replace_ours_and_the_user_s_own_stay(photos, tmp_path):
     write_keywords(tmp_path / "results")
     relabelled(tmp_path, dark=("sea",), new=("sea",), digi=())
     done = write_keywords(tmp_path / "results")
-    assert done.sidecars == {"replaced": 2, "unchanged": 1, "removed": 1}
+    assert done.sidecars == {"replaced": 2, "unchanged": 1, "cleared": 1}
     dark = sidecars.keywords((photos / "dark.jpg.xmp").read_bytes())
     assert dark["subject"] == ["holiday", "Sweden", "sea"]
     assert dark["hierarchy"][-1] == "wordsight|sea" and "wordsight|cat" not in dark["hierarchy"]

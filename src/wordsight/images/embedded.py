@@ -7,13 +7,14 @@ from pathlib import Path
 
 from PIL import Image, IptcImagePlugin
 
-from ..core.regular import read_regular
+from ..core.regular import open_regular
 from .decoding import MAX_BYTES
 from .limits import BoundedFile
 from .signatures import identify
 
 CHARACTERS, KEYWORDS = (1, 90), (2, 25)
 UTF_8 = b"\x1b%G"
+JPEG_HEAD = 1 << 21  # bytes of a JPEG within which its first segments end
 
 
 def embedded_words(path: Path) -> tuple[bytes, list[str]]:
@@ -21,7 +22,10 @@ def embedded_words(path: Path) -> tuple[bytes, list[str]]:
     can't be read.
     """
     with suppress(Exception):  # a broken file may raise anything
-        data = read_regular(path, MAX_BYTES)
+        with open_regular(path) as file:
+            data = file.read(JPEG_HEAD)
+            if not data.startswith(b"\xff\xd8"):
+                data += file.read(MAX_BYTES - JPEG_HEAD)
         with identify(BoundedFile(data), data) as image:
             packet = image.info.get("xmp") or b""
             packet = packet.encode() if isinstance(packet, str) else bytes(packet)

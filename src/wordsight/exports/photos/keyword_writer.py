@@ -11,7 +11,7 @@ from pathlib import Path
 from ...images.embedded import embedded_words
 from .keyword_notes import Noted, Notes, State, told_of
 from .photo_labels import PhotoLabel
-from .sidecars import Sidecars, check_writable, read_sidecar, replace_sidecar
+from .sidecars import RAW, Sidecars, check_writable, read_sidecar, replace_sidecar
 from .xmp import SUBJECT, Name, UnusableXmp
 from .xmp_edit import (
     Keywords,
@@ -23,9 +23,10 @@ from .xmp_edit import (
     without_keywords,
 )
 
+CAMERA_RAW = RAW - {".dng"}  # into which programs write no keywords
 BATCH = 64  # photos whose sidecars are noted before they are changed
-NEW, EXTENDED, REPLACED, UNCHANGED, REMOVED = CHANGES = (
-    *("new", "extended", "replaced", "unchanged", "removed"),
+NEW, EXTENDED, REPLACED, UNCHANGED, CLEARED = CHANGES = (
+    *("new", "extended", "replaced", "unchanged", "cleared"),
 )
 
 
@@ -145,9 +146,10 @@ class Writer:
         if holds or (base == before and not nothing.keywords):
             return replace(nothing, before=before, after=before, noted=noted)
         if not nothing.keywords:
-            return replace(nothing, change=REMOVED, before=before, after=base)
+            return replace(nothing, change=CLEARED, before=before, after=base)
         if base is None:
-            edited = new_sidecar(wanted, embedded_keywords(*embedded_words(photo)))
+            told = (b"", []) if photo.suffix.lower() in CAMERA_RAW else embedded_words(photo)
+            edited = new_sidecar(wanted, embedded_keywords(*told))
         else:
             edited = with_keywords(base, wanted)
         if edited.data == before:

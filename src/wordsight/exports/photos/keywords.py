@@ -35,7 +35,7 @@ class WrittenKeywords:
         dry_run: whether nothing was done.
         files: (the photo's name, its sidecar, its keywords, the change) of each sidecar. The change
             is "new", "extended", "replaced" (older keywords of ours gave way),
-            "unchanged" or "removed" (the photo has no label any more).
+            "unchanged" or "cleared" (the photo has no label any more).
         skipped: (the photo's name, reason) of each that could not be done.
         unlabelled: how many photos have no label.
     """
