@@ -36,7 +36,7 @@ class State:
     Attributes:
         before: digest of what it was without our keywords; None if we made it.
         after: digest of what we made of it.
-        edits: what was changed; none if we made it.
+        edits: by which our keywords came in.
     """
 
     before: str | None

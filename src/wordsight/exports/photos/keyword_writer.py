@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from ...images.embedded import embedded_words
 from .keyword_notes import Noted, Notes, State, told_of
 from .photo_labels import PhotoLabel
-from .sidecars import RAW, Sidecars, check_writable, read_sidecar, replace_sidecar
-from .xmp import SUBJECT, Name, UnusableXmp
+from .sidecars import Sidecars, check_writable, read_sidecar, replace_sidecar
+from .xmp import SUBJECT, UnusableXmp
 from .xmp_edit import (
     Keywords,
-    embedded_keywords,
+    first_sidecar,
     former,
     lists_of,
-    new_sidecar,
     with_keywords,
     without_keywords,
 )
 
-CAMERA_RAW = RAW - {".dng"}  # into which programs write no keywords
 BATCH = 64  # photos whose sidecars are noted before they are changed
 NEW, EXTENDED, REPLACED, UNCHANGED, CLEARED = CHANGES = (
     *("new", "extended", "replaced", "unchanged", "cleared"),
@@ -140,18 +138,18 @@ class Writer:
             UnusableXmp: if it can't be read or extended.
         """
         before = read_sidecar(path)
-        base, ours = former_of(before, noted)
+        was = former_of(before, noted)
         # others changed it since, and its keywords are what they should be
-        holds = before is not None and ours and _holds(before, wanted, ours)
-        if holds or (base == before and not nothing.keywords):
+        holds = before is not None and was.ours and _holds(before, wanted, was.ours)
+        if holds or (was.base == before and not nothing.keywords):
             return replace(nothing, before=before, after=before, noted=noted)
         if not nothing.keywords:
-            return replace(nothing, change=CLEARED, before=before, after=base)
+            after = None if was.made else was.base
+            return replace(nothing, change=CLEARED, before=before, after=after)
+        base = was.base
         if base is None:
-            told = (b"", []) if photo.suffix.lower() in CAMERA_RAW else embedded_words(photo)
-            edited = new_sidecar(wanted, embedded_keywords(*told))
-        else:
-            edited = with_keywords(base, wanted)
+            base = first_sidecar(*embedded_words(photo), wanted)
+        edited = with_keywords(base, wanted)
         if edited.data == before:
             return replace(nothing, before=before, after=before, noted=noted)
         kind = NEW if before is None else EXTENDED if before == base else REPLACED
@@ -161,11 +159,7 @@ class Writer:
             before=before,
             after=edited.data,
             noted=Noted(path, self._results, nothing.photo, {}, edited.added),
-            state=State(
-                None if base is None else told_of(base),
-                told_of(edited.data),
-                () if base is None else edited.edits,
-            ),
+            state=State(None if was.made else told_of(base), told_of(edited.data), edited.edits),
         )
 
     def _done(self, change: Change) -> Change:
@@ -187,28 +181,38 @@ class Writer:
         return change
 
 
-def former_of(
-    data: bytes | None, noted: Noted | None
-) -> tuple[bytes | None, dict[Name, list[str]]]:
-    """Return what a sidecar is without our keywords, None if we made it; and those keywords, if
-    others changed it since we wrote them.
+@dataclass(frozen=True)
+class Former:
+    """A sidecar without our keywords.
+
+    Attributes:
+        base: its bytes; None if there is none.
+        made: whether we made it, so that it goes with the keywords.
+        ours: our keywords, by list, if others changed it since we wrote them.
+    """
+
+    base: bytes | None
+    made: bool = False
+    ours: Keywords = field(default_factory=dict)
+
+
+def former_of(data: bytes | None, noted: Noted | None) -> Former:
+    """Return what a sidecar is without our keywords.
 
     Raises:
         UnusableXmp: if it can't be read.
     """
-    if noted is None or data is None:
-        return data, {}
+    if data is None or noted is None:
+        return Former(data, made=data is None)
     told = told_of(data)
     if (state := noted.states.get(told)) is not None:
-        if state.before is None:
-            return None, {}
         with suppress(UnusableXmp):  # the notes were changed
             base = former(data, state.edits)
-            if told_of(base) == state.before:
-                return base, {}
+            if state.before in (None, told_of(base)):
+                return Former(base, made=state.before is None)
     if any(state.before == told for state in noted.states.values()):
-        return data, {}  # a killed run never came to it
-    return without_keywords(data, noted.ours).data, noted.ours
+        return Former(data)  # a killed run never came to it
+    return Former(without_keywords(data, noted.ours).data, ours=noted.ours)
 
 
 def _holds(data: bytes, wanted: Keywords, ours: Keywords) -> bool:

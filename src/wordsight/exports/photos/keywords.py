@@ -326,9 +326,9 @@ def _take_back(one: Noted, path: Path, done: TakenBackKeywords) -> None:
     before = read_sidecar(path)
     if before is None:
         return  # somebody removed it
-    base, ours = former_of(before, one)
-    if base == before:
+    was = former_of(before, one)
+    if was.base == before:
         return  # our keywords are not in it
-    replace_sidecar(path, before, base)
-    listed = done.removed if base is None else done.cleaned if ours else done.restored
+    replace_sidecar(path, before, None if was.made else was.base)
+    listed = done.removed if was.made else done.cleaned if was.ours else done.restored
     listed.append(path)

@@ -41,6 +41,7 @@ EMPTY = (
     " </rdf:RDF>\n"
     "</x:xmpmeta>\n"
 ).encode()
+BEGINNINGS = (b"<?xpacket", b"<?xml", b"<x:xmpmeta")  # by which Exiv2 knows a sidecar
 INDENT = re.compile(rb"(?:\r\n|\n|\r)[ \t]*$")
 DEEPEST = 200  # bytes of an indent that is kept up
 QUALIFIED = re.compile(rb"<([^\s/>]+)")
@@ -170,44 +171,22 @@ def without_keywords(data: bytes, ours: Keywords) -> Edited:
     return _checked(xmp, edits, listed, {})
 
 
-def new_sidecar(wanted: Keywords, embedded: Keywords | None = None) -> Edited:
-    """Return a sidecar of keywords alone.
+def first_sidecar(packet: bytes, words: Iterable[str], wanted: Keywords) -> bytes:
+    """Return the first sidecar of a photo, before any keywords of ours: what is said in the photo's
+    file, as programs that find a sidecar take titles, ratings and keywords from there.
 
     Args:
-        wanted: what is added.
-        embedded: keywords that the photo's file holds, which come first: programs that read a
-            sidecar don't look into the file.
-    """
-    xmp = read_xmp(EMPTY)
-    known = [(name, list(values)) for name, values in (embedded or {}).items() if values]
-    data = EMPTY
-    if known:
-        listed = {name: Counter(dict(known).get(name, ())) for name in LISTS}
-        data = _checked(xmp, [_in_description(xmp, known)], listed, {}).data
-    return with_keywords(data, wanted)
-
-
-def embedded_keywords(packet: bytes, words: Iterable[str]) -> dict[Name, list[str]]:
-    """Return the keywords of a photo's file that can stand in a sidecar, by list.
-
-    Args:
-        packet: its XMP, or b"".
+        packet: the XMP in the photo's file, or b"".
         words: keywords from elsewhere in it.
+        wanted: what is to be added next; XMP that doesn't take it is left out.
     """
-    found: dict[Name, list[str]] = {name: [] for name in LISTS}
-    with suppress(UnusableXmp):
-        xmp = read_xmp(packet)
-        found = {name: xmp.keywords(name) for name in LISTS}
-    known = {_same(one) for one in found[SUBJECT]}
-    found[SUBJECT] += [one for one in words if _same(one) not in known]
-    return {
-        name: list(
-            dict.fromkeys(
-                " ".join(one.split()) for one in values if one.strip() and not FORBIDDEN.search(one)
-            )
-        )
-        for name, values in found.items()
-    }
+    known = [" ".join(one.split()) for one in words if one.strip() and not FORBIDDEN.search(one)]
+    if packet.removeprefix(b"\xef\xbb\xbf").startswith(BEGINNINGS):
+        with suppress(UnusableXmp):
+            data = with_keywords(packet, {SUBJECT: known}).data
+            with_keywords(data, wanted)
+            return data
+    return with_keywords(EMPTY, {SUBJECT: known}).data
 
 
 def former(data: bytes, edits: Sequence[Edit]) -> bytes:
@@ -277,7 +256,7 @@ def _in_list(xmp: Xmp, name: Name, values: list[str]) -> Edit | None:
     rdf = _prefix(first.namespaces, RDF)
     if first.children or first.text.strip(BLANK) or first.attributes or rdf is None:
         raise odd
-    return _append(xmp, first, [_array(xmp, rdf, values)])
+    return _append(xmp, first, [_bag(xmp, rdf, values)])
 
 
 def _in_description(xmp: Xmp, new: list[tuple[Name, list[str]]]) -> Edit:
@@ -298,8 +277,7 @@ def _in_description(xmp: Xmp, new: list[tuple[Name, list[str]]]) -> Edit:
             free = (f"{usual}{number or ''}" for number in range(len(known) + 1))
             own = _begin(next(one for one in free if one not in known))
             declared = f' xmlns:{own[:-1]}="{name[0]}"'
-        array = _array(xmp, prefix, values, "Seq" if name == TAGS else "Bag")
-        lists.append(_New(f"{own}{name[1]}", declared, (array,)))
+        lists.append(_New(f"{own}{name[1]}", declared, (_bag(xmp, prefix, values),)))
     return _append(xmp, inside, lists)
 
 
@@ -313,8 +291,8 @@ def _prefix(known: Mapping[str, str], uri: str) -> str | None:
     return next((_begin(key) for key, one in known.items() if one == uri), None)
 
 
-def _array(xmp: Xmp, prefix: str, values: list[str], kind: str = "Bag") -> _New:
-    return _New(f"{prefix}{kind}", "", tuple(_item(xmp, prefix, one) for one in values))
+def _bag(xmp: Xmp, prefix: str, values: list[str]) -> _New:
+    return _New(f"{prefix}Bag", "", tuple(_item(xmp, prefix, one) for one in values))
 
 
 def _item(xmp: Xmp, prefix: str, value: str) -> _New:
