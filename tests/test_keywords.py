@@ -4,6 +4,7 @@ back.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -174,10 +176,13 @@ def test_sidecars_that_others_changed_lose_our_keywords_alone(photos, tmp_path):
 
 def test_a_new_sidecar_says_what_the_photo_s_file_says(tmp_path, fresh_home):
     """Programs that find a sidecar take from it alone what both may say."""
-    folder = results(tmp_path, [row("digi.jpg"), row("iptc.jpg"), row("flat.jpg"), row("odd.jpg")])
+    names = ("digi", "iptc", "flat", "odd", "form")
+    folder = results(tmp_path, [row(f"{name}.jpg") for name in names])
     photos = tmp_path / "photos"
     flat = re.sub(r"<lr:h.*</lr:\w+>", "", sidecars.DARKTABLE, flags=re.DOTALL)
-    for name, text in (("digi", sidecars.DIGIKAM), ("flat", flat), ("odd", "<x")):
+    form = sidecars.DARKTABLE.replace("exif:Date", "dc:subject='a' exif:Date")
+    packets = {"digi": sidecars.DIGIKAM, "flat": flat, "odd": "<x", "form": form}
+    for name, text in packets.items():
         with Image.open(photos / f"{name}.jpg") as image:
             image.save(photos / f"{name}.jpg", xmp=text.encode())
     data = (photos / "iptc.jpg").read_bytes()
@@ -189,9 +194,8 @@ def test_a_new_sidecar_says_what_the_photo_s_file_says(tmp_path, fresh_home):
     (photos / "iptc.jpg").write_bytes(data[:2] + segment + data[2:])
     before = tree(photos)
     done = write_keywords(folder)
-    assert done.complete and done.sidecars == {"new": 4}
-    found = {one: sidecars.keywords((photos / f"{one}.jpg.xmp").read_bytes()) for one in
-             ("digi", "iptc", "flat", "odd")}  # fmt: skip
+    assert done.complete and done.sidecars == {"new": 5}
+    found = {name: sidecars.keywords((photos / f"{name}.jpg.xmp").read_bytes()) for name in names}
     assert found["digi"] == {
         "subject": ["Ann", "holiday", "cat"],
         "hierarchy": ["people|Ann", "holiday", "wordsight|cat"],
@@ -204,8 +208,8 @@ def test_a_new_sidecar_says_what_the_photo_s_file_says(tmp_path, fresh_home):
     assert found["iptc"]["subject"] == ["beach", "Zürich", "cat"]
     assert found["iptc"]["hierarchy"] == ["beach", "Zürich", "wordsight|cat"]
     assert found["flat"]["hierarchy"] == ["holiday", "Sweden", "wordsight|cat"]
-    assert found["odd"]["subject"] == ["cat"]
-    assert write_keywords(folder).sidecars == {"unchanged": 4}
+    assert found["odd"]["subject"] == found["form"]["subject"] == ["cat"]
+    assert write_keywords(folder).sidecars == {"unchanged": 5}
     assert undo_keywords(folder).complete and tree(photos) == before
 
 
@@ -556,6 +560,40 @@ def test_exiftool_reads_the_same_and_the_keywords(kind, tmp_path):
     subject = read[1]["XMP-dc:Subject"]
     assert subject[-1] == "cat" or subject == "cat" or subject == ["cat"]
     assert "wordsight|cat" in read[1]["XMP-lr:HierarchicalSubject"]
+
+
+def test_darktable_finds_the_keywords_and_all_it_found_before(tmp_path, fresh_home):
+    program = shutil.which("darktable-cli")
+    if program is None:
+        pytest.skip("darktable is not installed")
+    folder = results(tmp_path, [row("dark.jpg"), row("file.jpg")])
+    photos = tmp_path / "photos"
+    (photos / "dark.jpg.xmp").write_bytes(sidecars.KINDS["darktable"])
+    with Image.open(photos / "file.jpg") as image:
+        image.save(photos / "file.jpg", xmp=sidecars.KINDS["lightroom"])
+
+    def seen(name):
+        at = tmp_path / "dt"
+        shutil.rmtree(at, ignore_errors=True)
+        line = [program, str(photos / name), str(at / "out.jpg"), "--core", "--disable-opencl"]
+        line += ["--configdir", str(at / "conf"), "--cachedir", str(at / "cache")]
+        at.mkdir()
+        subprocess.run(
+            [*line, "--library", str(at / "library.db")], capture_output=True, check=True
+        )
+        with contextlib.closing(sqlite3.connect(at / "conf" / "data.db")) as base:
+            names = dict(base.execute("select id, name from tags"))
+        with contextlib.closing(sqlite3.connect(at / "library.db")) as base:
+            tags = {names[one] for (one,) in base.execute("select tagid from tagged_images")}
+            told = sorted(base.execute("select key, value from meta_data"))
+            stars = base.execute("select flags & 7 from images").fetchall()
+        return {one for one in tags if not one.startswith("darktable|")}, told, stars
+
+    before = {name: seen(name) for name in ("dark.jpg", "file.jpg")}
+    assert before["dark.jpg"][0] == {"holiday", "places|Sweden"} and before["file.jpg"][1]
+    write_keywords(folder)
+    for name, (tags, *others) in before.items():
+        assert seen(name) == (tags | {"wordsight|cat"}, *others)
 
 
 def test_notes_of_others_reach_no_other_file(photos, tmp_path):
