@@ -37,17 +37,19 @@ class Sidecars:
             folder: _by_stem(name for name in names if _suffix(name) in PHOTOS)
             for folder, names in self._names.items()
         }
+        self._sidecars = {
+            folder: _by_stem(name for name in names if _suffix(name) == SUFFIX)
+            for folder, names in self._names.items()
+        }
         self._habits = {folder: self._habit(folder) for folder in self._names}
         self._habit_of_all = sum(self._habits.values())
 
     def _habit(self, folder: Path) -> int:
         """Return how many more sidecars are called `x.xmp` than `x.jpg.xmp`."""
-        balance = 0
-        for name in self._names[folder]:
-            if _suffix(name) == SUFFIX:
-                stem = name[: -len(SUFFIX)]
-                balance += (stem in self._stems[folder]) - (stem in self._names[folder])
-        return balance
+        return sum(
+            (stem in self._stems[folder]) - (stem in self._names[folder])
+            for stem in self._sidecars[folder]
+        )
 
     def of(self, photo: Path) -> list[Path]:
         """Return the sidecars that a photo has.
@@ -55,9 +57,9 @@ class Sidecars:
         Raises:
             UnusableXmp: if it has none of its own, and it can't be told whose `x.xmp` is.
         """
-        names = [one for one in self._names[photo.parent] if _suffix(one) == SUFFIX]
-        own = [photo.with_name(one) for one in names if one[: -len(SUFFIX)] == photo.name]
-        others = [photo.with_name(one) for one in names if one[: -len(SUFFIX)] == photo.stem]
+        known = self._sidecars[photo.parent]
+        own = [photo.with_name(one) for one in known.get(photo.name, ())]
+        others = [photo.with_name(one) for one in known.get(photo.stem, ())]
         found = list(own)
         for path in others:
             belongs = path not in own and self._belongs(path, photo)
