@@ -233,6 +233,23 @@ def test_photos_that_were_moved_with_their_sidecars_are_known(photos, tmp_path):
     assert {path.relative_to(third): data for path, data in tree(third).items()} == before
 
 
+def test_the_flat_keywords_that_darktable_makes_of_a_hierarchy_go_with_ours(photos, tmp_path):
+    write_keywords(tmp_path / "results")
+    for name in ("new.jpg.xmp", "dark.jpg.xmp"):
+        text = (photos / name).read_text(encoding="utf-8")
+        text = text.replace("<rdf:li>cat<", "<rdf:li>wordsight</rdf:li><rdf:li>cat<", 1)
+        (photos / name).write_text(text, encoding="utf-8")
+    text = (photos / "dark.jpg.xmp").read_text(encoding="utf-8")
+    mine = text.replace("<rdf:li>places|Sweden<", "<rdf:li>wordsight|mine<")
+    (photos / "dark.jpg.xmp").write_text(mine, encoding="utf-8")
+    assert write_keywords(tmp_path / "results").sidecars == {"unchanged": 4}
+    assert len(undo_keywords(tmp_path / "results").cleaned) == 2
+    assert sidecars.keywords((photos / "new.jpg.xmp").read_bytes())["subject"] == []
+    dark = sidecars.keywords((photos / "dark.jpg.xmp").read_bytes())
+    assert dark["subject"] == ["holiday", "Sweden", "wordsight"]
+    assert dark["hierarchy"] == ["holiday", "wordsight|mine"]
+
+
 def test_a_keyword_that_is_there_is_not_ours(photos, tmp_path):
     mine = sidecars.DARKTABLE.replace("Sweden", "Cat").replace("places|Cat", "wordsight|CAT")
     (photos / "dark.jpg.xmp").write_text(mine)

@@ -17,6 +17,7 @@ from .xmp_edit import (
     Keywords,
     first_sidecar,
     former,
+    levels_above,
     lists_of,
     with_keywords,
     without_keywords,
@@ -217,8 +218,9 @@ def former_of(data: bytes | None, noted: Noted | None) -> Former:
 
 def _holds(data: bytes, wanted: Keywords, ours: Keywords) -> bool:
     """Whether a sidecar holds all keywords that are wanted, and none of ours that are not."""
+    above = levels_above(wanted)
     stale = {
-        name: [one for one in values if one not in wanted.get(name, ())]
+        name: [one for one in values if one not in wanted.get(name, ()) and one not in above]
         for name, values in ours.items()
     }
     return not with_keywords(data, wanted).edits and not without_keywords(data, stale).edits

@@ -72,7 +72,8 @@ class Edited:
     Attributes:
         data: its bytes.
         edits: what changed, in order.
-        added: keywords that were added, by list.
+        added: keywords that were added, by list; with the flat ones, those above them in the
+            hierarchy that were not there, which darktable adds once it writes the sidecar.
     """
 
     data: bytes
@@ -87,6 +88,11 @@ class _New:
     tag: str
     attributes: str
     inside: str | tuple[_New, ...]
+
+
+def levels_above(keywords: Keywords) -> set[str]:
+    """Return the keywords that are above others in the hierarchy."""
+    return {part for one in keywords.get(HIERARCHY, ()) for part in one.split("|")[:-1]}
 
 
 def lists_of(labels: Iterable[str], above: Sequence[str]) -> dict[Name, list[str]]:
@@ -145,11 +151,15 @@ def with_keywords(data: bytes, wanted: Keywords) -> Edited:
             edits.append(edit)
     if new:
         edits.append(_in_description(xmp, new))
+    flat = {_same(one) for one in listed[SUBJECT]}
+    if above := sorted(one for one in levels_above(added) if _same(one) not in flat):
+        added[SUBJECT] = [*added.get(SUBJECT, []), *above]
     return _checked(xmp, edits, listed, added)
 
 
 def without_keywords(data: bytes, ours: Keywords) -> Edited:
-    """Return a sidecar without keywords of ours; a list that holds none but ours goes.
+    """Return a sidecar without keywords of ours; a list that holds none but ours goes. A flat one
+    that is above others in the hierarchy stays while the user's own are below it.
 
     Raises:
         UnusableXmp: if it can't be read.
@@ -157,8 +167,10 @@ def without_keywords(data: bytes, ours: Keywords) -> Edited:
     xmp = read_xmp(data)
     edits: list[Edit] = []
     listed = {name: Counter(xmp.keywords(name)) for name in LISTS}
+    others = listed[HIERARCHY] - Counter(ours.get(HIERARCHY, ()))
+    needed = levels_above(ours) & {part for one in others for part in one.split("|")}
     for name, values in ours.items():
-        left = Counter(values)
+        left = Counter(one for one in values if name != SUBJECT or one not in needed)
         for one in reversed(xmp.lists(name)):
             doomed = []
             for item in reversed(items_of(one)):
