@@ -1,8 +1,8 @@
 """Files mutated at random, fed to whatever reads files of strangers: pictures, annotations, models,
-clips.
+clips, sidecars.
 
     make fuzz, or: python tests/fuzzing.py [--cases 100000] [--targets images annotations models
-    clips] [--seed 0] [--only 17]
+    clips sidecars] [--seed 0] [--only 17]
 
 Case `n` of a target is made from the seed and `n` alone, so `--only n` repeats it. Cases run in
 processes that may hold so much memory and no more, that may open files only below their own folder,
@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import sidecars
 from conftest import DATA, draw_shape, write_shapes
 from raw_files import dng
 
@@ -43,7 +44,8 @@ SECONDS = 10.0
 # takes 1.5 GiB on its way to RGB
 MEMORY = 4 << 30
 GROWTH = 128  # MiB a process may grow by once it has warmed up
-SHARES = {"images": 0.5, "annotations": 0.42, "models": 0.06, "clips": 0.02}  # of all cases
+# of all cases
+SHARES = {"images": 0.5, "annotations": 0.4, "models": 0.06, "clips": 0.02, "sidecars": 0.02}
 FORMATS = (
     "JPEG",
     "PNG",
@@ -462,6 +464,27 @@ class Clips:
         return read
 
 
+class Sidecars:
+    """Sidecars of several programs, written otherwise or mutated: keywords put in and taken out,
+    with nothing else changed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.seeds = list(sidecars.KINDS.values())
+
+    def __call__(self, rng: random.Random, folder: Path) -> Callable[[], object]:
+        from wordsight.errors import InvalidArgument
+
+        data = rng.choice(self.seeds)
+        data = mutated(data, rng) if rng.random() < 0.2 else sidecars.changed(data, rng)
+
+        def read() -> None:
+            if not sidecars.check(data):
+                raise InvalidArgument("left alone")
+
+        return read
+
+
 class Faulty:
     """What no reader should do, to show that it would be noticed: seven cases in turn, the
     seventh of which does no harm.
@@ -491,6 +514,7 @@ TARGETS: dict[str, Callable[[Path], Callable[[random.Random, Path], Callable[[],
     "annotations": Annotations,
     "models": Models,
     "clips": Clips,
+    "sidecars": Sidecars,
     "faulty": Faulty,
 }
 

@@ -16,7 +16,7 @@ import fuzzing
 import wordsight
 from wordsight.errors import InvalidArgument, InvalidModel
 
-FEW = {"images": 300, "annotations": 300, "models": 40, "clips": 40}
+FEW = {"images": 300, "annotations": 300, "models": 40, "clips": 40, "sidecars": 200}
 
 
 @pytest.mark.parametrize("target", FEW)

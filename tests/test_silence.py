@@ -116,6 +116,7 @@ QUICK = (
     "predict photos -m model -o results --no-pictures",
     "prelabel results --format coco",
     "sort results -o sorted",
+    "keywords results --yes",
     "recognize photos/disc/000.jpg --no-pictures -o seen",
     "gather disc -o gathered --source folder:photos --limit 3",
 )

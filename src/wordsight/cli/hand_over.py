@@ -1,4 +1,4 @@
-"""Commands that hand photos, labels and models over: prelabel, sort, export."""
+"""Commands that hand photos, labels and models over: prelabel, sort, keywords, export."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Register these commands in this order."""
     app.command("prelabel")(prelabel_command)
     app.command("sort")(sort_command)
+    app.command("keywords")(keywords_command)
     app.command("export")(export_command)
 
 
@@ -155,6 +156,71 @@ def sort_command(
             xlsx=xlsx,
             photos=photos,
             progress=progress,
+        )
+    raise typer.Exit(show(result, as_json))
+
+
+def keywords_command(
+    results: Annotated[
+        str,
+        typer.Argument(
+            metavar="RESULTS",
+            help="Folder that run, predict or recognize wrote, or photos that were reviewed or "
+            "taught.",
+        ),
+    ],
+    prefix: Annotated[
+        str,
+        typer.Option(
+            "--prefix", help="Keywords above the labels, with '|' between them; '' for none."
+        ),
+    ] = "wordsight|",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Write; without it, only say what would be written.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back the keywords that were written for RESULTS.")
+    ] = False,
+    photos: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--photos",
+            metavar="DIR",
+            help="Where the photos are now, if they were moved; may be given several times.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write labels as keywords into photos' sidecars, for Lightroom, darktable and digiKam.
+
+    \b
+    Examples:
+      wordsight keywords results/                      says what would be written
+      wordsight keywords results/ --yes
+      wordsight keywords photos/ --yes                 photos reviewed or taught
+      wordsight keywords results/ --prefix "Animals|" --yes
+      wordsight keywords results/ --undo
+
+    \b
+    A label 'cat' becomes the keyword 'cat', in the hierarchy 'wordsight|cat'. What people decided
+    counts before what results say. Sidecars that are there (x.jpg.xmp, x.xmp) are extended, and
+    all else in them stays as it is; photos themselves are never changed. Lightroom reads sidecars
+    of raw photos only. If interrupted, the same command continues.
+    """
+    from ..exports.photos.keywords import PREFIX, undo_keywords, write_keywords
+
+    if undo and (yes or prefix != PREFIX):
+        raise InvalidArgument(
+            "--undo takes back all keywords that were written for RESULTS. Leave out --yes and "
+            "--prefix."
+        )
+    if undo:
+        with show_progress() as progress:
+            undone = undo_keywords(results, photos=photos, progress=progress)
+        raise typer.Exit(show(undone, as_json))
+    with show_progress() as progress:
+        result = write_keywords(
+            results, prefix=prefix, dry_run=not yes, photos=photos, progress=progress
         )
     raise typer.Exit(show(result, as_json))
 

@@ -59,6 +59,11 @@ def sources_folder() -> Path:
     return _data_folder() / "sources"
 
 
+def keywords_folder() -> Path:
+    """Return the folder of notes on keywords that were written into sidecars."""
+    return _data_folder() / "keywords"
+
+
 def _data_folder() -> Path:
     home = os.environ.get("WORDSIGHT_HOME")
     return Path(home).expanduser() if home else user_data_path("wordsight", appauthor=False)
@@ -154,7 +159,7 @@ def writing(path: Path):
             path.is_relative_to(folder)
             for folder in (
                 *(cache_folder(), models_folder(), images_folder()),
-                *(sources_folder(), sorted_folder()),
+                *(sources_folder(), sorted_folder(), keywords_folder()),
             )
         )
         step = (

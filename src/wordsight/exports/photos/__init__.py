@@ -1,1 +1,1 @@
-"""What results do to photos: folders a class, and taking that back; spreadsheets."""
+"""What results do to photos: folders a class, keywords, and taking both back; spreadsheets."""
