@@ -45,7 +45,7 @@ NO_BOX = "is a {}, which has no box that is read"
 
 
 @dataclass
-class _Task:
+class LabelStudioTask:
     """One task.
 
     Attributes:
@@ -241,7 +241,7 @@ class _Places:
         return found if len(found) == 1 else []
 
 
-def _tasks(path: Path) -> Iterator[_Task]:
+def _tasks(path: Path) -> Iterator[LabelStudioTask]:
     """Yield the tasks of a file.
 
     Raises:
@@ -257,13 +257,20 @@ def _tasks(path: Path) -> Iterator[_Task]:
     for number, row in enumerate(rows, start=1):
         where = f"task {number}"
         try:
-            yield _whole(where, row) if isinstance(row.get("data"), dict) else _short(where, row)
+            whole = isinstance(row.get("data"), dict)
+            yield read_whole_task(where, row) if whole else _short(where, row)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration):
-            yield _Task(where, problem=BADLY_WRITTEN)
+            yield LabelStudioTask(where, problem=BADLY_WRITTEN)
 
 
-def _whole(where: str, task: dict) -> _Task:
-    """Return a task of the full JSON."""
+def read_whole_task(where: str, task: dict) -> LabelStudioTask:
+    """Return a task of the full JSON, with what is marked as the truth, or else with what the first
+    annotator says, if the others choose the same; `where` is what to call it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration: if it is not
+            written as tasks are.
+    """
     data = task["data"]
     address = str(
         data.get("image") or next(value for value in data.values() if isinstance(value, str))
@@ -275,8 +282,8 @@ def _whole(where: str, task: dict) -> _Task:
     answers = {_choices(one) for one in drawn} if not true else set()
     if len(answers) > 1:
         said = " and ".join(sorted(", ".join(answer) or "nothing" for answer in answers))
-        return _Task(where, address, problem=f"its annotators disagree: {said}")
-    return _Task(where, address, results)
+        return LabelStudioTask(where, address, problem=f"its annotators disagree: {said}")
+    return LabelStudioTask(where, address, results)
 
 
 def _choices(annotation: dict) -> tuple[str, ...]:
@@ -291,7 +298,7 @@ def _choices(annotation: dict) -> tuple[str, ...]:
     )
 
 
-def _short(where: str, row: dict) -> _Task:
+def _short(where: str, row: dict) -> LabelStudioTask:
     """Return a task of JSON-MIN or CSV: the image, and an answer for each question.
 
     Raises:
@@ -312,7 +319,7 @@ def _short(where: str, row: dict) -> _Task:
             results.append({"type": "choices", "value": {"choices": [value]}})
         elif isinstance(value, list):
             results += [_short_result(one) for one in value]
-    return _Task(where, str(answers[key]), results)
+    return LabelStudioTask(where, str(answers[key]), results)
 
 
 def _short_result(value: dict) -> dict:
