@@ -41,9 +41,7 @@ class Lesson:
     @property
     def counts(self) -> dict[str, int]:
         """How many pictures have each label of the interface."""
-        return {
-            name: sum(name in labels for labels in self.labels) for name in self.control.labels
-        }
+        return {name: sum(name in labels for labels in self.labels) for name in self.control.labels}
 
     @property
     def learnable(self) -> list[str]:
@@ -135,9 +133,7 @@ def _single(lesson: Lesson, embedder: Embedder) -> tuple[Classifier, np.ndarray,
     assert report is not None
     catch_all = catch_all_index(names)
     near = np.ones(len(labels), bool) if catch_all is None else labels != catch_all
-    known = fit_neighbourhood(
-        embeddings[near], labels[near], 0, embedder.backbone.concept_head()
-    )
+    known = fit_neighbourhood(embeddings[near], labels[near], 0, embedder.backbone.concept_head())
     model = Classifier(names, head, embedder.backbone, known, catch_all=catch_all)
     model.record = _record(lesson, embedder, report.method, report.accuracy)
     right = np.zeros(len(told), bool)
@@ -153,7 +149,9 @@ def _several(lesson: Lesson, embedder: Embedder) -> tuple[Classifier, np.ndarray
     judged = _out_of_fold(space, lesson.embeddings, shown)
     # each label of each picture is one yes or no
     flat = judged.reshape(-1, 1)
-    temperature = fit_temperature(np.append(flat, 0 * flat, axis=1), (~shown.reshape(-1)).astype(int))
+    temperature = fit_temperature(
+        np.append(flat, 0 * flat, axis=1), (~shown.reshape(-1)).astype(int)
+    )
     fitted = [space.fit(every, shown[:, at], LOOSE) for at in range(len(names))]
     weight = np.stack([one for one, _ in fitted]) / np.float32(temperature)
     bias = np.array([one for _, one in fitted], np.float32) / np.float32(temperature)
@@ -212,5 +210,3 @@ def _record(lesson: Lesson, embedder: Embedder, method: str, accuracy: float) ->
         metrics={"accuracy": accuracy},
         dtype=embedder.dtype,
     )
-
-

@@ -1,0 +1,306 @@
+"""What Label Studio asks of a machine-learning backend, without the HTTP around it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backbones.runtime import callers
+from ..core.threads import parallel_map
+from ..errors import InvalidArgument, SourceUnavailable, UnreadableImage, WordsightError, some_of
+from .annotations import Answer, Answers, read_answers
+from .learning import Lesson, learn, missing
+from .pictures import Pictures
+from .project import Project, project_key
+from .starting import Start
+from .studio import NO_TOKEN, Studio
+from .suggestions import NO_IDEA, suggest
+
+log = logging.getLogger("wordsight")
+LEARN_ON = {
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+}
+PAUSE_S = 1.0  # without a further annotation, after which is learned
+LONGEST_S = 10.0  # after the first annotation, however many follow
+LOOK_EVERY_S = 30.0  # at most, where Label Studio asks and no webhook came
+ANSWER_S = 80.0  # for one request; Label Studio waits a hundred
+AT_ONCE = 4  # pictures, at least: most of the time is spent waiting for them
+Payload = dict[str, Any]
+
+
+class Backend:
+    """Answers for all projects that are connected. Safe from many threads.
+
+    Args:
+        start: what answers before anything was annotated; it is never changed.
+        studio: Label Studio.
+        pictures: reads tasks' pictures.
+        output: folder of what is learned.
+        threshold: probability from which a label is suggested; None for the model's own.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        studio: Studio,
+        pictures: Pictures,
+        output: Path,
+        threshold: float | None = None,
+    ) -> None:
+        self._start, self._studio, self._pictures = start, studio, pictures
+        self._output, self._threshold = output, threshold
+        self._projects: dict[str, Project] = {}
+        self._lock, self._one_refit = threading.Lock(), threading.Lock()
+        self._learner = _Waiting(self._learn_quietly)
+
+    def close(self) -> None:
+        """Stop learning, and keep the embeddings."""
+        self._learner.close()
+        self._start.embedder.cache.flush()
+
+    def setup(self, given: Payload) -> Payload:
+        """Take a project's interface, and Label Studio's address and token; return the version.
+
+        Raises:
+            InvalidArgument: if nothing in the interface can be answered.
+        """
+        self._studio.introduce(given.get("hostname"), given.get("access_token"))
+        project = self._project(given.get("project"))
+        project.ask(given.get("schema"))
+        # webhooks may not come through, as new versions send none to private addresses
+        if not project.lock.locked() and time.monotonic() > project.looked_at + LOOK_EVERY_S:
+            self._learner.ask(project)
+        return {"model_version": project.now[1]}
+
+    def predict(self, given: Payload) -> Payload:
+        """Return predictions for tasks, in their order.
+
+        Raises:
+            InvalidArgument: if nothing in the interface can be answered.
+        """
+        project = self._project(given.get("project"))
+        interface = project.ask(given.get("label_config"))
+        tasks = given.get("tasks")
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise InvalidArgument("This request of Label Studio holds no list of tasks.")
+        (model, version), until = project.now, time.monotonic() + ANSWER_S
+        problems: dict[str, list[str]] = {}
+
+        def answer(task: dict) -> Any:
+            nothing = {"model_version": version, "score": NO_IDEA, "result": []}
+            try:
+                if time.monotonic() > until:
+                    raise SourceUnavailable("there was no time left; ask for it again")
+                data = task.get("data")
+                address = data.get(interface.image_key) if isinstance(data, dict) else None
+                one = self._pictures.open(address)
+                result, score = suggest(model, one, interface, self._threshold)
+                return {"model_version": version, "score": score, "result": result}
+            except UnreadableImage as error:  # for good
+                problems.setdefault(str(error), []).append(str(task.get("id")))
+                return nothing
+            except SourceUnavailable as error:  # for now, so that it is asked for again
+                problems.setdefault(str(error), []).append(str(task.get("id")))
+                return []
+            except Exception as error:  # one task must not take the others with it
+                log.debug("A task failed.", exc_info=True)
+                why = f"{type(error).__name__}: {error}"
+                problems.setdefault(why, []).append(str(task.get("id")))
+                return nothing
+
+        threads = max(AT_ONCE, callers(self._start.embedder.engine))
+        results = list(parallel_map(answer, tasks, threads))
+        for reason, numbers in problems.items():
+            log.warning("No suggestion for %s: %s.", _named(numbers), reason.rstrip("."))
+        return {"results": results, "model_version": version}
+
+    def webhook(self, given: Payload) -> Payload:
+        """Learn soon if annotations have changed; at once if training was asked for.
+
+        Raises:
+            InvalidArgument, SourceUnavailable: if training was asked for and can't be done.
+        """
+        action = given.get("action")
+        if action == "START_TRAINING":
+            return self.train(given)
+        if action not in LEARN_ON or not isinstance(given.get("project"), dict):
+            return {"status": "passed over"}
+        project = self._from_webhook(given["project"])
+        if project is None:
+            return {"status": "passed over"}
+        self._learner.ask(project)
+        return {"status": "learning"}
+
+    def train(self, given: Payload) -> Payload:
+        """Learn now.
+
+        Raises:
+            InvalidArgument, SourceUnavailable: if that can't be done.
+        """
+        told = given.get("project")
+        if isinstance(told, dict):
+            project = self._from_webhook(told)
+        else:
+            project = self._project(told)
+            project.ask(given.get("label_config"))
+        if project is None:
+            raise InvalidArgument("This request of Label Studio names no project.")
+        sentence = self._learn(project)
+        return {"status": sentence, "model_version": project.now[1]}
+
+    def versions(self) -> Payload:
+        """Return the versions that answer now."""
+        with self._lock:
+            every = [project.now[1] for project in self._projects.values()]
+        return {"versions": list(dict.fromkeys([*every, self._start.version]))}
+
+    def _project(self, told: object) -> Project:
+        key = project_key(told)
+        with self._lock:
+            if key not in self._projects:
+                self._projects[key] = Project(key, self._start, self._output)
+            return self._projects[key]
+
+    def _from_webhook(self, told: Payload) -> Project | None:
+        """Return the project of a webhook; None where nothing of its interface can be answered."""
+        project = self._project(told)
+        try:
+            project.ask(told.get("label_config"))
+        except InvalidArgument as error:
+            project.say(str(error))
+            return None
+        return project
+
+    def _learn_quietly(self, project: Project) -> None:
+        try:
+            self._learn(project)
+        except WordsightError as error:
+            project.say(str(error))
+        except Exception as error:  # whatever it is, the next annotation tries again
+            log.exception("Project %d: learning failed: %s", project.number, error)
+
+    def _learn(self, project: Project) -> str:
+        """Learn from a project's annotations; one project at a time. Return what came of it.
+
+        Raises:
+            InvalidArgument, SourceUnavailable, OutputError: if nothing could be learned or kept.
+        """
+        interface = project.interface
+        assert interface is not None
+        if not self._studio.has_token:
+            raise SourceUnavailable(NO_TOKEN)
+        with self._one_refit, project.lock:
+            began = project.looked_at = time.monotonic()
+            answers = read_answers(self._studio.tasks(project.number), interface)
+            version = project.version_of(answers)
+            if version == project.looked or version == project.now[1]:
+                return "Nothing has changed since it was learned."
+            lesson, read = self._lesson(project, answers)
+            reason = missing(lesson)
+            if reason is not None:
+                raise InvalidArgument(reason)
+            learned = learn(lesson, self._start.model, self._start.embedder)
+            project.looked = version
+            self._say_unused(project, read)
+            if learned.kept:
+                project.keep(learned.model, answers)
+            else:
+                project.fall_back()
+            took = time.monotonic() - began
+            log.info(
+                "Project %d: %s (%.1f s; version %s)",
+                *(project.number, learned.sentence, took, project.now[1]),
+            )
+            return learned.sentence
+
+    def _lesson(self, project: Project, answers: Answers) -> tuple[Lesson, Answers]:
+        """Return the annotated pictures that can be read, and the answers with the others listed as
+        unused.
+        """
+        assert project.interface is not None
+
+        def embed(one: Answer) -> tuple[Answer, np.ndarray | None, str]:
+            try:
+                return one, self._pictures.embedding(one.address), ""
+            except (UnreadableImage, SourceUnavailable) as error:
+                return one, None, str(error)
+
+        threads = max(AT_ONCE, callers(self._start.embedder.engine))
+        every = list(parallel_map(embed, answers.answers, threads))
+        self._start.embedder.cache.flush()
+        read = [(one, found) for one, found, _ in every if found is not None]
+        unread = [(f"task {one.task}", why) for one, found, why in every if found is None]
+        if every and not read:
+            raise SourceUnavailable(f"No annotated picture can be read: {unread[0][1]}")
+        width = self._start.embedder.backbone.num_features
+        embeddings = np.stack([found for _, found in read]) if read else np.zeros((0, width))
+        labels = [one.labels for one, _ in read]
+        lesson = Lesson(project.interface.teacher, embeddings, labels)
+        return lesson, Answers(answers.answers, [*answers.unused, *unread])
+
+    def _say_unused(self, project: Project, answers: Answers) -> None:
+        if answers.unused:
+            told = "; ".join(f"{where} {reason}" for where, reason in answers.unused[:3])
+            more = len(answers.unused) - 3
+            project.say(
+                f"{len(answers.unused)} annotated tasks are not learned from: {told}"
+                + (f"; and {more} more." if more > 0 else ".")
+            )
+
+
+def _named(numbers: list[str]) -> str:
+    return f"task {numbers[0]}" if len(numbers) == 1 else f"tasks {some_of(numbers)}"
+
+
+class _Waiting:
+    """Does something about projects in a thread of its own, one at a time, some time after it was
+    asked to last.
+    """
+
+    def __init__(self, do: Callable[[Project], None]) -> None:
+        self._do, self._ended = do, False
+        self._asked: dict[Project, tuple[float, float]] = {}  # first and last time
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="wordsight-learning", daemon=True).start()
+
+    def ask(self, project: Project) -> None:
+        """Do it for a project soon."""
+        now = time.monotonic()
+        with self._changed:
+            first, _ = self._asked.get(project, (now, now))
+            self._asked[project] = first, now
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Do nothing more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (project := self._next()) is not None:
+            self._do(project)
+
+    def _next(self) -> Project | None:
+        with self._changed:
+            while not self._ended:
+                now = time.monotonic()
+                due = {
+                    project: min(last + PAUSE_S, first + LONGEST_S)
+                    for project, (first, last) in self._asked.items()
+                }
+                project = min(due, key=lambda one: due[one], default=None)
+                if project is not None and due[project] <= now:
+                    del self._asked[project]
+                    return project
+                self._changed.wait(None if project is None else due[project] - now)
+            return None

@@ -1,0 +1,173 @@
+"""The pictures of tasks: where each may be read from, and what it is known by afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, unquote
+
+import httpx
+import numpy as np
+
+from ..backbones.embedder import Embedder, EncodedImage
+from ..core.home import expand, spelled
+from ..core.names import is_relative, on_foreign_share
+from ..core.regular import read_regular
+from ..errors import InvalidArgument, NotFound, SourceUnavailable, UnreadableImage
+from .studio import Studio
+
+MAX_PICTURE = 64 << 20  # bytes
+MAX_ADDRESS = 4096  # characters
+LOCAL = "/data/local-files/"
+IN_A_CLOUD = ("s3:", "gs:", "azure-blob:", "azure:", "r2:", "hdfs:", "redis:")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where pictures may come from, beside Label Studio itself.
+
+    Attributes:
+        local: folder that Label Studio serves files of this machine from, or None.
+        hosts: further servers that may be asked, "name" or "name:port".
+    """
+
+    local: Path | None = None
+    hosts: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, local: Path | None, hosts: Iterable[str]) -> Places:
+        """Return the places for what a person gave.
+
+        Raises:
+            NotFound, InvalidArgument: if the folder is none, or a host is no name.
+        """
+        folder = None if local is None else expand(local)
+        if folder is not None and not folder.is_dir():
+            raise NotFound(
+                f"No such folder: '{local}'. --local-files takes Label Studio's "
+                "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT."
+            )
+        names = [host.strip().casefold() for host in hosts]
+        for name in names:
+            if not name or any(sign in name for sign in "/@?# "):
+                raise InvalidArgument(
+                    f"--allow-host takes the name of a server, such as images.example.org; got "
+                    f"'{name}'."
+                )
+        return cls(None if folder is None else folder.resolve(), frozenset(names))
+
+
+class Pictures:
+    """Reads tasks' pictures, and remembers which embedding belongs to which address, so that each
+    is fetched once. Safe from many threads.
+
+    Args:
+        studio: what serves most of them.
+        places: where else they may come from.
+        embedder: what encodes them.
+    """
+
+    def __init__(self, studio: Studio, places: Places, embedder: Embedder) -> None:
+        self._studio, self._places, self._embedder = studio, places, embedder
+        self._known: dict[str, bytes] = {}  # of fetched ones: address -> sha256
+        self._lock = threading.Lock()
+
+    def open(self, address: object) -> EncodedImage:
+        """Return a task's picture.
+
+        Raises:
+            SourceUnavailable: if it can't be had, now or from where it is.
+            UnreadableImage: if it is not to be read at all.
+        """
+        if not isinstance(address, str) or not address.strip():
+            raise UnreadableImage("the task names no picture")
+        address = address.strip()
+        path = self._local(address)
+        data = self._fetched(address) if path is None else _read(path)
+        sha = hashlib.sha256(data).digest()
+        if path is None:
+            with self._lock:
+                self._known[address] = sha
+        return EncodedImage(self._embedder, data, sha, True)
+
+    def embedding(self, address: str) -> np.ndarray:
+        """Return a picture's embedding (C,); one that was fetched before is not fetched again.
+
+        Raises:
+            SourceUnavailable, UnreadableImage: see `open`.
+        """
+        with self._lock:
+            sha = self._known.get(address.strip())
+        found = None if sha is None else self._embedder.kept(sha)
+        return self.open(address).embedding if found is None else found
+
+    def _local(self, address: str) -> Path | None:
+        """Return the file on this machine that an address stands for, or None where it has to be
+        fetched.
+        """
+        root = self._places.local
+        if root is None or not address.startswith(LOCAL):
+            return None
+        named = parse_qs(httpx.URL(address).query.decode("latin-1")).get("d", [""])[0]
+        if not named or "\0" in named or not is_relative(named.lstrip("/")):
+            return None
+        path = spelled(root / named.lstrip("/"))
+        try:
+            inside = not on_foreign_share(path, [root]) and path.resolve().is_relative_to(root)
+            return path if inside and path.is_file() else None
+        except (OSError, ValueError):  # a name that can't be one
+            return None
+
+    def _fetched(self, address: str) -> bytes:
+        scheme = address.partition("://")[0].casefold() if "://" in address else ""
+        if len(address) > MAX_ADDRESS:
+            raise UnreadableImage("its address is too long")
+        if f"{scheme}:" in IN_A_CLOUD:
+            raise SourceUnavailable(
+                f"it lies in a cloud storage ({scheme}://), which wordsight does not read; import "
+                "the pictures into Label Studio, or serve them by --local-files"
+            )
+        if scheme == "":
+            return self._from_studio(address)
+        if scheme not in ("http", "https"):
+            raise UnreadableImage(f"its address begins with {scheme}://, which is not read")
+        try:
+            url = httpx.URL(address)
+        except (httpx.InvalidURL, ValueError):
+            raise UnreadableImage("its address can't be read") from None
+        if self._studio.owns(url):
+            return self._studio.get(url, MAX_PICTURE)
+        host = url.host.casefold()
+        if not {host, f"{host}:{url.port or ''}"} & self._places.hosts:
+            raise SourceUnavailable(
+                f"it lies on {url.host}, which is not Label Studio's own server; add --allow-host "
+                f"{url.host} to read from there"
+            )
+        status, data = self._studio.fetch(url, MAX_PICTURE, {})
+        if status != 200:
+            raise SourceUnavailable(f"{url.host} answered {status}")
+        return data
+
+    def _from_studio(self, address: str) -> bytes:
+        """Return a picture that is named by a path on Label Studio's own server."""
+        path = address if address.startswith("/") else f"/{address}"
+        below = "" if self._studio.url is None else self._studio.url.path.rstrip("/")
+        plain = path.removeprefix(below)
+        if not plain.startswith(("/data/", "/tasks/", "/static/")) or ".." in unquote(
+            plain
+        ).replace("\\", "/").split("/"):
+            raise UnreadableImage(
+                f"'{address[:80]}' is neither a whole address nor a path that Label Studio serves "
+                "(/data/upload/…, /data/local-files/?d=…)"
+            )
+        return self._studio.get(self._studio.address(path), MAX_PICTURE)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, MAX_PICTURE)
+    except OSError as error:
+        raise UnreadableImage(error.strerror or type(error).__name__) from None
