@@ -154,7 +154,7 @@ class Backend:
             project.ask(given.get("label_config"))
         if project is None:
             raise InvalidArgument("This request of Label Studio names no project.")
-        sentence = self._learn(project)
+        sentence = self._learn(project, asked=True)
         return {"status": sentence, "model_version": project.now[1]}
 
     def versions(self) -> Payload:
@@ -188,8 +188,12 @@ class Backend:
         except Exception as error:  # whatever it is, the next annotation tries again
             log.exception("Project %d: learning failed: %s", project.number, error)
 
-    def _learn(self, project: Project) -> str:
+    def _learn(self, project: Project, asked: bool = False) -> str:
         """Learn from a project's annotations; one project at a time. Return what came of it.
+
+        Args:
+            project: what to learn for.
+            asked: whether a person asked for it, who is told where there are no annotations.
 
         Raises:
             InvalidArgument, SourceUnavailable, OutputError: if nothing could be learned or kept.
@@ -204,6 +208,8 @@ class Backend:
             version = project.version_of(answers)
             if version == project.looked or version == project.now[1]:
                 return "Nothing has changed since it was learned."
+            if not answers.answers and not answers.unused and not asked:
+                return ""
             lesson, read = self._lesson(project, answers)
             reason = missing(lesson)
             if reason is not None:

@@ -98,7 +98,9 @@ def missing(lesson: Lesson) -> str | None:
         if len(names) >= 2:
             return None
         need = f"{FEWEST} pictures each of two labels"
-    return f"Too few annotations to learn from: at least {need} are needed (so far: {told or 0})."
+    return (
+        f"Too few annotations to learn from: at least {need} are needed (so far: {told or 'none'})."
+    )
 
 
 def learn(lesson: Lesson, given: Classifier | None, embedder: Embedder) -> Learned:

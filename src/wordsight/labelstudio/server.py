@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..classification.model_folder import check_threshold
 from ..core.home import expand, writing
 from ..core.result_folder import hold
-from ..classification.model_folder import check_threshold
 from ..errors import InvalidArgument, WordsightError
 from ..webapp.guard import Guard, Message, Receive, Send
 from ..webapp.server import (
@@ -156,6 +156,9 @@ def serve(request: ServeRequest, say: Callable[[str], None] | None = None) -> No
         )
         if password is not None:
             tell(f"There choose Basic Authentication: user {USER}, password {password}")
+        note = None if start.model is None else start.model.threshold_for(request.threshold)[1]
+        if note is not None:
+            tell(note)
         tell(f"What is learned from annotations is kept in '{output}'; the model stays as it is.")
         try:
             run_server(guard, request.host, port, _telling_protocol())
@@ -249,7 +252,7 @@ def _telling_protocol() -> Any:
     class Telling(impatient_protocol()):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
-            self.conn = Connection(h11.SERVER, self.conn._max_incomplete_event_size)
+            self.conn: Any = Connection(h11.SERVER)
 
     return Telling
 

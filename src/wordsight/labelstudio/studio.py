@@ -9,6 +9,7 @@ import json
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -98,6 +99,7 @@ class Studio:
         self._access: str | None = None  # what a personal access token was exchanged for
         self._lock = threading.Lock()
         self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        weakref.finalize(self, self._client.close)
 
     @property
     def has_token(self) -> bool:

@@ -89,7 +89,7 @@ def _boxes(
         if prediction.label is not None:
             model.localize(prediction, one.photo, needed)
         rows = [
-            (tuple(found.box_xyxy), found.label, found.probability)
+            (_box(found.box_xyxy), found.label, found.probability)
             for found in prediction.labels
             if found.box_xyxy is not None
         ]
@@ -100,6 +100,11 @@ def _boxes(
             value = {**_sides(xyxy, width, height), "rotation": 0, control.kind: [label]}
             results.append(_result(control, value, probability))
     return results, min([share for _, _, share in rows], default=likeliest)
+
+
+def _box(sides: list[float]) -> Box:
+    x_min, y_min, x_max, y_max = sides
+    return x_min, y_min, x_max, y_max
 
 
 def _sides(xyxy: Box, width: int, height: int) -> dict[str, float]:

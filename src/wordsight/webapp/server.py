@@ -265,6 +265,7 @@ def _is_no_visitors_doing(record: logging.LogRecord) -> bool:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
