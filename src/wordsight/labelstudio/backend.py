@@ -72,10 +72,17 @@ class Backend:
 
         Raises:
             InvalidArgument: if nothing in the interface can be answered.
+            SourceUnavailable: if Label Studio, which has the pictures, refuses the token.
         """
         self._studio.introduce(given.get("hostname"), given.get("access_token"))
         project = self._project(given.get("project"))
         project.ask(given.get("schema"))
+        try:
+            self._studio.check()
+        except SourceUnavailable as error:
+            if self._pictures.places.none:  # so there is nothing that could be answered
+                raise
+            project.say(str(error))
         # webhooks may not come through, as new versions send none to private addresses
         if not project.lock.locked() and time.monotonic() > project.looked_at + LOOK_EVERY_S:
             self._learner.ask(project)
@@ -216,6 +223,7 @@ class Backend:
                 raise InvalidArgument(reason)
             learned = learn(lesson, self._start.model, self._start.embedder)
             project.looked = version
+            project.forget_said()
             self._say_unused(project, read)
             if learned.kept:
                 project.keep(learned.model, answers)
@@ -223,7 +231,7 @@ class Backend:
                 project.fall_back()
             took = time.monotonic() - began
             log.info(
-                "Project %d: %s (%.1f s; version %s)",
+                "Project %d: %s That took %.1f s; the version is %s.",
                 *(project.number, learned.sentence, took, project.now[1]),
             )
             return learned.sentence

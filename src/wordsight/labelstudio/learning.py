@@ -74,21 +74,19 @@ class Learned:
     def sentence(self) -> str:
         """In words, which of the two answers now, and why."""
         told = (
-            f"of {self.judged} annotated pictures, {self.right} right by heads that had not seen "
-            "them"
+            f"of {self.judged} annotated pictures, heads that had not seen them got {self.right} "
+            "right"
         )
-        if self.before is None:
-            return f"A head learned from annotations answers now: {told}."
-        told += f", {self.before} by the model given"
-        if self.kept:
-            return f"A head learned from annotations answers now: {told}."
-        return f"The model given still answers: {told}."
+        if self.before is not None:
+            told += f", the model given {self.before}"
+        who = "a head learned from annotations" if self.kept else "still the model given"
+        return f"What answers now is {who}: {told}."
 
 
 def missing(lesson: Lesson) -> str | None:
     """Return what is missing to learn from, as a sentence; None for nothing."""
     counts, names = lesson.counts, lesson.learnable
-    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
     if lesson.control.several:
         varied = [name for name in names if counts[name] < len(lesson.labels)]
         if varied:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from .studio import Studio
 MAX_PICTURE = 64 << 20  # bytes
 MAX_ADDRESS = 4096  # characters
 LOCAL = "/data/local-files/"
+FETCHED = "fetched from Label Studio"  # what the cache files an address's sha256 under
 IN_A_CLOUD = ("s3:", "gs:", "azure-blob:", "azure:", "r2:", "hdfs:", "redis:")
 
 
@@ -36,6 +36,11 @@ class Places:
 
     local: Path | None = None
     hosts: frozenset[str] = frozenset()
+
+    @property
+    def none(self) -> bool:
+        """Whether pictures come from Label Studio alone."""
+        return self.local is None and not self.hosts
 
     @classmethod
     def of(cls, local: Path | None, hosts: Iterable[str]) -> Places:
@@ -61,19 +66,20 @@ class Places:
 
 
 class Pictures:
-    """Reads tasks' pictures, and remembers which embedding belongs to which address, so that each
-    is fetched once. Safe from many threads.
+    """Reads tasks' pictures, and notes in the cache which embedding belongs to which address, so
+    that nothing is fetched again to learn from it. Safe from many threads.
 
     Args:
         studio: what serves most of them.
         places: where else they may come from.
         embedder: what encodes them.
+
+    Attributes:
+        places: where else they may come from.
     """
 
     def __init__(self, studio: Studio, places: Places, embedder: Embedder) -> None:
-        self._studio, self._places, self._embedder = studio, places, embedder
-        self._known: dict[str, bytes] = {}  # of fetched ones: address -> sha256
-        self._lock = threading.Lock()
+        self._studio, self.places, self._embedder = studio, places, embedder
 
     def open(self, address: object) -> EncodedImage:
         """Return a task's picture.
@@ -89,8 +95,7 @@ class Pictures:
         data = self._fetched(address) if path is None else _read(path)
         sha = hashlib.sha256(data).digest()
         if path is None:
-            with self._lock:
-                self._known[address] = sha
+            self._embedder.cache.put_bytes(self._key(address), FETCHED, sha)
         return EncodedImage(self._embedder, data, sha, True)
 
     def embedding(self, address: str) -> np.ndarray:
@@ -99,16 +104,21 @@ class Pictures:
         Raises:
             SourceUnavailable, UnreadableImage: see `open`.
         """
-        with self._lock:
-            sha = self._known.get(address.strip())
+        address = address.strip()
+        known = self._local(address) is None
+        sha = self._embedder.cache.get_bytes(self._key(address), FETCHED) if known else None
         found = None if sha is None else self._embedder.kept(sha)
         return self.open(address).embedding if found is None else found
+
+    def _key(self, address: str) -> bytes:
+        """Return what an address of this Label Studio is known by."""
+        return hashlib.sha256(f"{self._studio.url} {address}".encode()).digest()
 
     def _local(self, address: str) -> Path | None:
         """Return the file on this machine that an address stands for, or None where it has to be
         fetched.
         """
-        root = self._places.local
+        root = self.places.local
         if root is None or not address.startswith(LOCAL):
             return None
         named = parse_qs(httpx.URL(address).query.decode("latin-1")).get("d", [""])[0]
@@ -141,7 +151,7 @@ class Pictures:
         if self._studio.owns(url):
             return self._studio.get(url, MAX_PICTURE)
         host = url.host.casefold()
-        if not {host, f"{host}:{url.port or ''}"} & self._places.hosts:
+        if not {host, f"{host}:{url.port or ''}"} & self.places.hosts:
             raise SourceUnavailable(
                 f"it lies on {url.host}, which is not Label Studio's own server; add --allow-host "
                 f"{url.host} to read from there"

@@ -110,6 +110,10 @@ class Project:
             self._said.add(sentence)
             log.info("Project %d: %s", self.number, sentence)
 
+    def forget_said(self) -> None:
+        """Let what was said be said again, should it happen again."""
+        self._said.clear()
+
     def _found(self) -> tuple[Classifier, str] | None:
         """Return the model that an earlier run learned, if it began with what this run did."""
         if not self.folder.is_dir():

@@ -149,10 +149,10 @@ def serve(request: ServeRequest, say: Callable[[str], None] | None = None) -> No
         guard = BackendGuard(
             application(backend), names_of(request.host), password, output, READ, WRITE
         )
-        shown = "localhost" if request.host in ("0.0.0.0", "::") else request.host
         tell(
-            f"Connect http://{f'[{shown}]' if ':' in shown else shown}:{port} in Label Studio: "
-            "Settings, Model, Connect Model. Ctrl-C ends it."
+            f"In Label Studio connect {_address(request.host, port)} (Settings, Model, Connect "
+            "Model). If it refuses the address as a reserved or local one, start it with "
+            "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false. Ctrl-C ends it here."
         )
         if password is not None:
             tell(f"There choose Basic Authentication: user {USER}, password {password}")
@@ -255,6 +255,13 @@ def _telling_protocol() -> Any:
             self.conn: Any = Connection(h11.SERVER)
 
     return Telling
+
+
+def _address(host: str, port: int) -> str:
+    """Return the address to connect, as far as it is known from here."""
+    if host in ("0.0.0.0", "::"):
+        host = "NAME-OF-THIS-MACHINE"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _refuse_inside(output: Path, model: Path) -> None:

@@ -26,6 +26,7 @@ PAGE = 250  # tasks an answer
 MAX_TASKS = 1_000_000
 TIMEOUT = httpx.Timeout(15.0)  # to connect, and between two pieces of an answer
 DEADLINE_S = 60.0  # for one whole answer
+CHECK_S = 1.5  # for a token to be looked at; Label Studio gives a connection three seconds in all
 MAX_REDIRECTS = 3
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 _ANNOTATED = {
@@ -53,6 +54,10 @@ REFUSED = (
     "LABEL_STUDIO_API_KEY set to it, or with --token."
 )
 SENT = " that it sent itself, which new versions no longer accept"
+
+
+class TooSlow(SourceUnavailable):
+    """A server did not answer in time; it may do so later."""
 
 
 def check_url(url: str, what: str = "--label-studio-url") -> httpx.URL:
@@ -97,6 +102,7 @@ class Studio:
         self._fixed, self._own = given is not None, bool(token)
         self._token = _checked(token) if token else None
         self._access: str | None = None  # what a personal access token was exchanged for
+        self._accepted: tuple[object, object] | None = None  # address and token found to be right
         self._lock = threading.Lock()
         self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
         weakref.finalize(self, self._client.close)
@@ -129,6 +135,26 @@ class Studio:
             with self._lock:
                 if token != self._token:
                     self._token, self._access = _checked(token), None
+
+    def check(self) -> None:
+        """Ask Label Studio whether it accepts the token, unless it did before.
+
+        Raises:
+            SourceUnavailable: if there is none, it is refused, or nothing answers there.
+        """
+        token = self._token
+        if token is None:
+            raise SourceUnavailable(NO_TOKEN)
+        if self._accepted == (self.url, token):
+            return
+        url, timeout = self.address("/api/current-user/whoami"), httpx.Timeout(CHECK_S)
+        try:
+            status, _ = self.fetch(url, MAX_JSON, self._header(token, timeout), timeout=timeout)
+        except TooSlow:
+            return
+        if status == 401:
+            raise SourceUnavailable(self._refused())
+        self._accepted = self.url, token
 
     def owns(self, url: httpx.URL) -> bool:
         """Whether an address is one of this Label Studio."""
@@ -188,7 +214,7 @@ class Studio:
             ) from None
 
     def get(self, url: httpx.URL, most: int) -> bytes:
-        """Return what lies at an address of this Label Studio.
+        """Return what lies at an address of this Label Studio, asked for with the token.
 
         Args:
             url: see `owns`.
@@ -208,7 +234,7 @@ class Studio:
             status, data = self.fetch(url, most, self._header(token))
         if status in (401, 403):
             raise SourceUnavailable(
-                REFUSED.format(url=self.url, whose="" if self._own else SENT)
+                self._refused()
                 if status == 401
                 else f"Label Studio at {self.url} doesn't allow this token's owner to see "
                 f"{url.path}. Use the token of a member of the project."
@@ -217,28 +243,36 @@ class Studio:
             raise SourceUnavailable(f"Label Studio answered {status} for {url.path}.")
         return data
 
-    def _header(self, token: str) -> dict[str, str]:
+    def _refused(self) -> str:
+        return REFUSED.format(url=self.url, whose="" if self._own else SENT)
+
+    def _header(self, token: str, timeout: httpx.Timeout | None = None) -> dict[str, str]:
         if not _JWT.fullmatch(token):
             return {"Authorization": f"Token {token}"}
         with self._lock:
             if self._access is None:
-                self._access = self._exchanged(token)
+                self._access = self._exchanged(token, timeout)
             return {"Authorization": f"Bearer {self._access}"}
 
-    def _exchanged(self, token: str) -> str:
+    def _exchanged(self, token: str, timeout: httpx.Timeout | None) -> str:
         """Return the short-lived token that a personal access token is good for."""
         body = json.dumps({"refresh": token}).encode()
-        status, data = self.fetch(self.address("/api/token/refresh/"), 1 << 20, {}, body)
+        status, data = self.fetch(self.address("/api/token/refresh/"), 1 << 20, {}, body, timeout)
         try:
             access = json.loads(data)["access"] if status == 200 else None
         except (ValueError, KeyError, TypeError, RecursionError):
             access = None
         if not isinstance(access, str) or not _JWT.fullmatch(access):
-            raise SourceUnavailable(REFUSED.format(url=self.url, whose=""))
+            raise SourceUnavailable(self._refused())
         return access
 
     def fetch(
-        self, url: httpx.URL, most: int, headers: dict[str, str], body: bytes | None = None
+        self,
+        url: httpx.URL,
+        most: int,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        timeout: httpx.Timeout | None = None,
     ) -> tuple[int, bytes]:
         """Return status and content of an answer. Redirects are followed on the same server only,
         so no header goes elsewhere.
@@ -251,7 +285,7 @@ class Studio:
                 f"{url.host} is not asked, for network access is forbidden (--offline)."
             )
         for _ in range(1 + MAX_REDIRECTS):
-            status, data, target = self._once(url, most, headers, body)
+            status, data, target = self._once(url, most, headers, body, timeout or TIMEOUT)
             if target is None:
                 return status, data
             try:
@@ -267,14 +301,21 @@ class Studio:
         raise SourceUnavailable(f"{url.host}{url.path} leads on and on.")
 
     def _once(
-        self, url: httpx.URL, most: int, headers: dict[str, str], body: bytes | None
+        self,
+        url: httpx.URL,
+        most: int,
+        headers: dict[str, str],
+        body: bytes | None,
+        timeout: httpx.Timeout,
     ) -> tuple[int, bytes, str | None]:
         """Return status, content and where an answer leads, or None."""
         method, until = "GET" if body is None else "POST", time.monotonic() + DEADLINE_S
         sent = {**headers, "Accept-Encoding": "identity"}
         sent |= {} if body is None else {"Content-Type": "application/json"}
         try:
-            with self._client.stream(method, url, headers=sent, content=body) as answer:
+            with self._client.stream(
+                method, url, headers=sent, content=body, timeout=timeout
+            ) as answer:
                 if answer.is_redirect:
                     return answer.status_code, b"", answer.headers.get("location", "")
                 if answer.headers.get("content-encoding", "identity") != "identity":
@@ -292,7 +333,7 @@ class Studio:
                         )
                 return answer.status_code, bytes(data), None
         except httpx.TimeoutException:
-            raise SourceUnavailable(f"{_place(url)} does not answer in time.") from None
+            raise TooSlow(f"{_place(url)} does not answer in time.") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise SourceUnavailable(
                 f"{_place(url)} can't be reached ({type(error).__name__}). Is it running, and is "
