@@ -27,7 +27,7 @@ from wordsight.labelstudio.annotations import read_answers
 from wordsight.labelstudio.backend import Backend
 from wordsight.labelstudio.interface import read_interface
 from wordsight.labelstudio.learning import Lesson, learn, missing
-from wordsight.labelstudio.pictures import Pictures, Places
+from wordsight.labelstudio.pictures import Picture, Pictures, Places
 from wordsight.labelstudio.starting import start_with_model, start_with_words
 from wordsight.labelstudio.studio import Studio
 from wordsight.labelstudio.suggestions import suggest
@@ -308,6 +308,7 @@ def test_several_labels_a_picture_are_learned_and_written(start, tmp_path):
     """Discs, squares, both and neither."""
     rng = np.random.default_rng(0)
     labels, found = [], []
+    pictures = Pictures(Studio(), Places.of(tmp_path, []), start.embedder)
     from PIL import Image
 
     for number in range(32):
@@ -319,12 +320,8 @@ def test_several_labels_a_picture_are_learned_and_written(start, tmp_path):
                 image.paste(drawn, (320 * side, 0))
         held = io.BytesIO()
         image.save(held, "PNG")
-        from hashlib import sha256
-
-        from wordsight.backbones.embedder import EncodedImage
-
-        data = held.getvalue()
-        one = EncodedImage(start.embedder, data, sha256(data).digest(), True)
+        (tmp_path / f"{number}.png").write_bytes(held.getvalue())
+        one = Picture(pictures, f"/data/local-files/?d={number}.png")
         labels.append(shown)
         found.append(one)
     embeddings = np.stack([one.embedding for one in found])
@@ -415,8 +412,6 @@ def test_local_files_are_read_from_disk_and_never_from_outside(studio, start, tm
 @pytest.mark.parametrize(
     ("address", "error", "said"),
     [
-        (None, UnreadableImage, "names no picture"),
-        (7, UnreadableImage, "names no picture"),
         ("images/1.jpg", UnreadableImage, "neither a whole address nor a path"),
         ("/etc/passwd", UnreadableImage, "neither a whole address nor a path"),
         ("/data/../api/users", UnreadableImage, "neither a whole address nor a path"),
@@ -434,6 +429,12 @@ def test_other_addresses_are_refused_without_a_connection(address, error, said, 
     with pytest.raises(error, match=said):
         pictures_of(studio, start).open(address)
     assert not studio.asked
+
+
+@pytest.mark.parametrize("data", [None, 7, [], {}, {"photo": None}, {"photo": 7}, {"photo": " "}])
+def test_a_task_without_a_picture_is_told(data, studio, start):
+    with pytest.raises(UnreadableImage, match="names no picture under 'photo'"):
+        pictures_of(studio, start).of({"id": 1, "data": data}, "photo")
 
 
 def test_another_server_is_asked_only_if_allowed_and_never_gets_the_token(studio, elsewhere, start):

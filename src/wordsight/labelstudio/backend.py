@@ -15,8 +15,9 @@ from ..backbones.runtime import callers
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, SourceUnavailable, UnreadableImage, WordsightError, some_of
 from .annotations import Answer, Answers, read_answers
+from .interface import Interface
 from .learning import Lesson, learn, missing
-from .pictures import Pictures
+from .pictures import Picture, Pictures
 from .project import Project, project_key
 from .starting import Start
 from .studio import NO_TOKEN, Studio
@@ -31,6 +32,7 @@ LEARN_ON = {
 }
 PAUSE_S = 1.0  # without a further annotation, after which is learned
 LONGEST_S = 10.0  # after the first annotation, however many follow
+REST = 4.0  # times as long as it took, before a project is learned for again
 LOOK_EVERY_S = 30.0  # at most, where Label Studio asks and no webhook came
 ANSWER_S = 80.0  # for one request; Label Studio waits a hundred
 AT_ONCE = 4  # pictures, at least: most of the time is spent waiting for them
@@ -107,10 +109,8 @@ class Backend:
             try:
                 if time.monotonic() > until:
                     raise SourceUnavailable("there was no time left; ask for it again")
-                data = task.get("data")
-                address = data.get(interface.image_key) if isinstance(data, dict) else None
-                one = self._pictures.open(address)
-                result, score = suggest(model, one, interface, self._threshold)
+                picture = self._pictures.of(task, interface.image_key)
+                result, score = suggest(model, picture, interface, self._threshold)
                 return {"model_version": version, "score": score, "result": result}
             except UnreadableImage as error:  # for good
                 problems.setdefault(str(error), []).append(str(task.get("id")))
@@ -211,40 +211,45 @@ class Backend:
             raise SourceUnavailable(NO_TOKEN)
         with self._one_refit, project.lock:
             began = project.looked_at = time.monotonic()
-            answers = read_answers(self._studio.tasks(project.number), interface)
-            version = project.version_of(answers)
-            if version == project.looked or version == project.now[1]:
-                return "Nothing has changed since it was learned."
-            if not answers.answers and not answers.unused and not asked:
-                return ""
-            lesson, read = self._lesson(project, answers)
-            reason = missing(lesson)
-            if reason is not None:
-                raise InvalidArgument(reason)
-            learned = learn(lesson, self._start.model, self._start.embedder)
-            project.looked = version
-            project.forget_said()
-            self._say_unused(project, read)
-            if learned.kept:
-                project.keep(learned.model, answers)
-            else:
-                project.fall_back()
-            took = time.monotonic() - began
-            log.info(
-                "Project %d: %s That took %.1f s; the version is %s.",
-                *(project.number, learned.sentence, took, project.now[1]),
-            )
-            return learned.sentence
+            try:
+                return self._learn_now(project, interface, asked)
+            finally:
+                project.rest_until = time.monotonic() + REST * (time.monotonic() - began)
 
-    def _lesson(self, project: Project, answers: Answers) -> tuple[Lesson, Answers]:
+    def _learn_now(self, project: Project, interface: Interface, asked: bool) -> str:
+        began = time.monotonic()
+        answers = read_answers(self._studio.tasks(project.number), interface)
+        version = project.version_of(answers)
+        if version in (project.looked, project.now[1]):
+            return "Nothing has changed since it was learned."
+        if not answers.answers and not answers.unused and not asked:
+            return ""
+        lesson, read = self._lesson(interface, answers)
+        reason = missing(lesson)
+        if reason is not None:
+            raise InvalidArgument(reason)
+        learned = learn(lesson, self._start.model, self._start.embedder)
+        project.looked = version
+        project.forget_said()
+        self._say_unused(project, read)
+        if learned.kept:
+            project.keep(learned.model, read)
+        else:
+            project.fall_back()
+        log.info(
+            "Project %d: %s That took %.1f s; the version is %s.",
+            *(project.number, learned.sentence, time.monotonic() - began, project.now[1]),
+        )
+        return learned.sentence
+
+    def _lesson(self, interface: Interface, answers: Answers) -> tuple[Lesson, Answers]:
         """Return the annotated pictures that can be read, and the answers with the others listed as
         unused.
         """
-        assert project.interface is not None
 
         def embed(one: Answer) -> tuple[Answer, np.ndarray | None, str]:
             try:
-                return one, self._pictures.embedding(one.address), ""
+                return one, Picture(self._pictures, one.address).embedding, ""
             except (UnreadableImage, SourceUnavailable) as error:
                 return one, None, str(error)
 
@@ -258,7 +263,7 @@ class Backend:
         width = self._start.embedder.backbone.num_features
         embeddings = np.stack([found for _, found in read]) if read else np.zeros((0, width))
         labels = [one.labels for one, _ in read]
-        lesson = Lesson(project.interface.teacher, embeddings, labels)
+        lesson = Lesson(interface.teacher, embeddings, labels)
         return lesson, Answers(answers.answers, [*answers.unused, *unread])
 
     def _say_unused(self, project: Project, answers: Answers) -> None:
@@ -309,7 +314,7 @@ class _Waiting:
             while not self._ended:
                 now = time.monotonic()
                 due = {
-                    project: min(last + PAUSE_S, first + LONGEST_S)
+                    project: max(min(last + PAUSE_S, first + LONGEST_S), project.rest_until)
                     for project, (first, last) in self._asked.items()
                 }
                 project = min(due, key=lambda one: due[one], default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,6 +66,33 @@ class Places:
         return cls(None if folder is None else folder.resolve(), frozenset(names))
 
 
+class Picture:
+    """One task's picture. It is fetched and decoded only where its embedding isn't known, or more
+    of it is needed. One thread uses it.
+
+    Attributes:
+        address: what the task calls it.
+    """
+
+    def __init__(self, pictures: Pictures, address: str) -> None:
+        self.address, self._pictures = address, pictures
+
+    @functools.cached_property
+    def encoded(self) -> EncodedImage:
+        """The picture itself; raises as `Pictures.open` does."""
+        return self._pictures.open(self.address)
+
+    @functools.cached_property
+    def embedding(self) -> np.ndarray:
+        """(C,) float32.
+
+        Raises:
+            SourceUnavailable, UnreadableImage: see `Pictures.open`.
+        """
+        known = self._pictures.known(self.address)
+        return self.encoded.embedding if known is None else known
+
+
 class Pictures:
     """Reads tasks' pictures, and notes in the cache which embedding belongs to which address, so
     that nothing is fetched again to learn from it. Safe from many threads.
@@ -81,16 +109,25 @@ class Pictures:
     def __init__(self, studio: Studio, places: Places, embedder: Embedder) -> None:
         self._studio, self.places, self._embedder = studio, places, embedder
 
-    def open(self, address: object) -> EncodedImage:
-        """Return a task's picture.
+    def of(self, task: dict, key: str) -> Picture:
+        """Return a task's picture, which its data names under a key.
+
+        Raises:
+            UnreadableImage: if it names none.
+        """
+        data = task.get("data")
+        address = data.get(key) if isinstance(data, dict) else None
+        if not isinstance(address, str) or not address.strip():
+            raise UnreadableImage(f"it names no picture under '{key}'")
+        return Picture(self, address.strip())
+
+    def open(self, address: str) -> EncodedImage:
+        """Return the picture at an address.
 
         Raises:
             SourceUnavailable: if it can't be had, now or from where it is.
             UnreadableImage: if it is not to be read at all.
         """
-        if not isinstance(address, str) or not address.strip():
-            raise UnreadableImage("the task names no picture")
-        address = address.strip()
         path = self._local(address)
         data = self._fetched(address) if path is None else _read(path)
         sha = hashlib.sha256(data).digest()
@@ -98,17 +135,14 @@ class Pictures:
             self._embedder.cache.put_bytes(self._key(address), FETCHED, sha)
         return EncodedImage(self._embedder, data, sha, True)
 
-    def embedding(self, address: str) -> np.ndarray:
-        """Return a picture's embedding (C,); one that was fetched before is not fetched again.
-
-        Raises:
-            SourceUnavailable, UnreadableImage: see `open`.
+    def known(self, address: str) -> np.ndarray | None:
+        """Return the embedding (C,) of a picture that was fetched before, or None. Files of this
+        machine are read anew.
         """
-        address = address.strip()
-        known = self._local(address) is None
-        sha = self._embedder.cache.get_bytes(self._key(address), FETCHED) if known else None
-        found = None if sha is None else self._embedder.kept(sha)
-        return self.open(address).embedding if found is None else found
+        if self._local(address) is not None:
+            return None
+        sha = self._embedder.cache.get_bytes(self._key(address), FETCHED)
+        return None if sha is None else self._embedder.kept(sha)
 
     def _key(self, address: str) -> bytes:
         """Return what an address of this Label Studio is known by."""

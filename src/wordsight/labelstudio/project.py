@@ -53,7 +53,9 @@ class Project:
         folder: where its learned model is kept.
         now: (model, version) that answers.
         interface: what it asks, or None as long as that is not known.
-        looked: version of the annotations looked at last, and when; "" for never.
+        looked: version of the annotations looked at last; "" for none.
+        looked_at: when they were looked at.
+        rest_until: when they may be looked at again without being asked for.
         lock: held by who learns.
     """
 
@@ -62,7 +64,7 @@ class Project:
         self.folder = output / f"project-{key}"
         self.now: tuple[Classifier | None, str] = self._found() or (start.model, start.version)
         self.interface: Interface | None = None
-        self.looked, self.looked_at = "", 0.0
+        self.looked, self.looked_at, self.rest_until = "", 0.0, 0.0
         self.lock = threading.Lock()
         self._text: object = None
         self._said: set[str] = set()

@@ -11,13 +11,14 @@ from ..classification.predictions import Prediction
 from ..detection.objects import objects_of
 from ..heatmaps.heatmap import HeatmapSettings
 from .interface import CHOICES, Control, Interface
+from .pictures import Picture
 
 Box = tuple[float, float, float, float]
 NO_IDEA = 0.0  # score of a picture that the model can say nothing of: it comes first
 
 
 def suggest(
-    model: Classifier | None, one: EncodedImage, interface: Interface, threshold: float | None
+    model: Classifier | None, picture: Picture, interface: Interface, threshold: float | None
 ) -> tuple[list[dict[str, Any]], float]:
     """Return the results for a picture, and the score of the prediction, 0–1.
 
@@ -27,30 +28,29 @@ def suggest(
 
     Args:
         model: what answers, or None where nothing was learned yet.
-        one: the picture.
+        picture: the picture.
         interface: what is asked.
         threshold: probability from which a label is suggested; None for the model's own.
 
     Raises:
-        UnreadableImage: if the picture can't be decoded.
+        UnreadableImage, SourceUnavailable: if the picture can't be decoded, or not be had.
     """
-    size = one.photo.size
+    embedding = picture.embedding  # even where nothing answers yet: it will be learned from
     if model is None:
         return [], NO_IDEA
     sure = model.threshold_for(threshold)[0]
-    prediction = model.decide_photo("", one.embedding, lambda: one.feature_map, sure)
+    prediction = model.decide_photo("", embedding, lambda: picture.encoded.feature_map, sure)
     score = NO_IDEA if prediction.probability is None else prediction.probability
     results = []
     if interface.choices is not None:
         results += _choices(prediction, interface.choices)
     if interface.rectangles is not None:
-        boxes, least = _boxes(model, one, prediction, interface.rectangles, sure)
+        boxes, least = _boxes(model, picture.encoded, prediction, interface.rectangles, sure)
         results += boxes
         score = min(score, least) if interface.choices is not None else least
     for number, result in enumerate(results):
-        told = f"{one.sha256.hex()}|{number}|{result['from_name']}"
+        told = f"{picture.address}|{number}|{result['from_name']}"
         result["id"] = hashlib.sha256(told.encode()).hexdigest()[:10]
-        result |= {"original_width": size[1], "original_height": size[0], "image_rotation": 0}
     return results, round(float(score), 6)
 
 
@@ -98,7 +98,8 @@ def _boxes(
         label = control.label_of(class_name)
         if label is not None:
             value = {**_sides(xyxy, width, height), "rotation": 0, control.kind: [label]}
-            results.append(_result(control, value, probability))
+            size = {"original_width": width, "original_height": height, "image_rotation": 0}
+            results.append({**_result(control, value, probability), **size})
     return results, min([share for _, _, share in rows], default=likeliest)
 
 
