@@ -637,6 +637,37 @@ def test_beyond_this_machine_a_password_is_demanded(shapes_model, tmp_path):
         assert httpx.post(f"{root}/webhook", json={"action": "x"}).status_code == 200
 
 
+def test_requests_are_bounded_and_nothing_takes_the_backend_down(
+    studio, start, tmp_path, monkeypatch
+):
+    from starlette.testclient import TestClient
+
+    from wordsight.labelstudio import server
+
+    backend = backend_of(studio, start, tmp_path)
+    guard = server.BackendGuard(
+        server.application(backend), {"testserver"}, None, tmp_path, server.READ, server.WRITE
+    )
+    client = TestClient(guard)
+    whole = client.post("/predict", json=asked(studio))
+    assert whole.status_code == 200 and len(whole.json()["results"]) == 8
+    for body in ({"tasks": 1}, {"tasks": [1]}, {}, {"project": {}}, {"project": [1]}):
+        told = client.post("/predict", json={"project": KEY, "label_config": ONE, **body})
+        assert told.status_code == 422, body
+    assert client.post("/predict", content="[" * 100_000).status_code == 400
+    monkeypatch.setattr(backend, "predict", lambda given: 1 / 0)
+    broken = TestClient(
+        server.BackendGuard(
+            server.application(backend), {"testserver"}, None, tmp_path, server.READ, server.WRITE
+        )
+    )
+    told = broken.post("/predict", json=asked(studio))
+    assert told.status_code == 500 and "ZeroDivisionError" in told.json()["error"]
+    monkeypatch.setattr(server, "MAX_REQUEST", 1 << 20)
+    assert client.post("/predict", content=b" " * ((1 << 20) + 1)).status_code == 413
+    backend.close()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

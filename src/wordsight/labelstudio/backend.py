@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..backbones.runtime import callers
+from ..classification.classifier import Classifier
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, SourceUnavailable, UnreadableImage, WordsightError, some_of
 from .annotations import Answer, Answers, read_answers
@@ -101,34 +102,11 @@ class Backend:
         tasks = given.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise InvalidArgument("This request of Label Studio holds no list of tasks.")
-        (model, version), until = project.now, time.monotonic() + ANSWER_S
-        problems: dict[str, list[str]] = {}
-
-        def answer(task: dict) -> Any:
-            nothing = {"model_version": version, "score": NO_IDEA, "result": []}
-            try:
-                if time.monotonic() > until:
-                    raise SourceUnavailable("there was no time left; ask for it again")
-                picture = self._pictures.of(task, interface.image_key)
-                result, score = suggest(model, picture, interface, self._threshold)
-                return {"model_version": version, "score": score, "result": result}
-            except UnreadableImage as error:  # for good
-                problems.setdefault(str(error), []).append(str(task.get("id")))
-                return nothing
-            except SourceUnavailable as error:  # for now, so that it is asked for again
-                problems.setdefault(str(error), []).append(str(task.get("id")))
-                return []
-            except Exception as error:  # one task must not take the others with it
-                log.debug("A task failed.", exc_info=True)
-                why = f"{type(error).__name__}: {error}"
-                problems.setdefault(why, []).append(str(task.get("id")))
-                return nothing
-
+        turn = _Turn(project.now, interface, self._pictures, self._threshold)
         threads = max(AT_ONCE, callers(self._start.embedder.engine))
-        results = list(parallel_map(answer, tasks, threads))
-        for reason, numbers in problems.items():
-            log.warning("No suggestion for %s: %s.", _named(numbers), reason.rstrip("."))
-        return {"results": results, "model_version": version}
+        results = list(parallel_map(turn.answer, tasks, threads))
+        turn.say_problems()
+        return {"results": results, "model_version": turn.version}
 
     def webhook(self, given: Payload) -> Payload:
         """Learn soon if annotations have changed; at once if training was asked for.
@@ -276,8 +254,53 @@ class Backend:
             )
 
 
-def _named(numbers: list[str]) -> str:
-    return f"task {numbers[0]}" if len(numbers) == 1 else f"tasks {some_of(numbers)}"
+class _Turn:
+    """The answer to one request: a prediction a task.
+
+    Attributes:
+        version: of what answers.
+    """
+
+    def __init__(
+        self,
+        now: tuple[Classifier | None, str],
+        interface: Interface,
+        pictures: Pictures,
+        threshold: float | None,
+    ) -> None:
+        self._model, self.version = now
+        self._interface, self._pictures, self._threshold = interface, pictures, threshold
+        self._until = time.monotonic() + ANSWER_S
+        self._problems: dict[str, list[str]] = {}
+
+    def answer(self, task: dict) -> Payload | list[Payload]:
+        """Return a task's prediction; an empty list where it is to be asked for again."""
+        result, score = list[dict[str, Any]](), NO_IDEA
+        try:
+            if time.monotonic() > self._until:
+                raise SourceUnavailable(
+                    "there was no time left; retrieve predictions again for the rest"
+                )
+            picture = self._pictures.of(task, self._interface.image_key)
+            result, score = suggest(self._model, picture, self._interface, self._threshold)
+        except SourceUnavailable as error:  # for now
+            self._note(task, str(error))
+            return []
+        except UnreadableImage as error:  # for good
+            self._note(task, str(error))
+        except Exception as error:  # one task must not take the others with it
+            log.debug("A task failed.", exc_info=True)
+            self._note(task, f"{type(error).__name__}: {error}")
+        return {"model_version": self.version, "score": score, "result": result}
+
+    def say_problems(self) -> None:
+        """Log which tasks got no suggestion for want of their picture, and why."""
+        for reason, numbers in self._problems.items():
+            tasks = f"task{'' if len(numbers) == 1 else 's'} {some_of(numbers)}"
+            log.warning("No suggestion for %s: %s.", tasks, reason.rstrip("."))
+
+    def _note(self, task: dict, reason: str) -> None:
+        self._problems.setdefault(reason, []).append(str(task.get("id")))
 
 
 class _Waiting:

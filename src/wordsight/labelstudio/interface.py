@@ -91,9 +91,10 @@ def read_interface(text: object, class_names: Iterable[str] = ()) -> Interface:
     if not found:
         tags = sorted({str(tag.tag) for tag in root.iter() if tag is not root})
         raise InvalidArgument(
-            "wordsight answers Choices and RectangleLabels on an Image, and this labeling "
-            f"interface has none of them (it has {some_of(tags)}). Set one up under Settings, "
-            "Labeling Interface, then connect again."
+            "wordsight answers Choices and RectangleLabels on an Image, and finds none that it can "
+            f"answer in this labeling interface (it has {some_of(tags)}). The Image needs one "
+            'address a task, such as value="$image", and the labels must stand in the interface. '
+            "Set it up under Settings, Labeling Interface, then connect again."
         )
     names = list(class_names)
 

@@ -149,17 +149,7 @@ def serve(request: ServeRequest, say: Callable[[str], None] | None = None) -> No
         guard = BackendGuard(
             application(backend), names_of(request.host), password, output, READ, WRITE
         )
-        tell(
-            f"In Label Studio connect {_address(request.host, port)} (Settings, Model, Connect "
-            "Model). If it refuses the address as a reserved or local one, start it with "
-            "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false. Ctrl-C ends it here."
-        )
-        if password is not None:
-            tell(f"There choose Basic Authentication: user {USER}, password {password}")
-        note = None if start.model is None else start.model.threshold_for(request.threshold)[1]
-        if note is not None:
-            tell(note)
-        tell(f"What is learned from annotations is kept in '{output}'; the model stays as it is.")
+        _greet(request, port, password, start, studio, tell)
         try:
             run_server(guard, request.host, port, _telling_protocol())
         except KeyboardInterrupt:  # which is how it is ended
@@ -168,6 +158,33 @@ def serve(request: ServeRequest, say: Callable[[str], None] | None = None) -> No
             backend.close()
             studio.close()
         tell("Closed.")
+
+
+def _greet(
+    request: ServeRequest,
+    port: int,
+    password: str | None,
+    start: Start,
+    studio: Studio,
+    tell: Callable[[str], None],
+) -> None:
+    """Say what to do in Label Studio, and what is done with what."""
+    tell(
+        f"In Label Studio connect {_address(request.host, port)} (Settings, Model, Connect "
+        "Model). If it refuses the address as a reserved or local one, start it with "
+        "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false. Ctrl-C ends it here."
+    )
+    if password is not None:
+        tell(f"There choose Basic Authentication: user {USER}, password {password}")
+    if studio.url is not None:
+        tell(f"Label Studio is taken to be at {studio.url} (--label-studio-url).")
+    note = None if start.model is None else start.model.threshold_for(request.threshold)[1]
+    if note is not None:
+        tell(note)
+    tell(
+        f"What is learned from annotations is kept in '{request.output}'; the model given stays as "
+        "it is."
+    )
 
 
 def application(backend: Backend) -> Any:

@@ -104,7 +104,11 @@ class Studio:
         self._access: str | None = None  # what a personal access token was exchanged for
         self._accepted: tuple[object, object] | None = None  # address and token found to be right
         self._lock = threading.Lock()
-        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        certificates = httpx.create_ssl_context()
+        certificates.load_default_certs()  # also those of SSL_CERT_FILE
+        self._client = httpx.Client(
+            verify=certificates, timeout=TIMEOUT, follow_redirects=False, trust_env=False
+        )
         weakref.finalize(self, self._client.close)
 
     @property
@@ -336,8 +340,11 @@ class Studio:
             raise TooSlow(f"{_place(url)} does not answer in time.") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise SourceUnavailable(
-                f"{_place(url)} can't be reached ({type(error).__name__}). Is it running, and is "
-                "the address right?"
+                f"{_place(url)} has a certificate that is not trusted here. Name its authority's "
+                "file in SSL_CERT_FILE."
+                if "CERTIFICATE_VERIFY" in str(error)
+                else f"{_place(url)} can't be reached ({type(error).__name__}). Is it running, and "
+                "is the address right?"
             ) from None
 
 
