@@ -335,9 +335,9 @@ def test_several_labels_a_picture_are_learned_and_written(start, tmp_path):
     for model in (learned.model, again):
         right = 0
         for one, shown in zip(found[24:], labels[24:], strict=True):
-            results, _ = suggest(model, one, interface, 0.5)
+            results, score = suggest(model, one, interface, 0.5)
             said = {name for result in results for name in result["value"]["choices"]}
-            right += said == shown
+            right += said == shown and score > 0.5  # also of a picture that shows neither
         assert right >= 7
 
 

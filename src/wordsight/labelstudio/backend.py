@@ -37,6 +37,10 @@ REST = 4.0  # times as long as it took, before a project is learned for again
 LOOK_EVERY_S = 30.0  # at most, where Label Studio asks and no webhook came
 ANSWER_S = 80.0  # for one request; Label Studio waits a hundred
 AT_ONCE = 4  # pictures, at least: most of the time is spent waiting for them
+BOXES_STAY = (
+    "boxes come from the model's own object head, which learns with 'wordsight train --boxes', not "
+    "from annotations here."
+)
 Payload = dict[str, Any]
 
 
@@ -185,6 +189,9 @@ class Backend:
         """
         interface = project.interface
         assert interface is not None
+        given = self._start.model
+        if interface.choices is None and given is not None and given.object_head is not None:
+            raise InvalidArgument(BOXES_STAY)
         if not self._studio.has_token:
             raise SourceUnavailable(NO_TOKEN)
         with self._one_refit, project.lock:

@@ -10,11 +10,13 @@ from ..classification.classifier import Classifier
 from ..classification.predictions import Prediction
 from ..detection.objects import objects_of
 from ..heatmaps.heatmap import HeatmapSettings
+from ..words.class_names import is_catch_all
 from .interface import CHOICES, Control, Interface
 from .pictures import Picture
 
 Box = tuple[float, float, float, float]
 NO_IDEA = 0.0  # score of a picture that the model can say nothing of: it comes first
+FAINT = 0.05  # probability of a box from which it is a doubt
 
 
 def suggest(
@@ -22,9 +24,10 @@ def suggest(
 ) -> tuple[list[dict[str, Any]], float]:
     """Return the results for a picture, and the score of the prediction, 0–1.
 
-    What the model is not sure of has no result. The score is the probability of the likeliest
-    class, and 0 for a picture that is unlike all that was learned, so that Label Studio's
-    uncertainty sampling, the lowest score first, asks about doubtful ones first.
+    What the model is not sure of has no result. The score says how sure it is, so that Label
+    Studio's uncertainty sampling, the lowest score first, asks about doubtful ones first: the
+    probability of the likeliest class; where a picture may have several labels, that of the least
+    sure answer, yes or no; and 0 for a picture that is unlike all that was learned.
 
     Args:
         model: what answers, or None where nothing was learned yet.
@@ -40,18 +43,18 @@ def suggest(
         return [], NO_IDEA
     sure = model.threshold_for(threshold)[0]
     prediction = model.decide_photo("", embedding, lambda: picture.encoded.feature_map, sure)
-    score = NO_IDEA if prediction.probability is None else prediction.probability
-    results = []
+    results, scores = [], []
     if interface.choices is not None:
         results += _choices(prediction, interface.choices)
+        scores.append(_certainty(prediction, interface.choices))
     if interface.rectangles is not None:
-        boxes, least = _boxes(model, picture.encoded, prediction, interface.rectangles, sure)
+        boxes, certainty = _boxes(model, picture.encoded, prediction, interface.rectangles, sure)
         results += boxes
-        score = min(score, least) if interface.choices is not None else least
+        scores.append(certainty)
     for number, result in enumerate(results):
         told = f"{picture.address}|{number}|{result['from_name']}"
         result["id"] = hashlib.sha256(told.encode()).hexdigest()[:10]
-    return results, round(float(score), 6)
+    return results, round(float(min(scores)), 6)
 
 
 def _choices(prediction: Prediction, control: Control) -> list[dict[str, Any]]:
@@ -64,6 +67,16 @@ def _choices(prediction: Prediction, control: Control) -> list[dict[str, Any]]:
     return [_result(control, {CHOICES: list(chosen)}, min(chosen.values()))]
 
 
+def _certainty(prediction: Prediction, control: Control) -> float:
+    """Return how sure the model is of its answer to a tag, 0–1."""
+    if prediction.probability is None:
+        return NO_IDEA
+    shares = (prediction.probabilities or {}).values()
+    if control.several and prediction.several:
+        return min(max(share, 1 - share) for share in shares)
+    return prediction.probability
+
+
 def _boxes(
     model: Classifier,
     one: EncodedImage,
@@ -71,27 +84,30 @@ def _boxes(
     control: Control,
     threshold: float | None,
 ) -> tuple[list[dict[str, Any]], float]:
-    """Return the boxes, from the object head or else from heat maps, and the probability of the
-    least sure one; where there is none, of the likeliest.
+    """Return the boxes, from the object head or else from heat maps, and how sure the model is of
+    them, 0–1.
     """
     height, width = one.photo.size
     if model.object_head is not None:
-        every, _, _ = objects_of(one.photo, model, min(threshold or 0.0, 0.05))
-        likeliest = max((found.probability for found in every), default=NO_IDEA)
+        every, _, _ = objects_of(
+            one.photo, model, min(FAINT, 1.0 if threshold is None else threshold)
+        )
+        shares = [found.probability for found in every]
+        certainty = min((max(share, 1 - share) for share in shares), default=1.0)
         rows = [
             (found.xyxy, found.label, found.probability)
             for found in every
             if threshold is not None and found.probability >= threshold
         ]
     else:
-        likeliest = prediction.probability or NO_IDEA
-        needed = one.encoding if model.needs_map(HeatmapSettings()) else None
+        certainty = _certainty(prediction, control)
         if prediction.label is not None:
+            needed = one.encoding if model.needs_map(HeatmapSettings()) else None
             model.localize(prediction, one.photo, needed)
         rows = [
             (_box(found.box_xyxy), found.label, found.probability)
             for found in prediction.labels
-            if found.box_xyxy is not None
+            if found.box_xyxy is not None and not is_catch_all(found.label)
         ]
     results = []
     for xyxy, class_name, probability in rows:
@@ -100,7 +116,7 @@ def _boxes(
             value = {**_sides(xyxy, width, height), "rotation": 0, control.kind: [label]}
             size = {"original_width": width, "original_height": height, "image_rotation": 0}
             results.append({**_result(control, value, probability), **size})
-    return results, min([share for _, _, share in rows], default=likeliest)
+    return results, certainty
 
 
 def _box(sides: list[float]) -> Box:
