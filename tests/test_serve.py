@@ -28,6 +28,7 @@ from wordsight.labelstudio.backend import Backend
 from wordsight.labelstudio.interface import read_interface
 from wordsight.labelstudio.learning import Lesson, learn, missing
 from wordsight.labelstudio.pictures import Picture, Pictures, Places
+from wordsight.labelstudio.project import project_key
 from wordsight.labelstudio.starting import start_with_model, start_with_words
 from wordsight.labelstudio.studio import Studio
 from wordsight.labelstudio.suggestions import suggest
@@ -142,6 +143,14 @@ def test_an_interface_that_can_not_be_answered_is_one_sentence(text, said):
         read_interface(text)
 
 
+def test_requests_and_webhooks_name_the_same_project():
+    assert project_key({"id": 3, "created_at": "2025-11-27T20:32:23.123456Z"}) == KEY
+    assert project_key({"id": 3, "created_at": "2025-11-27T22:32:23+02:00"}) == project_key(KEY)
+    for told in (None, 3, "", "x", "../1", "1.2.3", {"id": "a"}, {"id": 3}, {"created_at": 1}):
+        with pytest.raises(InvalidArgument, match="names no project"):
+            project_key(told)
+
+
 # annotations
 
 
@@ -244,7 +253,7 @@ def test_unknown_labels_are_said_once(studio, start, tmp_path, caplog):
     for _ in range(2):
         backend.predict(asked(studio))
         backend.setup({"project": KEY, "schema": ONE})
-    assert caplog.text.count("the model doesn't know bird") == 1
+    assert caplog.text.count("The model doesn't know bird") == 1
     backend.close()
 
 

@@ -38,7 +38,7 @@ LOOK_EVERY_S = 30.0  # at most, where Label Studio asks and no webhook came
 ANSWER_S = 80.0  # for one request; Label Studio waits a hundred
 AT_ONCE = 4  # pictures, at least: most of the time is spent waiting for them
 BOXES_STAY = (
-    "boxes come from the model's own object head, which learns with 'wordsight train --boxes', not "
+    "Boxes come from the model's own object head, which learns with 'wordsight train --boxes', not "
     "from annotations here."
 )
 Payload = dict[str, Any]

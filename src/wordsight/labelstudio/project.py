@@ -146,11 +146,11 @@ class Project:
         ]
         if unknown:
             self.say(
-                f"the model doesn't know {some_of(unknown)}: suggested once learned from "
+                f"The model doesn't know {some_of(unknown)}: suggested once it was learned from "
                 "annotations."
             )
         if nameless:
             self.say(
-                f"the labeling interface has no label for {some_of(nameless)}: never suggested. "
+                f"The labeling interface has no label for {some_of(nameless)}: never suggested. "
                 'Add it, or name it in a label\'s predicted_values="…".'
             )

@@ -89,9 +89,8 @@ def _boxes(
     """
     height, width = one.photo.size
     if model.object_head is not None:
-        every, _, _ = objects_of(
-            one.photo, model, min(FAINT, 1.0 if threshold is None else threshold)
-        )
+        faint = FAINT if threshold is None else min(FAINT, threshold)
+        every, _, _ = objects_of(one.photo, model, faint)
         shares = [found.probability for found in every]
         certainty = min((max(share, 1 - share) for share in shares), default=1.0)
         rows = [
