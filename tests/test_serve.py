@@ -301,6 +301,15 @@ def test_the_model_given_stays_if_it_is_better(studio, start, tmp_path):
     assert not (tmp_path / f"project-{KEY}").exists()
 
 
+def test_the_model_given_stays_as_long_as_it_knows_more_labels(studio, start, tmp_path):
+    for number in range(1, 9):
+        studio.annotate(number, ["Disc" if number % 2 else "bird"])
+    backend = backend_of(studio, start, tmp_path)
+    told = backend.train({"project": KEY, "label_config": ONE})
+    assert told["model_version"] == start.version
+    assert "still the model given, which also knows SQUARE (too few pictures" in told["status"]
+
+
 def test_too_few_annotations_and_unreadable_ones_are_told_apart(studio, start, tmp_path):
     studio.annotate(1, ["Disc"])
     backend = backend_of(studio, start, tmp_path)

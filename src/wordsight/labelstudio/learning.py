@@ -10,6 +10,7 @@ import numpy as np
 from ..backbones.embedder import Embedder
 from ..classification.classifier import Classifier
 from ..classification.record import ModelRecord
+from ..errors import some_of
 from ..heads.linear import LinearHead, fit_head, fit_temperature
 from ..heads.logistic import Directions
 from ..heads.novelty import fit_neighbourhood
@@ -58,17 +59,19 @@ class Learned:
         right: on how many of the annotated pictures heads were right that had not seen them.
         before: on how many the model given was right; None where there is none.
         judged: how many pictures judged both.
+        lost: labels that the model given knows, and annotations don't teach yet.
     """
 
     model: Classifier
     right: int
     before: int | None
     judged: int
+    lost: list[str]
 
     @property
     def kept(self) -> bool:
-        """Whether it is at least as good as the model given."""
-        return self.before is None or self.right >= self.before
+        """Whether it is at least as good as the model given, and knows all that this does."""
+        return not self.lost and (self.before is None or self.right >= self.before)
 
     @property
     def sentence(self) -> str:
@@ -80,7 +83,12 @@ class Learned:
         if self.before is not None:
             told += f", the model given {self.before}"
         who = "a head learned from annotations" if self.kept else "still the model given"
-        return f"What answers now is {who}: {told}."
+        lost = (
+            f", which also knows {some_of(self.lost)} (too few pictures of that are annotated)"
+            if self.lost
+            else ""
+        )
+        return f"What answers now is {who}{lost}: {told}."
 
 
 def missing(lesson: Lesson) -> str | None:
@@ -117,7 +125,9 @@ def learn(lesson: Lesson, given: Classifier | None, embedder: Embedder) -> Learn
         model.record.mask_threshold = given.record.mask_threshold
     model.embedder = embedder
     before = None if given is None else int(_right(given, lesson)[judged].sum())
-    return Learned(model, int(right[judged].sum()), before, len(judged))
+    known = [lesson.control.label_of(name) for name in ([] if given is None else given.class_names)]
+    lost = [label for label in known if label is not None and label not in model.class_names]
+    return Learned(model, int(right[judged].sum()), before, len(judged), lost)
 
 
 def _single(lesson: Lesson, embedder: Embedder) -> tuple[Classifier, np.ndarray, np.ndarray]:
