@@ -44,7 +44,10 @@ BLOCK = re.compile(
     r"^```(sh|python)\n(.*?)^```$\n?(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 # only looked at: do the command and its options exist?
-PARSED = ("--ray", "s3://", "wordsight app", "wordsight teach", "torchrun", "--tensorboard")
+PARSED = (
+    *("--ray", "s3://", "torchrun", "--tensorboard"),
+    *("wordsight app", "wordsight teach", "wordsight serve"),
+)
 # added where the page says nothing of it, for speed
 INSTEAD = {
     "gather": ["--limit", "4", "--negatives", "2"],

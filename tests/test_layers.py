@@ -14,6 +14,7 @@ SOURCE = Path(wordsight.__file__).parent
 STOREYS = """
 __main__
 cli
+labelstudio
 webapp
 pipeline distributed
 videos evaluation teaching

@@ -98,6 +98,47 @@ def learn_in_fewer_steps(patch, judged, steps):
         patch.setattr(samples, name, value)
 
 
+def test_label_studio_gets_the_boxes_that_detect_finds(counting, others, tmp_path):
+    from wordsight.errors import InvalidArgument
+    from wordsight.labelstudio.backend import Backend
+    from wordsight.labelstudio.pictures import Pictures, Places
+    from wordsight.labelstudio.starting import start_with_model
+    from wordsight.labelstudio.studio import Studio
+
+    start, studio = start_with_model(str(counting)), Studio()
+    pictures = Pictures(studio, Places.of(others.parent, []), start.embedder)
+    backend = Backend(start, studio, pictures, tmp_path, 0.3)
+    labels = "".join(f'<Label value="{name.upper()}"/>' for name in THINGS)
+    config = f"""<View><Image name="i" value="$p"/>
+    <RectangleLabels name="r" toName="i">{labels}</RectangleLabels></View>"""
+    found = wordsight.detect(others.parent, counting, threshold=0.3, output=None)
+    images = list(found)
+    tasks = [
+        {"id": number, "data": {"p": f"/data/local-files/?d={one.file_name}"}}
+        for number, one in enumerate(images)
+    ]
+    asked = {"project": "1.2", "label_config": config, "tasks": tasks}
+    answers = backend.predict(asked)["results"]
+    assert sum(len(one.detections) for one in images) >= 8
+    for one, answer in zip(images, answers, strict=True):
+        told = [
+            (
+                result["value"]["rectanglelabels"],
+                [result["value"][side] for side in ("x", "y", "width", "height")],
+            )
+            for result in answer["result"]
+        ]
+        for detection, (names, sides) in zip(one.detections, told, strict=True):
+            x_min, y_min, x_max, y_max = detection.xyxy
+            assert names == [detection.label.upper()]
+            percent = [x_min / 4, y_min / 3, (x_max - x_min) / 4, (y_max - y_min) / 3]
+            assert np.allclose(sides, percent, atol=0.05)
+        assert 0.5 <= answer["score"] <= 1
+    with pytest.raises(InvalidArgument, match="the model's own object head"):
+        backend.train({"project": "1.2", "label_config": config})
+    backend.close()
+
+
 def test_every_object_of_pictures_it_never_saw_is_found_and_counted(
     counting, others, cli, tmp_path
 ):

@@ -1045,9 +1045,9 @@ def test_junk_leaves_no_traceback_and_a_request_to_end_no_pictures(
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_request_to_end_interrupts_as_ctrl_c_does(name):
     code = (
-        "import signal\nfrom wordsight.webapp.server import _ending_as_ctrl_c\n"
+        "import signal\nfrom wordsight.webapp.server import ending_as_ctrl_c\n"
         f"signal.signal(signal.{name}, signal.SIG_DFL)\n"  # whatever this test was started with
-        f"try:\n    with _ending_as_ctrl_c():\n        signal.raise_signal(signal.{name})\n"
+        f"try:\n    with ending_as_ctrl_c():\n        signal.raise_signal(signal.{name})\n"
         "except KeyboardInterrupt:\n    print('tidied')"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -62,6 +62,36 @@ with subprocess.Popen(command) as page:
 """
 
 
+SERVE = """
+import signal, subprocess, sys, time, httpx
+port, model, folder = sys.argv[1:]
+command = [sys.executable, "-m", "wordsight", "serve", "--port", port, "-m", model]
+command += ["--local-files", folder, "-o", "learned"]
+config = '<View><Image name="i" value="$p"/><Choices name="c" toName="i"><Choice value="disc"/>'
+config += '<Choice value="square"/></Choices></View>'
+tasks = [
+    {"id": 1, "data": {"p": "/data/local-files/?d=disc/000.jpg"}},
+    {"id": 2, "data": {"p": "http://name.example/a.jpg"}},
+    {"id": 3, "data": {"p": "http://192.0.2.7/a.jpg"}},
+]
+with subprocess.Popen(command) as backend:
+    root = f"http://127.0.0.1:{port}/"
+    for _ in range(600):
+        try:
+            assert httpx.get(f"{root}health", timeout=30).status_code == 200
+            break
+        except httpx.TransportError:
+            time.sleep(0.1)
+    given = {"project": "1.2", "schema": config, "hostname": "http://name.example"}
+    assert httpx.post(f"{root}setup", json=given, timeout=60).status_code == 422
+    asked = {"project": "1.2", "label_config": config, "tasks": tasks}
+    told = httpx.post(f"{root}predict", json=asked, timeout=60).json()["results"]
+    assert told[0]["result"][0]["value"] == {"choices": ["disc"]} and told[1:] == [[], []], told
+    backend.send_signal(signal.SIGTERM)
+    assert backend.wait(30) == 0
+"""
+
+
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory):
     """Run Python where every packet for another machine is seen; return them, a line each."""
@@ -161,7 +191,7 @@ def test_every_command_is_watched():
     from wordsight.cli.main import app
 
     lines = (*QUICK, *SLOW, *EXPORTS, *ON_RAY)
-    pages = {"app", "teach"}  # test_page and test_teaching let them connect to nobody
+    pages = {"app", "teach", "serve"}  # test_page, test_teaching and below
     assert {line.split()[0] for line in lines} | pages == set(get_command(app).commands)
 
 
@@ -196,6 +226,11 @@ def test_ray_sends_nothing(line, watched, place):
 def test_the_page_sends_nothing(watched, place):
     pytest.importorskip("gradio")
     assert watched("-c", PAGE, 7861, "model", "photos", cwd=place) == []
+
+
+@pytest.mark.slow
+def test_the_backend_asks_nobody_but_label_studio(watched, place):
+    assert watched("-c", SERVE, 9091, "model", "photos", cwd=place) == []
 
 
 def test_onnx_runtime_is_told_to_keep_still_before_it_is_imported():

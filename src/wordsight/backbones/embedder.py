@@ -30,6 +30,7 @@ from .preprocessing import Preprocessing
 from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
 
 log = logging.getLogger("wordsight")
+ANEW = "+2"  # after the key, for files that are read otherwise than 0.1.0 read them
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Embedder:
         except UnreadableImage as error:
             return Embedded(file, sha, None, str(error))
 
+    def kept(self, sha256: bytes) -> np.ndarray | None:
+        """Return the embedding (C,) of a file with these bytes if it is in the cache, else None."""
+        found = self.cache.get(sha256, self.key + ANEW)
+        return self.cache.get(sha256, self.key) if found is None else found
+
     def embed_all(
         self, files: Iterable[ImageFile], embed: Callable[[ImageFile], Embedded] | None = None
     ) -> Iterator[Embedded]:
@@ -165,7 +171,7 @@ class EncodedImage:
         if self._embedding is None:
             cache, key = self._embedder.cache, self._embedder.key
             if read_anew(self.data):
-                key += "+2"
+                key += ANEW
             self._embedding = cache.get(self.sha256, key)
             if self._embedding is None:
                 encoding = self._embedder.encode(self.photo, feature_map=self._keep_map)

@@ -1,4 +1,4 @@
-"""Commands that hand photos, labels and models over: prelabel, sort, keywords, export."""
+"""Commands that hand photos, labels and models over: prelabel, sort, keywords, export, serve."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
-from .options import Json, offer
-from .printing import show
+from .console import go_offline
+from .options import Json, Offline, OptionalModel, Threshold, offer
+from .printing import say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("sort")(sort_command)
     app.command("keywords")(keywords_command)
     app.command("export")(export_command)
+    app.command("serve")(serve_command)
 
 
 def prelabel_command(
@@ -282,3 +284,94 @@ def export_command(
     with show_progress() as progress:
         result = export(model, format, output=output, dtype=dtype, data=data, progress=progress)
     raise typer.Exit(show(result, as_json))
+
+
+def serve_command(
+    model: OptionalModel = None,
+    classes: Annotated[
+        Optional[str],
+        typer.Option(
+            "-c", "--classes", metavar="WORDS", help="Instead of -m: words to begin with."
+        ),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="Folder of what is learned: a model for each project."),
+    ] = Path("label-studio"),
+    threshold: Threshold = None,
+    url: Annotated[
+        Optional[str],
+        typer.Option(
+            "--label-studio-url",
+            metavar="URL",
+            help="Label Studio's address (also LABEL_STUDIO_URL). [default: what it says itself, "
+            "if on this machine]",
+        ),
+    ] = None,
+    token: Annotated[
+        Optional[str],
+        typer.Option(
+            "--token",
+            help="Its access token, personal or legacy (better: LABEL_STUDIO_API_KEY, which other "
+            "users of this machine don't see).",
+        ),
+    ] = None,
+    local_files: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--local-files",
+            metavar="FOLDER",
+            help="Its LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, to read such pictures from disk.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="Another server that pictures may be read from; may be given several times.",
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Address to listen on; addresses other than this machine's require a password, "
+            "which is printed (or WORDSIGHT_TOKEN).",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 9090,
+    offline: Offline = False,
+) -> None:
+    """Suggest labels in Label Studio, and learn from what people annotate there.
+
+    \b
+    Examples:
+      wordsight serve -m models/pets
+      wordsight serve -c "cat,dog" -o learned/
+      wordsight serve -m models/pets --local-files /data/photos --host 0.0.0.0
+
+    \b
+    It answers Choices and RectangleLabels on an Image. When annotations are finished, a head is
+    learned from them in seconds, and answers if it is at least as good; MODEL is never changed.
+    What it isn't sure of gets no suggestion, and a low score. Pictures are read from Label Studio
+    only, unless --local-files or --allow-host says otherwise. Ctrl-C ends it.
+    """
+    from ..labelstudio.server import ServeRequest, serve
+
+    go_offline(offline)
+    serve(
+        ServeRequest(
+            model,
+            classes,
+            output,
+            threshold,
+            url,
+            token,
+            local_files,
+            allow_host or [],
+            host,
+            port,
+        ),
+        say,
+    )

@@ -146,6 +146,28 @@ def untaught(
     )
 
 
+def of_learned(weight: np.ndarray, bias: np.ndarray) -> WordsHead:
+    """Return a head that knows words by what was learned of them alone, whatever the network's own
+    classes are; each word's probability is `sigmoid(weight @ embedding + bias)`.
+
+    Args:
+        weight: (words, C) float32.
+        bias: (words,) float32.
+    """
+    words, width = weight.shape
+    # classes of no weight, of which the words have next to nothing: none is ever likely
+    own = np.append(np.full(words, -50, np.float32), np.float32(0))
+    head = untaught(
+        np.zeros((words + 1, width), np.float32), own, tuple((word,) for word in range(words))
+    )
+    return replace(
+        head,
+        learned_weight=(weight / FINAL).astype(np.float32),
+        learned_bias=(bias / FINAL).astype(np.float32),
+        trust=np.ones(words, np.float32),
+    )
+
+
 def fit_words(
     embeddings: np.ndarray,
     weight: np.ndarray,

@@ -58,6 +58,9 @@ HEADERS = (
 class Guard:
     """An ASGI application that guards another one.
 
+    Attributes:
+        unknown: sentence for a visitor without the token.
+
     Args:
         app: the guarded application.
         hosts: names and addresses by which the page may be called, without port; None: any, as
@@ -68,6 +71,11 @@ class Guard:
         read: addresses that may be read.
         write: addresses that may be posted to.
     """
+
+    unknown = (
+        "This page needs its token: open the address that 'wordsight app' printed, with ?token= at "
+        "its end."
+    )
 
     def __init__(
         self,
@@ -100,12 +108,7 @@ class Guard:
         if refusal is not None:
             await _answer(send, *refusal)
         elif self._token is not None and not self._may_enter(scope, headers):
-            await _answer(
-                send,
-                401,
-                "This page needs its token: open the address that 'wordsight app' printed, "
-                "with ?token= at its end.",
-            )
+            await _answer(send, 401, self.unknown)
         elif self._token is not None and _query(scope).get("token"):
             await self._let_in(send)
         elif scope["path"] == UPLOAD:
@@ -170,17 +173,9 @@ class Guard:
 
     async def _post(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a small request on, if all files that it names were uploaded."""
-        body = bytearray()
-        pace = _Pace(receive, MAX_REQUEST)
-        while True:
-            message = await pace()
-            if message["type"] != "http.request":
-                if pace.why is not None:
-                    await _answer(send, *pace.why)
-                return
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
+        body = await self._arrived(receive, send, MAX_REQUEST)
+        if body is None:
+            return
         try:
             if body and not _only_uploads(json.loads(body), self._uploads):
                 await _answer(
@@ -193,7 +188,25 @@ class Guard:
         except (ValueError, RecursionError):
             await _answer(send, 400, "This request is no JSON.")
             return
-        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        await self._pass_whole(scope, body, receive, send)
+
+    async def _arrived(self, receive: Receive, send: Send, most: int) -> bytes | None:
+        """Return a request's body of at most so many bytes; None where it was refused."""
+        body = bytearray()
+        pace = _Pace(receive, most)
+        while True:
+            message = await pace()
+            if message["type"] != "http.request":
+                if pace.why is not None:
+                    await _answer(send, *pace.why)
+                return None
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                return bytes(body)
+
+    async def _pass_whole(self, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
+        """Pass a request on whose body has arrived."""
+        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
             return waiting.pop() if waiting else await receive()

@@ -89,22 +89,22 @@ def serve(
     Raises:
         InvalidArgument: if the address can't be listened on.
     """
-    chosen = _free_port(host, port)
-    token = None if _is_loopback(host) else _token()
-    with _ending_as_ctrl_c(), uploads_folder() as uploads:
-        serving = page(_names(host), token, uploads)
+    chosen = free_port(host, port)
+    token = None if is_loopback(host) else new_token()
+    with ending_as_ctrl_c(), uploads_folder() as uploads:
+        serving = page(names_of(host), token, uploads)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (
             f"?token={quote(token, safe='')}" if token else ""
         )
         (say or log.info)(f"Open {address} in your browser. Ctrl-C ends it.")
         try:
-            _serve(serving, host, chosen)
+            run_server(serving, host, chosen)
         except KeyboardInterrupt:  # which is how it is ended
             (say or log.info)("Closed.")
 
 
-def _token() -> str:
+def new_token() -> str:
     """Return the token of WORDSIGHT_TOKEN, or a new one.
 
     Raises:
@@ -143,7 +143,7 @@ def guarded(
 
 
 @contextmanager
-def _ending_as_ctrl_c() -> Iterator[None]:
+def ending_as_ctrl_c() -> Iterator[None]:
     """Handle SIGTERM and SIGHUP as Ctrl-C, so that visitors' images are deleted."""
     handlers: dict[str, Any] = {
         "SIGTERM": signal.default_int_handler,
@@ -187,15 +187,16 @@ def uploads_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(serving: Any, host: str, port: int) -> None:
+def run_server(serving: Any, host: str, port: int, protocol: Any = None) -> None:
+    """Serve an ASGI application until Ctrl-C; `protocol` as `impatient_protocol` returns it."""
     import uvicorn
 
     logging.getLogger("uvicorn.error").addFilter(_is_no_visitors_doing)
     with blas_resting():
-        uvicorn.Server(_settings(serving, host, port)).run()
+        uvicorn.Server(_settings(serving, host, port, protocol)).run()
 
 
-def _settings(serving: Any, host: str, port: int) -> Any:
+def _settings(serving: Any, host: str, port: int, protocol: Any = None) -> Any:
     """Return uvicorn's configuration."""
     import uvicorn
 
@@ -203,7 +204,7 @@ def _settings(serving: Any, host: str, port: int) -> Any:
         serving,
         host,
         port,
-        http=_impatient_protocol(),
+        http=protocol or impatient_protocol(),
         ws="none",
         timeout_keep_alive=HEAD_S,
         timeout_graceful_shutdown=1,
@@ -213,7 +214,8 @@ def _settings(serving: Any, host: str, port: int) -> Any:
     )
 
 
-def _impatient_protocol() -> Any:
+def impatient_protocol() -> Any:
+    """Return a protocol of uvicorn's that closes connections which would keep others out."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Impatient(H11Protocol):
@@ -262,21 +264,22 @@ def _is_no_visitors_doing(record: logging.LogRecord) -> bool:
     return not cancelled and not record.getMessage().startswith(VISITORS_DOING)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _names(host: str) -> set[str] | None:
+def names_of(host: str) -> set[str] | None:
     """Return the names that the page may be called by: those of this machine, or any behind a
     token.
     """
-    return LOOPBACK | {host} if _is_loopback(host) else None
+    return LOOPBACK | {host} if is_loopback(host) else None
 
 
-def _free_port(host: str, port: int | None) -> int:
+def free_port(host: str, port: int | None) -> int:
     """Return the port asked for, or the first free one.
 
     Raises:

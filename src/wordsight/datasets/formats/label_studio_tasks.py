@@ -129,12 +129,16 @@ def tasks(path: Path) -> Iterator[Task]:
     for number, row in enumerate(rows, start=1):
         where = f"task {number}"
         try:
-            yield _whole(where, row) if isinstance(row.get("data"), dict) else _short(where, row)
+            yield (
+                read_whole_task(where, row)
+                if isinstance(row.get("data"), dict)
+                else _short(where, row)
+            )
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration):
             yield Task(where, problem=BADLY_WRITTEN)
 
 
-def _whole(where: str, task: dict) -> Task:
+def read_whole_task(where: str, task: dict) -> Task:
     """Return a task of the full JSON."""
     data = task["data"]
     images = {key: value for key, value in data.items() if _names_image(value)}

@@ -1,0 +1,1 @@
+"""A machine-learning backend for Label Studio: it suggests labels, and learns from annotations."""
