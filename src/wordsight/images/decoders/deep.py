@@ -56,9 +56,9 @@ def load(image: Image.Image, data: bytes | None) -> tuple[Image.Image, str]:
 
 def _lies_apart(image: Image.Image) -> bool:
     """Whether an open image's colours lie apart, with more than eight bits each, which Pillow would
-    read as if they had eight.
+    read as if they had eight; compressed ones it reads as they are.
     """
-    if image.format != "TIFF" or len(image.getbands()) == 1:
+    if image.format != "TIFF" or len(image.getbands()) == 1 or is_deep(image):
         return False
     tags = image.tag_v2  # type: ignore[attr-defined]  # of every TIFF
     bits = tags.get(_BITS_PER_SAMPLE, (8,))
