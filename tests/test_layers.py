@@ -17,7 +17,7 @@ cli
 webapp
 pipeline distributed
 videos evaluation teaching
-recognition detection cleaning gathering training exports
+recognition detection cleaning gathering training exports traps
 classification
 reports
 heatmaps

@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from ..backbones.embedder import EncodedImage
 from ..backbones.runtime import callers
 from ..core.progress import Progress, or_notebook
@@ -15,10 +17,11 @@ from ..errors import UnreadableImage
 from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import class_heatmap
+from ..images.decoding import Photo
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .model_sections import about_model
-from .predictions import Counts, Part, Prediction
+from .predictions import EMPTY, Counts, Part, Prediction
 from .report import ResultsReport
 from .results import Results
 from .results_writer import ResultsWriter
@@ -64,7 +67,7 @@ def predict(
         grid.check(classifier.backbone)
     chosen, note = classifier.threshold_for(threshold, precision)
     found = find_photos(photos, output, RESULT_FOLDERS)
-    return _over(Run(classifier, chosen, settings, grid, found, draw, note), found, progress)
+    return over(Run(classifier, chosen, settings, grid, found, draw, note), found, progress)
 
 
 def predict_around(
@@ -89,17 +92,17 @@ def predict_around(
     found = find_photos(photos, output, RESULT_FOLDERS)
     run = Run(model, chosen, None, None, found, draw, note)
     run.known = known
-    return _over(run, found, progress)
+    return over(run, found, progress)
 
 
-def _over(run: Run, found: Photos, progress: Progress | None) -> Results:
+def over(run: Run, found: Photos, progress: Progress | None) -> Results:
     """Predict all photos of a run."""
     classifier, chosen, note = run.model, run.threshold, run.note
     threads = callers(classifier.embedder.engine)
     over_images(run.predict, found.images, run, threads=threads, progress=or_notebook(progress))
     refuse_none_readable(run.counts.unreadable, run.counts.total, found.output)
     return Results(
-        class_names=classifier.class_names,
+        class_names=run.class_names,
         threshold=chosen,
         counts=run.counts,
         skipped=found.skipped,
@@ -115,9 +118,11 @@ class Run:
     """One run of `predict`: predicts images, and takes what comes of each.
 
     Attributes:
+        class_names: what labels may be: the model's classes, and others.
         counts: how many fared how so far.
         kept: predictions that are written nowhere.
         writer: of the results folder, or None.
+        report: of the results folder, or None.
         known: file name -> classes that a person has given, none for "none of these".
     """
 
@@ -130,25 +135,36 @@ class Run:
         photos: Photos | None = None,
         draw: bool = False,
         note: str | None = None,
+        names: Sequence[str] = (),
+        files: Sequence[str] = (),
+        boxes: bool = False,
     ) -> None:
+        """Open a run.
+
+        Args:
+            names: labels beside the model's classes.
+            files: names of further files that it writes.
+            boxes: whether a detector's boxes are given, so that images may be empty.
+        """
         self.counts, self.kept = Counts(), list[Prediction]()
+        self.class_names = list(dict.fromkeys([*model.class_names, *names]))
         self.known: Mapping[str, Sequence[str]] = {}
         self.writer: ResultsWriter | None = None
         self.model, self.threshold, self._grid, self.note = model, threshold, grid, note
         self._settings = settings or HeatmapSettings()
-        self._report: ResultsReport | None = None
+        self.report: ResultsReport | None = None
         self._folder = folder = None if photos is None else photos.output
         if photos is not None:
             self.counts.skipped = photos.skipped
         if photos is None or folder is None:
             return
-        names = model.class_names
         self.writer = ResultsWriter(
-            folder, names, draw, grid is not None, photos.sources, photos.skipped
+            folder, self.class_names, draw, grid is not None, photos.sources, photos.skipped, files
         )
         if draw:
             try:
-                self._report = ResultsReport(folder, names, threshold)
+                shown = [*self.class_names, *[EMPTY] * boxes]
+                self.report = ResultsReport(folder, shown, threshold)
             except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run
                 self.writer.close()
                 raise
@@ -166,7 +182,7 @@ class Run:
             if file.name in self.known:
                 prediction.take(self.known[file.name])
             prediction.remark = one.remark
-            if prediction.label is None and self._report is None:
+            if prediction.label is None and self.report is None:
                 return prediction
             photo = one.photo
         except UnreadableImage as error:
@@ -180,12 +196,20 @@ class Run:
             # of a stranger, where the best guess comes from says nothing
             index = model.class_names.index(str(prediction.top_label))
             heat = class_heatmap(one.feature_map, model.head.weight[index])
-        if self.writer is not None:
-            self.writer.draw(prediction, file, photo.image, photo.size, model.mask_threshold)
-            prediction.without_maps()
-        if self._report is not None:
-            self._report.keep(prediction, photo.image, photo.size, heat)
+        self.show(prediction, file, photo, heat)
         return prediction
+
+    def show(
+        self, prediction: Prediction, file: ImageFile, photo: Photo, heat: np.ndarray | None
+    ) -> None:
+        """Draw a prediction and keep it for the report, as far as this run does. Safe from many
+        threads.
+        """
+        if self.writer is not None:
+            self.writer.draw(prediction, file, photo.image, photo.size, self.model.mask_threshold)
+            prediction.without_maps()
+        if self.report is not None:
+            self.report.keep(prediction, photo.image, photo.size, heat)
 
     def _surest_part(self, whole: Prediction, one: EncodedImage, grid: Grid) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
@@ -217,11 +241,11 @@ class Run:
         """Write the report, and put everything in place."""
         if self.writer is None:
             return
-        if self._report is not None:
+        if self.report is not None:
             model = self.model
             about = about_model(model.record, model.history, model.class_names)
             made = made_by(model.backbone.name, model.class_names)
-            self.writer.write_report(self._report.pages(self.counts, about, made, self.note))
+            self.writer.write_report(self.report.pages(self.counts, about, made, self.note))
         self.writer.finish()
 
     def close(self) -> None:
@@ -229,6 +253,6 @@ class Run:
         with contextlib.ExitStack() as held:
             if self.writer is not None:
                 held.callback(self.writer.close)
-            if self._report is not None:
-                held.callback(self._report.close)
+            if self.report is not None:
+                held.callback(self.report.close)
             self.model.embedder.cache.flush()

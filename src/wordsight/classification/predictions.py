@@ -38,6 +38,12 @@ PART_FIELDS = (
 )
 LABEL_FIELDS = ("label", "probability", "box_xyxy", "heatmap", "mask")
 NONE_OF_THESE = "none_of_these"  # status of an image that resembles no class
+EMPTY = "empty"  # status of an image in which a detector found nothing
+CROP_FIELDS = (
+    *("detection", "category", "confidence", "bbox", "box_xyxy"),
+    *("status", "label", "top_label", "probability"),
+)
+SET_ASIDE = "set_aside"  # status of a box that recurs at one place of one camera
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,40 @@ class Part:
     top_label: str
     probability: float
     stranger: bool
+
+
+@dataclass
+class Crop:
+    """What is in one box that a detector drew.
+
+    Attributes:
+        detection: the box's place in the detector's list for this image, from 0.
+        category: what the detector calls it, such as "animal".
+        confidence: the detector's, 0–1.
+        bbox: [x_min, y_min, width, height] in fractions of the upright image's sides.
+        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the upright original; None where the
+            image was not read.
+        status: "labelled", "unsure" or "none_of_these", as of an image; "set_aside" for a box that
+            recurs at one place of one camera.
+        label: class name, or the detector's category of what is no animal; None without a label.
+        top_label: the best guess, whether accepted or not, or None.
+        probability: calibrated probability of `top_label`, 0–1, or the detector's confidence for
+            its own categories; None where it would mean nothing.
+    """
+
+    detection: int
+    category: str
+    confidence: float
+    bbox: list[float]
+    box_xyxy: list[float] | None = None
+    status: str = NONE_OF_THESE
+    label: str | None = None
+    top_label: str | None = None
+    probability: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what stands in `crops` of predictions.jsonl."""
+        return {name: getattr(self, name) for name in CROP_FIELDS}
 
 
 @dataclass
@@ -114,6 +154,8 @@ class Prediction:
         extent: (rows, columns) float32, 0–1: how far `label` reaches, or None; likewise.
         parts: what parts of the image show, where they were looked at; in parts.csv.
         part: `xyxy` of the part whose answer this is, or None where it is the whole image's.
+        crops: what is in the boxes of a detector, where its boxes were given, else None.
+        detected_as: what the detector's file calls the image, or None.
         several: whether its classes are words that may stand together in one image.
         remark: what is to be said of the file, such as that it is cut off; not part of the tables.
     """
@@ -135,14 +177,20 @@ class Prediction:
     labels: list[Label] = field(default_factory=list)
     several: bool = False
     remark: str = ""
+    crops: list[Crop] | None = None
+    detected_as: str | None = None
 
     @property
     def status(self) -> str:
-        """What became of the image: "labelled", "unsure", "none_of_these" or "unreadable"."""
+        """What became of the image: "labelled", "unsure", "none_of_these", "unreadable", or "empty"
+        where a detector's boxes were given and none counts.
+        """
         if self.error is not None:
             return "unreadable"
         if self.label is not None:
             return "labelled"
+        if self.crops is not None and all(crop.status == SET_ASIDE for crop in self.crops):
+            return EMPTY
         return NONE_OF_THESE if self.stranger else "unsure"
 
     def take(self, labels: Sequence[str]) -> None:
@@ -184,9 +232,14 @@ class Prediction:
         return self
 
     def to_dict(self) -> dict:
-        """Return the fields of `predictions.jsonl`, in order."""
+        """Return the fields of `predictions.jsonl`, in order; those of crops only where a
+        detector's boxes were given.
+        """
         fields = {name: getattr(self, name) for name in FIELDS}
         fields["labels"] = [label.to_dict() for label in self.labels]
+        if self.crops is not None:
+            fields["crops"] = [crop.to_dict() for crop in self.crops]
+            fields["detected_as"] = self.detected_as
         return fields
 
 
@@ -204,6 +257,7 @@ class Counts:
         labelled: images that got a label.
         unsure: rejected because the probability is below the threshold.
         strangers: rejected because they resemble nothing the model learned from.
+        empty: images in which a detector found nothing.
         unreadable: (file name, reason) of each.
         skipped: names of files that are no images.
         remarks: (file name, remark) of each image of which something is to be said.
@@ -215,6 +269,7 @@ class Counts:
     labelled: int = 0
     unsure: int = 0
     strangers: int = 0
+    empty: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
@@ -235,6 +290,8 @@ class Counts:
         elif prediction.label is not None:
             self.labelled += 1
             self.accepted.update(label.label for label in prediction.labels)
+        elif prediction.status == EMPTY:
+            self.empty += 1
         elif prediction.stranger:
             self.strangers += 1
         else:
@@ -268,4 +325,4 @@ class Counts:
     @property
     def total(self) -> int:
         """Images in all, unreadable ones included."""
-        return self.labelled + self.rejected + len(self.unreadable)
+        return self.labelled + self.rejected + self.empty + len(self.unreadable)

@@ -31,6 +31,7 @@ class ResultsWriter:
         parts: whether parts of images are looked at, which get a table of their own.
         photos: folders, files and globs that are looked through.
         skipped: names of files that are no images, for skipped.csv.
+        others: names of further files that the run writes.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ResultsWriter:
         parts: bool = False,
         photos: Iterable[str | os.PathLike] = (),
         skipped: Sequence[str] = (),
+        others: Sequence[str] = (),
     ) -> None:
         self.output, self.images = output, draw
         self._folders = folder_names(class_names)
@@ -58,6 +60,7 @@ class ResultsWriter:
                 *[SKIPPED] * bool(skipped),
                 *[PARTS] * parts,
                 REMARKS,
+                *others,
                 *(pages_there(output) if draw else ()),
             ],
         )
@@ -86,9 +89,11 @@ class ResultsWriter:
             return
         name = safe_name(prediction.file_name)
         for label in prediction.labels:
-            if label.map is None or label.reach is None:
-                continue
             folder = self._folders[label.label]
+            if label.map is None or label.reach is None:  # a detector's own category
+                original = self._tables.reserve(f"images/{folder}/{name}")
+                self._copied.append(self._tables.link(original, file.path))
+                continue
             original = self._tables.reserve(f"images/{folder}/{name}")
             label.heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
             label.mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
@@ -112,7 +117,7 @@ class ResultsWriter:
         if prediction.remark:
             self._remarks.append([prediction.file_name, prediction.remark])
         record = prediction.to_dict()
-        self._tables.add(record, [list(record.values())])
+        self._tables.add(record, [[record[name] for name in FIELDS]])
         if self._parts is not None:
             for number, part in enumerate(prediction.parts, start=1):
                 answers = "true" if prediction.part == part.xyxy else "false"
@@ -138,6 +143,14 @@ class ResultsWriter:
         if self._parts is not None:
             self._tables.write_table(PARTS, self._parts)
         self._tables.finish()
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write one of `others`."""
+        self._tables.write_file(name, data)
+
+    def write_table(self, name: str, rows: Iterable[Sequence]) -> None:
+        """Write one of `others`, a table of rows of cells."""
+        self._tables.write_table(name, rows)
 
     def write_report(self, pages: Iterable[tuple[str, bytes]]) -> None:
         """Write the report's pages, given by name and content."""

@@ -17,6 +17,7 @@ from .console import go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
     BackboneName,
+    DetectorOptions,
     Exact,
     Json,
     Mirror,
@@ -118,6 +119,7 @@ def run_command(
     ] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
     *,
+    detector: DetectorOptions,
     runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
@@ -129,6 +131,7 @@ def run_command(
       wordsight run -c "cat,dog" -p photos/
       wordsight run -c cat -p photos/ -o cats/            is it a cat or not?
       wordsight run -c "brick,tile" -p site/ --data labelled/
+      wordsight run -c "deer,fox" -p photos/ --boxes md.json          in MegaDetector's boxes
 
     \b
     It learns from the first of these that applies, and names it:
@@ -153,6 +156,7 @@ def run_command(
             gather=gather or _consent() or False,
             force=force,
             backbone=runs_on.backbone(backbone),
+            **detector.chosen(),
             draw=not no_pictures,
             progress=progress,
         )
@@ -249,6 +253,7 @@ def predict_command(
     no_pictures: NoPictures = False,
     *,
     look: _Look,
+    detector: DetectorOptions,
     runs_on: RunsOn,
     ray: Ray = None,
     offline: Offline = False,
@@ -262,6 +267,7 @@ def predict_command(
       wordsight predict 'photos/*.jpg' -m models/pets -t 0.9 -o results/ --json
       wordsight predict photos/ -m models/pets --precision 0.95
       wordsight predict street/ -m models/cars --quadrants --base-height 640
+      wordsight predict photos/ -m models/deer --boxes md.json        in MegaDetector's boxes
       wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
 
     \b
@@ -272,7 +278,27 @@ def predict_command(
     from ..heatmaps.heatmap import HeatmapSettings
 
     go_offline(offline)
-    heatmaps, parts = look.heatmaps(), look.parts()
+    heatmaps, parts, boxes = look.heatmaps(), look.parts(), detector.chosen()
+    if boxes:
+        if ray is not None or parts is not None or heatmaps != HeatmapSettings():
+            raise InvalidArgument(
+                "--boxes looks at crops on this machine, with heat maps in one pass. Leave out "
+                "--ray, --quadrants and options of heat maps."
+            )
+        from ..traps.photos import predict_boxes
+
+        with show_progress() as progress:
+            results = predict_boxes(
+                photos,
+                runs_on.model(model),
+                output=output,
+                threshold=threshold,
+                precision=precision,
+                **boxes,
+                draw=not no_pictures,
+                progress=progress,
+            )
+        raise typer.Exit(show(results, as_json))
     if ray is not None:
         if len(photos) != 1 or parts is not None or heatmaps != HeatmapSettings():
             raise InvalidArgument(
