@@ -139,24 +139,18 @@ def run(
     sources = _places(photos)
     # before any work: is there something to do?
     found = find_images(sources, exclude=None if output is None else expand(output))
+    told: dict[str, Any] = {
+        "output": output,
+        "threshold": threshold,
+        "precision": precision,
+        "draw": draw,
+        "progress": request.progress,
+    }
     if boxes is None:
-        classifier = find_or_make(request, found.images)
-    else:
-        told = read_boxes(boxes, found.images, sources, confidence)
-        classifier = find_or_make(replace(request, boxes=told), found.images)
-    where: dict[str, Any] = {}
-    if boxes is not None:
-        where = {"boxes": boxes, "confidence": confidence, "repeats": repeats}
-    return (predict if boxes is None else predict_boxes)(
-        sources,
-        classifier,
-        **where,
-        output=output,
-        threshold=threshold,
-        precision=precision,
-        draw=draw,
-        progress=request.progress,
-    )
+        return predict(sources, find_or_make(request, found.images), **told)
+    detected = read_boxes(boxes, found.images, sources, confidence)
+    classifier = find_or_make(replace(request, boxes=detected), found.images)
+    return predict_boxes(sources, classifier, detected, repeats=repeats, **told)
 
 
 def _announce(sentence: str) -> None:

@@ -12,7 +12,7 @@ from ..classification.photos import Run, over
 from ..classification.predictions import CROP_FIELDS, SET_ASIDE, Crop, Label, Prediction
 from ..classification.results import Results
 from ..core.progress import Progress, or_notebook
-from ..core.tables import note_photos
+from ..core.tables import BOXES, note_photos
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..datasets.work import Photos, find_photos
 from ..errors import UnreadableImage
@@ -23,13 +23,12 @@ from .repeats import Repeats, repeats_of
 
 CROPS = "crops.csv"
 CELLS = 64  # of the longest side of a photo's heat map
-NOTED = "boxes"  # under which the detector's file is noted for `prelabel`
 
 
 def predict_boxes(
     photos: str | os.PathLike | Iterable[str | os.PathLike],
     model: str | os.PathLike | Classifier,
-    boxes: str | os.PathLike,
+    boxes: str | os.PathLike | DetectorBoxes,
     *,
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
@@ -48,7 +47,7 @@ def predict_boxes(
     Args:
         photos: folders, files or globs.
         model: model folder, or what `load` returned.
-        boxes: MegaDetector's JSON.
+        boxes: MegaDetector's JSON, or what `read_boxes` made of it.
         output, threshold, precision, draw, progress: as in `wordsight.predict`.
         confidence: of the detector, from which a box counts, 0–1; None: what its file calls
             typical, or 0.2.
@@ -63,27 +62,17 @@ def predict_boxes(
     classifier = model if isinstance(model, Classifier) else load(model)
     chosen, note = classifier.threshold_for(threshold, precision)
     found = find_photos(photos, output, RESULT_FOLDERS)
-    told = read_boxes(boxes, found.images, found.sources, confidence)
+    told = (
+        boxes
+        if isinstance(boxes, DetectorBoxes)
+        else read_boxes(boxes, found.images, found.sources, confidence)
+    )
     aside = repeats_of(told, found.images, repeats, or_notebook(progress))
-    return over_boxes(classifier, chosen, note, found, told, aside, draw, progress)
-
-
-def over_boxes(
-    model: Classifier,
-    threshold: float | None,
-    note: str | None,
-    found: Photos,
-    told: DetectorBoxes,
-    aside: Repeats,
-    draw: bool,
-    progress: Progress | None,
-) -> Results:
-    """Predict all photos of a run in a detector's boxes."""
     said = [*([note] if note else []), *aside.notes(found.output), *_others(told)]
-    run = CropRun(model, threshold, found, told, aside, draw, " ".join(said) or None)
+    run = CropRun(classifier, chosen, found, told, aside, draw, " ".join(said) or None)
     results = over(run, found, progress)
     if found.output is not None:
-        note_photos(found.output, NOTED, [os.path.abspath(told.path)])
+        note_photos(found.output, BOXES, [os.path.abspath(told.path)])
     return results
 
 
@@ -179,7 +168,7 @@ class CropRun(Run):
         else:
             said = seen[0]
             crop.status, crop.label, crop.top_label = said.status, said.label, said.top_label
-            crop.probability = said.probability
+            crop.probability = None if said.stranger else said.probability
         return crop
 
     def _draw(
@@ -273,10 +262,9 @@ def _surest_of(
     inside: dict[int, tuple[Prediction, EncodedCrop]],
 ) -> Prediction | None:
     """Return what the model said of the crop whose answer is the photo's, or None."""
+    answer = (prediction.top_label, prediction.probability)
     for place, (said, _) in inside.items():
-        if said.top_label == prediction.top_label and (
-            said.probability == prediction.probability and answers[place].status != SET_ASIDE
-        ):
+        if answer == (answers[place].top_label, answers[place].probability):
             return said
     return None
 

@@ -30,6 +30,7 @@ from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.foreign_tables import heading, read_table
 from ..datasets.formats.base import numbers
+from ..datasets.surveys.base import camera_of
 from ..errors import InvalidArgument, NotFound
 from ..images.taken import taken_at
 from .boxes import Box, DetectorBoxes
@@ -52,21 +53,9 @@ FIELDS = (
     *("days", "of_days", "chance", "first", "last", "example", "set_aside"),
 )
 THREADS = 4
-# cameras begin a new folder every 999 or 9,999 photos: DCIM, 100RECNX, 101_BTCF
-_OF_CARD = re.compile(r"dcim|\d{3}[0-9a-z_]{5}", re.IGNORECASE)
 _TIME = re.compile(r"(\d{4})\D(\d\d)\D(\d\d)\D+(\d\d):(\d\d):(\d\d)")
 _COLUMNS = 6  # of the sheet: three photos a place, two places a row
 _PLACES = 24
-
-
-def camera_of(name: str) -> str:
-    """Return the folder that stands for a photo's camera: its own, without those that cameras make
-    on their cards; "." for the folder given.
-    """
-    parts = name.split("/")[:-1]
-    while parts and _OF_CARD.fullmatch(parts[-1]):
-        parts.pop()
-    return "/".join(parts) or "."
 
 
 @dataclass(frozen=True)
