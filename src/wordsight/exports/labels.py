@@ -7,7 +7,9 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from .. import __version__
@@ -18,11 +20,12 @@ from ..core.progress import Progress, or_notebook
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
-from ..datasets.formats import Format, Labelled, Region, list_formats
-from ..datasets.surveys import find_survey, list_survey_keys
+from ..datasets.formats import Capture, Format, Labelled, Region, list_formats
+from ..datasets.surveys import camera_of, find_survey, list_survey_keys
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header, storable
 from ..images.signatures import USUAL_SUFFIXES
+from ..images.taken import taken_at
 from .label_folder import new_labels
 from .result_tables import find_table, photos_of, read_rows
 
@@ -140,6 +143,7 @@ class _Row:
         regions: accepted boxes, in pixels of the upright original.
         accepted: whether there is an accepted label or box.
         others: further accepted labels.
+        capture: of a camera trap: where and when, else None.
     """
 
     file_name: str
@@ -148,6 +152,7 @@ class _Row:
     regions: list[Region]
     accepted: bool
     others: tuple[str, ...] = ()
+    capture: Capture | None = None
 
 
 def prelabel(
@@ -316,7 +321,22 @@ def _prediction(row: dict, everything: bool) -> _Row:
         regions,
         label is not None,
         tuple(str(one["label"]) for one in labels[1:]),
+        capture_of(row),
     )
+
+
+def capture_of(row: dict) -> Capture | None:
+    """Return where and when a camera trap took the photo of a row; None where nothing in it says
+    that one did.
+    """
+    event, taken = row.get("event"), row.get("taken_at")
+    if "crops" not in row and not event and not taken:
+        return None
+    time = None
+    with suppress(ValueError):
+        time = datetime.fromisoformat(str(taken)).replace(tzinfo=None)
+    camera = camera_of(str(row["file_name"]))
+    return Capture(camera, time, None if event in (None, "") else str(event))
 
 
 def _detections(row: dict, everything: bool) -> _Row:
@@ -420,6 +440,8 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
         )
         if box[0] < box[2] and box[1] < box[3]:
             regions.append(Region(region.label, box, region.score))
-    return Labelled(
-        target.relative_to(folder).as_posix(), size, row.label, row.score, regions, row.others
-    ), copied
+    capture = row.capture
+    if capture is not None and capture.taken is None:
+        capture = replace(capture, taken=taken_at(file.path))
+    name = target.relative_to(folder).as_posix()
+    return Labelled(name, size, row.label, row.score, regions, row.others, capture), copied

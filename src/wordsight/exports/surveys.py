@@ -20,7 +20,7 @@ from ..datasets.surveys import Sighting, Survey, SurveyFormat, SurveyPhoto
 from ..errors import InvalidArgument, NotFound
 from ..images.taken import taken_at
 from .label_folder import new_labels
-from .labels import Prelabels, SurveyRequest
+from .labels import Prelabels, SurveyRequest, capture_of
 from .result_tables import find_table, photos_of, read_rows
 
 TABLE = "predictions.jsonl"
@@ -142,14 +142,14 @@ def _photo(row: dict, everything: bool) -> SurveyPhoto | tuple[str, str]:
     if not named and guess is not None:
         named = [(str(guess), float(row["probability"]))]
     crops = row.get("crops")
-    event = row.get("event")
+    capture = capture_of(row)
     status = "labelled" if label else "none_of_these" if row["probability"] is None else "unsure"
     return SurveyPhoto(
         name,
         str(row.get("status") or status),
         tuple(named),
-        _time(row.get("taken_at")),
-        None if event in (None, "") else str(event),
+        None if capture is None else capture.taken,
+        None if capture is None else capture.sequence,
         None if crops is None else tuple(_sighting(one, everything) for one in crops),
         row.get("detected_as"),
     )
@@ -168,14 +168,6 @@ def _sighting(crop: dict, everything: bool) -> Sighting:
         None if label is None or sure is None else float(sure),
         crop["status"] == "set_aside",
     )
-
-
-def _time(text: object) -> datetime | None:
-    """Return a time of the tables, by the camera's clock, or None."""
-    try:
-        return datetime.fromisoformat(str(text)).replace(tzinfo=None) if text else None
-    except ValueError:
-        return None
 
 
 def _with_times(
