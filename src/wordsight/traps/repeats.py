@@ -2,13 +2,13 @@
 
 Why a count is too large for chance: animals come and go, so the boxes of different days are
 independent. A box of an animal falls on one given box (85 % of their union in common) if it has its
-place, its size and its shape: one in five hundred does where animals stand within a fifth of their
-length of one point, as at bait, and far fewer on a trail. One in two hundred is granted, or three
-times what this camera's other boxes do among themselves from day to day, if that is more. On a day
-with m other boxes the place is then met with a probability of at most 1 - (1 - share)^(m + 1), and
-on how many of n days follows. A place is set aside if the probability of as many days, times the
-number of photos that could have begun such a place, is below one in a hundred, and if it was met on
-four days at least: an animal may sleep in one place for a night.
+place, its size and its shape: one in five thousand does on a trail, and one in five hundred where
+animals stand within a fifth of their length of one point, as at bait. One in a thousand is granted,
+or three times what this camera's other boxes do among themselves from day to day, if that is more.
+On a day with m other boxes the place is then met with a probability of at most
+1 - (1 - share)^(m + 1), and on how many of n days follows. A place is set aside if the probability
+of as many days, times the number of photos that could have begun such a place, is below one in a
+hundred, and if it was met on four days at least: an animal may sleep in one place for a night.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..classification.results_writer import ResultsWriter
 
 SAME = 0.85  # IoU from which two boxes are at one place
-GRANTED = 0.005  # share of animals' boxes that may fall on one given box, at least
+GRANTED = 0.001  # share of animals' boxes that may fall on one given box, at least
 CROWDED = 3  # times the usual share of a camera's boxes, for the place that most fall on
 SAMPLE = 300  # boxes from which that share is told
 RARE = 0.01  # probability below which a count is no chance
@@ -302,9 +302,9 @@ def _judged(
     days = np.array([times[name].toordinal() if name in times else 0 for name, _ in seen])
     boxes = np.array([box.bbox for _, box in seen])
     met, others = len(np.unique(days[there & timed])), days[timed & ~there]
-    chance = 1.0
-    if met:
-        counts = [int((others == day).sum()) for day in np.unique(days[timed])]
+    counts = [int((others == day).sum()) for day in np.unique(days[timed])]
+    chance = min(1.0, everywhere * _chance(met, counts, GRANTED)) if met else 1.0
+    if met >= FEWEST_DAYS and chance < RARE:
         share = _share(boxes[timed & ~there], others)
         chance = min(1.0, everywhere * _chance(met, counts, share))
     return Repeat(
