@@ -128,6 +128,7 @@ def _prepare(world):
     )
     for name in ("street.jpg", "site.jpg", "photo.jpg", "cat.jpg", "dog.jpg"):
         street.save(world / name)
+    _traps(world)
     _clip(world / "traffic.mp4", street)
     for name in ("clip.mp4", "bus.mp4"):
         shutil.copyfile(world / "traffic.mp4", world / name)
@@ -160,6 +161,33 @@ def _boxes(world):
         (world / name).write_text(
             "file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n"
         )
+
+
+def _traps(world):
+    """Set the cat into photos of two cameras, and say where as MegaDetector does."""
+    cat = Image.open(world / "photos" / "chelsea.png").convert("RGB").resize((160, 106))
+    images = []
+    for number in range(6):
+        name = f"cam{1 + number % 2}/IMG_{number}.JPG"
+        (world / "traps" / name).parent.mkdir(parents=True, exist_ok=True)
+        scene = Image.new("RGB", (640, 480), (90 + number, 110, 80))
+        if number < 4:
+            scene.paste(cat, (100 + 40 * number, 200))
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2024:05:0{1 + number} 06:00:00"
+        scene.save(world / "traps" / name, exif=exif)
+        box = [(100 + 40 * number) / 640, 200 / 480, 160 / 640, 106 / 480]
+        found = [{"category": "1", "conf": 0.9, "bbox": box}] * (number < 4)
+        images.append({"file": name, "detections": found})
+    categories = {"1": "animal", "2": "person", "3": "vehicle"}
+    content = {"info": {"format_version": "1.4"}, "detection_categories": categories}
+    (world / "md.json").write_text(json.dumps({**content, "images": images}))
+    (world / "cameras.csv").write_text(
+        "deploymentID,latitude,longitude\ncam1,52.1,4.3\ncam2,52.1,4.4\n"
+    )
+    page = (ROOT / "docs" / "how-to" / "camera-traps.md").read_text(encoding="utf-8")
+    project = re.search(r"^```text\n(\{.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (world / "project.json").write_text(project[1])
 
 
 def _clip(path, street):
