@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import made_once, write_shapes
+from conftest import draw_shape, made_once, write_shapes
 from wordsight.cli import demo
 from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
@@ -146,8 +146,6 @@ def _prepare(world):
 
 def _boxes(world):
     """Draw fruit whose boxes are known."""
-    from conftest import draw_shape
-
     rows = {"boxes.csv": [], "boxes-test.csv": []}
     (world / "fruit").mkdir()
     for seed in range(20):
@@ -164,20 +162,17 @@ def _boxes(world):
 
 
 def _traps(world):
-    """Set the cat into photos of two cameras, and say where as MegaDetector does."""
-    cat = Image.open(world / "photos" / "chelsea.png").convert("RGB").resize((160, 106))
+    """Draw photos of two cameras, and say where things are as MegaDetector does."""
     images = []
-    for number in range(6):
-        name = f"cam{1 + number % 2}/IMG_{number}.JPG"
+    for number in range(14):
+        name = f"cam{1 + number // 7}/IMG_{number}.JPG"
         (world / "traps" / name).parent.mkdir(parents=True, exist_ok=True)
-        scene = Image.new("RGB", (640, 480), (90 + number, 110, 80))
-        if number < 4:
-            scene.paste(cat, (100 + 40 * number, 200))
+        scene = draw_shape(("disc", "square")[number % 2], 4000 + number, (480, 640))[0]
         exif = Image.Exif()
-        exif.get_ifd(0x8769)[0x9003] = f"2024:05:0{1 + number} 06:00:00"
+        exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {number:02}:00:00"
         scene.save(world / "traps" / name, exif=exif)
-        box = [(100 + 40 * number) / 640, 200 / 480, 160 / 640, 106 / 480]
-        found = [{"category": "1", "conf": 0.9, "bbox": box}] * (number < 4)
+        box = [0.02, 0.02, 0.96, 0.96]
+        found = [{"category": "1", "conf": 0.9, "bbox": box}] * (number < 12)
         images.append({"file": name, "detections": found})
     categories = {"1": "animal", "2": "person", "3": "vehicle"}
     content = {"info": {"format_version": "1.4"}, "detection_categories": categories}

@@ -48,11 +48,15 @@ def predict_boxes(
         photos: folders, files or globs.
         model: model folder, or what `load` returned.
         boxes: MegaDetector's JSON, or what `read_boxes` made of it.
-        output, threshold, precision, draw, progress: as in `wordsight.predict`.
+        output: as in `wordsight.predict`.
+        threshold: likewise.
+        precision: likewise.
         confidence: of the detector, from which a box counts, 0–1; None: what its file calls
             typical, or 0.2.
         repeats: "auto" sets boxes aside that recur at one place of one camera on more days than
             animals can explain; "keep" sets none aside; a file `repeats.csv` those in its rows.
+        draw: as in `wordsight.predict`.
+        progress: likewise.
 
     Raises:
         NotFound: if there is nothing to predict, or no such model or file.

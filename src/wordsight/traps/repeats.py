@@ -4,7 +4,9 @@ Why a count is too large for chance: animals come and go, so the boxes of differ
 independent. A box of an animal falls on one given box (85 % of their union in common) if it has its
 place, its size and its shape: one in five thousand does on a trail, and one in five hundred where
 animals stand within a fifth of their length of one point, as at bait. One in a thousand is granted,
-or three times what this camera's other boxes do among themselves from day to day, if that is more.
+or six times the median of what this camera's other boxes do among themselves from day to day, if
+that is more: the middle of a normal spread in place and size, four dimensions, is met 5.4 times as
+often as the median place.
 On a day with m other boxes the place is then met with a probability of at most
 1 - (1 - share)^(m + 1), and on how many of n days follows. A place is set aside if the probability
 of as many days, times the number of photos that could have begun such a place, is below one in a
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 SAME = 0.85  # IoU from which two boxes are at one place
 GRANTED = 0.001  # share of animals' boxes that may fall on one given box, at least
-CROWDED = 3  # times the usual share of a camera's boxes, for the place that most fall on
+CROWDED = 6  # times the median share of a camera's boxes, for the place that most fall on
 SAMPLE = 300  # boxes from which that share is told
 RARE = 0.01  # probability below which a count is no chance
 FEWEST_DAYS = 4
@@ -72,7 +74,8 @@ class Repeat:
         of_days: days on which the camera has such a box.
         chance: probability that animals' boxes of so many days fall on one place, all places of
             the camera taken together.
-        first, last: when it was seen first and last.
+        first: when it was seen first.
+        last: when it was seen last.
         set_aside: whether its boxes don't count.
     """
 
