@@ -167,10 +167,11 @@ def _traps(world):
     for number in range(14):
         name = f"cam{1 + number // 7}/IMG_{number}.JPG"
         (world / "traps" / name).parent.mkdir(parents=True, exist_ok=True)
-        scene = draw_shape(("disc", "square")[number % 2], 4000 + number, (480, 640))[0]
+        kind, first = (("disc", 0), ("square", 1000))[number % 2]
+        scene = draw_shape(kind, first + number)[0]  # as in data/pets
         exif = Image.Exif()
         exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {number:02}:00:00"
-        scene.save(world / "traps" / name, exif=exif)
+        scene.save(world / "traps" / name, exif=exif, quality=92)
         box = [0.02, 0.02, 0.96, 0.96]
         found = [{"category": "1", "conf": 0.9, "bbox": box}] * (number < 12)
         images.append({"file": name, "detections": found})

@@ -4,9 +4,10 @@ Why a count is too large for chance: animals come and go, so the boxes of differ
 independent. A box of an animal falls on one given box (85 % of their union in common) if it has its
 place, its size and its shape: one in five thousand does on a trail, and one in five hundred where
 animals stand within a fifth of their length of one point, as at bait. One in a thousand is granted,
-or six times the median of what this camera's other boxes do among themselves from day to day, if
-that is more: the middle of a normal spread in place and size, four dimensions, is met 5.4 times as
-often as the median place.
+or four times the mean of what this camera's other boxes do among themselves from day to day, if
+that is more: the middle of a normal spread in place and size, four dimensions, is met four times as
+often as its places in the mean. (Boxes on which more than one in twenty falls are left out of that
+mean: they are other stones.)
 On a day with m other boxes the place is then met with a probability of at most
 1 - (1 - share)^(m + 1), and on how many of n days follows. A place is set aside if the probability
 of as many days, times the number of photos that could have begun such a place, is below one in a
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 
 SAME = 0.85  # IoU from which two boxes are at one place
 GRANTED = 0.001  # share of animals' boxes that may fall on one given box, at least
-CROWDED = 6  # times the median share of a camera's boxes, for the place that most fall on
+CROWDED = 4  # times the mean share of a camera's boxes, for the place that most fall on
+CROWD = 0.05  # share of a camera's boxes beyond which no animal's place is met
 SAMPLE = 300  # boxes from which that share is told
 RARE = 0.01  # probability below which a count is no chance
 FEWEST_DAYS = 4
@@ -328,12 +330,13 @@ def _share(boxes: np.ndarray, days: np.ndarray) -> float:
     """Return the share of a camera's boxes, (n, 4), that may fall on one given box: what they do
     among themselves from one day, (n,), to others.
     """
-    shares = [0.0]
+    shares = []
     for index in range(0, len(boxes), max(1, len(boxes) // SAMPLE)):
         other = days != days[index]
         if other.any():
             shares.append(float((_iou(boxes[index], boxes[other]) >= SAME).mean()))
-    return min(0.5, max(GRANTED, CROWDED * float(np.median(shares))))
+    usual = [share for share in shares if share <= CROWD]
+    return max(GRANTED, CROWDED * float(np.mean(usual or [0.0])))
 
 
 def _chance(met: int, others: Sequence[int], share: float) -> float:
