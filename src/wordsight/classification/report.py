@@ -74,7 +74,7 @@ class ResultsReport:
         """
         accepted = counts.labelled
         report = Report(
-            f"What {accepted + counts.rejected} photos show",
+            f"What {accepted + counts.rejected + counts.empty} photos show",
             summarise(counts, self._threshold, note),
             about,
             outcomes=self._outcomes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -279,26 +279,11 @@ def predict_command(
 
     go_offline(offline)
     heatmaps, parts, boxes = look.heatmaps(), look.parts(), detector.chosen()
-    if boxes:
-        if ray is not None or parts is not None or heatmaps != HeatmapSettings():
-            raise InvalidArgument(
-                "--boxes looks at crops on this machine, with heat maps in one pass. Leave out "
-                "--ray, --quadrants and options of heat maps."
-            )
-        from ..traps.photos import predict_boxes
-
-        with show_progress() as progress:
-            results = predict_boxes(
-                photos,
-                runs_on.model(model),
-                output=output,
-                threshold=threshold,
-                precision=precision,
-                **boxes,
-                draw=not no_pictures,
-                progress=progress,
-            )
-        raise typer.Exit(show(results, as_json))
+    if boxes and (ray is not None or parts is not None or heatmaps != HeatmapSettings()):
+        raise InvalidArgument(
+            "--boxes looks at crops on this machine, with heat maps in one pass. Leave out --ray, "
+            "--quadrants and options of heat maps."
+        )
     if ray is not None:
         if len(photos) != 1 or parts is not None or heatmaps != HeatmapSettings():
             raise InvalidArgument(
@@ -318,18 +303,16 @@ def predict_command(
                 progress=progress,
             )
         raise typer.Exit(show(sharded, as_json))
+    shared: dict[str, Any] = {"output": output, "threshold": threshold, "precision": precision}
     with show_progress() as progress:
-        results = predict(
-            photos,
-            runs_on.model(model),
-            output=output,
-            threshold=threshold,
-            precision=precision,
-            heatmap_settings=heatmaps,
-            grid=parts,
-            draw=not no_pictures,
-            progress=progress,
-        )
+        shared |= {"draw": not no_pictures, "progress": progress}
+        if boxes:
+            from ..traps.photos import predict_boxes
+
+            results = predict_boxes(photos, runs_on.model(model), **boxes, **shared)
+        else:
+            looks: dict[str, Any] = {"heatmap_settings": heatmaps, "grid": parts}
+            results = predict(photos, runs_on.model(model), **looks, **shared)
     raise typer.Exit(show(results, as_json))
 
 

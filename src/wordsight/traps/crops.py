@@ -77,6 +77,11 @@ class CroppedPhoto:
         return decode(self._data, (self._longest, max(MAX_LONGEST, 2 * self._longest)))
 
     @property
+    def remark(self) -> str:
+        """What is to be said of the file, as far as it was decoded; "" for nothing."""
+        return self.photo.remark if "photo" in self.__dict__ else ""
+
+    @property
     def shown(self) -> Photo:
         """The decoded image, no larger than reports need it."""
         image = self.photo.image

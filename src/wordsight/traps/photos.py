@@ -147,6 +147,7 @@ class CropRun(Run):
         prediction.detected_as = detected.file
         if drawn:
             self._draw(prediction, file, whole, answers, inside)
+        prediction.remark = whole.remark
         return prediction
 
     def _crop(
