@@ -227,6 +227,8 @@ def test_what_boxes_cannot_be_used_is_said(tmp_path):
     ):
         told = read([{"file": "a.jpg", "detections": [bad]}, 7, {"file": 3}])
         assert told.problems["a.jpg"] == "detection 1 is not written as it should be (in md.json)"
+    told = read([{"file": "a.jpg", "detections": 7}])
+    assert told.problems["a.jpg"] == "its detections are no list (in md.json)"
     twice = [{"file": "b.jpg", "detections": []}, {"file": "C:\\x\\b.jpg", "detections": [LOW]}]
     told = read([{"file": "a.jpg", "detections": [LOW]}, *twice], confidence=0.05)
     assert "lists it twice" in told.problems["b.jpg"] and "b.jpg" not in told.images

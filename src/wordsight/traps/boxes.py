@@ -199,8 +199,10 @@ def _detected(entry: dict, names: Mapping[str, str], confidence: float) -> Detec
     """
     if entry.get("failure"):
         raise ValueError(f"MegaDetector could not read it: {entry['failure']}")
-    boxes = []
-    for place, one in enumerate(entry.get("detections") or []):
+    boxes, detections = [], entry.get("detections") or []
+    if not isinstance(detections, list):
+        raise ValueError("its detections are no list")
+    for place, one in enumerate(detections):
         box = _box(one, place, names)
         if box is None:
             raise ValueError(f"detection {place + 1} is not written as it should be")

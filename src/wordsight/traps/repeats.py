@@ -375,7 +375,8 @@ def _decided(told: DetectorBoxes, file: Path) -> Repeats:
             if any(cells):
                 raise InvalidArgument(f"'{file}' line {number}: its box is not four numbers 0-1.")
             continue
-        seen = by_place.get((row["camera"], row["category"]), [])
+        key = (row.get("camera", ""), row.get("category", ""))
+        seen = by_place.get(key, [])
         boxes = np.array([box.bbox for _, box in seen]).reshape(-1, 4)
         hits = np.flatnonzero(_iou(np.array(sides), boxes) >= SAME)
         names = tuple(dict.fromkeys(seen[index][0] for index in hits))
@@ -383,7 +384,7 @@ def _decided(told: DetectorBoxes, file: Path) -> Repeats:
         if names:
             everywhere = len({name for name, _ in seen})
             bbox = (sides[0], sides[1], sides[2], sides[3])
-            place = Repeat(row["camera"], row["category"], bbox, names, everywhere, set_aside=aside)
+            place = Repeat(*key, bbox, names, everywhere, set_aside=aside)
             places.append(place)
     return Repeats(places, decided=True)
 

@@ -36,14 +36,16 @@ class MegaDetectorResults(SurveyFormat):
         told = read_detector(survey.detector)
         content = told.content
         images = {
-            one["file"]: one for one in told.images if isinstance(one, dict) and "file" in one
+            one["file"]: one
+            for one in told.images
+            if isinstance(one, dict) and isinstance(one.get("file"), str)
         }
         ids = _categories(content, survey.class_names)
         for photo in survey.photos:
             for one in photo.sightings or ():
                 detection = _detection(images, str(photo.detected_as), one, survey.detector)
                 if one.set_aside:
-                    detection["conf"] = -abs(detection["conf"])
+                    detection["conf"] = -abs(float(detection["conf"]))
                 elif one.label is not None and one.category != one.label:
                     detection["classifications"] = [[ids[one.label], one.probability]]
         info = content.setdefault("info", {})
@@ -61,7 +63,7 @@ def _categories(content: dict[str, Any], class_names: list[str]) -> dict[str, st
     if not isinstance(known, dict):
         known = content["classification_categories"] = {}
     ids = {str(name): str(key) for key, name in known.items()}
-    number = max((int(key) for key in known if str(key).isdecimal()), default=0)
+    number = max((int(key) for key in known if str(key).isdecimal() and len(key) < 10), default=0)
     for name in class_names:
         if name not in ids:
             number += 1
@@ -79,7 +81,7 @@ def _detection(images: dict[str, Any], name: str, one: Sighting, file: Path) -> 
     try:
         found = images[name]["detections"][one.detection]
         sides = zip(found["bbox"], one.bbox, strict=True)
-        if all(abs(float(a) - b) < ROUNDED + 0.01 * (a < 0 or a > 1) for a, b in sides):
+        if all(abs(float(a) - b) < ROUNDED + 0.01 * (not 0 <= float(a) <= 1) for a, b in sides):
             return found
     except (KeyError, IndexError, TypeError, ValueError):
         pass
