@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from pathlib import Path
 
+from ...core.plugins import load_extensions
+
 # cameras begin a new folder every 999 or 9,999 photos: DCIM, 100RECNX, 101_BTCF
 _OF_CARD = re.compile(r"dcim|\d{3}[0-9a-z_]{5}", re.IGNORECASE)
 HUMAN, VEHICLE = ("human", "person", "people"), ("vehicle",)  # as detectors call them
@@ -135,16 +137,21 @@ _registry: dict[str, SurveyFormat] = {}
 
 
 def register_survey(cls: type[SurveyFormat]) -> type[SurveyFormat]:
-    """Register a format (a decorator). One of the same key is replaced."""
+    """Register a format (a decorator). One of the same key is replaced.
+
+    A package of your own names its module in the entry-point group `wordsight.formats`.
+    """
     _registry[cls.key] = cls()
     return cls
 
 
 def find_survey(key: str) -> SurveyFormat | None:
     """Return the format of this key, or None."""
+    load_extensions("formats")
     return _registry.get(key)
 
 
 def list_survey_keys() -> list[str]:
     """Return what the command line calls each."""
+    load_extensions("formats")
     return list(_registry)
