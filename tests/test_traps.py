@@ -110,7 +110,7 @@ def test_photos_answer_by_their_surest_crop(trap, crops_model, cli_here, monkeyp
     before = (trap / "md.json").read_bytes()
     command = ("predict", "photos", "-m", crops_model, "--boxes", "md.json", "-t", "0.5")
     done = cli_here(*command, "--no-pictures", "-o", "tables")
-    assert done.returncode == 1 and "lists 1 images that are not among these photos" in done.stdout
+    assert done.returncode == 1 and "lists 1 image that is not among these photos" in done.stdout
     assert len(passes) == 4 and len(decoded) == 3  # crops, and photos that have some
     found = rows_of(trap / "tables")
     told = {

@@ -171,7 +171,8 @@ def summarise(counts: Counts, threshold: float | None, note: str | None) -> list
             "guess is shown all the same."
         )
     if counts.empty:
-        told.append(f"{_photos(counts.empty)} empty: no box of the detector’s counts.")
+        are = "is" if counts.empty == 1 else "are"
+        told.append(f"{_photos(counts.empty)} {are} empty: no box of the detector’s counts.")
     if counts.unreadable:
         told.append(f"{_photos(len(counts.unreadable))} can’t be read; they are listed below.")
     return [*told, note] if note else told

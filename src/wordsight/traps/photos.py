@@ -83,7 +83,8 @@ def predict_boxes(
 def _others(told: DetectorBoxes) -> list[str]:
     if not told.others:
         return []
-    return [f"{told.path.name} lists {told.others} images that are not among these photos."]
+    images = "1 image that is" if told.others == 1 else f"{told.others} images that are"
+    return [f"{told.path.name} lists {images} not among these photos."]
 
 
 class CropRun(Run):

@@ -141,16 +141,18 @@ class Repeats:
         if aside:
             photos = len({name for one in aside for name in one.photos})
             why = "as your file says" if self.decided else "on more days than animals explain"
+            several = "boxes recur" if len(aside) > 1 else "box recurs"
             told.append(
-                f"{len(aside)} boxes recur at one place of a camera {why}, in {photos} photos, and "
-                f"are set aside{listed}. '--repeats keep' counts them again."
+                f"{len(aside)} {several} at one place of a camera {why}, in {photos} photos: set "
+                f"aside{listed}. '--repeats keep' counts them again."
             )
         timeless = [one for one in self.places if not one.set_aside and not one.of_days]
         if timeless and not self.decided:
+            several = "boxes recur" if len(timeless) > 1 else "box recurs"
             told.append(
-                f"{len(timeless)} boxes recur at one place of a camera, but the photos don't say "
-                f"when they were taken, so they are listed and count{listed}. Write yes into "
-                f"set_aside in a copy of {TABLE}, and give that with --repeats, to set them aside."
+                f"{len(timeless)} {several} at one place of a camera, but the photos don't say when "
+                f"they were taken: listed, and not set aside{listed}. To set them aside, write yes "
+                f"into set_aside in a copy of {TABLE}, and give it with --repeats."
             )
         return told
 
