@@ -150,9 +150,9 @@ class Repeats:
         if timeless and not self.decided:
             several = "boxes recur" if len(timeless) > 1 else "box recurs"
             told.append(
-                f"{len(timeless)} {several} at one place of a camera, but the photos don't say when "
-                f"they were taken: listed, and not set aside{listed}. To set them aside, write yes "
-                f"into set_aside in a copy of {TABLE}, and give it with --repeats."
+                f"{len(timeless)} {several} at one place of a camera, but the photos don't say "
+                f"when they were taken: listed, and not set aside{listed}. To set them aside, "
+                f"write yes into set_aside in a copy of {TABLE}, and give it with --repeats."
             )
         return told
 
