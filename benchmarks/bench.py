@@ -41,6 +41,7 @@ import startup  # noqa: F401
 import streets  # noqa: F401
 import teach  # noqa: F401
 import training  # noqa: F401
+import traps  # noqa: F401
 import vehicles  # noqa: F401
 import video  # noqa: F401
 import windows  # noqa: F401

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import wordsight
-from conftest import made_once, write_shapes
+from conftest import draw_shape, made_once, write_shapes
 from wordsight.cli import demo
 from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
@@ -131,6 +131,7 @@ def _prepare(world):
     )
     for name in ("street.jpg", "site.jpg", "photo.jpg", "cat.jpg", "dog.jpg"):
         street.save(world / name)
+    _traps(world)
     _clip(world / "traffic.mp4", street)
     for name in ("clip.mp4", "bus.mp4"):
         shutil.copyfile(world / "traffic.mp4", world / name)
@@ -148,8 +149,6 @@ def _prepare(world):
 
 def _boxes(world):
     """Draw fruit whose boxes are known."""
-    from conftest import draw_shape
-
     rows = {"boxes.csv": [], "boxes-test.csv": []}
     (world / "fruit").mkdir()
     for seed in range(20):
@@ -163,6 +162,31 @@ def _boxes(world):
         (world / name).write_text(
             "file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n"
         )
+
+
+def _traps(world):
+    """Draw photos of two cameras, and say where things are as MegaDetector does."""
+    images = []
+    for number in range(14):
+        name = f"cam{1 + number // 7}/IMG_{number}.JPG"
+        (world / "traps" / name).parent.mkdir(parents=True, exist_ok=True)
+        kind, first = (("disc", 0), ("square", 1000))[number % 2]
+        scene = draw_shape(kind, first + number)[0]  # as in data/pets
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {number:02}:00:00"
+        scene.save(world / "traps" / name, exif=exif, quality=92)
+        box = [0.02, 0.02, 0.96, 0.96]
+        found = [{"category": "1", "conf": 0.9, "bbox": box}] * (number < 12)
+        images.append({"file": name, "detections": found})
+    categories = {"1": "animal", "2": "person", "3": "vehicle"}
+    content = {"info": {"format_version": "1.4"}, "detection_categories": categories}
+    (world / "md.json").write_text(json.dumps({**content, "images": images}))
+    (world / "cameras.csv").write_text(
+        "deploymentID,latitude,longitude\ncam1,52.1,4.3\ncam2,52.1,4.4\n"
+    )
+    page = (ROOT / "docs" / "how-to" / "camera-traps.md").read_text(encoding="utf-8")
+    project = re.search(r"^```text\n(\{.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (world / "project.json").write_text(project[1])
 
 
 def _clip(path, street):

@@ -134,6 +134,9 @@ def place(tmp_path_factory, shapes_model):
             box = draw_shape(kind, first + at)[1]
             rows.append(f"{kind}/{at:03d}.jpg,{kind},{','.join(map(str, box))}")
     (folder / "boxes.csv").write_text("\n".join(rows))
+    images = [{"file": "disc/000.jpg", "detections": []}]
+    content = {"detection_categories": {"1": "animal"}, "images": images}
+    (folder / "md.json").write_text(json.dumps(content))
     write_clip(folder / "clip.mp4", [*frames_of("disc", 5), *frames_of("square", 5)])
     (folder / "model").symlink_to(shapes_model)
     return folder
@@ -145,6 +148,8 @@ QUICK = (
     "cache",
     "predict photos -m model -o results --no-pictures",
     "prelabel results --format coco",
+    "predict photos -m model --boxes md.json -o in-boxes --no-pictures",
+    "prelabel in-boxes --format megadetector",
     "sort results -o sorted",
     "keywords results --yes",
     "recognize photos/disc/000.jpg --no-pictures -o seen",

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .backbones.backbone import DEFAULT_BACKBONE, Backbone
+from .backbones.embedder import Embedder
 from .classification.classifier import Classifier, load
 from .classification.model_folder import check_threshold
 from .classification.photos import predict
@@ -32,6 +34,9 @@ from .heads.guarantee import check_precision
 from .heads.zero_shot import fit_words
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
+from .traps.boxes import DetectorBoxes, read_boxes
+from .traps.crops import crop_embeddings
+from .traps.photos import predict_boxes
 from .words.class_names import (
     fold,
     is_catch_all,
@@ -64,6 +69,9 @@ def run(
     gather: bool | Consent = False,
     force: bool = False,
     backbone: str | Backbone = DEFAULT_BACKBONE,
+    boxes: str | os.PathLike | None = None,
+    confidence: float | None = None,
+    repeats: str | os.PathLike = "auto",
     draw: bool = True,
     events: str | float | None = None,
     progress: Progress | None = None,
@@ -95,6 +103,10 @@ def run(
         force: take a word of which the backbone knows only a few kinds ("person": ballplayer,
             groom, scuba diver) for these.
         backbone: a name, or what `wordsight.backbones.load_backbone` returned.
+        boxes: MegaDetector's JSON: the words are looked for in its boxes of animals; see
+            `wordsight.traps.predict_boxes`, also for `confidence` and `repeats`.
+        confidence: of the detector, from which a box counts.
+        repeats: what happens to boxes that recur at one place.
         draw: False writes tables only.
         events: as in `wordsight.predict`.
         progress: called with (done, total, what).
@@ -131,17 +143,19 @@ def run(
     sources = _places(photos)
     # before any work: is there something to do?
     found = find_images(sources, exclude=None if output is None else expand(output))
-    classifier = find_or_make(request, found.images)
-    return predict(
-        sources,
-        classifier,
-        output=output,
-        threshold=threshold,
-        precision=precision,
-        draw=draw,
-        events=events,
-        progress=request.progress,
-    )
+    told: dict[str, Any] = {
+        "output": output,
+        "threshold": threshold,
+        "precision": precision,
+        "draw": draw,
+        "events": events,
+        "progress": request.progress,
+    }
+    if boxes is None:
+        return predict(sources, find_or_make(request, found.images), **told)
+    detected = read_boxes(boxes, found.images, sources, confidence)
+    classifier = find_or_make(replace(request, boxes=detected), found.images)
+    return predict_boxes(sources, classifier, detected, repeats=repeats, **told)
 
 
 def _announce(sentence: str) -> None:
@@ -159,6 +173,7 @@ class ClassifierRequest:
         words: what is to be recognised.
         say: called with one sentence on which way was taken.
         promised: whether a precision is to be promised, which takes labelled images.
+        boxes: of a detector, in which the words are looked for; None: in whole photos.
     """
 
     words: list[str]
@@ -170,6 +185,35 @@ class ClassifierRequest:
     say: Say = _announce
     force: bool = False
     promised: bool = False
+    boxes: DetectorBoxes | None = None
+
+    def embeddings(self, embedder: Embedder, images: list[ImageFile]) -> list[np.ndarray]:
+        """Return what a classifier made from words adapts to: the embedding (C,) of each image, or
+        of each animal in a detector's boxes.
+
+        Raises:
+            InvalidArgument: if there is none.
+        """
+        if self.boxes is not None:
+            told = self.boxes.images
+            animals = {name: [box for box in told[name].boxes if box.is_animal] for name in told}
+            jobs = [(file, animals[file.name]) for file in images if animals.get(file.name)]
+            found = crop_embeddings(embedder, jobs, self.progress)
+            if not found:
+                raise InvalidArgument(
+                    f"'{self.boxes.path}' has no box of an animal of a confidence of "
+                    f"{self.boxes.confidence:g} or more in these photos, so there is nothing to "
+                    "look for words in. --box-threshold takes less sure boxes."
+                )
+            return found
+        items = embed_all(embedder, images, "photos read", self.progress)
+        found = [item.embedding for item in items if item.embedding is not None]
+        if not found:
+            raise InvalidArgument(
+                f"None of the {len(items)} pictures can be read; the first: "
+                f"'{items[0].file.name}': {items[0].error}."
+            )
+        return found
 
     def load(self, path: str | os.PathLike) -> Classifier:
         """Load a model, to run where the backbone asked for would."""
@@ -361,13 +405,7 @@ def _from_words(
     embedder = open_embedder(request.backbone)
     weight, bias = embedder.backbone.imagenet_head()
     sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
-    items = embed_all(embedder, sample, "photos read", request.progress)
-    embeddings = [item.embedding for item in items if item.embedding is not None]
-    if not embeddings:
-        raise InvalidArgument(
-            f"None of the {len(items)} pictures can be read; the first: '{items[0].file.name}': "
-            f"{items[0].error}."
-        )
+    embeddings = request.embeddings(embedder, sample)
     groups = tuple(sense.classes for sense in senses)
     fitted, counts = fit_words(np.stack(embeddings), weight, bias, groups)
     names = with_catch_all(words)

@@ -2,6 +2,7 @@ from .classifier import Classifier as Classifier, load as load
 from .photos import predict as predict
 from .predictions import (
     Counts as Counts,
+    Crop as Crop,
     Label as Label,
     Part as Part,
     Prediction as Prediction,

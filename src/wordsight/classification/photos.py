@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from ..backbones.embedder import EncodedImage
 from ..backbones.runtime import callers
@@ -15,11 +18,12 @@ from ..errors import UnreadableImage
 from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import class_heatmap
+from ..images.decoding import Photo
 from ..images.taken import events_of, told_time
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .model_sections import about_model
-from .predictions import Counts, Event, EventPool, Part, Prediction
+from .predictions import EMPTY, EVENT_FIELDS, EVENTS, Counts, Event, EventPool, Part, Prediction
 from .report import ResultsReport
 from .results import Results
 from .results_writer import ResultsWriter
@@ -69,7 +73,8 @@ def predict(
     chosen, note = classifier.threshold_for(threshold, precision)
     gap = None if events is None else parse_duration(str(events))
     found = find_photos(photos, output, RESULT_FOLDERS)
-    return _over(Run(classifier, chosen, settings, grid, found, draw, note, gap), found, progress)
+    run = Run(classifier, chosen, settings, grid, found, draw, note, gap=gap)
+    return over(run, found, progress)
 
 
 def _event_pool(
@@ -105,17 +110,17 @@ def predict_around(
     found = find_photos(photos, output, RESULT_FOLDERS)
     run = Run(model, chosen, None, None, found, draw, note)
     run.known = known
-    return _over(run, found, progress)
+    return over(run, found, progress)
 
 
-def _over(run: Run, found: Photos, progress: Progress | None) -> Results:
+def over(run: Run, found: Photos, progress: Progress | None) -> Results:
     """Predict all photos of a run."""
     classifier, chosen, note = run.model, run.threshold, run.note
     threads = callers(classifier.embedder.engine)
     over_images(run.predict, found.images, run, threads=threads, progress=or_notebook(progress))
     refuse_none_readable(run.counts.unreadable, run.counts.total, found.output)
     return Results(
-        class_names=classifier.class_names,
+        class_names=run.class_names,
         threshold=chosen,
         counts=run.counts,
         skipped=found.skipped,
@@ -132,9 +137,11 @@ class Run:
     """One run of `predict`: predicts images, and takes what comes of each.
 
     Attributes:
+        class_names: what labels may be: the model's classes, and others.
         counts: how many fared how so far.
         kept: predictions that are written nowhere.
         writer: of the results folder, or None.
+        report: of the results folder, or None.
         events: what the photos of each event show together, once it is finished.
         known: file name -> classes that a person has given, none for "none of these".
     """
@@ -148,16 +155,28 @@ class Run:
         photos: Photos | None = None,
         draw: bool = False,
         note: str | None = None,
+        names: Sequence[str] = (),
+        files: Sequence[str] = (),
+        boxes: bool = False,
         gap: float | None = None,
     ) -> None:
+        """Open a run.
+
+        Args:
+            names: labels beside the model's classes.
+            files: names of further files that it writes.
+            boxes: whether a detector's boxes are given, so that images may be empty.
+            gap: seconds between photos of one event, at most; None: they are not grouped.
+        """
         self.events = list[Event]()
         self._pool: EventPool | None = None
         self.counts, self.kept = Counts(), list[Prediction]()
+        self.class_names = list(dict.fromkeys([*model.class_names, *names]))
         self.known: Mapping[str, Sequence[str]] = {}
         self.writer: ResultsWriter | None = None
         self.model, self.threshold, self._grid, self.note = model, threshold, grid, note
         self._settings = settings or HeatmapSettings()
-        self._report: ResultsReport | None = None
+        self.report: ResultsReport | None = None
         self._folder = folder = None if photos is None else photos.output
         if photos is not None:
             self.counts.skipped = photos.skipped
@@ -165,19 +184,19 @@ class Run:
             self._pool = _event_pool(model, threshold, photos.images, gap)
         if photos is None or folder is None:
             return
-        names = model.class_names
         self.writer = ResultsWriter(
             folder,
-            names,
+            self.class_names,
             draw,
             grid is not None,
             photos.sources,
             photos.skipped,
-            events=gap is not None,
+            [*files, *[EVENTS] * (gap is not None)],
         )
         if draw:
             try:
-                self._report = ResultsReport(folder, names, threshold)
+                shown = [*self.class_names, *[EMPTY] * boxes]
+                self.report = ResultsReport(folder, shown, threshold)
             except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run
                 self.writer.close()
                 raise
@@ -196,7 +215,7 @@ class Run:
                 prediction.take(self.known[file.name])
             prediction.remark = one.remark
             prediction.taken_at, prediction.time_source = told_time(file.path, one.data)
-            if prediction.label is None and self._report is None:
+            if prediction.label is None and self.report is None:
                 return prediction
             photo = one.photo
         except UnreadableImage as error:
@@ -210,12 +229,20 @@ class Run:
             # of a stranger, where the best guess comes from says nothing
             index = model.class_names.index(str(prediction.top_label))
             heat = class_heatmap(one.feature_map, model.head.weight[index])
-        if self.writer is not None:
-            self.writer.draw(prediction, file, photo.image, photo.size, model.mask_threshold)
-            prediction.without_maps()
-        if self._report is not None:
-            self._report.keep(prediction, photo.image, photo.size, heat)
+        self.show(prediction, file, photo, heat)
         return prediction
+
+    def show(
+        self, prediction: Prediction, file: ImageFile, photo: Photo, heat: np.ndarray | None
+    ) -> None:
+        """Draw a prediction and keep it for the report, as far as this run does. Safe from many
+        threads.
+        """
+        if self.writer is not None:
+            self.writer.draw(prediction, file, photo.image, photo.size, self.model.mask_threshold)
+            prediction.without_maps()
+        if self.report is not None:
+            self.report.keep(prediction, photo.image, photo.size, heat)
 
     def _surest_part(self, whole: Prediction, one: EncodedImage, grid: Grid) -> Prediction:
         """Return the prediction of the whole or of its surest part, with all parts noted."""
@@ -252,12 +279,15 @@ class Run:
         if self.writer is None:
             return
         if self._pool is not None:
-            self.writer.write_events(self.events)
-        if self._report is not None:
+            rows = (vars(event) | {"labels": json.dumps(event.labels)} for event in self.events)
+            self.writer.write_table(
+                EVENTS, [EVENT_FIELDS, *([row[name] for name in EVENT_FIELDS] for row in rows)]
+            )
+        if self.report is not None:
             model = self.model
             about = about_model(model.record, model.history, model.class_names)
             made = made_by(model.backbone.name, model.class_names)
-            self.writer.write_report(self._report.pages(self.counts, about, made, self.note))
+            self.writer.write_report(self.report.pages(self.counts, about, made, self.note))
         self.writer.finish()
 
     def close(self) -> None:
@@ -265,6 +295,6 @@ class Run:
         with contextlib.ExitStack() as held:
             if self.writer is not None:
                 held.callback(self.writer.close)
-            if self._report is not None:
-                held.callback(self._report.close)
+            if self.report is not None:
+                held.callback(self.report.close)
             self.model.embedder.cache.flush()

@@ -30,6 +30,7 @@ FIELDS = (
     "time_source",
     "event",
 )
+EVENTS = "events.csv"
 EVENT_FIELDS = (
     *("event", "folder", "start", "end", "photos", "status", "label", "top_label", "probability"),
     *("best_photo", "labels"),
@@ -48,6 +49,12 @@ PART_FIELDS = (
 )
 LABEL_FIELDS = ("label", "probability", "box_xyxy", "heatmap", "mask")
 NONE_OF_THESE = "none_of_these"  # status of an image that resembles no class
+EMPTY = "empty"  # status of an image in which a detector found nothing
+CROP_FIELDS = (
+    *("detection", "category", "confidence", "bbox", "box_xyxy"),
+    *("status", "label", "top_label", "probability"),
+)
+SET_ASIDE = "set_aside"  # status of a box that recurs at one place of one camera
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,40 @@ class Part:
     top_label: str
     probability: float
     stranger: bool
+
+
+@dataclass
+class Crop:
+    """What is in one box that a detector drew.
+
+    Attributes:
+        detection: the box's place in the detector's list for this image, from 0.
+        category: what the detector calls it, such as "animal".
+        confidence: the detector's, 0–1.
+        bbox: [x_min, y_min, width, height] in fractions of the upright image's sides.
+        box_xyxy: [x_min, y_min, x_max, y_max] in pixels of the upright original; None where the
+            image was not read.
+        status: "labelled", "unsure" or "none_of_these", as of an image; "set_aside" for a box that
+            recurs at one place of one camera.
+        label: class name, or the detector's category of what is no animal; None without a label.
+        top_label: the best guess, whether accepted or not, or None.
+        probability: calibrated probability of `top_label`, 0–1, or the detector's confidence for
+            its own categories; None where it would mean nothing.
+    """
+
+    detection: int
+    category: str
+    confidence: float
+    bbox: list[float]
+    box_xyxy: list[float] | None = None
+    status: str = NONE_OF_THESE
+    label: str | None = None
+    top_label: str | None = None
+    probability: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what stands in `crops` of predictions.jsonl."""
+        return {name: getattr(self, name) for name in CROP_FIELDS}
 
 
 @dataclass
@@ -127,6 +168,8 @@ class Prediction:
         extent: (rows, columns) float32, 0–1: how far `label` reaches, or None; likewise.
         parts: what parts of the image show, where they were looked at; in parts.csv.
         part: `xyxy` of the part whose answer this is, or None where it is the whole image's.
+        crops: what is in the boxes of a detector, where its boxes were given, else None.
+        detected_as: what the detector's file calls the image, or None.
         several: whether its classes are words that may stand together in one image.
         remark: what is to be said of the file, such as that it is cut off; not part of the tables.
     """
@@ -151,14 +194,20 @@ class Prediction:
     labels: list[Label] = field(default_factory=list)
     several: bool = False
     remark: str = ""
+    crops: list[Crop] | None = None
+    detected_as: str | None = None
 
     @property
     def status(self) -> str:
-        """What became of the image: "labelled", "unsure", "none_of_these" or "unreadable"."""
+        """What became of the image: "labelled", "unsure", "none_of_these", "unreadable", or "empty"
+        where a detector's boxes were given and none counts.
+        """
         if self.error is not None:
             return "unreadable"
         if self.label is not None:
             return "labelled"
+        if self.crops is not None and all(crop.status == SET_ASIDE for crop in self.crops):
+            return EMPTY
         return NONE_OF_THESE if self.stranger else "unsure"
 
     def take(self, labels: Sequence[str]) -> None:
@@ -200,9 +249,14 @@ class Prediction:
         return self
 
     def to_dict(self) -> dict:
-        """Return the fields of `predictions.jsonl`, in order."""
+        """Return the fields of `predictions.jsonl`, in order; those of crops only where a
+        detector's boxes were given.
+        """
         fields = {name: getattr(self, name) for name in FIELDS}
         fields["labels"] = [label.to_dict() for label in self.labels]
+        if self.crops is not None:
+            fields["crops"] = [crop.to_dict() for crop in self.crops]
+            fields["detected_as"] = self.detected_as
         return fields
 
 
@@ -237,6 +291,14 @@ class Event:
     labels: tuple[str, ...] = ()
 
 
+def _shares(photo: Prediction) -> dict[str, float]:
+    """Return the probabilities of a photo; what a detector named has but its own."""
+    shares = photo.probabilities or {}
+    if photo.top_label is None or photo.top_label in shares:
+        return shares
+    return {photo.top_label: photo.probability or 0.0}
+
+
 class EventPool:
     """Pools what photos show into one answer an event.
 
@@ -262,7 +324,8 @@ class EventPool:
         """Note the event of a photo, and keep what its event needs."""
         prediction.event = self._events.get(prediction.file_name)
         if prediction.event is not None and prediction.error is None:
-            bare = replace(prediction, map=None, extent=None, labels=[], parts=[])
+            labels = [Label(one.label, one.probability) for one in prediction.labels]
+            bare = replace(prediction, map=None, extent=None, labels=labels, parts=[])
             self._photos.setdefault(prediction.event, []).append(bare)
 
     def events(self) -> list[Event]:
@@ -270,11 +333,11 @@ class EventPool:
         return [self._event(number, photos) for number, photos in sorted(self._photos.items())]
 
     def _event(self, number: int, photos: list[Prediction]) -> Event:
-        telling = [one for one in photos if not one.stranger and one.top_label not in self._none]
-        telling = telling or [one for one in photos if not one.stranger]
+        shown = [one for one in photos if not one.stranger and one.top_label is not None]
+        telling = [one for one in shown if one.top_label not in self._none] or shown
         shared = self._pooled(telling) if telling else {}
         top = max(shared, key=lambda name: shared[name], default=None)
-        best = max(telling, key=lambda one: (one.probabilities or {})[top]) if top else None
+        best = max(telling, key=lambda one: _shares(one).get(top, 0.0)) if top else None
         said = Prediction(
             "",
             top_label=top,
@@ -282,8 +345,11 @@ class EventPool:
             probabilities=shared,
             stranger=top is None,
             several=bool(best and best.several),
+            crops=[] if all(one.status == EMPTY for one in photos) else None,
         )
         labels = tuple(one.label for one in said.labels_at(self._threshold))
+        boxed = [one.label for photo in photos if photo.crops for one in photo.labels]
+        labels = tuple(dict.fromkeys([*labels, *boxed]))
         said.label = labels[0] if labels else None
         times = sorted(one.taken_at for one in photos if one.taken_at is not None)
         return Event(
@@ -304,8 +370,8 @@ class EventPool:
         """Return the probability of each class in photos that show some class. Words that may stand
         together are there if one photo shows them; other classes exclude each other.
         """
-        names = list(photos[0].probabilities or {})
-        rows = np.array([[(one.probabilities or {})[name] for name in names] for one in photos])
+        names = list(dict.fromkeys(name for one in photos for name in _shares(one)))
+        rows = np.array([[_shares(one).get(name, 0.0) for name in names] for one in photos])
         if photos[0].several or len(photos) == 1:
             together = rows.max(axis=0)
         else:
@@ -327,6 +393,7 @@ class Counts:
         labelled: images that got a label.
         unsure: rejected because the probability is below the threshold.
         strangers: rejected because they resemble nothing the model learned from.
+        empty: images in which a detector found nothing.
         unreadable: (file name, reason) of each.
         skipped: names of files that are no images.
         remarks: (file name, remark) of each image of which something is to be said.
@@ -338,6 +405,7 @@ class Counts:
     labelled: int = 0
     unsure: int = 0
     strangers: int = 0
+    empty: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     remarks: list[tuple[str, str]] = field(default_factory=list)
@@ -358,6 +426,8 @@ class Counts:
         elif prediction.label is not None:
             self.labelled += 1
             self.accepted.update(label.label for label in prediction.labels)
+        elif prediction.status == EMPTY:
+            self.empty += 1
         elif prediction.stranger:
             self.strangers += 1
         else:
@@ -391,4 +461,4 @@ class Counts:
     @property
     def total(self) -> int:
         """Images in all, unreadable ones included."""
-        return self.labelled + self.rejected + len(self.unreadable)
+        return self.labelled + self.rejected + self.empty + len(self.unreadable)

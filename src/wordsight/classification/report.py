@@ -16,7 +16,7 @@ from PIL import Image
 from ..reports.gallery import Card, Gallery
 from ..reports.page import Outcomes, Report, Section, pages
 from ..reports.sections import listed
-from .predictions import Counts, Prediction
+from .predictions import EMPTY, Counts, Prediction
 
 LIKELIEST = 5  # classes told of each photo
 # probabilities are told in six digits; they must stay on the side of the threshold on which they
@@ -74,7 +74,7 @@ class ResultsReport:
         """
         accepted = counts.labelled
         report = Report(
-            f"What {accepted + counts.rejected} photos show",
+            f"What {accepted + counts.rejected + counts.empty} photos show",
             summarise(counts, self._threshold, note),
             about,
             outcomes=self._outcomes,
@@ -107,7 +107,8 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
             if prediction.label is not None
             else min(probability, threshold - NUDGE)
         )
-    top = str(prediction.top_label)
+    empty = prediction.status == EMPTY
+    top = EMPTY if empty else str(prediction.top_label)
     said = " · ".join(f"{one.label} {percent(one.probability)}" for one in prediction.labels)
     said = said or f"{top} {percent(float(prediction.probability or 0.0))}"
     known = sorted((prediction.probabilities or {}).items(), key=lambda item: -item[1])[:LIKELIEST]
@@ -116,11 +117,11 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
     return Card(
         prediction.file_name,
         top,
-        said if prediction.probability is not None else "none of these",
+        said if prediction.probability is not None else EMPTY if empty else "none of these",
         "seen in a part of the photo" if prediction.part is not None else "",
         probability,
         top,
-        stranger=prediction.stranger,
+        stranger=prediction.stranger or empty,
         likeliest=tuple(known),
         box=None
         if box is None
@@ -169,6 +170,9 @@ def summarise(counts: Counts, threshold: float | None, note: str | None) -> list
             f"On {counts.rejected} wordsight stays silent: {' and '.join(why)}. Their best "
             "guess is shown all the same."
         )
+    if counts.empty:
+        are = "is" if counts.empty == 1 else "are"
+        told.append(f"{_photos(counts.empty)} {are} empty: no box of the detector’s counts.")
     if counts.unreadable:
         told.append(f"{_photos(len(counts.unreadable))} can’t be read; they are listed below.")
     return [*told, note] if note else told

@@ -13,7 +13,17 @@ from ..core.regular import open_text
 from ..core.summary import Table
 from ..errors import NotFound
 from ..reports.image_results import ImageResults
-from .predictions import FIELDS, LABEL_FIELDS, NONE_OF_THESE, Counts, Event, Label, Prediction
+from .predictions import (
+    EMPTY,
+    FIELDS,
+    LABEL_FIELDS,
+    NONE_OF_THESE,
+    Counts,
+    Crop,
+    Event,
+    Label,
+    Prediction,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +74,13 @@ class Results(ImageResults[Prediction]):
                 row = json.loads(line)
                 status = row.pop("status", None)  # which wordsight 0.1 did not write
                 labels = [Label(**label) for label in row.pop("labels", None) or _only(row)]
-                yield Prediction(**row, stranger=status == NONE_OF_THESE, labels=labels)
+                crops = row.pop("crops", None)
+                yield Prediction(
+                    **row,
+                    stranger=status == NONE_OF_THESE,
+                    labels=labels,
+                    crops=None if crops is None else [Crop(**crop) for crop in crops],
+                )
 
     def __len__(self) -> int:
         return self.counts.total
@@ -83,6 +99,7 @@ class Results(ImageResults[Prediction]):
         rows |= {
             "rejected: not sure enough": counts.unsure,
             "rejected: resembles none of them": counts.strangers,
+            **({EMPTY: counts.empty} if counts.empty else {}),
             "unreadable": len(counts.unreadable),
             "total": counts.total,
         }
@@ -168,6 +185,7 @@ class Results(ImageResults[Prediction]):
             "rejected": counts.rejected,
             "rejected_unsure": counts.unsure,
             "rejected_strangers": counts.strangers,
+            **({"empty": counts.empty} if counts.empty else {}),
             "unreadable": common["unreadable"],
             "skipped": common["skipped"],
             "remarks": [

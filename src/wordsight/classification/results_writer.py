@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..heatmaps.drawing import segmentation, superimpose, to_jpeg
 from ..heatmaps.one_pass import MASK_THRESHOLD
 from ..reports.page import pages_there
-from .predictions import EVENT_FIELDS, FIELDS, PART_FIELDS, Event, Prediction
+from .predictions import FIELDS, PART_FIELDS, Prediction
 
 MARKER = ".wordsight-results"  # of 0.1.0
-SKIPPED, PARTS, REMARKS, EVENTS = "skipped.csv", "parts.csv", "remarks.csv", "events.csv"
+SKIPPED, PARTS, REMARKS = "skipped.csv", "parts.csv", "remarks.csv"
 
 
 class ResultsWriter:
@@ -32,7 +31,7 @@ class ResultsWriter:
         parts: whether parts of images are looked at, which get a table of their own.
         photos: folders, files and globs that are looked through.
         skipped: names of files that are no images, for skipped.csv.
-        events: whether photos are grouped into events, which get a table of their own.
+        others: names of further files that the run writes.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class ResultsWriter:
         parts: bool = False,
         photos: Iterable[str | os.PathLike] = (),
         skipped: Sequence[str] = (),
-        events: bool = False,
+        others: Sequence[str] = (),
     ) -> None:
         self.output, self.images = output, draw
         self._folders = folder_names(class_names)
@@ -60,8 +59,8 @@ class ResultsWriter:
             others=[
                 *[SKIPPED] * bool(skipped),
                 *[PARTS] * parts,
-                *[EVENTS] * events,
                 REMARKS,
+                *others,
                 *(pages_there(output) if draw else ()),
             ],
         )
@@ -90,9 +89,11 @@ class ResultsWriter:
             return
         name = safe_name(prediction.file_name)
         for label in prediction.labels:
-            if label.map is None or label.reach is None:
-                continue
             folder = self._folders[label.label]
+            if label.map is None or label.reach is None:  # a detector's own category
+                original = self._tables.reserve(f"images/{folder}/{name}")
+                self._copied.append(self._tables.link(original, file.path))
+                continue
             original = self._tables.reserve(f"images/{folder}/{name}")
             label.heatmap = self._tables.reserve(f"heatmaps/{folder}/{name}", ".jpg")
             label.mask = self._tables.reserve(f"masks/{folder}/{name}", ".png")
@@ -116,7 +117,7 @@ class ResultsWriter:
         if prediction.remark:
             self._remarks.append([prediction.file_name, prediction.remark])
         record = prediction.to_dict()
-        self._tables.add(record, [list(record.values())])
+        self._tables.add(record, [[record[name] for name in FIELDS]])
         if self._parts is not None:
             for number, part in enumerate(prediction.parts, start=1):
                 answers = "true" if prediction.part == part.xyxy else "false"
@@ -143,12 +144,13 @@ class ResultsWriter:
             self._tables.write_table(PARTS, self._parts)
         self._tables.finish()
 
-    def write_events(self, events: Iterable[Event]) -> None:
-        """Write what the photos of each event show together."""
-        rows = (vars(event) | {"labels": json.dumps(event.labels)} for event in events)
-        self._tables.write_table(
-            EVENTS, [[*EVENT_FIELDS], *([row[name] for name in EVENT_FIELDS] for row in rows)]
-        )
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write one of `others`."""
+        self._tables.write_file(name, data)
+
+    def write_table(self, name: str, rows: Iterable[Sequence]) -> None:
+        """Write one of `others`, a table of rows of cells."""
+        self._tables.write_table(name, rows)
 
     def write_report(self, pages: Iterable[tuple[str, bytes]]) -> None:
         """Write the report's pages, given by name and content."""

@@ -31,8 +31,11 @@ def prelabel_command(
         str,
         typer.Option(
             "--format",
-            help="coco, yolo, voc, label-studio, csv or hf.",
-            autocompletion=offer("datasets.formats.list_format_keys"),
+            help="coco, yolo, voc, label-studio, csv or hf; of camera traps: megadetector, "
+            "timelapse or camtrap-dp.",
+            autocompletion=offer(
+                "datasets.formats.list_format_keys", "datasets.surveys.list_survey_keys"
+            ),
         ),
     ] = "coco",
     output: Annotated[
@@ -53,6 +56,39 @@ def prelabel_command(
             help="Where the photos are now, if they were moved; may be given several times.",
         ),
     ] = None,
+    boxes: Annotated[
+        Optional[str],
+        typer.Option(
+            "--boxes",
+            metavar="JSON",
+            help="Of megadetector: the detector's file, if it was moved.",
+        ),
+    ] = None,
+    deployments: Annotated[
+        Optional[str],
+        typer.Option(
+            "--deployments",
+            metavar="CSV",
+            help="Of camtrap-dp: a row a camera, with deploymentID (its folder), latitude and "
+            "longitude.",
+        ),
+    ] = None,
+    project: Annotated[
+        Optional[str],
+        typer.Option(
+            "--project",
+            metavar="JSON",
+            help="Of camtrap-dp: what only you know: contributors, project, taxonomic, licenses.",
+        ),
+    ] = None,
+    timezone: Annotated[
+        Optional[str],
+        typer.Option(
+            "--timezone",
+            metavar="ZONE",
+            help="Of camtrap-dp: what the cameras' clocks were set to: +01:00, or Europe/Berlin.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write results as labels that other tools can load, with the pictures.
@@ -63,16 +99,28 @@ def prelabel_command(
       wordsight prelabel results/ --format label-studio --all -o to-review/
       wordsight prelabel results/detections.jsonl --format yolo
       wordsight train to-review/ -o models/corrected                every format is read again, too
+      wordsight prelabel results/ --format megadetector             for Timelapse, as recognitions
+      wordsight prelabel results/ --format camtrap-dp --deployments cameras.csv --timezone +01:00
 
     \b
     Only accepted labels are written, unless --all is given. Pictures are copied; those rotated by
-    EXIF are written upright.
+    EXIF are written upright. The formats of camera traps tell of every picture and leave it where
+    it is.
     """
     from ..exports.labels import prelabel
 
     with show_progress() as progress:
         result = prelabel(
-            results, format, output=output, all=everything, photos=photos, progress=progress
+            results,
+            format,
+            output=output,
+            all=everything,
+            photos=photos,
+            boxes=boxes,
+            deployments=deployments,
+            project=project,
+            timezone=timezone,
+            progress=progress,
         )
     raise typer.Exit(show(result, as_json))
 

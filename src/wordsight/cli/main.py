@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -17,6 +17,7 @@ from .console import go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
     BackboneName,
+    DetectorOptions,
     Events,
     Exact,
     Json,
@@ -120,6 +121,7 @@ def run_command(
     ] = False,
     backbone: BackboneName = DEFAULT_BACKBONE,
     *,
+    detector: DetectorOptions,
     runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
@@ -131,6 +133,7 @@ def run_command(
       wordsight run -c "cat,dog" -p photos/
       wordsight run -c cat -p photos/ -o cats/            is it a cat or not?
       wordsight run -c "brick,tile" -p site/ --data labelled/
+      wordsight run -c "deer,fox" -p photos/ --boxes md.json          in MegaDetector's boxes
 
     \b
     It learns from the first of these that applies, and names it:
@@ -155,6 +158,7 @@ def run_command(
             gather=gather or _consent() or False,
             force=force,
             backbone=runs_on.backbone(backbone),
+            **detector.chosen(),
             draw=not no_pictures,
             events=events,
             progress=progress,
@@ -253,6 +257,7 @@ def predict_command(
     events: Events = None,
     *,
     look: _Look,
+    detector: DetectorOptions,
     runs_on: RunsOn,
     ray: Ray = None,
     offline: Offline = False,
@@ -267,6 +272,7 @@ def predict_command(
       wordsight predict photos/ -m models/pets --precision 0.95
       wordsight predict traps/ -m models/deer --events 60s
       wordsight predict street/ -m models/cars --quadrants --base-height 640
+      wordsight predict photos/ -m models/deer --boxes md.json        in MegaDetector's boxes
       wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
 
     \b
@@ -277,7 +283,12 @@ def predict_command(
     from ..heatmaps.heatmap import HeatmapSettings
 
     go_offline(offline)
-    heatmaps, parts = look.heatmaps(), look.parts()
+    heatmaps, parts, boxes = look.heatmaps(), look.parts(), detector.chosen()
+    if boxes and (ray is not None or parts is not None or heatmaps != HeatmapSettings()):
+        raise InvalidArgument(
+            "--boxes looks at crops on this machine, with heat maps in one pass. Leave out --ray, "
+            "--quadrants and options of heat maps."
+        )
     if ray is not None:
         other = parts is not None or events is not None or heatmaps != HeatmapSettings()
         if len(photos) != 1 or other:
@@ -298,19 +309,16 @@ def predict_command(
                 progress=progress,
             )
         raise typer.Exit(show(sharded, as_json))
+    shared: dict[str, Any] = {"output": output, "threshold": threshold, "precision": precision}
     with show_progress() as progress:
-        results = predict(
-            photos,
-            runs_on.model(model),
-            output=output,
-            threshold=threshold,
-            precision=precision,
-            heatmap_settings=heatmaps,
-            grid=parts,
-            draw=not no_pictures,
-            events=events,
-            progress=progress,
-        )
+        shared |= {"draw": not no_pictures, "events": events, "progress": progress}
+        if boxes:
+            from ..traps.photos import predict_boxes
+
+            results = predict_boxes(photos, runs_on.model(model), **boxes, **shared)
+        else:
+            looks: dict[str, Any] = {"heatmap_settings": heatmaps, "grid": parts}
+            results = predict(photos, runs_on.model(model), **looks, **shared)
     raise typer.Exit(show(results, as_json))
 
 

@@ -207,6 +207,59 @@ Boxes = Annotated[
         help="Boxes for DATA's pictures: a CSV, COCO .json, folder of VOC .xml or YOLO data.yaml.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """A detector's boxes, as the first stage of two."""
+
+    boxes: Annotated[
+        Optional[str],
+        typer.Option(
+            "--boxes",
+            metavar="JSON",
+            help="MegaDetector's JSON of these photos: look at its boxes of animals, not at whole "
+            "photos.",
+        ),
+    ] = None
+    box_threshold: Annotated[
+        Optional[float],
+        typer.Option(
+            "--box-threshold",
+            help="With --boxes: the detector's confidence (0–1) from which a box counts. "
+            "[default: what its file calls typical, or 0.2]",
+        ),
+    ] = None
+    repeats: Annotated[
+        str,
+        typer.Option(
+            "--repeats",
+            metavar="auto|keep|CSV",
+            help="With --boxes: set aside boxes that recur at one place of one camera (auto), none "
+            "(keep), or those of an edited repeats.csv.",
+        ),
+    ] = "auto"
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the arguments that say so in Python; none without --boxes.
+
+        Raises:
+            InvalidArgument: if another of them is given without it.
+        """
+        if self.boxes is not None:
+            return {
+                "boxes": self.boxes,
+                "confidence": self.box_threshold,
+                "repeats": self.repeats,
+            }
+        if self.box_threshold is not None or self.repeats != "auto":
+            raise InvalidArgument(
+                "--box-threshold and --repeats say how --boxes is read. Add --boxes, or leave them "
+                "out."
+            )
+        return {}
+
+
 Exif = Annotated[
     Optional[str],
     typer.Option(

@@ -20,6 +20,7 @@ from .records import listed_in
 from .regular import open_text, read_text
 from .result_folder import ResultFolder
 
+BOXES = "boxes"  # under which a detector's file is noted beside photos
 HIDDEN = 80  # bytes that folders and names have while a run is not complete
 
 

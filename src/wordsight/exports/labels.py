@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from .. import __version__
@@ -16,26 +17,18 @@ from ..backbones.embedder import read
 from ..core.home import expand, writing
 from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
-from ..core.records import LOCK, RECORD
-from ..core.regular import read_text
-from ..core.result_folder import ResultFolder, building, seal, swap
 from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
-from ..datasets.formats import Format, Labelled, Region, list_formats
+from ..datasets.formats import Capture, Format, Labelled, Region, list_formats
+from ..datasets.surveys import camera_of, find_survey, list_survey_keys
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header, storable
 from ..images.signatures import USUAL_SUFFIXES
+from ..images.taken import taken_at
+from .label_folder import new_labels
 from .result_tables import find_table, photos_of, read_rows
 
-PRELABELS = "prelabels"
-MARKER = ".wordsight-prelabels"  # of 0.1.0: size and time of every file
-FOREIGN = (
-    "'{folder}' was there before and is no export of wordsight. Choose another folder with -o."
-)
-CHANGED = (
-    "'{folder}' was changed since it was written. Choose another folder with -o, or remove it."
-)
 LONGEST_NAME = 150  # bytes of a file's name, so that any suffix and any tool's own additions fit
 
 
@@ -51,7 +44,9 @@ class Prelabels:
         class_names: in the order of their ids.
         left_out: how many images were left out for want of an accepted label.
         skipped: (file name, reason) of each image that could not be included.
-        copied_bytes: size of the images in it.
+        copied_bytes: size of the images in it; None where they stay where they are.
+        lacks: sentences on what is missing in it.
+        next_step: how a tool takes it, in a sentence, or "".
     """
 
     format: str
@@ -61,12 +56,14 @@ class Prelabels:
     class_names: list[str] = field(default_factory=list)
     left_out: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    copied_bytes: int = 0
+    copied_bytes: int | None = 0
+    lacks: list[str] = field(default_factory=list)
+    next_step: str = ""
 
     @property
     def complete(self) -> bool:
-        """Whether every image could be included."""
-        return not self.skipped
+        """Whether every image could be included, and nothing is missing."""
+        return not self.skipped and not self.lacks
 
     def tables(self) -> list[Table]:
         """Return how much was written."""
@@ -79,10 +76,16 @@ class Prelabels:
 
     def notes(self) -> list[str]:
         """Return the classes, where the labels are, and how a tool takes them."""
+        copies = (
+            ""
+            if self.copied_bytes is None
+            else (f" (with copies of the photos, {self.copied_bytes / 2**20:.0f} MiB)")
+        )
         notes = [
             f"Classes: {', '.join(self.class_names)}",
-            f"Labels: {self.output}/ (with copies of the photos, "
-            f"{self.copied_bytes / 2**20:.0f} MiB)",
+            f"Labels: {self.output}/{copies}",
+            *self.lacks,
+            *([self.next_step] if self.next_step else []),
         ]
         if self.format == "label-studio":
             notes += [
@@ -111,7 +114,22 @@ class Prelabels:
             "left_out": self.left_out,
             "skipped": unreadable_as_dicts(self.skipped),
             "copied_bytes": self.copied_bytes,
+            "lacks": self.lacks,
         }
+
+
+@dataclass(frozen=True)
+class SurveyRequest:
+    """What a survey is written from; fields as in `prelabel`."""
+
+    results: str | os.PathLike
+    output: str | os.PathLike | None
+    all: bool
+    photos: str | os.PathLike | Iterable[str | os.PathLike] | None
+    boxes: str | os.PathLike | None
+    deployments: str | os.PathLike | None
+    project: str | os.PathLike | None
+    timezone: str | None
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,7 @@ class _Row:
         regions: accepted boxes, in pixels of the upright original.
         accepted: whether there is an accepted label or box.
         others: further accepted labels.
+        capture: of a camera trap: where and when, else None.
     """
 
     file_name: str
@@ -133,6 +152,7 @@ class _Row:
     regions: list[Region]
     accepted: bool
     others: tuple[str, ...] = ()
+    capture: Capture | None = None
 
 
 def prelabel(
@@ -142,6 +162,10 @@ def prelabel(
     output: str | os.PathLike | None = None,
     all: bool = False,
     photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
+    boxes: str | os.PathLike | None = None,
+    deployments: str | os.PathLike | None = None,
+    project: str | os.PathLike | None = None,
+    timezone: str | None = None,
     progress: Progress | None = None,
 ) -> Prelabels:
     """Write results of `run`, `predict`, `detect` or `recognize` as labels in another tool's
@@ -153,10 +177,15 @@ def prelabel(
     Args:
         results: results folder, or a .jsonl table in one. If a folder has several tables,
             predictions come before detections, and those before recognitions.
-        format: "coco", "yolo", "voc", "label-studio", "csv" or "hf".
+        format: "coco", "yolo", "voc", "label-studio", "csv" or "hf"; of camera traps
+            "megadetector", "timelapse" or "camtrap-dp", which leave the photos where they are.
         output: folder to write; default: `prelabels/FORMAT` in the results folder.
         all: whether to include rejected images, under their best guess; their scores show which.
         photos: where the photos are, if they were moved.
+        boxes: MegaDetector's JSON, if it was moved.
+        deployments: of "camtrap-dp": a table with deploymentID, latitude and longitude.
+        project: of "camtrap-dp": JSON with what only you know, such as contributors and project.
+        timezone: of "camtrap-dp": of the cameras' clocks, such as "+01:00" or "Europe/Berlin".
         progress: called with (done, total, "images").
 
     Raises:
@@ -166,6 +195,17 @@ def prelabel(
         OutputError: if it can't be written.
     """
     progress = or_notebook(progress)
+    survey = find_survey(format)
+    if survey is not None:
+        from .surveys import write_survey
+
+        told = SurveyRequest(results, output, all, photos, boxes, deployments, project, timezone)
+        return write_survey(survey, told, progress)
+    if boxes or deployments or project or timezone:
+        raise InvalidArgument(
+            f"Format '{format}' takes none of --boxes, --deployments, --project and --timezone. "
+            f"Leave them out, or choose one of: {', '.join(list_survey_keys())}."
+        )
     chosen = _format(format)
     table = find_table(expand(results))
     target = table.parent / "prelabels" / format if output is None else expand(output)
@@ -175,18 +215,12 @@ def prelabel(
         format, target, class_names=_class_names(kept, table), left_out=len(rows) - len(kept)
     )
     places = photos_of(table, photos)
-    _check_target(target)
-    before = _state(target)
-    with building(target) as hidden:
+    with new_labels(target) as hidden:
         with writing(target):
             (hidden / chosen.images).mkdir(parents=True)
         labelled = _place_all(kept, places, hidden / chosen.images, result, progress)
         with writing(target):
             chosen.write(labelled, result.class_names, hidden, f"wordsight {__version__}")
-            seal(hidden, PRELABELS)
-            if _state(target) != before:  # somebody has worked on it in the meantime
-                raise InvalidArgument(CHANGED.format(folder=target))
-            swap(hidden, target)
     result.images, result.regions = len(labelled), sum(len(one.regions) for one in labelled)
     return result
 
@@ -202,7 +236,8 @@ def _format(key: str) -> Format:
         if format.key == key:
             return format
     raise InvalidArgument(
-        f"Unknown format '{key}'. Choose one of: {', '.join(one.key for one in formats)}."
+        f"Unknown format '{key}'. Choose one of: "
+        f"{', '.join([*(one.key for one in formats), *list_survey_keys()])}."
     )
 
 
@@ -247,7 +282,7 @@ def _place_all(
         else:
             one, copied = outcome
             labelled.append(one)
-            result.copied_bytes += copied
+            result.copied_bytes = (result.copied_bytes or 0) + copied
         if progress:
             progress(len(labelled) + len(result.skipped), len(rows), "pictures")
     if not labelled:
@@ -276,7 +311,7 @@ def _prediction(row: dict, everything: bool) -> _Row:
     labels = row.get("labels") or ([] if label is None else [row])  # 0.1 wrote one label only
     regions = [
         Region(str(one["label"]), _sides(one["box_xyxy"]), float(one["probability"]))
-        for one in labels
+        for one in [one for one in row.get("crops") or labels if one["label"] is not None]
         if one["box_xyxy"] is not None
     ]
     return _Row(
@@ -286,7 +321,22 @@ def _prediction(row: dict, everything: bool) -> _Row:
         regions,
         label is not None,
         tuple(str(one["label"]) for one in labels[1:]),
+        capture_of(row),
     )
+
+
+def capture_of(row: dict) -> Capture | None:
+    """Return where and when a camera trap took the photo of a row; None where nothing in it says
+    that one did.
+    """
+    event, taken = row.get("event"), row.get("taken_at")
+    if "crops" not in row and not event and not taken:
+        return None
+    time = None
+    with suppress(ValueError):
+        time = datetime.fromisoformat(str(taken)).replace(tzinfo=None)
+    camera = camera_of(str(row["file_name"]))
+    return Capture(camera, time, None if event in (None, "") else str(event))
 
 
 def _detections(row: dict, everything: bool) -> _Row:
@@ -390,44 +440,8 @@ def _place(job: tuple[_Row, ImageFile | None, str], folder: Path) -> tuple[Label
         )
         if box[0] < box[2] and box[1] < box[3]:
             regions.append(Region(region.label, box, region.score))
-    return Labelled(
-        target.relative_to(folder).as_posix(), size, row.label, row.score, regions, row.others
-    ), copied
-
-
-def _state(folder: Path) -> dict[str, list[int]]:
-    """Return size and time of every file below a folder, except 0.1.0's manifest."""
-    files = {
-        path.relative_to(folder).as_posix(): path.lstat()
-        for path in sorted(folder.rglob("*"))
-        if not path.is_dir() and path.name not in (MARKER, LOCK)
-    }
-    return {name: [status.st_size, status.st_mtime_ns] for name, status in files.items()}
-
-
-def _check_target(target: Path) -> None:
-    """Refuse to replace a folder that is not ours, or that somebody has worked on since.
-
-    Raises:
-        InvalidArgument: if there is such a folder.
-    """
-    before = _manifest(target)
-    ours = before is not None or (target / RECORD).is_file()
-    folder = ResultFolder(
-        target,
-        PRELABELS,
-        adopt=lambda _: before is not None and before == _state(target),
-        is_file=FOREIGN,
-        not_ours=CHANGED if ours else FOREIGN,
-    )
-    folder.claim()
-    if not folder.is_whole():
-        raise InvalidArgument(CHANGED.format(folder=target))
-
-
-def _manifest(target: Path) -> object:
-    """Return what 0.1.0 noted of every file in a folder, or None."""
-    try:
-        return json.loads(read_text(target / MARKER))
-    except (OSError, ValueError, RecursionError):
-        return None
+    capture = row.capture
+    if capture is not None and capture.taken is None:
+        capture = replace(capture, taken=taken_at(file.path))
+    name = target.relative_to(folder).as_posix()
+    return Labelled(name, size, row.label, row.score, regions, row.others, capture), copied

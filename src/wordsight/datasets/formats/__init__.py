@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...core.plugins import import_all
 from ...errors import InvalidArgument
-from .base import Format, Labelled, RawBox, Region, list_formats, register_format
+from .base import Capture, Format, Labelled, RawBox, Region, list_formats, register_format
 
 # The order in which they are tried, where a folder could be read in several ways; others follow.
 import_all(
@@ -43,6 +43,7 @@ def list_format_keys() -> list[str]:
 
 
 __all__ = [
+    "Capture",
     "Format",
     "Labelled",
     "RawBox",

@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,21 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Capture:
+    """Where and when a camera trap took an image.
+
+    Attributes:
+        location: folder of the camera, relative to the photos.
+        taken: when, by the camera's clock, or None.
+        sequence: what the images taken together share, or None.
+    """
+
+    location: str
+    taken: datetime | None = None
+    sequence: str | None = None
+
+
+@dataclass(frozen=True)
 class Labelled:
     """One image to be written down, with what is on it.
 
@@ -95,6 +111,7 @@ class Labelled:
         score: its probability, 0–1, or None.
         regions: boxes.
         others: further classes of the whole image, less sure ones.
+        capture: of a camera trap: where and when, else None.
     """
 
     file_name: str
@@ -103,6 +120,7 @@ class Labelled:
     score: float | None
     regions: list[Region]
     others: tuple[str, ...] = ()
+    capture: Capture | None = None
 
     @property
     def labels(self) -> list[str]:

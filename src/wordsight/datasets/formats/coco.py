@@ -90,15 +90,18 @@ class Coco(Format):
     def write(
         self, images: list[Labelled], class_names: list[str], folder: Path, made_by: str
     ) -> None:
-        """See `Format.write`. Ids begin with 1, as COCO's own do; a box keeps its score."""
+        """See `Format.write`. Ids begin with 1, as COCO's own do; a box keeps its score. Images of
+        camera traps have the fields of COCO Camera Traps, as far as they are known.
+        """
         ids = {name: number for number, name in enumerate(class_names, start=1)}
         rows: list[dict] = []
         annotations: list[dict] = []
+        captures = _captures(images)
         for number, image in enumerate(images, start=1):
             height, width = image.size
-            rows.append(
-                {"id": number, "file_name": image.file_name, "width": width, "height": height}
-            )
+            size = {"width": width, "height": height}
+            own = captures.get(image.file_name, {})
+            rows.append({"id": number, "file_name": image.file_name, **size, **own})
             for region in image.regions:
                 x_min, y_min, x_max, y_max = region.xyxy
                 bbox = [round(value, 3) for value in (x_min, y_min, x_max - x_min, y_max - y_min)]
@@ -127,6 +130,33 @@ class Coco(Format):
             "categories": categories,
         }
         (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _captures(images: list[Labelled]) -> dict[str, dict[str, Any]]:
+    """Return, by file name, where and when camera traps took images, as COCO Camera Traps says it:
+    location, datetime, and of a sequence seq_id, frame_num (from 1) and seq_num_frames.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    frames: dict[tuple[str, str], list[Labelled]] = {}
+    for image in images:
+        if (capture := image.capture) is None:
+            continue
+        told = found[image.file_name] = {"location": capture.location}
+        if capture.taken is not None:
+            told["datetime"] = f"{capture.taken:%Y-%m-%d %H:%M:%S}"
+        if capture.sequence is not None:
+            frames.setdefault((capture.location, capture.sequence), []).append(image)
+    for (_, sequence), several in frames.items():
+        several.sort(
+            key=lambda image: (found[image.file_name].get("datetime", ""), image.file_name)
+        )
+        for number, image in enumerate(several, start=1):
+            found[image.file_name] |= {
+                "seq_id": sequence,
+                "frame_num": number,
+                "seq_num_frames": len(several),
+            }
+    return found
 
 
 @dataclass(frozen=True)

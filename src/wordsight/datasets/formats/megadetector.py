@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...core.names import spellings
 from ...errors import InvalidArgument
@@ -12,6 +14,43 @@ from .base import RawBox, ReadOnlyFormat, peek, read_json, register_format
 
 log = logging.getLogger("wordsight")
 SURE = 0.2  # what its makers advise where the file names no threshold
+
+
+@dataclass(frozen=True)
+class DetectorFile:
+    """A file of MegaDetector's.
+
+    Attributes:
+        content: all that it holds.
+        categories: class names by id.
+        images: an object an image, as it is written.
+        typical: confidence, 0–1, from which the file, or else its makers, say that a box counts.
+    """
+
+    content: dict[str, Any]
+    categories: dict[str, str]
+    images: list[Any]
+    typical: float
+
+
+def read_detector(path: Path) -> DetectorFile:
+    """Read a file of MegaDetector's, of any version of its format.
+
+    Raises:
+        InvalidArgument: if it is none, or can't be read.
+    """
+    content = read_json(path)
+    try:
+        names = {str(key): str(name) for key, name in content["detection_categories"].items()}
+        images = list(content["images"])
+        about = (content.get("info") or {}).get("detector_metadata") or {}
+        typical = float(about.get("typical_detection_threshold") or SURE)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(
+            f"'{path}' is no file of MegaDetector's: it needs images and detection_categories "
+            f"({type(error).__name__}: {error})."
+        ) from None
+    return DetectorFile(content, names, images, typical)
 
 
 @register_format
@@ -34,19 +73,10 @@ class MegaDetector(ReadOnlyFormat):
 
     def read(self, path: Path, root: Path) -> Iterator[RawBox]:
         """See `Format.read`."""
-        content = read_json(path)
-        try:
-            names = {str(key): str(name) for key, name in content["detection_categories"].items()}
-            images = list(content["images"])
-            about = (content.get("info") or {}).get("detector_metadata") or {}
-            sure = float(about.get("typical_detection_threshold") or SURE)
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise InvalidArgument(
-                f"'{path}' is no file of MegaDetector's: it needs images and detection_categories "
-                f"({type(error).__name__}: {error})."
-            ) from None
+        detector = read_detector(path)
+        names, sure = detector.categories, detector.typical
         passed_over = 0
-        for number, image in enumerate(images, start=1):
+        for number, image in enumerate(detector.images, start=1):
             try:
                 ways = spellings(str(image["file"]))
                 places = tuple(base / way for way in ways for base in (root, path.parent))

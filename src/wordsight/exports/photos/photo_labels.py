@@ -31,7 +31,7 @@ class PhotoLabel:
     Attributes:
         file_name: path relative to the folder of photos.
         path: where the photo is; None where it is not there any more.
-        status: "labelled", "unsure", "none_of_these" or "unreadable".
+        status: "labelled", "unsure", "none_of_these", "empty" or "unreadable".
         labels: its classes, the surest first; empty where it has none.
         guess: the best guess for a photo without a label, or None.
         probability: that the label, or else the guess, is right, 0–1; None where a person decided,

@@ -21,7 +21,7 @@ from .journal import COPY, LINK, MOVE, WAYS, Journal, TakenBack, forget_unmade, 
 from .photo_labels import PhotoLabel, read_photo_labels
 from .spreadsheet import as_xlsx, check_xlsx
 
-CHECK, NONE = "_check", "_none"
+CHECK, NONE, EMPTY = "_check", "_none", "_empty"
 WORKBOOK = "photos.xlsx"
 # what cameras and photo programs write beside a photo, under its name or its name without suffix
 SIDECARS = {".xmp", ".aae", ".json", ".thm", ".pp3", ".dop", ".on1"}
@@ -337,7 +337,7 @@ class _Plan:
             return [self._folders[label] for label in labels]
         if one.status == "unsure":
             return [f"{CHECK}/{self._folders[one.guess]}" if one.guess else CHECK]
-        return [NONE]
+        return [EMPTY if one.status == "empty" else NONE]
 
     def _placed(self, source: Path, folder: str, besides: list[Path]) -> str:
         """Return where a photo lies already, or a free name in a folder."""
@@ -433,7 +433,7 @@ def _folders_of(found: list[PhotoLabel]) -> dict[str, str]:
     """Return the folder's name of each class."""
     names = {label for one in found for label in one.labels}
     names |= {one.guess for one in found if one.guess is not None}
-    return folder_names(sorted(names), (CHECK, NONE))
+    return folder_names(sorted(names), (CHECK, NONE, EMPTY))
 
 
 def _beside(name: str, photo: str, beside: str) -> str:
