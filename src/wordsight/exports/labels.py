@@ -329,7 +329,8 @@ def capture_of(row: dict) -> Capture | None:
     """Return where and when a camera trap took the photo of a row; None where nothing in it says
     that one did.
     """
-    event, taken = row.get("event"), row.get("taken_at")
+    event = row.get("event")
+    taken = row.get("taken_at") if row.get("time_source") == "camera" else None
     if "crops" not in row and not event and not taken:
         return None
     time = None
