@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import DATA, forget, section, side, spread, times
 
-EPOCHS, ROUNDS = 10, 1
+EPOCHS, ROUNDS = 10, 3
 
 
 @section(
@@ -32,7 +32,7 @@ def _what_and_where(work: Path) -> list[str]:
     rows = []
     for name, runs in (
         (f"Keras MobileNet, frozen, 224 pixels, {EPOCHS} epochs", theirs),
-        ("wordsight, 320 pixels, 12 views of each", ours),
+        ("wordsight, 320 pixels, 3 views of each", ours),
     ):
         said = runs[0][1]
         parts = " | ".join(
@@ -60,7 +60,7 @@ def _what_and_where(work: Path) -> list[str]:
         f"{known['mean_iou']['median box']:.3f}. No pretrained weights of Keras can be had "
         "offline, so its network is random: its time is that of the real one, its answers "
         "mean nothing and are not given. Its network stays frozen and "
-        "sees each picture once an epoch; wordsight's sees each picture and 12 random "
+        "sees each picture once an epoch; wordsight's sees each picture and 3 random "
         "views of it once, and then trains two box heads, one to be judged "
         "and one to be kept.",
     ]
