@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from PIL import Image
 
 import wordsight
 from wordsight.classification.predictions import EventPool, Prediction
-from wordsight.datasets.training_set import apart
+from wordsight.datasets.files import ImageFile
+from wordsight.datasets.training_set import apart, hold_out, scene_folder
 from wordsight.heads.guarantee import HeldOut, keep_promise
-from wordsight.heads.linear import _folds, softmax
-from wordsight.heads.pooling import pooled_logits
-from wordsight.images.taken import grouped, taken_at
+from wordsight.heads.linear import _folds, fit_head
+from wordsight.heads.pooling import fit_power, pooled
+from wordsight.images.taken import events_of, grouped, taken_at
 
 START = datetime(2024, 5, 1, 6, 30)
 EXIF_IFD, TAKEN, DIGITISED = 0x8769, 0x9003, 0x9004
@@ -54,6 +56,17 @@ def test_only_the_camera_says_when(tmp_path):
     assert taken_at(photo(tmp_path / "c.jpg", (200, 0, 0))) is None
     (tmp_path / "d.jpg").write_bytes(b"\xff\xd8 broken")
     assert taken_at(tmp_path / "d.jpg") is None
+
+
+def test_a_burst_in_two_class_folders_is_one_event(tmp_path):
+    files = [
+        ImageFile(photo(tmp_path / label / f"{n}.jpg", (90, 90, 90), n), f"{label}/{n}.jpg", label)
+        for n, label in enumerate(("deer", "empty"))
+    ]
+    folders = [scene_folder(file) for file in files]
+    assert folders == [tmp_path, tmp_path]
+    assert events_of([file.path for file in files], folders=folders).tolist() == [0, 0]
+    assert events_of([file.path for file in files]).tolist() == [0, 1]
 
 
 def test_folds_keep_events_whole():
@@ -116,7 +129,7 @@ def camera(tmp_path_factory):
     root = tmp_path_factory.mktemp("camera")
     for label, colour in (("red", (190, 40, 40)), ("blue", (40, 40, 190))):
         for number in range(24):
-            seconds = number // 4 * 3600 + number % 4
+            seconds = number // 4 * 3600 + number % 4 + 1800 * (label == "blue")
             photo(root / label / f"{number:02}.jpg", colour, seconds)
     return root
 
@@ -156,12 +169,76 @@ def test_split_keeps_events_on_one_side(camera, tmp_path):
 
 
 def test_a_clear_photo_decides_and_contradiction_leaves_open():
-    clear, blurred = [0.99, 0.005, 0.005], [0.3, 0.4, 0.3]
-    pooled = softmax(pooled_logits(np.array([clear, blurred, blurred, blurred, blurred])))
-    assert pooled.argmax() == 0 and pooled[0] > 0.95
-    other = [0.005, 0.99, 0.005]
-    assert softmax(pooled_logits(np.array([clear, other]))).max() < 0.6
-    assert np.allclose(softmax(pooled_logits(np.array([clear]))), clear)
+    clear, blurred = [0.999, 0.0005, 0.0005], [0.3, 0.4, 0.3]
+    together = pooled(np.array([clear, blurred, blurred, blurred, blurred]), 5)
+    assert together.argmax() == 0 and together[0] > 0.97 and np.isclose(together.sum(), 1)
+    other = [0.0005, 0.999, 0.0005]
+    assert pooled(np.array([clear, other]), 2).max() < 0.6
+    # one photo is what it is, and two that are certain stay certain
+    assert np.allclose(pooled(np.array([clear]), 1), clear)
+    assert pooled(np.array([[1.0, 0.0], [1.0, 0.0]]), 2).tolist() == [1.0, 0.0]
+
+
+def test_the_longer_a_burst_the_surer_its_only_finding_must_be():
+    one = np.array([[0.99, 0.01]])
+    sure = [pooled(one, count)[0] for count in (1, 3, 10, 30)]
+    assert np.allclose(sure, [0.99, 0.97, 0.9, 0.7])
+    # a second photo that agrees outweighs the burst's length
+    assert pooled(np.repeat(one, 2, axis=0), 30)[0] > 0.98
+    words = pooled(np.array([[0.99, 0.2]]), 10, several=True)
+    assert np.allclose(words, [0.9, 0.0])
+
+
+def test_false_alarms_among_empty_photos_don_t_become_events():
+    """Nine of ten bursts are empty; a photo is wrong as often as its probability says."""
+    rng = np.random.default_rng(0)
+    right, given = 0, 0
+    for _ in range(4000):
+        count, empty = 10, rng.random() < 0.9
+        shows = np.zeros(count, bool) if empty else rng.random(count) < 1 / 3
+        alarm = ~shows & (rng.random(count) < 0.001)
+        telling = np.flatnonzero(shows | alarm)
+        if not len(telling):
+            continue
+        rows = np.repeat([[0.992, 0.008]], len(telling), axis=0)
+        if pooled(rows, count)[0] >= 0.98:
+            given, right = given + 1, right + (not empty)
+    assert given > 200 and right / given > 0.98
+
+
+def test_odds_are_taken_back_where_held_out_events_were_less_often_right():
+    said = np.full(200, 0.999)
+    right = np.arange(200) % 5 > 0  # four of five
+    assert fit_power(said, right) < 0.3
+    assert fit_power(said, np.ones(200, bool)) == 1.0
+
+
+def test_a_rare_class_keeps_two_events_when_rows_are_drawn(monkeypatch):
+    from wordsight.heads import linear
+
+    monkeypatch.setattr(linear, "MAX_CV_ROWS", 60)
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 200 + [1] * 12)
+    together = np.array([*range(200), *[200] * 8, 201, 202, 203, 204])
+    x = rng.standard_normal((212, 16)).astype(np.float32) + labels[:, None]
+    for seed in range(20):
+        _, report = fit_head(x, labels, 2, seed, together=together)
+        assert np.isfinite(report.log_loss) and np.isfinite(report.probabilities).all()
+        chosen = np.isin(together, together[report.rows])
+        assert chosen.sum() == len(report.rows)  # events came as a whole
+
+
+def test_what_is_held_out_is_about_a_fifth_in_whole_events():
+    class Item:
+        def __init__(self, number):
+            self.file = ImageFile(Path(f"{number}.jpg"), f"{number}.jpg", "cat")
+            self.sha256 = str(number)
+
+    items = [Item(number) for number in range(100)]
+    events = np.array([0] * 70 + [*range(1, 31)])
+    for seed in range(10):
+        held = hold_out(items, ["cat"], seed, events)
+        assert 20 <= held.sum() <= 25 and not held[:70].any()
 
 
 def said(name, *, several=False, stranger=False, **shares):
@@ -174,14 +251,15 @@ def said(name, *, several=False, stranger=False, **shares):
         stranger=stranger,
         several=several,
         taken_at=f"2024-05-01T06:30:0{name[-1]}",
+        time_source="camera",
     )
 
 
 def test_an_event_takes_photos_that_show_something():
     numbers = {"cam/1": 1, "cam/2": 1, "cam/3": 1, "cam/4": 2, "cam/5": 2, "cam/6": 3, "cam/7": 4}
-    pool = EventPool(numbers, 0.9, 1.0, none=["empty"])
+    pool = EventPool(numbers, ["deer", "fox", "empty"], 0.9, none=["empty"])
     for one in (
-        said("cam/1", deer=0.97, fox=0.02, empty=0.01),
+        said("cam/1", deer=0.998, fox=0.001, empty=0.001),
         said("cam/2", deer=0.001, fox=0.001, empty=0.998),  # it has walked by
         said("cam/3", deer=1.0, stranger=True),
         said("cam/4", deer=0.6, fox=0.4, empty=0.0),
@@ -198,9 +276,9 @@ def test_an_event_takes_photos_that_show_something():
 
 
 def test_words_of_an_event_are_those_of_any_of_its_photos():
-    pool = EventPool({"1": 1, "2": 1}, 0.9, 1.0)
-    pool.add(said("1", several=True, deer=0.95, fox=0.1))
-    pool.add(said("2", several=True, deer=0.2, fox=0.92))
+    pool = EventPool({"1": 1, "2": 1}, ["deer", "fox"], 0.9)
+    pool.add(said("1", several=True, deer=0.96, fox=0.1))
+    pool.add(said("2", several=True, deer=0.2, fox=0.96))
     (event,) = pool.events()
     assert event.labels == ("deer", "fox") and event.best_photo == "1"
 
@@ -215,7 +293,7 @@ def test_predict_gives_one_answer_an_event(camera, tmp_path):
     assert {row["top_label"] for row in rows if row["folder"] == "red"} == {"red"}
     predictions = list(results)
     assert {one.event for one in predictions} == {*range(1, 13)}
-    assert predictions[0].taken_at == "2024-05-01T06:30:00"
+    assert predictions[0].taken_at == "2024-05-01T07:00:00"
     assert {one.time_source for one in predictions} == {"camera"}
     assert any("12 events" in note for note in results.notes())
     # a second run without events takes the table away
@@ -238,7 +316,42 @@ def test_without_a_camera_s_time_the_file_s_is_told_and_marks_no_event(tmp_path,
 def test_pooled_answers_are_calibrated_on_events_that_were_held_out(tmp_path):
     for label, colour in (("red", (150, 90, 90)), ("blue", (90, 90, 150))):
         for number in range(30):
-            photo(tmp_path / "many" / label / f"{number:02}.jpg", colour, number // 2 * 600)
+            photo(
+                tmp_path / "many" / label / f"{number:02}.jpg",
+                colour,
+                number // 2 * 600 + 300 * (label == "blue"),
+            )
     model = wordsight.train(tmp_path / "many", tmp_path / "model")
-    assert model.record.event_temperature is not None
-    assert wordsight.load(tmp_path / "model").record.event_temperature is not None
+    assert model.record.event_power is not None
+    assert wordsight.load(tmp_path / "model").record.event_power is not None
+
+
+def test_what_a_detector_names_is_not_pooled_with_the_classes():
+    from wordsight.classification.predictions import Crop, Label
+
+    def photo_of(name, label, probability, shares):
+        crop = Crop(0, "animal", probability, [0, 0, 1, 1], None, "labelled", label)
+        return Prediction(
+            name,
+            label=label,
+            top_label=label,
+            probability=probability,
+            probabilities=shares,
+            labels=[Label(label, probability)],
+            crops=[crop],
+        )
+
+    pool = EventPool(dict.fromkeys("abcd", 1) | {"e": 2, "f": 2}, ["deer", "fox"], 0.9)
+    pool.add(photo_of("a", "person", 0.5, None))
+    pool.add(photo_of("b", "person", 0.6, None))
+    pool.add(Prediction("c", crops=[]))
+    pool.add(Prediction("d", crops=[]))
+    pool.add(photo_of("e", "deer", 0.95, {"deer": 0.95, "fox": 0.05}))
+    pool.add(photo_of("f", "fox", 0.95, {"deer": 0.05, "fox": 0.95}))
+    person, two = pool.events()
+    assert (person.label, person.probability, person.best_photo) == ("person", 0.6, "b")
+    assert (two.status, two.labels) == ("unsure", ())
+    empty = EventPool({"a": 1, "b": 1}, ["deer", "fox"], 0.9)
+    for name in "ab":
+        empty.add(Prediction(name, crops=[]))
+    assert [event.status for event in empty.events()] == ["empty"]

@@ -117,7 +117,7 @@ def test_folder_of_0_1_0_is_adopted_if_it_is_what_its_name_says(
     for manifest in backbone.folder.glob("*.sha256"):
         manifest.unlink()
     for ours in backbone.folder.glob("network-3.*"):
-        ours.rename(ours.with_name(ours.name.replace("-2", "")))
+        ours.rename(ours.with_name(ours.name.replace("-3", "")))
     (backbone.folder / "network.bin").write_bytes(b"other weights")
     if damaged:
         flip(backbone.folder / "model.safetensors")

@@ -461,7 +461,9 @@ def test_a_bad_time_gets_one_sentence(shapes, cli_here, tmp_path):
     )
     assert (
         done.returncode == 2
-        and done.stderr == "Error: A time must look like 90s, 5m or 2h, got 'soon'.\n"
+        and done.stderr
+        == "Error: The time of --budget must be more than 0 and look like 90s, 5m or 2h, got "
+        "'soon'.\n"
     )
 
 

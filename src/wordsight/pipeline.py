@@ -137,7 +137,7 @@ def run(
     if precision is not None:
         check_precision(precision)
     if events is not None:
-        parse_duration(str(events))
+        parse_duration(str(events), "--events")
     if data is not None and model is not None:
         raise InvalidArgument("Give either labelled pictures (--data) or a model (-m), not both.")
     sources = _places(photos)

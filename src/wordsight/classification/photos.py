@@ -71,21 +71,31 @@ def predict(
     if grid is not None:
         grid.check(classifier.backbone)
     chosen, note = classifier.threshold_for(threshold, precision)
-    gap = None if events is None else parse_duration(str(events))
     found = find_photos(photos, output, RESULT_FOLDERS)
-    run = Run(classifier, chosen, settings, grid, found, draw, note, gap=gap)
+    pool = event_pool(classifier, chosen, found.images, events, or_notebook(progress))
+    run = Run(classifier, chosen, settings, grid, found, draw, note, pool=pool)
     return over(run, found, progress)
 
 
-def _event_pool(
-    model: Classifier, threshold: float | None, images: Sequence[ImageFile], gap: float
-) -> EventPool:
-    """Return what pools the photos of each event."""
-    numbers = (events_of([image.path for image in images], gap) + 1).tolist()
+def event_pool(
+    model: Classifier,
+    threshold: float | None,
+    images: Sequence[ImageFile],
+    events: str | float | None,
+    progress: Progress | None,
+) -> EventPool | None:
+    """Return what pools the photos of each event, or None where events aren't asked for.
+
+    Raises:
+        InvalidArgument: if `events` is no time.
+    """
+    if events is None:
+        return None
+    gap = parse_duration(str(events), "--events")
+    numbers = events_of([image.path for image in images], gap, progress=progress) + 1
     none = [model.class_names[i] for i in (model.catch_all, model.nothing) if i is not None]
-    temperature = model.record.event_temperature or 1.0
-    named = {image.name: number for image, number in zip(images, numbers, strict=True)}
-    return EventPool(named, threshold, temperature, none)
+    named = {image.name: int(number) for image, number in zip(images, numbers, strict=True)}
+    return EventPool(named, model.class_names, threshold, model.record.event_power or 1.0, none)
 
 
 def predict_around(
@@ -158,7 +168,7 @@ class Run:
         names: Sequence[str] = (),
         files: Sequence[str] = (),
         boxes: bool = False,
-        gap: float | None = None,
+        pool: EventPool | None = None,
     ) -> None:
         """Open a run.
 
@@ -166,10 +176,10 @@ class Run:
             names: labels beside the model's classes.
             files: names of further files that it writes.
             boxes: whether a detector's boxes are given, so that images may be empty.
-            gap: seconds between photos of one event, at most; None: they are not grouped.
+            pool: what pools the photos of each event, or None.
         """
         self.events = list[Event]()
-        self._pool: EventPool | None = None
+        self._pool = pool
         self.counts, self.kept = Counts(), list[Prediction]()
         self.class_names = list(dict.fromkeys([*model.class_names, *names]))
         self.known: Mapping[str, Sequence[str]] = {}
@@ -180,8 +190,6 @@ class Run:
         self._folder = folder = None if photos is None else photos.output
         if photos is not None:
             self.counts.skipped = photos.skipped
-        if photos is not None and gap is not None:
-            self._pool = _event_pool(model, threshold, photos.images, gap)
         if photos is None or folder is None:
             return
         self.writer = ResultsWriter(
@@ -191,7 +199,7 @@ class Run:
             grid is not None,
             photos.sources,
             photos.skipped,
-            [*files, *[EVENTS] * (gap is not None)],
+            [*files, *[EVENTS] * (pool is not None)],
         )
         if draw:
             try:

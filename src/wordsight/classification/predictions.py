@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..heads.decision import accepts
-from ..heads.linear import softmax
-from ..heads.pooling import pooled_logits
+from ..heads.pooling import pooled
 
 FIELDS = (
     "file_name",
@@ -267,7 +266,7 @@ class Event:
     Attributes:
         event: its number, from 1, in the order of the photos' names.
         folder: where they lie, relative to the folder given; "." for that itself.
-        start: when the first was taken, ISO 8601, as in `Prediction.taken_at`; None if unknown.
+        start: when the first was taken, ISO 8601, by the camera's clock; None if unknown.
         end: when the last was taken.
         photos: how many there are, unreadable ones left out.
         status: as in `Prediction.status`.
@@ -291,12 +290,17 @@ class Event:
     labels: tuple[str, ...] = ()
 
 
-def _shares(photo: Prediction) -> dict[str, float]:
-    """Return the probabilities of a photo; what a detector named has but its own."""
-    shares = photo.probabilities or {}
-    if photo.top_label is None or photo.top_label in shares:
-        return shares
-    return {photo.top_label: photo.probability or 0.0}
+@dataclass(frozen=True)
+class _Shown:
+    """What an event needs of one of its photos.
+
+    Attributes:
+        prediction: without anything large.
+        row: (classes,) float64 probabilities; None where none of the classes is there.
+    """
+
+    prediction: Prediction
+    row: np.ndarray | None
 
 
 class EventPool:
@@ -304,54 +308,76 @@ class EventPool:
 
     Args:
         events: file name -> number of its event.
+        class_names: the model's classes, in order; other labels are those that a detector gave.
         threshold: probability from which a label is given; None gives none.
-        temperature: of pooled logits; see `ModelRecord.event_temperature`.
+        power: of odds; see `ModelRecord.event_power`.
         none: classes that mean "none of the others".
     """
 
     def __init__(
         self,
         events: Mapping[str, int],
+        class_names: Sequence[str],
         threshold: float | None,
-        temperature: float,
+        power: float = 1.0,
         none: Collection[str] = (),
     ) -> None:
-        self._events, self._threshold = events, threshold
-        self._temperature, self._none = temperature, none
-        self._photos: dict[int, list[Prediction]] = {}
+        self._events, self._names, self._threshold = events, list(class_names), threshold
+        self._power, self._none = power, none
+        self._left = Counter(events.values())
+        self._photos: dict[int, list[_Shown]] = {}
+        self._done: dict[int, Event] = {}
 
     def add(self, prediction: Prediction) -> None:
-        """Note the event of a photo, and keep what its event needs."""
-        prediction.event = self._events.get(prediction.file_name)
-        if prediction.event is not None and prediction.error is None:
+        """Note the event of a photo, and keep what its event needs until its last photo."""
+        number = prediction.event = self._events.get(prediction.file_name)
+        if number is None:
+            return
+        photos = self._photos.setdefault(number, [])
+        if prediction.error is None:
+            shares, row = prediction.probabilities, None
+            if shares and not prediction.stranger and prediction.top_label in self._names:
+                row = np.array([shares.get(name, 0.0) for name in self._names])
             labels = [Label(one.label, one.probability) for one in prediction.labels]
-            bare = replace(prediction, map=None, extent=None, labels=labels, parts=[])
-            self._photos.setdefault(prediction.event, []).append(bare)
+            bare = replace(
+                prediction, map=None, extent=None, parts=[], probabilities=None, labels=labels
+            )
+            photos.append(_Shown(bare, row))
+        self._left[number] -= 1
+        if not self._left[number]:
+            del self._photos[number]
+            if photos:
+                self._done[number] = self._event(number, photos)
 
     def events(self) -> list[Event]:
         """Return every event, in order; events of which no photo could be read are left out."""
-        return [self._event(number, photos) for number, photos in sorted(self._photos.items())]
+        return [event for _, event in sorted(self._done.items())]
 
-    def _event(self, number: int, photos: list[Prediction]) -> Event:
-        shown = [one for one in photos if not one.stranger and one.top_label is not None]
-        telling = [one for one in shown if one.top_label not in self._none] or shown
-        shared = self._pooled(telling) if telling else {}
-        top = max(shared, key=lambda name: shared[name], default=None)
-        best = max(telling, key=lambda one: _shares(one).get(top, 0.0)) if top else None
+    def _event(self, number: int, shown: list[_Shown]) -> Event:
+        photos = [one.prediction for one in shown]
+        known = [one for one in shown if one.row is not None]
+        telling = [one for one in known if one.prediction.top_label not in self._none] or known
+        shares = self._pooled(telling, len(shown))
+        detected: dict[str, float] = {}  # what a detector named, by its surest box
+        for label in (label for one in photos for label in one.labels):
+            if label.label not in self._names:
+                detected[label.label] = max(label.probability, detected.get(label.label, 0.0))
+        top = max(shares, key=lambda name: shares[name], default=None)
         said = Prediction(
             "",
             top_label=top,
-            probability=None if top is None else shared[top],
-            probabilities=shared,
+            probability=None if top is None else shares[top],
+            probabilities=shares,
             stranger=top is None,
-            several=bool(best and best.several),
+            several=any(one.several for one in photos),
             crops=[] if all(one.status == EMPTY for one in photos) else None,
         )
-        labels = tuple(one.label for one in said.labels_at(self._threshold))
-        boxed = [one.label for photo in photos if photo.crops for one in photo.labels]
-        labels = tuple(dict.fromkeys([*labels, *boxed]))
+        own = [one.label for one in said.labels_at(self._threshold)]
+        labels = [*own, *sorted(detected, key=lambda name: -detected[name])]
+        if detected and not own:
+            said.top_label, said.probability = labels[0], detected[labels[0]]
         said.label = labels[0] if labels else None
-        times = sorted(one.taken_at for one in photos if one.taken_at is not None)
+        times = sorted(str(one.taken_at) for one in photos if one.time_source == "camera")
         return Event(
             number,
             str(PurePosixPath(photos[0].file_name).parent),
@@ -360,23 +386,34 @@ class EventPool:
             len(photos),
             said.status,
             said.label,
-            top,
-            said.probability,
-            best.file_name if best else None,
-            labels,
+            said.top_label,
+            None if said.probability is None else round(said.probability, 6),
+            self._best_photo(shown, said.top_label),
+            tuple(labels),
         )
 
-    def _pooled(self, photos: list[Prediction]) -> dict[str, float]:
-        """Return the probability of each class in photos that show some class. Words that may stand
-        together are there if one photo shows them; other classes exclude each other.
-        """
-        names = list(dict.fromkeys(name for one in photos for name in _shares(one)))
-        rows = np.array([[_shares(one).get(name, 0.0) for name in names] for one in photos])
-        if photos[0].several or len(photos) == 1:
-            together = rows.max(axis=0)
-        else:
-            together = softmax(pooled_logits(rows) / self._temperature)
-        return {name: round(float(p), 6) for name, p in zip(names, together, strict=True)}
+    def _pooled(self, telling: list[_Shown], count: int) -> dict[str, float]:
+        """Return the probability of each class in photos that show some class."""
+        if not telling:
+            return {}
+        rows = np.stack([one.row for one in telling if one.row is not None])
+        several = telling[0].prediction.several
+        together = pooled(rows, count, several, 1.0 if several else self._power)
+        return {name: float(p) for name, p in zip(self._names, together, strict=True)}
+
+    def _best_photo(self, shown: list[_Shown], name: str | None) -> str | None:
+        """Return the photo that shows a class, or what a detector named, best."""
+
+        def share(one: _Shown) -> float:
+            if name in self._names:
+                return 0.0 if one.row is None else float(one.row[self._names.index(str(name))])
+            return max(
+                (label.probability for label in one.prediction.labels if label.label == name),
+                default=0.0,
+            )
+
+        best = max(shown, key=share)
+        return best.prediction.file_name if name is not None and share(best) > 0 else None
 
 
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # thresholds that may be advised

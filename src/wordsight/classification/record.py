@@ -162,8 +162,8 @@ class ModelRecord:
         senses: WordNet synset of each word, of a model made from words.
         stand_ins: word -> the kinds it stands for, where only these few are known.
         promise: the precision that the threshold keeps, or None where none was asked for.
-        event_temperature: by which logits pooled over the photos of an event are divided, learned
-            from events that were held out; None where they were too few.
+        event_power: that the odds of answers to events of several photos are raised to, 0–1,
+            learned from events that were held out; None where they were too few.
         boxes: how the box head did, or None where there is none.
         objects: how the object head did, or None where there is none.
         mask_threshold: share of a heat map's peak, 0–1, from which masks and boxes are cut; None
@@ -197,7 +197,7 @@ class ModelRecord:
     senses: list[str] = field(default_factory=list)
     stand_ins: dict[str, list[str]] = field(default_factory=dict)
     promise: PrecisionGuarantee | None = None
-    event_temperature: float | None = None
+    event_power: float | None = None
     boxes: BoxRecord | None = None
     objects: ObjectRecord | None = None
     mask_threshold: float | None = None
@@ -292,6 +292,8 @@ class ModelRecord:
             known["path"] = str(self.path)
         if self.promise is not None:
             known["promise"]["sentence"] = self.promise.sentence()
+            if not self.promise.events:
+                del known["promise"]["events"]
         if self.boxes is not None:
             known["boxes"] = _renamed(known["boxes"])
         if self.objects is not None:
@@ -379,8 +381,7 @@ def _check(record: ModelRecord) -> None:
     """
     promise, boxes, gathered = record.promise, record.boxes, record.gathered
     _in_range("mask_threshold", record.mask_threshold)
-    if not 1e-3 < (record.event_temperature or 1.0) < 1e3:
-        raise ValueError("'event_temperature' in its wordsight.json is out of range")
+    _in_range("event_power", record.event_power)
     if promise is not None:
         check_precision(promise.precision)
         _in_range("threshold", promise.threshold)

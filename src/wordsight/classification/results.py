@@ -140,11 +140,17 @@ class Results(ImageResults[Prediction]):
         """Return how many events there are, and how many of them got a label."""
         labelled = sum(event.label is not None for event in self.events)
         several = sum(event.photos > 1 for event in self.events)
+        alone = sum(event.start is None for event in self.events)
         listed = " (events.csv)" if self.output else ""
-        return (
+        said = (
             f"{self.counts.total - len(self.counts.unreadable)} photos are {len(self.events)} "
-            f"events{listed}, {several} of them of several photos; {labelled} are labelled."
+            f"events{listed}; {several} events have several photos, and {labelled} are labelled."
         )
+        if alone:
+            said += f" {alone} photos don't say when they were taken, and count by themselves."
+        if self.note is not None:
+            said += " A promised precision is about single photos, not about events."
+        return said
 
     def _cost(self) -> str:
         """Return what the drawings are, and what the originals among them take."""

@@ -21,6 +21,7 @@ from ..core.regular import read_regular
 from ..core.result_folder import ResultFolder
 from ..datasets.files import data_root
 from ..datasets.labelled import read_labelled
+from ..datasets.training_set import scene_folder
 from ..errors import InvalidArgument
 from ..images.copies import groups
 from ..images.taken import events_of
@@ -125,7 +126,10 @@ def _assign(material: Material, val: float, test: float, seed: int, events: bool
     same: dict[str, int] = {}
     equal = [(same.setdefault(str(material.shas[i]), i), i) for i in good]
     if events:
-        taken = events_of([material.images[i].path for i in good]).tolist()
+        images = [material.images[i] for i in good]
+        taken = events_of(
+            [image.path for image in images], folders=[scene_folder(image) for image in images]
+        ).tolist()
         first: dict[int, int] = {}
         equal += [(first.setdefault(event, i), i) for event, i in zip(taken, good, strict=True)]
     pairs = np.concatenate(

@@ -85,7 +85,8 @@ NoEvents = Annotated[
     bool,
     typer.Option(
         "--no-events",
-        help="Let photos that were taken within a minute of each other come on different sides.",
+        help="Let photos that were taken within a minute of each other come into different parts "
+        "(learning, validation, test).",
     ),
 ]
 Precision = Annotated[

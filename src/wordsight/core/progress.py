@@ -159,8 +159,8 @@ def _as_html(done: int, total: int, what: str, rate: float) -> str:
     )
 
 
-def parse_duration(text: str) -> float:
-    """Return the seconds of "90", "90s", "5m" or "2h".
+def parse_duration(text: str, option: str = "--budget") -> float:
+    """Return the seconds of "90", "90s", "5m" or "2h", as given with `option`.
 
     Raises:
         InvalidArgument: if it is none of these.
@@ -172,5 +172,7 @@ def parse_duration(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise InvalidArgument(f"A time must look like 90s, 5m or 2h, got '{text}'.")
+        raise InvalidArgument(
+            f"The time of {option} must be more than 0 and look like 90s, 5m or 2h, got '{text}'."
+        )
     return seconds

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..core import cells
+from ..core.home import first_process
 from ..core.regular import read_text
 from ..errors import InvalidArgument
 from ..heads.linear import owners
@@ -24,7 +25,7 @@ from .files import ImageFile, find_images
 from .labelled import LabelledSet, select_classes
 
 log = logging.getLogger("wordsight")
-VAL_SHARE = 0.2
+VAL_SHARE, MOST_OF_CLASS = 0.2, 0.4
 MIN_HELD_OUT = 2  # images of a class
 FEWEST_EVENTS = 5  # of a class, to judge a model on others than it learned from
 
@@ -98,6 +99,15 @@ def usable(
     return good, left_out
 
 
+def scene_folder(image: ImageFile) -> Path:
+    """Return the folder whose photos one camera took: that of an image, or the one around it where
+    the folder is its class's.
+    """
+    folder = image.path.parent
+    named = image.label is not None and fold(folder.name) == fold(image.label)
+    return folder.parent if named else folder
+
+
 def apart(events: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Return what may be parted when images are held out, (n,) int: events, but single images of
     classes with too few events to hold some out, which are named.
@@ -113,14 +123,13 @@ def apart(events: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) ->
         for label in np.unique(labels).tolist()
         if owned[label] < min(FEWEST_EVENTS, int((labels == label).sum()))
     ]
-    if few:
-        named = ", ".join(f"'{class_names[label]}'" for label in few)
+    if few and first_process():
         log.warning(
-            "Most photos of these classes were taken within a minute of each other, at fewer than "
-            "%d occasions, so they are judged on photos like those learned from, and look better "
-            "than they are: %s. Add photos of other occasions.",
+            "These classes were photographed at fewer than %d occasions, a minute or more apart: "
+            "%s. They are judged on photos like those learned from, so they look better than they "
+            "are. Add photos of other occasions.",
             FEWEST_EVENTS,
-            named,
+            ", ".join(f"'{class_names[label]}'" for label in few),
         )
     parted = events.copy()
     single = np.isin(labels, few)
@@ -129,12 +138,13 @@ def apart(events: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) ->
 
 
 def hold_out(
-    items: Sequence[Hashed], class_names: Sequence[str], seed: int, together: np.ndarray
+    items: Sequence[Hashed], class_names: Sequence[str], seed: int, events: np.ndarray
 ) -> np.ndarray:
     """Return for each image whether it is held out to validate the network, (n,) bool.
 
     Images with the `split` "val" are held out; without any, a fifth of each class, drawn by `seed`.
-    Equal files stay together, and so do images of one number `together`, (n,) int.
+    Equal files stay together, and so do images of one of the `events`, (n,) int, where a class has
+    enough of them; see `apart`.
 
     Raises:
         InvalidArgument: if a class has too few images to hold some out.
@@ -142,19 +152,7 @@ def hold_out(
     held = np.array([item.file.split == "val" for item in items])
     labels = np.array([class_names.index(str(item.file.label)) for item in items])
     if not held.any():
-        rng = np.random.default_rng(seed)
-        first: dict[str | None, int] = {}
-        unit_of = np.array(
-            [
-                first.setdefault(item.sha256, number)
-                for item, number in zip(items, together.tolist(), strict=True)
-            ]
-        )
-        owner = owners(labels, unit_of)
-        for label in range(len(class_names)):
-            units = [unit for unit, own in owner.items() if own == label]
-            count = max(MIN_HELD_OUT, round(VAL_SHARE * len(units)))
-            held |= np.isin(unit_of, [units[i] for i in rng.permutation(len(units))[:count]])
+        held = _drawn(items, labels, seed, apart(events, labels, class_names))
     for label, name in enumerate(class_names):
         inside = int((held & (labels == label)).sum())
         if inside < 1 or (labels == label).sum() - inside < 2:
@@ -164,6 +162,34 @@ def hold_out(
                 "Give at least 4 of each class, or use --recipe probe."
             )
     return held
+
+
+def _drawn(
+    items: Sequence[Hashed], labels: np.ndarray, seed: int, together: np.ndarray
+) -> np.ndarray:
+    """Return (n,) bool: a fifth of each class, or a little more, at random. What belongs together,
+    (n,) int, comes as a whole, unless it is more than two fifths of a class.
+    """
+    first: dict[str | None, int] = {}
+    unit = np.array(
+        [
+            first.setdefault(item.sha256, number)
+            for item, number in zip(items, together.tolist(), strict=True)
+        ]
+    )
+    owned: dict[int, list[int]] = {}
+    for number, label in owners(labels, unit).items():
+        owned.setdefault(label, []).append(number)
+    sizes = Counter(unit.tolist())
+    rng, chosen = np.random.default_rng(seed), []
+    for _, numbers in sorted(owned.items()):
+        total = sum(sizes[number] for number in numbers)
+        wanted, taken = max(MIN_HELD_OUT, round(VAL_SHARE * total)), 0
+        for number in (numbers[i] for i in rng.permutation(len(numbers))):
+            if taken < wanted and sizes[number] <= max(MIN_HELD_OUT, MOST_OF_CLASS * total):
+                chosen.append(number)
+                taken += sizes[number]
+    return np.isin(unit, chosen)
 
 
 def fingerprint(items: Iterable[Hashed]) -> str:

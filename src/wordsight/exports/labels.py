@@ -331,7 +331,7 @@ def capture_of(row: dict) -> Capture | None:
     """
     event = row.get("event")
     taken = row.get("taken_at") if row.get("time_source") == "camera" else None
-    if "crops" not in row and not event and not taken:
+    if "crops" not in row and not event:
         return None
     time = None
     with suppress(ValueError):

@@ -72,6 +72,7 @@ class PrecisionGuarantee:
         wrong: how many of the accepted are wrong.
         needed: without a threshold, about how many labelled images in all would do, more than
             `held_out`; None if more would not help.
+        events: whether photos of one event counted as one: one of them, drawn at random.
     """
 
     precision: float
@@ -81,6 +82,7 @@ class PrecisionGuarantee:
     accepted: int
     wrong: int
     needed: int | None
+    events: bool = False
 
     def sentence(self) -> str:
         """Return in words what is promised and on what it rests, or why nothing can be promised."""
@@ -90,12 +92,12 @@ class PrecisionGuarantee:
                 f"Labels are right in at least {self.precision:g} of cases, at "
                 f"{self.confidence:.0%} confidence, from a probability of "
                 f"{self.threshold:.4f}: "
-                f"{self.accepted} of {self.held_out} held-out pictures reach it, "
+                f"{self.accepted} of {self.held_out} held-out {self._unit} reach it, "
                 f"{self.wrong} of them wrong."
             )
         least = critical_sizes(1 - self.precision, 1, self.confidence)[0]
         why = (
-            f"The {self.held_out} held-out pictures cannot support a precision of {aim} (it "
+            f"The {self.held_out} held-out {self._unit} cannot support a precision of {aim} (it "
             f"takes {least} accepted without an error), so no label is given."
         )
         if self.needed is None or self.needed <= self.held_out:  # as wordsight 0.1 noted some
@@ -105,9 +107,13 @@ class PrecisionGuarantee:
                 "--recipe finetune."
             )
         return (
-            f"{why} About {self.needed - self.held_out} more labelled pictures of this kind "
+            f"{why} About {self.needed - self.held_out} more labelled {self._unit} of this kind "
             "would do; or promise less."
         )
+
+    @property
+    def _unit(self) -> str:
+        return "events, of each of which one picture counts," if self.events else "pictures"
 
 
 def check_precision(precision: float) -> float:
@@ -142,7 +148,8 @@ def keep_promise(
         precision: wanted selective accuracy, 0.5–0.9999.
         confidence: of the promise, 0–1.
     """
-    held_out = held_out.one_an_event()
+    every, held_out = len(held_out.labels), held_out.one_an_event()
+    grouped = len(held_out.labels) < every
     score = np.where(held_out.strangers, -1.0, held_out.probabilities.astype(np.float64))
     order = np.argsort(-score, kind="stable")
     score, errors = score[order], np.cumsum(~held_out.right[order])
@@ -166,9 +173,11 @@ def keep_promise(
             0,
             0,
             _needed(score[:able], errors[:able], len(score), risk, confidence),
+            grouped,
         )
+    wrong, threshold = int(errors[kept - 1]), float(score[kept - 1])
     return PrecisionGuarantee(
-        precision, confidence, float(score[kept - 1]), len(score), kept, int(errors[kept - 1]), None
+        precision, confidence, threshold, len(score), kept, wrong, None, grouped
     )
 
 

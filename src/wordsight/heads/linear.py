@@ -131,7 +131,7 @@ def fit_head(
     if fast:
         weight, bias = _fit_lda(_within_scatter(reduced, labels, classes), 0.8, width)
         return basis.head(weight, bias), None
-    rows = _cv_rows(labels, classes, seed)
+    rows = _cv_rows(labels, classes, seed, together)
     space = _Space(width, (reduced**2).sum(axis=0))
     out_of_fold = _cross_validate(
         reduced[rows],
@@ -165,15 +165,22 @@ def _reduce(embeddings: np.ndarray) -> tuple[_Basis, np.ndarray]:
     return _Basis(mean, columns, scale), (reduced / scale).astype(np.float32)
 
 
-def _cv_rows(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """Return the rows to choose regularisation on: at most `MAX_CV_ROWS` at random, or all if a
-    class would have fewer than two.
+def _cv_rows(
+    labels: np.ndarray, classes: int, seed: int, together: np.ndarray | None
+) -> np.ndarray:
+    """Return the rows to choose regularisation on: about `MAX_CV_ROWS` at random, those of one
+    number `together` all or none, or all rows if a class would own fewer than two numbers.
     """
     every = np.arange(len(labels))
     if len(every) <= MAX_CV_ROWS:
         return every
-    rows = np.sort(np.random.default_rng(seed).permutation(every)[:MAX_CV_ROWS])
-    return rows if np.bincount(labels[rows], minlength=classes).min() >= 2 else every
+    numbers, unit = (every, every) if together is None else np.unique(together, return_inverse=True)
+    drawn = np.random.default_rng(seed).permutation(len(numbers))
+    sizes = np.bincount(unit, minlength=len(numbers))[drawn]
+    kept = drawn[: int(np.searchsorted(np.cumsum(sizes), MAX_CV_ROWS, side="left")) + 1]
+    rows = np.flatnonzero(np.isin(unit, kept))
+    owned = np.bincount([*owners(labels[rows], unit[rows]).values()], minlength=classes)
+    return rows if owned.min() >= 2 else every
 
 
 def second_opinion(

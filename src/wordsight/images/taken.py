@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.regular import read_regular
+from ..core.progress import Progress
+from ..core.regular import open_regular, read_regular
 from ..core.threads import parallel_map
 from .decoding import MAX_BYTES
 from .limits import BoundedFile, check_exif
@@ -21,6 +22,7 @@ from .signatures import identify
 
 GAP = 60.0  # seconds to the photo before, at most
 THREADS = 4
+HEAD, JPEG = 1 << 20, b"\xff\xd8"
 EXIF_IFD, DATE_TIME_ORIGINAL, DIGITISED = 0x8769, 0x9003, 0x9004
 
 
@@ -29,18 +31,25 @@ def taken_at(path: Path) -> datetime | None:
     where the file doesn't say, or can't be read.
     """
     with suppress(Exception):  # a broken file may raise anything
-        return time_of(read_regular(path, MAX_BYTES))
+        with open_regular(path) as file:
+            head = file.read(HEAD)
+        # of a JPEG, what cameras say stands before the picture
+        return time_of(head if head.startswith(JPEG) else read_regular(path, MAX_BYTES))
     return None
 
 
 def time_of(data: bytes) -> datetime | None:
-    """Return what `taken_at` does, for a file's bytes."""
+    """Return what `taken_at` does, for a file's bytes or those it begins with."""
     with suppress(Exception):  # a broken file may raise anything
         with identify(BoundedFile(data), data) as image:
+            if image.format == "PNG" and "exif" not in image.info:
+                return None  # asking further would decode all of it
             check_exif(image)
             kept = image.getexif().get_ifd(EXIF_IFD)
-        told = kept.get(DATE_TIME_ORIGINAL) or kept.get(DIGITISED) or ""
-        return datetime.strptime(str(told).strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
+        for tag in (DATE_TIME_ORIGINAL, DIGITISED):
+            with suppress(ValueError):
+                told = str(kept.get(tag, "")).strip("\0 ")[:19]
+                return datetime.strptime(told, "%Y:%m:%d %H:%M:%S")
     return None
 
 
@@ -84,7 +93,23 @@ def grouped(
     return np.array([numbers.setdefault(one, len(numbers)) for one in first.tolist()], dtype=int)
 
 
-def events_of(paths: Sequence[Path], gap: float = GAP) -> np.ndarray:
-    """Return the event of each photo, (n,) int, by the camera's times; see `grouped`."""
-    times = list(parallel_map(taken_at, paths, THREADS))
-    return grouped([path.parent for path in paths], times, gap)
+def events_of(
+    paths: Sequence[Path],
+    gap: float = GAP,
+    folders: Sequence[Path] | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Return the event of each photo, (n,) int, by the camera's times; see `grouped`.
+
+    Args:
+        paths: of the photos.
+        gap: seconds.
+        folders: where each belongs, if not in the folder that it lies in.
+        progress: called with (done, total, "times read").
+    """
+    times = []
+    for time in parallel_map(taken_at, paths, THREADS):
+        times.append(time)
+        if progress:
+            progress(len(times), len(paths), "times read")
+    return grouped(folders or [path.parent for path in paths], times, gap)

@@ -23,7 +23,7 @@ from ..classification.classifier import Classifier, load
 from ..core.home import first_process
 from ..core.progress import Progress
 from ..core.threads import parallel_map
-from ..datasets.training_set import apart, fingerprint, hold_out, usable
+from ..datasets.training_set import fingerprint, hold_out, usable
 from ..errors import InvalidArgument, UnreadableImage
 from ..heads.guarantee import HeldOut
 from ..heads.linear import LinearHead, fit_head, fit_temperature, log_loss
@@ -112,8 +112,7 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
     items, left_out = usable(items, request.data.class_names, request.settings.clean)
     labels = np.array([request.data.class_names.index(str(item.file.label)) for item in items])
     events = request.events_of([item.file for item in items])
-    parted = apart(events, labels, request.data.class_names)
-    held = hold_out(items, request.data.class_names, request.settings.seed, parted)
+    held = hold_out(items, request.data.class_names, request.settings.seed, events)
     if request.recipe == "finetune" and earlier is None:
         assert embedder is not None
         _set_head(network, _probe_head(embedder, items, labels, held, request))
@@ -182,7 +181,7 @@ def _job(
         counts.sum() / (len(counts) * counts),
         request.settings,
         request.folder,
-        _identity(request, items),
+        _identity(request, items, held),
         positive=positive,
         freeze_statistics=request.recipe == "finetune",
         history=earlier.history if earlier is not None else [],
@@ -315,13 +314,14 @@ def _embed(embedder: Embedder, items: list[Sized], progress: Progress | None) ->
     return np.stack(embeddings)
 
 
-def _identity(request: TrainingRequest, items: list[Sized]) -> str:
+def _identity(request: TrainingRequest, items: list[Sized], held: np.ndarray) -> str:
     """Return a hash of all that decides the training, so that only the same one goes on from
     what another left.
     """
     note = {
         "classes": request.data.class_names,
         "pictures": fingerprint(items),
+        "held_out": fingerprint([item for item, out in zip(items, held, strict=True) if out]),
         "recipe": request.recipe,
         "network": request.network,
         "image_size": request.settings.image_size,

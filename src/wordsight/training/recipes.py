@@ -40,9 +40,9 @@ from ..datasets.turning import check_exif_has_boxes
 from ..errors import InvalidArgument, OutputError
 from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
-from ..heads.linear import FitReport, fit_head, fit_temperature
+from ..heads.linear import FitReport, fit_head
 from ..heads.novelty import fit_neighbourhood
-from ..heads.pooling import pooled_logits
+from ..heads.pooling import fit_power, pooled
 from ..words.class_names import (
     NONE_OF_THESE,
     catch_all_index,
@@ -330,9 +330,8 @@ def _probe(request: TrainingRequest) -> Classifier:
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
     events = request.events_of([item.file for item in items])
-    head, report = fit_head(
-        embeddings, labels, len(names), seed, together=apart(events, labels, names)
-    )
+    parted = apart(events, labels, names)
+    head, report = fit_head(embeddings, labels, len(names), seed, together=parted)
     assert report is not None
     catch_all = catch_all_index(names)
     near = np.ones(len(labels), dtype=bool) if catch_all is None else labels != catch_all
@@ -356,37 +355,49 @@ def _probe(request: TrainingRequest) -> Classifier:
         data_fingerprint=fingerprint(items),
         method=report.method,
         regularisation=report.regularisation,
-        judged_on=_judged_on(events[report.rows]),
-        event_temperature=_event_temperature(report, labels, events),
+        judged_on=_judged_on(events[report.rows], parted[report.rows]),
+        event_power=_event_power(model, report, model.held_out, labels[report.rows]),
         metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
     )
     return model
 
 
-def _judged_on(events: np.ndarray) -> str:
+def _judged_on(events: np.ndarray, parted: np.ndarray) -> str:
     count = len(np.unique(events))
     pictures = f"{len(events)} pictures"
     if count == len(events):
         return f"{pictures}, each by a head that had not seen it"
-    return f"{pictures} of {count} events, each by a head that had seen none of its event"
+    of_events = f"{pictures} of {count} events, each by a head that had "
+    whole = np.array_equal(events, parted)
+    return of_events + ("seen none of its event" if whole else "not seen it")
 
 
-def _event_temperature(report: FitReport, labels: np.ndarray, events: np.ndarray) -> float | None:
-    """Return the temperature of logits pooled over the photos of an event, from events of several
-    photos that heads said without having seen them; None where they are too few.
+def _event_power(
+    model: Classifier, report: FitReport, held_out: HeldOut, labels: np.ndarray
+) -> float | None:
+    """Return the power that odds of pooled answers are raised to, from events of several photos
+    that heads said without having seen them; None where they are too few.
     """
-    numbers, count = np.unique(events[report.rows], return_counts=True)
-    pooled, truth = [], []
-    for number in numbers[count > 1].tolist():
-        rows = events[report.rows] == number
-        shown = np.unique(labels[report.rows][rows])
-        if len(shown) == 1:
-            pooled.append(pooled_logits(report.probabilities[rows]))
-            truth.append(shown[0])
-    if len(pooled) < FEWEST_EVENTS:
-        return None
-    return round(fit_temperature(np.stack(pooled), np.array(truth)), 6)
+    assert held_out.events is not None
+    rows = report.probabilities
+    shows = ~np.isin(
+        rows.argmax(axis=1), [i for i in (model.catch_all, model.nothing) if i is not None]
+    )
+    order = np.argsort(held_out.events, kind="stable")
+    starts = np.flatnonzero(np.diff(held_out.events[order])) + 1
+    said, right = [], []
+    for photos in np.split(order, starts):
+        known = photos[~held_out.strangers[photos]]
+        if len(photos) < 2 or not len(known) or len(np.unique(labels[photos])) > 1:
+            continue
+        telling = known[shows[known]] if shows[known].any() else known
+        together = pooled(rows[telling], len(photos))
+        said.append(float(together.max()))
+        right.append(int(together.argmax()) == labels[photos[0]])
+    return (
+        round(fit_power(np.array(said), np.array(right)), 6) if len(said) >= FEWEST_EVENTS else None
+    )
 
 
 def _held_out(

@@ -15,6 +15,7 @@ from ..backbones.registry import load_backbone
 from ..core.progress import Progress
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
+from ..datasets.training_set import scene_folder
 from ..images.taken import events_of
 from .settings import SCRATCH_NETWORK, TrainingSettings
 from .sources import Sources
@@ -87,8 +88,10 @@ class TrainingRequest:
 
     def events_of(self, images: Sequence[ImageFile]) -> np.ndarray:
         """Return the event (n,) int of each image; each has its own if events are not asked for."""
+        if not self.settings.events:
+            return np.arange(len(images))
         paths = [image.path for image in images]
-        return events_of(paths) if self.settings.events else np.arange(len(images))
+        return events_of(paths, folders=[scene_folder(i) for i in images], progress=self.progress)
 
     def for_weights(self) -> TrainingRequest:
         """Return the request for training the network's own weights, with settings filled in.

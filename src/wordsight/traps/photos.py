@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..classification.classifier import Classifier, load
-from ..classification.photos import Run, over
-from ..classification.predictions import CROP_FIELDS, SET_ASIDE, Crop, Label, Prediction
+from ..classification.photos import Run, event_pool, over
+from ..classification.predictions import CROP_FIELDS, SET_ASIDE, Crop, EventPool, Label, Prediction
 from ..classification.results import Results
-from ..core.progress import Progress, or_notebook, parse_duration
+from ..core.progress import Progress, or_notebook
 from ..core.tables import BOXES, note_photos
 from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..datasets.work import Photos, find_photos
@@ -68,7 +68,6 @@ def predict_boxes(
     """
     classifier = model if isinstance(model, Classifier) else load(model)
     chosen, note = classifier.threshold_for(threshold, precision)
-    gap = None if events is None else parse_duration(str(events))
     found = find_photos(photos, output, RESULT_FOLDERS)
     told = (
         boxes
@@ -76,8 +75,9 @@ def predict_boxes(
         else read_boxes(boxes, found.images, found.sources, confidence)
     )
     aside = repeats_of(told, found.images, repeats, or_notebook(progress))
+    pool = event_pool(classifier, chosen, found.images, events, or_notebook(progress))
     said = [*([note] if note else []), *aside.notes(found.output), *_others(told)]
-    run = CropRun(classifier, chosen, found, told, aside, draw, " ".join(said) or None, gap)
+    run = CropRun(classifier, chosen, found, told, aside, draw, " ".join(said) or None, pool)
     results = over(run, found, progress)
     if found.output is not None:
         note_photos(found.output, BOXES, [os.path.abspath(told.path)])
@@ -103,7 +103,7 @@ class CropRun(Run):
         aside: Repeats,
         draw: bool,
         note: str | None,
-        gap: float | None,
+        pool: EventPool | None,
     ) -> None:
         super().__init__(
             model,
@@ -114,7 +114,7 @@ class CropRun(Run):
             names=told.categories,
             files=[CROPS, *aside.files()],
             boxes=True,
-            gap=gap,
+            pool=pool,
         )
         self._told, self._aside = told, aside
         self._rows: list[list] = [["file_name", *CROP_FIELDS[:3], *_SIDES, *CROP_FIELDS[5:]]]
