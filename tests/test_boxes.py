@@ -159,6 +159,21 @@ def test_numpy_says_what_torch_says():
     assert centres(2, 4)[:, 1, 0].tolist() == [0.125, 0.75, 0.125, 0.75]
 
 
+def test_a_box_head_of_0_1_needs_the_last_map_alone():
+    rng = np.random.default_rng(0)
+    arrays = {"mean": np.zeros(40), "directions": rng.standard_normal((8, 40))}
+    for name, into, out, side in (
+        *(("enter", 8, 6, 1), ("near", 6, 6, 3), ("far", 6, 6, 3), ("leave", 6, PLANES, 1)),
+    ):
+        arrays[f"{name}.weight"] = 0.1 * rng.standard_normal((out, into, side, side))
+        arrays[f"{name}.bias"] = np.zeros(out)
+    head = BoxHead.from_arrays(arrays)
+    assert head.middle is None and "middle.mean" not in head.arrays()
+    last = rng.standard_normal((40, 7, 9)).astype(np.float32)
+    middle = rng.standard_normal((24, 14, 18)).astype(np.float32)
+    assert np.array_equal(head.box(last), head.box(last, middle))
+
+
 def test_classes_and_boxes_from_one_table(boxed, unseen, tmp_path):
     model = wordsight.load(boxed)
     assert model.class_names == ["cat", "wall"] and model.box_head is not None

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import wordsight
-from wordsight.classification.batch_decisions import judge
 from wordsight.datasets.files import find_images
+from wordsight.evaluation.batch_decisions import judge
 from wordsight.heads.decision import accepts, decide
 from wordsight.reports.page import Outcomes
 from wordsight.webapp.workspace import Workspace

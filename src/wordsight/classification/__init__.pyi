@@ -3,6 +3,7 @@ from .photos import predict as predict
 from .predictions import (
     Counts as Counts,
     Crop as Crop,
+    Event as Event,
     Label as Label,
     Part as Part,
     Prediction as Prediction,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backbones.embedder import Embedded, Embedder
-from ..classification.batch_decisions import Judged, judge, positive_class
 from ..classification.classifier import Classifier, load
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
@@ -28,6 +27,7 @@ from ..metrics import classification as metrics
 from ..metrics.classification import proportion
 from ..reports import figures as plots
 from ..words.class_names import fold
+from .batch_decisions import Judged, judge, positive_class
 from .folder import check_target, predictions_table, write_files
 from .report import EvaluationReport
 

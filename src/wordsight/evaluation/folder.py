@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..classification.batch_decisions import Judged
 from ..core import cells
 from ..core.result_folder import ResultFolder
 from ..errors import InvalidArgument
 from ..reports.page import is_report, pages_there
+from .batch_decisions import Judged
 
 MARKER = ".wordsight-evaluation"  # of 0.1.0
 PLOTS = (

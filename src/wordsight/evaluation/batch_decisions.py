@@ -11,8 +11,8 @@ from itertools import islice
 import numpy as np
 
 from ..backbones.embedder import Embedded
+from ..classification.classifier import Classifier
 from ..datasets.files import ImageFile
-from .classifier import Classifier
 
 BATCH = 1024  # images; more would only take memory
 
