@@ -16,7 +16,7 @@ import numpy as np
 
 from .backbones.backbone import DEFAULT_BACKBONE, Backbone
 from .backbones.embedder import Embedder
-from .classification.classifier import Classifier, load
+from .classification.classifier import UNPROMISED, Classifier, load
 from .classification.model_folder import check_threshold
 from .classification.photos import predict
 from .classification.record import WORDS_RECIPE, ModelRecord
@@ -45,6 +45,7 @@ from .words.class_names import (
     split_none,
     with_catch_all,
 )
+from .words.roll_up import classes_below
 from .words.verdicts import AMBIGUOUS, KNOWN, NARROW, class_words, judge, resolve_all
 from .words.vocabulary import Sense
 
@@ -64,6 +65,7 @@ def run(
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
     precision: float | None = None,
+    roll_up: str | Iterable[str] | None = None,
     data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     model: str | os.PathLike | Classifier | None = None,
     gather: bool | Consent = False,
@@ -94,6 +96,9 @@ def run(
         threshold: calibrated probability from which a label is given, 0–1; default 0.99.
         precision: instead of a threshold, the share of labels that must be right; see
             `Classifier.promise`. Takes labelled images.
+        roll_up: words above several of the classes, to which labels may fall back, as in
+            `wordsight.predict`. The network's shares of all words below one add up; what was
+            learned from the photos counts for the likeliest word only.
         data: labelled images; several places are learned from together. Their other classes stand
             for "none of these".
         model: model folder, or what `load` returned.
@@ -136,6 +141,10 @@ def run(
         )
     if precision is not None:
         check_precision(precision)
+    if roll_up is not None:
+        roll_up = list(classes_below(roll_up, request.words))
+        if precision is not None:
+            raise InvalidArgument(UNPROMISED)
     if events is not None:
         parse_duration(str(events))
     if data is not None and model is not None:
@@ -147,6 +156,7 @@ def run(
         "output": output,
         "threshold": threshold,
         "precision": precision,
+        "roll_up": roll_up,
         "draw": draw,
         "events": events,
         "progress": request.progress,

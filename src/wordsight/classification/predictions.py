@@ -148,11 +148,12 @@ class Prediction:
 
     Attributes:
         file_name: path relative to the folder given.
-        label: class name, or None where the image is rejected or unreadable; of several the surest.
+        label: class name, or a word above several classes where no class is sure (`roll_up`); None
+            where the image is rejected or unreadable; of several the surest.
         labels: all of them, the surest first; empty where it is rejected.
         top_label: the best guess, whether accepted or not; None where unreadable.
-        probability: calibrated probability of `top_label`, 0–1; None for a stranger to what a model
-            learned from, of which it would mean nothing.
+        probability: calibrated probability of `label`, or else of `top_label`, 0–1; None for a
+            stranger to what a model learned from, of which it would mean nothing.
         probabilities: the same for every class.
         box_xyxy: of `label`: [x_min, y_min, x_max, y_max] in pixels of the upright original, or
             None.
@@ -171,6 +172,8 @@ class Prediction:
         crops: what is in the boxes of a detector, where its boxes were given, else None.
         detected_as: what the detector's file calls the image, or None.
         several: whether its classes are words that may stand together in one image.
+        parents: probabilities of the words above `top_label` that a label may fall back to, the
+            narrowest first; not part of the tables.
         remark: what is to be said of the file, such as that it is cut off; not part of the tables.
     """
 
@@ -193,6 +196,7 @@ class Prediction:
     part: tuple[float, float, float, float] | None = None
     labels: list[Label] = field(default_factory=list)
     several: bool = False
+    parents: dict[str, float] = field(default_factory=dict)
     remark: str = ""
     crops: list[Crop] | None = None
     detected_as: str | None = None
@@ -209,6 +213,24 @@ class Prediction:
         if self.crops is not None and all(crop.status == SET_ASIDE for crop in self.crops):
             return EMPTY
         return NONE_OF_THESE if self.stranger else "unsure"
+
+    @property
+    def rolled_up(self) -> bool:
+        """Whether `label` is no class, but a word above several."""
+        return self.label is not None and self.label in self.parents
+
+    def roll_up(self, threshold: float | None) -> None:
+        """Take the narrowest word above `top_label` for a label that is sure enough, if one is, in
+        an image of which no class is.
+        """
+        fitting = [
+            Label(name, round(probability, 6))
+            for name, probability in self.parents.items()
+            if accepts(probability, self.stranger, threshold)
+        ]
+        if fitting:
+            self.labels = fitting[:1]
+            self.label, self.probability = fitting[0].label, fitting[0].probability
 
     def take(self, labels: Sequence[str]) -> None:
         """Take the labels that a person has given, which are certain; none of them means "none of
@@ -307,6 +329,7 @@ class EventPool:
         threshold: probability from which a label is given; None gives none.
         temperature: of pooled logits; see `ModelRecord.event_temperature`.
         none: classes that mean "none of the others".
+        parents: word that a label may fall back to -> the classes below it, the narrowest first.
     """
 
     def __init__(
@@ -315,8 +338,10 @@ class EventPool:
         threshold: float | None,
         temperature: float,
         none: Collection[str] = (),
+        parents: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._events, self._threshold = events, threshold
+        self._parents = parents or {}
         self._temperature, self._none = temperature, none
         self._photos: dict[int, list[Prediction]] = {}
 
@@ -347,7 +372,12 @@ class EventPool:
             several=bool(best and best.several),
             crops=[] if all(one.status == EMPTY for one in photos) else None,
         )
-        labels = tuple(one.label for one in said.labels_at(self._threshold))
+        if top is not None:
+            said.parents = self._parents_of(top, shared, telling)
+        given = said.labels_at(self._threshold)
+        if not given:
+            said.roll_up(self._threshold)
+        labels = tuple(one.label for one in given or said.labels)
         boxed = [one.label for photo in photos if photo.crops for one in photo.labels]
         labels = tuple(dict.fromkeys([*labels, *boxed]))
         said.label = labels[0] if labels else None
@@ -365,6 +395,18 @@ class EventPool:
             best.file_name if best else None,
             labels,
         )
+
+    def _parents_of(
+        self, top: str, shared: Mapping[str, float], photos: list[Prediction]
+    ) -> dict[str, float]:
+        """Return the probabilities of the words above an event's likeliest class."""
+        return {
+            name: max(photo.parents.get(name, 0.0) for photo in photos)
+            if photos[0].several or len(photos) == 1
+            else min(1.0, sum(shared.get(one, 0.0) for one in below))
+            for name, below in self._parents.items()
+            if top in below
+        }
 
     def _pooled(self, photos: list[Prediction]) -> dict[str, float]:
         """Return the probability of each class in photos that show some class. Words that may stand
@@ -418,9 +460,11 @@ class Counts:
         if prediction.remark:
             self.remarks.append((prediction.file_name, prediction.remark))
         if prediction.probability is not None and not prediction.stranger:
+            chances = [prediction.probability, *prediction.parents.values()]
             for threshold, (count, wrong) in self.lower.items():
-                if prediction.probability >= threshold:
-                    self.lower[threshold] = (count + 1, wrong + 1 - prediction.probability)
+                sure = next((chance for chance in chances if chance >= threshold), None)
+                if sure is not None:
+                    self.lower[threshold] = (count + 1, wrong + 1 - sure)
         if prediction.error is not None:
             self.unreadable.append((prediction.file_name, prediction.error))
         elif prediction.label is not None:

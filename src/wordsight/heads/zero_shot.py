@@ -11,6 +11,7 @@ reported figure uses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +87,30 @@ class WordsHead:
         shares = softmax(logits + np.log(np.maximum(self.prior, TINY_SHARE)))
         ordered = np.sort(_grouped(shares, self.groups), axis=1)
         return (ordered[:, -1] >= FIRST) & (ordered[:, -2] >= SECOND)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the network's own classes, which exclude each other, say anything of a word."""
+        return bool((self.trust < 1).any())
+
+    def any_of(self, embeddings: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+        """Return the probability that an image shows any of some words, (n,), for embeddings
+        (n, C): that of the likeliest, with the network's shares of all of them in place of its own.
+
+        The network's classes exclude each other, so their shares add up. What was learned of each
+        word alone doesn't: several may be in one photo, or one be taken for the other.
+
+        Args:
+            chosen: indices of the words.
+        """
+        words = list(chosen)
+        logits = (embeddings @ self.weight.T + self.bias) / SHARPNESS
+        shares = softmax(logits + np.log(np.maximum(self.prior, TINY_SHARE)))
+        together = sorted({index for word in words for index in self.groups[word]})
+        own = logit(shares[:, together].sum(axis=1))[:, None]
+        learned = embeddings @ self.learned_weight[words].T + self.learned_bias[words]
+        trust = self.trust[words]
+        return sigmoid(FINAL * ((1 - trust) * own + trust * learned)).max(axis=1)
 
     def members(self) -> np.ndarray:
         """Return which classes belong to which word, (1000, words) float32 of 0 and 1."""

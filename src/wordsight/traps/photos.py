@@ -34,6 +34,7 @@ def predict_boxes(
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
     precision: float | None = None,
+    roll_up: str | Iterable[str] | None = None,
     confidence: float | None = None,
     repeats: str | os.PathLike = "auto",
     draw: bool = True,
@@ -53,6 +54,7 @@ def predict_boxes(
         output: as in `wordsight.predict`.
         threshold: likewise.
         precision: likewise.
+        roll_up: likewise; each crop by itself.
         confidence: of the detector, from which a box counts, 0–1; None: what its file calls
             typical, or 0.2.
         repeats: "auto" sets boxes aside that recur at one place of one camera on more days than
@@ -66,7 +68,7 @@ def predict_boxes(
         InvalidArgument: if a file or number is none, or not one photo can be read.
         OutputError: if the results can't be written.
     """
-    classifier = model if isinstance(model, Classifier) else load(model)
+    classifier = (model if isinstance(model, Classifier) else load(model)).rolling_up(roll_up)
     chosen, note = classifier.threshold_for(threshold, precision)
     gap = None if events is None else parse_duration(str(events))
     found = find_photos(photos, output, RESULT_FOLDERS)
@@ -252,7 +254,10 @@ def answer_of(name: str, crops: list[Crop], model: Classifier) -> Prediction:
     prediction.labels = list(labels.values())
     if prediction.labels:
         first = prediction.labels[0]
-        prediction.label = prediction.top_label = first.label
+        prediction.label = first.label
+        prediction.top_label = next(
+            crop.top_label for crop in ranked if crop.label == prediction.label
+        )
         prediction.probability, prediction.box_xyxy = first.probability, first.box_xyxy
         return prediction
     unsure = [crop for crop in ranked if crop.status == "unsure"]
