@@ -90,6 +90,8 @@ class Classifier:
         object_head: what finds every object, learned from annotated images, or None.
         roll_up: word -> indices of the classes below it, the narrowest word first: what a label
             may fall back to where no class is sure; see `rolling_up`. Not kept in the folder.
+        above: of a model made from words, what gives the probabilities of those of `roll_up`, each
+            learned as a word is; else None. Not kept either.
     """
 
     class_names: list[str]
@@ -104,6 +106,7 @@ class Classifier:
     box_head: BoxHead | None = None
     object_head: ObjectHead | None = None
     roll_up: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    above: WordsHead | None = None
 
     @functools.cached_property
     def embedder(self) -> Embedder:
@@ -214,15 +217,16 @@ class Classifier:
             words: "canine,feline" or a list.
 
         Raises:
-            InvalidArgument: if a word is above fewer than two classes, or the model's
-                probabilities don't add up.
+            InvalidArgument: if a word is above fewer than two classes, or the model's classes are
+                words that may stand together, so that their probabilities don't add up.
         """
         if words is None:
             return self
-        if self.words is not None and not self.words.adds_up:
+        if self.words is not None:
             raise InvalidArgument(
-                "This model learned each word by itself, so the probabilities of its words don't "
-                "add up to that of a word above them. Leave out --roll-up (roll_up=)."
+                "This model's words may stand together in a photo, so their probabilities don't "
+                "add up to that of a word above them, which must be learned from the photos, too: "
+                "'wordsight run -c WORDS -p PHOTOS --roll-up WORDS' without -m."
             )
         self.embedder  # noqa: B018 - opened once, for both
         model = copy(self)
@@ -231,21 +235,27 @@ class Classifier:
 
     def _parents(self, embedding: np.ndarray, shares: np.ndarray) -> dict[str, float]:
         """Return the probabilities of the words that a label may fall back to, the narrowest first:
-        of those above the likeliest class. Classes exclude each other, so theirs add up; for words
-        that may stand together see `WordsHead.any_of`.
+        of those above the likeliest class. Classes exclude each other, so theirs add up. Words may
+        stand together, so what is above them was learned as they were, and is at least as likely
+        as the likeliest of them.
 
         Args:
             embedding: (C,) of the image.
             shares: (classes,) its calibrated probabilities.
         """
-        top, found = int(shares.argmax()), {}
-        for name, below in self.roll_up.items():
-            if top in below:
-                together = float(shares[list(below)].sum())
-                if self.words is not None:
-                    together = float(self.words.any_of(embedding[None], below)[0])
-                found[name] = min(1.0, max(together, float(shares[top])))
-        return found
+        if not self.roll_up:
+            return {}
+        sums = (
+            [float(shares[list(below)].sum()) for below in self.roll_up.values()]
+            if self.above is None
+            else self.above.words(embedding[None])[0].tolist()
+        )
+        top = int(shares.argmax())
+        return {
+            name: min(1.0, max(probability, float(shares[top])))
+            for (name, below), probability in zip(self.roll_up.items(), sums, strict=True)
+            if top in below
+        }
 
     def decide_all(self, embeddings: np.ndarray, threshold: float | None) -> Decisions:
         """Decide on embeddings (n, C); a threshold of None gives no label."""

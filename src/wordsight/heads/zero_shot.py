@@ -11,7 +11,6 @@ reported figure uses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,6 +76,16 @@ class WordsHead:
         words = self.words(embeddings)
         return np.concatenate([words, 1 - words], axis=1) if len(self.groups) == 1 else words
 
+    def split(self, count: int) -> tuple[WordsHead, WordsHead]:
+        """Return a head of the first `count` words, and one of the others."""
+        parts = []
+        for chosen in (slice(None, count), slice(count, None)):
+            learned = self.learned_weight[chosen], self.learned_bias[chosen], self.trust[chosen]
+            parts.append(
+                WordsHead(self.weight, self.bias, self.groups[chosen], self.prior, *learned)
+            )
+        return parts[0], parts[1]
+
     def may_hold_several(self, embeddings: np.ndarray) -> np.ndarray:
         """Whether each photo may show more than one of the words, (n,) bool, for embeddings
         (n, C); then it is worth a look at its parts.
@@ -87,30 +96,6 @@ class WordsHead:
         shares = softmax(logits + np.log(np.maximum(self.prior, TINY_SHARE)))
         ordered = np.sort(_grouped(shares, self.groups), axis=1)
         return (ordered[:, -1] >= FIRST) & (ordered[:, -2] >= SECOND)
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether the network's own classes, which exclude each other, say anything of a word."""
-        return bool((self.trust < 1).any())
-
-    def any_of(self, embeddings: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
-        """Return the probability that an image shows any of some words, (n,), for embeddings
-        (n, C): that of the likeliest, with the network's shares of all of them in place of its own.
-
-        The network's classes exclude each other, so their shares add up. What was learned of each
-        word alone doesn't: several may be in one photo, or one be taken for the other.
-
-        Args:
-            chosen: indices of the words.
-        """
-        words = list(chosen)
-        logits = (embeddings @ self.weight.T + self.bias) / SHARPNESS
-        shares = softmax(logits + np.log(np.maximum(self.prior, TINY_SHARE)))
-        together = sorted({index for word in words for index in self.groups[word]})
-        own = logit(shares[:, together].sum(axis=1))[:, None]
-        learned = embeddings @ self.learned_weight[words].T + self.learned_bias[words]
-        trust = self.trust[words]
-        return sigmoid(FINAL * ((1 - trust) * own + trust * learned)).max(axis=1)
 
     def members(self) -> np.ndarray:
         """Return which classes belong to which word, (1000, words) float32 of 0 and 1."""
