@@ -61,7 +61,7 @@ def _chosen(
         return fitting[0]
     one = next((below for _, below in places if below), ())
     only = f"only above {class_names[one[0]]}" if one else "above none of the classes"
-    offered = _offered(above)
+    offered = _offered(class_names, above)
     then = f"Such words are {', '.join(offered)}" if offered else "WordNet has no such word here"
     raise InvalidArgument(
         f"'{word}' can't be rolled up to: in wordsight's WordNet it is {only}, and it must be "
@@ -118,12 +118,15 @@ def _places(name: str) -> list[str]:
     return _places(rest) if rest and first.casefold() not in _DENIALS else []
 
 
-def _offered(above: Sequence[set[str]]) -> list[str]:
+def _offered(class_names: Sequence[str], above: Sequence[set[str]]) -> list[str]:
     """Return words that are above two or more classes, the narrowest first, and of those above the
     same classes one.
     """
     shared = [synsets()[wnid] for wnid in set().union(*above) if len(_below(wnid, above)) >= FEWEST]
+    taken = {fold(name) for name in class_names}
     narrowest: dict[tuple[int, ...], str] = {}
     for synset in sorted(shared, key=lambda synset: (synset.size, synset.wnid)):
-        narrowest.setdefault(_below(synset.wnid, above), synset.words[0])
+        word = next((word for word in synset.words if fold(word) not in taken), None)
+        if word is not None:
+            narrowest.setdefault(_below(synset.wnid, above), word)
     return list(narrowest.values())[:OFFERED]
