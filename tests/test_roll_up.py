@@ -78,6 +78,11 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def texts(folder):
+    """Return what is in the JSON files of a folder."""
+    return [path.read_text() for path in sorted(folder.rglob("*.json"))]
+
+
 def rows_of(folder):
     lines = (folder / "predictions.jsonl").read_text().splitlines()
     return {row["file_name"]: row for row in map(json.loads, lines)}
@@ -107,6 +112,12 @@ def test_a_photo_of_which_no_class_is_sure_gets_the_narrowest_word(
         assert (tmp_path / "rolled" / label["heatmap"]).is_file()
         assert (tmp_path / "rolled/images/canine" / name).exists()
     assert "canine" in (tmp_path / "rolled" / "report.html").read_text()
+    # --all adds best guesses for the other photos; it doesn't undo a label
+    assert cli_here("prelabel", "rolled", "--all", "-o", "told").returncode == 0
+    assert {one["name"] for one in json.loads(*texts(tmp_path / "told"))["categories"]} == {
+        "canine",
+        "cat",
+    }
     assert cli_here("sort", "rolled", "-o", "sorted").returncode == 0
     assert len(list((tmp_path / "sorted/canine").glob("disc*.jpg"))) == 3
 
