@@ -430,7 +430,7 @@ def _from_words(
     both, counts = fit_words(np.stack(embeddings), weight, bias, (*groups, *above))
     fitted, fitted_above = both.split(len(words))
     names = with_catch_all(words)
-    learned = {word: int(count) for word, count in zip(words, counts, strict=False)}
+    learned = {word: int(count) for word, count in zip(words, counts[: len(words)], strict=True)}
     adapted = [f"{count} as {word}" for word, count in learned.items() if count]
     if adapted:
         say(f"Adapted to your photos, of which some are sure: {', '.join(adapted)}.")

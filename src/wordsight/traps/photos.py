@@ -152,7 +152,7 @@ class CropRun(Run):
         prediction = answer_of(file.name, list(answers.values()), model)
         surest = _surest_of(prediction, answers, inside)
         if surest is not None:
-            prediction.probabilities = surest.probabilities
+            prediction.probabilities, prediction.parents = surest.probabilities, surest.parents
         prediction.detected_as = detected.file
         if drawn:
             self._draw(prediction, file, whole, answers, inside)
