@@ -48,6 +48,11 @@ def test_words_above_fewer_than_two_classes_are_refused(words, said):
         classes_below(words, MAMMALS)
 
 
+def test_a_class_name_may_be_anything():
+    names = ["", "#", "x" * 10_000, "a " * 10_000 + "dog", "not a dog", "wild dog", "no_dogs"]
+    assert classes_below("animal", names) == {"animal": (3, 5)}
+
+
 def test_a_refusal_offers_words_that_would_do():
     with pytest.raises(InvalidArgument, match=r"Such words are .*ruminant, canine, carnivore"):
         classes_below("vehicle", MAMMALS)

@@ -10,6 +10,7 @@ from .vocabulary import Sense, ancestors, base_form, nouns, resolve, senses, syn
 
 FEWEST = 2  # classes below a word, for it to say more than they do
 OFFERED = 6  # words that a sentence offers instead
+MOST_WORDS = 4  # at the end of a name, that may be a name themselves
 _DENIALS = {"no", "non", "not", "without"}
 
 
@@ -99,23 +100,36 @@ def _above(name: str) -> set[str]:
 
 
 def _places(name: str) -> list[str]:
-    """Return where WordNet has a class name: at its usual meaning, at all where none is, or below
-    the nearest meaning known. Of a phrase that it doesn't have, its last words count.
+    """Return where WordNet has a class name. Of a phrase that it doesn't have, its last words count
+    ("white tailed deer"), unless the first denies them ("no animal").
+    """
+    words = name.replace("_", " ").split()
+    for begin in [0, *range(max(1, len(words) - MOST_WORDS), len(words))]:
+        if any(word.casefold() in _DENIALS for word in words[:begin]):
+            return []
+        found = _places_of(" ".join(words[begin:]))
+        if found is not None:
+            return found
+    return []
+
+
+def _places_of(phrase: str) -> list[str] | None:
+    """Return the usual meaning of a phrase, all that have classes where none is usual, or the
+    nearest meaning above it that has some; None where WordNet doesn't have it.
     """
     try:
-        return [resolve(name).synset.wnid]
+        return [resolve(phrase).synset.wnid]
     except UnknownWord:
         pass
-    plain = name.partition("#")[0].replace("_", " ").strip()
+    plain = phrase.partition("#")[0]
     found = [sense.synset.wnid for sense in senses(plain) if sense.classes]
     if found:
         return found
     base = base_form(plain, nouns().nearest)
-    if base is not None:
-        place = nouns().nearest[base]
-        return [] if place == "-" else [place]
-    first, _, rest = plain.partition(" ")
-    return _places(rest) if rest and first.casefold() not in _DENIALS else []
+    if base is None:
+        return None
+    place = nouns().nearest[base]
+    return [] if place == "-" else [place]
 
 
 def _offered(class_names: Sequence[str], above: Sequence[set[str]]) -> list[str]:
