@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import wordsight
-from wordsight.classification.predictions import EventPool, Prediction
+from wordsight.classification.events import EventPool
+from wordsight.classification.predictions import Prediction
 from wordsight.datasets.files import ImageFile
 from wordsight.datasets.training_set import apart, hold_out, scene_folder
 from wordsight.heads.guarantee import HeldOut, keep_promise

@@ -16,7 +16,7 @@ import numpy as np
 
 from .backbones.backbone import DEFAULT_BACKBONE, Backbone
 from .backbones.embedder import Embedder
-from .classification.classifier import Classifier, load
+from .classification.classifier import UNPROMISED, Classifier, load
 from .classification.model_folder import check_threshold
 from .classification.photos import predict
 from .classification.record import WORDS_RECIPE, ModelRecord
@@ -45,6 +45,7 @@ from .words.class_names import (
     split_none,
     with_catch_all,
 )
+from .words.roll_up import classes_below
 from .words.verdicts import AMBIGUOUS, KNOWN, NARROW, class_words, judge, resolve_all
 from .words.vocabulary import Sense
 
@@ -64,6 +65,7 @@ def run(
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
     precision: float | None = None,
+    roll_up: str | Iterable[str] | None = None,
     data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     model: str | os.PathLike | Classifier | None = None,
     gather: bool | Consent = False,
@@ -94,6 +96,9 @@ def run(
         threshold: calibrated probability from which a label is given, 0–1; default 0.99.
         precision: instead of a threshold, the share of labels that must be right; see
             `Classifier.promise`. Takes labelled images.
+        roll_up: words above several of the classes, to which labels may fall back, as in
+            `wordsight.predict`. Where words alone are the classes, those above them are learned
+            from the photos, too, as if they had been asked for.
         data: labelled images; several places are learned from together. Their other classes stand
             for "none of these".
         model: model folder, or what `load` returned.
@@ -136,6 +141,11 @@ def run(
         )
     if precision is not None:
         check_precision(precision)
+    if roll_up is not None:
+        below = classes_below(roll_up, request.words)
+        if precision is not None:
+            raise InvalidArgument(UNPROMISED)
+        request = replace(request, roll_up=tuple(below))
     if events is not None:
         parse_duration(str(events), "--events")
     if data is not None and model is not None:
@@ -152,10 +162,16 @@ def run(
         "progress": request.progress,
     }
     if boxes is None:
-        return predict(sources, find_or_make(request, found.images), **told)
+        return predict(sources, _classifier(request, found.images), **told)
     detected = read_boxes(boxes, found.images, sources, confidence)
-    classifier = find_or_make(replace(request, boxes=detected), found.images)
+    classifier = _classifier(replace(request, boxes=detected), found.images)
     return predict_boxes(sources, classifier, detected, repeats=repeats, **told)
+
+
+def _classifier(request: ClassifierRequest, images: list[ImageFile]) -> Classifier:
+    """Return the classifier for some words, with labels that may fall back as asked for."""
+    classifier = find_or_make(request, images)
+    return classifier if classifier.above is not None else classifier.rolling_up(request.roll_up)
 
 
 def _announce(sentence: str) -> None:
@@ -174,6 +190,7 @@ class ClassifierRequest:
         say: called with one sentence on which way was taken.
         promised: whether a precision is to be promised, which takes labelled images.
         boxes: of a detector, in which the words are looked for; None: in whole photos.
+        roll_up: words to which labels may fall back, or None.
     """
 
     words: list[str]
@@ -186,6 +203,7 @@ class ClassifierRequest:
     force: bool = False
     promised: bool = False
     boxes: DetectorBoxes | None = None
+    roll_up: tuple[str, ...] | None = None
 
     def embeddings(self, embedder: Embedder, images: list[ImageFile]) -> list[np.ndarray]:
         """Return what a classifier made from words adapts to: the embedding (C,) of each image, or
@@ -406,10 +424,13 @@ def _from_words(
     weight, bias = embedder.backbone.imagenet_head()
     sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
     embeddings = request.embeddings(embedder, sample)
-    groups = tuple(sense.classes for sense in senses)
-    fitted, counts = fit_words(np.stack(embeddings), weight, bias, groups)
+    groups = [sense.classes for sense in senses]
+    below = {} if request.roll_up is None else classes_below(request.roll_up, words)
+    above = [tuple(sorted(i for word in chosen for i in groups[word])) for chosen in below.values()]
+    both, counts = fit_words(np.stack(embeddings), weight, bias, (*groups, *above))
+    fitted, fitted_above = both.split(len(words))
     names = with_catch_all(words)
-    learned = {word: int(count) for word, count in zip(words, counts, strict=True)}
+    learned = {word: int(count) for word, count in zip(words, counts[: len(words)], strict=True)}
     adapted = [f"{count} as {word}" for word, count in learned.items() if count]
     if adapted:
         say(f"Adapted to your photos, of which some are sure: {', '.join(adapted)}.")
@@ -432,6 +453,8 @@ def _from_words(
         words=fitted,
         catch_all=1 if len(words) == 1 else None,
         record=record,
+        roll_up=below,
+        above=fitted_above if below else None,
     )
     path = default_model_path(names)
     path = path.with_name(path.name + "-words")

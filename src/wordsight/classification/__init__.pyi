@@ -1,9 +1,9 @@
 from .classifier import Classifier as Classifier, load as load
+from .events import Event as Event
 from .photos import predict as predict
 from .predictions import (
     Counts as Counts,
     Crop as Crop,
-    Event as Event,
     Label as Label,
     Part as Part,
     Prediction as Prediction,

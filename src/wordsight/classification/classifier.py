@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from ..heatmaps.one_pass import MASK_THRESHOLD, heatmap_box
 from ..heatmaps.two_places import together
 from ..images.decoding import Photo
 from ..words.class_names import NONE_OF_THESE
+from ..words.roll_up import classes_below
 from .model_folder import check_threshold, read_model, write_model
 from .model_tables import draw_history
 from .predictions import Label, Prediction
@@ -60,6 +62,11 @@ TRAINING_FIELDS = (
     "boxes",
 )  # of the record, that `to_dict` gives
 
+UNPROMISED = (
+    "A promised precision (--precision) is checked for the classes alone, not for the words of "
+    "--roll-up. Use -t with it, or leave one of them out."
+)
+
 
 @dataclass
 class Classifier:
@@ -81,6 +88,10 @@ class Classifier:
         box_head: what draws the box of the object, learned from annotated images; None: boxes
             come from heat maps.
         object_head: what finds every object, learned from annotated images, or None.
+        roll_up: word -> indices of the classes below it, the narrowest word first: what a label
+            may fall back to where no class is sure; see `rolling_up`. Not kept in the folder.
+        above: of a model made from words, what gives the probabilities of those of `roll_up`, each
+            learned as a word is; else None. Not kept either.
     """
 
     class_names: list[str]
@@ -94,6 +105,8 @@ class Classifier:
     held_out: HeldOut | None = None
     box_head: BoxHead | None = None
     object_head: ObjectHead | None = None
+    roll_up: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    above: WordsHead | None = None
 
     @functools.cached_property
     def embedder(self) -> Embedder:
@@ -196,6 +209,54 @@ class Classifier:
             )
         return keep_promise(self.held_out, precision)
 
+    def rolling_up(self, words: str | Iterable[str] | None) -> Classifier:
+        """Return this model, with labels that may fall back to words above several classes; the
+        network is shared. None: as it is.
+
+        Args:
+            words: "canine,feline" or a list.
+
+        Raises:
+            InvalidArgument: if a word is above fewer than two classes, or the model's classes are
+                words that may stand together, so that their probabilities don't add up.
+        """
+        if words is None:
+            return self
+        if self.words is not None:
+            raise InvalidArgument(
+                "This model's words may stand together in a photo, so their probabilities don't "
+                "add up to that of a word above them, which must be learned from the photos, too: "
+                "'wordsight run -c WORDS -p PHOTOS --roll-up WORDS' without -m."
+            )
+        self.embedder  # noqa: B018 - opened once, for both
+        model = copy(self)
+        model.roll_up = classes_below(words, self.class_names)
+        return model
+
+    def _parents(self, embedding: np.ndarray, shares: np.ndarray) -> dict[str, float]:
+        """Return the probabilities of the words that a label may fall back to, the narrowest first:
+        of those above the likeliest class. Classes exclude each other, so theirs add up. Words may
+        stand together, so what is above them was learned as they were, and is at least as likely
+        as the likeliest of them.
+
+        Args:
+            embedding: (C,) of the image.
+            shares: (classes,) its calibrated probabilities.
+        """
+        if not self.roll_up:
+            return {}
+        sums = (
+            [float(shares[list(below)].sum()) for below in self.roll_up.values()]
+            if self.above is None
+            else self.above.words(embedding[None])[0].tolist()
+        )
+        top = int(shares.argmax())
+        return {
+            name: min(1.0, max(probability, float(shares[top])))
+            for (name, below), probability in zip(self.roll_up.items(), sums, strict=True)
+            if top in below
+        }
+
     def decide_all(self, embeddings: np.ndarray, threshold: float | None) -> Decisions:
         """Decide on embeddings (n, C); a threshold of None gives no label."""
         return decide(
@@ -211,7 +272,8 @@ class Classifier:
         stranger; none at all for a threshold of None. Of a stranger to what was learned, the
         probabilities say nothing, so it has none.
         """
-        return self._prediction(name, self.decide_all(embedding[None], threshold), threshold)
+        decided = self.decide_all(embedding[None], threshold)
+        return self._prediction(name, embedding, decided, threshold)
 
     def decide_photo(
         self,
@@ -236,11 +298,12 @@ class Classifier:
         if places is None:
             return whole
         found = np.maximum(words.words(embedding[None]), together(words.words, places))
-        return self._prediction(
-            name, decide(found, found.max(axis=1) < UNDECIDED, threshold), threshold
-        )
+        decided = decide(found, found.max(axis=1) < UNDECIDED, threshold)
+        return self._prediction(name, embedding, decided, threshold)
 
-    def _prediction(self, name: str, decisions: Decisions, threshold: float | None) -> Prediction:
+    def _prediction(
+        self, name: str, embedding: np.ndarray, decisions: Decisions, threshold: float | None
+    ) -> Prediction:
         """Return the prediction of the only image that was decided on."""
         top_label = self.class_names[int(decisions.top[0])]
         stranger = bool(decisions.stranger[0])
@@ -251,12 +314,15 @@ class Classifier:
         found.probabilities = dict(zip(self.class_names, rounded, strict=True))
         found.probability = found.probabilities[top_label]
         found.several = self.words is not None and self.catch_all is None
+        found.parents = self._parents(embedding, decisions.probabilities[0])
         if decisions.accepted[0]:
             found.label = top_label
             found.labels = [
                 Label(top_label, found.probability),
                 *(one for one in found.labels_at(threshold) if one.label != top_label),
             ]
+        else:
+            found.roll_up(threshold)
         return found
 
     def predict(
@@ -266,6 +332,7 @@ class Classifier:
         output: str | os.PathLike | None = None,
         threshold: float | None = None,
         precision: float | None = None,
+        roll_up: str | Iterable[str] | None = None,
         heatmap_settings: HeatmapSettings | None = None,
         grid: Grid | None = None,
         draw: bool = True,
@@ -282,6 +349,7 @@ class Classifier:
             output=output,
             threshold=threshold,
             precision=precision,
+            roll_up=roll_up,
             heatmap_settings=heatmap_settings,
             grid=grid,
             draw=draw,
@@ -311,8 +379,24 @@ class Classifier:
             precision: one asked for instead, or None for neither: the model's own threshold.
 
         Raises:
-            InvalidArgument: if both were asked for, or one is out of range.
+            InvalidArgument: if both were asked for, one is out of range, or a promise would have
+                to cover words that labels fall back to.
         """
+        if not self.roll_up:
+            return self._own_threshold_for(threshold, precision)
+        self._refuse_promise(threshold, precision)
+        chosen, note = self._own_threshold_for(threshold, precision)
+        told = "; ".join(
+            f"{word} ({some_of([self.class_names[index] for index in below])})"
+            for word, below in self.roll_up.items()
+        )
+        falls = f"Where no class is sure enough, a label may be {told}."
+        return chosen, f"{note} {falls}" if note else falls
+
+    def _own_threshold_for(
+        self, threshold: float | None, precision: float | None
+    ) -> tuple[float | None, str | None]:
+        """Return what `threshold_for` does, for labels that are classes."""
         if threshold is not None and precision is not None:
             raise InvalidArgument(
                 "Give either a threshold (-t) or a precision (--precision), not both."
@@ -325,6 +409,17 @@ class Classifier:
         if self.record.promise is not None:
             return self.record.threshold, self.record.promise.sentence()
         return self.record.threshold, self.record.stand_in_note()
+
+    def _refuse_promise(self, threshold: float | None, precision: float | None) -> None:
+        """Refuse to promise a precision of labels that fall back to other words."""
+        if precision is not None:
+            raise InvalidArgument(UNPROMISED)
+        if threshold is None and self.record.promise is not None:
+            raise InvalidArgument(
+                "This model's threshold keeps a promise, which was checked for its classes alone, "
+                "not for the words of --roll-up. Say from which probability to label, such as "
+                "-t 0.99."
+            )
 
     def needs_map(self, settings: HeatmapSettings) -> bool:
         """Whether locating a label takes the maps of an ordinary pass."""
@@ -356,8 +451,10 @@ class Classifier:
             other.map, other.extent, other.box_xyxy = self._seen(
                 other.label, photo, encoding, settings
             )
+        # of a word above classes, where the likeliest of these is
+        shown = prediction.top_label if prediction.rolled_up else prediction.label
         prediction.map, prediction.extent, prediction.box_xyxy = self._seen(
-            prediction.label, photo, encoding, settings
+            str(shown), photo, encoding, settings
         )
         height, width = photo.size
         if prediction.part is not None:

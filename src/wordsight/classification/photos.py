@@ -22,8 +22,9 @@ from ..images.decoding import Photo
 from ..images.taken import events_of, told_time
 from ..reports.sections import made_by
 from .classifier import Classifier, load
+from .events import EVENT_FIELDS, EVENTS, Event, EventPool
 from .model_sections import about_model
-from .predictions import EMPTY, EVENT_FIELDS, EVENTS, Counts, Event, EventPool, Part, Prediction
+from .predictions import EMPTY, Counts, Part, Prediction
 from .report import ResultsReport
 from .results import Results
 from .results_writer import ResultsWriter
@@ -36,6 +37,7 @@ def predict(
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
     precision: float | None = None,
+    roll_up: str | Iterable[str] | None = None,
     heatmap_settings: HeatmapSettings | None = None,
     grid: Grid | None = None,
     draw: bool = True,
@@ -52,6 +54,9 @@ def predict(
             0.99. A model whose promise the images could not support gives no label without one.
         precision: instead of a threshold, the share of labels that must be right; see
             `Classifier.promise`.
+        roll_up: "canine,feline" or a list: words that WordNet has above two or more of the classes.
+            Where no class is sure enough, the narrowest of them that is becomes the label, by the
+            sum of the probabilities of its classes. No precision can be promised with it.
         heatmap_settings: how heat maps are made; by default in one pass.
         grid: look at quarters (or other parts) of each photo, too, and let the surest answer.
         draw: False writes tables only.
@@ -61,11 +66,11 @@ def predict(
 
     Raises:
         NotFound: if there is nothing to predict, or no such model.
-        InvalidArgument: if the threshold is out of range, both it and a precision are given, or
-            not one photo can be read.
+        InvalidArgument: if the threshold is out of range, both it and a precision are given, a word
+            of `roll_up` is above fewer than two classes, or not one photo can be read.
         OutputError: if the results can't be written.
     """
-    classifier = model if isinstance(model, Classifier) else load(model)
+    classifier = (model if isinstance(model, Classifier) else load(model)).rolling_up(roll_up)
     settings = heatmap_settings or HeatmapSettings()
     settings.check(classifier.backbone)
     if grid is not None:
@@ -95,7 +100,9 @@ def event_pool(
     numbers = events_of([image.path for image in images], gap, progress=progress) + 1
     none = [model.class_names[i] for i in (model.catch_all, model.nothing) if i is not None]
     named = {image.name: int(number) for image, number in zip(images, numbers, strict=True)}
-    return EventPool(named, model.class_names, threshold, model.record.event_power or 1.0, none)
+    power = model.record.event_power or 1.0
+    parents = {word: [model.class_names[i] for i in below] for word, below in model.roll_up.items()}
+    return EventPool(named, model.class_names, threshold, power, none, parents)
 
 
 def predict_around(
@@ -181,7 +188,7 @@ class Run:
         self.events = list[Event]()
         self._pool = pool
         self.counts, self.kept = Counts(), list[Prediction]()
-        self.class_names = list(dict.fromkeys([*model.class_names, *names]))
+        self.class_names = list(dict.fromkeys([*model.class_names, *model.roll_up, *names]))
         self.known: Mapping[str, Sequence[str]] = {}
         self.writer: ResultsWriter | None = None
         self.model, self.threshold, self._grid, self.note = model, threshold, grid, note
@@ -257,13 +264,17 @@ class Run:
         model = self.model
         catch_all = None if model.catch_all is None else model.class_names[model.catch_all]
         best = whole
+
+        def sureness(one: Prediction) -> tuple[bool, float]:
+            return not one.rolled_up, float(one.probability or 0)
+
         for box, embedding in part_embeddings(one.photo, model.embedder, grid, one.feature_map):
             part = model.decide(whole.file_name, embedding, self.threshold)
             probability = float(part.probability or 0)
             whole.parts.append(
                 Part(box, part.label, str(part.top_label), probability, part.stranger)
             )
-            surer = best.label in (None, catch_all) or probability > float(best.probability or 0)
+            surer = best.label in (None, catch_all) or sureness(part) > sureness(best)
             # that a part shows nothing says little of the whole
             if part.label not in (None, catch_all) and surer:
                 best, best.part = part, box

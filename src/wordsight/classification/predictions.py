@@ -1,17 +1,15 @@
-"""What one image shows, what photos of one event show together, and how many fared how."""
+"""What one image shows, and how many images fared how."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..heads.decision import accepts
-from ..heads.pooling import pooled
 
 FIELDS = (
     "file_name",
@@ -28,11 +26,6 @@ FIELDS = (
     "taken_at",
     "time_source",
     "event",
-)
-EVENTS = "events.csv"
-EVENT_FIELDS = (
-    *("event", "folder", "start", "end", "photos", "status", "label", "top_label", "probability"),
-    *("best_photo", "labels"),
 )
 PART_FIELDS = (
     "file_name",
@@ -147,11 +140,12 @@ class Prediction:
 
     Attributes:
         file_name: path relative to the folder given.
-        label: class name, or None where the image is rejected or unreadable; of several the surest.
+        label: class name, or a word above several classes where no class is sure (`roll_up`); None
+            where the image is rejected or unreadable; of several the surest.
         labels: all of them, the surest first; empty where it is rejected.
         top_label: the best guess, whether accepted or not; None where unreadable.
-        probability: calibrated probability of `top_label`, 0–1; None for a stranger to what a model
-            learned from, of which it would mean nothing.
+        probability: calibrated probability of `label`, or else of `top_label`, 0–1; None for a
+            stranger to what a model learned from, of which it would mean nothing.
         probabilities: the same for every class.
         box_xyxy: of `label`: [x_min, y_min, x_max, y_max] in pixels of the upright original, or
             None.
@@ -170,6 +164,8 @@ class Prediction:
         crops: what is in the boxes of a detector, where its boxes were given, else None.
         detected_as: what the detector's file calls the image, or None.
         several: whether its classes are words that may stand together in one image.
+        parents: probabilities of the words above `top_label` that a label may fall back to, the
+            narrowest first; not part of the tables.
         remark: what is to be said of the file, such as that it is cut off; not part of the tables.
     """
 
@@ -192,6 +188,7 @@ class Prediction:
     part: tuple[float, float, float, float] | None = None
     labels: list[Label] = field(default_factory=list)
     several: bool = False
+    parents: dict[str, float] = field(default_factory=dict)
     remark: str = ""
     crops: list[Crop] | None = None
     detected_as: str | None = None
@@ -208,6 +205,24 @@ class Prediction:
         if self.crops is not None and all(crop.status == SET_ASIDE for crop in self.crops):
             return EMPTY
         return NONE_OF_THESE if self.stranger else "unsure"
+
+    @property
+    def rolled_up(self) -> bool:
+        """Whether `label` is no class, but a word above several."""
+        return self.label is not None and self.label in self.parents
+
+    def roll_up(self, threshold: float | None) -> None:
+        """Take the narrowest word above `top_label` for a label that is sure enough, if one is, in
+        an image of which no class is.
+        """
+        fitting = [
+            Label(name, round(probability, 6))
+            for name, probability in self.parents.items()
+            if accepts(probability, self.stranger, threshold)
+        ]
+        if fitting:
+            self.labels = fitting[:1]
+            self.label, self.probability = fitting[0].label, fitting[0].probability
 
     def take(self, labels: Sequence[str]) -> None:
         """Take the labels that a person has given, which are certain; none of them means "none of
@@ -259,163 +274,6 @@ class Prediction:
         return fields
 
 
-@dataclass(frozen=True)
-class Event:
-    """What the photos of one event show together.
-
-    Attributes:
-        event: its number, from 1, in the order of the photos' names.
-        folder: where they lie, relative to the folder given; "." for that itself.
-        start: when the first was taken, ISO 8601, by the camera's clock; None if unknown.
-        end: when the last was taken.
-        photos: how many there are, unreadable ones left out.
-        status: as in `Prediction.status`.
-        label: class name, or None where it is not sure; of several the surest.
-        top_label: the best guess; None where no photo resembles a class.
-        probability: of `top_label`, 0–1, or None likewise.
-        best_photo: the photo that shows `top_label` best, or None.
-        labels: all labels, the surest first.
-    """
-
-    event: int
-    folder: str
-    start: str | None
-    end: str | None
-    photos: int
-    status: str
-    label: str | None
-    top_label: str | None
-    probability: float | None
-    best_photo: str | None
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What an event needs of one of its photos.
-
-    Attributes:
-        prediction: without anything large.
-        row: (classes,) float64 probabilities; None where none of the classes is there.
-    """
-
-    prediction: Prediction
-    row: np.ndarray | None
-
-
-class EventPool:
-    """Pools what photos show into one answer an event.
-
-    Args:
-        events: file name -> number of its event.
-        class_names: the model's classes, in order; other labels are those that a detector gave.
-        threshold: probability from which a label is given; None gives none.
-        power: of odds; see `ModelRecord.event_power`.
-        none: classes that mean "none of the others".
-    """
-
-    def __init__(
-        self,
-        events: Mapping[str, int],
-        class_names: Sequence[str],
-        threshold: float | None,
-        power: float = 1.0,
-        none: Collection[str] = (),
-    ) -> None:
-        self._events, self._names, self._threshold = events, list(class_names), threshold
-        self._power, self._none = power, none
-        self._left = Counter(events.values())
-        self._photos: dict[int, list[_Shown]] = {}
-        self._done: dict[int, Event] = {}
-
-    def add(self, prediction: Prediction) -> None:
-        """Note the event of a photo, and keep what its event needs until its last photo."""
-        number = prediction.event = self._events.get(prediction.file_name)
-        if number is None:
-            return
-        photos = self._photos.setdefault(number, [])
-        if prediction.error is None:
-            shares, row = prediction.probabilities, None
-            if shares and not prediction.stranger and prediction.top_label in self._names:
-                row = np.array([shares.get(name, 0.0) for name in self._names])
-            labels = [Label(one.label, one.probability) for one in prediction.labels]
-            bare = replace(
-                prediction, map=None, extent=None, parts=[], probabilities=None, labels=labels
-            )
-            photos.append(_Shown(bare, row))
-        self._left[number] -= 1
-        if not self._left[number]:
-            del self._photos[number]
-            if photos:
-                self._done[number] = self._event(number, photos)
-
-    def events(self) -> list[Event]:
-        """Return every event, in order; events of which no photo could be read are left out."""
-        return [event for _, event in sorted(self._done.items())]
-
-    def _event(self, number: int, shown: list[_Shown]) -> Event:
-        photos = [one.prediction for one in shown]
-        known = [one for one in shown if one.row is not None]
-        telling = [one for one in known if one.prediction.top_label not in self._none] or known
-        shares = self._pooled(telling, len(shown))
-        detected: dict[str, float] = {}  # what a detector named, by its surest box
-        for label in (label for one in photos for label in one.labels):
-            if label.label not in self._names:
-                detected[label.label] = max(label.probability, detected.get(label.label, 0.0))
-        top = max(shares, key=lambda name: shares[name], default=None)
-        said = Prediction(
-            "",
-            top_label=top,
-            probability=None if top is None else shares[top],
-            probabilities=shares,
-            stranger=top is None,
-            several=any(one.several for one in photos),
-            crops=[] if all(one.status == EMPTY for one in photos) else None,
-        )
-        own = [one.label for one in said.labels_at(self._threshold)]
-        labels = [*own, *sorted(detected, key=lambda name: -detected[name])]
-        if detected and not own:
-            said.top_label, said.probability = labels[0], detected[labels[0]]
-        said.label = labels[0] if labels else None
-        times = sorted(str(one.taken_at) for one in photos if one.time_source == "camera")
-        return Event(
-            number,
-            str(PurePosixPath(photos[0].file_name).parent),
-            times[0] if times else None,
-            times[-1] if times else None,
-            len(photos),
-            said.status,
-            said.label,
-            said.top_label,
-            None if said.probability is None else round(said.probability, 6),
-            self._best_photo(shown, said.top_label),
-            tuple(labels),
-        )
-
-    def _pooled(self, telling: list[_Shown], count: int) -> dict[str, float]:
-        """Return the probability of each class in photos that show some class."""
-        if not telling:
-            return {}
-        rows = np.stack([one.row for one in telling if one.row is not None])
-        several = telling[0].prediction.several
-        together = pooled(rows, count, several, 1.0 if several else self._power)
-        return {name: float(p) for name, p in zip(self._names, together, strict=True)}
-
-    def _best_photo(self, shown: list[_Shown], name: str | None) -> str | None:
-        """Return the photo that shows a class, or what a detector named, best."""
-
-        def share(one: _Shown) -> float:
-            if name in self._names:
-                return 0.0 if one.row is None else float(one.row[self._names.index(str(name))])
-            return max(
-                (label.probability for label in one.prediction.labels if label.label == name),
-                default=0.0,
-            )
-
-        best = max(shown, key=share)
-        return best.prediction.file_name if name is not None and share(best) > 0 else None
-
-
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # thresholds that may be advised
 MORE = 1.05  # times as many labels as there are, for a lower threshold to be worth a line
 WRONG = 0.1  # share of them that may be wrong
@@ -455,9 +313,11 @@ class Counts:
         if prediction.remark:
             self.remarks.append((prediction.file_name, prediction.remark))
         if prediction.probability is not None and not prediction.stranger:
+            chances = [prediction.probability, *prediction.parents.values()]
             for threshold, (count, wrong) in self.lower.items():
-                if prediction.probability >= threshold:
-                    self.lower[threshold] = (count + 1, wrong + 1 - prediction.probability)
+                sure = next((chance for chance in chances if chance >= threshold), None)
+                if sure is not None:
+                    self.lower[threshold] = (count + 1, wrong + 1 - sure)
         if prediction.error is not None:
             self.unreadable.append((prediction.file_name, prediction.error))
         elif prediction.label is not None:

@@ -108,7 +108,7 @@ def prediction_card(prediction: Prediction, threshold: float | None, size: tuple
             else min(probability, threshold - NUDGE)
         )
     empty = prediction.status == EMPTY
-    top = EMPTY if empty else str(prediction.top_label)
+    top = EMPTY if empty else str(prediction.label or prediction.top_label)
     said = " · ".join(f"{one.label} {percent(one.probability)}" for one in prediction.labels)
     said = said or f"{top} {percent(float(prediction.probability or 0.0))}"
     known = sorted((prediction.probabilities or {}).items(), key=lambda item: -item[1])[:LIKELIEST]

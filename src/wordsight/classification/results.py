@@ -13,6 +13,7 @@ from ..core.regular import open_text
 from ..core.summary import Table
 from ..errors import NotFound
 from ..reports.image_results import ImageResults
+from .events import Event
 from .predictions import (
     EMPTY,
     FIELDS,
@@ -20,7 +21,6 @@ from .predictions import (
     NONE_OF_THESE,
     Counts,
     Crop,
-    Event,
     Label,
     Prediction,
 )

@@ -30,6 +30,7 @@ from .options import (
     Photos,
     Precision,
     Ray,
+    RollUp,
     RunsOn,
     Scales,
     Threshold,
@@ -89,6 +90,7 @@ def run_command(
     ],
     threshold: Threshold = None,
     precision: Precision = None,
+    roll_up: RollUp = None,
     output: Output = Path("results"),
     data: Annotated[
         Optional[list[str]],
@@ -134,6 +136,7 @@ def run_command(
       wordsight run -c cat -p photos/ -o cats/            is it a cat or not?
       wordsight run -c "brick,tile" -p site/ --data labelled/
       wordsight run -c "deer,fox" -p photos/ --boxes md.json          in MegaDetector's boxes
+      wordsight run -c "coyote,dog,cat" -p photos/ --roll-up canine   coyote or dog: a canine
 
     \b
     It learns from the first of these that applies, and names it:
@@ -153,6 +156,7 @@ def run_command(
             output=output,
             threshold=threshold,
             precision=precision,
+            roll_up=roll_up,
             data=data,
             model=None if model is None else runs_on.model(model),
             gather=gather or _consent() or False,
@@ -252,6 +256,7 @@ def predict_command(
     model: Model,
     threshold: Threshold = None,
     precision: Precision = None,
+    roll_up: RollUp = None,
     output: OutputAddress = "results",
     no_pictures: NoPictures = False,
     events: Events = None,
@@ -273,6 +278,7 @@ def predict_command(
       wordsight predict traps/ -m models/deer --events 60s
       wordsight predict street/ -m models/cars --quadrants --base-height 640
       wordsight predict photos/ -m models/deer --boxes md.json        in MegaDetector's boxes
+      wordsight predict traps/ -m models/mammals --roll-up canine,feline
       wordsight predict s3://bucket/photos -m models/pets --ray auto -o s3://bucket/results
 
     \b
@@ -291,10 +297,10 @@ def predict_command(
         )
     if ray is not None:
         other = parts is not None or events is not None or heatmaps != HeatmapSettings()
-        if len(photos) != 1 or other:
+        if len(photos) != 1 or other or roll_up is not None:
             raise InvalidArgument(
-                "With --ray, one folder or address is predicted, without --quadrants, --events or "
-                "options of heat maps. Leave them out."
+                "With --ray, one folder or address is predicted, without --quadrants, --events, "
+                "--roll-up or options of heat maps. Leave them out."
             )
         from ..distributed.ray import predict as predict_on_ray
 
@@ -310,6 +316,7 @@ def predict_command(
             )
         raise typer.Exit(show(sharded, as_json))
     shared: dict[str, Any] = {"output": output, "threshold": threshold, "precision": precision}
+    shared["roll_up"] = roll_up
     with show_progress() as progress:
         shared |= {"draw": not no_pictures, "events": events, "progress": progress}
         if boxes:

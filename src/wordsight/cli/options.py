@@ -97,6 +97,15 @@ Precision = Annotated[
         "95 % confidence.",
     ),
 ]
+RollUp = Annotated[
+    Optional[str],
+    typer.Option(
+        "--roll-up",
+        metavar="WORDS",
+        help="Words above several classes, such as canine,feline: a photo of which no class is "
+        "sure enough gets the narrowest that is.",
+    ),
+]
 Engine = Annotated[
     str,
     typer.Option(

@@ -316,7 +316,7 @@ def _prediction(row: dict, everything: bool) -> _Row:
     ]
     return _Row(
         str(row["file_name"]),
-        row["top_label"] if everything else label,
+        row["top_label"] if everything and label is None else label,
         score,
         regions,
         label is not None,

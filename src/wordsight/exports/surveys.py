@@ -157,7 +157,8 @@ def _photo(row: dict, everything: bool) -> SurveyPhoto | tuple[str, str]:
 
 def _sighting(crop: dict, everything: bool) -> Sighting:
     sure = crop["probability"]
-    label = crop["top_label"] if everything and sure is not None else crop["label"]
+    guess = crop["top_label"] if everything and sure is not None else None
+    label = guess if crop["label"] is None else crop["label"]
     x, y, width, height = (float(side) for side in crop["bbox"])
     return Sighting(
         int(crop["detection"]),

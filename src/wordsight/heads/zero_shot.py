@@ -76,6 +76,16 @@ class WordsHead:
         words = self.words(embeddings)
         return np.concatenate([words, 1 - words], axis=1) if len(self.groups) == 1 else words
 
+    def split(self, count: int) -> tuple[WordsHead, WordsHead]:
+        """Return a head of the first `count` words, and one of the others."""
+        parts = []
+        for chosen in (slice(None, count), slice(count, None)):
+            learned = self.learned_weight[chosen], self.learned_bias[chosen], self.trust[chosen]
+            parts.append(
+                WordsHead(self.weight, self.bias, self.groups[chosen], self.prior, *learned)
+            )
+        return parts[0], parts[1]
+
     def may_hold_several(self, embeddings: np.ndarray) -> np.ndarray:
         """Whether each photo may show more than one of the words, (n,) bool, for embeddings
         (n, C); then it is worth a look at its parts.

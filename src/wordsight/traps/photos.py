@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..classification.classifier import Classifier, load
+from ..classification.events import EventPool
 from ..classification.photos import Run, event_pool, over
-from ..classification.predictions import CROP_FIELDS, SET_ASIDE, Crop, EventPool, Label, Prediction
+from ..classification.predictions import CROP_FIELDS, SET_ASIDE, Crop, Label, Prediction
 from ..classification.results import Results
 from ..core.progress import Progress, or_notebook
 from ..core.tables import BOXES, note_photos
@@ -34,6 +35,7 @@ def predict_boxes(
     output: str | os.PathLike | None = "results",
     threshold: float | None = None,
     precision: float | None = None,
+    roll_up: str | Iterable[str] | None = None,
     confidence: float | None = None,
     repeats: str | os.PathLike = "auto",
     draw: bool = True,
@@ -53,6 +55,7 @@ def predict_boxes(
         output: as in `wordsight.predict`.
         threshold: likewise.
         precision: likewise.
+        roll_up: likewise; each crop by itself.
         confidence: of the detector, from which a box counts, 0–1; None: what its file calls
             typical, or 0.2.
         repeats: "auto" sets boxes aside that recur at one place of one camera on more days than
@@ -66,7 +69,7 @@ def predict_boxes(
         InvalidArgument: if a file or number is none, or not one photo can be read.
         OutputError: if the results can't be written.
     """
-    classifier = model if isinstance(model, Classifier) else load(model)
+    classifier = (model if isinstance(model, Classifier) else load(model)).rolling_up(roll_up)
     chosen, note = classifier.threshold_for(threshold, precision)
     found = find_photos(photos, output, RESULT_FOLDERS)
     told = (
@@ -150,7 +153,7 @@ class CropRun(Run):
         prediction = answer_of(file.name, list(answers.values()), model)
         surest = _surest_of(prediction, answers, inside)
         if surest is not None:
-            prediction.probabilities = surest.probabilities
+            prediction.probabilities, prediction.parents = surest.probabilities, surest.parents
         prediction.detected_as = detected.file
         if drawn:
             self._draw(prediction, file, whole, answers, inside)
@@ -252,7 +255,10 @@ def answer_of(name: str, crops: list[Crop], model: Classifier) -> Prediction:
     prediction.labels = list(labels.values())
     if prediction.labels:
         first = prediction.labels[0]
-        prediction.label = prediction.top_label = first.label
+        prediction.label = first.label
+        prediction.top_label = next(
+            crop.top_label for crop in ranked if crop.label == prediction.label
+        )
         prediction.probability, prediction.box_xyxy = first.probability, first.box_xyxy
         return prediction
     unsure = [crop for crop in ranked if crop.status == "unsure"]

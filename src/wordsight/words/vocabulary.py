@@ -305,7 +305,7 @@ def _frequency(synset: Synset, base: str) -> int:
     return synset.frequencies[_position(synset, base)]
 
 
-def _ancestors(synset: Synset) -> list[Synset]:
+def ancestors(synset: Synset) -> list[Synset]:
     """Return all meanings above a meaning, the nearest first."""
     found: list[Synset] = []
     level = [synset]
@@ -326,7 +326,7 @@ def _hints(found: list[Synset], base: str) -> list[str]:
     others.
     """
     names = [
-        {word.casefold() for s in [synset, *_ancestors(synset)] for word in s.words}
+        {word.casefold() for s in [synset, *ancestors(synset)] for word in s.words}
         for synset in found
     ]
     hints = []
@@ -336,7 +336,7 @@ def _hints(found: list[Synset], base: str) -> list[str]:
             if len(found) > 1
             else set()
         )
-        candidates = [word.casefold() for s in [*_ancestors(synset), synset] for word in s.words]
+        candidates = [word.casefold() for s in [*ancestors(synset), synset] for word in s.words]
         own = [word for word in candidates if word not in others and word != base]
         hints.append(next((word for word in own if word.isalpha()), own[0] if own else synset.wnid))
     return hints
@@ -346,5 +346,5 @@ def _fits(sense: Sense, hint: str) -> bool:
     hint = hint.strip().casefold()
     if hint in (sense.synset.wnid, sense.name.partition("#")[2].casefold()):
         return True
-    words = {word.casefold() for s in [sense.synset, *_ancestors(sense.synset)] for word in s.words}
+    words = {word.casefold() for s in [sense.synset, *ancestors(sense.synset)] for word in s.words}
     return hint in words or hint in re.findall(r"\w+", sense.synset.gloss.casefold())
