@@ -422,7 +422,8 @@ def test_readme_first_screen_shows_both_commands():
         ("wordsight train data --backbone small", {"small_resnet"}),
         (
             "wordsight prelabel results --format ",
-            {"coco", "yolo", "voc", "label-studio", "csv", "hf"},
+            {"coco", "yolo", "voc", "label-studio", "csv", "hf"}
+            | {"megadetector", "timelapse", "camtrap-dp"},
         ),
         ("wordsight export m --format o", {"onnx", "openvino"}),
         ("wordsight gather cat --source o", {"openverse"}),

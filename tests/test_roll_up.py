@@ -11,7 +11,8 @@ import pytest
 import wordsight
 import wordsight.traps
 from conftest import draw_shape
-from wordsight.classification.predictions import EventPool, Prediction
+from wordsight.classification.events import EventPool
+from wordsight.classification.predictions import Prediction
 from wordsight.errors import InvalidArgument
 from wordsight.heads.guarantee import keep_promise
 from wordsight.words.roll_up import classes_below
@@ -165,7 +166,7 @@ def photo(name, coyote, dog, cat):
 
 def test_an_event_falls_back_as_a_photo_does():
     parents = {"canine": ["coyote", "dog"]}
-    pool = EventPool({"a.jpg": 1, "b.jpg": 1}, 0.95, 1.0, parents=parents)
+    pool = EventPool({"a.jpg": 1, "b.jpg": 1}, ["coyote", "dog", "cat"], 0.95, parents=parents)
     pool.add(photo("a.jpg", 0.6, 0.39, 0.01))
     pool.add(photo("b.jpg", 0.4, 0.59, 0.01))
     (event,) = pool.events()
