@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common import DATA, forget, section, side, spread, times
 
-EPOCHS, ROUNDS = 10, 3
+EPOCHS, ROUNDS = 10, 1
 
 
 @section(

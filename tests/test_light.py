@@ -187,10 +187,11 @@ def test_a_network_of_a_fixed_odd_size_agrees_with_timms():
         openvino_network(ov, backbone), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     theirs = TorchRuntime(backbone, device="cpu").encode(pixels, True)
-    embedding, features, fine = ours(pixels[None]).to_tuple()
+    embedding, features, fine, middle = ours(pixels[None]).to_tuple()
     np.testing.assert_allclose(embedding[0], theirs.embedding, rtol=0, atol=1e-4)
     np.testing.assert_allclose(features[0], theirs.feature_map, rtol=0, atol=1e-4)
     np.testing.assert_allclose(fine[0], theirs.fine_map, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(middle[0], theirs.middle_map, rtol=0, atol=1e-4)
     assert extent(theirs.feature_map[0].clip(0), theirs.fine_map).shape == (19, 17)
 
 

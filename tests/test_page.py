@@ -627,6 +627,9 @@ def test_what_is_uploaded_is_predicted_and_what_is_broken_is_said(page, other_sh
         "heatmap",
         "mask",
         "error",
+        "taken_at",
+        "time_source",
+        "event",
     }
     for data in (
         [[], 7, ""],

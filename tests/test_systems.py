@@ -12,7 +12,7 @@ import pytest
 
 import wordsight
 from wordsight.cleaning import setting_aside
-from wordsight.core import home
+from wordsight.core import home, names
 from wordsight.core.names import (
     folder_names,
     is_device,
@@ -22,9 +22,9 @@ from wordsight.core.names import (
     safe_name,
 )
 from wordsight.core.tables import TableWriter
-from wordsight.datasets import annotations, labelled
-from wordsight.datasets.formats import base
+from wordsight.datasets import labelled
 from wordsight.gathering.request import folder_name
+from wordsight.images import finding
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_annotations_never_ask_another_computer_for_a_photo(tmp_path, monkeypatc
     monkeypatch.setattr(
         Path, "resolve", lambda self, **how: asked.append(self) or resolve(self, **how)
     )
-    for module in (annotations, base, labelled):
+    for module in (finding, labelled, names):
         monkeypatch.setattr(module, "on_foreign_share", lambda path, _: "host" in str(path))
     there = tmp_path / "host" / "share.jpg"
-    assert annotations._find((there,), (tmp_path,)) is None
-    assert not base.lies_inside(there, tmp_path)
+    assert finding.Pictures((tmp_path,)).find((there,), bare=True) is None
+    assert not names.lies_inside(there, tmp_path)
     (tmp_path / "metadata.csv").write_text("file_name,label\nhost/share.jpg,cat\n")
     with pytest.raises(wordsight.errors.InvalidArgument, match="outside its folder"):
         labelled._read_csv(tmp_path / "metadata.csv")

@@ -60,7 +60,7 @@ def told_time(path: Path, data: bytes) -> tuple[str | None, str | None]:
     time = time_of(data)
     if time is not None:
         return time.isoformat(), "camera"
-    with suppress(OSError, OverflowError, ValueError):
+    with suppress(OSError, OverflowError, ValueError, AttributeError):  # some stores tell none
         changed = datetime.fromtimestamp(path.stat().st_mtime)
         return changed.isoformat(timespec="seconds"), "file"
     return None, None
