@@ -100,9 +100,11 @@ def rows_of(folder):
 
 
 def test_photos_answer_by_their_surest_crop(trap, crops_model, cli_here, monkeypatch):
+    from wordsight.backbones.cache import EmbeddingCache
     from wordsight.backbones.embedder import Embedder
     from wordsight.traps import crops
 
+    monkeypatch.setattr(EmbeddingCache, "get", lambda *_: None)  # of another test's equal photos
     passes, decoded = [], []
     encode, decode = Embedder.encode, crops.decode
     monkeypatch.setattr(Embedder, "encode", lambda *a, **k: passes.append(1) or encode(*a, **k))
