@@ -296,7 +296,7 @@ def test_predict_gives_one_answer_an_event(camera, tmp_path):
     assert {one.event for one in predictions} == {*range(1, 13)}
     assert predictions[0].taken_at == "2024-05-01T07:00:00"
     assert {one.time_source for one in predictions} == {"camera"}
-    assert any("12 events" in note for note in results.notes())
+    assert any("Events: 12 (events.csv) of 48 photos" in note for note in results.notes())
     # a second run without events takes the table away
     wordsight.predict(camera, model, output=tmp_path / "results")
     assert not (tmp_path / "results" / "events.csv").exists()

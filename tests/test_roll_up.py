@@ -55,7 +55,7 @@ def test_a_class_name_may_be_anything():
 
 
 def test_a_refusal_offers_words_that_would_do():
-    with pytest.raises(InvalidArgument, match=r"Such words are .*ruminant, canine, carnivore"):
+    with pytest.raises(InvalidArgument, match=r"Words that are: .*ruminant, canine, carnivore"):
         classes_below("vehicle", MAMMALS)
 
 

@@ -142,12 +142,13 @@ class Results(ImageResults[Prediction]):
         several = sum(event.photos > 1 for event in self.events)
         alone = sum(event.start is None for event in self.events)
         listed = " (events.csv)" if self.output else ""
+        read = self.counts.total - len(self.counts.unreadable)
         said = (
-            f"{self.counts.total - len(self.counts.unreadable)} photos are {len(self.events)} "
-            f"events{listed}; {several} events have several photos, and {labelled} are labelled."
+            f"Events: {len(self.events)}{listed} of {read} photos; several photos: {several}; "
+            f"labelled: {labelled}."
         )
         if alone:
-            said += f" {alone} photos don't say when they were taken, and count by themselves."
+            said += f" Photos without a time of the camera, each an event by itself: {alone}."
         if self.note is not None:
             said += " A promised precision is about single photos, not about events."
         return said

@@ -87,10 +87,10 @@ class Project:
         return f"{self._start.version}+{len(answers.answers)}.{answers.fingerprint[:6]}"
 
     def keep(self, model: Classifier, answers: Answers) -> None:
-        """Let a learned model answer, and write it down, so that it answers after a restart.
+        """Use a learned model from now on, and save it, so that it is used after a restart, too.
 
         Raises:
-            InvalidArgument, OutputError: if it can't be written; it answers all the same.
+            InvalidArgument, OutputError: if it can't be saved; it is used all the same.
         """
         version = self.version_of(answers)
         model.record = replace(
@@ -103,7 +103,7 @@ class Project:
         model.save(self.folder)
 
     def fall_back(self) -> None:
-        """Let what was given at the start answer."""
+        """Use the model that was given at the start."""
         self.now = (self._start.model, self._start.version)
 
     def say(self, sentence: str) -> None:
@@ -113,7 +113,7 @@ class Project:
             log.info("Project %d: %s", self.number, sentence)
 
     def forget_said(self) -> None:
-        """Let what was said be said again, should it happen again."""
+        """Forget which sentences were printed, so that each may be printed once more."""
         self._said.clear()
 
     def _found(self) -> tuple[Classifier, str] | None:
@@ -137,7 +137,7 @@ class Project:
         return model, told[1]
 
     def _compare(self, interface: Interface, names: list[str]) -> None:
-        """Say which labels the model doesn't know, and which of its classes have no label."""
+        """Print which labels the model doesn't know, and which of its classes have no label."""
         control = interface.teacher
         known = {control.label_of(name) for name in names}
         unknown = [label for label in control.labels if label not in known]

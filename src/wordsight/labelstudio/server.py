@@ -168,7 +168,7 @@ def _greet(
     studio: Studio,
     tell: Callable[[str], None],
 ) -> None:
-    """Say what to do in Label Studio, and what is done with what."""
+    """Print how to connect Label Studio, and which address, folder and password are used."""
     tell(
         f"In Label Studio connect {_address(request.host, port)} (Settings, Model, Connect "
         "Model). If it refuses the address as a reserved or local one, start it with "

@@ -63,7 +63,7 @@ def _chosen(
     one = next((below for _, below in places if below), ())
     only = f"only above {class_names[one[0]]}" if one else "above none of the classes"
     offered = _offered(class_names, above)
-    then = f"Such words are {', '.join(offered)}" if offered else "WordNet has no such word here"
+    then = f"Words that are: {', '.join(offered)}" if offered else "WordNet has no such word here"
     raise InvalidArgument(
         f"'{word}' can't be rolled up to: in wordsight's WordNet it is {only}, and it must be "
         f"above two or more of {some_of(class_names)}. {then}."
