@@ -136,6 +136,32 @@ def test_a_image_outside_the_folder_is_not_read(folder, tmp_path_factory):
         read_boxes(write_csv(folder, ["link.jpg,cat,0,0,9,9", f"{outside},cat,0,0,9,9"]))
 
 
+def test_a_name_of_any_length_leaves_the_message_a_sentence(tmp_path):
+    tasks = [
+        {
+            "id": 1,
+            "data": {"image": f"/{'x' * 9000}.jpg"},
+            "annotations": [
+                {
+                    "result": [
+                        {
+                            "type": "rectanglelabels",
+                            "value": {
+                                **{"x": 10, "y": 10, "width": 20, "height": 20},
+                                "rectanglelabels": ["cat"],
+                            },
+                        }
+                    ]
+                }
+            ],
+        }
+    ]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    with pytest.raises(InvalidArgument, match="there is no picture") as refused:
+        read_boxes(tmp_path / "tasks.json")
+    assert len(str(refused.value)) < 600 + len(str(tmp_path))
+
+
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_boxes_turn_with_their_image(orientation, folder):
     pixels = np.zeros((100, 200, 3), dtype=np.uint8)

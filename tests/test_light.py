@@ -367,9 +367,15 @@ def test_what_needs_torch_says_so_in_a_sentence_and_writes_nothing(core_only, co
     assert "Traceback" not in said and not list(at.glob("no*"))
 
 
-def test_a_model_made_without_torch_is_the_one_made_with_it(core_only, shapes_model, other_shapes):
+def test_a_model_made_without_torch_is_the_one_made_with_it(
+    core_only, shapes, other_shapes, tmp_path, monkeypatch
+):
     at, answers = core_only
-    ours, theirs = wordsight.load(at / "model"), wordsight.load(shapes_model)
+    # the same measured choice between int8 and f32, but no embeddings
+    prepared = Path("cache", "backbones")
+    shutil.copytree(at / "home" / prepared, tmp_path / "home" / prepared)
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    ours, theirs = wordsight.load(at / "model"), wordsight.train(shapes, tmp_path / "model")
     np.testing.assert_allclose(ours.head.weight, theirs.head.weight, atol=1e-5)
     assert ours.backbone.fingerprint == theirs.backbone.fingerprint
     labels = {p.file_name: p.label for p in theirs.predict(other_shapes)}

@@ -122,3 +122,10 @@ def folder_names(class_names: Iterable[str], taken: Iterable[str] = ()) -> dict[
         known.add(same_file_key(folder))
         folders[name] = folder
     return folders
+
+
+def in_short(text: str, length: int = 300) -> str:
+    """Return text of at most `length` characters, for a sentence: longer text ends in " …", after
+    a whole word if it has any.
+    """
+    return text if len(text) <= length else text[: length - 2].rsplit(" ", 1)[0] + " …"

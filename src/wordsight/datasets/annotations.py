@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.home import expand
+from ..core.names import in_short
 from ..core.threads import parallel_map
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header
@@ -128,8 +129,8 @@ def read_boxes(
     if not annotated:
         where, reason = skipped[0]
         raise InvalidArgument(
-            f"No box in '{path}' can be used ({len(skipped)} were skipped; the first: {where}: "
-            f"{reason})."
+            f"No box in '{path}' can be used ({len(skipped)} were skipped; the first: "
+            f"{in_short(f'{where}: {reason}')})."
         )
     return BoxSet(path, format.name, annotated, skipped)
 
@@ -266,7 +267,7 @@ def read_labels(source: str | os.PathLike, min_classes: int = 2) -> LabelledSet:
                 splits[found] = raw.split
     images = _single_labelled(labels, splits, roots, unused)
     if not images:
-        first = f"; the first: {unused[0][0]}: {unused[0][1]}" if unused else ""
+        first = f"; the first: {in_short(': '.join(unused[0]))}" if unused else ""
         raise InvalidArgument(
             f"No label in '{path}' can be used ({len(unused)} were passed over{first})."
         )

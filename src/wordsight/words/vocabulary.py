@@ -14,6 +14,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from importlib import resources
 
+from ..core.names import in_short
 from ..errors import UnknownWord
 
 # a word's first sense is taken without a question if it is this many times as frequent as the next
@@ -218,14 +219,10 @@ def children_of(wnid: str) -> list[str]:
 
 def _choices(known: list[Sense]) -> str:
     listed = "; ".join(
-        f"'{sense.name}' ({', '.join(sense.synset.words[:2])}: {_shorten(sense.synset.gloss)})"
+        f"'{sense.name}' ({', '.join(sense.synset.words[:2])}: {in_short(sense.synset.gloss, 60)})"
         for sense in known[:6]
     )
     return f"Choose with: {listed}."
-
-
-def _shorten(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 1].rsplit(" ", 1)[0] + " …"
 
 
 @functools.cache
