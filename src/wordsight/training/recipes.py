@@ -32,6 +32,7 @@ from ..datasets.training_set import (
     apart,
     fingerprint,
     gathered,
+    judged_on,
     licences,
     set_root,
     usable,
@@ -329,7 +330,7 @@ def _probe(request: TrainingRequest) -> Classifier:
     )
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
-    events = request.events_of([item.file for item in items])
+    events = request.events_of(items)
     parted = apart(events, labels, names)
     head, report = fit_head(embeddings, labels, len(names), seed, together=parted)
     assert report is not None
@@ -355,22 +356,12 @@ def _probe(request: TrainingRequest) -> Classifier:
         data_fingerprint=fingerprint(items),
         method=report.method,
         regularisation=report.regularisation,
-        judged_on=_judged_on(events[report.rows], parted[report.rows]),
+        judged_on=judged_on(events[report.rows], parted[report.rows]),
         event_power=_event_power(model, report, model.held_out, labels[report.rows]),
         metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
     )
     return model
-
-
-def _judged_on(events: np.ndarray, parted: np.ndarray) -> str:
-    count = len(np.unique(events))
-    pictures = f"{len(events)} pictures"
-    if count == len(events):
-        return f"{pictures}, each by a head that had not seen it"
-    of_events = f"{pictures} of {count} events, each by a head that had "
-    whole = np.array_equal(events, parted)
-    return of_events + ("seen none of its event" if whole else "not seen it")
 
 
 def _event_power(

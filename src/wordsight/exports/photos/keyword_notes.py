@@ -144,13 +144,13 @@ def pieces_of(before: bytes, after: bytes) -> list[tuple[int, int]]:
 
 def _same_blocks(before: bytes, after: bytes, shift: int) -> np.ndarray:
     """Return whether each block of a file is the same in another, so many bytes further on."""
-    same = np.zeros(-(-len(before) // BLOCK) * BLOCK, dtype=bool)
+    same: np.ndarray = np.zeros(-(-len(before) // BLOCK) * BLOCK, dtype=bool)
     same[len(before) :] = True  # behind the end
     low, high = max(0, -shift), max(0, min(len(before), len(after) - shift))
     if low < high:
         one = np.frombuffer(before, np.uint8)[low:high]
         same[low:high] = one == np.frombuffer(after, np.uint8)[low + shift : high + shift]
-    return same.reshape(-1, BLOCK).all(axis=1)
+    return np.all(same.reshape(-1, BLOCK), axis=1)
 
 
 class Notes:
@@ -342,10 +342,14 @@ def _line(one: Noted, state: State) -> dict:
     """Return a line of the notes."""
     ours = {str(LISTS.index(name)): list(values) for name, values in one.ours.items()}
     edits = [[of.place, of.old.decode(), of.new.decode()] for of in state.edits]
-    told = {"before": state.before, "after": state.after, "edits": edits, "ours": ours}
+    told: dict[str, Any] = {
+        "before": state.before,
+        "after": state.after,
+        "edits": edits,
+        "ours": ours,
+    }
     if state.kept is not None:
-        file = {"before": state.kept.before, "after": state.kept.after}
-        told["file"] = {**file, "pieces": state.kept.pieces}
+        told["file"] = vars(state.kept)
     place = {EMBEDDED if one.embedded else SIDECAR: str(one.path)}
     return {**place, "results": one.results, "photo": one.photo, **told}
 
