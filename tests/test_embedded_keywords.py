@@ -131,7 +131,7 @@ def test_each_kind_takes_keywords_and_gets_every_byte_back(tmp_path, fresh_home)
     told = exiftool("-s3", "-Comment", "-IPTC:Keywords", photos / "rich.jpg")
     assert told.decode().split() == ["mine", "iptc"]
     kept = sum(path.stat().st_size for path in (keywords_folder() / "kept").iterdir())
-    assert done.kept_bytes == kept > 0 and f"{kept / 1e6:,.1f} MB" in done.notes()[1]
+    assert done.kept_bytes == kept > 0 and f"{kept / 1024:,.0f} KiB" in done.notes()[1]
     again = write_keywords(folder, embed=True)
     assert again.sidecars == {"unchanged": 9} and state(photos) == written
     undone = undo_keywords(folder)

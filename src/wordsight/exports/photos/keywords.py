@@ -103,7 +103,7 @@ class WrittenKeywords:
         if self.dry_run:
             told = f"{kind} that would be written: {ways}.{without}"
             return [told, "Nothing was written. Add --yes to write them; --undo takes it back."]
-        kept = f"{self.kept_bytes / 1e6:,.1f} MB in '{self.kept_in}'"
+        kept = f"{self.kept_bytes / 1024:,.0f} KiB in '{self.kept_in}'"
         return [
             f"{kind}: {ways}.{without}",
             *([f"Kept to put the photos back, byte for byte: {kept}."] if self.kept_in else []),
