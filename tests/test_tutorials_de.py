@@ -171,7 +171,7 @@ def test_gathering_tells_each_loss_and_cleaning_finds_what_was_put_there(words):
 
 def test_a_promise_of_99_is_refused_where_images_are_few_and_then_nothing_is_labelled(words):
     said, _ = words
-    assert "Labels are right in at least 0.9 of cases, at 95% confidence" in said
+    assert "At least 90% of labels from a probability of" in said
     assert (
         "The 78 held-out pictures cannot support a precision of 0.99 at 95% confidence (it "
         "takes 299 accepted without an error)"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Results(ImageResults[Prediction]):
     """The outcome of predicting many images.
 

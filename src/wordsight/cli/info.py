@@ -9,10 +9,10 @@ from typing import Annotated, Optional
 import typer
 
 from ..core.progress import show_progress
-from ..core.summary import Problems, Table
+from ..core.summary import Problems, Table, columns
 from ..errors import InvalidArgument
 from .options import Exif, Json
-from .printing import Plain, print_table, say, show
+from .printing import Plain, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -196,5 +196,6 @@ def demo_command(
             ]
             for p in results
         ]
-        print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
+        headings = ["photo", "shows", "probability", "best guess of the rejected"]
+        print("\n".join(columns(Table(headings, rows))))
     raise typer.Exit(show(results, as_json))

@@ -29,7 +29,7 @@ from ..cleaning.material import LookedAt
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import refuse_other_files
-from ..core.summary import Problems, Table, as_html
+from ..core.summary import Problems, Table, as_html, as_text
 from ..core.threads import say_interrupted
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet, with_classes
@@ -114,6 +114,9 @@ class Sharded:
             "resumed": self.resumed,
             "counts": self.counts,
         }
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"{self.images:,} photos in {self.shards:,} parts", self)
