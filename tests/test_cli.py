@@ -62,6 +62,10 @@ def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_pat
     assert report["total"] == 12 and report["classes"] == ["disc", "square"]
     assert sum(report["accepted"].values()) + report["rejected"] == 12
     assert (tmp_path / "r" / "predictions.jsonl").is_file()
+    assert report["files"] == ["report.html", "predictions.csv", "predictions.jsonl"]
+    assert report["model"] == str(shapes_model) and report["seconds"] > 0
+    page = (Path(__file__).parents[1] / "docs/how-to/hand-over.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in page for key in report)
 
 
 def test_predict_ends_with_a_table(cli_here, shapes_model, other_shapes):
