@@ -16,14 +16,15 @@ import numpy as np
 from ..core.plugins import load_extensions
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument
-from ..heads.linear import normalize, second_opinion, softmax
+from ..heads.linear import normalize, power_normalize, second_opinion, softmax
+from ..heads.neighbours import Neighbours
 from ..images.copies import (
     MIN_CORNERS,
+    NEIGHBOURS,
     PERHAPS_COSINE,
     groups,
     hash_pairs,
     matching_corners,
-    neighbours,
 )
 from ..images.fingerprints import mirrored, resembles
 from ..images.measures import Measures
@@ -435,9 +436,12 @@ def _copies(material: Material) -> dict[tuple[int, int], float]:
     ).tolist():
         if resembles(measured[a].look, measured[b].look):
             found[a, b] = 0.99
-    pairs, cosines = neighbours(material.embeddings[rows])
-    for (a, b), cosine in zip(pairs.tolist(), cosines.tolist(), strict=True):
-        if cosine < PERHAPS_COSINE or (a, b) in found:
+    near = Neighbours(
+        power_normalize(material.embeddings[some])
+        for some in np.array_split(rows, len(rows) // 4096 + 1)
+    )
+    for a, b in near.pairs(NEIGHBOURS, PERHAPS_COSINE)[0].tolist():
+        if (a, b) in found:
             continue
         if resembles(measured[a].look, mirrored(measured[b].look)):
             found[a, b] = 0.98
@@ -467,7 +471,7 @@ def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
     rows = good[counts[material.labels[good]] >= MIN_FOR_CLASS]
     if not len(rows):
         return rows, np.zeros(0)
-    views = [(normalize(np.sqrt(np.maximum(material.embeddings[rows], 0))), 0.03)]
+    views = [(power_normalize(material.embeddings[rows]), 0.03)]
     if material.imagenet is not None:
         weight, bias = material.imagenet
         views.append((np.sqrt(softmax((material.embeddings[rows] @ weight.T + bias) / 0.3)), 0.2))

@@ -22,7 +22,7 @@ from typing import Any
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.precision import choose_dtype
 from ..backbones.registry import load_backbone
-from ..backbones.runtime import choose_engine, convert, share_cores
+from ..backbones.runtime import choose_engine, convert
 from ..classification.classifier import Classifier, load
 from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, folder_task
 from ..cleaning.material import LookedAt
@@ -30,7 +30,7 @@ from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import refuse_other_files
 from ..core.summary import Problems, Table, as_html
-from ..core.threads import say_interrupted
+from ..core.threads import say_interrupted, share_cores
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet, with_classes
 from ..datasets.remote import Place

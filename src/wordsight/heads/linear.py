@@ -82,6 +82,14 @@ def normalize(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
+def power_normalize(rows: np.ndarray) -> np.ndarray:
+    """Return the signed square roots of rows (n, C), scaled to unit length, so that a few strong
+    channels don't decide alone how alike two embeddings are (Perronnin et al. 2010, "Improving the
+    Fisher kernel for large-scale image classification").
+    """
+    return normalize(np.sign(rows) * np.sqrt(np.abs(rows)))
+
+
 def nearest_mean(similarities: np.ndarray, k: int) -> np.ndarray:
     """Return the mean (n,) of the k largest entries of each row of (n, m)."""
     k = min(k, similarities.shape[1])

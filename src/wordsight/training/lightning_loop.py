@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from ..backbones.devices import has_bf16, loader_workers, out_of_memory
 from ..backbones.preprocessing import Preprocessing
-from ..backbones.runtime import cores
+from ..core.threads import cores
 from ..classification.model_tables import history_csv
 from ..core.cells import table_bytes
 from ..core.home import first_process, writing
