@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import io
 
 import numpy as np
 import pytest
 
 from wordsight.core.home import cache_folder
 from wordsight.errors import OutputError
-from wordsight.heads import neighbours
+from wordsight.heads import neighbours, rows as rows_of
 from wordsight.heads.linear import normalize
 from wordsight.heads.neighbours import Neighbours
 
@@ -40,7 +41,8 @@ def all_cosines(rows):
 def size(request, monkeypatch):
     """Whether the rows count as few, in memory, or as many, in a file and in cells."""
     if request.param == "many":
-        monkeypatch.setattr(neighbours, "EXACT", 1000)
+        monkeypatch.setattr(neighbours, "FEW", 1000)
+        monkeypatch.setattr(rows_of, "FEW", 1000)
     return request.param
 
 
@@ -62,7 +64,10 @@ def test_pairs_of_few_are_those_of_every_row_with_its_nearest():
     every = all_cosines(rows)
     nearest = np.argsort(-every, axis=1)[:, :6]
     expected = {
-        (min(a, b), max(a, b)) for a in range(1500) for b in nearest[a].tolist() if every[a, b] >= 0.3
+        (min(a, b), max(a, b))
+        for a in range(1500)
+        for b in nearest[a].tolist()
+        if every[a, b] >= 0.3
     }
     assert {tuple(pair) for pair in pairs.tolist()} == expected
     np.testing.assert_allclose(cosines, every[pairs[:, 0], pairs[:, 1]], atol=1e-5)
@@ -112,14 +117,11 @@ def test_what_is_given_stays_as_it_is_and_the_file_is_gone(size, fresh_home):
 
 
 def test_a_full_disk_is_said(monkeypatch, fresh_home):
-    class Full:
+    class Full(io.BytesIO):
         def write(self, data):
             raise OSError(28, "No space left on device")
 
-        def close(self):
-            pass
-
-    monkeypatch.setattr(neighbours, "EXACT", 10)
-    monkeypatch.setattr(neighbours.tempfile, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr(rows_of, "FEW", 10)
+    monkeypatch.setattr(rows_of.tempfile, "TemporaryFile", lambda **_: Full())
     with pytest.raises(OutputError, match="No space left"):
         Neighbours(chunks_of(made_up(100)[0]))

@@ -3,8 +3,8 @@
     make_embeddings.py COUNT FOLDER     rows.f32 (count, 1280), copies.npy (pairs, 2), outliers.npy
 
 Rows lie around 3,000 middles in 64 directions, with noise in all 1,280, and none is negative, as in
-a network that ends in ReLU. A copy differs from its original by a little of that noise. An outlier is near no
-middle.
+a network that ends in ReLU. A copy differs from its original by a little of that noise. An outlier
+is near no middle.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ import threading
 import turns
 
 from wordsight.backbones.runtime import import_openvino
-from wordsight.core.threads import cores
-from wordsight.core.threads import parallel_map
+from wordsight.core.threads import cores, parallel_map
 from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode, resize
 

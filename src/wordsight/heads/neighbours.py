@@ -8,21 +8,16 @@ vary most; what is found there is measured again in all directions.
 
 from __future__ import annotations
 
-import mmap
-import tempfile
-import weakref
 from collections.abc import Iterable
 
 import numpy as np
 
-from ..core.home import cache_folder, writing
 from ..core.threads import cores, parallel_map
 from .linear import normalize
+from .rows import FEW, STEP, gather, read
 
-EXACT = 20_000  # rows up to which each is compared with every other
 SKETCH = 64  # principal directions that pairs are searched in
 BLOCK = 1024  # rows compared at once
-STEP = 4096  # rows read at once
 SAMPLE = 20_000  # rows that tell the principal directions
 ROUNDS, ROWS_A_CELL = 4, 30  # of k-means, and how many rows it learns from
 PROBED = 4  # cells nearest to a row, in which its neighbours are searched
@@ -34,9 +29,8 @@ ROUNDED = 2e-3  # by how much half precision may change a cosine
 class Neighbours:
     """Embeddings scaled to unit length, and which of them are near.
 
-    Up to 20,000 rows stay in memory. More lie in half precision in a nameless file in the cache
-    folder, which is gone with the index: 2.6 KB a row of 1,280 numbers. Memory then is about 0.6 KB
-    a row while pairs are searched, and next to none otherwise.
+    Up to 20,000 rows stay in memory. More lie in half precision in a file, 2.6 KB a row of 1,280
+    numbers. Memory then is about 1 KB a row while pairs are searched, and next to none otherwise.
 
     Args:
         chunks: (n, C) float32 each, in the order of the rows.
@@ -46,39 +40,17 @@ class Neighbours:
     """
 
     def __init__(self, chunks: Iterable[np.ndarray]) -> None:
-        self._count = 0
-        self._rows = np.zeros((0, 0), dtype=np.float32)
-        held: list[np.ndarray] = []
-        file = None
-        for chunk in chunks:
-            held.append(normalize(chunk).astype(np.float32))
-            self._count += len(chunk)
-            if self._count <= EXACT:
-                continue
-            folder = cache_folder()
-            with writing(folder):
-                if file is None:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # see finalize
-                    weakref.finalize(self, file.close)
-                for unit in held:
-                    file.write(unit.astype(np.float16).tobytes())
-                width, held = held[0].shape[1], []
-        if file is not None:
-            file.flush()
-            self._rows = np.memmap(file, np.float16, "r", shape=(self._count, width))
-        elif held:
-            self._rows = np.concatenate(held)
+        self._rows = gather((normalize(chunk).astype(np.float32) for chunk in chunks), np.float16)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._rows)
 
     def nearest(self, query: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows nearest to an embedding (C,), the nearest first: indices (count,) int,
         and cosines (count,). Every row is compared; of equal ones, the first comes first.
         """
         unit = normalize(query[None])[0].astype(np.float32)
-        blocks = parallel_map(lambda at: self._read(at) @ unit, self._starts(), cores())
+        blocks = parallel_map(lambda at: self._at(at) @ unit, self._starts(), cores())
         cosines = np.concatenate([*blocks, np.zeros(0, dtype=np.float32)])
         order = np.argsort(-cosines, kind="stable")[:count]
         return order, cosines[order]
@@ -98,7 +70,7 @@ class Neighbours:
         if count < 1:
             return np.zeros((0, 2), dtype=int), np.zeros(0, dtype=np.float32)
         sketch = self._sketch()
-        if len(self) <= EXACT:
+        if len(self) <= FEW:
             near = _among_all(sketch, count)
         else:
             near = _in_cells(sketch, count)
@@ -117,35 +89,22 @@ class Neighbours:
     def _starts(self) -> range:
         return range(0, len(self), STEP)
 
-    def _read(self, start: int) -> np.ndarray:
-        """Return the rows from here on that are read at once, float32."""
-        block = self._rows[start : start + STEP].astype(np.float32)
-        self._forget()
-        return block
+    def _at(self, start: int) -> np.ndarray:
+        """Return the rows from here on that are read at once."""
+        return read(self._rows, slice(start, start + STEP))
 
     def _cosines(self, pairs: np.ndarray) -> np.ndarray:
         """Return the cosine of each pair."""
         found = np.zeros(len(pairs), dtype=np.float32)
         for top in range(0, len(pairs), STEP):
-            a, b = (
-                self._rows[some].astype(np.float32, copy=False)
-                for some in pairs[top : top + STEP].T
-            )
+            a, b = (read(self._rows, some) for some in pairs[top : top + STEP].T)
             found[top : top + STEP] = np.einsum("ij,ij->i", a, b)
-        self._forget()
         return found
-
-    def _forget(self) -> None:
-        """Give back the memory that the pages of the file take; the system may keep them, and
-        reads them again where they are needed.
-        """
-        if isinstance(self._rows, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self._rows._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def _sketch(self) -> np.ndarray:
         """Return the rows (n, 64) in the directions in which they vary most."""
         every = -(-len(self) // SAMPLE)
-        sample = self._rows[::every].astype(np.float32, copy=False)
+        sample = read(self._rows, slice(None, None, every))
         middle = sample.mean(axis=0)
         centred = sample - middle
         _, vectors = np.linalg.eigh(centred.T @ centred)
@@ -156,7 +115,7 @@ class Neighbours:
         sketch = np.empty((len(self), axes.shape[1]), dtype=np.float32)
 
         def fill(at: int) -> None:
-            sketch[at : at + STEP] = (self._read(at) - middle) @ axes
+            sketch[at : at + STEP] = (self._at(at) - middle) @ axes
 
         for _ in parallel_map(fill, self._starts(), cores()):
             pass
@@ -180,7 +139,7 @@ def _in_cells(sketch: np.ndarray, count: int) -> np.ndarray:
     """Return the nearest neighbours (n, count) of each of the rows (n, d) among those whose cell's
     middle is one of the few nearest to the row, in any order; -1 where there are not so many.
     """
-    centres = _centres(sketch, FOLDS * round(len(sketch) ** 0.5 / FOLDS))
+    centres = _centres(sketch, FOLDS * max(1, round(len(sketch) ** 0.5 / FOLDS)))
     probed = _nearest_centres(sketch, centres, PROBED)  # (n, PROBED)
     home = probed[:, 0]
     members = _sorted_by(home, len(centres))

@@ -125,9 +125,7 @@ class Matches:
         """
         rows = [{**_rounded(one), "error": None} for one in self]
         empty = dict.fromkeys(one.name for one in fields(Match))
-        rows += [
-            {**empty, "file_name": name, "error": reason} for name, reason in self.unreadable
-        ]
+        rows += [{**empty, "file_name": name, "error": reason} for name, reason in self.unreadable]
         yield TABLES[0], "".join(json.dumps(row) + "\n" for row in rows).encode()
         text = io.StringIO()
         table = cells.writer(text)
