@@ -554,7 +554,8 @@ def test_many_pictures_are_judged_from_files_as_few_are_in_memory(
     assert of.measures[-1].pack() == of.measures[-2:][1].pack()
     with pytest.raises(IndexError):
         of.measures[len(of.images)]
-    del of, judged
+    judged.clear()
+    del of
     assert not list(cache_folder().glob("tmp*"))
 
 

@@ -491,13 +491,13 @@ def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
     rows = good[counts[material.labels[good]] >= MIN_FOR_CLASS]
     if not len(rows):
         return rows, np.zeros(0)
-    views = [(gather(map(power_normalize, _embeddings(material, rows)), np.float16), 0.03)]
+    views = [(gather(map(power_normalize, _embeddings(material, rows)), unit=True), 0.03)]
     if material.imagenet is not None:
         weight, bias = material.imagenet
         shares = (
             np.sqrt(softmax((some @ weight.T + bias) / 0.3)) for some in _embeddings(material, rows)
         )
-        views.append((gather(shares, np.float16), 0.2))
+        views.append((gather(shares, unit=True), 0.2))
     total = np.zeros(len(rows))
     for view, floor in views:
         distance = _distance_to_middle(view, material.labels[rows])

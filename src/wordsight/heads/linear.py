@@ -88,7 +88,11 @@ def power_normalize(rows: np.ndarray) -> np.ndarray:
     channels don't decide alone how alike two embeddings are (Perronnin et al. 2010, "Improving the
     Fisher kernel for large-scale image classification").
     """
-    return normalize(np.sign(rows) * np.sqrt(np.abs(rows)))
+    size = np.abs(rows)
+    length = np.sqrt(size.sum(axis=1, keepdims=True))
+    np.sqrt(size, out=size)
+    size /= np.maximum(length, 1e-12)
+    return np.copysign(size, rows, out=size)
 
 
 def nearest_mean(similarities: np.ndarray, k: int) -> np.ndarray:

@@ -14,22 +14,23 @@ import numpy as np
 
 from ..core.threads import cores, parallel_map
 from .linear import normalize
-from .rows import FEW, STEP, gather, read
+from .rows import FEW, STEP, gather, products, read
 
 SKETCH = 64  # principal directions that pairs are searched in
-BLOCK = 1024  # rows compared at once
+BLOCK = 512  # rows compared at once
 SAMPLE = 20_000  # rows that tell the principal directions
 ROUNDS, ROWS_A_CELL = 4, 30  # of k-means, and how many rows it learns from
 PROBED = 4  # cells nearest to a row, in which its neighbours are searched
 MOST = 1 << 22  # entries of a table of similarities
+FARTHEST = -1e30
 FOLDS = 16  # the largest of so many at once, so that fewer need to be put in order
-ROUNDED = 2e-3  # by how much half precision may change a cosine
+ROUNDED = 1e-3  # by how much int16 may change a cosine
 
 
 class Neighbours:
     """Embeddings scaled to unit length, and which of them are near.
 
-    Up to 20,000 rows stay in memory. More lie in half precision in a file, 2.6 KB a row of 1,280
+    Up to 20,000 rows stay in memory. More lie in a file as int16, 2.6 KB a row of 1,280
     numbers. Memory then is about 1 KB a row while pairs are searched, and next to none otherwise.
 
     Args:
@@ -40,7 +41,7 @@ class Neighbours:
     """
 
     def __init__(self, chunks: Iterable[np.ndarray]) -> None:
-        self._rows = gather((normalize(chunk).astype(np.float32) for chunk in chunks), np.float16)
+        self._rows = gather(map(_unit, chunks), unit=True)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,8 +83,7 @@ class Neighbours:
         right = near[left, place]
         keys = np.unique(np.minimum(left, right) * len(self) + np.maximum(left, right))
         pairs = np.stack(np.divmod(keys, len(self)), axis=1)
-        parts = np.array_split(pairs, len(pairs) // 50_000 + 1)
-        cosines = np.concatenate([*parallel_map(self._cosines, parts, cores())])
+        cosines = products(self._rows, pairs)
         return pairs[cosines >= at_least], cosines[cosines >= at_least]
 
     def _starts(self) -> range:
@@ -93,18 +93,12 @@ class Neighbours:
         """Return the rows from here on that are read at once."""
         return read(self._rows, slice(start, start + STEP))
 
-    def _cosines(self, pairs: np.ndarray) -> np.ndarray:
-        """Return the cosine of each pair."""
-        found = np.zeros(len(pairs), dtype=np.float32)
-        for top in range(0, len(pairs), STEP):
-            a, b = (read(self._rows, some) for some in pairs[top : top + STEP].T)
-            found[top : top + STEP] = np.einsum("ij,ij->i", a, b)
-        return found
-
     def _sketch(self) -> np.ndarray:
         """Return the rows (n, 64) in the directions in which they vary most."""
         every = -(-len(self) // SAMPLE)
-        sample = read(self._rows, slice(None, None, every))
+        some = np.arange(0, len(self), every)
+        parts = np.array_split(some, len(some) // STEP + 1)
+        sample = np.concatenate([read(self._rows, part) for part in parts])
         middle = sample.mean(axis=0)
         centred = sample - middle
         _, vectors = np.linalg.eigh(centred.T @ centred)
@@ -115,11 +109,18 @@ class Neighbours:
         sketch = np.empty((len(self), axes.shape[1]), dtype=np.float32)
 
         def fill(at: int) -> None:
-            sketch[at : at + STEP] = (self._at(at) - middle) @ axes
+            sketch[at : at + STEP] = self._at(at) @ axes - middle @ axes
 
         for _ in parallel_map(fill, self._starts(), cores()):
             pass
         return sketch
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Return rows (n, C) scaled to unit length, float32, as they are if they have it."""
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
+    squares = np.einsum("ij,ij->i", rows, rows)
+    return rows if np.abs(squares - 1).max(initial=0) < 1e-5 else normalize(rows)
 
 
 def _among_all(sketch: np.ndarray, count: int) -> np.ndarray:
@@ -151,23 +152,28 @@ def _in_cells(sketch: np.ndarray, count: int) -> np.ndarray:
     def search(cell: int) -> None:
         theirs = members[cell]
         kept = min(count, len(theirs))
+        # x y - y y / 2 by one product; columns that are no member are the farthest
         width = -(-len(theirs) // FOLDS) * FOLDS
+        right = np.zeros((width, sketch.shape[1] + 1), dtype=np.float32)
+        right[: len(theirs), :-1] = sketch[theirs]
+        right[:, -1] = FARTHEST
+        right[: len(theirs), -1] = -half[theirs]
         step = max(1, min(BLOCK, MOST // max(1, width)))
         for top in range(0, len(asking[cell]) if kept else 0, step):
             slots = asking[cell][top : top + step]
             mine = slots // PROBED
-            near = np.full((len(mine), width), -np.inf, dtype=np.float32)
-            np.matmul(sketch[mine], sketch[theirs].T, out=near[:, : len(theirs)])
-            near[:, : len(theirs)] -= half[theirs]  # of a row, the largest is the nearest
+            left = np.ones((len(mine), right.shape[1]), dtype=np.float32)
+            left[:, :-1] = sketch[mine]
+            near = left @ right.T  # of a row, the largest is the nearest
             inside = np.flatnonzero(home[mine] == cell)
-            near[inside, np.searchsorted(theirs, mine[inside])] = -np.inf  # itself
+            near[inside, np.searchsorted(theirs, mine[inside])] = FARTHEST  # itself
             best = _largest(near, kept)
             nearness[slots, :kept] = np.take_along_axis(near, best, axis=1)
             found[slots, :kept] = theirs[np.minimum(best, len(theirs) - 1)]
 
     for _ in parallel_map(search, range(len(centres)), cores()):
         pass
-    found[nearness == -np.inf] = -1
+    found[nearness <= FARTHEST / 2] = -1
     found = found.reshape(len(sketch), -1)
     nearness = nearness.reshape(found.shape)
     best = np.argpartition(-nearness, count - 1, axis=1)[:, :count]

@@ -150,10 +150,10 @@ def _middle(examples: Sequence[ImageFile], embedder: Embedder) -> np.ndarray:
                 "with --like."
             )
         seen.append(one.embedding)
-    return normalize(_views(np.stack(seen), embedder.backbone)).mean(axis=0)
+    return normalize(views(np.stack(seen), embedder.backbone)).mean(axis=0)
 
 
-def _views(embeddings: np.ndarray, backbone: Backbone) -> np.ndarray:
+def views(embeddings: np.ndarray, backbone: Backbone) -> np.ndarray:
     """Return what is compared (n, D) of embeddings (n, C): their square roots, and beside them, if
     the network has a head of its own, those of its probabilities.
     """
@@ -187,7 +187,7 @@ def _rows(
 
     left = embeddings()
     while some := list(itertools.islice(left, CHUNK)):
-        yield _views(np.stack(some), embedder.backbone)
+        yield views(np.stack(some), embedder.backbone)
 
 
 def _shown(file: ImageFile) -> tuple[Card, tuple[str | None, str | None]]:
