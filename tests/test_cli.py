@@ -19,7 +19,7 @@ import pytest
 import wordsight
 from conftest import contents, pillow_reads, write_shapes
 
-SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export", "app"]
+SEEING = ["detect", "recognize", "find", "video", "extract", "prelabel", "export", "app"]
 COMMANDS = [
     "run",
     "gather",

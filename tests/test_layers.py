@@ -18,7 +18,7 @@ labelstudio
 webapp
 pipeline distributed
 videos evaluation teaching
-recognition detection cleaning gathering training exports traps
+recognition detection retrieval cleaning gathering training exports traps
 classification
 reports
 heatmaps
