@@ -129,7 +129,7 @@ def observations(events: np.ndarray, keys: Sequence[Hashable]) -> np.ndarray:
 
 
 def judged_on(events: np.ndarray, parted: np.ndarray, kind: str = "pictures") -> str:
-    """Return in words on what a head was judged: all images, each by a head that had not seen it.
+    """Return in words on what a head was judged: all images, in folds.
 
     Args:
         events: (n,) int, of each image.
@@ -139,10 +139,10 @@ def judged_on(events: np.ndarray, parted: np.ndarray, kind: str = "pictures") ->
     count = len(np.unique(events))
     pictures = f"{len(events)} {kind}"
     if count == len(events):
-        return f"{pictures}, each by a head that had not seen it"
-    of_events = f"{pictures} of {count} events, each by a head that had "
+        return f"{pictures}, cross-validated"
     whole = np.array_equal(events, parted)
-    return of_events + ("seen none of its event" if whole else "not seen it")
+    by = "cross-validated, events held out whole" if whole else "cross-validated"
+    return f"{pictures} of {count} events, {by}"
 
 
 def apart(events: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
