@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -31,6 +32,21 @@ PROGRAM = shutil.which("exiftool")
 needs_exiftool = pytest.mark.skipif(PROGRAM is None, reason="exiftool is not installed")
 XMP = sidecars.KINDS["lightroom"]
 KINDS = ("plain.jpg", "rich.jpg", "two.jpg", "x.png", "xmp.png", "x.tif", "lzw.tif", "pages.tif")
+
+# a drawn disc
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAZdtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAA"
+    "AAAAAAAAAAAAADRpbG9jAAAAAERAAAIAAQAAAAABuwABAAAAAAAAAMkAAgAAAAAChAABAAAAAAAAACwAAAA4aWlu"
+    "ZgAAAAAAAgAAABVpbmZlAgAAAAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAAA"
+    "1mlwcnAAAAC3aXBjbwAAAHhodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQGEAAQArQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqSSmubgIaDAgAAAMAyAAAAwAIQGIAAQAHRAHBcrAi"
+    "QAAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAABBwaXhpAAAAAAMICAgAAAAXaXBtYQAA"
+    "AAAAAAABAAEEgQIDBAAAABppcmVmAAAAAAAAAA5jZHNjAAIAAQABAAAA/W1kYXQAAADFKAGvGYCwuMcI6Pwic2DC"
+    "JL/m3fvyvw4NNCJ3JuP3Xf/24R5laipyf7x//Oell5m49J7BNfgq6SDmVo7IhelSWdv00ZxUuu4G8PSqqU28a4Gh"
+    "MiBXFtc2iCQh+P/UnBJnTSAV08W8smr3q584/nigXNjwQ6UOoAQFcHl+hdb35sibMs9lJIJ9ggWLdI9gRZ6fDYhH"
+    "4AdFeb9USUAPxidAjvfoV62hkYr07Jctdf8Cv5L91l5a6ZjQLMsqaEtnf9Z5/wNhKVAAAAAGRXhpZgAATU0AKgAA"
+    "AAgAAQEPAAIAAAAHAAAAGgAAAABDYW1lcmEAAA=="
+)
 
 
 def picture(seed, side=96):
@@ -137,6 +153,24 @@ def test_each_kind_takes_keywords_and_gets_every_byte_back(tmp_path, fresh_home)
     undone = undo_keywords(folder)
     assert undone.complete and len(undone.photos) == 9 and not undone.cleaned
     assert state(photos) == before and not list(keywords_folder().iterdir())
+
+
+@needs_exiftool
+def test_heic_takes_keywords_and_gets_every_byte_back(tmp_path, fresh_home, monkeypatch):
+    pytest.importorskip("pi_heif")
+    folder, path = library(tmp_path, ()), tmp_path / "photos" / "x.heic"
+    path.parent.mkdir()
+    path.write_bytes(HEIC)
+    relabelled(folder, ["x.heic"], ("cat",))
+    assert write_keywords(folder, embed=True).sidecars == {"new": 1}
+    assert found(path) == [["cat"], ["wordsight|cat"]]
+    relabelled(folder, ["x.heic"], ("dog",))
+    assert write_keywords(folder, embed=True).sidecars == {"replaced": 1}
+    undo_keywords(folder)
+    assert path.read_bytes() == HEIC
+    monkeypatch.setattr(photo_files, "TABLES", 10)
+    ((_, why),) = write_keywords(folder, embed=True).skipped
+    assert "would change in more than its XMP" in why and path.read_bytes() == HEIC
 
 
 @needs_exiftool

@@ -29,7 +29,7 @@ from ...images.decoding import MAX_BYTES, decode
 from ...images.embedded import embedded_words
 from ...images.limits import BoundedFile
 from ...images.signatures import identify
-from .keyword_notes import Kept, Noted, Notes, told_of
+from .keyword_notes import Kept, Noted, Notes, pieces_of, told_of
 from .sidecars import build, check_writable, half_of
 from .xmp import UnusableXmp
 from .xmp_edit import Keywords, first_packet
@@ -50,6 +50,9 @@ KEYWORDS = {
     *("XMP-microsoft:LastKeywordXMP", "XMP-x:XMPToolkit"),
 }
 OF_NO_PHOTO = {"System", "Composite"}  # groups of tags that are of the file, or are computed
+# of a HEIC; its XMP lies in there, too
+MEDIA = {"QuickTime:MediaData", "QuickTime:MediaDataSize"}
+TABLES = 1 << 14  # bytes of a HEIC that say where everything in it is
 PLACES = ("Offset", "Offsets", "Start")  # tags that end so say where in the file something is
 
 
@@ -243,7 +246,7 @@ class PhotoFiles:
                 return None
             made = self.tool.with_packet(path, after)
             build(built, made, path, keep_times=True)
-            self._compare(path, data, built, made, after)
+            self._compare(path, data, built, made, before, after)
             kept = self._notes.keep(was[0] if was else data, made)
             noting(kept)
         return kept
@@ -297,10 +300,17 @@ class PhotoFiles:
         return None
 
     def _compare(
-        self, path: Path, data: bytes, built: Path, made: bytes, xmp: bytes | None
+        self,
+        path: Path,
+        data: bytes,
+        built: Path,
+        made: bytes,
+        former: bytes | None,
+        xmp: bytes | None,
     ) -> None:
         """Refuse what ExifTool made of a photo unless its pictures are the same to the last bit,
-        its XMP is as wanted, and nothing else that can be read in it differs.
+        its XMP is as wanted, and nothing else that can be read in it differs. Of a HEIC, whose XMP
+        lies among its pictures, all but that and a few tables must be there as stretches of bytes.
 
         Raises:
             UnusableXmp: if it is refused.
@@ -315,6 +325,10 @@ class PhotoFiles:
                 f"would lose or change more than keywords ({', '.join(sorted(names)[:3])}); "
                 "sidecars change nothing else (without --embed)"
             )
+        if is_heif(data):
+            lost = sum(length for start, length in pieces_of(data, made) if start < 0)
+            if lost > len(former or b"") + TABLES:
+                raise UnusableXmp("would change in more than its XMP, so it is left alone")
         try:
             same = list(_pictures(data)) == list(_pictures(made))
         except UnreadableImage as error:
@@ -327,7 +341,7 @@ def _counts(tag: str) -> bool:
     """Whether a tag must stay as it is."""
     group, _, name = tag.rpartition(":")
     name = f"{group.partition(':')[0]}:{name}"
-    if tag == "SourceFile" or group.partition(":")[0] in OF_NO_PHOTO or name in KEYWORDS:
+    if tag == "SourceFile" or group.partition(":")[0] in OF_NO_PHOTO or name in KEYWORDS | MEDIA:
         return False
     return name != "ExifTool:ExifToolVersion" and not name.endswith(PLACES)
 
