@@ -156,6 +156,30 @@ def test_each_kind_takes_keywords_and_gets_every_byte_back(tmp_path, fresh_home)
 
 
 @needs_exiftool
+def test_a_phone_s_xmp_has_no_frame_and_what_lies_behind_a_picture_is_not_lost(
+    tmp_path, fresh_home, monkeypatch
+):
+    folder, photos = library(tmp_path, ("plain.jpg", "two.jpg")), tmp_path / "photos"
+    phone = XMP[XMP.index(b"<x:xmpmeta") :].rstrip()
+    picture(3).save(photos / "plain.jpg", xmp=phone)
+    before = state(photos)
+    assert write_keywords(folder, embed=True).complete
+    assert found(photos / "plain.jpg")[0][-1] == "cat"
+    undo_keywords(folder)
+    assert state(photos) == before
+    real = photo_files.ExifTool.with_packet
+    monkeypatch.setattr(
+        photo_files.ExifTool,
+        "with_packet",
+        lambda *given: real(*given)[: -3000 if given[1].name == "two.jpg" else None],
+    )
+    monkeypatch.setattr(photo_files, "TABLES", 1000)
+    done = write_keywords(folder, embed=True)
+    assert [name for name, _ in done.skipped] == ["two.jpg"]
+    assert state(photos)[Path("two.jpg")] == before[Path("two.jpg")]
+
+
+@needs_exiftool
 def test_heic_takes_keywords_and_gets_every_byte_back(tmp_path, fresh_home, monkeypatch):
     pytest.importorskip("pi_heif")
     folder, path = library(tmp_path, ()), tmp_path / "photos" / "x.heic"

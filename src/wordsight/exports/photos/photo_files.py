@@ -43,6 +43,11 @@ ABSENT = (
 PATIENCE_S = 300  # for one photo
 BLANK = b"\0 \t\r\n"
 PNG = b"\x89PNG\r\n\x1a\n"
+TIFF = (b"II*\0", b"MM\0*")
+FRAME = (
+    b"<?xpacket begin='\xef\xbb\xbf' id='W5M0MpCehiHzreSzNTczkc9d'?>\n",
+    b"\n<?xpacket end='w'?>",
+)
 END = re.compile(rb"(<\?xpacket end=[\"'])[rw]([\"']\?>)\Z")
 HEAD = 1 << 16  # bytes by which a kind is told
 KEYWORDS = {
@@ -52,7 +57,7 @@ KEYWORDS = {
 OF_NO_PHOTO = {"System", "Composite"}  # groups of tags that are of the file, or are computed
 # of a HEIC; its XMP lies in there, too
 MEDIA = {"QuickTime:MediaData", "QuickTime:MediaDataSize"}
-TABLES = 1 << 14  # bytes of a HEIC that say where everything in it is
+TABLES = 1 << 14  # bytes of a file that say where everything in it is
 PLACES = ("Offset", "Offsets", "Start")  # tags that end so say where in the file something is
 
 
@@ -309,8 +314,8 @@ class PhotoFiles:
         xmp: bytes | None,
     ) -> None:
         """Refuse what ExifTool made of a photo unless its pictures are the same to the last bit,
-        its XMP is as wanted, and nothing else that can be read in it differs. Of a HEIC, whose XMP
-        lies among its pictures, all but that and a few tables must be there as stretches of bytes.
+        its XMP is as wanted, and nothing else that can be read in it differs. Except for TIFF, all
+        of the file but its XMP and some tables must be there as stretches of bytes.
 
         Raises:
             UnusableXmp: if it is refused.
@@ -325,16 +330,16 @@ class PhotoFiles:
                 f"would lose or change more than keywords ({', '.join(sorted(names)[:3])}); "
                 "sidecars change nothing else (without --embed)"
             )
-        if is_heif(data):
-            lost = sum(length for start, length in pieces_of(data, made) if start < 0)
-            if lost > len(former or b"") + TABLES:
-                raise UnusableXmp("would change in more than its XMP, so it is left alone")
         try:
             same = list(_pictures(data)) == list(_pictures(made))
         except UnreadableImage as error:
             raise UnusableXmp(f"can't be checked: {error}") from None
         if not same:
             raise UnusableXmp("would change in its picture, so it is left alone")
+        if not data.startswith(TIFF):  # which is laid out anew
+            lost = sum(length for start, length in pieces_of(data, made) if start < 0)
+            if lost > len(former or b"") + TABLES:
+                raise UnusableXmp("would change in more than its XMP, so it is left alone")
 
 
 def _counts(tag: str) -> bool:
@@ -347,12 +352,15 @@ def _counts(tag: str) -> bool:
 
 
 def _ended(packet: bytes, head: bytes) -> bytes:
-    """Return XMP that ends as ExifTool lets it end: in a PNG it is never edited in place.
+    """Return XMP that begins and ends as ExifTool writes it: phones leave out the frame, and in a
+    PNG it is never edited in place.
 
     Args:
         packet: the XMP.
         head: what the file begins with that holds it.
     """
+    if packet.startswith(b"<x:xmpmeta"):
+        packet = FRAME[0] + packet + FRAME[1]
     return END.sub(rb"\1r\2" if head.startswith(PNG) else rb"\1w\2", packet)
 
 
@@ -362,7 +370,7 @@ def _check_kind(head: bytes) -> None:
     Raises:
         UnusableXmp: if it is one.
     """
-    starts = (b"\xff\xd8\xff", PNG, b"II*\0", b"MM\0*")
+    starts = (b"\xff\xd8\xff", PNG, *TIFF)
     if is_raw(head) or not (head.startswith(starts) or is_heif(head)):
         raise UnusableXmp(
             "is of a kind that no keywords are written into (JPEG, TIFF, PNG and HEIC are); "
