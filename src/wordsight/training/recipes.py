@@ -54,7 +54,7 @@ from ..words.class_names import (
 from .request import TrainingRequest
 from .settings import OBJECTS, TrainingSettings
 from .sources import Sources, note_sources
-from .work_folder import check_work_folder
+from .work_folder import check_work_folder, clear_work_folder, training_folder
 
 if TYPE_CHECKING:
     from .finetuning import Outcome
@@ -140,6 +140,8 @@ def train(
         else (_boxed_classes(annotated, positive, negatives, network), [])
     )
     target = default_model_path(labelled.class_names) if output is None else expand(output)
+    if annotated is not None and first_process():
+        check_work_folder(training_folder(target))
     request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
     model = train_labelled(replace(request, sources=sources, progress=or_notebook(progress)))
     return model if annotated is None else _with_boxes(model, annotated, settings, progress)
@@ -222,6 +224,8 @@ def _add_boxes_to(
     model = load(settings.from_model)
     target = expand(output if output is not None else settings.from_model)
     check_model_target(target)
+    if first_process():
+        check_work_folder(training_folder(target))
     model.record.path = target
     return _with_boxes(model, annotated, settings, progress)
 
@@ -239,6 +243,8 @@ def _with_boxes(
     if first_process():
         write_model(model, target, sheets)
         register(target)
+        if training_folder(target).exists():
+            clear_work_folder(training_folder(target), settings.checkpoints or settings.tensorboard)
     return model
 
 

@@ -19,6 +19,7 @@ from ..datasets.training_set import scene_folder
 from ..images.taken import events_of
 from .settings import SCRATCH_NETWORK, TrainingSettings
 from .sources import Sources
+from .work_folder import training_folder
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class TrainingRequest:
     @property
     def folder(self) -> Path:
         """Where checkpoints, logs and the history so far lie while training."""
-        return self.target.with_name(self.target.name + "-training")
+        return training_folder(self.target)
 
     @property
     def network(self) -> str:

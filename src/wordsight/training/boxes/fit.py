@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,18 +35,20 @@ from ...heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ...images.decoding import decode
 from ...metrics.boxes import box_accuracy, paired_iou
 from .augment import view
+from .course import Course
 from .directions import principal_directions
+from .keeping import Arrays, Keeper, Parts
 
 log = logging.getLogger("wordsight")
 
 VIEWS = 1000  # random views that are aimed at, besides the images themselves
 FEWEST_VIEWS, MOST_VIEWS = 3, 12  # of one image
-MOST_IN_ALL = 6000  # images and views; each takes 64 kB, in memory
+MOST_IN_ALL, BYTES = 6000, 64_000  # images and views; what each takes, in memory
 DIRECTIONS, MIDDLE_DIRECTIONS = 128, 48  # of the last and of the middle map that are kept
 WIDTH = 64  # channels within the head
 SAMPLED, CELLS = 75, 50  # images that the directions are learned from, cells of each map
 EPOCHS, LEAST_STEPS, BATCH = 4, 400, 16
-RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 2.0
+STEEPEST = 2.0  # norm of a step's gradient
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.2
 EDGE_WEIGHT, INSIDE_WEIGHT = 2.0, 0.5
 HELD_OUT = 5  # every fifth image
@@ -71,6 +73,18 @@ class Sample:
     maps: list[np.ndarray]
     boxes: np.ndarray
     overlaps: np.ndarray | None
+
+    def arrays(self) -> Arrays:
+        """Return maps, boxes and overlaps by name."""
+        kept: Arrays = {f"{number}.maps": one for number, one in enumerate(self.maps)}
+        kept["boxes"] = self.boxes
+        return kept if self.overlaps is None else kept | {"overlaps": self.overlaps}
+
+    @classmethod
+    def of(cls, image: Annotated, arrays: Arrays) -> Sample:
+        """Return the sample that `arrays` came from."""
+        maps = [arrays[f"{number}.maps"] for number in range(len(arrays["boxes"]))]
+        return cls(image, maps, arrays["boxes"], arrays.get("overlaps"))
 
 
 @dataclass
@@ -128,16 +142,26 @@ def train_boxes(
     embedder: Embedder,
     seed: int = 0,
     progress: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> TrainedBoxes:
     """Train a box head for a classifier; in an image with several objects, the largest counts.
+
+    Args:
+        model: the classifier.
+        images: with their boxes.
+        embedder: of the model's backbone.
+        seed: same seed, same head.
+        progress: called with (done, total, what).
+        keeper: keeps what an interrupted training goes on from; None keeps nothing.
 
     Raises:
         InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
             map.
     """
     check_backbone(model.backbone)
-    turning = _directions(images, embedder, seed)
-    samples, unreadable = _samples(model, images, embedder, turning, seed, progress)
+    keeper = keeper or Keeper()
+    turning = _directions(images, embedder, seed, keeper)
+    samples, unreadable = _samples(model, images, embedder, turning, seed, keeper, progress)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
@@ -145,15 +169,14 @@ def train_boxes(
     order = np.random.default_rng(seed).permutation(len(samples))
     held = [samples[i] for i in np.sort(order[: max(1, len(samples) // HELD_OUT)])]
     known = [samples[i] for i in np.sort(order[max(1, len(samples) // HELD_OUT) :])]
-    history: list[dict] = []
 
-    def note(head: BoxHead, epoch: int, epochs: int, loss: float) -> None:
-        history.append(_judged(head, held, epoch, epochs, loss))
+    def note(head: BoxHead, epoch: int, epochs: int, loss: float) -> dict:
+        return _judged(head, held, epoch, epochs, loss)
 
-    judged = _fit(
-        known, turning, seed, _steps(progress, "steps, judged on held-out pictures"), note
-    )
-    head = _fit(samples, turning, seed, _steps(progress, "steps, with all pictures"))
+    told = _steps(progress, "steps, judged on held-out pictures")
+    judged, history = _Learner(turning, seed, "judged", keeper).learn(known, told, note)
+    told = _steps(progress, "steps, with all pictures")
+    head, _ = _Learner(turning, seed, "kept", keeper).learn(samples, told)
     found = np.stack([judged.box_of(sample.maps[0]) for sample in held])
     truth = np.stack([sample.boxes[0] for sample in held])
     median = np.median([sample.boxes[0] for sample in known], axis=0)
@@ -257,10 +280,29 @@ def _views(
     ]
 
 
-def _directions(images: list[Annotated], embedder: Embedder, seed: int) -> BoxHead:
+def _directions(images: list[Annotated], embedder: Embedder, seed: int, keeper: Keeper) -> BoxHead:
     """Return a head without layers, with the mean and the half whitened principal directions, of
     mean square 1, of cells of the last feature map, and of the middle one where it has four cells
-    for each of the last.
+    for each of the last; those kept, or new ones.
+    """
+    if (kept := keeper.load("directions")) is not None:
+        arrays = kept[0]
+        levels = [(arrays[f"{i}.mean"], arrays[f"{i}.of"]) for i in range(len(arrays) // 2)]
+    else:
+        levels = _new_directions(images, embedder, seed)
+        arrays = {f"{i}.mean": mean for i, (mean, _) in enumerate(levels)}
+        keeper.save("directions", arrays | {f"{i}.of": of for i, (_, of) in enumerate(levels)}, {})
+    (mean, directions), *finer = levels
+    return BoxHead(mean, directions, {}, finer[0] if finer else None)
+
+
+def _new_directions(
+    images: list[Annotated], embedder: Embedder, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return mean and directions of the last feature map, and of the middle one if it counts.
+
+    Raises:
+        InvalidArgument: if not one image can be read.
     """
     chosen = np.random.default_rng(seed).permutation(len(images))[:SAMPLED].tolist()
 
@@ -276,9 +318,12 @@ def _directions(images: list[Annotated], embedder: Embedder, seed: int) -> BoxHe
     rows = [one for one in parallel_map(cells, chosen, callers(embedder.engine)) if one]
     if not rows:
         raise InvalidArgument("None of the annotated pictures can be read.")
-    last, *finer = (np.concatenate(level) for level in zip(*rows, strict=True))
-    middle = principal_directions(finer[0], MIDDLE_DIRECTIONS) if finer else None
-    return BoxHead(*principal_directions(last, DIRECTIONS), {}, middle)
+    return [
+        principal_directions(np.concatenate(level), count)
+        for level, count in zip(
+            zip(*rows, strict=True), (DIRECTIONS, MIDDLE_DIRECTIONS), strict=False
+        )
+    ]
 
 
 def _some_cells(feature_map: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -308,6 +353,7 @@ def _samples(
     embedder: Embedder,
     turning: BoxHead,
     seed: int,
+    keeper: Keeper,
     progress: Progress | None,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
     """Return samples of all images, and (name, reason) of those that can't be read.
@@ -339,14 +385,18 @@ def _samples(
         return Sample(image, maps, np.stack([box for _, box in made]).astype(np.float32), overlaps)
 
     samples, unreadable = [], []
-    for done, sample in enumerate(
-        parallel_map(make, range(len(images)), callers(embedder.engine)), start=1
-    ):
+    parts = Parts(
+        keeper,
+        len(images),
+        len(images) * (count + 1) * BYTES,
+        lambda number, arrays: Sample.of(images[number], arrays),
+    )
+    for done, sample in enumerate(parts.made(make, callers(embedder.engine)), start=1):
         if isinstance(sample, Sample):
             samples.append(sample)
         else:
             unreadable.append(sample)
-        if progress:
+        if progress and done > parts.read:
             progress(done, len(images), f"pictures, each with {count} random views")
     return samples, unreadable
 
@@ -416,81 +466,102 @@ class _Network(nn.Module):
 class _Batches:
     """All maps and boxes of samples, in random batches of one map shape each."""
 
-    def __init__(self, samples: list[Sample], seed: int) -> None:
+    def __init__(self, samples: list[Sample], rng: np.random.Generator) -> None:
         self.maps = [m for sample in samples for m in sample.maps]
         self.boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples]))
         self._groups: dict[tuple[int, ...], list[int]] = defaultdict(list)  # map shape -> rows
         for index, m in enumerate(self.maps):
             self._groups[m.shape].append(index)
-        self._rng = np.random.default_rng(seed)
+        self._rng = rng
 
     def __len__(self) -> int:
         return sum(-(-len(rows) // BATCH) for rows in self._groups.values())
 
-    def epoch(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield maps (n, c, h, w) and boxes (n, 4) in random order, half of them mirrored."""
+    def order(self) -> list[list[int]]:
+        """Return the rows of each batch of an epoch, in random order."""
         batches = [
-            part[i : i + BATCH]
+            part[i : i + BATCH].tolist()
             for rows in self._groups.values()
             for part in [self._rng.permutation(rows)]
             for i in range(0, len(rows), BATCH)
         ]
-        for index in self._rng.permutation(len(batches)):
-            rows = batches[index]
-            maps = torch.from_numpy(np.stack([self.maps[i] for i in rows]).astype(np.float32))
-            boxes = self.boxes[rows]
-            if self._rng.random() < 0.5:
-                maps = maps.flip(3)
-                boxes = torch.stack(
-                    [1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1
-                )
-            yield maps, boxes
+        return [batches[index] for index in self._rng.permutation(len(batches))]
+
+    def batch(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return maps (n, c, h, w) and boxes (n, 4), every other time mirrored."""
+        maps = torch.from_numpy(np.stack([self.maps[i] for i in rows]).astype(np.float32))
+        boxes = self.boxes[rows]
+        if self._rng.random() < 0.5:
+            maps = maps.flip(3)
+            boxes = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
+        return maps, boxes
 
 
-def _fit(
-    samples: list[Sample],
-    turning: BoxHead,
-    seed: int,
-    after_step: Callable[[int, int], None],
-    after_epoch: Callable[[BoxHead, int, int, float], None] | None = None,
-) -> BoxHead:
-    """Train a head.
+class _Learner:
+    """A head that learns.
 
     Args:
-        samples: images with their views.
         turning: a head without layers; see `_directions`.
         seed: same seed, same head.
-        after_step: called with (steps done, steps in all).
-        after_epoch: called with (head so far, epoch, epochs in all, mean loss).
+        name: of the head, among those that are kept.
+        keeper: keeps it as it learns.
     """
-    batches = _Batches(samples, seed)
-    epochs = max(EPOCHS, -(-LEAST_STEPS // len(batches)))
-    steps = len(batches) * epochs
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = _Network(len(samples[0].maps[0]))
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, RATE, total_steps=steps, pct_start=WARMUP
-        )
-        done = 0
-        for epoch in range(1, epochs + 1):
+
+    def __init__(self, turning: BoxHead, seed: int, name: str, keeper: Keeper) -> None:
+        self._turning, self._seed, self._name, self._keeper = turning, seed, name, keeper
+
+    def learn(
+        self,
+        samples: list[Sample],
+        after_step: Callable[[int, int], None],
+        after_epoch: Callable[[BoxHead, int, int, float], dict] | None = None,
+    ) -> tuple[BoxHead, list[dict]]:
+        """Return the head that has learned from samples, and its history.
+
+        Args:
+            samples: images with their views.
+            after_step: called with (steps done, steps in all).
+            after_epoch: called with (head so far, epoch, epochs in all, mean loss); returns a row
+                of the history.
+        """
+        rng = np.random.default_rng(self._seed)
+        batches = _Batches(samples, rng)
+        epochs = max(EPOCHS, -(-LEAST_STEPS // len(batches)))
+        steps = len(batches) * epochs
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            network = _Network(len(samples[0].maps[0]))
+            course = Course(network, steps, STEEPEST, rng)
+            order, total, history = self._restore(course)
             network.train()
-            total = 0.0
-            for maps, truth in batches.epoch():
-                optimizer.zero_grad()
-                found, cell_boxes, inside = network(maps)
-                loss = _loss(found, cell_boxes, inside, truth).sum()
-                (loss / BATCH).backward()
-                nn.utils.clip_grad_norm_(network.parameters(), STEEPEST)
-                optimizer.step()
-                schedule.step()
+            while course.done < steps:
+                order = order or batches.order()
+                maps, truth = batches.batch(order.pop(0))
+                loss = _loss(*network(maps), truth).sum()
+                course.step(loss / BATCH)
                 total += float(loss.detach())
-                done += 1
-                after_step(done, steps)
-            if after_epoch is not None:
-                after_epoch(network.numpy(turning), epoch, epochs, total / len(batches.maps))
-    return network.numpy(turning)
+                after_step(course.done, steps)
+                if not order:
+                    epoch = course.done // len(batches)
+                    if after_epoch is not None:
+                        head = network.numpy(self._turning)
+                        history.append(after_epoch(head, epoch, epochs, total / len(batches.maps)))
+                    total = 0.0
+                if self._keeper.is_due() or course.done == steps:
+                    arrays, note = course.state()
+                    note |= {"order": order, "total": total, "history": history}
+                    self._keeper.save(self._name, arrays, note)
+        return network.numpy(self._turning), history
+
+    def _restore(self, course: Course) -> tuple[list[list[int]], float, list[dict]]:
+        """Go on from what is kept, if anything is; return what is left of the present epoch, the
+        sum of its losses so far, and the history.
+        """
+        if (kept := self._keeper.load(self._name)) is None:
+            return [], 0.0, []
+        course.restore(*kept)
+        note = kept[1]
+        return note["order"], note["total"], note["history"]
 
 
 def _loss(

@@ -41,6 +41,8 @@ from ...heads.objects import (
 )
 from ...metrics.detection import Found, Known, average_precision, count_errors, matches
 from .assignment import objects_loss
+from .course import Course
+from .keeping import Arrays, Keeper
 from .samples import Sample, SampleMaker, Whole
 
 log = logging.getLogger("wordsight")
@@ -49,7 +51,7 @@ WIDTH = 128  # channels within the head
 JUDGED_STEPS, STEPS, BATCH = 700, 1300, 16  # of the head that is judged; of the one that is kept
 EPOCHS = 8  # at least, of all views, for the one that is kept
 NOTED = 10  # times that it is judged
-RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 5.0
+STEEPEST = 5.0  # norm of a step's gradient
 AVERAGED = 0.995  # of the mean of past weights that stays at a step
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.1
 UNLIKELY, AT_FIRST = -4.0, 1.0  # logit of a score, and an edge's distance, at the start
@@ -77,20 +79,33 @@ class TrainedObjects:
 
 
 def train_objects(
-    images: list[Annotated], embedder: Embedder, seed: int = 0, progress: Progress | None = None
+    images: list[Annotated],
+    embedder: Embedder,
+    seed: int = 0,
+    progress: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> TrainedObjects:
     """Train an object head on every annotated box.
+
+    Args:
+        images: with their boxes.
+        embedder: of the backbone.
+        seed: same seed, same head.
+        progress: called with (done, total, what).
+        keeper: keeps what an interrupted training goes on from; None keeps nothing.
 
     Raises:
         InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
             maps at three strides.
+        OutputError: if what doesn't fit into memory doesn't fit on the disk.
     """
+    keeper = keeper or Keeper()
     class_names = tuple(sorted({box.label for image in images for box in image.boxes}))
     runtime = open_multiscale(embedder.backbone, embedder.engine, embedder.dtype)
     maker = SampleMaker(images, class_names, runtime, embedder, seed)
     side = float(np.median([math.sqrt(math.prod(image.size)) for image in images]))
-    head = ObjectHead(class_names, maker.projections(), {}, side, SIDE)
-    samples, unreadable = maker.samples(head, progress)
+    head = ObjectHead(class_names, _projections(maker, keeper), {}, side, SIDE)
+    samples, unreadable = maker.samples(head, keeper, progress)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
@@ -99,16 +114,15 @@ def train_objects(
     count = min(MOST_HELD_OUT, max(1, len(samples) // HELD_OUT))
     held = maker.wholes(head, [samples[i].image for i in np.sort(order[:count])])
     known = [samples[i] for i in np.sort(order[count:])]
-    learner = _Learner(head, seed)
+    learner = _Learner(head, seed, "judged", keeper)
     steps = _steps(samples)
-    history: list[dict] = []
 
-    def note(step: int, loss: float) -> None:
+    def note(step: int, loss: float) -> dict:
         head = learner.head()
         figures = average_precision([_found(head, one) for one in held], class_names)
         row = {"step": step, "loss": loss, "ap50": figures.get("0.5", 0.0)}
-        history.append(row)
         log.info("Objects, step %d: loss %.4f, AP50 of held-out pictures %.3f.", *row.values())
+        return row
 
     learner.learn(
         known,
@@ -119,7 +133,7 @@ def train_objects(
     judged = learner.head()
     judged = replace(judged, calibration=_calibrate(judged, held))
     found = [_found(judged, one) for one in held]
-    kept = _Learner(head, seed)
+    kept = _Learner(head, seed, "kept", keeper)
     kept.learn(samples, steps, _report(progress, "steps, with all pictures"))
     record = ObjectRecord(
         images=len(samples),
@@ -127,12 +141,23 @@ def train_objects(
         held_out=len(held),
         average_precision=average_precision(found, class_names),
         count_error=count_errors(found, class_names, OBJECT_THRESHOLD)[""],
-        history=history,
+        history=learner.history,
         unreadable=unreadable,
         class_names=list(class_names),
     )
     trained = replace(kept.head(), calibration=judged.calibration)
     return TrainedObjects(trained, record, [one.image for one in held], found)
+
+
+def _projections(maker: SampleMaker, keeper: Keeper) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Return the projections that all samples are made with: those kept, or new ones."""
+    if (kept := keeper.load("directions")) is not None:
+        arrays = kept[0]
+        return tuple((arrays[f"{i}.mean"], arrays[f"{i}.of"]) for i in range(len(arrays) // 2))
+    made = maker.projections()
+    arrays = {f"{i}.mean": mean for i, (mean, _) in enumerate(made)}
+    keeper.save("directions", arrays | {f"{i}.of": of for i, (_, of) in enumerate(made)}, {})
+    return made
 
 
 def _steps(samples: list[Sample]) -> int:
@@ -179,10 +204,22 @@ class _Network(nn.Module):
 
 
 class _Learner:
-    """A head that learns. What it gives is the mean of its past weights."""
+    """A head that learns. What it gives is the mean of its past weights.
 
-    def __init__(self, head: ObjectHead, seed: int) -> None:
+    Args:
+        head: without layers.
+        seed: same seed, same head.
+        name: of the head, among those that are kept.
+        keeper: keeps it as it learns.
+
+    Attributes:
+        history: a row for each time it was judged.
+    """
+
+    def __init__(self, head: ObjectHead, seed: int, name: str, keeper: Keeper) -> None:
         self._head, self._rng = head, np.random.default_rng(seed)
+        self._name, self._keeper = name, keeper
+        self.history: list[dict] = []
         channels = sum(len(directions) for _, directions in head.projections)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -205,39 +242,54 @@ class _Learner:
         samples: list[Sample],
         steps: int,
         after_step: Callable[[int, int], None],
-        note: Callable[[int, float], None] | None = None,
+        note: Callable[[int, float], dict] | None = None,
     ) -> None:
-        """Learn from samples for so many steps; `note` is called with (step, mean loss since)."""
+        """Learn from samples for so many steps; `note` is called with (step, mean loss since) and
+        returns a row of the history.
+        """
         views = [
             (maps, objects)
             for one in samples
             for maps, objects in zip(one.views, one.objects, strict=True)
         ]
-        network, losses = self._network, []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, RATE, total_steps=steps, pct_start=WARMUP
-            )
-            network.train()
-            order: list[int] = []
-            for step in range(1, steps + 1):
+            course = Course(self._network, steps, STEEPEST, self._rng)
+            self._network.train()
+            order, losses = self._restore(course)
+            for step in range(course.done + 1, steps + 1):
                 while len(order) < BATCH:
                     order += self._rng.permutation(len(views)).tolist()
                 batch, order = order[:BATCH], order[BATCH:]
-                optimizer.zero_grad()
                 loss = self._loss([views[index] for index in batch])
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), STEEPEST)
-                optimizer.step()
-                schedule.step()
+                course.step(loss)
                 self._average(step)
                 losses.append(float(loss.detach()))
                 after_step(step, steps)
                 if note is not None and step % max(1, steps // NOTED) == 0:
-                    note(step, float(np.mean(losses)))
+                    self.history.append(note(step, float(np.mean(losses))))
                     losses = []
+                if self._keeper.is_due() or step == steps:
+                    self._keep(course, order, losses)
+
+    def _keep(self, course: Course, order: list[int], losses: list[float]) -> None:
+        arrays, note = course.state()
+        means: Arrays = {f"mean/{number}": one.numpy() for number, one in enumerate(self._mean)}
+        more = {"order": order, "losses": losses, "history": self.history}
+        self._keeper.save(self._name, arrays | means, note | more)
+
+    def _restore(self, course: Course) -> tuple[list[int], list[float]]:
+        """Go on from what is kept, if anything is; return what is left of the present order of
+        views, and the losses since the head was judged.
+        """
+        if (kept := self._keeper.load(self._name)) is None:
+            return [], []
+        arrays, note = kept
+        course.restore(arrays, note)
+        for number, mean in enumerate(self._mean):
+            mean.copy_(torch.from_numpy(arrays[f"mean/{number}"]))
+        self.history = note["history"]
+        return note["order"], note["losses"]
 
     def _loss(self, views: list[tuple[ArrayLike, np.ndarray]]) -> torch.Tensor:
         maps = torch.from_numpy(np.stack([one for one, _ in views])).float()

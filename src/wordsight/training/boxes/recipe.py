@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import os
@@ -16,14 +17,16 @@ from ...backbones.embedder import Embedder
 from ...classification.classifier import Classifier
 from ...core.home import first_process
 from ...core.result_folder import ResultFolder
-from ...core.threads import interrupted_with
+from ...core.threads import say_interrupted
 from ...datasets.annotations import Annotated, BoxSet
 from ...errors import InvalidArgument, WordsightError
 from ...heads.objects import OBJECT_THRESHOLD
 from ...metrics.boxes import paired_iou
 from ...metrics.detection import matches
 from ...reports.box_sheets import batch_sheet, objects_sheet, truth_sheet
+from ..work_folder import training_folder
 from .fit import FEWEST, check_backbone, one_batch, train_boxes
+from .keeping import Keeper, identity, keeping
 from .objects import train_objects
 from .samples import one_batch_of_many
 
@@ -45,15 +48,18 @@ def add_boxes(
     that wrong boxes are seen.
 
     Raises:
-        InvalidArgument: if there are too few images, boxes can't be learned on the backbone, or
-            another run writes beside the model at this moment.
+        InvalidArgument: if there are too few images, boxes can't be learned on the backbone,
+            another run writes beside the model at this moment, or the training's folder is
+            somebody else's.
         OutputError: if the sheet can't be written.
     """
     check_backbone(model.backbone)
     images = check_images(annotated)
     batch = batch_sheet(one_batch(images, model, seed))
-    with _shown_beside(batch, target):
-        trained = train_boxes(model, images, embedder, seed, progress)
+    weights = hashlib.sha256(model.head.weight.tobytes()).hexdigest()
+    key = identity("one", images, embedder, seed, model.class_names, weights)
+    with _learning(batch, target, key) as keeper:
+        trained = train_boxes(model, images, embedder, seed, progress, keeper)
     model.box_head = trained.head
     model.record.boxes = replace(trained.record(), skipped=annotated.skipped)
     if trained.mask_threshold is not None:
@@ -83,8 +89,9 @@ def add_objects(
     check_backbone(model.backbone)
     images = check_images(annotated)
     batch = batch_sheet(one_batch_of_many(images, embedder, seed))
-    with _shown_beside(batch, target):
-        trained = train_objects(images, embedder, seed, progress)
+    key = identity("many", images, embedder, seed)
+    with _learning(batch, target, key) as keeper:
+        trained = train_objects(images, embedder, seed, progress, keeper)
     model.object_head = trained.head
     model.record.objects = replace(trained.record, skipped=annotated.skipped)
     rows = []
@@ -101,11 +108,13 @@ def add_objects(
 
 
 @contextmanager
-def _shown_beside(batch: bytes, target: Path) -> Iterator[None]:
-    """Show a batch beside the model's folder while it is learned from.
+def _learning(batch: bytes, target: Path, key: str) -> Iterator[Keeper]:
+    """Show a batch beside the model's folder while it is learned from, and keep in the training's
+    folder what an interrupted training goes on from.
 
     Raises:
-        OutputError: if it can't be written.
+        InvalidArgument: if the training's folder is somebody else's, or another run uses it.
+        OutputError: if the batch can't be written.
     """
     beside = ResultFolder(target.parent, f"{target.name} boxes")
     if first_process():
@@ -116,11 +125,16 @@ def _shown_beside(batch: bytes, target: Path) -> Iterator[None]:
             target.with_name(before),
         )
     try:
-        with interrupted_with(
-            "Interrupted while learning boxes, of which nothing is kept: the same command "
-            "learns them anew."
-        ):
-            yield
+        with keeping(training_folder(target), key) as keeper:
+            try:
+                yield keeper
+            except KeyboardInterrupt:
+                if not keeper.keeps:
+                    say_interrupted(
+                        "Interrupted while learning boxes, of which nothing is kept: the same "
+                        "command learns them anew."
+                    )
+                raise
     finally:
         if first_process():
             with suppress(WordsightError):  # another run writes there; the next one removes it
