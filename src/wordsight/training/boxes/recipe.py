@@ -1,4 +1,6 @@
-"""Give a classifier a box head: show what it learns from, train it, note how well it does."""
+"""Learn classes from annotated images, and give their classifier a head for boxes: show what it
+learns from, train it, note how well it does.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +8,35 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ...backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ...backbones.embedder import Embedder
-from ...classification.classifier import Classifier
-from ...core.home import first_process
+from ...backbones.registry import load_backbone
+from ...backbones.runtime import check_multiscale
+from ...classification.classifier import Classifier, load
+from ...classification.model_folder import check_model_target, write_model
+from ...core.home import expand, first_process
+from ...core.progress import Progress
 from ...core.result_folder import ResultFolder
 from ...core.threads import say_interrupted
 from ...datasets.annotations import Annotated, BoxSet
+from ...datasets.labelled import LabelledSet
+from ...datasets.training_set import against_catch_all
 from ...errors import InvalidArgument, WordsightError
 from ...heads.objects import OBJECT_THRESHOLD
 from ...metrics.boxes import paired_iou
 from ...metrics.detection import matches
 from ...reports.box_sheets import batch_sheet, objects_sheet, truth_sheet
-from ..work_folder import training_folder
+from ...words.class_names import check_class_names
+from ..settings import TrainingSettings
+from ..work_folder import check_work_folder, clear_work_folder, training_folder
+from .backgrounds import backgrounds
 from .fit import FEWEST, check_backbone, one_batch, train_boxes
 from .keeping import Keeper, identity, keeping
 from .objects import train_objects
@@ -33,13 +45,131 @@ from .samples import one_batch_of_many
 log = logging.getLogger("wordsight")
 
 
+def check_boxes(
+    annotated: BoxSet,
+    recipe: str,
+    backbone: str | Backbone | None,
+    positive: str | None,
+    settings: TrainingSettings,
+) -> TrainingSettings:
+    """Refuse, before anything is learned, what boxes can't be learned from or on; return the
+    settings: of the boxes of one class alone, all are learned, unless otherwise asked.
+
+    Args:
+        annotated: images with boxes.
+        recipe: how the classes are learned.
+        backbone: the network to learn on, None for the default.
+        positive: the one class asked for, or None.
+        settings: as asked for.
+
+    Raises:
+        InvalidArgument: if there are too few images, the classes' names are not allowed, or boxes
+            can't be learned on the backbone.
+    """
+    names = _names(annotated)
+    check_class_names(names)
+    if len(names) == 1 and positive is None and settings.objects is None:
+        settings = replace(settings, objects="many")
+    if recipe != "scratch":
+        network = load_backbone(backbone or DEFAULT_BACKBONE)
+        check_backbone(network)
+        if _many(annotated, settings):
+            check_multiscale(network)
+    return settings
+
+
+@contextmanager
+def classes_of(
+    annotated: BoxSet, positive: str | None, negatives: str | os.PathLike | None, seed: int
+) -> Iterator[LabelledSet]:
+    """Yield annotated images as a set of classes to train on. One class alone is set against parts
+    of the same images where nothing is marked.
+
+    Args:
+        annotated: images with boxes.
+        positive: the one class asked for, or None.
+        negatives: a folder of further images of anything else, or None.
+        seed: decides which parts.
+
+    Raises:
+        InvalidArgument: if there is nothing to tell a class from.
+        OutputError: if the parts can't be written.
+    """
+    names = _names(annotated)
+    labelled = LabelledSet([p.file for p in annotated.images if p.file.label in names], names)
+    if positive is not None:
+        folder = None if negatives is None else expand(negatives)
+        yield against_catch_all(labelled, positive, folder)
+    elif len(names) == 1:
+        log.info(
+            "All pictures show '%s', so they are told from parts of them where nothing is marked. "
+            "Other pictures teach that better: --positive %s --negatives FOLDER.",
+            *(names[0], names[0]),
+        )
+        with backgrounds(check_images(annotated), seed) as folder:
+            yield against_catch_all(labelled, names[0], folder)
+    else:
+        yield labelled
+
+
+def load_for_boxes(
+    annotated: BoxSet, output: str | os.PathLike | None, settings: TrainingSettings
+) -> Classifier:
+    """Return the model that boxes are to be added to, which is to be saved where `output` says.
+
+    Raises:
+        InvalidArgument: if there are too few images, or somebody else's files are in the way.
+        NotFound, InvalidModel, BackboneUnavailable: as in `load`.
+    """
+    assert settings.from_model is not None
+    check_images(annotated)
+    model = load(settings.from_model)
+    target = expand(output if output is not None else settings.from_model)
+    check_model_target(target)
+    if first_process():
+        check_work_folder(training_folder(target))
+    model.record.path = target
+    return model
+
+
+def learn_boxes(
+    model: Classifier, annotated: BoxSet, settings: TrainingSettings, progress: Progress | None
+) -> None:
+    """Train a head for boxes for a model, and save the model where its record says.
+
+    Raises:
+        InvalidArgument: see `add_boxes`.
+        OutputError: if something can't be written.
+    """
+    assert model.record.path is not None
+    target = model.record.path.absolute()
+    add = add_objects if _many(annotated, settings) else add_boxes
+    sheets = add(model, annotated, target, model.embedder, settings.seed, progress)
+    if first_process():
+        write_model(model, target, sheets)
+        if training_folder(target).exists():
+            clear_work_folder(training_folder(target), settings.checkpoints or settings.tensorboard)
+
+
+def _names(annotated: BoxSet) -> list[str]:
+    """Return the classes of the images to learn from, each by its largest object."""
+    return sorted({str(image.file.label) for image in check_images(annotated)})
+
+
+def _many(annotated: BoxSet, settings: TrainingSettings) -> bool:
+    """Whether all objects of a picture are learned: as asked, or if a picture holds several."""
+    if settings.objects is not None:
+        return settings.objects == "many"
+    return any(len(image.boxes) > 1 for image in annotated.images)
+
+
 def add_boxes(
     model: Classifier,
     annotated: BoxSet,
     target: Path,
     embedder: Embedder,
     seed: int,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
 ) -> dict[str, bytes]:
     """Train a box head for a model, whose class answers stay as they are, and return sheets for its
     plots, PNG by name.
@@ -78,7 +208,7 @@ def add_objects(
     target: Path,
     embedder: Embedder,
     seed: int,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
 ) -> dict[str, bytes]:
     """Train an object head for a model; otherwise as `add_boxes`.
 
