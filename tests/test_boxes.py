@@ -87,10 +87,10 @@ def boxed(annotated, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """A box head that is trained too little to be right, where that is not the question."""
-    from wordsight.training.boxes import fit as box_training
+    from wordsight.training.boxes import fit as box_training, learner
 
-    monkeypatch.setattr(box_training, "EPOCHS", 1)
-    monkeypatch.setattr(box_training, "LEAST_STEPS", 5)
+    monkeypatch.setattr(learner, "EPOCHS", 1)
+    monkeypatch.setattr(learner, "LEAST_STEPS", 5)
     monkeypatch.setattr(box_training, "FEWEST_VIEWS", 1)
     monkeypatch.setattr(box_training, "MOST_VIEWS", 1)
 
@@ -125,10 +125,10 @@ def test_views_move_the_box_along():
 
 def test_numpy_says_what_torch_says():
     torch = pytest.importorskip("torch")
-    from wordsight.training.boxes.fit import _Network
+    from wordsight.training.boxes.learner import Network
 
     torch.manual_seed(0)
-    network = _Network(16).eval()
+    network = Network(16).eval()
     rng = np.random.default_rng(0)
     last, middle = (
         (np.zeros(n, np.float32), rng.standard_normal((kept, n)).astype(np.float32))

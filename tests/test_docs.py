@@ -29,6 +29,7 @@ from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
 from wordsight.training.boxes import (
     fit as box_training,
+    learner,
     objects as object_training,
     samples as object_samples,
 )
@@ -69,8 +70,8 @@ def _quick(tmp_path_factory):
     """
     written = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box_training, "EPOCHS", 1)
-        patch.setattr(box_training, "LEAST_STEPS", 30)
+        patch.setattr(learner, "EPOCHS", 1)
+        patch.setattr(learner, "LEAST_STEPS", 30)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):

@@ -27,7 +27,7 @@ from wordsight.heads.objects import ObjectBoxes, ObjectHead, cell_centres, merge
 from wordsight.images.decoding import decode
 from wordsight.metrics.boxes import covered, iou
 from wordsight.metrics.detection import average_precision, count_errors, matches
-from wordsight.training.boxes import fit, objects as learning, samples
+from wordsight.training.boxes import fit, learner, objects as learning, samples
 from wordsight.training.boxes.augment import view_of_many
 
 THINGS = ("cat", "wall")
@@ -297,8 +297,8 @@ def test_class_answers_stay_and_boxes_can_be_added_later(
     counting, scenes, others, tmp_path, monkeypatch
 ):
     learn_in_fewer_steps(monkeypatch, 5, 7)
-    for name in ("EPOCHS", "LEAST_STEPS", "VIEWS"):  # of the head for one object
-        monkeypatch.setattr(fit, name, 1)
+    for place, name in ((learner, "EPOCHS"), (learner, "LEAST_STEPS"), (fit, "VIEWS")):
+        monkeypatch.setattr(place, name, 1)  # of the head for one object
     plain = wordsight.train(
         scenes.parent, tmp_path / "one", boxes=scenes, settings=_settings(objects="one")
     )

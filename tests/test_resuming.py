@@ -17,7 +17,7 @@ from test_boxes import write_boxes
 from test_objects import learn_in_fewer_steps, write_scenes
 from wordsight.core.result_folder import Build
 from wordsight.errors import InvalidArgument, OutputError
-from wordsight.training.boxes import fit, keeping, samples
+from wordsight.training.boxes import fit, keeping, learner, samples
 from wordsight.training.settings import TrainingSettings
 
 PICTURES = "random views"
@@ -37,8 +37,10 @@ def sources(tmp_path_factory):
 def hasty(monkeypatch):
     """Little is learned, and everything is kept at once."""
     learn_in_fewer_steps(monkeypatch, 6, 9)
-    for name, value in (("EPOCHS", 2), ("LEAST_STEPS", 6), ("MOST_VIEWS", 2), ("FEWEST_VIEWS", 2)):
-        monkeypatch.setattr(fit, name, value)
+    for name, value in (("EPOCHS", 2), ("LEAST_STEPS", 6)):
+        monkeypatch.setattr(learner, name, value)
+    for name in ("MOST_VIEWS", "FEWEST_VIEWS"):
+        monkeypatch.setattr(fit, name, 2)
     monkeypatch.setattr(keeping, "EVERY_S", 0.0)
 
 

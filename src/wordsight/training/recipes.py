@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -126,26 +127,31 @@ def train(
     _check_objects(settings, boxes)
     progress = or_notebook(progress)
 
-    def classes(labelled: LabelledSet, sources: Sources, settings: TrainingSettings) -> Classifier:
+    def asked(labelled: LabelledSet) -> TrainingRequest:
         target = default_model_path(labelled.class_names) if output is None else expand(output)
         request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
-        if boxes is not None and first_process():
-            check_work_folder(request.folder)
-        return train_labelled(replace(request, sources=sources, progress=progress))
+        return replace(request, boxes=boxes is not None, progress=progress)
 
     if boxes is None:
-        return classes(*_labels(data, positive, negatives), settings)
+        labelled, sources = _labels(data, positive, negatives)
+        return train_labelled(replace(asked(labelled), sources=sources))
     from .boxes import recipe as boxed  # takes seconds
 
     annotated = read_boxes(boxes, data, exif)
     if settings.from_model is not None:
         _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
         model = boxed.load_for_boxes(annotated, output, settings)
+        boxed.learn_boxes(model, annotated, settings, progress)
     else:
         settings = boxed.check_boxes(annotated, recipe, backbone, positive, settings)
         with boxed.classes_of(annotated, positive, negatives, settings.seed) as labelled:
-            model = classes(labelled, [], settings)
-    boxed.learn_boxes(model, annotated, settings, progress)
+            request = asked(labelled)
+            if first_process():
+                check_work_folder(request.folder)
+            model = train_labelled(request)
+            tuned = model.record.recipe == "finetune" and settings.continue_from is None
+            frozen = functools.partial(fit_labelled, request.for_probe()) if tuned else None
+            model = boxed.learn_boxes(model, annotated, settings, progress, frozen)
     if first_process():
         assert model.record.path is not None
         register(model.record.path)
@@ -202,7 +208,7 @@ def train_labelled(request: TrainingRequest) -> Classifier:
     if first_process():
         model.save(request.target)
         register(request.target)
-    if model.record.validation_loss is not None:
+    if model.record.validation_loss is not None and not request.boxes:
         from .finetuning import finish
 
         finish(request.for_weights())

@@ -37,6 +37,7 @@ class TrainingRequest:
         supervision: where the labels come from, for the model's record.
         cleaned: what was taken out of the data before: reason -> images.
         sources: where the images lie; see `note_sources`.
+        boxes: whether boxes are learned afterwards, until when the training's folder stays.
         progress: called with (done, total, what).
     """
 
@@ -49,6 +50,7 @@ class TrainingRequest:
     supervision: str = "labelled pictures"
     cleaned: dict[str, int] = field(default_factory=dict)
     sources: Sources = field(default_factory=list)
+    boxes: bool = False
     progress: Progress | None = None
 
     @property
@@ -93,6 +95,10 @@ class TrainingRequest:
             return np.arange(len(images))
         paths = [image.path for image in images]
         return events_of(paths, folders=[scene_folder(i) for i in images], progress=self.progress)
+
+    def for_probe(self) -> TrainingRequest:
+        """Return the request for a head on the network as it is."""
+        return replace(self, recipe="probe", settings=self.settings.for_probe())
 
     def for_weights(self) -> TrainingRequest:
         """Return the request for training the network's own weights, with settings filled in.

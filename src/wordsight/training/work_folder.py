@@ -80,8 +80,8 @@ def clear_work_folder(path: Path, keep: bool) -> None:
         path.rmdir()
 
 
-def clear_boxes(path: Path, but: str) -> None:
-    """Remove what trainings of boxes wrote to go on from, unless its name begins with `but`.
+def clear_boxes(path: Path, but: tuple[str, ...]) -> None:
+    """Remove what trainings of boxes wrote to go on from, unless its name begins with one of `but`.
 
     Raises:
         InvalidArgument: if another run uses the folder.

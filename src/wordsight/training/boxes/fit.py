@@ -2,22 +2,15 @@
 ones, and show what it learns from.
 
 The backbone does not change, so the model's class answers stay the same, and the losses of classes
-and boxes need not be weighed against each other. The loss of a box is 1 - GIoU (Rezatofighi et al.
-2019) + 2 × the mean distance of the edges + 0.5 × the cross-entropy of "this cell lies in the
-box" + the mean distance of the edges that the cells in the box predict.
+and boxes need not be weighed against each other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.embedder import Embedder, input_pixels, read
@@ -25,19 +18,18 @@ from ...backbones.preprocessing import STRIDE
 from ...backbones.runtime import Encoding, callers
 from ...classification.classifier import Classifier
 from ...classification.record import BoxRecord
-from ...core.progress import Progress
 from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
 from ...errors import InvalidArgument, UnreadableImage
-from ...heads.boxes import EDGES, FAR, NEAR, OUTWARD, PLANES, SHAPES, BoxHead, centres
+from ...heads.boxes import BoxHead
 from ...heatmaps.heatmap import extent_of
 from ...heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ...images.decoding import decode
 from ...metrics.boxes import box_accuracy, paired_iou
 from .augment import view
-from .course import Course
 from .directions import principal_directions
-from .keeping import Arrays, Keeper, Parts
+from .keeping import Arrays, Circumstances, Parts
+from .learner import BATCH, EDGE_WEIGHT, INSIDE_WEIGHT, Learner
 
 log = logging.getLogger("wordsight")
 
@@ -45,12 +37,7 @@ VIEWS = 1000  # random views that are aimed at, besides the images themselves
 FEWEST_VIEWS, MOST_VIEWS = 3, 12  # of one image
 MOST_IN_ALL, BYTES = 6000, 64_000  # images and views; what each takes, in memory
 DIRECTIONS, MIDDLE_DIRECTIONS = 128, 48  # of the last and of the middle map that are kept
-WIDTH = 64  # channels within the head
 SAMPLED, CELLS = 75, 50  # images that the directions are learned from, cells of each map
-EPOCHS, LEAST_STEPS, BATCH = 4, 400, 16
-STEEPEST = 2.0  # norm of a step's gradient
-DROP_DIRECTIONS, DROP_LAST = 0.1, 0.2
-EDGE_WEIGHT, INSIDE_WEIGHT = 2.0, 0.5
 HELD_OUT = 5  # every fifth image
 FEWEST = 5  # images
 FEWEST_FOR_THRESHOLD = 20
@@ -136,79 +123,103 @@ class TrainedBoxes:
         )
 
 
+@dataclass
+class _Judging:
+    """A first head that was judged, and what it learned from.
+
+    Attributes:
+        head: not calibrated.
+        turning: a head without layers, with the directions of the maps.
+        samples: of all images.
+        unreadable: (name, reason) of images that could not be read.
+        known: those of the samples that it learned from.
+        held: those that judged it.
+        history: a row per epoch.
+    """
+
+    head: BoxHead
+    turning: BoxHead
+    samples: list[Sample]
+    unreadable: list[tuple[str, str]]
+    known: list[Sample]
+    held: list[Sample]
+    history: list[dict]
+
+
+def judge_boxes(
+    model: Classifier, images: list[Annotated], embedder: Embedder, how: Circumstances
+) -> tuple[float, int]:
+    """Return how good a box head on a classifier's backbone is, as the mean IoU on images that it
+    has not seen, 0–1, and how many these are; otherwise as `train_boxes`.
+    """
+    judging = _judge(model, images, embedder, how)
+    return float(_overlaps(judging.head, judging.held).mean()), len(judging.held)
+
+
 def train_boxes(
     model: Classifier,
     images: list[Annotated],
     embedder: Embedder,
-    seed: int = 0,
-    progress: Progress | None = None,
-    keeper: Keeper | None = None,
+    how: Circumstances | None = None,
 ) -> TrainedBoxes:
     """Train a box head for a classifier; in an image with several objects, the largest counts.
-
-    Args:
-        model: the classifier.
-        images: with their boxes.
-        embedder: of the model's backbone.
-        seed: same seed, same head.
-        progress: called with (done, total, what).
-        keeper: keeps what an interrupted training goes on from; None keeps nothing.
 
     Raises:
         InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
             map.
     """
+    how = how or Circumstances()
+    judging = _judge(model, images, embedder, how)
+    samples, held = judging.samples, judging.held
+    learner = Learner(judging.turning, "kept", how)
+    head, _ = learner.learn(samples, "steps, with all pictures")
+    return TrainedBoxes(
+        head,
+        judging.history,
+        [s.image for s in held],
+        np.stack([judging.head.box_of(sample.maps[0]) for sample in held]),
+        np.stack([sample.boxes[0] for sample in held]),
+        np.median([sample.boxes[0] for sample in judging.known], axis=0),
+        _mask_threshold(samples),
+        len(samples),
+        judging.unreadable,
+    )
+
+
+def _judge(
+    model: Classifier, images: list[Annotated], embedder: Embedder, how: Circumstances
+) -> _Judging:
+    """Train a first head and judge it."""
     check_backbone(model.backbone)
-    keeper = keeper or Keeper()
-    turning = _directions(images, embedder, seed, keeper)
-    samples, unreadable = _samples(model, images, embedder, turning, seed, keeper, progress)
+    turning = _directions(images, embedder, how)
+    samples, unreadable = _samples(model, images, embedder, turning, how)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
         )
-    order = np.random.default_rng(seed).permutation(len(samples))
-    held = [samples[i] for i in np.sort(order[: max(1, len(samples) // HELD_OUT)])]
-    known = [samples[i] for i in np.sort(order[max(1, len(samples) // HELD_OUT) :])]
+    count = max(1, len(samples) // HELD_OUT)
+    judging, learning = how.split([sample.image for sample in samples], count)
+    held, known = ([samples[i] for i in rows] for rows in (judging, learning))
 
     def note(head: BoxHead, epoch: int, epochs: int, loss: float) -> dict:
-        return _judged(head, held, epoch, epochs, loss)
+        return _row(head, held, epoch, epochs, loss)
 
-    told = _steps(progress, "steps, judged on held-out pictures")
-    judged, history = _Learner(turning, seed, "judged", keeper).learn(known, told, note)
-    told = _steps(progress, "steps, with all pictures")
-    head, _ = _Learner(turning, seed, "kept", keeper).learn(samples, told)
-    found = np.stack([judged.box_of(sample.maps[0]) for sample in held])
-    truth = np.stack([sample.boxes[0] for sample in held])
-    median = np.median([sample.boxes[0] for sample in known], axis=0)
-    return TrainedBoxes(
-        head,
-        history,
-        [s.image for s in held],
-        found,
-        truth,
-        median,
-        _mask_threshold(samples),
-        len(samples),
-        unreadable,
-    )
+    learner = Learner(turning, "judged", how)
+    head, history = learner.learn(known, "steps, judged on held-out pictures", note)
+    return _Judging(head, turning, samples, unreadable, known, held, history)
 
 
-def _steps(progress: Progress | None, what: str) -> Callable[[int, int], None]:
-    """Return a function (done, total) that reports steps as `what`."""
-
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(done, total, what)
-
-    return report
-
-
-def _judged(head: BoxHead, held: list[Sample], epoch: int, epochs: int, loss: float) -> dict:
-    """Return an epoch's row of the history, with the mean IoU of held-out images; log it."""
-    overlaps = paired_iou(
+def _overlaps(head: BoxHead, held: list[Sample]) -> np.ndarray:
+    """Return the IoU (n,) of a head's boxes with the true ones."""
+    return paired_iou(
         np.stack([head.box_of(sample.maps[0]) for sample in held]),
         np.stack([sample.boxes[0] for sample in held]),
     )
+
+
+def _row(head: BoxHead, held: list[Sample], epoch: int, epochs: int, loss: float) -> dict:
+    """Return an epoch's row of the history, with the mean IoU of held-out images; log it."""
+    overlaps = _overlaps(head, held)
     row = {"epoch": epoch, "loss": loss, "mean_iou": float(overlaps.mean())}
     log.info(
         "Boxes, epoch %d of %d: loss %.4f, mean IoU of %d held-out pictures %.3f.",
@@ -280,18 +291,19 @@ def _views(
     ]
 
 
-def _directions(images: list[Annotated], embedder: Embedder, seed: int, keeper: Keeper) -> BoxHead:
+def _directions(images: list[Annotated], embedder: Embedder, how: Circumstances) -> BoxHead:
     """Return a head without layers, with the mean and the half whitened principal directions, of
     mean square 1, of cells of the last feature map, and of the middle one where it has four cells
     for each of the last; those kept, or new ones.
     """
-    if (kept := keeper.load("directions")) is not None:
+    if (kept := how.keeper.load("directions")) is not None:
         arrays = kept[0]
         levels = [(arrays[f"{i}.mean"], arrays[f"{i}.of"]) for i in range(len(arrays) // 2)]
     else:
-        levels = _new_directions(images, embedder, seed)
+        levels = _new_directions(images, embedder, how.seed)
         arrays = {f"{i}.mean": mean for i, (mean, _) in enumerate(levels)}
-        keeper.save("directions", arrays | {f"{i}.of": of for i, (_, of) in enumerate(levels)}, {})
+        arrays |= {f"{i}.of": of for i, (_, of) in enumerate(levels)}
+        how.keeper.save("directions", arrays, {})
     (mean, directions), *finer = levels
     return BoxHead(mean, directions, {}, finer[0] if finer else None)
 
@@ -352,9 +364,7 @@ def _samples(
     images: list[Annotated],
     embedder: Embedder,
     turning: BoxHead,
-    seed: int,
-    keeper: Keeper,
-    progress: Progress | None,
+    how: Circumstances,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
     """Return samples of all images, and (name, reason) of those that can't be read.
 
@@ -366,7 +376,7 @@ def _samples(
     def make(number: int) -> Sample | tuple[str, str]:
         image = images[number]
         try:
-            made = _views(image, embedder.backbone.preprocessing, count, seed, number)
+            made = _views(image, embedder.backbone.preprocessing, count, how.seed, number)
         except UnreadableImage as error:
             return image.file.name, str(error)
         maps = []
@@ -386,7 +396,7 @@ def _samples(
 
     samples, unreadable = [], []
     parts = Parts(
-        keeper,
+        how.keeper,
         len(images),
         len(images) * (count + 1) * BYTES,
         lambda number, arrays: Sample.of(images[number], arrays),
@@ -396,8 +406,8 @@ def _samples(
             samples.append(sample)
         else:
             unreadable.append(sample)
-        if progress and done > parts.read:
-            progress(done, len(images), f"pictures, each with {count} random views")
+        if how.progress and done > parts.read:
+            how.progress(done, len(images), f"pictures, each with {count} random views")
     return samples, unreadable
 
 
@@ -428,177 +438,3 @@ def _mask_threshold(samples: list[Sample]) -> float | None:
     best = float(THRESHOLDS[int(scores.argmax())])
     usual = int(np.abs(THRESHOLDS - MASK_THRESHOLD).argmin())
     return MASK_THRESHOLD if scores[usual] == scores.max() else round(best, 2)
-
-
-class _Network(nn.Module):
-    """The box head as torch trains it; see `BoxHead` for what it computes."""
-
-    def __init__(self, directions: int) -> None:
-        super().__init__()
-        self.enter = nn.Conv2d(directions, WIDTH, 1)
-        self.near = nn.Conv2d(WIDTH, WIDTH, 3, padding=NEAR, dilation=NEAR)
-        self.far = nn.Conv2d(WIDTH, WIDTH, 3, padding=FAR, dilation=FAR)
-        self.leave = nn.Conv2d(WIDTH, PLANES, 1)
-        with torch.no_grad():
-            self.leave.weight.mul_(0.3)
-
-    def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return boxes (n, 4), the box that each cell predicts (n, 4, h, w), and each cell's
-        logit for lying in the box (n, h, w), for maps (n, c, h, w).
-        """
-        x = functional.relu(self.enter(functional.dropout2d(maps, DROP_DIRECTIONS, self.training)))
-        x = functional.relu(self.near(x)) + x
-        x = functional.relu(self.far(x)) + x
-        out = self.leave(functional.dropout(x, DROP_LAST, self.training))
-        cell_boxes = torch.from_numpy(centres(*maps.shape[2:])) + torch.from_numpy(OUTWARD).view(
-            1, EDGES, 1, 1
-        ) * functional.softplus(out[:, :EDGES])
-        votes = out[:, -EDGES:].flatten(2).softmax(dim=2)
-        return (cell_boxes.flatten(2) * votes).sum(dim=2), cell_boxes, out[:, EDGES]
-
-    def numpy(self, turning: BoxHead) -> BoxHead:
-        """Return the head with the present weights, and the directions of another."""
-        weights = {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
-        layers = {name: (weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in SHAPES}
-        return replace(turning, layers=layers)
-
-
-class _Batches:
-    """All maps and boxes of samples, in random batches of one map shape each."""
-
-    def __init__(self, samples: list[Sample], rng: np.random.Generator) -> None:
-        self.maps = [m for sample in samples for m in sample.maps]
-        self.boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples]))
-        self._groups: dict[tuple[int, ...], list[int]] = defaultdict(list)  # map shape -> rows
-        for index, m in enumerate(self.maps):
-            self._groups[m.shape].append(index)
-        self._rng = rng
-
-    def __len__(self) -> int:
-        return sum(-(-len(rows) // BATCH) for rows in self._groups.values())
-
-    def order(self) -> list[list[int]]:
-        """Return the rows of each batch of an epoch, in random order."""
-        batches = [
-            part[i : i + BATCH].tolist()
-            for rows in self._groups.values()
-            for part in [self._rng.permutation(rows)]
-            for i in range(0, len(rows), BATCH)
-        ]
-        return [batches[index] for index in self._rng.permutation(len(batches))]
-
-    def batch(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return maps (n, c, h, w) and boxes (n, 4), every other time mirrored."""
-        maps = torch.from_numpy(np.stack([self.maps[i] for i in rows]).astype(np.float32))
-        boxes = self.boxes[rows]
-        if self._rng.random() < 0.5:
-            maps = maps.flip(3)
-            boxes = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
-        return maps, boxes
-
-
-class _Learner:
-    """A head that learns.
-
-    Args:
-        turning: a head without layers; see `_directions`.
-        seed: same seed, same head.
-        name: of the head, among those that are kept.
-        keeper: keeps it as it learns.
-    """
-
-    def __init__(self, turning: BoxHead, seed: int, name: str, keeper: Keeper) -> None:
-        self._turning, self._seed, self._name, self._keeper = turning, seed, name, keeper
-
-    def learn(
-        self,
-        samples: list[Sample],
-        after_step: Callable[[int, int], None],
-        after_epoch: Callable[[BoxHead, int, int, float], dict] | None = None,
-    ) -> tuple[BoxHead, list[dict]]:
-        """Return the head that has learned from samples, and its history.
-
-        Args:
-            samples: images with their views.
-            after_step: called with (steps done, steps in all).
-            after_epoch: called with (head so far, epoch, epochs in all, mean loss); returns a row
-                of the history.
-        """
-        rng = np.random.default_rng(self._seed)
-        batches = _Batches(samples, rng)
-        epochs = max(EPOCHS, -(-LEAST_STEPS // len(batches)))
-        steps = len(batches) * epochs
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            network = _Network(len(samples[0].maps[0]))
-            course = Course(network, steps, STEEPEST, rng)
-            order, total, history = self._restore(course)
-            network.train()
-            while course.done < steps:
-                order = order or batches.order()
-                maps, truth = batches.batch(order.pop(0))
-                loss = _loss(*network(maps), truth).sum()
-                course.step(loss / BATCH)
-                total += float(loss.detach())
-                after_step(course.done, steps)
-                if not order:
-                    epoch = course.done // len(batches)
-                    if after_epoch is not None:
-                        head = network.numpy(self._turning)
-                        history.append(after_epoch(head, epoch, epochs, total / len(batches.maps)))
-                    total = 0.0
-                if self._keeper.is_due() or course.done == steps:
-                    arrays, note = course.state()
-                    note |= {"order": order, "total": total, "history": history}
-                    self._keeper.save(self._name, arrays, note)
-        return network.numpy(self._turning), history
-
-    def _restore(self, course: Course) -> tuple[list[list[int]], float, list[dict]]:
-        """Go on from what is kept, if anything is; return what is left of the present epoch, the
-        sum of its losses so far, and the history.
-        """
-        if (kept := self._keeper.load(self._name)) is None:
-            return [], 0.0, []
-        course.restore(*kept)
-        note = kept[1]
-        return note["order"], note["total"], note["history"]
-
-
-def _loss(
-    boxes: torch.Tensor, cell_boxes: torch.Tensor, inside: torch.Tensor, truth: torch.Tensor
-) -> torch.Tensor:
-    """Return the loss (n,).
-
-    Args:
-        boxes: (n, 4) predicted boxes.
-        cell_boxes: (n, 4, h, w) the box that each cell predicts.
-        inside: (n, h, w) each cell's logit for lying in the box.
-        truth: (n, 4) true boxes.
-    """
-    x, y = torch.from_numpy(centres(*inside.shape[1:])[:2])
-    left, top, right, bottom = (truth[:, i, None, None] for i in range(EDGES))
-    within = ((x > left) & (x < right) & (y > top) & (y < bottom)).float()
-    shared = (
-        (torch.minimum(boxes[:, 2:], truth[:, 2:]) - torch.maximum(boxes[:, :2], truth[:, :2]))
-        .clamp(min=0)
-        .prod(dim=1)
-    )
-    areas = [(b[:, 2:] - b[:, :2]).clamp(min=0).prod(dim=1) for b in (boxes, truth)]
-    union = areas[0] + areas[1] - shared
-    hull = (
-        torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
-    ).prod(dim=1)
-    giou = shared / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
-    of_cells = ((cell_boxes - truth[:, :, None, None]).abs().mean(dim=1) * within).sum(
-        dim=(1, 2)
-    ) / within.sum(dim=(1, 2)).clamp(min=1)
-    cross = functional.binary_cross_entropy_with_logits(inside, within, reduction="none").mean(
-        dim=(1, 2)
-    )
-    return (
-        1
-        - giou
-        + EDGE_WEIGHT * (boxes - truth).abs().mean(dim=1)
-        + INSIDE_WEIGHT * cross
-        + of_cells
-    )

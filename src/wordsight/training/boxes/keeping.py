@@ -12,7 +12,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from ... import __version__
 from ...backbones.embedder import Embedder
 from ...core.home import first_process, writing
+from ...core.progress import Progress
 from ...core.result_folder import Build
 from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
@@ -120,10 +121,41 @@ class Keeper:
         )
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """What else decides how boxes are learned.
+
+    Attributes:
+        seed: same seed, same head.
+        judges: names of the images to judge a first head on; None: a fifth of them.
+        keeper: keeps what an interrupted training goes on from.
+        progress: called with (done, total, what).
+    """
+
+    seed: int = 0
+    judges: frozenset[str] | None = None
+    keeper: Keeper = field(default_factory=Keeper)
+    progress: Progress | None = None
+
+    def split(self, images: Sequence[Annotated], held_out: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of images that judge a head, `held_out` or all of `judges`, and those of
+        the others, which it learns from; both in order, neither empty.
+        """
+        chosen = [i for i, one in enumerate(images) if one.file.name in (self.judges or ())]
+        order = np.random.default_rng(self.seed).permutation(len(images))
+        held = np.array(chosen) if 0 < len(chosen) < len(images) else order[:held_out]
+        return np.sort(held), np.setdiff1d(order, held)
+
+
 @contextlib.contextmanager
-def keeping(folder: Path, key: str) -> Iterator[Keeper]:
+def keeping(folder: Path, key: str, others: Sequence[str] = ()) -> Iterator[Keeper]:
     """Hold a training's folder while boxes are learned, and keep in it what an interrupted one
-    goes on from; what another training of boxes left there is removed.
+    goes on from; what further trainings of boxes left there is removed.
+
+    Args:
+        folder: the training's folder.
+        key: of this training; see `identity`.
+        others: keys of trainings that belong to it.
 
     Raises:
         InvalidArgument: if the folder is somebody else's, or another run uses it.
@@ -133,7 +165,7 @@ def keeping(folder: Path, key: str) -> Iterator[Keeper]:
         return
     with contextlib.ExitStack() as held:
         try:
-            clear_boxes(folder, but=f"boxes-{key}-")
+            clear_boxes(folder, but=tuple(f"boxes-{one}-" for one in (key, *others)))
             keeper = Keeper(folder, key, held.enter_context(work_folder(folder)))
         except OutputError as error:
             keeper = Keeper()
@@ -141,7 +173,7 @@ def keeping(folder: Path, key: str) -> Iterator[Keeper]:
         yield keeper
 
 
-def identity(kind: str, images: Sequence[Annotated], embedder: Embedder, *more: object) -> str:
+def identity(images: Sequence[Annotated], embedder: Embedder, *more: object) -> str:
     """Return a hash of all that decides a training of boxes. That an image is the same is told by
     its size and time on the disk.
     """
@@ -154,7 +186,7 @@ def identity(kind: str, images: Sequence[Annotated], embedder: Embedder, *more: 
         boxes = [(box.label, box.xyxy) for box in image.boxes]
         listed.append([str(image.file.path), *told, image.size, boxes])
     backbone = [embedder.key, repr(embedder.backbone.preprocessing)]
-    note = json.dumps([__version__, kind, backbone, listed, *more])
+    note = json.dumps([__version__, backbone, listed, *more])
     return hashlib.sha256(note.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 

@@ -8,15 +8,14 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...backbones.backbone import DEFAULT_BACKBONE, Backbone
-from ...backbones.embedder import Embedder
 from ...backbones.registry import load_backbone
 from ...backbones.runtime import check_multiscale
 from ...classification.classifier import Classifier, load
@@ -26,6 +25,7 @@ from ...core.progress import Progress
 from ...core.result_folder import ResultFolder
 from ...core.threads import say_interrupted
 from ...datasets.annotations import Annotated, BoxSet
+from ...datasets.files import ImageFile
 from ...datasets.labelled import LabelledSet
 from ...datasets.training_set import against_catch_all
 from ...errors import InvalidArgument, WordsightError
@@ -37,9 +37,9 @@ from ...words.class_names import check_class_names
 from ..settings import TrainingSettings
 from ..work_folder import check_work_folder, clear_work_folder, training_folder
 from .backgrounds import backgrounds
-from .fit import FEWEST, check_backbone, one_batch, train_boxes
-from .keeping import Keeper, identity, keeping
-from .objects import train_objects
+from .fit import FEWEST, check_backbone, judge_boxes, one_batch, train_boxes
+from .keeping import Circumstances, identity, keeping
+from .objects import TrainedObjects, judge_objects, train_objects
 from .samples import one_batch_of_many
 
 log = logging.getLogger("wordsight")
@@ -133,22 +133,42 @@ def load_for_boxes(
 
 
 def learn_boxes(
-    model: Classifier, annotated: BoxSet, settings: TrainingSettings, progress: Progress | None
-) -> None:
-    """Train a head for boxes for a model, and save the model where its record says.
+    model: Classifier,
+    annotated: BoxSet,
+    settings: TrainingSettings,
+    progress: Progress | None,
+    frozen: Callable[[], Classifier] | None = None,
+) -> Classifier:
+    """Train a head for boxes for a model, save it where the model's record says, and return it.
+
+    Args:
+        model: the classifier.
+        annotated: images with boxes.
+        settings: how many boxes of an image are learned, and the seed.
+        progress: called with (done, total, what).
+        frozen: where the model's network was fine-tuned, returns the classifier on the network as
+            it was before. It is saved instead if boxes are worse on the fine-tuned one, on images
+            that neither the network nor the heads have learned from.
 
     Raises:
-        InvalidArgument: see `add_boxes`.
+        InvalidArgument: if there are too few images, boxes can't be learned on the backbone,
+            another run writes beside the model at this moment, or the training's folder is
+            somebody else's.
         OutputError: if something can't be written.
     """
     assert model.record.path is not None
-    target = model.record.path.absolute()
-    add = add_objects if _many(annotated, settings) else add_boxes
-    sheets = add(model, annotated, target, model.embedder, settings.seed, progress)
+    target, images = model.record.path.absolute(), check_images(annotated)
+    check_backbone(model.backbone)
+    learning = _Learning(images, _many(annotated, settings), settings.seed, target, progress)
+    with _shown_beside(learning.batch(model), target):
+        if frozen is not None:
+            model = learning.better(model, frozen())
+        sheets = learning.train(model, annotated.skipped)
     if first_process():
         write_model(model, target, sheets)
         if training_folder(target).exists():
             clear_work_folder(training_folder(target), settings.checkpoints or settings.tensorboard)
+    return model
 
 
 def _names(annotated: BoxSet) -> list[str]:
@@ -163,67 +183,109 @@ def _many(annotated: BoxSet, settings: TrainingSettings) -> bool:
     return any(len(image.boxes) > 1 for image in annotated.images)
 
 
-def add_boxes(
-    model: Classifier,
-    annotated: BoxSet,
-    target: Path,
-    embedder: Embedder,
-    seed: int,
-    progress: Progress | None,
-) -> dict[str, bytes]:
-    """Train a box head for a model, whose class answers stay as they are, and return sheets for its
-    plots, PNG by name.
+@dataclass
+class _Learning:
+    """Annotated images that boxes are learned from.
 
-    Before training, a batch as it is learned from is drawn beside the model's folder `target`, so
-    that wrong boxes are seen.
-
-    Raises:
-        InvalidArgument: if there are too few images, boxes can't be learned on the backbone,
-            another run writes beside the model at this moment, or the training's folder is
-            somebody else's.
-        OutputError: if the sheet can't be written.
+    Attributes:
+        images: to learn from.
+        many: whether all objects of an image are learned, or the largest.
+        seed: of everything random.
+        target: the model's folder.
+        progress: called with (done, total, what).
+        judges: names of the images to judge a first head on; None: a fifth of them.
     """
-    check_backbone(model.backbone)
-    images = check_images(annotated)
-    batch = batch_sheet(one_batch(images, model, seed))
-    weights = hashlib.sha256(model.head.weight.tobytes()).hexdigest()
-    key = identity("one", images, embedder, seed, model.class_names, weights)
-    with _learning(batch, target, key) as keeper:
-        trained = train_boxes(model, images, embedder, seed, progress, keeper)
-    model.box_head = trained.head
-    model.record.boxes = replace(trained.record(), skipped=annotated.skipped)
-    if trained.mask_threshold is not None:
-        model.record.mask_threshold = trained.mask_threshold
-    overlaps = paired_iou(trained.found, trained.truth).tolist()
-    rows = [
-        (p.file, t, f, o)
-        for p, t, f, o in zip(trained.held_out, trained.truth, trained.found, overlaps, strict=True)
-    ]
-    return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
+
+    images: list[Annotated]
+    many: bool
+    seed: int
+    target: Path
+    progress: Progress | None
+    judges: frozenset[str] | None = None
+    _keys: list[str] = field(default_factory=list)  # of all trainings, if they are several
+
+    def batch(self, model: Classifier) -> bytes:
+        """Return a drawing of a batch as it is learned from."""
+        if self.many:
+            return batch_sheet(one_batch_of_many(self.images, model.embedder, self.seed))
+        return batch_sheet(one_batch(self.images, model, self.seed))
+
+    def better(self, tuned: Classifier, frozen: Classifier) -> Classifier:
+        """Return the classifier to keep: on the fine-tuned network, unless boxes are worse there,
+        on the images that were held out while it was fine-tuned.
+        """
+        assert tuned.held_out is not None
+        self.judges = frozenset(tuned.held_out.files)
+        self._keys = [self._key(tuned), self._key(frozen)]
+        told, figures = [], []
+        for name, model in (("fine-tuned", tuned), ("frozen", frozen)):
+            with self._circumstances(model) as how:
+                if self.many:
+                    figure, count = judge_objects(self.images, model.embedder, how)
+                else:
+                    figure, count = judge_boxes(model, self.images, model.embedder, how)
+            figures.append(figure)
+            told.append(f"{figure:.3f} on the {name} network")
+        measure = "average precision over IoU 0.5:0.95" if self.many else "mean IoU"
+        kept = tuned if figures[0] >= figures[1] else frozen
+        name = "fine-tuned" if kept is tuned else "frozen"
+        note = f"Boxes of {count} held-out pictures, {measure}: {' and '.join(told)}."
+        kept.record.fine_tuning = f"{note} The {name} one is kept, for classes, too."
+        kept.record.validation_loss = tuned.record.validation_loss
+        kept.record.path = tuned.record.path
+        log.info("%s", kept.record.fine_tuning)
+        return kept
+
+    def train(self, model: Classifier, skipped: list[tuple[str, str]]) -> dict[str, bytes]:
+        """Give a model its head, whose record lists what was skipped of the annotations; return
+        sheets for its plots, PNG by name.
+        """
+        batch = self.batch(model)
+        with self._circumstances(model) as how:
+            if self.many:
+                objects = train_objects(self.images, model.embedder, how)
+            else:
+                boxes = train_boxes(model, self.images, model.embedder, how)
+        if self.many:
+            model.object_head = objects.head
+            model.record.objects = replace(objects.record, skipped=skipped)
+            return {"objects_batch.png": batch, "objects.png": objects_sheet(_rows(objects))}
+        model.box_head = boxes.head
+        model.record.boxes = replace(boxes.record(), skipped=skipped)
+        if boxes.mask_threshold is not None:
+            model.record.mask_threshold = boxes.mask_threshold
+        overlaps = paired_iou(boxes.found, boxes.truth).tolist()
+        pairs = zip(boxes.held_out, boxes.truth, boxes.found, overlaps, strict=True)
+        rows = [(image.file, truth, found, overlap) for image, truth, found, overlap in pairs]
+        return {"boxes_batch.png": batch, "boxes.png": truth_sheet(rows)}
+
+    def _key(self, model: Classifier) -> str:
+        weights = hashlib.sha256(model.head.weight.tobytes()).hexdigest()
+        more = [self.many, self.seed, sorted(self.judges or ()), model.class_names, weights]
+        return identity(self.images, model.embedder, *more)
+
+    @contextmanager
+    def _circumstances(self, model: Classifier) -> Iterator[Circumstances]:
+        """Hold the training's folder, and keep in it what an interrupted training on a model's
+        backbone goes on from, beside what others of this run have kept.
+        """
+        folder = training_folder(self.target)
+        with keeping(folder, self._key(model), self._keys) as keeper:
+            try:
+                yield Circumstances(self.seed, self.judges, keeper, self.progress)
+            except KeyboardInterrupt:
+                if not keeper.keeps:
+                    say_interrupted(
+                        "Interrupted while learning boxes, of which nothing is kept: the same "
+                        "command learns them anew."
+                    )
+                raise
 
 
-def add_objects(
-    model: Classifier,
-    annotated: BoxSet,
-    target: Path,
-    embedder: Embedder,
-    seed: int,
-    progress: Progress | None,
-) -> dict[str, bytes]:
-    """Train an object head for a model; otherwise as `add_boxes`.
-
-    Raises:
-        InvalidArgument: as `add_boxes`.
-        OutputError: if the sheet can't be written.
+def _rows(trained: TrainedObjects) -> list[tuple[ImageFile, np.ndarray, np.ndarray, int]]:
+    """Return of each held-out image the file, true boxes and those found, in fractions, and how
+    many are wrong.
     """
-    check_backbone(model.backbone)
-    images = check_images(annotated)
-    batch = batch_sheet(one_batch_of_many(images, embedder, seed))
-    key = identity("many", images, embedder, seed)
-    with _learning(batch, target, key) as keeper:
-        trained = train_objects(images, embedder, seed, progress, keeper)
-    model.object_head = trained.head
-    model.record.objects = replace(trained.record, skipped=annotated.skipped)
     rows = []
     for image, (known, found) in zip(trained.held_out, trained.found, strict=True):
         sure = [one for one in found if one[1] >= OBJECT_THRESHOLD]
@@ -234,17 +296,15 @@ def add_objects(
             for some in (known, sure)
         )
         rows.append((image.file, truth, boxes, len(known) + len(sure) - 2 * right))
-    return {"objects_batch.png": batch, "objects.png": objects_sheet(rows)}
+    return rows
 
 
 @contextmanager
-def _learning(batch: bytes, target: Path, key: str) -> Iterator[Keeper]:
-    """Show a batch beside the model's folder while it is learned from, and keep in the training's
-    folder what an interrupted training goes on from.
+def _shown_beside(batch: bytes, target: Path) -> Iterator[None]:
+    """Show a batch beside the model's folder while it is learned from.
 
     Raises:
-        InvalidArgument: if the training's folder is somebody else's, or another run uses it.
-        OutputError: if the batch can't be written.
+        OutputError: if it can't be written.
     """
     beside = ResultFolder(target.parent, f"{target.name} boxes")
     if first_process():
@@ -255,16 +315,7 @@ def _learning(batch: bytes, target: Path, key: str) -> Iterator[Keeper]:
             target.with_name(before),
         )
     try:
-        with keeping(training_folder(target), key) as keeper:
-            try:
-                yield keeper
-            except KeyboardInterrupt:
-                if not keeper.keeps:
-                    say_interrupted(
-                        "Interrupted while learning boxes, of which nothing is kept: the same "
-                        "command learns them anew."
-                    )
-                raise
+        yield
     finally:
         if first_process():
             with suppress(WordsightError):  # another run writes there; the next one removes it
