@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -10,14 +11,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import wordsight
 from test_boxes import write_boxes
 from test_objects import learn_in_fewer_steps, write_scenes
 from wordsight.core.result_folder import Build
+from wordsight.datasets import read_boxes
 from wordsight.errors import InvalidArgument, OutputError
-from wordsight.training.boxes import fit, keeping, learner, samples
+from wordsight.training.boxes import fit, keeping, learner, recipe, samples
 from wordsight.training.settings import TrainingSettings
 
 PICTURES = "random views"
@@ -235,3 +238,74 @@ def test_ctrl_c_and_kill_while_learning_boxes(sources, tmp_path):
     assert done.returncode == 0, done.stderr
     assert wordsight.load(tmp_path / "m").object_head is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+
+
+@pytest.fixture
+def lowering(monkeypatch):
+    """Fine-tuning that lowers the validation loss."""
+    from wordsight.training import finetuning
+
+    fit_network = finetuning.fit
+    monkeypatch.setattr(
+        finetuning, "fit", lambda job: dataclasses.replace(fit_network(job), start_loss=99.0)
+    )
+
+
+def tune(annotations, target, objects, progress=None):
+    return wordsight.train(
+        annotations.parent,
+        target,
+        boxes=annotations,
+        recipe="finetune",
+        settings=TrainingSettings(1, 1e-4, 8, image_size=128, objects=objects),
+        progress=progress,
+    )
+
+
+@pytest.mark.parametrize("objects", ["one", "many"])
+@pytest.mark.parametrize("wins", ["fine-tuned", "frozen"])
+def test_boxes_and_classes_decide_together_which_network_is_kept(
+    wins, objects, sources, tmp_path, hasty, lowering, monkeypatch
+):
+    figures = {"fine-tuned": iter([0.6, 0.5]), "frozen": iter([0.5, 0.6])}[wins]
+    name = {"one": "judge_boxes", "many": "judge_objects"}[objects]
+    judge, judged = getattr(recipe, name), []
+
+    def told(*given):
+        judged.append((given[-1].judges, judge(*given)))
+        return next(figures), judged[-1][1][1]
+
+    monkeypatch.setattr(recipe, name, told)
+    model = tune(sources[objects], tmp_path / "m", objects)
+    assert model.record.recipe == {"fine-tuned": "finetune", "frozen": "probe"}[wins]
+    (judges, (figure, count)), (same, _) = judged
+    assert judges == same and 0 < figure < 1
+    record = model.record.objects if objects == "many" else model.record.boxes
+    assert record.held_out == count >= 2
+    assert {image.file.name for image in read_boxes(sources[objects]).images} > judges
+    note = model.record.notes()[-3]
+    assert f"Boxes of {count} held-out pictures" in note and f"The {wins} one is kept" in note
+    assert "0.600" in note and "0.500" in note
+    assert wordsight.load(tmp_path / "m").record.fine_tuning == model.record.fine_tuning
+    if wins == "frozen":  # the same answers as if it had never been fine-tuned
+        settings = TrainingSettings(image_size=128, objects=objects)
+        same = wordsight.train(
+            sources[objects].parent, tmp_path / "plain", boxes=sources[objects], settings=settings
+        )
+        assert np.array_equal(model.head.weight, same.head.weight)
+        assert model.backbone.fingerprint == same.backbone.fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "plain") == ["m"]
+
+
+def test_classes_are_not_fine_tuned_again_when_boxes_were_interrupted(
+    sources, tmp_path, hasty, lowering
+):
+    tune(sources["many"], tmp_path / "whole", "many")
+    for what, at in ((PICTURES, 5), ("judged", 3), ("with all", 3)):
+        stop = Stop(what, at)
+        with pytest.raises(KeyboardInterrupt):
+            tune(sources["many"], tmp_path / "torn", "many", stop)
+        assert any("epoch" in one for one in stop.first) == (what == PICTURES)
+    tune(sources["many"], tmp_path / "torn", "many")
+    assert learned(tmp_path / "torn") == learned(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["torn", "whole"]

@@ -215,7 +215,7 @@ class _Learning:
         on the images that were held out while it was fine-tuned.
         """
         assert tuned.held_out is not None
-        self.judges = frozenset(tuned.held_out.files)
+        self.judges = frozenset(tuned.held_out.file_names)
         self._keys = [self._key(tuned), self._key(frozen)]
         told, figures = [], []
         for name, model in (("fine-tuned", tuned), ("frozen", frozen)):
