@@ -150,15 +150,16 @@ def _prepare(world):
 
 def _boxes(world):
     """Draw fruit whose boxes are known."""
-    rows = {"boxes.csv": [], "boxes-test.csv": []}
+    rows: dict[str, list[str]] = {"boxes.csv": [], "boxes-test.csv": [], "apples.csv": []}
     (world / "fruit").mkdir()
     for seed in range(20):
         kind, name = (("disc", "apple"), ("square", "plum"))[seed % 2]
         image, box = draw_shape(kind, 2000 + seed)
         image.save(world / "fruit" / f"{seed}.jpg")
-        rows["boxes.csv" if seed < 16 else "boxes-test.csv"].append(
-            f"{seed}.jpg,{name},{','.join(map(str, box))}"
-        )
+        row = f"{seed}.jpg,{name},{','.join(map(str, box))}"
+        rows["boxes.csv" if seed < 16 else "boxes-test.csv"].append(row)
+        if name == "apple":
+            rows["apples.csv"].append(row)
     for name, lines in rows.items():
         (world / name).write_text(
             "file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n"

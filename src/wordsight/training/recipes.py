@@ -127,14 +127,14 @@ def train(
     _check_objects(settings, boxes)
     progress = or_notebook(progress)
 
-    def asked(labelled: LabelledSet) -> TrainingRequest:
+    def asked(labelled: LabelledSet, settings: TrainingSettings) -> TrainingRequest:
         target = default_model_path(labelled.class_names) if output is None else expand(output)
         request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
         return replace(request, boxes=boxes is not None, progress=progress)
 
     if boxes is None:
         labelled, sources = _labels(data, positive, negatives)
-        return train_labelled(replace(asked(labelled), sources=sources))
+        return train_labelled(replace(asked(labelled, settings), sources=sources))
     from .boxes import recipe as boxed  # takes seconds
 
     annotated = read_boxes(boxes, data, exif)
@@ -145,7 +145,7 @@ def train(
     else:
         settings = boxed.check_boxes(annotated, recipe, backbone, positive, settings)
         with boxed.classes_of(annotated, positive, negatives, settings.seed) as labelled:
-            request = asked(labelled)
+            request = asked(labelled, settings)
             if first_process():
                 check_work_folder(request.folder)
             model = train_labelled(request)

@@ -264,8 +264,8 @@ class Parts(Generic[Sample]):
     def _unpacked(self, start: int, arrays: Arrays, note: dict) -> Iterator[Sample | Unreadable]:
         of_each: dict[int, Arrays] = {number: {} for number in range(start, note["end"])}
         for key, value in arrays.items():
-            number, _, name = key.partition("/")
-            of_each[int(number)][name] = value
+            whose, _, name = key.partition("/")
+            of_each[int(whose)][name] = value
         for number, own in of_each.items():
             if str(number) in note["unreadable"]:
                 file, reason = note["unreadable"][str(number)]

@@ -137,7 +137,8 @@ class Learner:
             while course.done < steps:
                 order = order or batches.order()
                 maps, truth = batches.batch(order.pop(0))
-                loss = _loss(*network(maps), truth).sum()
+                found, cell_boxes, inside = network(maps)
+                loss = _loss(found, cell_boxes, inside, truth).sum()
                 course.step(loss / BATCH)
                 total += float(loss.detach())
                 if self._how.progress:

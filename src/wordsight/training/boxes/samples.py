@@ -162,7 +162,7 @@ class SampleMaker:
                 return image.file.name, str(error)
             made = [self._view(photo.image, number, view) for view in range(self.views)]
             maps = [self._maps(head, pixels) for pixels, _ in made]
-            views = maps if shelf is None else [shelf.keep(one) for one in maps]
+            views: list[ArrayLike] = [one if shelf is None else shelf.keep(one) for one in maps]
             return Sample(image, views, [objects for _, objects in made])
 
         samples, unreadable = [], []
