@@ -99,7 +99,10 @@ def train(
             confidence; see `Classifier.promise`.
         boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `wordsight.datasets.read_boxes`). They
             then name the images and classes to learn from, and `data` is the images' folder. A
-            box head is trained on the same backbone, after the classifier.
+            box head is trained on the same backbone, after the classifier. Boxes of one class alone
+            are learned without `positive`, too; whole images are then told from parts of them. Of a
+            fine-tuned backbone and the frozen one, the first is kept only if boxes are no worse
+            there, either.
         exif: on what boxes are drawn, "upright" or "stored"; see `wordsight.datasets.read_boxes`.
         settings: seed, image size, epochs and the like.
         progress: called with (done, total, what).
