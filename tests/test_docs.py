@@ -30,6 +30,7 @@ from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
 from wordsight.training.boxes import (
     fit as box_training,
+    learner,
     objects as object_training,
     samples as object_samples,
 )
@@ -72,8 +73,8 @@ def _quick(tmp_path_factory):
     """
     written = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box_training, "EPOCHS", 1)
-        patch.setattr(box_training, "LEAST_STEPS", 30)
+        patch.setattr(learner, "EPOCHS", 1)
+        patch.setattr(learner, "LEAST_STEPS", 30)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
@@ -152,15 +153,16 @@ def _prepare(world):
 
 def _boxes(world):
     """Draw fruit whose boxes are known."""
-    rows = {"boxes.csv": [], "boxes-test.csv": []}
+    rows: dict[str, list[str]] = {"boxes.csv": [], "boxes-test.csv": [], "apples.csv": []}
     (world / "fruit").mkdir()
     for seed in range(20):
         kind, name = (("disc", "apple"), ("square", "plum"))[seed % 2]
         image, box = draw_shape(kind, 2000 + seed)
         image.save(world / "fruit" / f"{seed}.jpg")
-        rows["boxes.csv" if seed < 16 else "boxes-test.csv"].append(
-            f"{seed}.jpg,{name},{','.join(map(str, box))}"
-        )
+        row = f"{seed}.jpg,{name},{','.join(map(str, box))}"
+        rows["boxes.csv" if seed < 16 else "boxes-test.csv"].append(row)
+        if name == "apple":
+            rows["apples.csv"].append(row)
     for name, lines in rows.items():
         (world / name).write_text(
             "file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n"
