@@ -216,7 +216,9 @@ class Run:
                 corrections = (
                     None
                     if boxes
-                    else corrections_of(photos, model.class_names, model.record.data_fingerprint is not None)
+                    else corrections_of(
+                        photos, model.class_names, model.record.data_fingerprint is not None
+                    )
                 )
                 self.report = ResultsReport(folder, shown, threshold, corrections)
             except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run

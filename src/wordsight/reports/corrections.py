@@ -46,7 +46,9 @@ class Corrections:
     def to_dict(self, number: int) -> dict[str, object]:
         """Return what the script of a page needs; pages count from 1."""
         file = FILE if number == 1 else FILE.replace(".", f"-{number}.")
-        plain = {name: getattr(self, name) for name in ("key", "classes", "none", "others", "folder")}
+        plain = {
+            name: getattr(self, name) for name in ("key", "classes", "none", "others", "folder")
+        }
         commands = [(what, file.join(said.rsplit(FILE, 1))) for what, said in self.commands]
         return {**plain, "file": file, "commands": commands, "note": self.note}
 
@@ -81,7 +83,16 @@ def corrections_of(
     names = "\0".join([os.path.abspath(photos.output or ""), os.path.abspath(folder), *words])
     key = hashlib.sha256(names.encode("utf-8", "replace")).hexdigest()[:16]
     others = [name for name in class_names if is_catch_all(name)]
-    return Corrections(key, words, NONE_OF_THESE, others, typed, commands, note if learned_from_images else "", places)
+    return Corrections(
+        key,
+        words,
+        NONE_OF_THESE,
+        others,
+        typed,
+        commands,
+        note if learned_from_images else "",
+        places,
+    )
 
 
 def _folder_of(photos: Photos) -> tuple[str, str] | None:

@@ -88,7 +88,7 @@ const summarise = () => {
   const open = [...marks.values()].filter((one) => !one.label).length;
   const where = data.pages > 1 ? " on this page" : "";
   let text = marks.size ? `${count(marks.size, "correction", "corrections")}${where}.` : `None so far${where}. Press Wrong below a photo, or Right where your eyes are needed.`;
-  if (open) text += ` ${count(open, "has", "have")} no right label yet; nothing learns from ${open === 1 ? "it" : "them"}.`;
+  if (open) text += ` ${count(open, "has", "have")} no right label yet and ${open === 1 ? "is" : "are"} left out of the table.`;
   text += kept ? "" : " This browser remembers none of them: save before you close the page.";
   find("corrected").textContent = text;
   find("corrections-next").hidden = find("bar").hidden = !marks.size;
@@ -102,7 +102,7 @@ const table = () => {
   const rows = [["file_name", "label", "checked"]];
   for (const card of cards) {
     const made = marks.get(card.dataset.name), place = card.dataset.place || card.dataset.name;
-    if (made) rows.push([place, made.label, "yes"]);
+    if (made) { if (made.label) rows.push([place, made.label, "yes"]); }
     else if (answers.includes(called(card)) && (card.dataset.stranger || said(card, data.threshold)[0] === "labelled")) rows.push([place, called(card), ""]);
   }
   return `\ufeff${rows.map((row) => row.map(cell).join(",")).join("\r\n")}\r\n`;

@@ -28,18 +28,19 @@ for (const list of document.querySelectorAll(".gallery")) {
 const listOf = (card) => {
   if (!parts.size) return lists.get("");
   if (card.dataset.stranger) return card.parentElement;
-  const key = card.dataset.fate === "silent" ? "eyes" : "labelled", name = card.dataset.group;
+  const name = card.dataset.group;
+  const key = card.dataset.fate === "silent" ? "eyes" : data.rest.includes(name) ? "rest" : "labelled";
   const found = lists.get(`${key}/${name}`);
   if (found) return found;
-  const part = parts.get(key), section = made("section", null, undefined, "group");
+  const place = parts.get(key).querySelector(".groups"), section = made("section", null, undefined, "group");
   const heading = made("h3", section), list = made("ul", section, undefined, "gallery");
   section.dataset.name = name;
   section.id = `${key}-${lists.size + 1}`;
   made("bdi", heading, name);
   heading.append(key === "eyes" ? "? " : " ");
   made("span", heading, undefined, "count");
-  const later = [...part.querySelectorAll(".group")].find((one) => named.indexOf(one.dataset.name) > named.indexOf(name));
-  part.insertBefore(section, later || null);
+  const later = [...place.children].find((one) => named.indexOf(one.dataset.name) > named.indexOf(name));
+  place.insertBefore(section, later || null);
   lists.set(`${key}/${name}`, list);
   return list;
 };
@@ -71,7 +72,10 @@ const tally = () => {
     if (place) place.textContent = number.toLocaleString("en");
   };
   for (const part of parts.values()) {
-    for (const one of part.querySelectorAll(".group")) told(one, shownIn(one));
+    for (const one of part.querySelectorAll(".group")) {
+      one.style.setProperty("--n", shownIn(one));
+      told(one, shownIn(one));
+    }
     told(part, shownIn(part));
   }
   if (jump) {
