@@ -19,7 +19,7 @@ import pytest
 import wordsight
 from conftest import contents, pillow_reads, write_shapes
 
-SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export", "app"]
+SEEING = ["detect", "recognize", "find", "video", "extract", "prelabel", "export", "app"]
 COMMANDS = [
     "run",
     "gather",
@@ -62,6 +62,10 @@ def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_pat
     assert report["total"] == 12 and report["classes"] == ["disc", "square"]
     assert sum(report["accepted"].values()) + report["rejected"] == 12
     assert (tmp_path / "r" / "predictions.jsonl").is_file()
+    assert report["files"] == ["report.html", "predictions.csv", "predictions.jsonl"]
+    assert report["model"] == str(shapes_model) and report["seconds"] > 0
+    page = (Path(__file__).parents[1] / "docs/how-to/hand-over.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in page for key in report)
 
 
 def test_predict_ends_with_a_table(cli_here, shapes_model, other_shapes):
@@ -531,6 +535,34 @@ def test_with_json_an_error_is_an_object_too(cli_here, shapes):
     process = cli_here("predict", shapes, "-m", "nowhere", "--json")
     assert process.returncode == 2 and "Error: No such model" in process.stderr
     assert json.loads(process.stdout)["error"].startswith("No such model: 'nowhere'")
+
+
+def test_a_listed_model_is_named_by_its_name_or_its_beginning(
+    cli_here, shapes, other_shapes, fresh_home, tmp_path
+):
+    cli_here("train", shapes)
+    (model,) = (fresh_home / "models").glob("disc-square-*")
+    for name in (model.name, "disc-square", "disc"):
+        done = cli_here("predict", other_shapes, "-m", name, "-o", tmp_path / "r", "--no-pictures")
+        assert done.returncode == 0 and f"The model is '{model}'" in done.stderr
+    shutil.copytree(model, model.with_name("disc-other"))
+    told = ("No such model: 'disc'", "Several begin so: disc-other, disc-square-")
+    refused(cli_here("predict", other_shapes, "-m", "disc"), *told)
+    refused(cli_here("predict", other_shapes, "-m", "dis"), "No such model: 'dis'. List")
+
+
+def test_what_an_earlier_run_wrote_does_not_go_without_a_word(
+    cli_here, shapes_model, other_shapes, tmp_path
+):
+    command = ["predict", other_shapes, "-m", shapes_model, "-o", tmp_path / "r"]
+    assert "Removed from" not in cli_here(*command).stderr
+    assert "Removed from" not in cli_here(*command).stderr
+    said = cli_here(*command, "--no-pictures").stderr
+    assert re.search(r"Removed from '.*r': \d+ files of an earlier run", said)
+
+
+def test_pictures_without_class_folders_are_counted(cli_here, shapes):
+    refused(cli_here("train", shapes / "disc"), "12 pictures lie in", "wordsight teach -c WORD")
 
 
 def test_bare_command_prints_help_on_its_own_lines(cli):

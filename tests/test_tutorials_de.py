@@ -77,12 +77,12 @@ def test_the_page_shows_what_its_script_says(name, request):
 @pytest.mark.parametrize("name", ["vehicle", "words"])
 def test_the_page_includes_sections_that_the_script_has(name):
     page, script = (TUTORIALS / f"{name}.md").read_text(), (TUTORIALS / f"{name}.py").read_text()
-    included = re.findall(rf'--8<-- "docs/tutorials/{name}.py:(\w+)"', page)
+    included = re.findall(rf"^<!-- code: docs/tutorials/{name}.py (\w+) -->$", page, re.MULTILINE)
     assert len(included) >= 5
     assert all(
-        script.count(f"[{edge}:{section}]") == 1
+        script.count(f"# {edge} {section}\n") == 1
         for section in included
-        for edge in ("start", "end")
+        for edge in ("region", "endregion")
     )
     assert all(
         (TUTORIALS / image).is_file() for image in re.findall(r"\]\((\.\./images/[^)]+)\)", page)

@@ -261,7 +261,7 @@ def folder_task(
     return CleaningTask(labelled, root, target, options)
 
 
-def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) -> Cleaning:
+def decide(task: CleaningTask, seen: Iterable[LookedAt], progress: Progress | None) -> Cleaning:
     """Decide what should go, from what was seen of each image; report it, and set it aside if the
     options say so.
 
@@ -269,7 +269,7 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
 
     Args:
         task: the data set.
-        seen: what was seen of each of its images, in order.
+        seen: what was seen of each of its images, in order; read once.
         progress: called with (done, total, "findings").
 
     Raises:

@@ -182,7 +182,7 @@ def demo_command(
       wordsight demo
       wordsight demo -o /tmp/try
     """
-    from .demo import demo
+    from .demo import OVERVIEW, demo
 
     with show_progress() as progress:
         results = demo(output, progress, say)
@@ -190,12 +190,13 @@ def demo_command(
         rows = [
             [
                 p.file_name,
-                p.label or "–",
-                "" if p.probability is None else f"{p.probability:.3f}",
-                "" if p.label or p.probability is None else str(p.top_label),
+                p.label or "none of the words",
+                f"{p.probability:.3f}" if p.label else "",
             ]
             for p in results
         ]
-        headings = ["photo", "shows", "probability", "best guess of the rejected"]
-        print("\n".join(columns(Table(headings, rows))))
-    raise typer.Exit(show(results, as_json))
+        print("\n".join([*columns(Table(["photo", "shows", "probability"], rows)), ""]))
+    code = show(results, as_json)
+    if not as_json:
+        print(f"All in one picture: {output.expanduser() / OVERVIEW}")
+    raise typer.Exit(code)

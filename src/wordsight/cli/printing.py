@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.home import first_process
 from ..core.summary import Problems, Result, Table, as_text, printable
+
+_BEGAN = time.monotonic()
 
 
 def say(line: str) -> None:
@@ -27,7 +30,7 @@ def show(result: Result, as_json: bool) -> int:
     if not first_process():
         return code
     if as_json:
-        print(json.dumps(result.to_dict()))
+        print(json.dumps({**result.to_dict(), "seconds": round(time.monotonic() - _BEGAN, 3)}))
     else:
         told = as_text(result, problems=False)
         if told:

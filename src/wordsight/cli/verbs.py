@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[dict[str, str], str]] = {
     "Look closer": (
         {
             "detect": "Find where things are, and count them",
+            "find": "Find the photos most like an example",
             "evaluate": "Measure a model on labelled pictures",
             "words": "Look up a word: is it known, and which kinds of it",
             "app": "Try, train, review and compare in the browser",
@@ -70,6 +71,7 @@ MEANT = {
     **dict.fromkeys(("review", "ui", "gui", "web", "compare", "try"), "app"),
     **dict.fromkeys(("move", "copy", "organize", "organise", "folders"), "sort"),
     **dict.fromkeys(("tag", "tags", "keyword", "xmp", "metadata"), "keywords"),
+    **dict.fromkeys(("search", "similar", "like"), "find"),
     **dict.fromkeys(("download", "scrape", "fetch", "collect"), "gather"),
     **dict.fromkeys(("dedupe", "duplicates", "deduplicate"), "clean"),
     **dict.fromkeys(("convert", "coco", "yolo", "labels"), "prelabel"),
