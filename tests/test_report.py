@@ -610,6 +610,25 @@ def test_of_one_word_the_rest_is_folded_away():
     assert rest.folded and rest.groups[0].cards == [cards[1]] and not labelled.folded
 
 
+def test_the_slider_takes_photos_of_the_rest_out_of_their_fold(tmp_path, tab):
+    cards = [
+        Card(f"{i}.jpg", name, name, probability=p, top=name)
+        for i, (name, p) in enumerate((("dog", 0.99), ("not_dog", 0.99), ("not_dog", 0.6)))
+    ]
+    outcomes = Outcomes(["dog", "not_dog"], 0.9)
+    for card in cards:
+        outcomes.add(card, outcomes.names.index(card.top))
+    report = Report("t", ["s"], "a", outcomes=outcomes, in_parts=True, rest=["not_dog"])
+    (tmp_path / "report.html").write_bytes(render(report, cards))
+    page = tab((tmp_path / "report.html").as_uri()).page
+    places = [("#labelled", 1), ("#rest", 1), ("#eyes", 1)]
+    assert [(place, page.locator(f"{place} li").count()) for place, _ in places] == places
+    page.locator("#threshold").fill("0")
+    assert page.locator("#rest li").count() == 2 and page.locator("#eyes").is_hidden()
+    page.locator("#threshold").fill("4")
+    assert page.locator("#rest").is_hidden() and page.locator("#eyes li").count() == 3
+
+
 def test_on_paper_it_has_photos_and_no_controls(doubtful, tab):
     page = tab((doubtful.output / "report.html").as_uri(), dark=True).page
     page.emulate_media(media="print", color_scheme="dark")
