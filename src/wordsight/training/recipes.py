@@ -26,7 +26,8 @@ from ..core.home import expand, first_process, models_folder, write_atomic, writ
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
-from ..datasets.labelled import LabelledSet
+from ..datasets.files import ImageFile
+from ..datasets.labelled import LabelledSet, relabel
 from ..datasets.training_set import (
     against_catch_all,
     apart,
@@ -37,7 +38,7 @@ from ..datasets.training_set import (
     usable,
 )
 from ..datasets.turning import check_exif_has_boxes
-from ..errors import InvalidArgument, OutputError
+from ..errors import InvalidArgument, OutputError, some_of
 from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
@@ -112,12 +113,13 @@ def train(
         OutputError: if the model can't be written.
     """
     settings = settings or TrainingSettings()
-    if boxes is not None:
+    cut = boxes is None and settings.objects == "many"
+    if boxes is not None or cut:
         need_torch("Learning boxes")
-    if settings.from_model is not None and boxes is None:
+    if settings.from_model is not None and boxes is None and not cut:
         raise InvalidArgument(
-            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training "
-            "one, use --continue."
+            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS or --objects many. To "
+            "go on training one, use --continue."
         )
     if negatives is not None and positive is None:
         raise InvalidArgument(
@@ -128,11 +130,14 @@ def train(
     check_exif_has_boxes(exif, boxes)
     _check_objects(settings, boxes)
     annotated = None if boxes is None else read_boxes(boxes, data, exif)
-    if annotated is not None and settings.from_model is not None:
+    if settings.from_model is not None:
         _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
-        return _add_boxes_to(annotated, output, settings, progress)
+        if annotated is not None:
+            return _add_boxes_to(annotated, output, settings, progress)
+        return _add_objects_to(read_labels(data, min_classes=1), output, settings, progress)
     network = None if recipe == "scratch" else backbone or ""
-    if annotated is not None and network is not None and _many(annotated, settings):
+    many = cut or (annotated is not None and _many(annotated, settings))
+    if network is not None and many:
         check_multiscale(load_backbone(network or DEFAULT_BACKBONE))
     labelled, sources = (
         _labels(data, positive, negatives)
@@ -142,6 +147,8 @@ def train(
     target = default_model_path(labelled.class_names) if output is None else expand(output)
     request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
     model = train_labelled(replace(request, sources=sources, progress=or_notebook(progress)))
+    if cut:
+        return _with_objects(model, labelled.images, settings, progress)
     return model if annotated is None else _with_boxes(model, annotated, settings, progress)
 
 
@@ -235,11 +242,62 @@ def _with_boxes(
     assert model.record.path is not None
     target = model.record.path.absolute()
     add = add_objects if _many(annotated, settings) else add_boxes
-    sheets = add(model, annotated, target, model.embedder, settings.seed, progress)
+    return _saved(
+        model, target, add(model, annotated, target, model.embedder, settings.seed, progress)
+    )
+
+
+def _saved(model: Classifier, target: Path, sheets: dict[str, bytes]) -> Classifier:
+    """Save a model with its new head and sheets, and return it."""
     if first_process():
         write_model(model, target, sheets)
         register(target)
     return model
+
+
+def _add_objects_to(
+    labelled: LabelledSet,
+    output: str | os.PathLike | None,
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> Classifier:
+    """Add an object head to a model that is there, learned from labelled images without boxes.
+
+    Raises:
+        InvalidArgument: if an image's class is none of the model's.
+    """
+    assert settings.from_model is not None
+    model = load(settings.from_model)
+    labelled = relabel(labelled, model.class_names, "")
+    unknown = [image.name for image in labelled.images if not image.label]
+    if unknown:
+        raise InvalidArgument(
+            f"The model knows {some_of(model.class_names)}, and {len(unknown)} of the pictures "
+            f"are of another class: {some_of(unknown)}. Leave them out."
+        )
+    target = expand(output if output is not None else settings.from_model)
+    check_model_target(target)
+    model.record.path = target
+    return _with_objects(model, labelled.images, settings, progress)
+
+
+def _with_objects(
+    model: Classifier,
+    images: list[ImageFile],
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> Classifier:
+    """Train a model's object head without a drawn box, and save the model where its record says."""
+    from .boxes.recipe import add_objects_of_cutouts
+
+    assert model.record.path is not None
+    check_multiscale(model.backbone)
+    target, told = model.record.path.absolute(), or_notebook(progress)
+    return _saved(
+        model,
+        target,
+        add_objects_of_cutouts(model, images, target, model.embedder, settings.seed, told),
+    )
 
 
 def _check_objects(settings: TrainingSettings, boxes: object) -> None:
@@ -250,10 +308,10 @@ def _check_objects(settings: TrainingSettings, boxes: object) -> None:
             f"Unknown --objects '{settings.objects}'. Choose one (the largest of each picture) or "
             "many (all of them)."
         )
-    if boxes is None:
+    if boxes is None and settings.objects == "one":
         raise InvalidArgument(
-            "--objects says how many boxes of a picture are learned, so it needs --boxes "
-            "ANNOTATIONS. Add them, or leave --objects out."
+            "--objects one learns the largest box of each picture, so it needs --boxes "
+            "ANNOTATIONS. Add them, or take --objects many, which can do without."
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,9 +77,20 @@ class TrainedObjects:
 
 
 def train_objects(
-    images: list[Annotated], embedder: Embedder, seed: int = 0, progress: Progress | None = None
+    images: list[Annotated],
+    embedder: Embedder,
+    seed: int = 0,
+    progress: Progress | None = None,
+    judging: Sequence[Annotated] = (),
 ) -> TrainedObjects:
     """Train an object head on every annotated box.
+
+    Args:
+        images: annotated images.
+        embedder: the backbone.
+        seed: the same seed gives the same head.
+        progress: called with (done, total, what).
+        judging: those of the images that the first head is judged on; none: some at random.
 
     Raises:
         InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
@@ -97,8 +108,9 @@ def train_objects(
         )
     order = np.random.default_rng(seed).permutation(len(samples))
     count = min(MOST_HELD_OUT, max(1, len(samples) // HELD_OUT))
-    held = maker.wholes(head, [samples[i].image for i in np.sort(order[:count])])
-    known = [samples[i] for i in np.sort(order[count:])]
+    chosen = {id(one) for one in judging or [samples[i].image for i in order[:count]]}
+    held = maker.wholes(head, [one.image for one in samples if id(one.image) in chosen])
+    known = [one for one in samples if id(one.image) not in chosen]
     learner = _Learner(head, seed)
     steps = _steps(samples)
     history: list[dict] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +18,16 @@ from ...core.home import first_process
 from ...core.result_folder import ResultFolder
 from ...core.threads import interrupted_with
 from ...datasets.annotations import Annotated, BoxSet
+from ...datasets.files import ImageFile
 from ...errors import InvalidArgument, WordsightError
 from ...heads.objects import OBJECT_THRESHOLD
 from ...metrics.boxes import paired_iou
 from ...metrics.detection import matches
 from ...reports.box_sheets import batch_sheet, objects_sheet, truth_sheet
 from .fit import FEWEST, check_backbone, one_batch, train_boxes
-from .objects import train_objects
+from .objects import TrainedObjects, train_objects
 from .samples import one_batch_of_many
+from .scenes import compose_scenes
 
 log = logging.getLogger("wordsight")
 
@@ -87,6 +89,39 @@ def add_objects(
         trained = train_objects(images, embedder, seed, progress)
     model.object_head = trained.head
     model.record.objects = replace(trained.record, skipped=annotated.skipped)
+    return {"objects_batch.png": batch, "objects.png": _objects_shown(trained)}
+
+
+def add_objects_of_cutouts(
+    model: Classifier,
+    files: Sequence[ImageFile],
+    target: Path,
+    embedder: Embedder,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> dict[str, bytes]:
+    """Train an object head for a model on scenes composed of what is cut out of labelled images,
+    without any box; otherwise as `add_boxes`.
+
+    Raises:
+        InvalidArgument: as `add_boxes`, or if too little can be cut out.
+        OutputError: if the sheet can't be written.
+    """
+    check_backbone(model.backbone)
+    scenes = compose_scenes(model, files, embedder, seed, progress)
+    batch = batch_sheet(one_batch_of_many(scenes.images, embedder, seed))
+    with _shown_beside(batch, target):
+        trained = train_objects(scenes.images, embedder, seed, progress, scenes.judging)
+    # tiles are for photos larger than those that things were cut out of
+    model.object_head = replace(trained.head, learned_side=scenes.side)
+    model.record.objects = replace(
+        trained.record, cutouts=scenes.cutouts, unreadable=scenes.unreadable
+    )
+    return {"objects_batch.png": batch, "objects.png": _objects_shown(trained)}
+
+
+def _objects_shown(trained: TrainedObjects) -> bytes:
+    """Return a PNG of true objects beside those that a first head found."""
     rows = []
     for image, (known, found) in zip(trained.held_out, trained.found, strict=True):
         sure = [one for one in found if one[1] >= OBJECT_THRESHOLD]
@@ -97,7 +132,7 @@ def add_objects(
             for some in (known, sure)
         )
         rows.append((image.file, truth, boxes, len(known) + len(sure) - 2 * right))
-    return {"objects_batch.png": batch, "objects.png": objects_sheet(rows)}
+    return objects_sheet(rows)
 
 
 @contextmanager
