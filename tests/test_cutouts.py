@@ -12,9 +12,11 @@ import wordsight
 from test_objects import THINGS, _settings, learn_in_fewer_steps, write_scenes
 from wordsight.backbones.embedder import open_photo
 from wordsight.datasets.labelled import read_labelled
+from wordsight.detection.scanner import Scan
+from wordsight.detection.whole import with_whole
 from wordsight.errors import InvalidArgument
 from wordsight.images.decoding import decode
-from wordsight.metrics.boxes import iou
+from wordsight.metrics.boxes import covered, iou
 from wordsight.metrics.detection import average_precision
 from wordsight.training.boxes import scenes as making
 from wordsight.training.boxes.composing import SEEN, compose
@@ -220,3 +222,47 @@ def test_unreadable_photos_are_listed_and_the_others_learned_from(
     scenes = compose_scenes(classifier, files, classifier.embedder, 0, None)
     ((name, reason),) = scenes.unreadable
     assert name == "cat/broken.jpg" and reason and len(scenes.images) >= 8
+
+
+def lawn_with_cats(folder, *boxes):
+    """Write a lawn of 512 x 300 with cats; return its path."""
+    import skimage.data
+
+    lawn = Image.fromarray(skimage.data.grass()).convert("RGB").crop((0, 0, 512, 300))
+    cat = Image.fromarray(skimage.data.chelsea()).crop((60, 0, 360, 300))
+    for x_min, y_min, x_max, y_max in boxes:
+        lawn.paste(cat.resize((x_max - x_min, y_max - y_min)), (x_min, y_min))
+    lawn.save(folder / "lawn.png")
+    return folder / "lawn.png"
+
+
+def test_what_a_whole_photo_shows_is_found_as_predict_draws_it(classifier, tmp_path):
+    path = lawn_with_cats(tmp_path, (150, 40, 370, 260))
+    (seen,) = wordsight.predict([path], classifier, output=None, threshold=0.5)
+    assert seen.label == "cat" and seen.box_xyxy is not None
+    (found,) = wordsight.detect([path], classifier, output=None, threshold=0.5)
+    (whole,) = [d for d in found.detections if list(d.xyxy) == seen.box_xyxy]
+    assert whole.label == "cat" and whole.probability == pytest.approx(seen.probability, abs=1e-5)
+    # no window of its class lies in it
+    rest = [d.xyxy for d in found.detections if d.label == "cat" and d is not whole]
+    assert not (covered(np.array(rest).reshape(-1, 4), np.array([seen.box_xyxy])) > 0.5).any()
+    # windows of a size that somebody chose are looked through alone
+    chosen = wordsight.WindowSettings((140, 140), 35.0)
+    (small,) = wordsight.detect([path], classifier, output=None, threshold=0.5, windows=chosen)
+    assert not [d for d in small.detections if list(d.xyxy) == seen.box_xyxy]
+
+
+def test_regions_that_the_heat_map_tells_apart_are_detections_of_their_own(classifier, tmp_path):
+    boxes = [(15, 50, 195, 230), (320, 60, 500, 240)]
+    path = lawn_with_cats(tmp_path, *boxes)
+    # two cats are strange to what learned from one a photo; here they are not
+    classifier = dataclasses.replace(classifier, neighbourhood=None)
+    nothing = Scan(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, np.float32), 0, np.zeros((1, 1)))
+    photo = open_photo(path)
+    whole = with_whole(nothing, photo, classifier, 0.5, 0.5)
+    assert (
+        len(whole.boxes) == 2 and [classifier.class_names[i] for i in whole.labels] == ["cat"] * 2
+    )
+    assert (iou(whole.boxes, np.array(boxes)).max(axis=0) > 0.5).all()
+    # without a threshold nothing gets a label
+    assert with_whole(nothing, photo, classifier, None, 0.5) is nothing
