@@ -30,6 +30,7 @@ from wordsight.heatmaps import gradients
 from wordsight.training.boxes import (
     fit as box_training,
     objects as object_training,
+    scenes,
     samples as object_samples,
 )
 from wordsight.training.settings import TrainingSettings
@@ -71,6 +72,7 @@ def _quick(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(box_training, "EPOCHS", 1)
         patch.setattr(box_training, "LEAST_STEPS", 30)
+        patch.setattr(scenes, "SCENES", 12)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):

@@ -53,7 +53,8 @@ def _regions(
         encoding = model.embedder.encode(photo, feature_map=True)
         prediction = model.decide("", encoding.embedding, threshold)
         nothing = [model.class_names[i] for i in (model.catch_all, model.nothing) if i is not None]
-        if prediction.label is not None and prediction.label not in nothing:
+        shown = prediction.label is not None and not prediction.rolled_up
+        if shown and prediction.label not in nothing:
             model.localize(prediction, photo, encoding)
             for label in prediction.labels:
                 index = model.class_names.index(label.label)

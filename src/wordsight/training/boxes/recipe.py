@@ -30,6 +30,9 @@ from .samples import one_batch_of_many
 from .scenes import compose_scenes
 
 log = logging.getLogger("wordsight")
+INTERRUPTED = (
+    "Interrupted while learning boxes, of which nothing is kept: the same command learns them anew."
+)
 
 
 def add_boxes(
@@ -108,7 +111,8 @@ def add_objects_of_cutouts(
         OutputError: if the sheet can't be written.
     """
     check_backbone(model.backbone)
-    scenes = compose_scenes(model, files, embedder, seed, progress)
+    with interrupted_with(INTERRUPTED):
+        scenes = compose_scenes(model, files, embedder, seed, progress)
     batch = batch_sheet(one_batch_of_many(scenes.images, embedder, seed))
     with _shown_beside(batch, target):
         trained = train_objects(scenes.images, embedder, seed, progress, scenes.judging)
@@ -151,10 +155,7 @@ def _shown_beside(batch: bytes, target: Path) -> Iterator[None]:
             target.with_name(before),
         )
     try:
-        with interrupted_with(
-            "Interrupted while learning boxes, of which nothing is kept: the same command "
-            "learns them anew."
-        ):
+        with interrupted_with(INTERRUPTED):
             yield
     finally:
         if first_process():
