@@ -30,8 +30,8 @@ from wordsight.heatmaps import gradients
 from wordsight.training.boxes import (
     fit as box_training,
     objects as object_training,
-    scenes,
     samples as object_samples,
+    scenes,
 )
 from wordsight.training.settings import TrainingSettings
 

@@ -27,7 +27,7 @@ from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
 from ..datasets.annotations import BoxSet, read_boxes, read_labels
 from ..datasets.files import ImageFile
-from ..datasets.labelled import LabelledSet, relabel
+from ..datasets.labelled import LabelledSet
 from ..datasets.training_set import (
     against_catch_all,
     apart,
@@ -38,7 +38,7 @@ from ..datasets.training_set import (
     usable,
 )
 from ..datasets.turning import check_exif_has_boxes
-from ..errors import InvalidArgument, OutputError, some_of
+from ..errors import InvalidArgument, OutputError
 from ..heads.decision import accepts, decide
 from ..heads.guarantee import HeldOut, check_precision, keep_promise
 from ..heads.linear import FitReport, fit_head
@@ -52,8 +52,9 @@ from ..words.class_names import (
     same_classes,
     with_catch_all,
 )
+from .boxing import check_objects, in_known_classes, learns_many, refuse_changes
 from .request import TrainingRequest
-from .settings import OBJECTS, TrainingSettings
+from .settings import TrainingSettings
 from .sources import Sources, note_sources
 from .work_folder import check_work_folder
 
@@ -128,15 +129,15 @@ def train(
     if precision is not None:
         check_precision(precision)
     check_exif_has_boxes(exif, boxes)
-    _check_objects(settings, boxes)
+    check_objects(settings, boxes)
     annotated = None if boxes is None else read_boxes(boxes, data, exif)
     if settings.from_model is not None:
-        _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
+        refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
         if annotated is not None:
             return _add_boxes_to(annotated, output, settings, progress)
         return _add_objects_to(read_labels(data, min_classes=1), output, settings, progress)
     network = None if recipe == "scratch" else backbone or ""
-    many = cut or (annotated is not None and _many(annotated, settings))
+    many = cut or (annotated is not None and learns_many(annotated, settings))
     if network is not None and many:
         check_multiscale(load_backbone(network or DEFAULT_BACKBONE))
     labelled, sources = (
@@ -169,17 +170,6 @@ def _against_others(
     labelled: LabelledSet, positive: str, negatives: str | os.PathLike | None
 ) -> LabelledSet:
     return against_catch_all(labelled, positive, None if negatives is None else expand(negatives))
-
-
-def _refuse_changes(asked: bool, settings: TrainingSettings) -> None:
-    """Refuse, where boxes are added to a model, whatever would change it: `asked` of something
-    else, or a setting.
-    """
-    if asked or settings.tunes_weights or not settings.clean or settings.image_size is not None:
-        raise InvalidArgument(
-            "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
-            "their like don't go with it. Leave them out."
-        )
 
 
 def _boxed_classes(
@@ -241,7 +231,7 @@ def _with_boxes(
 
     assert model.record.path is not None
     target = model.record.path.absolute()
-    add = add_objects if _many(annotated, settings) else add_boxes
+    add = add_objects if learns_many(annotated, settings) else add_boxes
     return _saved(
         model, target, add(model, annotated, target, model.embedder, settings.seed, progress)
     )
@@ -268,13 +258,7 @@ def _add_objects_to(
     """
     assert settings.from_model is not None
     model = load(settings.from_model)
-    labelled = relabel(labelled, model.class_names, "")
-    unknown = [image.name for image in labelled.images if not image.label]
-    if unknown:
-        raise InvalidArgument(
-            f"The model knows {some_of(model.class_names)}, and {len(unknown)} of the pictures "
-            f"are of another class: {some_of(unknown)}. Leave them out."
-        )
+    labelled = in_known_classes(labelled, model.class_names)
     target = expand(output if output is not None else settings.from_model)
     check_model_target(target)
     model.record.path = target
@@ -298,28 +282,6 @@ def _with_objects(
         target,
         add_objects_of_cutouts(model, images, target, model.embedder, settings.seed, told),
     )
-
-
-def _check_objects(settings: TrainingSettings, boxes: object) -> None:
-    if settings.objects is None:
-        return
-    if settings.objects not in OBJECTS:
-        raise InvalidArgument(
-            f"Unknown --objects '{settings.objects}'. Choose one (the largest of each picture) or "
-            "many (all of them)."
-        )
-    if boxes is None and settings.objects == "one":
-        raise InvalidArgument(
-            "--objects one learns the largest box of each picture, so it needs --boxes "
-            "ANNOTATIONS. Add them, or take --objects many, which can do without."
-        )
-
-
-def _many(annotated: BoxSet, settings: TrainingSettings) -> bool:
-    """Whether all objects of a picture are learned: as asked, or if a picture holds several."""
-    if settings.objects is not None:
-        return settings.objects == "many"
-    return any(len(image.boxes) > 1 for image in annotated.images)
 
 
 def train_labelled(request: TrainingRequest) -> Classifier:
