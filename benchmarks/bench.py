@@ -29,6 +29,7 @@ import growth  # noqa: F401
 import heatmaps  # noqa: F401
 import install  # noqa: F401
 import int8  # noqa: F401
+import neighbours  # noqa: F401
 import objects  # noqa: F401
 import page  # noqa: F401
 import precision  # noqa: F401

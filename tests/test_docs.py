@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -36,6 +37,8 @@ from wordsight.training.boxes import (
 from wordsight.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
+_shown = runpy.run_path(str(ROOT / "scripts" / "show_code.py"))
+SHOWN, filled = _shown["SHOWN"], _shown["filled"]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -223,9 +226,10 @@ def test_page_runs_as_it_stands(page, world, imitation, capsys, monkeypatch):
                 image.convert("RGB").reduce(1 + (image.width > 320)).save(photo)
     if "wordsight gather" in (ROOT / page).read_text(encoding="utf-8"):
         imitation()
+    pieces = {shown[3] for shown in SHOWN.findall((ROOT / page).read_text(encoding="utf-8"))}
     for language, code, output in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         # a piece of a script that has a test of its own
-        if (page in ELSEWHERE and language == "python") or code.startswith("--8<--"):
+        if (page in ELSEWHERE and language == "python") or code in pieces:
             continue
         shown = _shell(code, capsys) if language == "sh" else _python(code)
         if output:
@@ -374,13 +378,12 @@ def test_what_is_not_run_is_looked_at():
         text = (ROOT / page).read_text(encoding="utf-8")
         fences = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
         for language, body in fences:
-            assert language in ("", "sh", "python", "py", "text", "toml"), (
+            assert language in ("", "sh", "python", "text", "toml"), (
                 f"{page}: a block marked {language}"
             )
-            assert language in ("python", "py", "toml") or not re.search(
+            assert language in ("python", "toml") or not re.search(
                 r"^(import|from \w+ import) ", body, re.MULTILINE
             ), f"{page}: {body[:80]}"
-            assert language != "py" or body.startswith("--8<--"), f"{page}: {body[:80]}"
         others = [
             line
             for language, body in fences
@@ -426,6 +429,8 @@ def _exists(arguments: list[str], where: str) -> None:
             )
         ), where
         return
+    if arguments[0].endswith("/"):  # photos without a verb
+        arguments = ["run", *arguments]
     assert arguments[0].rstrip(",") in command.commands, where
     if len(arguments) == 1:
         return  # the name of a command
@@ -436,6 +441,13 @@ def _exists(arguments: list[str], where: str) -> None:
         assert "Missing" in str(error.format_message()), f"{where}: {error.format_message()}"
 
 
+def test_pages_show_the_code_that_is_run():
+    """`python scripts/show_code.py` copies it anew."""
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert filled(text) == text, page
+
+
 def test_what_is_run_elsewhere_is_run_there():
     for page, test in ELSEWHERE.items():
         assert Path(page).name in (ROOT / "tests" / test).read_text(encoding="utf-8")
@@ -444,13 +456,12 @@ def test_what_is_run_elsewhere_is_run_there():
         for name in ("tutorials_*", "extend")
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     )
-    pieces = {
-        piece
+    shown = {
+        file
         for page in PAGES
-        for piece in re.findall(
-            r'^--8<-- "(docs/[^":]+\.py)', (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE
-        )
+        for _, file, _, _ in SHOWN.findall((ROOT / page).read_text(encoding="utf-8"))
+        if file.startswith("docs/")
     }
-    assert len(pieces) >= 9
-    for piece in pieces:
+    assert len(shown) >= 9
+    for piece in shown:
         assert re.search(rf'"{Path(piece).stem}(\.py)?"', tests), f"nobody runs {piece}"

@@ -142,6 +142,7 @@ def over(run: Run, found: Photos, progress: Progress | None) -> Results:
         counts=run.counts,
         skipped=found.skipped,
         unreadable=run.counts.unreadable,
+        model=classifier.record.path,
         output=found.output,
         copied_bytes=None if run.writer is None else run.writer.copied_bytes,
         note=note,

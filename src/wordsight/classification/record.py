@@ -275,10 +275,7 @@ class ModelRecord:
             )
         if self.threshold is not None and {"coverage", "selective_accuracy"} <= metrics.keys():
             share, right = metrics["coverage"], metrics["selective_accuracy"]
-            notes.append(
-                f"From a probability of {self.threshold:.4g}, {share:.1%} accepted and "
-                f"{right:.2%} of those right."
-            )
+            notes.append(labels_of(self.threshold, share, right))
         return notes if self.promise is None else [*notes, self.promise.sentence()]
 
     def problems(self) -> list[Problems]:
@@ -338,6 +335,14 @@ class ModelRecord:
         record.other = {key: value for key, value in data.items() if key not in keys}
         _check(record)
         return record
+
+
+def labels_of(threshold: float, share: float, right: float) -> str:
+    """Return in words what share of pictures gets a label, and how many of these are right."""
+    if not share:
+        return f"At threshold {threshold:.4g} it labels none of them."
+    how = "all correctly" if right == 1 else f"{right:.2%} of those correctly"
+    return f"At threshold {threshold:.4g} it labels {share:.1%} of them, {how}."
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:

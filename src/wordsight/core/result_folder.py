@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -38,6 +39,8 @@ from .records import (
     unfinished_builds,
 )
 from .threads import uninterrupted
+
+log = logging.getLogger(__name__)
 
 IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
 NOT_OURS = (
@@ -351,6 +354,12 @@ class Build:
                     sync_file(self.path / name)
                 replace_file(self.path / name, root / name)
             _remove(root, old)
+            if old:
+                log.info(
+                    "Removed from '%s': %s of an earlier run, which this one did not write.",
+                    folder.path,
+                    "1 file" if len(old) == 1 else f"{len(old):,} files",
+                )
             kept = {name: of for name, of in record.items() if os.path.lexists(root / name)}
             done = {
                 name: Written(folder.by, {told}) for name, told in (folder.placed | written).items()

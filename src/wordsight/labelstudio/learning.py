@@ -216,7 +216,7 @@ def _record(lesson: Lesson, embedder: Embedder, method: str, accuracy: float) ->
         threshold=THRESHOLD,
         images={name: counts[name] for name in lesson.learnable},
         method=method,
-        judged_on=f"{len(lesson.labels)} annotated pictures, each by a head that had not seen it",
+        judged_on=f"{len(lesson.labels)} annotated pictures, cross-validated",
         metrics={"accuracy": accuracy},
         dtype=embedder.dtype,
     )

@@ -387,10 +387,10 @@ def _judged_on(events: np.ndarray, parted: np.ndarray) -> str:
     count = len(np.unique(events))
     pictures = f"{len(events)} pictures"
     if count == len(events):
-        return f"{pictures}, each by a head that had not seen it"
-    of_events = f"{pictures} of {count} events, each by a head that had "
+        return f"{pictures}, cross-validated"
     whole = np.array_equal(events, parted)
-    return of_events + ("seen none of its event" if whole else "not seen it")
+    by = "cross-validated, events held out whole" if whole else "cross-validated"
+    return f"{pictures} of {count} events, {by}"
 
 
 def _event_power(

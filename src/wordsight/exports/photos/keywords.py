@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.home import expand
 from ...core.progress import Progress, or_notebook
-from ...core.summary import Problems, Table, as_html
+from ...core.summary import Problems, Table, as_html, as_text
 from ...datasets.decisions import ReviewBook
 from ...errors import InvalidArgument, NotFound
 from .keyword_notes import Noted, Notes
@@ -102,6 +102,9 @@ class WrittenKeywords:
         """Return the photos whose keywords could not be written."""
         return [Problems("Not written", self.skipped, "--json's answer")]
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
     def _repr_html_(self) -> str:
         return as_html(f"Keywords of {len(self.files):,} sidecars", self)
 
@@ -157,6 +160,9 @@ class TakenBackKeywords:
     def problems(self) -> list[Problems]:
         """Return what stays."""
         return [Problems("Kept", self.kept, "--json's answer")]
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html("Keywords taken back", self)
