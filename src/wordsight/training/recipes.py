@@ -103,7 +103,8 @@ def train(
             confidence; see `Classifier.promise`.
         boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `wordsight.datasets.read_boxes`). They
             then name the images and classes to learn from, and `data` is the images' folder. A
-            box head is trained on the same backbone, after the classifier.
+            box head is trained on the same backbone, after the classifier. Without them,
+            `settings.objects` "many" learns to find many objects from the labels alone.
         exif: on what boxes are drawn, "upright" or "stored"; see `wordsight.datasets.read_boxes`.
         settings: seed, image size, epochs and the like.
         progress: called with (done, total, what).
