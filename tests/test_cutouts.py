@@ -66,7 +66,7 @@ def classifier(labelled, tmp_path_factory):
 
 def learn_quickly(patch):
     learn_in_fewer_steps(patch, 10, 120)
-    patch.setattr(making, "SCENES", 64)
+    patch.setattr(making, "SCENES", 80)
 
 
 def found_in(model, annotations):
@@ -99,8 +99,8 @@ def test_many_are_found_by_a_model_that_saw_one_a_photo_and_no_box(
     assert objects["0.3"] > 0.7 and objects["0.5"] > 0.5
     assert objects["0.5"] > windows["0.5"] + 0.1
     about = model.record.objects
-    assert about.cutouts == 2 * 8 and about.held_out == 12  # of each class the more solid half
-    assert "without a drawn box from 64 scenes composed of 16 cutouts" in about.sentence()
+    assert about.cutouts == 2 * 8 and about.held_out == 16  # of each class the more solid half
+    assert "without a drawn box from 80 scenes composed of 16 cutouts" in about.sentence()
     assert wordsight.load(tmp_path / "many").record.objects == about
     # class answers stay
     answers = [
@@ -113,6 +113,7 @@ def test_many_are_found_by_a_model_that_saw_one_a_photo_and_no_box(
 def test_one_command_learns_classes_and_objects(labelled, tmp_path, monkeypatch):
     learn_in_fewer_steps(monkeypatch, 2, 3)
     monkeypatch.setattr(making, "SCENES", 20)
+    monkeypatch.setattr(making, "OF_A_CLASS", 1)
     model = wordsight.train(labelled[0], tmp_path / "m", settings=_settings(objects="many"))
     assert model.object_head is not None and model.class_names == list(THINGS)
     assert (tmp_path / "m" / "plots" / "objects_batch.png").is_file()
@@ -121,6 +122,7 @@ def test_one_command_learns_classes_and_objects(labelled, tmp_path, monkeypatch)
 
 def test_a_photo_of_anything_else_is_never_cut(labelled, tmp_path, monkeypatch):
     monkeypatch.setattr(making, "SCENES", 20)
+    monkeypatch.setattr(making, "OF_A_CLASS", 1)
     model = wordsight.train(labelled[0], tmp_path / "cats", positive="cat")
     files = [
         dataclasses.replace(file, label=file.label if file.label == "cat" else "not_cat")
@@ -219,6 +221,7 @@ def test_unreadable_photos_are_listed_and_the_others_learned_from(
     broken.write_bytes(b"no photo")
     files = [*files, dataclasses.replace(files[0], path=broken, name="cat/broken.jpg")]
     monkeypatch.setattr(making, "SCENES", 10)
+    monkeypatch.setattr(making, "OF_A_CLASS", 1)
     scenes = compose_scenes(classifier, files, classifier.embedder, 0, None)
     ((name, reason),) = scenes.unreadable
     assert name == "cat/broken.jpg" and reason and len(scenes.images) >= 8

@@ -76,6 +76,7 @@ def _quick(tmp_path_factory):
         patch.setattr(box_training, "EPOCHS", 1)
         patch.setattr(box_training, "LEAST_STEPS", 30)
         patch.setattr(scenes, "SCENES", 12)
+        patch.setattr(scenes, "OF_A_CLASS", 1)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
