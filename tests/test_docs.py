@@ -34,6 +34,7 @@ from wordsight.training.boxes import (
     objects as object_training,
     samples as object_samples,
 )
+from wordsight.training.cutouts import scenes
 from wordsight.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,6 +76,8 @@ def _quick(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learner, "EPOCHS", 1)
         patch.setattr(learner, "LEAST_STEPS", 30)
+        patch.setattr(scenes, "SCENES", 12)
+        patch.setattr(scenes, "OF_A_CLASS", 1)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):

@@ -373,7 +373,7 @@ def _settings(**values):
     ("values", "boxes", "told"),
     [
         ({"objects": "two"}, True, "Unknown --objects 'two'"),
-        ({"objects": "many"}, False, "needs --boxes"),
+        ({"objects": "one"}, False, "so it needs --boxes ANNOTATIONS"),
     ],
 )
 def test_objects_are_refused_in_one_sentence(values, boxes, told, scenes, tmp_path):

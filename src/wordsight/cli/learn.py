@@ -95,7 +95,7 @@ class _Tuning:
         typer.Option(
             "--objects",
             help="With --boxes: learn one object a picture (the largest) or many (all). [default: "
-            "many if a picture has several]",
+            "many if a picture has several] Without: many, from what is cut out of the pictures.",
             autocompletion=offer("training.settings.OBJECTS"),
         ),
     ] = None
@@ -104,8 +104,8 @@ class _Tuning:
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="With --boxes: add a box head to this model; its labels stay. [default of -o: "
-            "the same folder]",
+            help="With --boxes or --objects many: add a head for boxes to this model; its labels "
+            "stay. [default of -o: the same folder]",
         ),
     ] = None
     checkpoints: Annotated[

@@ -30,6 +30,7 @@ from ..images.decoding import LARGE_PIXELS, decode, header
 from .detections import COLUMNS, Detection, Detections, ImageDetections
 from .objects import longest_side, objects_of
 from .scanner import scan
+from .whole import with_whole
 
 COUNTS = "counts.csv"  # how many of each class an image shows
 FOLDERS = ("detections", "scores")
@@ -64,6 +65,13 @@ class WindowSettings:
     levels: int | None = None
     factor: float = FACTOR
     overlap: float = OVERLAP
+
+    @property
+    def of_all_sizes(self) -> bool:
+        """Whether nobody chose sizes: windows then grow up to the whole image, which is looked at,
+        too.
+        """
+        return self.window is None and self.levels is None
 
     def check(self) -> None:
         """Refuse what can't be.
@@ -130,7 +138,8 @@ def detect(
     so does `exact`. A window counts if its probability reaches the threshold and, where no class
     stands for "anything else", it is no stranger to the model; that class is never a detection. Of
     windows over one thing the likeliest stays, and its box is drawn in to the heat map within it,
-    as the box of a whole image is.
+    as the box of a whole image is. Where no size of windows is given and the whole image gets a
+    label, each region of the label's heat map is a detection, and windows count elsewhere only.
 
     Args:
         photos: folders, files or globs.
@@ -221,6 +230,8 @@ def detect_image(
         photo = decode(data, (max(needed, min(max(size), DRAWN)), max(size)))
         del data
         seen = scan(photo.image, size, model, levels, threshold, windows.overlap, exact)
+        if windows.of_all_sizes:
+            seen = with_whole(seen, photo, model, threshold, windows.overlap)
         photo.image.thumbnail((DRAWN, DRAWN))
     rows = zip(seen.boxes.tolist(), seen.labels.tolist(), seen.probabilities.tolist(), strict=True)
     found = [

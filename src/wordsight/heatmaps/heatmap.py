@@ -18,8 +18,7 @@ from ..images.decoding import Photo, resize
 from .drawing import full_mask, superimpose
 from .extent import extent
 from .gradients import check_method, open_gradcam
-from .one_pass import class_heatmap, fine_heatmap, upsample
-from .regions import mask_to_boxes, scale_box
+from .one_pass import class_heatmap, heatmap_boxes, upsample
 
 SMALLEST, LARGEST = 0.25, 4.0  # of the network's input side
 
@@ -72,9 +71,7 @@ class Heatmap:
         """Return the `xyxy` boxes, in pixels, of all regions that reach a threshold (0–1, of
         the peak), the strongest first.
         """
-        fine = fine_heatmap(self._reach, self.size)
-        found = mask_to_boxes(fine >= self._checked(threshold), fine) if fine.max() > 0 else []
-        return [scale_box(box, fine.shape, self.size) for box in found]
+        return heatmap_boxes(self._reach, self.size, self._checked(threshold))
 
     @property
     def _reach(self) -> np.ndarray:

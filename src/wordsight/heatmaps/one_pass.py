@@ -53,9 +53,20 @@ def heatmap_box(
     Returns:
         [x_min, y_min, x_max, y_max] in pixels of `size`, or None where the map is empty.
     """
+    found = heatmap_boxes(heatmap, size, threshold)
+    return found[0] if found else None
+
+
+def heatmap_boxes(
+    heatmap: np.ndarray, size: tuple[int, int], threshold: float, least: float = 0.0
+) -> list[list[float]]:
+    """Return the `xyxy` boxes, in pixels of `size`, of all blobs at or above `threshold`, the
+    strongest first; those weaker than a share `least` of it are left out. For the rest see
+    `heatmap_box`.
+    """
     fine = fine_heatmap(heatmap, size)
-    found = mask_to_boxes(fine >= threshold, fine) if fine.max() > 0 else []
-    return scale_box(found[0], fine.shape, size) if found else None
+    found = mask_to_boxes(fine >= threshold, fine, least) if fine.max() > 0 else []
+    return [scale_box(box, fine.shape, size) for box in found]
 
 
 def fine_heatmap(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:

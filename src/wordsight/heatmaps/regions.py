@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 
-def mask_to_boxes(mask: np.ndarray, weights: np.ndarray) -> list[tuple[float, float, float, float]]:
+def mask_to_boxes(
+    mask: np.ndarray, weights: np.ndarray, least: float = 0.0
+) -> list[tuple[float, float, float, float]]:
     """Return the `xyxy` boxes of the connected regions (4-neighbours) of a mask, the one that
     weighs most first.
 
     Args:
         mask: (h, w) bool.
         weights: (h, w) float, summed over each region to rank them.
+        least: share of the heaviest region's weight; lighter ones are left out.
 
     Returns:
         (x_min, y_min, x_max, y_max) of each in cells, max exclusive.
@@ -24,10 +27,9 @@ def mask_to_boxes(mask: np.ndarray, weights: np.ndarray) -> list[tuple[float, fl
     # region 0 is what lies outside the mask
     weight = np.bincount(regions.ravel(), weights=weights.ravel(), minlength=count)[1:]
     corners = stats[1:, :4].astype(float)  # x, y, width, height
-    return [
-        (x, y, x + width, y + height)
-        for x, y, width, height in corners[np.argsort(-weight, kind="stable")].tolist()
-    ]
+    order = np.argsort(-weight, kind="stable")
+    order = order[weight[order] >= least * weight.max(initial=0.0)]
+    return [(x, y, x + width, y + height) for x, y, width, height in corners[order].tolist()]
 
 
 def scale_box(

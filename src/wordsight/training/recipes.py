@@ -50,8 +50,9 @@ from ..words.class_names import (
     same_classes,
     with_catch_all,
 )
+from .boxing import check_objects, in_known_classes, refuse_changes
 from .request import TrainingRequest
-from .settings import OBJECTS, TrainingSettings
+from .settings import TrainingSettings
 from .sources import Sources, note_sources
 from .work_folder import check_work_folder
 
@@ -100,10 +101,11 @@ def train(
             confidence; see `Classifier.promise`.
         boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `wordsight.datasets.read_boxes`). They
             then name the images and classes to learn from, and `data` is the images' folder. A
-            box head is trained on the same backbone, after the classifier. Boxes of one class alone
-            are learned without `positive`, too; whole images are then told from parts of them. Of a
-            fine-tuned backbone and the frozen one, the first is kept only if boxes are no worse
-            there, either.
+            box head is trained on the same backbone, after the classifier. Without them,
+            `settings.objects` "many" learns to find many objects from the labels alone. Boxes of
+            one class alone are learned without `positive`, too; whole images are then told from
+            parts of them. Of a fine-tuned backbone and the frozen one, the first is kept only if
+            boxes are no worse there, either.
         exif: on what boxes are drawn, "upright" or "stored"; see `wordsight.datasets.read_boxes`.
         settings: seed, image size, epochs and the like.
         progress: called with (done, total, what).
@@ -114,12 +116,13 @@ def train(
         OutputError: if the model can't be written.
     """
     settings = settings or TrainingSettings()
-    if boxes is not None:
+    cut = boxes is None and settings.objects == "many"
+    if boxes is not None or cut:
         need_torch("Learning boxes")
-    if settings.from_model is not None and boxes is None:
+    if settings.from_model is not None and boxes is None and not cut:
         raise InvalidArgument(
-            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS. To go on training "
-            "one, use --continue."
+            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS or --objects many. To "
+            "go on training one, use --continue."
         )
     if negatives is not None and positive is None:
         raise InvalidArgument(
@@ -128,7 +131,7 @@ def train(
     if precision is not None:
         check_precision(precision)
     check_exif_has_boxes(exif, boxes)
-    _check_objects(settings, boxes)
+    check_objects(settings, boxes)
     progress = or_notebook(progress)
 
     def asked(labelled: LabelledSet, settings: TrainingSettings) -> TrainingRequest:
@@ -136,16 +139,25 @@ def train(
         request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
         return replace(request, boxes=boxes is not None, progress=progress)
 
-    if boxes is None:
+    if boxes is None and not cut:
         labelled, sources = _labels(data, positive, negatives)
         return train_labelled(replace(asked(labelled, settings), sources=sources))
     from .boxes import recipe as boxed  # takes seconds
 
-    annotated = read_boxes(boxes, data, exif)
+    annotated = None if boxes is None else read_boxes(boxes, data, exif)
     if settings.from_model is not None:
-        _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
+        refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
         model = boxed.load_for_boxes(annotated, output, settings)
-        boxed.learn_boxes(model, annotated, settings, progress)
+        if annotated is not None:
+            boxed.learn_boxes(model, annotated, settings, progress)
+        else:
+            known = in_known_classes(read_labels(data, min_classes=1), model.class_names)
+            boxed.learn_from_cutouts(model, known.images, settings, progress)
+    elif annotated is None:
+        boxed.check_for_many(recipe, backbone)
+        labelled, sources = _labels(data, positive, negatives)
+        model = train_labelled(replace(asked(labelled, settings), sources=sources))
+        boxed.learn_from_cutouts(model, labelled.images, settings, progress)
     else:
         settings = boxed.check_boxes(annotated, recipe, backbone, positive, settings)
         with boxed.classes_of(annotated, positive, negatives, settings.seed) as labelled:
@@ -174,32 +186,6 @@ def _labels(
         if negatives is not None:
             sources.append((str(expand(negatives).resolve()), labelled.class_names[-1]))
     return labelled, sources
-
-
-def _refuse_changes(asked: bool, settings: TrainingSettings) -> None:
-    """Refuse, where boxes are added to a model, whatever would change it: `asked` of something
-    else, or a setting.
-    """
-    if asked or settings.tunes_weights or not settings.clean or settings.image_size is not None:
-        raise InvalidArgument(
-            "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
-            "their like don't go with it. Leave them out."
-        )
-
-
-def _check_objects(settings: TrainingSettings, boxes: object) -> None:
-    if settings.objects is None:
-        return
-    if settings.objects not in OBJECTS:
-        raise InvalidArgument(
-            f"Unknown --objects '{settings.objects}'. Choose one (the largest of each picture) or "
-            "many (all of them)."
-        )
-    if boxes is None:
-        raise InvalidArgument(
-            "--objects says how many boxes of a picture are learned, so it needs --boxes "
-            "ANNOTATIONS. Add them, or leave --objects out."
-        )
 
 
 def train_labelled(request: TrainingRequest) -> Classifier:

@@ -37,9 +37,11 @@ class TrainingSettings:
         image_size: side in pixels of a square input; None: the network's own.
         events: keep photos of one folder that were taken within a minute of each other on one side
             when images are held out.
-        from_model: with boxes, the model folder to add the box head to, instead of training one.
+        from_model: with boxes, or objects without, the model folder to add the head to, instead of
+            training one.
         objects: with boxes, whether an image's largest object is learned, "one", or all, "many";
-            None: "many" if an image has several.
+            None: "many" if an image has several. "many" without boxes: learned from scenes that are
+            composed of objects cut out of the labelled images.
     """
 
     epochs: int | None = None

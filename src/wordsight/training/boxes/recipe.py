@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from ...metrics.boxes import paired_iou
 from ...metrics.detection import matches
 from ...reports.box_sheets import batch_sheet, objects_sheet, truth_sheet
 from ...words.class_names import check_class_names
+from ..cutouts.scenes import compose_scenes
 from ..settings import TrainingSettings
 from ..work_folder import check_work_folder, clear_work_folder, training_folder
 from .backgrounds import backgrounds
@@ -70,12 +71,27 @@ def check_boxes(
     check_class_names(names)
     if len(names) == 1 and positive is None and settings.objects is None:
         settings = replace(settings, objects="many")
+    if _many(annotated, settings):
+        check_for_many(recipe, backbone)
+    elif recipe != "scratch":
+        check_backbone(load_backbone(backbone or DEFAULT_BACKBONE))
+    return settings
+
+
+def check_for_many(recipe: str, backbone: str | Backbone | None) -> None:
+    """Refuse, before anything is learned, a backbone on which many objects can't be learned.
+
+    Args:
+        recipe: how the classes are learned.
+        backbone: the network to learn on, None for the default.
+
+    Raises:
+        InvalidArgument: if it is one.
+    """
     if recipe != "scratch":
         network = load_backbone(backbone or DEFAULT_BACKBONE)
         check_backbone(network)
-        if _many(annotated, settings):
-            check_multiscale(network)
-    return settings
+        check_multiscale(network)
 
 
 @contextmanager
@@ -113,16 +129,22 @@ def classes_of(
 
 
 def load_for_boxes(
-    annotated: BoxSet, output: str | os.PathLike | None, settings: TrainingSettings
+    annotated: BoxSet | None, output: str | os.PathLike | None, settings: TrainingSettings
 ) -> Classifier:
     """Return the model that boxes are to be added to, which is to be saved where `output` says.
+
+    Args:
+        annotated: images with boxes, or None where they are learned without.
+        output: the model's new folder; None: the one it has.
+        settings: that name the model.
 
     Raises:
         InvalidArgument: if there are too few images, or somebody else's files are in the way.
         NotFound, InvalidModel, BackboneUnavailable: as in `load`.
     """
     assert settings.from_model is not None
-    check_images(annotated)
+    if annotated is not None:
+        check_images(annotated)
     model = load(settings.from_model)
     target = expand(output if output is not None else settings.from_model)
     check_model_target(target)
@@ -164,11 +186,50 @@ def learn_boxes(
         if frozen is not None:
             model = learning.better(model, frozen())
         sheets = learning.train(model, annotated.skipped)
+    _save(model, target, sheets, settings)
+    return model
+
+
+def learn_from_cutouts(
+    model: Classifier,
+    files: Sequence[ImageFile],
+    settings: TrainingSettings,
+    progress: Progress | None,
+) -> Classifier:
+    """Train an object head for a model on scenes composed of what is cut out of labelled images,
+    without any box; otherwise as `learn_boxes`.
+
+    Raises:
+        InvalidArgument: as `learn_boxes`, or if too little can be cut out.
+        OutputError: if something can't be written.
+    """
+    assert model.record.path is not None
+    target = model.record.path.absolute()
+    check_backbone(model.backbone)
+    check_multiscale(model.backbone)
+    scenes = compose_scenes(model, files, model.embedder, settings.seed, progress)
+    judges = frozenset(one.file.name for one in scenes.judging)
+    learning = _Learning(scenes.images, True, settings.seed, target, progress, judges)
+    with _shown_beside(learning.batch(model), target):
+        sheets = learning.train(model, [])
+    assert model.object_head is not None and model.record.objects is not None
+    # tiles are for photos larger than those that things were cut out of
+    model.object_head = replace(model.object_head, learned_side=scenes.side)
+    model.record.objects = replace(
+        model.record.objects, cutouts=scenes.cutouts, unreadable=scenes.unreadable
+    )
+    _save(model, target, sheets, settings)
+    return model
+
+
+def _save(
+    model: Classifier, target: Path, sheets: dict[str, bytes], settings: TrainingSettings
+) -> None:
+    """Save a model with its sheets, and clear the folder of its training."""
     if first_process():
         write_model(model, target, sheets)
         if training_folder(target).exists():
             clear_work_folder(training_folder(target), settings.checkpoints or settings.tensorboard)
-    return model
 
 
 def _names(annotated: BoxSet) -> list[str]:
