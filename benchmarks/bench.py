@@ -23,6 +23,7 @@ import cifar  # noqa: F401
 import classics  # noqa: F401
 import cluster  # noqa: F401
 import copies  # noqa: F401
+import events  # noqa: F401
 import gathering  # noqa: F401
 import gpu  # noqa: F401
 import growth  # noqa: F401

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import cells
 from ..core.notebook import frame
-from ..core.summary import Problems, Table, as_html, text_of, unreadable_as_dicts
+from ..core.summary import Problems, Table, as_html, as_text, text_of, unreadable_as_dicts
 from ..datasets.files import ImageFile
 from ..reports.notebook_gallery import gallery
 
@@ -72,8 +72,7 @@ class Matches:
         return self.found[place]
 
     def __repr__(self) -> str:
-        lines = [f"{one.rank:>4}  {one.similarity:.3f}  {one.file_name}" for one in self]
-        return "\n".join([self.title(), "rank  similarity  file", *lines])
+        return as_text(self)
 
     @property
     def complete(self) -> bool:

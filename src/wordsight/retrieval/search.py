@@ -22,7 +22,7 @@ from ..errors import InvalidArgument, NotFound, UnreadableImage
 from ..heads.linear import normalize, power_normalize, softmax
 from ..heads.neighbours import Neighbours
 from ..images.decoding import decode
-from ..images.taken import told_time
+from ..images.taken import time_of, told_time
 from ..reports.gallery import Card
 from ..reports.page import Report, render
 from .matches import PAGE, TABLES, Match, Matches
@@ -195,7 +195,7 @@ def _shown(file: ImageFile) -> tuple[Card, tuple[str | None, str | None]]:
     card = Card(file.name, "found", file.name)
     try:
         data = read(file)[0]
-        return card.with_image(decode(data).image), told_time(file.path, data)
+        return card.with_image(decode(data).image), told_time(file.path, time_of(data))
     except UnreadableImage:  # gone meanwhile
         return card, (None, None)
 

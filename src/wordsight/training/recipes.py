@@ -31,6 +31,7 @@ from ..datasets.training_set import (
     apart,
     fingerprint,
     gathered,
+    judged_on,
     licences,
     set_root,
     usable,
@@ -266,7 +267,7 @@ def _probe(request: TrainingRequest) -> Classifier:
     )
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
-    events = request.events_of([item.file for item in items])
+    events = request.events_of(items)
     parted = apart(events, labels, names)
     head, report = fit_head(embeddings, labels, len(names), seed, together=parted)
     assert report is not None
@@ -292,22 +293,12 @@ def _probe(request: TrainingRequest) -> Classifier:
         data_fingerprint=fingerprint(items),
         method=report.method,
         regularisation=report.regularisation,
-        judged_on=_judged_on(events[report.rows], parted[report.rows]),
+        judged_on=judged_on(events[report.rows], parted[report.rows]),
         event_power=_event_power(model, report, model.held_out, labels[report.rows]),
         metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
     )
     return model
-
-
-def _judged_on(events: np.ndarray, parted: np.ndarray) -> str:
-    count = len(np.unique(events))
-    pictures = f"{len(events)} pictures"
-    if count == len(events):
-        return f"{pictures}, cross-validated"
-    whole = np.array_equal(events, parted)
-    by = "cross-validated, events held out whole" if whole else "cross-validated"
-    return f"{pictures} of {count} events, {by}"
 
 
 def _event_power(

@@ -15,7 +15,7 @@ from ..backbones.registry import load_backbone
 from ..core.progress import Progress
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
-from ..datasets.training_set import scene_folder
+from ..datasets.training_set import Hashed, observations, scene_folder
 from ..images.taken import events_of
 from .settings import SCRATCH_NETWORK, TrainingSettings
 from .sources import Sources
@@ -89,12 +89,15 @@ class TrainingRequest:
         """Embed the images to learn from, and report progress."""
         return embed_all(embedder, self.images, "pictures", self.progress)
 
-    def events_of(self, images: Sequence[ImageFile]) -> np.ndarray:
-        """Return the event (n,) int of each image; each has its own if events are not asked for."""
+    def events_of(self, items: Sequence[Hashed]) -> np.ndarray:
+        """Return the event (n,) int of each image; those that share an equal file are one. Each
+        image has its own if events are not asked for.
+        """
         if not self.settings.events:
-            return np.arange(len(images))
-        paths = [image.path for image in images]
-        return events_of(paths, folders=[scene_folder(i) for i in images], progress=self.progress)
+            return np.arange(len(items))
+        paths, folders = [one.file.path for one in items], [scene_folder(one.file) for one in items]
+        found = events_of(paths, folders=folders, progress=self.progress)
+        return observations(found, [one.sha256 for one in items])
 
     def for_probe(self) -> TrainingRequest:
         """Return the request for a head on the network as it is."""
