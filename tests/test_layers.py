@@ -21,7 +21,7 @@ videos evaluation teaching
 recognition detection cleaning gathering training exports traps
 classification
 reports
-heatmaps
+heatmaps towers
 backbones
 datasets
 images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -13,7 +12,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
 from . import data as cli_data, hand_over as cli_hand_over, info as cli_info, see as cli_see
-from .console import go_offline, run_app
+from .console import consent, go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
     BackboneName,
@@ -159,7 +158,7 @@ def run_command(
             roll_up=roll_up,
             data=data,
             model=None if model is None else runs_on.model(model),
-            gather=gather or _consent() or False,
+            gather=gather or consent() or False,
             force=force,
             backbone=runs_on.backbone(backbone),
             **detector.chosen(),
@@ -433,13 +432,6 @@ def detect_command(
 app.command("evaluate")(evaluate_command)
 cli_see.register(app)
 cli_info.register(app)
-
-
-def _consent():
-    """Return a function that asks the person at the terminal, or None without a terminal."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        return None
-    return lambda question: typer.confirm(question, err=True)
 
 
 def main() -> None:
