@@ -199,7 +199,7 @@ def fit_words(
     if not len(embeddings):
         return head, counts
     sharp = softmax((embeddings @ weight.T + bias) / SHARPNESS)
-    prior = _frequencies(sharp)
+    prior = frequencies(sharp)
     head = replace(head, prior=prior)
     own = logit(_grouped(sharp * prior, groups) / (sharp @ prior)[:, None])
     probabilities = sigmoid(own)
@@ -231,7 +231,7 @@ def fit_words(
     return head, counts
 
 
-def _frequencies(shares: np.ndarray) -> np.ndarray:
+def frequencies(shares: np.ndarray) -> np.ndarray:
     """Return how frequent each class is in a folder, (classes,) summing to 1, from each photo's
     shares (n, classes) where all are equally frequent. Each class counts one photo more than it
     has, so none is ever ruled out.
