@@ -80,7 +80,9 @@ class MadeUpTower:
         return _unit(self._cones[1] + meanings).astype(np.float32)
 
     def _meaning(self, word: str) -> np.ndarray:
-        family = next((str(some) for some in FAMILIES if word in some), f"family {_number(word) % 20}")
+        family = next(
+            (str(some) for some in FAMILIES if word in some), f"family {_number(word) % 20}"
+        )
         own = [_unit(np.random.default_rng(_number(f"{self._seed} {text}")).normal(size=WIDTH))
                for text in (family, word)]  # fmt: skip
         return KIN * own[0] + np.sqrt(1 - KIN**2) * own[1]

@@ -22,9 +22,9 @@ from PIL import Image
 from conftest import draw_shape
 from wordsight.datasets.files import ImageFile
 from wordsight.errors import BackboneUnavailable, InvalidArgument, InvalidModel
-from wordsight.towers import open_tower, prepare, rank
+from wordsight.towers import open_tower, phrase_map, prepare, rank
 from wordsight.towers.names import CONFIG, WEIGHTS, check_name
-from wordsight.towers.prompts import RIVALS, rivals, table_nouns
+from wordsight.towers.prompts import NOTHING, RIVALS, rivals, table_nouns
 from wordsight.towers.tower import read_record
 
 SMALL = {
@@ -135,6 +135,18 @@ def test_each_patch_has_a_vector_in_the_space_of_phrases(prepared, photos):
     assert patches.shape == (10, 10, 64)
     assert np.allclose(np.linalg.norm(patches, axis=-1), 1, atol=1e-3)
     assert patches.reshape(100, 64).std(axis=0).max() > 1e-3  # patches differ
+
+
+def test_the_map_of_a_phrase_lies_where_its_patches_fit(prepared, photos, monkeypatch):
+    tower = open_tower(f"local-dir:{prepared}")
+    heat = phrase_map(tower, str(photos[0].path), "a red disc")
+    assert heat.shape == (10, 10) and heat.min() >= 0 and heat.max() <= 1
+    text, beside = tower.embed_phrases(["a red disc"])[0], tower.embed_phrases(NOTHING, False)
+    planted = np.broadcast_to(beside.mean(axis=0), (10, 10, 64)).copy()
+    planted[2, 7] = text
+    monkeypatch.setattr(tower, "patches", lambda image: planted)
+    heat = phrase_map(tower, str(photos[0].path), "a red disc")
+    assert heat[2, 7] == 1 and np.unravel_index(heat.argmax(), heat.shape) == (2, 7)
 
 
 def test_the_folder_works_without_torch_and_open_clip(prepared, photos):

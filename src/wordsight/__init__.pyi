@@ -10,6 +10,7 @@ from . import (
     gathering as gathering,
     heatmaps as heatmaps,
     teaching as teaching,
+    towers as towers,
     traps as traps,
     videos as videos,
     words as words,

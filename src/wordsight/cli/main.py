@@ -33,6 +33,7 @@ from .options import (
     RunsOn,
     Scales,
     Threshold,
+    WordsModel,
     numbers,
     offer,
     sides,
@@ -120,6 +121,14 @@ def run_command(
             "WORD' names them.",
         ),
     ] = False,
+    words_model: WordsModel = None,
+    words_model_for: Annotated[
+        str,
+        typer.Option(
+            "--words-model-for",
+            help="Which words the text–image model is asked about: unknown ones, or all.",
+        ),
+    ] = "unknown",
     backbone: BackboneName = DEFAULT_BACKBONE,
     *,
     detector: DetectorOptions,
@@ -136,6 +145,7 @@ def run_command(
       wordsight run -c "brick,tile" -p site/ --data labelled/
       wordsight run -c "deer,fox" -p photos/ --boxes md.json          in MegaDetector's boxes
       wordsight run -c "coyote,dog,cat" -p photos/ --roll-up canine   coyote or dog: a canine
+      wordsight run -c "kangaroo,cow" -p photos/ --words-model siglip2    any word; see 'words'
 
     \b
     It learns from the first of these that applies, and names it:
@@ -164,6 +174,8 @@ def run_command(
             **detector.chosen(),
             draw=not no_pictures,
             events=events,
+            words_model=words_model,
+            words_model_for=words_model_for,
             progress=progress,
         )
     raise typer.Exit(show(results, as_json))

@@ -27,6 +27,7 @@ NEAREST, FARTHEST = 1.5, 8.0  # distances that a shown phrase may have, in devia
 SETTLED = 1e-3
 LIKE = 0.5  # of that distance, at which lie photos of what no rival names and is like a word
 USUAL = 2.0  # deviations of rivals' medians within which a phrase's own is taken for its zero
+LOW = 0.16  # quantile that lies one deviation below the middle of a normal distribution
 MAD = 1.4826  # times the median absolute deviation: a normal distribution's deviation
 LEARNINGS = 2  # the second learns from what both views made sure
 FOLDS = 4
@@ -49,6 +50,10 @@ class Evidence:
     ratios: np.ndarray
     logits: np.ndarray
     distance: float
+
+    def of(self, words: list[int]) -> Evidence:
+        """Return what is said of some of the words."""
+        return Evidence(self.ratios[:, words], self.logits[:, words], self.distance)
 
 
 @dataclass(frozen=True)
@@ -115,13 +120,14 @@ def _standard(cosines: np.ndarray, count: int) -> np.ndarray:
         count: how many of the columns are words.
     """
     rest = cosines - np.median(cosines[:, count:], axis=1, keepdims=True)
-    middle = np.median(rest, axis=0)
-    below = middle - np.quantile(rest, 0.16, axis=0)  # photos that show the phrase lie above
-    spread = np.minimum(below, MAD * np.median(np.abs(rest - middle), axis=0))
+    # photos that show a phrase lie above its zero, so that zero and spread come from below
+    middle, low = np.median(rest, axis=0), np.quantile(rest, LOW, axis=0)
+    spread = np.minimum(middle - low, MAD * np.median(np.abs(rest - middle), axis=0))
+    spread = np.minimum(spread, np.median(spread[count:]))
     usual = np.median(middle[count:])
     around = MAD * np.median(np.abs(middle[count:] - usual))
     # a phrase that most photos of a folder show must not become its own zero
-    zero = np.minimum(middle, usual + USUAL * around)
+    zero = np.minimum(np.minimum(middle, low + spread), usual + USUAL * around)
     return (rest - zero) / np.maximum(spread, 1e-6)
 
 

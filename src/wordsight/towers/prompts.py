@@ -5,7 +5,16 @@ from __future__ import annotations
 import functools
 
 from ..errors import UnknownWord
-from ..words.vocabulary import base_form, children_of, classes_under, imagenet_synsets, nouns, resolve, senses, synsets
+from ..words.vocabulary import (
+    base_form,
+    children_of,
+    classes_under,
+    imagenet_synsets,
+    nouns,
+    resolve,
+    senses,
+    synsets,
+)
 
 # The seven prompts that CLIP's authors found best for ImageNet (openai/CLIP, "Prompt engineering
 # for ImageNet"); SigLIP 2 and Perception Encoder are evaluated with prompts of this set
