@@ -23,12 +23,14 @@ import cifar  # noqa: F401
 import classics  # noqa: F401
 import cluster  # noqa: F401
 import copies  # noqa: F401
+import events  # noqa: F401
 import gathering  # noqa: F401
 import gpu  # noqa: F401
 import growth  # noqa: F401
 import heatmaps  # noqa: F401
 import install  # noqa: F401
 import int8  # noqa: F401
+import neighbours  # noqa: F401
 import objects  # noqa: F401
 import page  # noqa: F401
 import precision  # noqa: F401

@@ -18,7 +18,7 @@ COUNTS, ROUNDS = (1_000, 3_000), 3
     usual=False,
 )
 def cluster(work: Path) -> list[str]:
-    from wordsight.backbones.runtime import cores
+    from wordsight.core.threads import cores
 
     wordsight("train", TRAIN, "-o", work / "m", work=work)
     for count in COUNTS:

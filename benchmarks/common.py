@@ -209,7 +209,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 def machine() -> str:
     """Describe the machine in one line."""
-    from wordsight.backbones.runtime import cores
+    from wordsight.core.threads import cores
 
     said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = re.findall(r"model name\s*: (.+)", said)

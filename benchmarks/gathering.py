@@ -22,7 +22,7 @@ COUNTS, ROUNDS = (1_000, 10_000), 3
     ("img2dataset", "httpx"),
 )
 def gather(work: Path) -> list[str]:
-    from wordsight.backbones.runtime import cores
+    from wordsight.core.threads import cores
 
     took: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with _server(work) as root:

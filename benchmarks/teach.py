@@ -152,11 +152,12 @@ def _clothing(task: tuple, split: np.ndarray) -> list[str]:
 def _promises(tasks: dict) -> list[str]:
     lines = [
         f"The promise of 95 %, {RUNS} runs a task: in how many it was given, in how many of these "
-        "it held, after how many answers, and what had a label then of all photos that show a word "
-        "(medians).",
+        "it held, after how many answers, what had a label then of all photos that show a word, "
+        "how many were missed, and by how much the estimates were wrong: the head's own, and that "
+        "of ten more, random questions (medians).",
         "",
-        "| task | given | held | answers | labelled |",
-        "|---|---|---|---|---|",
+        "| task | given | held | answers | labelled | missed | head's error | error after ten |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     given = held = 0
     answers = []
@@ -167,9 +168,10 @@ def _promises(tasks: dict) -> list[str]:
         answers += [MOST if one is None else one[0] for one in found]
         middle = np.median([one[0] for one in fine]) if fine else float("nan")
         share = np.median([one[2] for one in fine]) if fine else float("nan")
+        told = " | ".join(f"{np.median([one[3][k] for one in fine]):g}" for k in range(3))
         lines.append(
             f"| {name} | {len(fine)} of {RUNS} | {sum(one[1] for one in fine)} | {middle:g} | "
-            f"{share:.0%} |"
+            f"{share:.0%} | {told} |"
         )
     return [
         *lines,
@@ -179,9 +181,11 @@ def _promises(tasks: dict) -> list[str]:
     ]
 
 
-def _promise(embeddings, shown, hints, seed: int) -> tuple[int, bool, float] | None:
-    """Return after how many answers a promise was given, whether it held, and the share labelled;
-    None if none was given.
+def _promise(
+    embeddings, shown, hints, seed: int
+) -> tuple[int, bool, float, tuple[int, int, int]] | None:
+    """Return after how many answers a promise was given, whether it held, the share labelled, and
+    how many were missed with the errors of both estimates; None if none was given.
     """
     course, at = _course(embeddings, shown, hints, seed)
     shown = shown[at]
@@ -196,8 +200,25 @@ def _promise(embeddings, shown, hints, seed: int) -> tuple[int, bool, float] | N
         known = np.zeros(len(shown), bool)
         known[labelled] = right
         known[[photo for photo, words in course.answers.items() if words.any()]] = True
-        return count, bool(right.mean() >= course.precision), known.sum() / shown.any(axis=1).sum()
+        share = known.sum() / shown.any(axis=1).sum()
+        return count, bool(right.mean() >= course.precision), share, _missed(course, shown)
     return None
+
+
+def _missed(course, shown: np.ndarray) -> tuple[int, int, int]:
+    """Return how many photos were missed, the error of the head's estimate, and the error after
+    random looks.
+    """
+
+    def missing() -> int:
+        left = (course.labels() < 0) & shown.any(axis=1)
+        left[list(course.answers)] = False
+        return int(left.sum())
+
+    missed, first = missing(), abs(course.missing() - missing())
+    while (pick := course.next()) is not None and pick.why == "missed":
+        course.answer(pick.photo, shown[pick.photo], pick.why)
+    return missed, first, abs(course.missing() - missing())
 
 
 def _course(embeddings, shown, hints, seed: int):

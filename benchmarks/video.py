@@ -121,8 +121,8 @@ def _shares(work: Path) -> list[str]:
 
     import wordsight
     from wordsight.backbones.embedder import input_pixels
-    from wordsight.backbones.runtime import callers, cores
-    from wordsight.core.threads import parallel_map
+    from wordsight.backbones.runtime import callers
+    from wordsight.core.threads import cores, parallel_map
     from wordsight.images.decoding import upright
     from wordsight.recognition.recognizer import Recognizer
 

@@ -42,7 +42,8 @@ def on_post_page(output: str, **_) -> str:
 
 def commands_page() -> str:
     """Return a section for every command, as Markdown."""
-    commands = typer.main.get_command(app).commands
+    group = typer.main.get_command(app)
+    commands = {name: group.commands[name] for name in group.list_commands(None)}
     overview = rows(
         ["command", "what it does"],
         [

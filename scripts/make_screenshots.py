@@ -1,5 +1,5 @@
-"""Draw the pictures of docs/app.md and docs/report.md from photos that other packages carry, in a
-real browser.
+"""Draw the pictures of docs/app.md, docs/report.md and docs/how-to/teach.md from photos that other
+packages carry, in a real browser.
 
     python scripts/make_screenshots.py [CHROMIUM]
 
@@ -25,6 +25,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 )
 PORT = 7990
+TEACH_PORT = 7991
 TILE = 100  # pixels
 
 
@@ -60,6 +61,52 @@ def save(shot: bytes, name: str) -> None:
     )
 
 
+def roll(folder: Path) -> Path:
+    """Cut the three textures into one folder of photos, in an order that tells nothing."""
+    cut(folder)
+    tiles = sorted(folder.glob("*/*/*.jpg"), key=lambda path: (path.stem[-2:], path.parent.name))
+    (folder / "photos").mkdir()
+    for number, tile in enumerate(tiles):
+        shutil.copy(tile, folder / "photos" / f"IMG_{2001 + 7 * number}.jpg")
+    return folder / "photos"
+
+
+def teach(browser, folder: Path) -> None:
+    """Draw the first examples and the check of a session on gravel."""
+    photos = roll(folder)
+    gravel = {
+        path.read_bytes() for path in folder.glob("*/gravel/*.jpg") if "grass" not in path.name
+    }
+    shown = {path.name for path in photos.iterdir() if path.read_bytes() in gravel}
+    command = [sys.executable, "-m", "wordsight", "teach", "-c", "gravel", "-p", str(photos)]
+    command += ["--port", str(TEACH_PORT)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        while "Open" not in (line := server.stderr.readline()):
+            pass
+        page = browser.new_page(viewport={"width": 1100, "height": 760})
+        page.goto(next(word for word in line.split() if word.startswith("http")).rstrip("."))
+        page.wait_for_selector("#tiles button")
+        for tile in page.locator("#tiles button").all():
+            if tile.get_attribute("data-name") in shown:
+                tile.click()
+        page.wait_for_timeout(1000)
+        page.evaluate("window.scrollTo(0, 0)")
+        save(page.screenshot(), "teach-first")
+        page.locator("#bar button").click()
+        page.wait_for_selector("#one:not([hidden]) #photo:not([hidden])")
+        while not page.locator("#why").inner_text().startswith("Check"):
+            name = page.get_attribute("#photo", "data-name")
+            sentence = page.locator("#sentence").inner_text()
+            page.keyboard.press("1" if name in shown else " ")
+            page.wait_for_function(
+                "before => document.getElementById('sentence').innerText !== before", arg=sentence
+            )
+        page.wait_for_timeout(1000)
+        save(page.screenshot(), "teach-check")
+        page.close()
+        server.send_signal(signal.SIGINT)
+
+
 def main(chromium: str) -> None:
     """Make everything."""
     from playwright.sync_api import sync_playwright
@@ -92,6 +139,7 @@ def main(chromium: str) -> None:
         while "Open" not in server.stderr.readline():
             pass
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
+        teach(browser, Path(tempfile.mkdtemp(dir=folder)))
         page = browser.new_page(viewport={"width": 1100, "height": 760})
         page.goto((folder / "demo" / "results" / "report.html").as_uri())
         page.check("#always")

@@ -172,10 +172,10 @@ def shapes_model(shapes, tmp_path_factory):
 
 def learn_boxes_from_fewer_views(patch: pytest.MonkeyPatch) -> None:
     """Let a box head learn what drawn pictures need, in a third of the time."""
-    from wordsight.training.boxes import fit
+    from wordsight.training.boxes import fit, learner
 
-    patch.setattr(fit, "EPOCHS", 1)
-    patch.setattr(fit, "LEAST_STEPS", 200)
+    patch.setattr(learner, "EPOCHS", 1)
+    patch.setattr(learner, "LEAST_STEPS", 200)
     patch.setattr(fit, "MOST_VIEWS", 6)
 
 

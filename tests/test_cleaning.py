@@ -23,7 +23,7 @@ from wordsight.cleaning.checks import Material, run_checks
 from wordsight.datasets.files import find_images
 from wordsight.heads.linear import second_opinion
 from wordsight.images.copies import groups, hash_pairs
-from wordsight.images.decoding import decode
+from wordsight.images.decoding import decode, frame_count
 from wordsight.images.measures import Measures, measure, trim
 
 BEARS = {
@@ -524,6 +524,67 @@ def test_junk_of_an_image_search_is_found(data, tmp_path):
         frozenset(("teddys/00000001.jpg", "teddys/00000014.jpg")),
         frozenset(("teddys/00000004.jpg", "teddys/00000011.jpg")),
     } <= pairs
+
+
+def test_many_pictures_are_judged_from_files_as_few_are_in_memory(
+    cleaned, messy, tmp_path, monkeypatch, fresh_home
+):
+    from wordsight.cleaning import cleaner, material
+    from wordsight.core.home import cache_folder
+    from wordsight.heads import neighbours, rows
+
+    judged = []
+    for module in (material, neighbours, rows):
+        monkeypatch.setattr(module, "FEW", 20)
+    monkeypatch.setattr(material, "STEP", 16)
+    monkeypatch.setattr(cleaner, "run_checks", lambda of: judged.append(of) or run_checks(of))
+    found = wordsight.clean(messy, tmp_path / "report")
+    assert [(f.file_name, f.reason, f.evidence[:12]) for f in found.findings] == [
+        (f.file_name, f.reason, f.evidence[:12]) for f in cleaned[0].findings
+    ]
+    for mine, theirs in zip(found.findings, cleaned[0].findings, strict=True):
+        assert mine.score == pytest.approx(theirs.score, abs=5e-3), mine
+    (of,) = judged
+    assert isinstance(of.embeddings, np.memmap)
+    assert of.measures._few == [] and len(of.measures) == len(of.images) == len(of.embeddings)
+    for image, measures, error in zip(of.images, of.measures, of.errors, strict=True):
+        assert (measures is None) == (error is not None)
+        if measures is not None:
+            assert measures.pack() == measure_of(image.path).pack()
+    assert of.measures[-1].pack() == of.measures[-2:][1].pack()
+    with pytest.raises(IndexError):
+        of.measures[len(of.images)]
+    judged.clear()
+    del of
+    assert not list(cache_folder().glob("tmp*"))
+
+
+def measure_of(path) -> Measures:
+    data = path.read_bytes()
+    return measure(decode(data), frame_count(data))
+
+
+def test_of_many_only_some_are_learned_from(monkeypatch):
+    from wordsight.heads import linear
+
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [300, 200, 40])
+    rows = (np.eye(3, 30)[labels] * 4 + rng.standard_normal((540, 30))).astype(np.float32)
+    told = labels.copy()
+    told[[5, 310, 505]] = [1, 2, 0]
+    learned = []
+    fit = linear.fit_head
+
+    def counted(embeddings, *rest, **options):
+        learned.append(np.bincount(rest[0]).tolist())
+        return fit(embeddings, *rest, **options)
+
+    monkeypatch.setattr(linear, "fit_head", counted)
+    monkeypatch.setattr(linear, "FEW", 90)
+    probabilities = second_opinion(rows, told, 3)
+    assert all(counts[0] == counts[1] == 30 and 20 <= counts[2] <= 30 for counts in learned)
+    assert (probabilities.argmax(axis=1) == labels).mean() > 0.97
+    assert probabilities[[5, 310, 505], [0, 1, 2]].min() > 0.9
 
 
 def test_checks_need_no_embedding_of_a_broken_set(tmp_path):

@@ -19,7 +19,7 @@ import pytest
 import wordsight
 from conftest import contents, pillow_reads, write_shapes
 
-SEEING = ["detect", "recognize", "video", "extract", "prelabel", "export", "app"]
+SEEING = ["detect", "recognize", "find", "video", "extract", "prelabel", "export", "app"]
 COMMANDS = [
     "run",
     "gather",
@@ -62,6 +62,10 @@ def test_predict_prints_one_json_object(cli, shapes_model, other_shapes, tmp_pat
     assert report["total"] == 12 and report["classes"] == ["disc", "square"]
     assert sum(report["accepted"].values()) + report["rejected"] == 12
     assert (tmp_path / "r" / "predictions.jsonl").is_file()
+    assert report["files"] == ["report.html", "predictions.csv", "predictions.jsonl"]
+    assert report["model"] == str(shapes_model) and report["seconds"] > 0
+    page = (Path(__file__).parents[1] / "docs/how-to/hand-over.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in page for key in report)
 
 
 def test_predict_ends_with_a_table(cli_here, shapes_model, other_shapes):
@@ -479,9 +483,94 @@ def test_options_that_commands_share_stand_in_one_order():
         assert arguments == sorted(arguments, reverse=True), name
 
 
+def test_every_command_stands_in_one_group_of_the_help(cli_here):
+    from typer.main import get_command
+
+    from wordsight.cli.main import app
+    from wordsight.cli.verbs import GROUPS, MEANT
+
+    listed = [name for verbs, _ in GROUPS.values() for name in verbs]
+    commands = get_command(app).commands
+    assert sorted(listed) == sorted(commands)
+    assert {*MEANT.values()} <= {*commands} and not {*MEANT} & {*commands}
+    told = cli_here("--help").stdout
+    for title, (verbs, example) in GROUPS.items():
+        assert f"{title}:" in told and example in told
+        assert all(f"  {name} " in told and text in told for name, text in verbs.items())
+    assert "..." not in told.replace("COMMAND [ARGS]...", "")
+
+
+def test_photos_without_a_verb_are_run(cli_here, shapes, other_shapes, fresh_home, tmp_path):
+    cli_here("train", shapes)
+    for place, told in enumerate(
+        [
+            [other_shapes, "-c", "disc,square"],
+            ["-c", "disc,square", other_shapes],
+            [str(other_shapes / "*" / "*.jpg"), "-c", "disc,square"],
+            ["run", "-c", "disc,square", "-p", other_shapes],
+        ]
+    ):
+        done = cli_here(*told, "-o", tmp_path / f"r{place}", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["total"] == 12
+    refused(cli_here("-c", "disc,square"), "No photos were named", "-p photos/")
+    refused(cli_here("nowhere/", "-c", "disc"), "No such file or folder: 'nowhere/'")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["review"], "Did you mean wordsight app?"),
+        (["Classify"], "Did you mean wordsight run?"),
+        (["pedict"], "Did you mean wordsight predict?"),
+        (["predict", "p", "--thresold", "1"], "Did you mean --threshold or"),
+        (["frobnicate"], "No such command: 'frobnicate'. See"),
+    ],
+)
+def test_what_is_nearly_right_names_what_is_meant(cli_here, given, meant):
+    refused(cli_here(*given), meant, "--help'.")
+
+
+def test_with_json_an_error_is_an_object_too(cli_here, shapes):
+    process = cli_here("predict", shapes, "-m", "nowhere", "--json")
+    assert process.returncode == 2 and "Error: No such model" in process.stderr
+    assert json.loads(process.stdout)["error"].startswith("No such model: 'nowhere'")
+
+
+def test_a_listed_model_is_named_by_its_name_or_its_beginning(
+    cli_here, shapes, other_shapes, fresh_home, tmp_path
+):
+    cli_here("train", shapes)
+    (model,) = (fresh_home / "models").glob("disc-square-*")
+    for name in (model.name, "disc-square", "disc"):
+        done = cli_here("predict", other_shapes, "-m", name, "-o", tmp_path / "r", "--no-pictures")
+        assert done.returncode == 0 and f"The model is '{model}'" in done.stderr
+    shutil.copytree(model, model.with_name("disc-other"))
+    told = ("No such model: 'disc'", "Several begin so: disc-other, disc-square-")
+    refused(cli_here("predict", other_shapes, "-m", "disc"), *told)
+    refused(cli_here("predict", other_shapes, "-m", "dis"), "No such model: 'dis'. List")
+
+
+def test_what_an_earlier_run_wrote_does_not_go_without_a_word(
+    cli_here, shapes_model, other_shapes, tmp_path
+):
+    command = ["predict", other_shapes, "-m", shapes_model, "-o", tmp_path / "r"]
+    assert "Removed from" not in cli_here(*command).stderr
+    assert "Removed from" not in cli_here(*command).stderr
+    said = cli_here(*command, "--no-pictures").stderr
+    assert re.search(r"Removed from '.*r': \d+ files of an earlier run", said)
+
+
+def test_pictures_without_class_folders_are_counted(cli_here, shapes):
+    refused(cli_here("train", shapes / "disc"), "12 pictures lie in", "wordsight teach -c WORD")
+
+
 def test_bare_command_prints_help_on_its_own_lines(cli):
     process = cli()
-    assert process.returncode == 2 and "Commands:" in (process.stderr + process.stdout).splitlines()
+    assert (
+        process.returncode == 2
+        and "Label photos:" in (process.stderr + process.stdout).splitlines()
+    )
 
 
 @pytest.mark.parametrize("path", ["~nosuchuser/x", "x" * 300])

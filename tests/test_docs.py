@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -29,12 +30,15 @@ from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
 from wordsight.training.boxes import (
     fit as box_training,
+    learner,
     objects as object_training,
     samples as object_samples,
 )
 from wordsight.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
+_shown = runpy.run_path(str(ROOT / "scripts" / "show_code.py"))
+SHOWN, filled = _shown["SHOWN"], _shown["filled"]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -69,8 +73,8 @@ def _quick(tmp_path_factory):
     """
     written = tmp_path_factory.mktemp("written")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box_training, "EPOCHS", 1)
-        patch.setattr(box_training, "LEAST_STEPS", 30)
+        patch.setattr(learner, "EPOCHS", 1)
+        patch.setattr(learner, "LEAST_STEPS", 30)
         for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
@@ -149,15 +153,16 @@ def _prepare(world):
 
 def _boxes(world):
     """Draw fruit whose boxes are known."""
-    rows = {"boxes.csv": [], "boxes-test.csv": []}
+    rows: dict[str, list[str]] = {"boxes.csv": [], "boxes-test.csv": [], "apples.csv": []}
     (world / "fruit").mkdir()
     for seed in range(20):
         kind, name = (("disc", "apple"), ("square", "plum"))[seed % 2]
         image, box = draw_shape(kind, 2000 + seed)
         image.save(world / "fruit" / f"{seed}.jpg")
-        rows["boxes.csv" if seed < 16 else "boxes-test.csv"].append(
-            f"{seed}.jpg,{name},{','.join(map(str, box))}"
-        )
+        row = f"{seed}.jpg,{name},{','.join(map(str, box))}"
+        rows["boxes.csv" if seed < 16 else "boxes-test.csv"].append(row)
+        if name == "apple":
+            rows["apples.csv"].append(row)
     for name, lines in rows.items():
         (world / name).write_text(
             "file_name,label,x_min,y_min,x_max,y_max\n" + "\n".join(lines) + "\n"
@@ -221,9 +226,10 @@ def test_page_runs_as_it_stands(page, world, imitation, capsys, monkeypatch):
                 image.convert("RGB").reduce(1 + (image.width > 320)).save(photo)
     if "wordsight gather" in (ROOT / page).read_text(encoding="utf-8"):
         imitation()
+    pieces = {shown[3] for shown in SHOWN.findall((ROOT / page).read_text(encoding="utf-8"))}
     for language, code, output in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         # a piece of a script that has a test of its own
-        if (page in ELSEWHERE and language == "python") or code.startswith("--8<--"):
+        if (page in ELSEWHERE and language == "python") or code in pieces:
             continue
         shown = _shell(code, capsys) if language == "sh" else _python(code)
         if output:
@@ -372,13 +378,12 @@ def test_what_is_not_run_is_looked_at():
         text = (ROOT / page).read_text(encoding="utf-8")
         fences = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
         for language, body in fences:
-            assert language in ("", "sh", "python", "py", "text", "toml"), (
+            assert language in ("", "sh", "python", "text", "toml"), (
                 f"{page}: a block marked {language}"
             )
-            assert language in ("python", "py", "toml") or not re.search(
+            assert language in ("python", "toml") or not re.search(
                 r"^(import|from \w+ import) ", body, re.MULTILINE
             ), f"{page}: {body[:80]}"
-            assert language != "py" or body.startswith("--8<--"), f"{page}: {body[:80]}"
         others = [
             line
             for language, body in fences
@@ -424,6 +429,8 @@ def _exists(arguments: list[str], where: str) -> None:
             )
         ), where
         return
+    if arguments[0].endswith("/"):  # photos without a verb
+        arguments = ["run", *arguments]
     assert arguments[0].rstrip(",") in command.commands, where
     if len(arguments) == 1:
         return  # the name of a command
@@ -434,6 +441,13 @@ def _exists(arguments: list[str], where: str) -> None:
         assert "Missing" in str(error.format_message()), f"{where}: {error.format_message()}"
 
 
+def test_pages_show_the_code_that_is_run():
+    """`python scripts/show_code.py` copies it anew."""
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert filled(text) == text, page
+
+
 def test_what_is_run_elsewhere_is_run_there():
     for page, test in ELSEWHERE.items():
         assert Path(page).name in (ROOT / "tests" / test).read_text(encoding="utf-8")
@@ -442,13 +456,12 @@ def test_what_is_run_elsewhere_is_run_there():
         for name in ("tutorials_*", "extend")
         for path in (ROOT / "tests").glob(f"test_{name}.py")
     )
-    pieces = {
-        piece
+    shown = {
+        file
         for page in PAGES
-        for piece in re.findall(
-            r'^--8<-- "(docs/[^":]+\.py)', (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE
-        )
+        for _, file, _, _ in SHOWN.findall((ROOT / page).read_text(encoding="utf-8"))
+        if file.startswith("docs/")
     }
-    assert len(pieces) >= 9
-    for piece in pieces:
+    assert len(shown) >= 9
+    for piece in shown:
         assert re.search(rf'"{Path(piece).stem}(\.py)?"', tests), f"nobody runs {piece}"

@@ -14,7 +14,7 @@ import wordsight
 from wordsight.classification.events import EventPool
 from wordsight.classification.predictions import Prediction
 from wordsight.datasets.files import ImageFile
-from wordsight.datasets.training_set import apart, hold_out, scene_folder
+from wordsight.datasets.training_set import apart, hold_out, observations, scene_folder
 from wordsight.heads.guarantee import HeldOut, keep_promise
 from wordsight.heads.linear import _folds, fit_head
 from wordsight.heads.pooling import fit_power, pooled
@@ -152,7 +152,27 @@ def test_training_judges_on_other_events_and_notes_them(camera, tmp_path):
     alone = wordsight.train(
         camera, tmp_path / "alone", settings=wordsight.TrainingSettings(events=False)
     )
-    assert "48 pictures, each" in alone.record.judged_on and alone.promise(0.9).held_out == 48
+    assert "48 pictures, cross-validated" in alone.record.judged_on and alone.promise(0.9).held_out == 48
+
+
+def test_events_that_share_an_equal_file_are_one_observation(camera, tmp_path):
+    import shutil
+
+    events = np.array([0, 0, 1, 1, 2, 3])
+    assert observations(events, list("abacde")).tolist() == [0, 0, 0, 0, 2, 3]
+    assert observations(events, list("abcdea")).tolist() == [0, 0, 1, 1, 2, 0]
+    assert observations(events[:0], []).tolist() == []
+    # a burst that is there twice
+    root = tmp_path / "data"
+    shutil.copytree(camera, root / "card")
+    shutil.copytree(
+        camera / "red", root / "copy" / "red", ignore=lambda _, names: sorted(names)[4:]
+    )
+    rows = [f"{path.relative_to(root)},{path.parent.name}\n" for path in root.rglob("*.jpg")]
+    (root / "labels.csv").write_text("file_name,label\n" + "".join(sorted(rows)))
+    settings = wordsight.TrainingSettings(clean=False)
+    model = wordsight.train(root / "labels.csv", tmp_path / "model", settings=settings)
+    assert "52 pictures of 12 events" in model.record.judged_on
 
 
 def test_split_keeps_events_on_one_side(camera, tmp_path):
@@ -304,6 +324,25 @@ def test_predict_gives_one_answer_an_event(camera, tmp_path):
         wordsight.predict(camera, model, output=None, events="soon")
 
 
+def test_times_are_read_once_an_image(camera, tmp_path, monkeypatch):
+    from wordsight.classification import photos
+    from wordsight.images import taken
+
+    model, read = wordsight.train(camera, tmp_path / "model"), []
+
+    def counted(data):
+        read.append(1)
+        return real(data)
+
+    real = taken.time_of
+    monkeypatch.setattr(taken, "time_of", counted)
+    monkeypatch.setattr(photos, "time_of", counted)
+    for events in ("60s", None):
+        results = wordsight.predict(camera, model, output=None, events=events)
+        assert len(read) == 48 and {one.time_source for one in results} == {"camera"}
+        read.clear()
+
+
 def test_without_a_camera_s_time_the_file_s_is_told_and_marks_no_event(tmp_path, camera):
     model = wordsight.train(camera, tmp_path / "model")
     for number in range(3):
@@ -347,11 +386,25 @@ def test_what_a_detector_names_is_not_pooled_with_the_classes():
     pool.add(photo_of("b", "person", 0.6, None))
     pool.add(Prediction("c", crops=[]))
     pool.add(Prediction("d", crops=[]))
-    pool.add(photo_of("e", "deer", 0.95, {"deer": 0.95, "fox": 0.05}))
-    pool.add(photo_of("f", "fox", 0.95, {"deer": 0.05, "fox": 0.95}))
+    pool.add(photo_of("e", "deer", 0.96, {"deer": 0.96, "fox": 0.04}))
+    pool.add(photo_of("f", "fox", 0.96, {"deer": 0.04, "fox": 0.96}))
     person, two = pool.events()
     assert (person.label, person.probability, person.best_photo) == ("person", 0.6, "b")
-    assert (two.status, two.labels) == ("unsure", ())
+    # two kinds that are each sure enough for two photos are two animals
+    assert (two.status, two.labels, two.best_photo) == ("labelled", ("deer", "fox"), "e")
+    assert two.probability == pytest.approx(1 - 2 * 0.04)
+    doubtful = EventPool({"a": 1, "b": 1, "c": 1}, ["deer", "fox"], 0.9)
+    for name, label in zip("abc", ("deer", "fox", "fox"), strict=True):
+        shares = {"deer": 0.04, "fox": 0.04} | {label: 0.96}
+        doubtful.add(photo_of(name, label, 0.96, shares))
+    (event,) = doubtful.events()  # one photo in three shows a deer, which is not enough
+    assert event.labels == ()
+    without = EventPool({"a": 1, "b": 1}, ["deer", "fox"], 0.9)
+    for name, label in zip("ab", ("deer", "fox"), strict=True):
+        one = photo_of(name, label, 0.96, {"deer": 0.04, "fox": 0.04} | {label: 0.96})
+        one.crops = None  # whole photos: one animal, seen badly once
+        without.add(one)
+    assert without.events()[0].status == "unsure"
     empty = EventPool({"a": 1, "b": 1}, ["deer", "fox"], 0.9)
     for name in "ab":
         empty.add(Prediction(name, crops=[]))

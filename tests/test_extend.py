@@ -274,4 +274,7 @@ def test_what_others_add_wrongly_is_one_sentence(code, told, installed, cli_here
 
 def test_each_is_one_file():
     for name in ("museum", "washed_out", "lines_format", "tiny_net"):
-        assert f'--8<-- "docs/extending/{name}.py"' in (EXTENDING.parent / "extend.md").read_text()
+        assert (
+            f"<!-- code: docs/extending/{name}.py -->"
+            in (EXTENDING.parent / "extend.md").read_text()
+        )

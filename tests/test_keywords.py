@@ -347,20 +347,20 @@ def test_permissions_stay_and_a_change_meanwhile_counts(photos, tmp_path, monkey
     write_keywords(tmp_path / "results")
     assert path.stat().st_mode & 0o777 == 0o640 and path.stat().st_mtime > 1e9
     undo_keywords(tmp_path / "results")
-    real = placing._build
+    real = placing.build
 
     def build(built, data, like):
         real(built, data, like)
         if like == path:
             path.write_text("other")
 
-    monkeypatch.setattr(placing, "_build", build)
+    monkeypatch.setattr(placing, "build", build)
     done = write_keywords(tmp_path / "results")
     assert done.skipped == [
         ("dark.jpg", "'dark.jpg.xmp' was changed meanwhile; run the same command again")
     ]
     assert path.read_text() == "other"
-    monkeypatch.setattr(placing, "_build", real)
+    monkeypatch.setattr(placing, "build", real)
     path.write_bytes(sidecars.KINDS["darktable"])
     assert undo_keywords(tmp_path / "results").complete
     assert path.read_bytes() == sidecars.KINDS["darktable"]
@@ -477,7 +477,7 @@ def test_the_command_says_what_it_would_do_and_does_it(photos, tmp_path, cli):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("results", "--undo", "--yes"), "Leave out --yes and --prefix"),
+        (("results", "--undo", "--yes"), "Leave out --yes, --embed and --prefix"),
         (("results", "--undo"), "There is nothing to take back for"),
         (("none",), "No such folder"),
         (("empty",), "holds neither results"),

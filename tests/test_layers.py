@@ -10,7 +10,7 @@ import pytest
 import wordsight
 
 SOURCE = Path(wordsight.__file__).parent
-# --8<-- [start:storeys]
+# region storeys
 STOREYS = """
 __main__
 cli
@@ -18,7 +18,7 @@ labelstudio
 webapp
 pipeline distributed
 videos evaluation teaching
-recognition detection cleaning gathering training exports traps
+recognition detection retrieval cleaning gathering training exports traps
 classification
 reports
 heatmaps towers
@@ -30,7 +30,7 @@ metrics
 core
 errors
 """
-# --8<-- [end:storeys]
+# endregion storeys
 
 
 def test_folders_import_only_downwards():

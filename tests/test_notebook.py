@@ -285,3 +285,13 @@ def test_nothing_found_is_a_frame_without_rows(tmp_path, shapes_model):
     found = wordsight.detect(tmp_path / "grey.png", shapes_model, threshold=1.0, output=None)
     assert len(found.to_pandas()) == 0 and "x_min" in found.to_pandas()
     assert "1 photos" in found._repr_html_()
+
+
+def test_a_model_and_its_results_print_as_a_terminal_shows_them(shapes_model, other_shapes):
+    model = wordsight.load(shapes_model)
+    assert re.search(r"^disc +12$", repr(model), re.M) and "cross-validated: " in repr(model)
+    results = model.predict(other_shapes)
+    assert repr(results).splitlines()[0].startswith("label (probability ≥")
+    assert re.search(r"^total +12$", str(results), re.M)
+    for text in (repr(model), repr(results), *map(repr, results)):
+        assert "array(" not in text and len(text) < 2000

@@ -27,7 +27,7 @@ from wordsight.heads.objects import ObjectBoxes, ObjectHead, cell_centres, merge
 from wordsight.images.decoding import decode
 from wordsight.metrics.boxes import covered, iou
 from wordsight.metrics.detection import average_precision, count_errors, matches
-from wordsight.training.boxes import fit, objects as learning, samples
+from wordsight.training.boxes import fit, learner, objects as learning, samples
 from wordsight.training.boxes.augment import view_of_many
 
 THINGS = ("cat", "wall")
@@ -297,8 +297,8 @@ def test_class_answers_stay_and_boxes_can_be_added_later(
     counting, scenes, others, tmp_path, monkeypatch
 ):
     learn_in_fewer_steps(monkeypatch, 5, 7)
-    for name in ("EPOCHS", "LEAST_STEPS", "VIEWS"):  # of the head for one object
-        monkeypatch.setattr(fit, name, 1)
+    for place, name in ((learner, "EPOCHS"), (learner, "LEAST_STEPS"), (fit, "VIEWS")):
+        monkeypatch.setattr(place, name, 1)  # of the head for one object
     plain = wordsight.train(
         scenes.parent, tmp_path / "one", boxes=scenes, settings=_settings(objects="one")
     )
@@ -315,6 +315,52 @@ def test_class_answers_stay_and_boxes_can_be_added_later(
         for model in (plain, both, wordsight.load(counting))
     ]
     assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.fixture
+def cats(scenes, tmp_path):
+    """Annotations of the cats alone, on the pictures that show one."""
+    content = json.loads(scenes.read_text())
+    content["annotations"] = [box for box in content["annotations"] if not box["category_id"]]
+    (tmp_path / "cats.json").write_text(json.dumps(content))
+    return tmp_path / "cats.json"
+
+
+def test_boxes_of_one_class_alone_make_a_detector(
+    cats, scenes, others, tmp_path, monkeypatch, caplog
+):
+    learn_in_fewer_steps(monkeypatch, 100, 150)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with caplog.at_level("INFO", "wordsight"):
+        model = wordsight.train(scenes.parent, tmp_path / "m", boxes=cats)
+    assert "All pictures show 'cat', so they are told from parts of them" in caplog.text
+    assert model.class_names == ["cat", "not_cat"] and model.object_head.class_names == ("cat",)
+    assert not list(tmp_path.glob("wordsight-*")) and not (tmp_path / "m-training").exists()
+    truth = wordsight.datasets.read_boxes(others).images
+    found = wordsight.detect(others.parent, model, output=None)
+    cat_boxes = {
+        one.file.name: [box.xyxy for box in one.boxes if box.label == "cat"] for one in truth
+    }
+    said = {row.file_name: [one.xyxy for one in row.detections] for row in found}
+    hits = sum(
+        int((iou(np.array(cat_boxes[name]), np.array(boxes)).max(axis=1) > 0.5).sum())
+        for name, boxes in said.items()
+        if boxes and cat_boxes[name]
+    )
+    assert hits >= 0.7 * sum(map(len, cat_boxes.values()))
+    answers = {row.file_name: row for row in model.predict(others.parent, output=None)}
+    with_cat = [answers[name].top_label for name, boxes in cat_boxes.items() if boxes]
+    assert with_cat.count("cat") > len(with_cat) / 2
+
+
+def test_one_class_that_fills_its_pictures_says_what_to_give(cats, scenes, tmp_path):
+    content = json.loads(cats.read_text())
+    for box in content["annotations"]:
+        box["bbox"] = [0, 0, 400, 300]
+    cats.write_text(json.dumps(content))
+    with pytest.raises(InvalidArgument, match="Add --positive cat --negatives FOLDER, or --from"):
+        wordsight.train(scenes.parent, tmp_path / "m", boxes=cats)
+    assert not (tmp_path / "m").exists()
 
 
 def _settings(**values):

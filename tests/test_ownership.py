@@ -126,6 +126,7 @@ DEEDS = {
     "predict-again": Deed(PREDICT, before=("predict photos/disc -m model -o out --quadrants",)),
     "detect": Deed("detect photos/disc -m model -o out --window 120 --levels 1"),
     "recognize": Deed("recognize photos/disc -o out --top 3", slow=True),
+    "find": Deed("find --like photos/disc/000.jpg -p photos -o out --top 3"),
     "evaluate": Deed("evaluate data -m model -o out", slow=True),
     "clean": Deed("clean data -o out"),
     "apply": Deed("clean data -o out --apply --reasons duplicate", undo="clean data --undo"),

@@ -45,10 +45,14 @@ BOXES = """<View><Image name="img" value="$photo"/>
 </RectangleLabels></View>"""
 
 
-def jpeg(kind, seed):
+def jpeg(kind, seed, taken=""):
     """Return a drawn picture as a file's bytes."""
-    held = io.BytesIO()
-    draw_shape(kind, seed)[0].save(held, "JPEG", quality=92)
+    from PIL import Image
+
+    held, exif = io.BytesIO(), Image.Exif()
+    if taken:
+        exif.get_ifd(0x8769)[0x9003] = taken
+    draw_shape(kind, seed)[0].save(held, "JPEG", quality=92, exif=exif)
     return held.getvalue()
 
 
@@ -344,7 +348,7 @@ def test_several_labels_a_picture_are_learned_and_written(start, tmp_path):
         found.append(one)
     embeddings = np.stack([one.embedding for one in found])
     interface = read_interface(SEVERAL)
-    lesson = Lesson(interface.choices, embeddings[:24], labels[:24])
+    lesson = Lesson(interface.choices, embeddings[:24], labels[:24], np.arange(24))
     assert missing(lesson) is None
     learned = learn(lesson, start.model, start.embedder)
     assert learned.kept and learned.right >= 20 > learned.before
@@ -357,6 +361,29 @@ def test_several_labels_a_picture_are_learned_and_written(start, tmp_path):
             said = {name for result in results for name in result["value"]["choices"]}
             right += said == shown and score > 0.5  # also of a picture that shows neither
         assert right >= 7
+
+
+@pytest.mark.parametrize("interface", [ONE, SEVERAL])
+def test_photos_of_one_event_are_held_out_together(interface, studio, start, tmp_path):
+    studio.tasks.clear()
+    root = tmp_path / "photos" / "cam 1"
+    root.mkdir(parents=True)
+    for number in range(1, 21):
+        kind, event = "disc" if number % 2 else "square", (number - 1) // 4
+        taken = f"2024:05:{event + 1:02} {10 + number % 2}:00:{number:02}"
+        data, name = jpeg(kind, 7300 + number, taken), f"{number}.jpg"
+        path = f"/data/upload/3/{name}" if number > 12 else f"/data/local-files/?d=cam%201/{name}"
+        studio.files[path] = data
+        (root / name).write_bytes(data)
+        studio.tasks.append({"id": number, "data": {"photo": path}, "annotations": []})
+    annotate_all(studio, range(1, 21))
+    for number in range(2):  # the second time, by what the cache knows
+        backend = backend_of(studio, start, tmp_path / str(number), local=root.parent)
+        backend.train({"project": KEY, "label_config": interface})
+        backend.predict(asked(studio, interface))
+        learned = wordsight.load(tmp_path / str(number) / f"project-{KEY}")
+        assert "20 annotated pictures of 10 events" in learned.record.judged_on
+        backend.close()
 
 
 def test_words_answer_before_anything_is_annotated_and_unknown_ones_wait(caplog):

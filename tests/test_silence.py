@@ -153,6 +153,7 @@ QUICK = (
     "sort results -o sorted",
     "keywords results --yes",
     "recognize photos/disc/000.jpg --no-pictures -o seen",
+    "find --like photos/disc/000.jpg -p photos -o like",
     "gather disc -o gathered --source folder:photos --limit 3",
 )
 SLOW = (

@@ -24,6 +24,7 @@ from wordsight.heads.guarantee import binomial_tail
 from wordsight.teaching.audit import Audit
 from wordsight.teaching.course import MOST_MISSES, THRESHOLD, Course
 from wordsight.teaching.learner import Learner
+from wordsight.teaching.missed import LOOKS, Missed
 
 
 def blobs(counts, seed=0, width=48, apart=6.0):
@@ -165,6 +166,47 @@ def test_answers_lead_to_a_promise_that_holds():
     audited = [photo for photo, why in course.whys.items() if why == "audit"]
     assert len(audited) == promise.checked
     assert {*audited} <= {*labelled}
+
+
+def look_for_missed(course, shown):
+    """Answer the random questions that follow a promise; return how many there were."""
+    looks = 0
+    while (pick := course.next()) and pick.why == "missed":
+        course.answer(pick.photo, shown[pick.photo], pick.why)
+        looks += 1
+    return looks
+
+
+def photos_missed(course, shown):
+    waiting = (course.labels() < 0) & shown.any(axis=1)
+    waiting[list(course.answers)] = False
+    return int(waiting.sum())
+
+
+def test_random_photos_after_a_promise_tell_how_many_are_missed():
+    """Every photo shows one of two words, which the head alone is too unsure of."""
+    before, after, missed = [], [], []
+    for seed in range(5):
+        embeddings, which = blobs([250, 250], seed, apart=2)
+        shown = which[:, None] == np.arange(2)
+        course, _ = taught(embeddings, shown)
+        before.append(course.missing() - photos_missed(course, shown))
+        assert look_for_missed(course, shown) == LOOKS
+        missed.append(photos_missed(course, shown))
+        after.append(course.missing() - missed[-1])
+    assert np.mean(missed) > 40
+    assert np.abs(after).mean() < 0.15 * np.mean(missed) < np.abs(before).mean()
+
+
+def test_an_estimate_follows_what_the_looks_find():
+    photos, odds = np.arange(400), np.full(400, -4.0)
+    found = []
+    for every in (True, False):
+        missed = Missed(photos, odds, 3.0, np.random.default_rng(0))
+        for photo in missed.next:
+            missed.take(photo, every)
+        found.append(missed.estimate(set(missed.order)))
+    assert found[0] > 300 and found[1] < 40
 
 
 def test_of_several_words_photos_may_show_two():

@@ -383,7 +383,7 @@ def test_a_promise_is_chosen_stored_and_used(
     shapes_model, shapes, other_shapes, tmp_path, cli_here
 ):
     done = cli_here("train", shapes, "-o", tmp_path / "m", "--precision", 0.8)
-    assert done.returncode == 0 and "Labels are right in at least 0.8 of cases" in done.stdout
+    assert done.returncode == 0 and "At least 80% of labels from" in done.stdout
     record = json.loads((tmp_path / "m" / "wordsight.json").read_text())
     assert record["threshold"] == record["info"]["promise"]["threshold"]
     used = cli_here("predict", other_shapes, "-m", tmp_path / "m", "--no-pictures", "--json")

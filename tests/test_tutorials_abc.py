@@ -149,11 +149,12 @@ def test_the_full_form_works_on_real_images(name, pattern, least, data, tmp_path
 @pytest.mark.parametrize("name", NAMES)
 def test_pages_show_parts_that_scripts_have_and_images_that_are_there(name):
     page = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
-    shown = re.findall(r'^--8<-- "docs/tutorials/(\w+\.py):(\w+)"$', page, flags=re.MULTILINE)
+    shown = re.findall(r"^<!-- code: docs/tutorials/(\w+\.py) (\w+) -->$", page, re.MULTILINE)
     assert len(shown) >= 3
     for script, part in shown:
         text = (TUTORIALS / script).read_text(encoding="utf-8")
-        assert text.count(f"[start:{part}]") == text.count(f"[end:{part}]") == 1, (script, part)
+        assert text.count(f"# region {part}\n") == 1, (script, part)
+        assert text.count(f"# endregion {part}\n") == 1, (script, part)
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
     assert images
     for image in images:

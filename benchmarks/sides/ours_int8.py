@@ -9,8 +9,8 @@ import threading
 
 import turns
 
-from wordsight.backbones.runtime import cores, import_openvino
-from wordsight.core.threads import parallel_map
+from wordsight.backbones.runtime import import_openvino
+from wordsight.core.threads import cores, parallel_map
 from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode, resize
 

@@ -20,12 +20,12 @@ from threadpoolctl import threadpool_limits
 import wordsight
 from wordsight.backbones.cache import EmbeddingCache
 from wordsight.backbones.embedder import Embedder, input_pixels, read
-from wordsight.backbones.runtime import Encoding, callers, cores, import_openvino
+from wordsight.backbones.runtime import Encoding, callers, import_openvino
 from wordsight.classification import classifier
 from wordsight.classification.predictions import Counts
 from wordsight.classification.report import ResultsReport
 from wordsight.classification.results_writer import ResultsWriter
-from wordsight.core.threads import parallel_map
+from wordsight.core.threads import cores, parallel_map
 from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode
 

@@ -14,8 +14,8 @@ import wordsight
 from wordsight.backbones.cache import EmbeddingCache
 from wordsight.backbones.embedder import input_pixels, read
 from wordsight.backbones.networks.timm_models import build_module, untrained_module
-from wordsight.backbones.runtime import GPU_CALLERS, TorchRuntime, cores, torch_device
-from wordsight.core.threads import parallel_map
+from wordsight.backbones.runtime import GPU_CALLERS, TorchRuntime, torch_device
+from wordsight.core.threads import cores, parallel_map
 from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode
 

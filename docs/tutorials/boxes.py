@@ -26,7 +26,7 @@ GROUNDS = ("grass", "gravel", "brick")
 SIZE = (320, 240)  # (width, height) of a composite
 
 
-# --8<-- [start:table]
+# region table
 def compose(folder: Path, count: int, seed: int) -> Path:
     """Paste each object on `count` backgrounds, at random places and sizes; return the table of boxes, in fractions of the image."""
     folder.mkdir(parents=True)
@@ -60,10 +60,10 @@ def compose(folder: Path, count: int, seed: int) -> Path:
     return table
 
 
-# --8<-- [end:table]
+# endregion table
 
 
-# --8<-- [start:train]
+# region train
 def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classifier:
     """Learn classes, then boxes, from one table; print how the boxes of held-out photos improve."""
     trained = wordsight.train(
@@ -80,10 +80,10 @@ def train(table: Path, model: Path, image_size: int | None) -> wordsight.Classif
     return trained
 
 
-# --8<-- [end:train]
+# endregion train
 
 
-# --8<-- [start:judge]
+# region judge
 def judge(
     table: Path, model: wordsight.Classifier, report: Path
 ) -> wordsight.evaluation.BoxEvaluation:
@@ -97,10 +97,10 @@ def judge(
     return found
 
 
-# --8<-- [end:judge]
+# endregion judge
 
 
-# --8<-- [start:look]
+# region look
 def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> None:
     """Draw truth (blue) and prediction (orange) on some of the photos, and count the right classes."""
     known = {image.file.path: image for image in wordsight.datasets.read_boxes(table).images}
@@ -119,7 +119,7 @@ def look(table: Path, model: wordsight.Classifier, path: Path, count: int) -> No
     print(f"See {sheet(cells[:: max(1, len(cells) // count)][:count], path, 4, 240)}")
 
 
-# --8<-- [end:look]
+# endregion look
 
 
 def main() -> None:

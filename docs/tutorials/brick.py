@@ -21,14 +21,14 @@ OTHERS = ("grass", "gravel", "chelsea", "coffee", "astronaut")  # to learn from
 UNSEEN = ("flower", "rocket")  # to test on
 SIDES = (110, 200)  # pixels of a piece
 
-# --8<-- [start:windows]
+# region windows
 ONE_SIZE = wordsight.WindowSettings(window=(120, 120), step=20, levels=1)  # the original's loop
 # each level 1.5 times as large as the one before; steps of an eighth of the window
 PYRAMID = wordsight.WindowSettings(window=(100, 100), factor=1.5)
-# --8<-- [end:windows]
+# endregion windows
 
 
-# --8<-- [start:pictures]
+# region pictures
 def compose(folder: Path) -> Path:
     """Cut walls and other things out of photos; return a photo to search, with an unseen piece of wall."""
     grey = {
@@ -48,10 +48,10 @@ def compose(folder: Path) -> Path:
     return folder / "scene.png"
 
 
-# --8<-- [end:pictures]
+# endregion pictures
 
 
-# --8<-- [start:scratch]
+# region scratch
 def train_scratch(data: Path, model: Path, word: str, epochs: int) -> None:
     """Train the original's network from random weights: 200 × 200 pixels, five convolutions, one sigmoid."""
     tuning = wordsight.TrainingSettings(epochs=epochs, batch_size=8, patience=epochs)
@@ -64,19 +64,19 @@ def train_scratch(data: Path, model: Path, word: str, epochs: int) -> None:
         )
 
 
-# --8<-- [end:scratch]
+# endregion scratch
 
 
-# --8<-- [start:probe]
+# region probe
 def train_probe(data: Path, model: Path, word: str) -> None:
     """Fit a linear head on a pretrained network."""
     wordsight.train(data, model, positive=word)
 
 
-# --8<-- [end:probe]
+# endregion probe
 
 
-# --8<-- [start:judge]
+# region judge
 def judge(name: str, data: Path, model: Path) -> None:
     """Print how often a model is right on unseen photos."""
     found = wordsight.evaluate(data, model, output=None)
@@ -86,10 +86,10 @@ def judge(name: str, data: Path, model: Path) -> None:
     )
 
 
-# --8<-- [end:judge]
+# endregion judge
 
 
-# --8<-- [start:search]
+# region search
 def search(
     name: str, scene: Path, model: Path, output: Path, windows: wordsight.WindowSettings
 ) -> list[wordsight.Detection]:
@@ -103,7 +103,7 @@ def search(
     return seen.detections
 
 
-# --8<-- [end:search]
+# endregion search
 
 
 def around(detections: list[wordsight.Detection]) -> tuple[float, float, float, float]:

@@ -20,7 +20,7 @@ import wordsight
 GROUNDS = ("grass", "gravel", "chelsea", "coffee", "astronaut")
 
 
-# --8<-- [start:pictures]
+# region pictures
 # name -> how it is drawn: pen, middle, radius, colour
 SHAPES = {
     "triangle": lambda pen, x, y, r, colour: pen.regular_polygon((x, y, r), 3, fill=colour),
@@ -69,10 +69,10 @@ def compose(folder: Path, count: int, seed: int) -> None:
         )
 
 
-# --8<-- [end:pictures]
+# endregion pictures
 
 
-# --8<-- [start:train]
+# region train
 def train(data: Path, model: Path, **how: object) -> float:
     """Train and print the history; return the seconds it took."""
     began = time.perf_counter()
@@ -84,19 +84,19 @@ def train(data: Path, model: Path, **how: object) -> float:
     return time.perf_counter() - began
 
 
-# --8<-- [end:train]
+# endregion train
 
 
-# --8<-- [start:draw]
+# region draw
 def summarise(model: Path) -> None:
     """Print the table of a model's layers and draw it."""
     print(wordsight.training.draw_network(model))
 
 
-# --8<-- [end:draw]
+# endregion draw
 
 
-# --8<-- [start:judge]
+# region judge
 def judge(name: str, data: Path, model: Path, seconds: float) -> None:
     """Print how often a model is right on unseen images, at any probability."""
     found = wordsight.evaluate(data, model, output=None)
@@ -106,7 +106,7 @@ def judge(name: str, data: Path, model: Path, seconds: float) -> None:
     )
 
 
-# --8<-- [end:judge]
+# endregion judge
 
 
 def show(data: Path, path: Path) -> None:
@@ -119,7 +119,7 @@ def show(data: Path, path: Path) -> None:
     print(f"See {sheet(cells, path, 10, 96)}")
 
 
-# --8<-- [start:compare]
+# region compare
 def compare(images: Path, models: Path, batch_size: int, epochs: int, probe_size: int) -> None:
     """Train the tutorial's network for four epochs, a better one for about as long, and a head on a pretrained one."""
     recipes = {
@@ -139,7 +139,7 @@ def compare(images: Path, models: Path, batch_size: int, epochs: int, probe_size
         judge(name, images / "test", models / name, seconds)
 
 
-# --8<-- [end:compare]
+# endregion compare
 
 
 def main() -> None:

@@ -56,16 +56,16 @@ def compose(folder: Path) -> tuple[Path, Path]:
     return photos, clip
 
 
-# --8<-- [start:whole]
+# region whole
 def ask_for_the_whole(photo: Path) -> None:
     """Print the likeliest of the 1,000 classes."""
     (seen,) = wordsight.recognize(photo, top=5, output=None)
     for guess in seen.top:
         print(f"  {guess.probability:.2f}  {guess.name} ({guess.wnid})")
-    # --8<-- [end:whole]
+    # endregion whole
 
 
-# --8<-- [start:where]
+# region where
 def see_where_it_looked(photo: Path, output: Path) -> None:
     """Draw where the answer comes from, and where a vehicle would be."""
     answer = wordsight.heatmap(photo)  # of the likeliest class
@@ -78,19 +78,19 @@ def see_where_it_looked(photo: Path, output: Path) -> None:
     asked.overlay().save(output / "asked.jpg")
     y, x = np.unravel_index(asked.values.argmax(), asked.values.shape)
     print(f"  a vehicle would be at x {x}, y {y}")
-    # --8<-- [end:where]
+    # endregion where
 
 
-# --8<-- [start:group]
+# region group
 def add_up_a_group(photo: Path) -> None:
     """Add up all classes under a word."""
     (seen,) = wordsight.recognize(photo, groups=["vehicle", "building"], output=None)
     for group in seen.groups:
         print(f"  {group.whole_probability:.2f}  {group.name}, over the whole photo")
-    # --8<-- [end:group]
+    # endregion group
 
 
-# --8<-- [start:quarters]
+# region quarters
 def cut_into_quarters(photo: Path, output: Path) -> None:
     """Classify each quarter by itself."""
     (seen,) = wordsight.recognize(
@@ -103,10 +103,10 @@ def cut_into_quarters(photo: Path, output: Path) -> None:
         print(
             f"  {place:11}  {best.name} {best.probability:.2f}; vehicle {quarter.groups['vehicle']:.2f}, building {quarter.groups['building']:.2f}"
         )
-    # --8<-- [end:quarters]
+    # endregion quarters
 
 
-# --8<-- [start:closer]
+# region closer
 def look_closer(photos: Path, output: Path) -> None:
     """Search small windows if the whole photo is unsure."""
     for seen in wordsight.recognize(photos, groups=["vehicle"], output=output / "recognized"):
@@ -118,10 +118,10 @@ def look_closer(photos: Path, output: Path) -> None:
         print(
             f"  {seen.file_name}: vehicle {group.probability:.2f} ({group.classes[0].name} …), box {box}; the whole photo says {group.whole_probability:.2f}"
         )
-    # --8<-- [end:closer]
+    # endregion closer
 
 
-# --8<-- [start:clip]
+# region clip
 def follow_a_clip(clip: Path, output: Path) -> None:
     """Label every frame of a clip, and keep some to learn from."""
     seen = wordsight.video(
@@ -136,10 +136,10 @@ def follow_a_clip(clip: Path, output: Path) -> None:
     print(
         f"  {taken.looked_at} frames looked at, {taken.written} kept to learn from, {taken.near_duplicates} too alike"
     )
-    # --8<-- [end:clip]
+    # endregion clip
 
 
-# --8<-- [start:story]
+# region story
 def tell(photos: Path, photo: Path, clip: Path, output: Path) -> None:
     """Run the steps of the page in order."""
     print(f"1. What does {photo.name} show?")
@@ -154,7 +154,7 @@ def tell(photos: Path, photo: Path, clip: Path, output: Path) -> None:
     look_closer(photos, output)
     print("6. A clip:")
     follow_a_clip(clip, output)
-    # --8<-- [end:story]
+    # endregion story
 
 
 def draw_steps(photo: Path, output: Path) -> None:

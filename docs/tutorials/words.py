@@ -156,7 +156,7 @@ class Printer(logging.Handler):
         print(" ", record.getMessage())
 
 
-# --8<-- [start:alone]
+# region alone
 def words_alone(case: Case, output: Path) -> None:
     """Use only the words and the photos."""
     results = wordsight.run(
@@ -165,10 +165,10 @@ def words_alone(case: Case, output: Path) -> None:
         output=output / "words-alone",
     )
     print(f"  {told(results)}")
-    # --8<-- [end:alone]
+    # endregion alone
 
 
-# --8<-- [start:gather]
+# region gather
 def gather(case: Case, output: Path) -> Path:
     """Search photos of the words; keep those that are usable and new."""
     gathered = wordsight.gather(
@@ -180,10 +180,10 @@ def gather(case: Case, output: Path) -> Path:
             f"  {name}: found {funnel.stages['found']}, kept {funnel.stages['kept']}; lost: {lost or 'none'}"
         )
     return gathered.output
-    # --8<-- [end:gather]
+    # endregion gather
 
 
-# --8<-- [start:clean]
+# region clean
 def clean(folder: Path, case: Case) -> None:
     """Set aside photos that should not be in the data set."""
     cleaned = wordsight.clean(folder, apply=True, reasons=case.reasons)
@@ -195,35 +195,35 @@ def clean(folder: Path, case: Case) -> None:
     print(
         f"  {len(cleaned.findings)} findings in {sum(cleaned.classes.values())} pictures; {len(cleaned.moved)} set aside"
     )
-    # --8<-- [end:clean]
+    # endregion clean
 
 
-# --8<-- [start:train]
+# region train
 def train(folder: Path, output: Path) -> wordsight.Classifier:
     """Train a head on the included network."""
     model = wordsight.train(folder, output / "model")
     print(f"  right: {model.record.metrics['accuracy']:.1%} of {model.record.judged_on}")
     return model
-    # --8<-- [end:train]
+    # endregion train
 
 
-# --8<-- [start:predict]
+# region predict
 def predict(model: wordsight.Classifier, case: Case, output: Path) -> None:
     """Write labels from a probability of 0.99, heat maps and boxes."""
     print(
         f"  {told(model.predict([case.photos, case.strangers], threshold=0.99, output=output / 'results'))}"
     )
-    # --8<-- [end:predict]
+    # endregion predict
 
 
-# --8<-- [start:promise]
+# region promise
 def promise(model: wordsight.Classifier, case: Case) -> None:
     """Ask for a promise, because 0.99 doesn't say how many labels are right."""
     for precision in (0.9, 0.99):
         print(f"  {model.promise(precision).sentence()}")
     results = model.predict(case.photos, precision=0.99)
     print(f"  promised 0.99, {told(results)}")
-    # --8<-- [end:promise]
+    # endregion promise
 
 
 def draw_some(output: Path) -> None:

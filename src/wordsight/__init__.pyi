@@ -9,6 +9,7 @@ from . import (
     evaluation as evaluation,
     gathering as gathering,
     heatmaps as heatmaps,
+    retrieval as retrieval,
     teaching as teaching,
     towers as towers,
     traps as traps,
@@ -35,6 +36,7 @@ from .heatmaps.heatmap import HeatmapSettings as HeatmapSettings
 from .pipeline import run as run
 from .recognition.class_heatmap import heatmap as heatmap
 from .recognition.photos import recognize as recognize
+from .retrieval.search import find as find
 from .teaching.session import teach as teach
 from .training.recipes import list_models as list_models, train as train
 from .training.settings import TrainingSettings as TrainingSettings

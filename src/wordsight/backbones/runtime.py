@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..core.home import keep, places, replace_file, sweep
+from ..core.threads import cores, cores_are_shared
 from ..errors import InvalidArgument
 from .backbone import DTYPES, ENGINES, MAP_STRIDES, Backbone
 from .devices import gpu_likely, has_torch, need_torch, out_of_memory, torch_device
@@ -40,7 +41,6 @@ NETWORK_SUMS = "network-3.sha256"
 COMPILED_SUMS = "compiled.sha256"
 _open: dict[tuple[str, str, str, bool], Any] = {}
 _opening = threading.Lock()
-_share: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,6 @@ class MultiscaleRuntime(Protocol):
         `MAP_STRIDES`, finest first, for one image (height, width, 3) uint8, RGB, with sides in
         multiples of 32.
         """
-
-
-def share_cores(count: int) -> None:
-    """Limit this process to `count` cores, not particular ones; other processes use the rest."""
-    global _share
-    _share = count
-
-
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    if _share is not None:
-        return _share
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_runtime(backbone: Backbone, engine: str = "auto", dtype: str = "f32") -> Runtime:
@@ -240,7 +227,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(streams),
         }
-        if _share is not None:  # else every process would hold its threads to the first cores
+        if cores_are_shared():  # else every process would hold its threads to the first cores
             options["ENABLE_CPU_PINNING"] = "NO"
         model = _compile(ov, network, options)
         self._outputs = len(model.outputs)

@@ -21,7 +21,7 @@ from ..backbones.runtime import Encoding
 from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress
-from ..core.summary import Problems, Table, as_html
+from ..core.summary import Problems, Table, as_html, as_text
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, some_of
 from ..heads.boxes import BoxHead
@@ -138,6 +138,9 @@ class Classifier:
         "mean_iou" of boxes, "ap50" of objects; empty where it had none of these.
         """
         return draw_history(self)
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         title = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -73,6 +74,10 @@ class EventPool:
         power: of odds; see `ModelRecord.event_power`.
         none: classes that mean "none of the others".
         parents: word that a label may fall back to -> the classes below it, the narrowest first.
+        times: file name -> when the camera took it, None where that is not known.
+
+    Attributes:
+        times: as given.
     """
 
     def __init__(
@@ -83,7 +88,9 @@ class EventPool:
         power: float = 1.0,
         none: Collection[str] = (),
         parents: Mapping[str, Collection[str]] | None = None,
+        times: Mapping[str, datetime | None] | None = None,
     ) -> None:
+        self.times = times or {}
         self._events, self._names, self._threshold = events, list(class_names), threshold
         self._power, self._none, self._parents = power, none, parents or {}
         self._left = Counter(events.values())
@@ -137,9 +144,12 @@ class EventPool:
         if top is not None:
             said.parents = self._parents_of(top, shares, telling, len(shown))
         given = said.labels_at(self._threshold)
-        if not given:
+        kinds = [] if given else self._kinds(telling, len(shown))
+        if not given and not kinds:
             said.roll_up(self._threshold)
-        own = [one.label for one in given or said.labels]
+        if kinds:
+            said.top_label, said.probability = kinds[0].label, kinds[0].probability
+        own = [one.label for one in given or kinds or said.labels]
         labels = [*own, *sorted(detected, key=lambda name: -detected[name])]
         if detected and not own:
             said.top_label, said.probability = labels[0], detected[labels[0]]
@@ -158,6 +168,23 @@ class EventPool:
             self._best_photo(shown, said.top_label),
             tuple(labels),
         )
+
+    def _kinds(self, telling: list[_Shown], count: int) -> list[Label]:
+        """Return the kinds of an event in which a detector's boxes show several, the surest first;
+        none where only one is sure enough. Each counts by its own photos, as a word does.
+        """
+        boxed = [one.prediction.labels for one in telling if one.prediction.crops]
+        if not boxed or self._threshold is None:
+            return []
+        rows = np.zeros((len(boxed), len(self._names)))
+        for row, labels in zip(rows, boxed, strict=True):
+            for one in labels:
+                if one.label in self._names and one.label not in self._none:
+                    row[self._names.index(one.label)] = one.probability
+        together = pooled(rows, count, several=True)
+        sure = [Label(self._names[i], float(together[i])) for i in np.argsort(-together)]
+        sure = [one for one in sure if one.probability >= self._threshold]
+        return sure if len(sure) > 1 else []
 
     def _parents_of(
         self, top: str, shares: Mapping[str, float], telling: list[_Shown], count: int

@@ -4,6 +4,7 @@ without us.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -26,7 +27,7 @@ from ..backbones.registry import (
     load_backbone,
 )
 from ..core.cells import table_bytes
-from ..core.home import expand, sync_file, writing
+from ..core.home import expand, models_folder, sync_file, writing
 from ..core.regular import NOT_REGULAR, read_text
 from ..core.result_folder import ResultFolder, building, restore, seal, swap
 from ..errors import (
@@ -36,6 +37,7 @@ from ..errors import (
     NotFound,
     OutputError,
     WordsightError,
+    some_of,
 )
 from ..heads.boxes import BoxHead
 from ..heads.linear import LinearHead
@@ -145,6 +147,30 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
+def _find_named(name: str | os.PathLike) -> Path:
+    """Return the model of a name among those that `wordsight models` lists, or the only one whose
+    name begins so.
+
+    Raises:
+        NotFound: if there is none, or several begin so.
+    """
+    near: list[Path] = []
+    if os.fspath(name) and Path(name).name == os.fspath(name):
+        with contextlib.suppress(OSError):
+            here = [one for one in sorted(models_folder().iterdir()) if one.is_dir()]
+            near = [one for one in here if f"{one.name}-".startswith(f"{name}-")]
+    exact = [one for one in near if one.name == os.fspath(name)]
+    if len(exact or near) == 1:
+        log.info("The model is '%s'.", (exact or near)[0])
+        return (exact or near)[0]
+    names = [one.name for one in near]
+    several = f" Several begin so: {some_of(names)}; give more of the name." if near else ""
+    raise NotFound(
+        f"No such model: '{name}'.{several} List models with 'wordsight models', or make one with "
+        "'wordsight train DATA -o MODEL'."
+    )
+
+
 def read_model(path: str | os.PathLike) -> dict[str, Any]:
     """Return the fields of the `Classifier` in a folder.
 
@@ -157,10 +183,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     if not folder.is_dir() and restore(folder):
         log.info("'%s' was put back: a run that was to replace it was cut off.", folder)
     if not folder.is_dir():
-        raise NotFound(
-            f"No such model: '{path}'. List models with 'wordsight models', or make one with "
-            "'wordsight train DATA -o MODEL'."
-        )
+        folder = _find_named(path)
     for name in (*MODEL_FILES, *OTHER_MODEL_FILES):
         # a pipe would block, a device fill the memory
         if (folder / name).exists() and not (folder / name).is_file():

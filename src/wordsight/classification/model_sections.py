@@ -11,7 +11,7 @@ from typing import Any
 from ..reports.page import Chart, Section
 from ..reports.sections import MOST_ROWS, cell, funnel_section, licence_section, listed
 from ..reports.svg import Axis, Curve, draw
-from .record import ModelRecord
+from .record import ModelRecord, labels_of
 
 
 def about_model(
@@ -57,10 +57,7 @@ def _learned(record: ModelRecord, class_names: Sequence[str]) -> Section:
         text.append(f"On {record.judged_on}: {metrics['accuracy']:.1%} right.")
     if record.threshold is not None and {"coverage", "selective_accuracy"} <= metrics.keys():
         share, right = metrics["coverage"], metrics["selective_accuracy"]
-        text.append(
-            f"From a probability of {record.threshold:.4g}, {share:.1%} of those get a label "
-            f"and {right:.2%} of these labels are right."
-        )
+        text.append(labels_of(record.threshold, share, right))
     if record.promise is not None:
         text.append(record.promise.sentence())
     return Section(

@@ -19,7 +19,7 @@ from ..heatmaps.grid import Grid, part_embeddings
 from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import Photo
-from ..images.taken import events_of, told_time
+from ..images.taken import grouped, time_of, times_of, told_time
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .events import EVENT_FIELDS, EVENTS, Event, EventPool
@@ -97,12 +97,15 @@ def event_pool(
     if events is None:
         return None
     gap = parse_duration(str(events), "--events")
-    numbers = events_of([image.path for image in images], gap, progress=progress) + 1
+    times = times_of([image.path for image in images], progress)
+    numbers = grouped([image.path.parent for image in images], times, gap) + 1
     none = [model.class_names[i] for i in (model.catch_all, model.nothing) if i is not None]
-    named = {image.name: int(number) for image, number in zip(images, numbers, strict=True)}
+    names = [image.name for image in images]
+    named = dict(zip(names, numbers.tolist(), strict=True))
     power = model.record.event_power or 1.0
     parents = {word: [model.class_names[i] for i in below] for word, below in model.roll_up.items()}
-    return EventPool(named, model.class_names, threshold, power, none, parents)
+    taken = dict(zip(names, times, strict=True))
+    return EventPool(named, model.class_names, threshold, power, none, parents, taken)
 
 
 def predict_around(
@@ -142,6 +145,7 @@ def over(run: Run, found: Photos, progress: Progress | None) -> Results:
         counts=run.counts,
         skipped=found.skipped,
         unreadable=run.counts.unreadable,
+        model=classifier.record.path,
         output=found.output,
         copied_bytes=None if run.writer is None else run.writer.copied_bytes,
         note=note,
@@ -229,7 +233,7 @@ class Run:
             if file.name in self.known:
                 prediction.take(self.known[file.name])
             prediction.remark = one.remark
-            prediction.taken_at, prediction.time_source = told_time(file.path, one.data)
+            prediction.taken_at, prediction.time_source = self.told_time(file, one.data)
             if prediction.label is None and self.report is None:
                 return prediction
             photo = one.photo
@@ -246,6 +250,14 @@ class Run:
             heat = class_heatmap(one.feature_map, model.head.weight[index])
         self.show(prediction, file, photo, heat)
         return prediction
+
+    def told_time(self, file: ImageFile, data: bytes) -> tuple[str | None, str | None]:
+        """Return when a photo was taken, and who says so; where events are pooled, its time is
+        known already.
+        """
+        known = {} if self._pool is None else self._pool.times
+        time = known[file.name] if file.name in known else time_of(data)
+        return told_time(file.path, time)
 
     def show(
         self, prediction: Prediction, file: ImageFile, photo: Photo, heat: np.ndarray | None

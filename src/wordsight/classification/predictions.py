@@ -121,8 +121,8 @@ class Label:
     box_xyxy: list[float] | None = None
     heatmap: str | None = None
     mask: str | None = None
-    map: np.ndarray | None = None
-    extent: np.ndarray | None = None
+    map: np.ndarray | None = field(default=None, repr=False)
+    extent: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def reach(self) -> np.ndarray | None:
@@ -182,8 +182,8 @@ class Prediction:
     time_source: str | None = None
     event: int | None = None
     stranger: bool = False
-    map: np.ndarray | None = None
-    extent: np.ndarray | None = None
+    map: np.ndarray | None = field(default=None, repr=False)
+    extent: np.ndarray | None = field(default=None, repr=False)
     parts: list[Part] = field(default_factory=list)
     part: tuple[float, float, float, float] | None = None
     labels: list[Label] = field(default_factory=list)

@@ -171,7 +171,8 @@ class ModelRecord:
         tuning: name -> value of the settings by which a network's weights were trained.
         best_epoch: the epoch whose weights were kept, from 1; 0 for those it started with.
         validation_loss: before and after fine-tuning.
-        fine_tuning: why the recipe "auto" did not fine-tune.
+        fine_tuning: why the recipe "auto" did not fine-tune; or how good boxes were on the
+            fine-tuned network and on the frozen one, and which is kept.
         path: the model's folder; not in the file.
         other: what the file holds besides, such as keys of a later version; kept as it is.
     """
@@ -218,16 +219,18 @@ class ModelRecord:
     def notes(self) -> list[str]:
         """Return how good it is, what fine-tuning and boxes gained, and where it is."""
         notes, loss = self._measured(), self.validation_loss
-        if loss is not None and self.recipe == "probe":
+        if loss is not None and self.recipe == "probe" and self.fine_tuning is None:
             notes.append(
                 "Fine-tuning did not lower the validation loss, so the head alone is kept: "
                 f"{loss.before:.4f} before, {loss.after:.4f} after."
             )
-        elif loss is not None and self.recipe == "finetune":
+        elif loss is not None and self.recipe in ("finetune", "probe"):
             notes.append(
                 f"Validation loss: {loss.before:.4f} with the head alone, {loss.after:.4f} "
                 "fine-tuned."
             )
+        if loss is not None and self.fine_tuning is not None:
+            notes.append(self.fine_tuning)
         if self.boxes is not None:
             notes.append(self.boxes.sentence())
         if self.objects is not None:
@@ -257,10 +260,7 @@ class ModelRecord:
             )
         if self.threshold is not None and {"coverage", "selective_accuracy"} <= metrics.keys():
             share, right = metrics["coverage"], metrics["selective_accuracy"]
-            notes.append(
-                f"From a probability of {self.threshold:.4g}, {share:.1%} accepted and "
-                f"{right:.2%} of those right."
-            )
+            notes.append(labels_of(self.threshold, share, right))
         return notes if self.promise is None else [*notes, self.promise.sentence()]
 
     def problems(self) -> list[Problems]:
@@ -320,6 +320,14 @@ class ModelRecord:
         record.other = {key: value for key, value in data.items() if key not in keys}
         _check(record)
         return record
+
+
+def labels_of(threshold: float, share: float, right: float) -> str:
+    """Return in words what share of pictures gets a label, and how many of these are right."""
+    if not share:
+        return f"At threshold {threshold:.4g} it labels none of them."
+    how = "all correctly" if right == 1 else f"{right:.2%} of those correctly"
+    return f"At threshold {threshold:.4g} it labels {share:.1%} of them, {how}."
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:

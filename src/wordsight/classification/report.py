@@ -156,20 +156,14 @@ def summarise(counts: Counts, threshold: float | None, note: str | None) -> list
             "No label is given at all: nothing supports a threshold that keeps the promise."
         )
     elif counts.rejected:
-        why = (
-            [f"{counts.unsure} because no class reaches a probability of {threshold:.4g}"]
-            if counts.unsure
-            else []
-        )
-        why += [
-            f"{counts.strangers} because "
-            f"{'it resembles' if counts.strangers == 1 else 'they resemble'} nothing the model "
-            "learned from"
-        ] * bool(counts.strangers)
-        told.append(
-            f"On {counts.rejected} wordsight stays silent: {' and '.join(why)}. Their best "
-            "guess is shown all the same."
-        )
+        if counts.unsure:
+            needs = "needs" if counts.unsure == 1 else "need"
+            told.append(
+                f"{_photos(counts.unsure)} {needs} your eyes: no class reaches {threshold:.4g}."
+            )
+        if counts.strangers:
+            are = "is" if counts.strangers == 1 else "are"
+            told.append(f"{_photos(counts.strangers)} {are} unlike any class.")
     if counts.empty:
         are = "is" if counts.empty == 1 else "are"
         told.append(f"{_photos(counts.empty)} {are} empty: no box of the detector’s counts.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.notebook import frame
 from ..core.regular import open_text
-from ..core.summary import Table
+from ..core.summary import Table, text_of
 from ..errors import NotFound
 from ..reports.image_results import ImageResults
 from .events import Event
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Results(ImageResults[Prediction]):
     """The outcome of predicting many images.
 
@@ -37,6 +37,7 @@ class Results(ImageResults[Prediction]):
         class_names: in the model's order.
         threshold: probability from which a label is given; None where none is.
         counts: how many fared how.
+        model: folder of the model, or None where it was not saved.
         output: folder of the results, or None.
         copied_bytes: what the originals take there: 0 where they are linked, None where none are
             there.
@@ -48,6 +49,7 @@ class Results(ImageResults[Prediction]):
 
     class_names: list[str]
     counts: Counts
+    model: Path | None = None
     copied_bytes: int | None = None
     note: str | None = None
     events: list[Event] = field(default_factory=list)
@@ -164,6 +166,12 @@ class Results(ImageResults[Prediction]):
         )
         return f", images/ ({cost}), heatmaps/, masks/"
 
+    def _files(self) -> list[str]:
+        """Return the tables and the report in the results folder."""
+        names = [f"{name}.csv" for name in ("predictions", "events", "skipped", "remarks", "parts")]
+        names = ["report.html", *names, "predictions.jsonl"]
+        return [n for n in names if self.output is not None and (self.output / n).is_file()]
+
     def drawn(self) -> Iterator[tuple[str, Path]]:
         """Yield (caption, path) of the heat maps."""
         folder = self.output
@@ -199,7 +207,9 @@ class Results(ImageResults[Prediction]):
                 {"file_name": name, "remark": remark} for name, remark in self.counts.remarks
             ],
             "copied_bytes": self.copied_bytes,
+            "model": text_of(self.model),
             "output": common["output"],
+            "files": self._files(),
         }
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from ..heads.linear import normalize
+from ..heads.linear import power_normalize
 from .checks import Finding, Material
 
 
@@ -36,7 +36,7 @@ def _most_alike(material: Material, members: list[int], keep: int) -> list[tuple
     """Return (image, cosine to the one it is most like, that one) of each image to drop, in the
     order of dropping.
     """
-    unit = normalize(np.sqrt(np.maximum(material.embeddings[members], 0))).astype(np.float32)
+    unit = power_normalize(material.embeddings[members])
     alike = unit @ unit.T
     np.fill_diagonal(alike, -1)
     dropped = []

@@ -8,22 +8,25 @@ decorator holds the threshold. `list_checks()` names all reasons, in the order o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.plugins import load_extensions
+from ..core.threads import cores, parallel_map
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument
-from ..heads.linear import normalize, second_opinion, softmax
+from ..heads.linear import normalize, power_normalize, second_opinion, softmax
+from ..heads.neighbours import Neighbours
+from ..heads.rows import STEP, gather, read
 from ..images.copies import (
     MIN_CORNERS,
+    NEIGHBOURS,
     PERHAPS_COSINE,
     groups,
     hash_pairs,
     matching_corners,
-    neighbours,
 )
 from ..images.fingerprints import mirrored, resembles
 from ..images.measures import Measures
@@ -75,18 +78,16 @@ class Material:
     labels: np.ndarray
     shas: list[str | None]
     errors: list[str | None]
-    measures: list[Measures | None]
+    measures: Sequence[Measures | None]
     embeddings: np.ndarray
     imagenet: tuple[np.ndarray, np.ndarray] | None
     others: list[str]
     min_size: int
 
-    @property
+    @functools.cached_property
     def good(self) -> np.ndarray:
         """Indices of the images that could be decoded."""
-        return np.array(
-            [i for i, measures in enumerate(self.measures) if measures is not None], dtype=int
-        )
+        return np.array([i for i, error in enumerate(self.errors) if error is None], dtype=int)
 
     @functools.cached_property
     def copies(self) -> dict[tuple[int, int], float]:
@@ -328,17 +329,18 @@ def near_duplicate(material: Material, threshold: float) -> Iterator[Finding]:
         for (a, b), score in same_class.items()
         if material.shas[a] != material.shas[b]
     }
+    clearest: dict[int, float] = {}
+    for pair, score in within.items():
+        for i in pair:
+            clearest[i] = max(clearest.get(i, score), score)
     for group in groups(len(material.images), np.array(list(within), dtype=int).reshape(-1, 2)):
         best = group[0]
         for i in group[1:]:
             best = best if material.better(best, i) else i
         for i in group:
-            scores = (
-                [(score, pair) for pair, score in within.items() if i in pair] if i != best else []
-            )
-            if scores and material.shas[i] != material.shas[best]:
+            if i != best and material.shas[i] != material.shas[best]:
                 yield material.finding(
-                    i, "near_duplicate", max(scores)[0], evidence=material.images[best].name
+                    i, "near_duplicate", clearest[i], evidence=material.images[best].name
                 )
 
 
@@ -387,7 +389,9 @@ def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
         return
     rows = good[np.isin(labels, large)]
     probabilities = second_opinion(
-        material.embeddings[rows], np.searchsorted(large, material.labels[rows]), len(large)
+        gather(_embeddings(material, rows)),
+        np.searchsorted(large, material.labels[rows]),
+        len(large),
     )
     for i, row in zip(rows, probabilities, strict=True):
         own = int(np.searchsorted(large, material.labels[i]))
@@ -428,30 +432,50 @@ def _copies(material: Material) -> dict[tuple[int, int], float]:
     )
     if len(rows) < 2:
         return {}
-    measured = [m for i in rows if (m := material.measures[i]) is not None]
+
+    def measured(row: int) -> Measures:
+        measures = material.measures[rows[row]]
+        assert measures is not None
+        return measures
+
     found: dict[tuple[int, int], float] = {}
-    for a, b in hash_pairs(
-        np.stack([np.frombuffer(m.look.bits, dtype=np.uint8) for m in measured])
-    ).tolist():
-        if resembles(measured[a].look, measured[b].look):
+    bits = (np.frombuffer(measured(row).look.bits, dtype=np.uint8) for row in range(len(rows)))
+    for a, b in hash_pairs(np.stack([*bits])).tolist():
+        if resembles(measured(a).look, measured(b).look):
             found[a, b] = 0.99
-    pairs, cosines = neighbours(material.embeddings[rows])
-    for (a, b), cosine in zip(pairs.tolist(), cosines.tolist(), strict=True):
-        if cosine < PERHAPS_COSINE or (a, b) in found:
-            continue
-        if resembles(measured[a].look, mirrored(measured[b].look)):
-            found[a, b] = 0.98
-            continue
-        corners = matching_corners(
-            measured[a].points, measured[a].descriptors, measured[b].points, measured[b].descriptors
-        )
-        if corners >= MIN_CORNERS:
-            found[a, b] = corners / (corners + MIN_CORNERS)
+    near = Neighbours(map(power_normalize, _embeddings(material, rows)))
+
+    def compare(pair: list[int]) -> float:
+        """Return how alike two images are that the hashes told apart, 0 if no copies."""
+        one, other = map(measured, pair)
+        if resembles(one.look, mirrored(other.look)):
+            return 0.98
+        corners = matching_corners(one.points, one.descriptors, other.points, other.descriptors)
+        return corners / (corners + MIN_CORNERS) if corners >= MIN_CORNERS else 0.0
+
+    pairs = [
+        pair
+        for pair in near.pairs(NEIGHBOURS, PERHAPS_COSINE)[0].tolist()
+        if tuple(pair) not in found
+    ]
+    for (a, b), score in zip(pairs, parallel_map(compare, pairs, cores()), strict=True):
+        if score:
+            found[a, b] = score
     shas = [material.shas[i] for i in rows]
     return {
         (int(rows[a]), int(rows[b])): 1.0 if shas[a] == shas[b] else score
         for (a, b), score in found.items()
     }
+
+
+def _embeddings(material: Material, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the embeddings of some images, a part at a time."""
+    for part in _parts(rows):
+        yield read(material.embeddings, part)
+
+
+def _parts(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, len(rows) // STEP + 1)
 
 
 def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
@@ -467,10 +491,13 @@ def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
     rows = good[counts[material.labels[good]] >= MIN_FOR_CLASS]
     if not len(rows):
         return rows, np.zeros(0)
-    views = [(normalize(np.sqrt(np.maximum(material.embeddings[rows], 0))), 0.03)]
+    views = [(gather(map(power_normalize, _embeddings(material, rows)), unit=True), 0.03)]
     if material.imagenet is not None:
         weight, bias = material.imagenet
-        views.append((np.sqrt(softmax((material.embeddings[rows] @ weight.T + bias) / 0.3)), 0.2))
+        shares = (
+            np.sqrt(softmax((some @ weight.T + bias) / 0.3)) for some in _embeddings(material, rows)
+        )
+        views.append((gather(shares, unit=True), 0.2))
     total = np.zeros(len(rows))
     for view, floor in views:
         distance = _distance_to_middle(view, material.labels[rows])
@@ -486,8 +513,9 @@ def _distance_to_middle(unit: np.ndarray, labels: np.ndarray) -> np.ndarray:
         members = np.flatnonzero(labels == label)
         inner = np.ones(len(members), dtype=bool)
         for _ in range(4):
-            middle = normalize(unit[members[inner]].mean(axis=0, keepdims=True))[0]
-            own = 1 - unit[members] @ middle
+            sums = [read(unit, part).sum(axis=0) for part in _parts(members[inner])]
+            middle = normalize(np.sum(sums, axis=0)[None] / int(inner.sum()))[0]
+            own = 1 - np.concatenate([read(unit, part) @ middle for part in _parts(members)])
             inner = own <= np.quantile(own, 0.7)
         distance[members] = own
     return distance

@@ -24,7 +24,7 @@ from ..core.notebook import frame
 from ..core.progress import Progress, or_notebook
 from ..core.regular import open_text
 from ..core.result_folder import ResultFolder
-from ..core.summary import Problems, Table, as_html, text_of
+from ..core.summary import Problems, Table, as_html, as_text, text_of
 from ..datasets.files import data_root
 from ..datasets.labelled import LabelledSet, read_labelled
 from ..datasets.remote import Place
@@ -80,6 +80,9 @@ class Cleaning:
             (asdict(finding) for finding in self.findings),
             [field.name for field in fields(Finding)],
         )
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         files = len({finding.file_name for finding in self.findings})
@@ -258,7 +261,7 @@ def folder_task(
     return CleaningTask(labelled, root, target, options)
 
 
-def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) -> Cleaning:
+def decide(task: CleaningTask, seen: Iterable[LookedAt], progress: Progress | None) -> Cleaning:
     """Decide what should go, from what was seen of each image; report it, and set it aside if the
     options say so.
 
@@ -266,7 +269,7 @@ def decide(task: CleaningTask, seen: list[LookedAt], progress: Progress | None) 
 
     Args:
         task: the data set.
-        seen: what was seen of each of its images, in order.
+        seen: what was seen of each of its images, in order; read once.
         progress: called with (done, total, "findings").
 
     Raises:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+import threading
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
 from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder
 from ..backbones.runtime import callers
+from ..core.home import cache_folder, writing
 from ..core.progress import Progress
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
 from ..errors import UnreadableImage
+from ..heads.rows import FEW, STEP, gather
 from ..images.decoding import frame_count
 from ..images.measures import KEY, Measures, measure
 from .checks import Material
@@ -56,25 +63,22 @@ def look_at(file: ImageFile, embedder: Embedder) -> LookedAt:
 
 def look(
     images: Sequence[ImageFile], embedder: Embedder, progress: Progress | None
-) -> list[LookedAt]:
-    """Return what is seen of every image, in order, and close the embedder's cache.
+) -> Iterator[LookedAt]:
+    """Yield what is seen of every image, in order, and write the embedder's cache at the end.
 
     Args:
         images: the files.
         embedder: what embeds them.
         progress: called with (done, total, "pictures").
     """
-    seen = []
     try:
-        for one in parallel_map(
-            lambda file: look_at(file, embedder), images, callers(embedder.engine)
-        ):
-            seen.append(one)
+        seen = parallel_map(lambda file: look_at(file, embedder), images, callers(embedder.engine))
+        for done, one in enumerate(seen, start=1):
+            yield one
             if progress:
-                progress(len(seen), len(images), "pictures")
+                progress(done, len(images), "pictures")
     finally:
         embedder.cache.flush()
-    return seen
 
 
 def gather_material(
@@ -86,31 +90,99 @@ def gather_material(
 
 
 def material_of(
-    labelled: LabelledSet, seen: list[LookedAt], min_size: int, backbone: Backbone
+    labelled: LabelledSet, seen: Iterable[LookedAt], min_size: int, backbone: Backbone
 ) -> Material:
-    """Return what checks need, from what was seen of each image.
+    """Return what checks need, from what was seen of each image. Of more than 20,000 images,
+    embeddings and measures lie in files, 13 KB an image.
 
     Args:
         labelled: the images and their classes.
-        seen: what was seen of each, in the same order.
+        seen: what was seen of each, in the same order; read once.
         min_size: shortest side wanted, pixels.
         backbone: the network that embedded them.
     """
-    width = next((len(one.embedding) for one in seen if one.embedding is not None), 0)
-    rows = np.zeros((len(seen), width), dtype=np.float32)
-    for row, one in zip(rows, seen, strict=True):
-        if one.embedding is not None:
-            row[:] = one.embedding
+    shas: list[str | None] = []
+    errors: list[str | None] = []
+    measured = MeasuresKept()
+
+    def embeddings() -> Iterator[np.ndarray]:
+        blank: np.ndarray | None = None
+        held: list[np.ndarray] = []
+        for one in seen:
+            shas.append(one.sha256)
+            errors.append(one.error)
+            measured.append(one.measures)
+            if blank is None and one.embedding is not None:
+                blank = np.zeros_like(one.embedding)
+                held = [blank] * (len(shas) - 1)
+            if blank is not None:
+                held.append(blank if one.embedding is None else one.embedding)
+            if len(held) >= STEP:
+                yield np.stack(held)
+                held = []
+        if held:
+            yield np.stack(held)
+
+    rows = gather(embeddings())
+    if not len(rows):
+        rows = np.zeros((len(shas), 0), dtype=np.float32)
     place = {name: number for number, name in enumerate(labelled.class_names)}
     return Material(
         images=labelled.images,
         class_names=labelled.class_names,
         labels=np.array([place[str(image.label)] for image in labelled.images], dtype=int),
-        shas=[one.sha256 for one in seen],
-        errors=[one.error for one in seen],
-        measures=[one.measures for one in seen],
+        shas=shas,
+        errors=errors,
+        measures=measured,
         embeddings=rows,
         imagenet=backbone.concept_head(),
         others=labelled.skipped,
         min_size=min_size,
     )
+
+
+class MeasuresKept(Sequence[Measures | None]):
+    """Measures of images, one after the other: in memory while they are few, in a file in the
+    cache folder when they are many.
+
+    Raises:
+        OutputError: if there is no space for the file.
+    """
+
+    def __init__(self) -> None:
+        self._few: list[Measures | None] = []
+        self._ends = array("q", [0])  # of each entry in the file
+        self._file: IO[bytes] | None = None
+        self._reading = threading.Lock()
+
+    def append(self, measures: Measures | None) -> None:
+        """Keep the measures of the next image, None if it could not be decoded."""
+        self._few.append(measures)
+        if self._file is None and len(self._few) <= FEW:
+            return
+        folder = cache_folder()
+        with writing(folder):
+            if self._file is None:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # see finalize
+                weakref.finalize(self, self._file.close)
+            for one in self._few:
+                packed = b"" if one is None else one.pack()
+                self._file.write(packed)
+                self._ends.append(self._ends[-1] + len(packed))
+        self._few = []
+
+    def __len__(self) -> int:
+        return len(self._few) if self._file is None else len(self._ends) - 1
+
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        if self._file is None:
+            return self._few[place]
+        place = range(len(self))[place]
+        begin, end = self._ends[place], self._ends[place + 1]
+        with self._reading:
+            self._file.seek(begin)
+            packed = self._file.read(end - begin)
+        return Measures.unpack(packed) if packed else None

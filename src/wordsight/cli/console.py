@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import difflib
 import gc
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -44,7 +47,7 @@ def _run(app: typer.Typer) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except WordsightError as error:
-        say(f"Error: {error}")
+        _fail(str(error))
         return 1 if isinstance(error, NothingGathered) else 2
     except BrokenPipeError:  # whoever reads our output, such as `head`, has closed it
         with contextlib.suppress(OSError):
@@ -55,13 +58,32 @@ def _run(app: typer.Typer) -> int:
             print(str(error), file=sys.stderr)
             return 2
         if isinstance(error, OSError):  # such as a full disk behind standard output
-            say(f"Error: {error.strerror or error}.")
+            _fail(f"{error.strerror or error}.")
             return 2
         if hasattr(error, "format_message"):  # click's error for a wrong option or argument
             command = getattr(getattr(error, "ctx", None), "command_path", None) or "wordsight"
-            say(f"Error: {error.format_message().rstrip('.')}. See '{command} --help'.")
+            _fail(f"{_sentence(error)} See '{command} --help'.")
             return 2
         raise
+
+
+def _fail(message: str) -> None:
+    """Say what went wrong; with --json, on standard output as an object, too."""
+    say(f"Error: {message}")
+    if "--json" in sys.argv[1:]:
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": message}, ensure_ascii=False), flush=True)
+
+
+def _sentence(error: Any) -> str:
+    """Return what a wrong option or argument is about, as a sentence."""
+    near = getattr(error, "possibilities", None)
+    if near and getattr(error, "option_name", None):
+        near = difflib.get_close_matches(error.option_name, near, 2)
+        told = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"No such option: {error.option_name}.{told}"
+    message = error.format_message()
+    return message if message.endswith("?") else f"{message.rstrip('.')}."
 
 
 class _Sayer(logging.Handler):

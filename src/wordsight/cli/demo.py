@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ..classification.results import Results
 from ..core.home import writing
@@ -19,7 +20,7 @@ from ..pipeline import run
 CLASSES = "cat,coffee,tripod"
 PHOTOS = Path(__file__).with_name("demo_photos")  # with the credits of each in CREDITS.md
 OVERVIEW = "overview.png"
-COLUMNS, SIDE, GAP = 5, 320, 8  # of the overview; the last two in pixels
+WIDTH, GAP, CAPTION, MOST_HEIGHT = 1648, 8, 40, 480  # of the overview, in pixels
 
 
 def demo(
@@ -54,7 +55,6 @@ def demo(
     with writing(folder), ours.build() as build:
         build.write(OVERVIEW, overview)
         build.commit(keep=True)
-    say(f"See it all in one picture: {folder / OVERVIEW}")
     return results
 
 
@@ -85,44 +85,58 @@ class _Earlier:
         except OSError:
             return False
         beside = all(self.wrote(self.folder / copy) for copy in self.copies)
-        return beside and width == COLUMNS * (SIDE + GAP) + GAP
+        return beside and width == WIDTH
 
 
 def _sources() -> list[Path]:
     return sorted(path for path in PHOTOS.iterdir() if path.suffix in (".png", ".jpg"))
 
 
-def draw_overview(results: Results, photos: Path, output: Path, columns: int = COLUMNS) -> bytes:
-    """Return a PNG contact sheet: first the accepted photos with heat map, box and label, then the
-    rejected ones.
+def draw_overview(results: Results, photos: Path, output: Path) -> bytes:
+    """Return a PNG: above, the photos with a label, their heat maps, boxes and probabilities;
+    below, smaller, those without one.
     """
-    import io
-
-    from PIL import ImageDraw, ImageFont
-
-    rows = sorted(results, key=lambda p: (p.label is None, p.label or "", p.file_name))
-    font = ImageFont.load_default(size=18)
-    caption, gap = 30, GAP
-    sheet = Image.new(
-        "RGB",
-        (columns * (SIDE + gap) + gap, -(-len(rows) // columns) * (SIDE + caption + gap) + gap),
-        "white",
-    )
-    draw = ImageDraw.Draw(sheet)
-    for i, prediction in enumerate(rows):
-        x, y = gap + i % columns * (SIDE + gap), gap + i // columns * (SIDE + caption + gap)
-        with Image.open(
-            output / prediction.heatmap if prediction.heatmap else photos / prediction.file_name
-        ) as image:
-            tile = image.convert("RGB")
-        tile.thumbnail((SIDE, SIDE))
-        sheet.paste(tile, (x + (SIDE - tile.width) // 2, y + SIDE - tile.height))
-        text = (
-            f"{prediction.label}  {prediction.probability:.3f}" if prediction.label else "no label"
-        )
-        draw.text(
-            (x + 4, y + SIDE + 4), text, fill="black" if prediction.label else "#888888", font=font
-        )
+    rows = sorted(results, key=lambda p: (p.label or "", p.file_name))
+    found = [p for p in rows if p.label is not None]
+    others = [p for p in rows if p.label is None]
+    parts = [
+        _row(
+            [_opened(output / p.heatmap if p.heatmap else photos / p.file_name) for p in found],
+            [f"{p.label}  {p.probability:.3f}" for p in found],
+        ),
+        _row(
+            [_opened(photos / p.file_name) for p in others],
+            [f"{len(others)} photos show none of the words: no label"],
+        ),
+    ]
+    sheet = Image.new("RGB", (WIDTH, sum(part.height for part in parts) + GAP), "white")
+    top = GAP
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _row(images: list[Image.Image], captions: list[str]) -> Image.Image:
+    """Return images side by side, as high as fills the width, and captions below them."""
+    if not images:
+        return Image.new("RGB", (WIDTH, 1), "white")
+    room = WIDTH - GAP * (len(images) + 1)
+    height = min(MOST_HEIGHT, round(room / sum(one.width / one.height for one in images)))
+    row = Image.new("RGB", (WIDTH, height + CAPTION), "white")
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=20)
+    left = GAP
+    for number, image in enumerate(images):
+        width = round(height * image.width / image.height)
+        row.paste(image.resize((width, height), Image.Resampling.LANCZOS), (left, 0))
+        if number < len(captions):
+            draw.text((left, height + 5), captions[number], fill="black", font=font)
+        left += width + GAP
+    return row

@@ -225,6 +225,12 @@ def keywords_command(
             "--prefix", help="Keywords above the labels, with '|' between them; '' for none."
         ),
     ] = "wordsight|",
+    embed: Annotated[
+        bool,
+        typer.Option(
+            "--embed", help="Write into the photos' own files, with ExifTool, not into sidecars."
+        ),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Write; without it, only say what would be written.")
     ] = False,
@@ -241,7 +247,8 @@ def keywords_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write labels as keywords into photos' sidecars, for Lightroom, darktable and digiKam.
+    """Write labels as keywords into photos' sidecars, or into the photos themselves, for Lightroom,
+    darktable and digiKam.
 
     \b
     Examples:
@@ -249,20 +256,21 @@ def keywords_command(
       wordsight keywords results/ --yes
       wordsight keywords photos/ --yes                 photos reviewed or taught
       wordsight keywords results/ --prefix "Animals|" --yes
-      wordsight keywords results/ --undo
+      wordsight keywords results/ --embed --yes        into the photos' own files
+      wordsight keywords results/ --undo               takes exactly that back
 
     \b
     A label 'cat' becomes the keyword 'cat', in the hierarchy 'wordsight|cat'. What people decided
     counts before what results say. Sidecars that are there (x.jpg.xmp, x.xmp) are extended, and
-    all else in them stays as it is; photos themselves are never changed. Lightroom reads sidecars
-    of raw photos only. If interrupted, the same command continues.
+    all else in them stays as it is; photos themselves change only with --embed. Lightroom reads
+    sidecars of raw photos only. If interrupted, the same command continues.
     """
     from ..exports.photos.keywords import PREFIX, undo_keywords, write_keywords
 
-    if undo and (yes or prefix != PREFIX):
+    if undo and (yes or embed or prefix != PREFIX):
         raise InvalidArgument(
-            "--undo takes back all keywords that were written for RESULTS. Leave out --yes and "
-            "--prefix."
+            "--undo takes back all keywords that were written for RESULTS. Leave out --yes, "
+            "--embed and --prefix."
         )
     if undo:
         with show_progress() as progress:
@@ -270,7 +278,12 @@ def keywords_command(
         raise typer.Exit(show(undone, as_json))
     with show_progress() as progress:
         result = write_keywords(
-            results, prefix=prefix, dry_run=not yes, photos=photos, progress=progress
+            results,
+            prefix=prefix,
+            embed=embed,
+            dry_run=not yes,
+            photos=photos,
+            progress=progress,
         )
     raise typer.Exit(show(result, as_json))
 

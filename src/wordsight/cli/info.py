@@ -9,11 +9,11 @@ from typing import Annotated, Optional
 import typer
 
 from ..core.progress import show_progress
-from ..core.summary import Problems, Table
+from ..core.summary import Problems, Table, columns
 from ..errors import InvalidArgument
 from .console import consent, go_offline
 from .options import Exif, Json, Offline
-from .printing import Plain, print_table, say, show
+from .printing import Plain, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -244,7 +244,7 @@ def demo_command(
       wordsight demo
       wordsight demo -o /tmp/try
     """
-    from .demo import demo
+    from .demo import OVERVIEW, demo
 
     with show_progress() as progress:
         results = demo(output, progress, say)
@@ -252,11 +252,13 @@ def demo_command(
         rows = [
             [
                 p.file_name,
-                p.label or "–",
-                "" if p.probability is None else f"{p.probability:.3f}",
-                "" if p.label or p.probability is None else str(p.top_label),
+                p.label or "none of the words",
+                f"{p.probability:.3f}" if p.label else "",
             ]
             for p in results
         ]
-        print_table(["photo", "shows", "probability", "best guess of the rejected"], rows, "")
-    raise typer.Exit(show(results, as_json))
+        print("\n".join([*columns(Table(["photo", "shows", "probability"], rows)), ""]))
+    code = show(results, as_json)
+    if not as_json:
+        print(f"All in one picture: {output.expanduser() / OVERVIEW}")
+    raise typer.Exit(code)

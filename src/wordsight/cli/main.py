@@ -40,6 +40,7 @@ from .options import (
     with_groups,
 )
 from .printing import show
+from .verbs import Verbs
 
 if TYPE_CHECKING:
     from ..detection.detector import WindowSettings
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ..heatmaps.heatmap import HeatmapSettings
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,
@@ -71,6 +73,10 @@ def _root(
 @app.command("run")
 @with_groups
 def run_command(
+    *,
+    photos: Annotated[
+        Optional[list[str]], typer.Argument(help="Folders, files or globs of photos.")
+    ] = None,
     classes: Annotated[
         str,
         typer.Option(
@@ -79,15 +85,15 @@ def run_command(
             help="Words separated by commas; a single word is a yes/no question.",
         ),
     ],
-    photos: Annotated[
-        list[str],
+    more_photos: Annotated[
+        Optional[list[str]],
         typer.Option(
             "-p",
             "--prediction-path",
             "--prediction_path",
             help="Folder, file or glob of photos; may be given several times.",
         ),
-    ],
+    ] = None,
     threshold: Threshold = None,
     precision: Precision = None,
     roll_up: RollUp = None,
@@ -130,7 +136,6 @@ def run_command(
         ),
     ] = "unknown",
     backbone: BackboneName = DEFAULT_BACKBONE,
-    *,
     detector: DetectorOptions,
     runs_on: RunsOn,
     offline: Offline = False,
@@ -141,6 +146,7 @@ def run_command(
     \b
     Examples:
       wordsight run -c "cat,dog" -p photos/
+      wordsight photos/ -c "cat,dog"                      the same
       wordsight run -c cat -p photos/ -o cats/            is it a cat or not?
       wordsight run -c "brick,tile" -p site/ --data labelled/
       wordsight run -c "deer,fox" -p photos/ --boxes md.json          in MegaDetector's boxes
@@ -158,10 +164,16 @@ def run_command(
     from ..pipeline import run
 
     go_offline(offline)
+    given = [*(photos or []), *(more_photos or [])]
+    if not given:
+        raise InvalidArgument(
+            "No photos were named. Give folders, files or globs of photos: wordsight run -c "
+            f'"{classes}" -p photos/.'
+        )
     with show_progress() as progress:
         results = run(
             classes,
-            photos,
+            given,
             output=output,
             threshold=threshold,
             precision=precision,

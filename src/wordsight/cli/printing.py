@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..core.home import first_process
-from ..core.summary import Problems, Result, Table
+from ..core.summary import Problems, Result, Table, as_text, printable
+
+_BEGAN = time.monotonic()
 
 
 def say(line: str) -> None:
@@ -27,16 +30,11 @@ def show(result: Result, as_json: bool) -> int:
     if not first_process():
         return code
     if as_json:
-        print(json.dumps(result.to_dict()))
+        print(json.dumps({**result.to_dict(), "seconds": round(time.monotonic() - _BEGAN, 3)}))
     else:
-        for number, table in enumerate(result.tables()):
-            if number and any(table.headings):
-                print()
-            print_table(table.headings, table.shown, table.empty)
-            if table.left_out:
-                print(table.left_out)
-        for note in result.notes():
-            print(printable(note))
+        told = as_text(result, problems=False)
+        if told:
+            print(told)
     for problems in result.problems():
         for line in problems.lines:
             say(line)
@@ -76,32 +74,3 @@ class Plain:
     def to_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return self.data
-
-
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print rows in columns, or `empty` where there are none."""
-    if not rows:
-        print(empty)
-        return
-    widths = [
-        max(len(printable(cell)) for cell in column) for column in zip(headings, *rows, strict=True)
-    ]
-    if any(headings):
-        print(
-            "  ".join(
-                heading.ljust(width) for heading, width in zip(headings, widths, strict=True)
-            ).rstrip()
-        )
-        print("  ".join("─" * width for width in widths))
-    for row in rows:
-        print(
-            "  ".join(
-                printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)
-            ).rstrip()
-        )
-
-
-def printable(text: object) -> str:
-    """Return text that a terminal shows on one line: no control characters, no broken encoding."""
-    plain = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "�" for c in plain)

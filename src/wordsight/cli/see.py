@@ -32,6 +32,7 @@ from .printing import say, show
 def register(app: typer.Typer) -> None:
     """Register these commands in this order."""
     app.command("recognize")(recognize_command)
+    app.command("find")(find_command)
     app.command("video")(video_command)
     app.command("extract")(extract_command)
     app.command("app")(app_command)
@@ -101,6 +102,69 @@ def recognize_command(
             threshold=threshold,
             quadrants=quadrants,
             draw=not no_pictures,
+            backbone=runs_on.backbone(backbone),
+            progress=progress,
+        )
+    raise typer.Exit(show(found, as_json))
+
+
+@with_groups
+def find_command(
+    photos: Annotated[
+        list[str],
+        typer.Option(
+            "-p",
+            "--photos",
+            metavar="PHOTOS",
+            help="Folder, file or glob of photos; may be given several times.",
+        ),
+    ],
+    words: Annotated[
+        str,
+        typer.Argument(
+            metavar="[WORDS]", help="What to look for, in words; needs a text–image network."
+        ),
+    ] = "",
+    like: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--like",
+            metavar="PHOTO",
+            help="What to look for: an example; may be given several times.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="How many photos to find, 1-1000.")] = 50,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the gallery and tables.")
+    ] = Path("results"),
+    backbone: BackboneName = DEFAULT_BACKBONE,
+    *,
+    runs_on: RunsOn,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Find the photos that are most like an example.
+
+    \b
+    Examples:
+      wordsight find --like photo.jpg -p photos/
+      wordsight find --like photo.jpg -p photos/ --top 200 -o like-this/
+      wordsight find --like a.jpg --like b.jpg -p photos/ --json       like both
+
+    \b
+    It writes found.html (a gallery), found.csv and found.jsonl. A similarity orders photos; it is
+    no probability, and the last ones may show anything.
+    """
+    from ..retrieval.search import find
+
+    go_offline(offline)
+    with show_progress() as progress:
+        found = find(
+            photos,
+            words,
+            like=like or (),
+            top=top,
+            output=output,
             backbone=runs_on.backbone(backbone),
             progress=progress,
         )

@@ -58,31 +58,32 @@ def _bar():
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, tuple[Any, float]] = {}
+        tasks: dict[str, tuple[Any, float, int]] = {}
 
         def update(done: int, total: int, what: str) -> None:
             if what not in tasks:
                 tasks[what] = (
                     progress.add_task(what, total=total or None, rate=""),
                     time.monotonic(),
+                    done,  # what is continued has begun before
                 )
-            task, start = tasks[what]
-            rate = done / max(time.monotonic() - start, 1e-3)
+            task, start, before = tasks[what]
+            rate = (done - before) / max(time.monotonic() - start, 1e-3)
             progress.update(task, completed=done, total=total or None, rate=f"{rate:.0f}/s")
 
         yield update
 
 
 def _lines():
-    starts: dict[str, float] = {}
+    starts: dict[str, tuple[float, int]] = {}
     last = time.monotonic()
 
     def update(done: int, total: int, what: str) -> None:
         nonlocal last
         now = time.monotonic()
-        start = starts.setdefault(what, now)
-        if now - last >= LINE_EVERY_S and done > 1:
-            rate = done / max(now - start, 1e-3)
+        start, before = starts.setdefault(what, (now, done))
+        if now - last >= LINE_EVERY_S and done > before:
+            rate = (done - before) / max(now - start, 1e-3)
             ahead = (
                 f" of {total}, {rate:.0f}/s, {(total - done) / max(rate, 1e-6):.0f} s left"
                 if total
@@ -101,8 +102,8 @@ class NotebookBar:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # what -> its display, when it began, when it was last drawn
-        self._bars: dict[str, tuple[Any, float, float]] = {}
+        # what -> its display, when it began and with what count, when it was last drawn
+        self._bars: dict[str, tuple[Any, float, int, float]] = {}
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Show that `done` of `total` are done; a total of 0 means unknown."""
@@ -110,27 +111,30 @@ class NotebookBar:
 
         now = time.monotonic()
         with self._lock:
-            shown, began, drawn = self._bars.get(what, (None, now, now))
+            shown, began, before, drawn = self._bars.get(what, (None, now, done, now))
             if 0 < total <= done:
                 self._bars.pop(what, None)
                 if shown is not None:
                     shown.update(HTML(""))
                 return
             if now - began >= SHOWN_AFTER_S and now - drawn >= SHOWN_EVERY_S:
-                page, drawn = HTML(_as_html(done, total, what, done / (now - began))), now
+                page, drawn = (
+                    HTML(_as_html(done, total, what, (done - before) / (now - began))),
+                    now,
+                )
                 if shown is None:
                     shown = display(page, display_id=True)
                     _when_the_cell_ends(self.clear)
                 else:
                     shown.update(page)
-            self._bars[what] = (shown, began, drawn)
+            self._bars[what] = (shown, began, before, drawn)
 
     def clear(self) -> None:
         """Remove all bars."""
         from IPython.display import HTML
 
         with self._lock:
-            for shown, _, _ in self._bars.values():
+            for shown, *_ in self._bars.values():
                 if shown is not None:
                     shown.update(HTML(""))
             self._bars.clear()

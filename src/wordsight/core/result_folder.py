@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -38,6 +39,8 @@ from .records import (
     unfinished_builds,
 )
 from .threads import uninterrupted
+
+log = logging.getLogger(__name__)
 
 IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
 NOT_OURS = (
@@ -235,13 +238,20 @@ class Build:
         path.write_bytes(data)
         self._written[name] = hashlib.sha256(data).hexdigest()
 
-    def place(self, name: str, data: bytes) -> None:
+    def place(self, name: str, data: bytes, sync: bool = False) -> None:
         """Write a file and put it in place at once; for files that each count for themselves.
+
+        Args:
+            name: of the file.
+            data: its content.
+            sync: whether it is on the disk before it gets its name.
 
         Raises:
             InvalidArgument: if somebody else's file is there.
         """
         self.write(name, data)
+        if sync:
+            sync_file(self.path / name)
         self.put(name, self._written.pop(name))
 
     def put(self, name: str, told: str | None = None) -> None:
@@ -261,6 +271,10 @@ class Build:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path / name, root / name)
         folder.placed[name] = told
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a file there is the work of this writer; see `ResultFolder.is_ours`."""
+        return self._folder.is_ours(name)
 
     def adopt(self) -> None:
         """Record what 0.1.0 wrote in the folder, so that it stays ours."""
@@ -351,6 +365,12 @@ class Build:
                     sync_file(self.path / name)
                 replace_file(self.path / name, root / name)
             _remove(root, old)
+            if old:
+                log.info(
+                    "Removed from '%s': %s of an earlier run, which this one did not write.",
+                    folder.path,
+                    "1 file" if len(old) == 1 else f"{len(old):,} files",
+                )
             kept = {name: of for name, of in record.items() if os.path.lexists(root / name)}
             done = {
                 name: Written(folder.by, {told}) for name, told in (folder.placed | written).items()

@@ -87,6 +87,40 @@ class Result(Protocol):
         """Return everything that `--json` prints."""
 
 
+def as_text(result: Result, problems: bool = True) -> str:
+    """Return a result as a terminal shows it: tables, notes and, where asked for, problems."""
+    lines: list[str] = []
+    for number, one in enumerate(result.tables()):
+        if number and any(one.headings):
+            lines.append("")
+        lines += columns(one)
+    missing = [text for one in result.problems() for text in one.lines] if problems else []
+    return "\n".join([*lines, *map(printable, [*result.notes(), *missing])])
+
+
+def columns(table: Table) -> list[str]:
+    """Return a table's lines: headings, a rule, the rows that are shown, and a sentence on the
+    others.
+    """
+    if not table.shown:
+        return [table.empty]
+    rows = [[printable(cell) for cell in row] for row in table.shown]
+    widths = [max(map(len, cells)) for cells in zip(table.headings, *rows, strict=True)]
+
+    def padded(cells: Iterable[str]) -> str:
+        return "  ".join(c.ljust(width) for c, width in zip(cells, widths, strict=True)).rstrip()
+
+    ruled = [padded(table.headings), "  ".join("─" * width for width in widths)]
+    lines = [*(ruled if any(table.headings) else []), *map(padded, rows)]
+    return [*lines, table.left_out] if table.left_out else lines
+
+
+def printable(text: object) -> str:
+    """Return text that a terminal shows on one line: no control characters, no broken encoding."""
+    plain = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in plain)
+
+
 def as_html(title: str, result: Result, images: str = "") -> str:
     """Return a result as HTML for a notebook.
 

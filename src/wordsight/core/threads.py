@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _counting, _resting = threading.Lock(), 0
 _limits: threadpool_limits | None = None
+_share: int | None = None  # of the cores, for this process
 _within = threading.local()  # in our worker threads: whether the job they belong to has ended
+
+
+def share_cores(count: int) -> None:
+    """Limit this process to `count` cores, not particular ones; other processes use the rest."""
+    global _share
+    _share = count
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if _share is not None:
+        return _share
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_are_shared() -> bool:
+    """Return whether `share_cores` has limited this process."""
+    return _share is not None
 
 
 def parallel_map(

@@ -226,6 +226,13 @@ def _read_class_folders(root: Path) -> LabelledSet:
             "Class folders of '%s' without a picture are left out: %s.", root, some_of(empty)
         )
     if not images:
+        if loose:
+            count = f"{len(loose):,} picture{' lies' if len(loose) == 1 else 's lie'}"
+            raise InvalidArgument(
+                f"{count} in '{root}' itself, so nothing says what they show. Put them into one "
+                "subfolder a class, or teach a word by a few key presses: wordsight teach -c WORD "
+                f"-p '{root}'."
+            )
         why = f" '{unread[0][0]}' is {unread[0][1]}." if unread else ""
         raise InvalidArgument(
             f"No pictures in '{root}': it needs one subfolder a class, with pictures in each.{why}"

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,6 +20,7 @@ from ..core.home import first_process
 from ..core.regular import read_text
 from ..errors import InvalidArgument
 from ..heads.linear import owners
+from ..images.copies import groups
 from ..words.class_names import catch_all_name, fold
 from .files import ImageFile, find_images
 from .labelled import LabelledSet, select_classes
@@ -106,6 +107,42 @@ def scene_folder(image: ImageFile) -> Path:
     folder = image.path.parent
     named = image.label is not None and fold(folder.name) == fold(image.label)
     return folder.parent if named else folder
+
+
+def observations(events: np.ndarray, keys: Sequence[Hashable]) -> np.ndarray:
+    """Return the events, (n,) int, of which those that share an equal file are one.
+
+    Args:
+        events: (n,) int, of each image.
+        keys: what tells each file's content.
+    """
+    first: dict[Hashable, int] = {}
+    pairs = [
+        (first.setdefault(key, event), event)
+        for key, event in zip(keys, events.tolist(), strict=True)
+    ]
+    lead = np.arange(events.max(initial=-1) + 1)
+    unlike = [pair for pair in pairs if pair[0] != pair[1]]
+    for group in groups(len(lead), np.array(unlike, dtype=int).reshape(-1, 2)):
+        lead[group] = group[0]
+    return lead[events]
+
+
+def judged_on(events: np.ndarray, parted: np.ndarray, kind: str = "pictures") -> str:
+    """Return in words on what a head was judged: all images, in folds.
+
+    Args:
+        events: (n,) int, of each image.
+        parted: (n,) int, images of one number were held out together; see `apart`.
+        kind: what the images are called.
+    """
+    count = len(np.unique(events))
+    pictures = f"{len(events)} {kind}"
+    if count == len(events):
+        return f"{pictures}, cross-validated"
+    whole = np.array_equal(events, parted)
+    by = "cross-validated, events held out whole" if whole else "cross-validated"
+    return f"{pictures} of {count} events, {by}"
 
 
 def apart(events: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:

@@ -69,7 +69,7 @@ class ImageDetections:
     drawing: str | None = None
     heatmap: str | None = None
     error: str | None = None
-    map: np.ndarray | None = None
+    map: np.ndarray | None = field(default=None, repr=False)
     image: Image.Image | None = None
 
     @property
@@ -114,7 +114,7 @@ class ImageDetections:
         }
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Detections(ImageResults[ImageDetections]):
     """What was found in many images; iterates over them.
 

@@ -22,15 +22,15 @@ from typing import Any
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.precision import choose_dtype
 from ..backbones.registry import load_backbone
-from ..backbones.runtime import choose_engine, convert, share_cores
+from ..backbones.runtime import choose_engine, convert
 from ..classification.classifier import Classifier, load
 from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, folder_task
 from ..cleaning.material import LookedAt
 from ..core.home import expand, is_offline
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import refuse_other_files
-from ..core.summary import Problems, Table, as_html
-from ..core.threads import say_interrupted
+from ..core.summary import Problems, Table, as_html, as_text
+from ..core.threads import say_interrupted, share_cores
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet, with_classes
 from ..datasets.remote import Place
@@ -114,6 +114,9 @@ class Sharded:
             "resumed": self.resumed,
             "counts": self.counts,
         }
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"{self.images:,} photos in {self.shards:,} parts", self)
@@ -212,7 +215,8 @@ def clean(
     and embed them on Ray.
 
     What was seen of each image is kept in `material/` of the report's folder, as Parquet. This
-    process decides, which takes about 15 KB of memory for each image. Of a data set in an object
+    process decides, and reads the parts one after the other: it takes about 2 KB of memory for each
+    image, and 18 KB in the cache folder while it lasts. Of a data set in an object
     store (a folder a class), only findings.csv and summary.json are written, and nothing is moved.
 
     Args:
@@ -272,13 +276,13 @@ def _store_task(
     return CleaningTask(labelled, place.address, report.address, options)
 
 
-def _look(task: CleaningTask, source: str, cluster: _Cluster) -> list[LookedAt]:
+def _look(task: CleaningTask, source: str, cluster: _Cluster) -> Iterator[LookedAt]:
     """Return what is seen of every image, in order, as `cleaning.material.look` does, on Ray."""
     options, images = task.options, task.labelled.images
     settings = {**_prepare(load_backbone(options.backbone)), "listed": _listed(images)}
     job = Job("material", source, _material(_address(task.output)), settings)
     plan, _ = _carry_out(job, images, cluster, what="pictures", replace=True)
-    return [one for table in read_parts(job, plan) for one in looked_at(table)]
+    return (one for table in read_parts(job, plan) for one in looked_at(table))
 
 
 def _material(report: str) -> str:

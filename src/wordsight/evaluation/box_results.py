@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core.notebook import frame
-from ..core.summary import Problems, Table, as_html, text_of, unreadable_as_dicts
+from ..core.summary import Problems, Table, as_html, as_text, text_of, unreadable_as_dicts
 from ..metrics.classification import Estimate
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ class BoxEvaluation:
     unknown: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"Boxes of {self.images:,} pictures", self)

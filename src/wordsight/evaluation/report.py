@@ -146,13 +146,13 @@ def _summary(result: Any) -> list[str]:
         told.append("It gives no label: nothing supports a threshold that keeps the promise.")
     elif result.accepted:
         told.append(
-            f"From a probability of {result.threshold:.4g} it labels {result.accepted} of "
+            f"At threshold {result.threshold:.4g} it labels {result.accepted} of "
             f"them ({result.coverage.value:.1%}); "
             f"{result.right} of these labels are right and {result.wrong} wrong: "
             f"{_share(result.selective_accuracy)}."
         )
     else:
-        told.append(f"From a probability of {result.threshold:.4g} it labels none of them.")
+        told.append(f"At threshold {result.threshold:.4g} it labels none of them.")
     if result.others is not None:
         others = result.others
         told.append(

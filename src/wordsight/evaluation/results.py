@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import __version__
 from ..core.notebook import frame
-from ..core.summary import Problems, Table, as_html, text_of, unreadable_as_dicts
+from ..core.summary import Problems, Table, as_html, as_text, text_of, unreadable_as_dicts
 from ..metrics.classification import Estimate, Ranking, Reliability, RiskCoverage
 from ..reports import figures as plots
 
@@ -218,6 +218,9 @@ class Evaluation:
             for name, e in self.figures().items()
         )
         return frame(rows, ["figure", "value", "low", "high"])
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         title = f"{self.total:,} pictures: {self.accepted:,} accepted, {self.right:,} of them right"

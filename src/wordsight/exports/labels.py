@@ -17,7 +17,7 @@ from ..backbones.embedder import read
 from ..core.home import expand, writing
 from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
-from ..core.summary import Problems, Table, as_html, unreadable_as_dicts
+from ..core.summary import Problems, Table, as_html, as_text, unreadable_as_dicts
 from ..core.threads import parallel_map
 from ..datasets.files import ImageFile
 from ..datasets.formats import Capture, Format, Labelled, Region, list_formats
@@ -99,6 +99,9 @@ class Prelabels:
     def problems(self) -> list[Problems]:
         """Return the images that could not be included."""
         return [Problems("Not written", self.skipped, "--json's answer")]
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"Labels of {self.images:,} pictures", self)

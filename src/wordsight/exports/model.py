@@ -26,7 +26,7 @@ from ..classification.classifier import Classifier, load
 from ..core.home import expand, replace_file, writing
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import Build, ResultFolder
-from ..core.summary import Problems, Table, as_html
+from ..core.summary import Problems, Table, as_html, as_text
 from ..core.threads import interrupted_with
 from ..errors import InvalidArgument, WordsightError
 from .answers import TOLERANCES, about, answers_of, differences
@@ -96,6 +96,9 @@ class ExportedModel:
     def problems(self) -> list[Problems]:
         """Return the given images that could not be read."""
         return [Problems("Unreadable", self.unreadable, "--json's answer")]
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html("An exported model", self)

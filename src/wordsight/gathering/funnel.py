@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.notebook import frame
-from ..core.summary import Problems, Table, as_html
+from ..core.summary import Problems, Table, as_html, as_text
 from ..reports.notebook_gallery import gallery
 from .ledger import LICENSE, Ledger
 from .sources import REASONS
@@ -126,6 +126,9 @@ class Gathered:
             ({"class": name, **funnel.stages} for name, funnel in self.classes.items()),
             ["class", *STAGES],
         )
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         folders = (

@@ -89,11 +89,10 @@ class PrecisionGuarantee:
         aim = f"{self.precision:g} at {self.confidence:.0%} confidence"
         if self.threshold is not None:
             return (
-                f"Labels are right in at least {self.precision:g} of cases, at "
-                f"{self.confidence:.0%} confidence, from a probability of "
-                f"{self.threshold:.4f}: "
-                f"{self.accepted} of {self.held_out} held-out {self._unit} reach it, "
-                f"{self.wrong} of them wrong."
+                f"At least {100 * self.precision:.4g}% of labels from a probability of "
+                f"{self.threshold:.4f} on will be right ({self.confidence:.0%} confidence). "
+                f"Checked on {self.held_out} held-out {self._unit}: {self.accepted} labelled, "
+                f"{self.wrong} wrong."
             )
         least = critical_sizes(1 - self.precision, 1, self.confidence)[0]
         why = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InvalidArgument
+from .rows import FEW, STEP, read
 
 SHRINKAGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 INVERSE_PENALTIES = (0.3,)
@@ -80,6 +81,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def normalize(rows: np.ndarray) -> np.ndarray:
     """Return rows (n, C) scaled to unit length; a zero row stays zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def power_normalize(rows: np.ndarray) -> np.ndarray:
+    """Return the signed square roots of rows (n, C), scaled to unit length, so that a few strong
+    channels don't decide alone how alike two embeddings are (Perronnin et al. 2010, "Improving the
+    Fisher kernel for large-scale image classification").
+    """
+    size = np.abs(rows)
+    length = np.sqrt(size.sum(axis=1, keepdims=True))
+    np.sqrt(size, out=size)
+    size /= np.maximum(length, 1e-12)
+    return np.copysign(size, rows, out=size)
 
 
 def nearest_mean(similarities: np.ndarray, k: int) -> np.ndarray:
@@ -206,12 +219,25 @@ def second_opinion(
             taught = train[~doubtful[train]]
             if np.bincount(labels[taught], minlength=classes).min() < 2:
                 taught = train  # nearly all of a class is doubtful
-            head, _ = fit_head(embeddings[taught], labels[taught], classes, seed, fast=True)
-            logits[held_out] = head.logits(embeddings[held_out])
+            taught = _some_of_each(taught, labels, classes, seed)
+            head, _ = fit_head(read(embeddings, taught), labels[taught], classes, seed, fast=True)
+            for part in np.array_split(held_out, len(held_out) // STEP + 1):
+                logits[part] = head.logits(read(embeddings, part))
         sure = ~doubtful if (~doubtful).any() else np.ones(len(labels), dtype=bool)
         probabilities = softmax(logits / fit_temperature(logits[sure], labels[sure]))
         doubtful = logits.argmax(axis=1) != labels
     return probabilities
+
+
+def _some_of_each(rows: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """Return the rows to learn from: all, or of more than `FEW` equally many of each class."""
+    if len(rows) <= FEW:
+        return rows
+    drawn = np.random.default_rng(seed).permutation(rows)
+    most = max(2, FEW // classes)
+    return np.sort(
+        np.concatenate([drawn[labels[drawn] == label][:most] for label in range(classes)])
+    )
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -1,7 +1,8 @@
-"""Find all pairs of copies among many images, by perceptual hash, embedding and corners.
+"""Find all pairs of copies among many images, by perceptual hash and corners.
 
-The hash finds copies that are smaller, compressed, grey or framed. Embeddings find neighbours; of
-these, thumbnails confirm mirrored copies, and corners confirm cropped ones and those with writing.
+The hash finds copies that are smaller, compressed, grey or framed. Of images whose embeddings are
+near (`heads.neighbours`), thumbnails confirm mirrored copies, and corners confirm cropped ones and
+those with writing.
 """
 
 from __future__ import annotations
@@ -11,15 +12,11 @@ import itertools
 import cv2
 import numpy as np
 
-from ..heads.linear import normalize
-
 MAX_BITS = 8  # of 63; flipping two bits in one of three bands finds every such pair
 # of the square roots of two embeddings; above it the images are compared
 PERHAPS_COSINE = 0.74
 MIN_CORNERS = 26  # that must agree in a copy
-NEIGHBOURS = 6
-SKETCH = 64  # principal directions that neighbours are searched in
-BLOCK = 1024
+NEIGHBOURS = 6  # of each image that are compared
 BANDS = 3
 
 
@@ -66,40 +63,6 @@ def hash_pairs(bits: np.ndarray, max_bits: int = MAX_BITS) -> np.ndarray:
             close = _bit_count(words[left] ^ words[right]) <= max_bits
             found.append(np.stack([left[close], right[close]], axis=1))
     return np.unique(np.concatenate(found), axis=0)
-
-
-def neighbours(embeddings: np.ndarray, count: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's nearest neighbours: pairs (pairs, 2) int, the smaller index first, each
-    once, and cosines (pairs,).
-
-    The cosine is taken between the square roots of the embeddings. The search uses the 64
-    directions in which these vary most. Memory is bounded for any number of images.
-
-    Args:
-        embeddings: (n, C) float32, none negative.
-        count: neighbours of each image.
-    """
-    unit = normalize(np.sqrt(np.maximum(embeddings, 0))).astype(np.float32)
-    centred = unit - unit.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    sketch = np.ascontiguousarray(centred @ vectors[:, -SKETCH:])  # (n, 64)
-    square = (sketch**2).sum(axis=1)
-    count = min(count, len(unit) - 1)
-    left, right = [], []
-    for top in range(0, len(unit), BLOCK):
-        # (block, n); the row's own square doesn't change the order
-        distance = square[None, :] - 2 * sketch[top : top + BLOCK] @ sketch.T
-        rows = np.arange(len(distance))
-        distance[rows, rows + top] = np.inf
-        right.append(np.argpartition(distance, count - 1, axis=1)[:, :count].ravel())
-        left.append(np.repeat(rows + top, count))
-    both = np.stack([np.concatenate(left), np.concatenate(right)], axis=1)
-    pairs = np.unique(np.sort(both, axis=1), axis=0)
-    cosines = [
-        np.einsum("ij,ij->i", unit[some[:, 0]], unit[some[:, 1]])
-        for some in np.array_split(pairs, len(pairs) // 50_000 + 1)
-    ]
-    return pairs, np.concatenate(cosines)
 
 
 def matching_corners(

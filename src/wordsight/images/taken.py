@@ -53,11 +53,14 @@ def time_of(data: bytes) -> datetime | None:
     return None
 
 
-def told_time(path: Path, data: bytes) -> tuple[str | None, str | None]:
+def told_time(path: Path, time: datetime | None) -> tuple[str | None, str | None]:
     """Return when a photo was taken, ISO 8601 to the second without a time zone, and who says so:
     "camera", or "file" where only the file's own time is known, which a copy may have changed.
+
+    Args:
+        path: of the photo.
+        time: by the camera's clock; see `time_of`.
     """
-    time = time_of(data)
     if time is not None:
         return time.isoformat(), "camera"
     with suppress(OSError, OverflowError, ValueError, AttributeError):  # some stores tell none
@@ -93,6 +96,21 @@ def grouped(
     return np.array([numbers.setdefault(one, len(numbers)) for one in first.tolist()], dtype=int)
 
 
+def times_of(paths: Sequence[Path], progress: Progress | None = None) -> list[datetime | None]:
+    """Return what `taken_at` does for each of many photos.
+
+    Args:
+        paths: of the photos.
+        progress: called with (done, total, "times read").
+    """
+    times = []
+    for time in parallel_map(taken_at, paths, THREADS):
+        times.append(time)
+        if progress:
+            progress(len(times), len(paths), "times read")
+    return times
+
+
 def events_of(
     paths: Sequence[Path],
     gap: float = GAP,
@@ -107,9 +125,4 @@ def events_of(
         folders: where each belongs, if not in the folder that it lies in.
         progress: called with (done, total, "times read").
     """
-    times = []
-    for time in parallel_map(taken_at, paths, THREADS):
-        times.append(time)
-        if progress:
-            progress(len(times), len(paths), "times read")
-    return grouped(folders or [path.parent for path in paths], times, gap)
+    return grouped(folders or [path.parent for path in paths], times_of(paths, progress), gap)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 from ..backbones.runtime import callers
 from ..classification.classifier import Classifier
 from ..core.threads import parallel_map
+from ..datasets.training_set import observations
 from ..errors import InvalidArgument, SourceUnavailable, UnreadableImage, WordsightError, some_of
+from ..images.taken import grouped
 from .annotations import Answer, Answers, read_answers
 from .interface import Interface
 from .learning import Lesson, learn, missing
@@ -42,6 +45,7 @@ BOXES_STAY = (
     "from annotations here."
 )
 Payload = dict[str, Any]
+Seen = tuple[np.ndarray, str, datetime | None]  # embedding, where it lies, and when it was taken
 
 
 class Backend:
@@ -232,9 +236,10 @@ class Backend:
         unused.
         """
 
-        def embed(one: Answer) -> tuple[Answer, np.ndarray | None, str]:
+        def embed(one: Answer) -> tuple[Answer, Seen | None, str]:
+            picture = Picture(self._pictures, one.address)
             try:
-                return one, Picture(self._pictures, one.address).embedding, ""
+                return one, (picture.embedding, picture.folder, picture.taken), ""
             except (UnreadableImage, SourceUnavailable) as error:
                 return one, None, str(error)
 
@@ -246,9 +251,13 @@ class Backend:
         if every and not read:
             raise SourceUnavailable(f"No annotated picture can be read: {unread[0][1]}")
         width = self._start.embedder.backbone.num_features
-        embeddings = np.stack([found for _, found in read]) if read else np.zeros((0, width))
+        rows = [found for _, (found, _, _) in read]
+        embeddings = np.stack(rows) if read else np.zeros((0, width))
         labels = [one.labels for one, _ in read]
-        lesson = Lesson(interface.teacher, embeddings, labels)
+        folders, taken = [at for _, (_, at, _) in read], [when for _, (_, _, when) in read]
+        # equal files have equal embeddings
+        events = observations(grouped(folders, taken), [row.tobytes() for row in rows])
+        lesson = Lesson(interface.teacher, embeddings, labels, events)
         return lesson, Answers(answers.answers, [*answers.unused, *unread])
 
     def _say_unused(self, project: Project, answers: Answers) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ..backbones.embedder import Embedder
 from ..classification.classifier import Classifier
 from ..classification.record import ModelRecord
+from ..datasets.training_set import apart, judged_on
 from ..errors import some_of
 from ..heads.linear import LinearHead, fit_head, fit_temperature
 from ..heads.logistic import Directions
@@ -33,11 +34,13 @@ class Lesson:
         control: the tag that was answered.
         embeddings: (n, C) float32.
         labels: the labels of each picture, n sets; empty for a picture without any.
+        events: (n,) int, pictures of one number show one event, and count as one observation.
     """
 
     control: Control
     embeddings: np.ndarray
     labels: Sequence[frozenset[str]]
+    events: np.ndarray
 
     @property
     def counts(self) -> dict[str, int]:
@@ -139,13 +142,14 @@ def _single(lesson: Lesson, embedder: Embedder) -> tuple[Classifier, np.ndarray,
     rows = np.array([row for row, label in enumerate(told) if label in names])
     labels = np.array([names.index(told[row]) for row in rows])
     embeddings = lesson.embeddings[rows]
-    head, report = fit_head(embeddings, labels, len(names))
+    parted = apart(lesson.events[rows], labels, names)
+    head, report = fit_head(embeddings, labels, len(names), together=parted)
     assert report is not None
     catch_all = catch_all_index(names)
     near = np.ones(len(labels), bool) if catch_all is None else labels != catch_all
     known = fit_neighbourhood(embeddings[near], labels[near], 0, embedder.backbone.concept_head())
     model = Classifier(names, head, embedder.backbone, known, catch_all=catch_all)
-    model.record = _record(lesson, embedder, report.method, report.accuracy)
+    model.record = _record(lesson, embedder, report.method, report.accuracy, rows, parted)
     right = np.zeros(len(told), bool)
     right[rows[report.rows]] = report.probabilities.argmax(axis=1) == labels[report.rows]
     return model, right, rows[report.rows]
@@ -156,7 +160,7 @@ def _several(lesson: Lesson, embedder: Embedder) -> tuple[Classifier, np.ndarray
     names = [name for name in lesson.learnable if lesson.counts[name] < len(lesson.labels)]
     shown = np.array([[name in labels for name in names] for labels in lesson.labels])
     space, every = Directions(lesson.embeddings), np.arange(len(shown))
-    judged = _out_of_fold(space, lesson.embeddings, shown)
+    judged = _out_of_fold(space, lesson, shown)
     # each label of each picture is one yes or no
     flat = judged.reshape(-1, 1)
     temperature = fit_temperature(
@@ -178,20 +182,27 @@ def _several(lesson: Lesson, embedder: Embedder) -> tuple[Classifier, np.ndarray
         embedder.backbone,
         words=of_learned(weight, bias),
         catch_all=1 if alone else None,
-        record=_record(lesson, embedder, "logistic", float(right.mean())),
+        record=_record(lesson, embedder, "logistic", float(right.mean()), every, _together(lesson)),
     )
     return model, right.all(axis=1), every
 
 
-def _out_of_fold(space: Directions, embeddings: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Return logits (n, labels) by heads that had not seen the picture."""
-    logits = np.zeros(shown.shape)
-    order = np.random.default_rng(0).permutation(len(shown))
-    for held in np.array_split(order, min(FOLDS, len(shown))):
-        rest = np.setdiff1d(order, held)
+def _together(lesson: Lesson) -> np.ndarray:
+    """Return what is held out together, (n,) int: events, or where all is one, pictures."""
+    several = len(np.unique(lesson.events)) > 1
+    return lesson.events if several else np.arange(len(lesson.labels))
+
+
+def _out_of_fold(space: Directions, lesson: Lesson, shown: np.ndarray) -> np.ndarray:
+    """Return logits (n, labels) by heads that had not seen the picture, nor its event."""
+    logits, together = np.zeros(shown.shape), _together(lesson)
+    order = np.random.default_rng(0).permutation(np.unique(together))
+    for events in np.array_split(order, min(FOLDS, len(order))):
+        held = np.isin(together, events)
+        rest = np.flatnonzero(~held)
         for at in range(shown.shape[1]):
             weight, bias = space.fit(rest, shown[rest, at], LOOSE)
-            logits[held, at] = embeddings[held] @ weight + bias
+            logits[held, at] = lesson.embeddings[held] @ weight + bias
     return logits
 
 
@@ -209,14 +220,21 @@ def _right(model: Classifier, lesson: Lesson) -> np.ndarray:
     return np.array([top == labels for top, labels in zip(tops, lesson.labels, strict=True)])
 
 
-def _record(lesson: Lesson, embedder: Embedder, method: str, accuracy: float) -> ModelRecord:
+def _record(
+    lesson: Lesson,
+    embedder: Embedder,
+    method: str,
+    accuracy: float,
+    rows: np.ndarray,
+    parted: np.ndarray,
+) -> ModelRecord:
     counts = lesson.counts
     return ModelRecord(
         recipe="probe",
         threshold=THRESHOLD,
         images={name: counts[name] for name in lesson.learnable},
         method=method,
-        judged_on=f"{len(lesson.labels)} annotated pictures, each by a head that had not seen it",
+        judged_on=judged_on(lesson.events[rows], parted, "annotated pictures"),
         metrics={"accuracy": accuracy},
         dtype=embedder.dtype,
     )

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -17,12 +18,14 @@ from ..core.home import expand, spelled
 from ..core.names import is_relative, on_foreign_share
 from ..core.regular import read_regular
 from ..errors import InvalidArgument, NotFound, SourceUnavailable, UnreadableImage
+from ..images.taken import taken_at, time_of
 from .studio import Studio
 
 MAX_PICTURE = 64 << 20  # bytes
 MAX_ADDRESS = 4096  # characters
 LOCAL = "/data/local-files/"
 FETCHED = "fetched from Label Studio"  # what the cache files an address's sha256 under
+TAKEN = "taken"  # and when the camera took it
 IN_A_CLOUD = ("s3:", "gs:", "azure-blob:", "azure:", "r2:", "hdfs:", "redis:")
 
 
@@ -92,6 +95,16 @@ class Picture:
         known = self._pictures.known(self.address)
         return self.encoded.embedding if known is None else known
 
+    @property
+    def taken(self) -> datetime | None:
+        """When the camera took it; None where that is not known. Ask for its embedding first."""
+        return self._pictures.taken(self.address)
+
+    @property
+    def folder(self) -> str:
+        """What its address says of where it lies."""
+        return unquote(self.address).rpartition("/")[0]
+
 
 class Pictures:
     """Reads tasks' pictures, and notes in the cache which embedding belongs to which address, so
@@ -133,6 +146,9 @@ class Pictures:
         sha = hashlib.sha256(data).digest()
         if path is None:
             self._embedder.cache.put_bytes(self._key(address), FETCHED, sha)
+            time = time_of(data)
+            told = b"" if time is None else time.isoformat().encode()
+            self._embedder.cache.put_bytes(self._key(address), TAKEN, told)
         return EncodedImage(self._embedder, data, sha, True)
 
     def known(self, address: str) -> np.ndarray | None:
@@ -143,6 +159,14 @@ class Pictures:
             return None
         sha = self._embedder.cache.get_bytes(self._key(address), FETCHED)
         return None if sha is None else self._embedder.kept(sha)
+
+    def taken(self, address: str) -> datetime | None:
+        """Return when the camera took a picture that was opened before, or None."""
+        path = self._local(address)
+        if path is not None:
+            return taken_at(path)
+        told = self._embedder.cache.get_bytes(self._key(address), TAKEN)
+        return datetime.fromisoformat(told.decode()) if told else None
 
     def _key(self, address: str) -> bytes:
         """Return what an address of this Label Studio is known by."""

@@ -25,7 +25,7 @@ from ..errors import InvalidArgument, UnreadableImage
 from ..heads.decision import accepts
 from ..heatmaps.drawing import COLOURS, caption, rectangle, superimpose, to_jpeg
 from ..images.decoding import MAX_LONGEST, Photo
-from ..images.taken import told_time
+from ..images.taken import time_of, told_time
 from .recognitions import GroupFound, Quadrant, Recognition, Recognitions
 from .recognizer import THRESHOLD, Answer, Box, Guess, Recognizer, Seen
 
@@ -164,7 +164,7 @@ class _Way:
             return Recognition(file.name, error=str(error))
         whole = self.by.see(photo)
         found = Recognition(file.name, self.by.guesses(whole.probabilities, self.top))
-        found.taken_at, found.time_source = told_time(file.path, data)
+        found.taken_at, found.time_source = told_time(file.path, time_of(data))
         if self.asked is not None:
             name, indices = self.asked
             likeliest = self.by.guesses(whole.probabilities, 1, indices)[0]

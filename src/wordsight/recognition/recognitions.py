@@ -159,7 +159,7 @@ class Recognition:
         return notes
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Recognitions(ImageResults[Recognition]):
     """What many images show; iterates over them.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..core.summary import Problems, Table, as_html, text_of, unreadable_as_dicts
+from ..core.summary import Problems, Table, as_html, as_text, text_of, unreadable_as_dicts
 from .notebook_gallery import gallery
 
 T = TypeVar("T")
@@ -70,6 +70,9 @@ class ImageResults(Generic[T]):
             "skipped": self.skipped,
             "output": text_of(self.output),
         }
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(self.title(), self, gallery(self.drawn()))

@@ -168,7 +168,10 @@ class Outcomes:
             return []
         x = np.linspace(0, 4, 201)
         share = 1 - np.searchsorted(ordered, 1 - 10**-x, side="left") / len(ordered)
-        caption = "How many pictures get a label, by the threshold. Strangers get none at any."
+        caption = (
+            "How many pictures get a label, by the threshold. Those that match no class stay "
+            "without one at every threshold."
+        )
         drawn = [
             Chart(
                 "coverage",

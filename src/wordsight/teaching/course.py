@@ -14,6 +14,7 @@ import numpy as np
 from ..heads.linear import LinearHead
 from .audit import Audit
 from .learner import Learner, Pick
+from .missed import Missed
 
 # the learned heads are too unsure of themselves; measured as the settings of `learner`
 TEMPERATURE = 0.3
@@ -65,6 +66,7 @@ class Course:
         whys: photo -> why it was asked about, likewise.
         audit: the check that is under way, or None.
         promise: the last that was kept, or None.
+        missed: the look at the photos that it left without a label, or None.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Course:
         self.whys: dict[int, str] = {}
         self.audit: Audit | None = None
         self.promise: Promise | None = None
+        self.missed: Missed | None = None
         self._checks = 0
         self._taught = 0  # answers since the last check
         self._misses = np.zeros(self._words, int)
@@ -171,6 +174,9 @@ class Course:
         closed = {*shut, *self.answers}
         if self.audit is not None:
             closed |= set(map(int, self.audit.photos))
+        elif self.missed is not None and (left := set(self.missed.next) - closed):
+            photo = next(one for one in self.missed.order if one in left)
+            return Pick(photo, "missed", int(self._learner.logits[photo].argmax()))
         picks = self._learner.pick(1, closed, self.absent)
         return picks[0] if picks else None
 
@@ -179,7 +185,11 @@ class Course:
         return self._learner.pick(count, {*shut, *self.answers}, self.absent)
 
     def missing(self) -> int:
-        """Return about how many more photos show a word and have no label."""
+        """Return about how many more photos show a word and have no label: by the head alone until
+        a promise is given, then by random photos of those it left out.
+        """
+        if self.missed is not None and not self.missed.next:
+            return round(self.missed.estimate(set(self.answers)))
         shares = self.probabilities().max(axis=1, initial=0)
         waiting = self._open & (self.labels() < 0) & (shares >= FAINT)
         return round(float(shares[waiting].sum()))
@@ -211,6 +221,8 @@ class Course:
             return
         if why == "audit":  # of a check that is no more
             self.whys[photo] = "likely"
+        if self.missed is not None and photo in self.missed.order:
+            self.missed.take(photo, bool(words.any()))
         self._misses[self._learner.found == 0] += 1
         self._learner.answers[photo] = words
         self._learner.fit()
@@ -255,8 +267,17 @@ class Course:
         assert audit is not None and frozen is not None
         if audit.kept:
             self.promise = replace(frozen, checked=audit.checked, wrong=audit.wrong)
+            self._look_for_missed()
         for photo in map(int, audit.photos):
             if photo in self.answers:
                 self._learner.answers[photo] = self.answers[photo]
         self._learner.fit()
         self.audit, self._frozen, self._taught, self._before = None, None, 0, []
+
+    def _look_for_missed(self) -> None:
+        """Draw the photos that tell how many the promise's labels miss."""
+        assert self.promise is not None
+        rest = np.flatnonzero(self._open & (self.promise.labels < 0))
+        known = self.promise.logits[rest][:, self._learner.found > 0]
+        rng = np.random.default_rng((self._seed, self._checks, 1))
+        self.missed = Missed(rest, np.logaddexp.reduce(known, axis=1), 1 / TEMPERATURE, rng)

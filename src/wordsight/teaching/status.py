@@ -17,7 +17,8 @@ class Question:
         path: of the file.
         suggestion: the word that it seems to show, or None.
         why: "likely", "doubtful", "new" (unlike all asked about so far), "audit" (drawn at random
-            from the photos that would get a label, to check them) or "again" (answered before, and
+            from the photos that would get a label, to check them), "missed" (drawn at random from
+            the others, to tell how many show a word all the same) or "again" (answered before, and
             the other answers speak against it).
     """
 
@@ -42,7 +43,8 @@ class Status:
         checked: random labels looked at, in the check that is under way or that gave the promise.
         wrong: how many of these were wrong.
         more: right answers in a row that the check under way still takes; None without one.
-        missing: about how many more photos show a word.
+        missing: about how many more photos show a word: a guess until the promise is given, then
+            an estimate from ten random photos of those without a label.
         gain: about how many more photos ten more answers would label.
         absent: words that were looked for in vain.
     """

@@ -16,9 +16,8 @@ from torchvision.transforms import v2
 
 from ..backbones.embedder import input_pixels, read
 from ..backbones.preprocessing import Preprocessing
-from ..backbones.runtime import cores
 from ..core.progress import Progress
-from ..core.threads import parallel_map
+from ..core.threads import cores, parallel_map
 from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..images.decoding import decode

@@ -111,7 +111,7 @@ def train_network(request: TrainingRequest, embedder: Embedder | None = None) ->
     items, unreadable = load_images(request.images, preprocessing, request.progress)
     items, left_out = usable(items, request.data.class_names, request.settings.clean)
     labels = np.array([request.data.class_names.index(str(item.file.label)) for item in items])
-    events = request.events_of([item.file for item in items])
+    events = request.events_of(items)
     held = hold_out(items, request.data.class_names, request.settings.seed, events)
     if request.recipe == "finetune" and earlier is None:
         assert embedder is not None

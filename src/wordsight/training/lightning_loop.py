@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader
 
 from ..backbones.devices import has_bf16, loader_workers, out_of_memory
 from ..backbones.preprocessing import Preprocessing
-from ..backbones.runtime import cores
 from ..classification.model_tables import history_csv
 from ..core.cells import table_bytes
 from ..core.home import first_process, writing
 from ..core.progress import Progress
 from ..core.result_folder import Build
+from ..core.threads import cores
 from ..errors import InvalidArgument
 from .batches import Images, SizedBatches, loader
 from .checkpoints import SafeCheckpoints
@@ -141,13 +141,16 @@ def _fit(job: Job) -> Fitted:
         log.info(
             "Going on with the training that was cut off; delete '%s' to start anew.", job.folder
         )
+        kept = SafeCheckpoints().load_checkpoint(last)["callbacks"]
+        history.load_state_dict(kept[history.state_key])
     else:
         trainer.validate(task, val, verbose=False)
         history.start(trainer)
-    train = _train_loader(job, trainer)
-    with _interruptible():
-        trainer.fit(task, train, val, ckpt_path=last if last.is_file() else None)
-    _restore(job.network, best.best_model_path)
+    if not history.over:
+        train = _train_loader(job, trainer)
+        with _interruptible():
+            trainer.fit(task, train, val, ckpt_path=last if last.is_file() else None)
+    _restore(job.network, job.folder / f"best-{job.key}.ckpt")
     rows = [row for row in history.rows if row["stage"] == history.stage]
     tried = min((row for row in rows if row["epoch"] > 0), key=lambda row: row["val_loss"])
     return Fitted(history.rows, rows[0]["val_loss"], tried["val_loss"], tried["epoch"])
@@ -225,7 +228,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _restore(network: nn.Module, checkpoint: str) -> None:
+def _restore(network: nn.Module, checkpoint: Path) -> None:
     """Load the best epoch's weights into the network, on the CPU and in evaluation mode."""
     weights = SafeCheckpoints().load_checkpoint(checkpoint)["state_dict"]
     network.to("cpu").load_state_dict(
@@ -344,14 +347,16 @@ class _History(Callback):
         self.stage = 1 + max((int(row["stage"]) for row in self.rows), default=0)
         self.before = max((int(row["epoch"]) for row in self.rows), default=0)
         self.spent = 0.0
+        self.over = False  # whether the last epoch is done
         self._began = 0.0
         self._steps = 0
 
     def state_dict(self) -> dict:
-        return {"rows": self.rows, "spent": self.spent}
+        return {"rows": self.rows, "spent": self.spent, "over": self.over}
 
     def load_state_dict(self, state: dict) -> None:
         self.rows, self.spent = state["rows"], state["spent"]
+        self.over = state.get("over", False) or self._no_time_left()
 
     def start(self, trainer: lightning.Trainer) -> None:
         """Record the state before the first epoch."""
@@ -407,9 +412,15 @@ class _History(Callback):
                 ),
                 *(row["val_loss"], 100 * row["val_accuracy"], seconds),
             )
+        late = self._no_time_left()
+        last = trainer.current_epoch + 1 == self.job.tuning.epochs
+        self.over = last or (trainer.should_stop and not late)
+        trainer.should_stop |= late
+
+    def _no_time_left(self) -> bool:
+        """Whether one more epoch like the last would take longer than there is time."""
         budget = self.job.tuning.budget_s
-        if budget is not None and self.spent + seconds > budget:
-            trainer.should_stop = True
+        return budget is not None and self.spent + self.rows[-1].get("seconds", 0.0) > budget
 
 
 def _tensorboard(job: Job):

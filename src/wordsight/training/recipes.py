@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -15,23 +16,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.backbone import Backbone
 from ..backbones.devices import EXTRA, gpu_likely, has_torch, need_torch
-from ..backbones.registry import load_backbone
-from ..backbones.runtime import check_multiscale
 from ..classification.classifier import Classifier, load
-from ..classification.model_folder import MODEL_FILES, check_model_target, write_model
+from ..classification.model_folder import MODEL_FILES, check_model_target
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
 from ..core.home import expand, first_process, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
-from ..datasets.annotations import BoxSet, read_boxes, read_labels
+from ..datasets.annotations import read_boxes, read_labels
 from ..datasets.labelled import LabelledSet
 from ..datasets.training_set import (
     against_catch_all,
     apart,
     fingerprint,
     gathered,
+    judged_on,
     licences,
     set_root,
     usable,
@@ -46,7 +46,6 @@ from ..heads.pooling import fit_power, pooled
 from ..words.class_names import (
     NONE_OF_THESE,
     catch_all_index,
-    check_class_names,
     fold,
     same_classes,
     with_catch_all,
@@ -101,7 +100,10 @@ def train(
             confidence; see `Classifier.promise`.
         boxes: annotated boxes (CSV, COCO, VOC, YOLO; see `wordsight.datasets.read_boxes`). They
             then name the images and classes to learn from, and `data` is the images' folder. A
-            box head is trained on the same backbone, after the classifier.
+            box head is trained on the same backbone, after the classifier. Boxes of one class alone
+            are learned without `positive`, too; whole images are then told from parts of them. Of a
+            fine-tuned backbone and the frozen one, the first is kept only if boxes are no worse
+            there, either.
         exif: on what boxes are drawn, "upright" or "stored"; see `wordsight.datasets.read_boxes`.
         settings: seed, image size, epochs and the like.
         progress: called with (done, total, what).
@@ -127,22 +129,37 @@ def train(
         check_precision(precision)
     check_exif_has_boxes(exif, boxes)
     _check_objects(settings, boxes)
-    annotated = None if boxes is None else read_boxes(boxes, data, exif)
-    if annotated is not None and settings.from_model is not None:
+    progress = or_notebook(progress)
+
+    def asked(labelled: LabelledSet, settings: TrainingSettings) -> TrainingRequest:
+        target = default_model_path(labelled.class_names) if output is None else expand(output)
+        request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
+        return replace(request, boxes=boxes is not None, progress=progress)
+
+    if boxes is None:
+        labelled, sources = _labels(data, positive, negatives)
+        return train_labelled(replace(asked(labelled, settings), sources=sources))
+    from .boxes import recipe as boxed  # takes seconds
+
+    annotated = read_boxes(boxes, data, exif)
+    if settings.from_model is not None:
         _refuse_changes(bool(recipe != "probe" or backbone or positive or precision), settings)
-        return _add_boxes_to(annotated, output, settings, progress)
-    network = None if recipe == "scratch" else backbone or ""
-    if annotated is not None and network is not None and _many(annotated, settings):
-        check_multiscale(load_backbone(network or DEFAULT_BACKBONE))
-    labelled, sources = (
-        _labels(data, positive, negatives)
-        if annotated is None
-        else (_boxed_classes(annotated, positive, negatives, network), [])
-    )
-    target = default_model_path(labelled.class_names) if output is None else expand(output)
-    request = TrainingRequest(labelled, target, recipe, backbone, settings, precision)
-    model = train_labelled(replace(request, sources=sources, progress=or_notebook(progress)))
-    return model if annotated is None else _with_boxes(model, annotated, settings, progress)
+        model = boxed.load_for_boxes(annotated, output, settings)
+        boxed.learn_boxes(model, annotated, settings, progress)
+    else:
+        settings = boxed.check_boxes(annotated, recipe, backbone, positive, settings)
+        with boxed.classes_of(annotated, positive, negatives, settings.seed) as labelled:
+            request = asked(labelled, settings)
+            if first_process():
+                check_work_folder(request.folder)
+            model = train_labelled(request)
+            tuned = model.record.recipe == "finetune" and settings.continue_from is None
+            frozen = functools.partial(fit_labelled, request.for_probe()) if tuned else None
+            model = boxed.learn_boxes(model, annotated, settings, progress, frozen)
+    if first_process():
+        assert model.record.path is not None
+        register(model.record.path)
+    return model
 
 
 def _labels(
@@ -152,16 +169,11 @@ def _labels(
     labelled = read_labels(data, min_classes=1 if positive else 2)
     sources: Sources = [(str(expand(data).resolve()), None)]
     if positive is not None:
-        labelled = _against_others(labelled, positive, negatives)
+        folder = None if negatives is None else expand(negatives)
+        labelled = against_catch_all(labelled, positive, folder)
         if negatives is not None:
             sources.append((str(expand(negatives).resolve()), labelled.class_names[-1]))
     return labelled, sources
-
-
-def _against_others(
-    labelled: LabelledSet, positive: str, negatives: str | os.PathLike | None
-) -> LabelledSet:
-    return against_catch_all(labelled, positive, None if negatives is None else expand(negatives))
 
 
 def _refuse_changes(asked: bool, settings: TrainingSettings) -> None:
@@ -173,73 +185,6 @@ def _refuse_changes(asked: bool, settings: TrainingSettings) -> None:
             "--from keeps a model as it is and adds boxes: recipe, backbone, precision and "
             "their like don't go with it. Leave them out."
         )
-
-
-def _boxed_classes(
-    annotated: BoxSet,
-    positive: str | None,
-    negatives: str | os.PathLike | None,
-    backbone: str | Backbone | None,
-) -> LabelledSet:
-    """Return annotated images as a set of classes to train on.
-
-    Args:
-        annotated: images with boxes.
-        positive: the one class asked for, or None.
-        negatives: a folder of further images of anything else, or None.
-        backbone: the network to learn on, "" for the default, None for one trained from scratch.
-
-    Raises:
-        InvalidArgument: if boxes can't be learned on the backbone, or there is one class only.
-    """
-    from .boxes.fit import check_backbone
-    from .boxes.recipe import check_images
-
-    names = sorted({str(image.file.label) for image in check_images(annotated)})
-    check_class_names(names)
-    if backbone is not None:
-        check_backbone(load_backbone(backbone or DEFAULT_BACKBONE))
-    if len(names) == 1 and positive is None:
-        raise InvalidArgument(
-            f"All boxes are of '{names[0]}', which is no choice to learn. Add --positive "
-            f"{names[0]} --negatives FOLDER, or --from MODEL."
-        )
-    labelled = LabelledSet([p.file for p in annotated.images if p.file.label in names], names)
-    return labelled if positive is None else _against_others(labelled, positive, negatives)
-
-
-def _add_boxes_to(
-    annotated: BoxSet,
-    output: str | os.PathLike | None,
-    settings: TrainingSettings,
-    progress: Progress | None,
-) -> Classifier:
-    """Add a box head to a model that is there, whose class answers stay as they are."""
-    from .boxes.recipe import check_images
-
-    assert settings.from_model is not None
-    check_images(annotated)
-    model = load(settings.from_model)
-    target = expand(output if output is not None else settings.from_model)
-    check_model_target(target)
-    model.record.path = target
-    return _with_boxes(model, annotated, settings, progress)
-
-
-def _with_boxes(
-    model: Classifier, annotated: BoxSet, settings: TrainingSettings, progress: Progress | None
-) -> Classifier:
-    """Train a model's box head, and save the model where its record says."""
-    from .boxes.recipe import add_boxes, add_objects
-
-    assert model.record.path is not None
-    target = model.record.path.absolute()
-    add = add_objects if _many(annotated, settings) else add_boxes
-    sheets = add(model, annotated, target, model.embedder, settings.seed, progress)
-    if first_process():
-        write_model(model, target, sheets)
-        register(target)
-    return model
 
 
 def _check_objects(settings: TrainingSettings, boxes: object) -> None:
@@ -257,13 +202,6 @@ def _check_objects(settings: TrainingSettings, boxes: object) -> None:
         )
 
 
-def _many(annotated: BoxSet, settings: TrainingSettings) -> bool:
-    """Whether all objects of a picture are learned: as asked, or if a picture holds several."""
-    if settings.objects is not None:
-        return settings.objects == "many"
-    return any(len(image.boxes) > 1 for image in annotated.images)
-
-
 def train_labelled(request: TrainingRequest) -> Classifier:
     """Train from a set already read, and save the model; see `train`.
 
@@ -274,7 +212,7 @@ def train_labelled(request: TrainingRequest) -> Classifier:
     if first_process():
         model.save(request.target)
         register(request.target)
-    if model.record.validation_loss is not None:
+    if model.record.validation_loss is not None and not request.boxes:
         from .finetuning import finish
 
         finish(request.for_weights())
@@ -329,7 +267,7 @@ def _probe(request: TrainingRequest) -> Classifier:
     )
     embeddings = np.stack([item.embedding for item in items if item.embedding is not None])
     labels = np.array([names.index(str(item.file.label)) for item in items])
-    events = request.events_of([item.file for item in items])
+    events = request.events_of(items)
     parted = apart(events, labels, names)
     head, report = fit_head(embeddings, labels, len(names), seed, together=parted)
     assert report is not None
@@ -355,22 +293,12 @@ def _probe(request: TrainingRequest) -> Classifier:
         data_fingerprint=fingerprint(items),
         method=report.method,
         regularisation=report.regularisation,
-        judged_on=_judged_on(events[report.rows], parted[report.rows]),
+        judged_on=judged_on(events[report.rows], parted[report.rows]),
         event_power=_event_power(model, report, model.held_out, labels[report.rows]),
         metrics={"accuracy": report.accuracy, "log_loss": report.log_loss}
         | _ranking(model, report.probabilities, labels[report.rows]),
     )
     return model
-
-
-def _judged_on(events: np.ndarray, parted: np.ndarray) -> str:
-    count = len(np.unique(events))
-    pictures = f"{len(events)} pictures"
-    if count == len(events):
-        return f"{pictures}, each by a head that had not seen it"
-    of_events = f"{pictures} of {count} events, each by a head that had "
-    whole = np.array_equal(events, parted)
-    return of_events + ("seen none of its event" if whole else "not seen it")
 
 
 def _event_power(

@@ -15,10 +15,11 @@ from ..backbones.registry import load_backbone
 from ..core.progress import Progress
 from ..datasets.files import ImageFile
 from ..datasets.labelled import LabelledSet
-from ..datasets.training_set import scene_folder
+from ..datasets.training_set import Hashed, observations, scene_folder
 from ..images.taken import events_of
 from .settings import SCRATCH_NETWORK, TrainingSettings
 from .sources import Sources
+from .work_folder import training_folder
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class TrainingRequest:
         supervision: where the labels come from, for the model's record.
         cleaned: what was taken out of the data before: reason -> images.
         sources: where the images lie; see `note_sources`.
+        boxes: whether boxes are learned afterwards, until when the training's folder stays.
         progress: called with (done, total, what).
     """
 
@@ -48,12 +50,13 @@ class TrainingRequest:
     supervision: str = "labelled pictures"
     cleaned: dict[str, int] = field(default_factory=dict)
     sources: Sources = field(default_factory=list)
+    boxes: bool = False
     progress: Progress | None = None
 
     @property
     def folder(self) -> Path:
         """Where checkpoints, logs and the history so far lie while training."""
-        return self.target.with_name(self.target.name + "-training")
+        return training_folder(self.target)
 
     @property
     def network(self) -> str:
@@ -86,12 +89,19 @@ class TrainingRequest:
         """Embed the images to learn from, and report progress."""
         return embed_all(embedder, self.images, "pictures", self.progress)
 
-    def events_of(self, images: Sequence[ImageFile]) -> np.ndarray:
-        """Return the event (n,) int of each image; each has its own if events are not asked for."""
+    def events_of(self, items: Sequence[Hashed]) -> np.ndarray:
+        """Return the event (n,) int of each image; those that share an equal file are one. Each
+        image has its own if events are not asked for.
+        """
         if not self.settings.events:
-            return np.arange(len(images))
-        paths = [image.path for image in images]
-        return events_of(paths, folders=[scene_folder(i) for i in images], progress=self.progress)
+            return np.arange(len(items))
+        paths, folders = [one.file.path for one in items], [scene_folder(one.file) for one in items]
+        found = events_of(paths, folders=folders, progress=self.progress)
+        return observations(found, [one.sha256 for one in items])
+
+    def for_probe(self) -> TrainingRequest:
+        """Return the request for a head on the network as it is."""
+        return replace(self, recipe="probe", settings=self.settings.for_probe())
 
     def for_weights(self) -> TrainingRequest:
         """Return the request for training the network's own weights, with settings filled in.

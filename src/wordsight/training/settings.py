@@ -62,7 +62,11 @@ class TrainingSettings:
     @property
     def tunes_weights(self) -> bool:
         """Whether anything is set that only training a network's own weights can use."""
-        return self != TrainingSettings(
+        return self != self.for_probe()
+
+    def for_probe(self) -> TrainingSettings:
+        """Return those of the settings that a probe has a use for."""
+        return TrainingSettings(
             seed=self.seed,
             clean=self.clean,
             image_size=self.image_size,

@@ -14,11 +14,18 @@ from ..core.home import writing
 from ..core.result_folder import Build, ResultFolder
 
 HISTORY = "history.csv"
-_RUNNING = re.compile(r"(last|best)-[0-9a-f]{8}\.ckpt")  # to go on from, by the training's identity
+# to go on from, by the training's identity
+_BOXES = re.compile(r"boxes-[0-9a-f]{8}-[a-z0-9-]+\.safetensors")
+_RUNNING = re.compile(rf"(last|best)-[0-9a-f]{{8}}\.ckpt|{_BOXES.pattern}")
 _EPOCH = re.compile(r"epoch-\d{3,}\.ckpt")
 _EARLIER_PART = re.compile(r"\.(last|best)-[0-9a-f]{8}\.ckpt\.part|\.epoch-\d{3,}\.ckpt\.part")
 _CHECKPOINT = b'{"__metadata__":{"checkpoint":'  # how the header begins, after its length
 _LOG = b"brain.Event:"
+
+
+def training_folder(target: Path) -> Path:
+    """Return where the training of a model keeps its files: beside the model's folder."""
+    return target.with_name(f"{target.name}-training")
 
 
 def check_work_folder(path: Path) -> None:
@@ -71,6 +78,20 @@ def clear_work_folder(path: Path, keep: bool) -> None:
         build.remove(names)
     with suppress(OSError):  # it holds something
         path.rmdir()
+
+
+def clear_boxes(path: Path, but: tuple[str, ...]) -> None:
+    """Remove what trainings of boxes wrote to go on from, unless its name begins with one of `but`.
+
+    Raises:
+        InvalidArgument: if another run uses the folder.
+        OutputError: if nothing can be written there.
+    """
+    folder = _folder(path)
+    names = [name for name in folder.names() if _BOXES.fullmatch(name) and not name.startswith(but)]
+    if names:
+        with writing(path), folder.build() as build:
+            build.remove(names)
 
 
 def _folder(path: Path) -> ResultFolder:

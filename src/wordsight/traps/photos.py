@@ -18,7 +18,6 @@ from ..datasets.files import RESULT_FOLDERS, ImageFile
 from ..datasets.work import Photos, find_photos
 from ..errors import UnreadableImage
 from ..heatmaps.heatmap import HeatmapSettings
-from ..images.taken import told_time
 from .boxes import Box, Detected, DetectorBoxes, read_boxes
 from .crops import CroppedPhoto, EncodedCrop
 from .repeats import Repeats, repeats_of
@@ -158,7 +157,7 @@ class CropRun(Run):
         if drawn:
             self._draw(prediction, file, whole, answers, inside)
         prediction.remark = whole.remark
-        prediction.taken_at, prediction.time_source = told_time(file.path, whole.data)
+        prediction.taken_at, prediction.time_source = self.told_time(file, whole.data)
         return prediction
 
     def _crop(

@@ -18,7 +18,7 @@ from ..core.home import expand, writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular
 from ..core.result_folder import Build, ResultFolder
-from ..core.summary import Problems, Table, as_html
+from ..core.summary import Problems, Table, as_html, as_text
 from ..core.tables import short_stem
 from ..core.threads import say_interrupted
 from ..errors import InvalidArgument, NotFound, UnreadableImage, UnreadableVideo
@@ -75,6 +75,9 @@ class Extraction:
         """Return the clips that can't be read to their end."""
         items = [("" if name in reason else name, reason) for name, reason in self.unreadable]
         return [Problems("", items, "--json's answer")]
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"{self.written:,} frames written", self)

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.backbone import Backbone
-from ..backbones.runtime import callers, cores
+from ..backbones.runtime import callers
 from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress, or_notebook
-from ..core.threads import interrupted_with, parallel_map, uninterrupted
+from ..core.threads import cores, interrupted_with, parallel_map, uninterrupted
 from ..detection.detections import Detection
 from ..detection.detector import draw_detections
 from ..errors import InvalidArgument

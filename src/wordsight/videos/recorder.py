@@ -17,7 +17,7 @@ from ..core.notebook import frame
 from ..core.records import digest
 from ..core.regular import open_text, read_text
 from ..core.result_folder import ResultFolder
-from ..core.summary import Problems, Table, as_html, text_of
+from ..core.summary import Problems, Table, as_html, as_text, text_of
 from ..core.tables import TableWriter
 from ..core.threads import uninterrupted
 from ..errors import InvalidArgument, NotFound, OutputError
@@ -158,6 +158,9 @@ class Video:
         all, as a matplotlib figure.
         """
         return {"timeline": _timeline(self, lambda: self)} if self.frames else {}
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"{self.frames:,} frames, {self.seconds:.1f} s", self)

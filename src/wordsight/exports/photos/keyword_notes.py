@@ -1,8 +1,9 @@
-"""What keywords we wrote into which sidecar, so that they can be replaced and taken back.
+"""What keywords we wrote into which sidecar or photo, so that they can be replaced and taken back.
 
 The notes are a record as in `core.records`, in wordsight's own folder of this user on this machine:
-results come and go, and sidecars stay. A line says what a sidecar was and becomes, and is on the
-disk before the sidecar changes.
+results come and go, and sidecars stay. A line says what the XMP of a file was and becomes, and is
+on the disk before the file changes. Of a photo's own file, the bytes that are replaced are kept
+beside the notes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,8 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...core.home import keywords_folder, write_atomic, writing
 from ...core.records import HEAD, read_lines
+from ...core.regular import read_regular
 from ...core.result_folder import hold
 from ...errors import InvalidArgument
 from .sidecars import SUFFIX, half_of
@@ -26,34 +31,64 @@ from .xmp import LISTS, Name
 from .xmp_edit import Edit
 
 NOTES = "sidecars.jsonl"
+KEPT = "kept"  # folder of bytes that were replaced in photos' own files
+SIDECAR, EMBEDDED = "sidecar", "file_with_xmp"
+SAMPLES = 16  # places at which it is looked up where a stretch of a file has gone
+DIGEST = re.compile("[0-9a-f]{64}")
+BLOCK, LONG = 64, 32  # bytes that are compared at once; blocks in a row that aren't kept
 BEGUN: dict[str, Any] = {"begun": True}
 
 
 @dataclass(frozen=True)
+class Kept:
+    """How a photo's file is put together again from what was made of it and from kept bytes.
+
+    Attributes:
+        before: digest of the file.
+        after: digest of what was made of it, by which the kept bytes are called.
+        pieces: (start, length) of each piece, in order; a start below 0 means the next of the kept
+            bytes.
+    """
+
+    before: str
+    after: str
+    pieces: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return sum(length for start, length in self.pieces if start < 0)
+
+
+@dataclass(frozen=True)
 class State:
-    """One way in which we left a sidecar.
+    """One way in which we left XMP.
 
     Attributes:
         before: digest of what it was without our keywords; None if we made it.
         after: digest of what we made of it.
         edits: by which our keywords came in.
+        kept: how the photo's file that holds it is put back; None for a sidecar, and before the
+            file was written.
     """
 
     before: str | None
     after: str
     edits: tuple[Edit, ...] = ()
+    kept: Kept | None = None
 
 
 @dataclass
 class Noted:
-    """What is known of a sidecar.
+    """What is known of a sidecar, or of a photo's own file.
 
     Attributes:
         path: where it is.
         results: folder of the results that its keywords are of.
         photo: name of its photo in these results.
-        states: how we left it, by digest; several after a kill.
+        states: how we left its XMP, by digest; several after a kill.
         ours: keywords that we added, by list.
+        embedded: whether it is a photo's own file.
     """
 
     path: Path
@@ -61,6 +96,12 @@ class Noted:
     photo: str
     states: dict[str, State] = field(default_factory=dict)
     ours: dict[Name, list[str]] = field(default_factory=dict)
+    embedded: bool = False
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes are kept of a photo's own file."""
+        return sum(one.kept.size for one in self.states.values() if one.kept is not None)
 
     def add(self, state: State, ours: Mapping[Name, Sequence[str]]) -> None:
         """Add a state and the keywords that were added in it."""
@@ -71,8 +112,45 @@ class Noted:
 
 
 def told_of(data: bytes) -> str:
-    """Return the digest of a sidecar."""
+    """Return the digest of bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def pieces_of(before: bytes, after: bytes) -> list[tuple[int, int]]:
+    """Return the pieces (see `Kept`) that put one file together from another: long stretches of it
+    that are there as a whole, wherever that is.
+    """
+    shifts = dict.fromkeys([0, len(after) - len(before)])
+    for part in range(1, SAMPLES):
+        at = len(before) * part // SAMPLES
+        found = after.find(before[at : at + BLOCK])
+        shifts |= {found - at: None} if found >= 0 else {}
+    where = np.full(-(-len(before) // BLOCK), -1)
+    for number, shift in enumerate(shifts):
+        where[(where < 0) & _same_blocks(before, after, shift)] = number
+    begins = np.flatnonzero(np.diff(where, prepend=-2))
+    pieces: list[tuple[int, int]] = []
+    for begin, end in zip(begins, [*begins[1:], len(where)], strict=True):
+        start = int(begin) * BLOCK
+        length = min(int(end) * BLOCK, len(before)) - start
+        if where[begin] >= 0 and end - begin >= LONG:
+            pieces.append((start + [*shifts][where[begin]], length))
+        elif pieces and pieces[-1][0] < 0:
+            pieces[-1] = (-1, pieces[-1][1] + length)
+        else:
+            pieces.append((-1, length))
+    return pieces
+
+
+def _same_blocks(before: bytes, after: bytes, shift: int) -> np.ndarray:
+    """Return whether each block of a file is the same in another, so many bytes further on."""
+    same: np.ndarray = np.zeros(-(-len(before) // BLOCK) * BLOCK, dtype=bool)
+    same[len(before) :] = True  # behind the end
+    low, high = max(0, -shift), max(0, min(len(before), len(after) - shift))
+    if low < high:
+        one = np.frombuffer(before, np.uint8)[low:high]
+        same[low:high] = one == np.frombuffer(after, np.uint8)[low + shift : high + shift]
+    return np.all(same.reshape(-1, BLOCK), axis=1)
 
 
 class Notes:
@@ -112,6 +190,10 @@ class Notes:
         noted = self.noted.setdefault(one.path, one)
         noted.results, noted.photo = one.results, one.photo
         noted.add(state, ours)
+
+    def of_results(self, results: str) -> list[Noted]:
+        """Return all that is known of what was written for results."""
+        return [one for one in self.noted.values() if one.results == results]
 
     def of(self, path: Path, results: str, photo: str) -> Noted | None:
         """Return what is known of a sidecar, or of the one that was noted for the same photo of the
@@ -156,6 +238,42 @@ class Notes:
             yield
             with writing(self.folder):
                 self._rewrite()
+
+    def keep(self, before: bytes, after: bytes) -> Kept:
+        """Keep what of a photo's file is not in what is made of it; it is on the disk when this
+        returns.
+
+        Raises:
+            OutputError: if it can't be written.
+        """
+        pieces, at, left = pieces_of(before, after), 0, []
+        for start, length in pieces:
+            left += [before[at : at + length]] if start < 0 else []
+            at += length
+        kept = Kept(told_of(before), told_of(after), tuple(pieces))
+        with writing(self.folder):
+            write_atomic(self.folder / KEPT / kept.after, b"".join(left))
+        return kept
+
+    def put_together(self, kept: Kept, data: bytes) -> bytes | None:
+        """Return a photo's file as it was before `data` was made of it; None if it is another file,
+        or the kept bytes are not there any more.
+        """
+        if told_of(data) != kept.after:
+            return None
+        try:
+            left = read_regular(self.folder / KEPT / kept.after)
+        except OSError:
+            return None
+        found, at = [], 0
+        for start, length in kept.pieces:
+            if start < 0:
+                found.append(left[at : at + length])
+                at += length
+            else:
+                found.append(data[start : start + length])
+        whole = b"".join(found)
+        return whole if told_of(whole) == kept.before else None
 
     def _tidy(self) -> None:
         """Remove the half files that killed runs left."""
@@ -206,14 +324,34 @@ class Notes:
             write_atomic(self._path, text.encode())
         else:
             self._path.unlink(missing_ok=True)
+        used = {
+            state.kept.after
+            for one in self.noted.values()
+            for state in one.states.values()
+            if state.kept is not None
+        }
+        with suppress(FileNotFoundError):
+            for path in (self.folder / KEPT).iterdir():
+                if path.name not in used:
+                    path.unlink()
+        with suppress(OSError):  # it still holds something, or was never made
+            (self.folder / KEPT).rmdir()
 
 
 def _line(one: Noted, state: State) -> dict:
     """Return a line of the notes."""
     ours = {str(LISTS.index(name)): list(values) for name, values in one.ours.items()}
     edits = [[of.place, of.old.decode(), of.new.decode()] for of in state.edits]
-    told = {"before": state.before, "after": state.after, "edits": edits, "ours": ours}
-    return {"sidecar": str(one.path), "results": one.results, "photo": one.photo, **told}
+    told: dict[str, Any] = {
+        "before": state.before,
+        "after": state.after,
+        "edits": edits,
+        "ours": ours,
+    }
+    if state.kept is not None:
+        told["file"] = vars(state.kept)
+    place = {EMBEDDED if one.embedded else SIDECAR: str(one.path)}
+    return {**place, "results": one.results, "photo": one.photo, **told}
 
 
 def _read(line: dict) -> tuple[Noted, State, dict[Name, list[str]]]:
@@ -222,13 +360,28 @@ def _read(line: dict) -> tuple[Noted, State, dict[Name, list[str]]]:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: if it is none of ours.
     """
-    path = Path(line["sidecar"])
-    if not path.is_absolute() or path.suffix.lower() != SUFFIX:
-        raise ValueError("no sidecar")
+    embedded = EMBEDDED in line
+    path = Path(line[EMBEDDED if embedded else SIDECAR])
+    if not path.is_absolute() or (path.suffix.lower() == SUFFIX) == embedded:
+        raise ValueError("no sidecar, and no photo")
     before, after = line["before"], line["after"]
     if not isinstance(after, str) or not isinstance(before, str | None):
         raise ValueError("no digest")
     edits = tuple(Edit(int(at), old.encode(), new.encode()) for at, old, new in line["edits"])
     ours = {LISTS[int(at)]: [str(one) for one in of] for at, of in line["ours"].items()}
-    noted = Noted(path, str(line["results"]), str(line["photo"]))
-    return noted, State(before, after, edits), ours
+    noted = Noted(path, str(line["results"]), str(line["photo"]), embedded=embedded)
+    return noted, State(before, after, edits, _kept(line.get("file"))), ours
+
+
+def _kept(told: dict | None) -> Kept | None:
+    """Return what a line says of a photo's file.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is none of ours.
+    """
+    if told is None:
+        return None
+    if not re.fullmatch(DIGEST, told["after"]):
+        raise ValueError("no digest")
+    pieces = tuple((int(start), int(length)) for start, length in told["pieces"])
+    return Kept(str(told["before"]), told["after"], pieces)

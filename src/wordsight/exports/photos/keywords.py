@@ -1,4 +1,6 @@
-"""Write photos' labels as keywords into their sidecars, and take them back."""
+"""Write photos' labels as keywords into their sidecars or into the photos' own files, and take
+them back.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +14,46 @@ from typing import Any
 
 from ...core.home import expand
 from ...core.progress import Progress, or_notebook
-from ...core.summary import Problems, Table, as_html
+from ...core.summary import Problems, Table, as_html, as_text
 from ...datasets.decisions import ReviewBook
 from ...errors import InvalidArgument, NotFound
-from .keyword_notes import Noted, Notes
-from .keyword_writer import CHANGES, UNCHANGED, Change, Writer, former_of
+from .keyword_notes import KEPT, Noted, Notes
+from .keyword_writer import CHANGES, UNCHANGED, Change, Holder, Writer, former_of
+from .photo_files import PhotoFiles
 from .photo_labels import TABLES, read_photo_labels
-from .sidecars import Sidecars, read_sidecar, replace_sidecar
+from .sidecars import Sidecars
 from .xmp import UnusableXmp
 from .xmp_edit import FORBIDDEN
 
 PREFIX = "wordsight|"
-SHOWN = 20  # sidecars that a dry run lists
+SHOWN = 20  # files that a dry run lists
 
 
 @dataclass
 class WrittenKeywords:
-    """Keywords that were written into sidecars, or would be.
+    """Keywords that were written into sidecars or into photos' own files, or would be.
 
     Attributes:
         results: folder of the results.
         dry_run: whether nothing was done.
-        files: (the photo's name, its sidecar, its keywords, the change) of each sidecar. The change
-            is "new", "extended", "replaced" (older keywords of ours gave way),
-            "unchanged" or "cleared" (the photo has no label any more).
+        embedded: whether they go into photos' own files.
+        files: (the photo's name, its sidecar or the photo itself, its keywords, the change) of each
+            such file. The change is "new" (there was no XMP), "extended", "replaced" (older
+            keywords of ours gave way), "unchanged" or "cleared" (the photo has no label any more).
         skipped: (the photo's name, reason) of each that could not be done.
         unlabelled: how many photos have no label.
+        kept_in: where the bytes are that were replaced in photos' own files; None for sidecars.
+        kept_bytes: how many of these results are there.
     """
 
     results: Path
     dry_run: bool = False
+    embedded: bool = False
     files: list[tuple[str, Path, tuple[str, ...], str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unlabelled: int = 0
+    kept_in: Path | None = None
+    kept_bytes: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -55,7 +64,7 @@ class WrittenKeywords:
 
     @property
     def sidecars(self) -> dict[str, int]:
-        """How many sidecars there are of each change."""
+        """How many sidecars, or photos' own files, there are of each change."""
         found = Counter(change for *_, change in self.files)
         return {change: found[change] for change in CHANGES if found[change]}
 
@@ -65,7 +74,7 @@ class WrittenKeywords:
         return not self.skipped
 
     def tables(self) -> list[Table]:
-        """Return how many photos get which keyword; of a dry run also which sidecars."""
+        """Return how many photos get which keyword; of a dry run also which files."""
         rows = [[keyword, str(count)] for keyword, count in self.counts.items()]
         tables = [Table(["keyword", "photos"], rows, "No photo has a label.")]
         if self.dry_run:
@@ -77,9 +86,9 @@ class WrittenKeywords:
             more = "… and {count} more, listed with --json."
             tables.append(
                 Table(
-                    ["sidecar", "keywords", "would be"],
+                    ["photo" if self.embedded else "sidecar", "keywords", "would be"],
                     files,
-                    "No sidecar would change.",
+                    f"No {'photo' if self.embedded else 'sidecar'} would change.",
                     SHOWN,
                     more,
                 )
@@ -87,14 +96,17 @@ class WrittenKeywords:
         return tables
 
     def notes(self) -> list[str]:
-        """Return what became of the sidecars, and how to go on."""
+        """Return what became of the files, and how to go on."""
+        kind = "Photos' own files" if self.embedded else "Sidecars"
         ways = ", ".join(f"{count:,} {one}" for one, count in self.sidecars.items()) or "none"
         without = f" Photos without a label: {self.unlabelled:,}." if self.unlabelled else ""
         if self.dry_run:
-            told = f"Sidecars that would be written: {ways}.{without}"
+            told = f"{kind} that would be written: {ways}.{without}"
             return [told, "Nothing was written. Add --yes to write them; --undo takes it back."]
+        kept = f"{self.kept_bytes / 1024:,.0f} KiB in '{self.kept_in}'"
         return [
-            f"Sidecars: {ways}.{without}",
+            f"{kind}: {ways}.{without}",
+            *([f"Kept to put the photos back, byte for byte: {kept}."] if self.kept_in else []),
             f"'wordsight keywords {self.results} --undo' takes the keywords back.",
         ]
 
@@ -102,19 +114,27 @@ class WrittenKeywords:
         """Return the photos whose keywords could not be written."""
         return [Problems("Not written", self.skipped, "--json's answer")]
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
     def _repr_html_(self) -> str:
-        return as_html(f"Keywords of {len(self.files):,} sidecars", self)
+        kind = "photos" if self.embedded else "sidecars"
+        return as_html(f"Keywords of {len(self.files):,} {kind}", self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
+        place = "photo" if self.embedded else "sidecar"
         return {
             "results": str(self.results),
             "dry_run": self.dry_run,
+            "embedded": self.embedded,
+            "kept_in": self.kept_in and str(self.kept_in),
+            "kept_bytes": self.kept_bytes,
             "counts": self.counts,
             "sidecars": self.sidecars,
             "unlabelled": self.unlabelled,
             "files": [
-                {"file_name": photo, "sidecar": str(path), "keywords": list(words), "change": how}
+                {"file_name": photo, place: str(path), "keywords": list(words), "change": how}
                 for photo, path, words, how in self.files
             ],
             "skipped": [{"file_name": name, "reason": reason} for name, reason in self.skipped],
@@ -129,13 +149,15 @@ class TakenBackKeywords:
         results: folder of the results.
         removed: sidecars that we had made and that are gone.
         restored: sidecars that have their former bytes again.
-        cleaned: sidecars that others changed since, and that lost our keywords alone.
-        kept: (sidecar, reason) of each that could not be done.
+        photos: photos' own files that have their former bytes again.
+        cleaned: sidecars and photos that others changed since, and that lost our keywords alone.
+        kept: (sidecar or photo, reason) of each that could not be done.
     """
 
     results: Path
     removed: list[Path] = field(default_factory=list)
     restored: list[Path] = field(default_factory=list)
+    photos: list[Path] = field(default_factory=list)
     cleaned: list[Path] = field(default_factory=list)
     kept: list[tuple[str, str]] = field(default_factory=list)
 
@@ -149,14 +171,22 @@ class TakenBackKeywords:
         return []
 
     def notes(self) -> list[str]:
-        """Return how many sidecars were removed, restored and cleaned."""
+        """Return how many files were removed, restored and cleaned."""
         told = f"Sidecars removed: {len(self.removed):,}. Put back: {len(self.restored):,}."
+        own = f"Photos put back, byte for byte: {len(self.photos):,}."
         others = "Changed by other programs since, so that only the keywords were taken out"
-        return [told, *([f"{others}: {len(self.cleaned):,}."] if self.cleaned else [])]
+        return [
+            *([told] if self.removed or self.restored or not self.photos else []),
+            *([own] if self.photos else []),
+            *([f"{others}: {len(self.cleaned):,}."] if self.cleaned else []),
+        ]
 
     def problems(self) -> list[Problems]:
         """Return what stays."""
         return [Problems("Kept", self.kept, "--json's answer")]
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html("Keywords taken back", self)
@@ -167,6 +197,7 @@ class TakenBackKeywords:
             "results": str(self.results),
             "removed": [str(path) for path in self.removed],
             "restored": [str(path) for path in self.restored],
+            "photos": [str(path) for path in self.photos],
             "cleaned": [str(path) for path in self.cleaned],
             "kept": [{"sidecar": name, "reason": reason} for name, reason in self.kept],
         }
@@ -176,6 +207,7 @@ def write_keywords(
     results: str | os.PathLike | ReviewBook,
     *,
     prefix: str = PREFIX,
+    embed: bool = False,
     dry_run: bool = False,
     photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
     progress: Progress | None = None,
@@ -189,10 +221,16 @@ def write_keywords(
     any more go; the user's own stay. `exports.undo_keywords` takes exactly this back. What was
     written is noted in wordsight's own folder, so a killed run goes on when it is run again.
 
+    With `embed` the keywords go into the photos' own files instead (JPEG, TIFF, PNG and HEIC),
+    which ExifTool writes. A photo is replaced only if the pixels of all its pictures are the same
+    and nothing else that ExifTool reads in it differs. It keeps its times. The bytes that are
+    replaced are kept, so that the file can be put back byte for byte.
+
     Args:
         results: folder that `run`, `predict` or `recognize` wrote, or a folder of photos that were
             reviewed or taught.
         prefix: keywords above the labels in the hierarchy, with `|` between them; "" for none.
+        embed: whether to write into the photos' own files.
         dry_run: whether to return what would be done, and do nothing.
         photos: where the photos of results are, if they were moved.
         progress: called with (done, total, "photos").
@@ -200,13 +238,14 @@ def write_keywords(
     Raises:
         NotFound: if there is no such folder of results.
         InvalidArgument: if it holds no results and no labels, none of its photos is found, the
-            prefix can't be written, or another run writes keywords.
+            prefix can't be written, another run writes keywords, or `embed` is asked for and
+            ExifTool is not installed.
         OutputError: if the notes can't be written.
     """
     above = _levels(prefix)
     found, _ = read_photo_labels(results, photos)
-    folder = _folder_of(results)
-    done = WrittenKeywords(folder, dry_run)
+    folder, notes, progress = _folder_of(results), Notes(), or_notebook(progress)
+    done = WrittenKeywords(folder, dry_run, embed)
     done.unlabelled = sum(not one.labels and one.status != "unreadable" for one in found)
     places = [one.path for one in found if one.path is not None]
     if found and not places:
@@ -214,14 +253,17 @@ def write_keywords(
             f"None of the {len(found)} photos of '{folder}' is there any more. --photos says where "
             "they are."
         )
-    notes, progress = Notes(), or_notebook(progress)
-    writer = Writer(notes, Sidecars(places), above, _told(folder), dry_run)
+    holder: Holder = _photo_files(notes) if embed else Sidecars(places)
+    writer = Writer(notes, holder, above, _told(folder), dry_run)
     with nullcontext() if dry_run else notes.open():
         for count, changes in enumerate(writer.write(found), start=1):
             for one in changes:
                 _add(one, done)
             if progress:
                 progress(count, len(found), "photos")
+    if embed and not dry_run:
+        done.kept_in = notes.folder / KEPT
+        done.kept_bytes = sum(one.kept_bytes for one in notes.of_results(_told(folder)))
     return done
 
 
@@ -231,14 +273,14 @@ def undo_keywords(
     photos: str | os.PathLike | Iterable[str | os.PathLike] | None = None,
     progress: Progress | None = None,
 ) -> TakenBackKeywords:
-    """Take back the keywords that `write_keywords` wrote for results. Sidecars that are as they
-    were left get their former bytes back, and go if they were new; others lose these keywords
-    alone.
+    """Take back the keywords that `write_keywords` wrote for results. Sidecars and photos that are
+    as they were left get their former bytes back, and sidecars go if they were new; others lose
+    these keywords alone.
 
     Args:
         results: what was given to `write_keywords`; the folder itself may be gone.
         photos: where the photos are, if they were moved with their sidecars.
-        progress: called with (done, total, "sidecars").
+        progress: called with (done, total, "files").
 
     Raises:
         NotFound: if no keywords were written for it by this user on this machine.
@@ -247,7 +289,7 @@ def undo_keywords(
     """
     folder, notes = _folder_of(results), Notes()
     told = _told(folder)
-    if not any(one.results == told for one in notes.noted.values()):
+    if not notes.of_results(told):
         raise NotFound(
             f"There is nothing to take back for '{results}': this user on this machine wrote no "
             "keywords for it, has taken them back, or wrote those of other results over them."
@@ -256,16 +298,32 @@ def undo_keywords(
     places = [expand(one) for one in given]
     done, progress = TakenBackKeywords(folder), or_notebook(progress)
     with notes.open():
-        mine = [one for one in notes.noted.values() if one.results == told]
+        mine = notes.of_results(told)
+        own, sidecars = PhotoFiles(notes), Sidecars(())
         for count, one in enumerate(mine, start=1):
             try:
-                _take_back(one, _found(one, places), done)
+                path = _found(one, places)
+                if one.embedded and own.put_back(path, one):
+                    done.photos.append(path)
+                else:
+                    _take_back(one, path, own if one.embedded else sidecars, done)
                 notes.forget(one.path)
-            except UnusableXmp as error:
+            except (UnusableXmp, InvalidArgument) as error:  # the second: ExifTool is not there
                 done.kept.append((str(one.path), str(error)))
             if progress:
-                progress(count, len(mine), "sidecars")
+                progress(count, len(mine), "files")
     return done
+
+
+def _photo_files(notes: Notes) -> PhotoFiles:
+    """Return photos' own files as holders of keywords.
+
+    Raises:
+        InvalidArgument: if ExifTool is not installed.
+    """
+    files = PhotoFiles(notes)
+    files.tool  # noqa: B018  # said before any photo is read
+    return files
 
 
 def _levels(prefix: str) -> list[str]:
@@ -317,18 +375,19 @@ def _found(one: Noted, places: Iterable[Path]) -> Path:
     raise UnusableXmp("is not there, and neither is its photo; --photos says where they are now")
 
 
-def _take_back(one: Noted, path: Path, done: TakenBackKeywords) -> None:
-    """Take our keywords out of a sidecar.
+def _take_back(one: Noted, path: Path, holder: Holder, done: TakenBackKeywords) -> None:
+    """Take our keywords out of a sidecar, or of a photo's own file that others changed since.
 
     Raises:
         UnusableXmp: if that can't be done.
+        InvalidArgument: if ExifTool is needed and not installed.
     """
-    before = read_sidecar(path)
+    before = holder.read(path)
     if before is None:
         return  # somebody removed it
     was = former_of(before, one)
-    if was.base == before:
+    if was.base == before and not was.made:
         return  # our keywords are not in it
-    replace_sidecar(path, before, None if was.made else was.base)
-    listed = done.removed if was.made else done.cleaned if was.ours else done.restored
-    listed.append(path)
+    holder.replace(path, before, None if was.made else was.base, one, lambda _: None)
+    others = one.embedded or was.ours
+    (done.cleaned if others else done.removed if was.made else done.restored).append(path)

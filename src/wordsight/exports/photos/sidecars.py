@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ...core.home import replace_file
 from ...core.records import PREFIX
 from ...core.regular import read_regular
+from ...images.embedded import embedded_words
 from ...images.signatures import UNREADABLE_SUFFIXES, USUAL_SUFFIXES
 from .xmp import MAX_XMP, UnusableXmp, read_xmp
+from .xmp_edit import Keywords, first_sidecar
 
 SUFFIX = ".xmp"
 RAW = UNREADABLE_SUFFIXES - {".heic", ".heif", ".jxl"}
@@ -30,6 +32,8 @@ class Sidecars:
     Args:
         photos: where they are.
     """
+
+    embedded = False
 
     def __init__(self, photos: Iterable[Path]) -> None:
         self._names = {folder: _names_in(folder) for folder in {one.parent for one in photos}}
@@ -77,6 +81,25 @@ class Sidecars:
         short = photo.with_suffix(SUFFIX)
         free = short.name not in self._names[photo.parent] and self._is_first(photo)
         return short if balance > 0 and free else photo.with_name(photo.name + SUFFIX)
+
+    def prepare(self, photos: Sequence[Path]) -> None:
+        """Do nothing: each sidecar is read when it is asked for."""
+
+    def read(self, path: Path) -> bytes | None:
+        """Return the bytes of a sidecar; see `read_sidecar`."""
+        return read_sidecar(path)
+
+    def first(self, photo: Path, wanted: Keywords) -> bytes:
+        """Return what a photo's first sidecar begins with; see `first_sidecar`."""
+        return first_sidecar(*embedded_words(photo), wanted)
+
+    def check(self, path: Path) -> None:
+        """Refuse a sidecar that is protected; see `check_writable`."""
+        check_writable(path)
+
+    def replace(self, path: Path, before: bytes | None, after: bytes | None, *_: object) -> None:
+        """Replace a sidecar; see `replace_sidecar`."""
+        replace_sidecar(path, before, after)
 
     def _rivals(self, photo: Path) -> list[str]:
         """Return the other photos that differ from one by their suffix alone."""
@@ -151,7 +174,7 @@ def replace_sidecar(path: Path, before: bytes | None, after: bytes | None) -> No
     check_writable(path)
     try:
         if after is not None:
-            _build(built, after, path)
+            build(built, after, path)
         if read_sidecar(path) != before:
             raise UnusableXmp("was changed meanwhile; run the same command again")
         if after is None:
@@ -171,8 +194,10 @@ def half_of(path: Path) -> Path:
     return path.with_name(f"{PREFIX}{told}")
 
 
-def _build(built: Path, data: bytes, like: Path) -> None:
-    """Write a file whose permissions and owner are those of another, if that is there."""
+def build(built: Path, data: bytes, like: Path, keep_times: bool = False) -> None:
+    """Write a file whose permissions and owner are those of another, if that is there; its times,
+    too, if `keep_times`.
+    """
     with open(built, "wb") as file:
         file.write(data)
         file.flush()
@@ -180,7 +205,8 @@ def _build(built: Path, data: bytes, like: Path) -> None:
     with suppress(OSError):
         status = like.stat()
         shutil.copystat(like, built)
-        os.utime(built)  # programs look for sidecars that are newer than what they read
+        if not keep_times:
+            os.utime(built)  # programs look for sidecars that are newer than what they read
         if (status.st_uid, status.st_gid) != (built.stat().st_uid, built.stat().st_gid):
             os.chown(built, status.st_uid, status.st_gid)
 

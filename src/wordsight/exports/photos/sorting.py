@@ -13,7 +13,7 @@ from typing import Any
 from ...core.home import expand
 from ...core.names import folder_names, portable, same_file_key
 from ...core.progress import Progress, or_notebook
-from ...core.summary import Problems, Table, as_html
+from ...core.summary import Problems, Table, as_html, as_text
 from ...datasets.decisions import ReviewBook
 from ...errors import InvalidArgument, NotFound
 from .filing import Filer, Step
@@ -89,6 +89,9 @@ class Sorted:
     def problems(self) -> list[Problems]:
         """Return the photos that could not be sorted."""
         return [Problems("Not sorted", self.skipped, "--json's answer")]
+
+    def __repr__(self) -> str:
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         return as_html(f"{len(self.files):,} sorted photos", self)

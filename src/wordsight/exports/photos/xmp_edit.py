@@ -41,6 +41,12 @@ EMPTY = (
     " </rdf:RDF>\n"
     "</x:xmpmeta>\n"
 ).encode()
+FIRST = EMPTY.partition(b"\n")[0] + b"\n"  # what XMP in a photo's own file does without
+PACKET = (
+    b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+    + EMPTY.removeprefix(FIRST)
+    + b'<?xpacket end="r"?>'
+)
 BEGINNINGS = (b"<?xpacket", b"<?xml", b"<x:xmpmeta")  # by which Exiv2 knows a sidecar
 INDENT = re.compile(rb"(?:\r\n|\n|\r)[ \t]*$")
 DEEPEST = 200  # bytes of an indent that is kept up
@@ -192,13 +198,25 @@ def first_sidecar(packet: bytes, words: Iterable[str], wanted: Keywords) -> byte
         words: keywords from elsewhere in it.
         wanted: what is to be added next; XMP that doesn't take it is left out.
     """
-    known = [" ".join(one.split()) for one in words if one.strip() and not FORBIDDEN.search(one)]
+    known = _spelled(words)
     if packet.removeprefix(b"\xef\xbb\xbf").startswith(BEGINNINGS):
         with suppress(UnusableXmp):
             data = with_keywords(packet, {SUBJECT: known}).data
             with_keywords(data, wanted)
             return data
     return with_keywords(EMPTY, {SUBJECT: known}).data
+
+
+def first_packet(words: Iterable[str]) -> bytes:
+    """Return the first XMP in a photo's own file, before any keywords of ours: the keywords from
+    elsewhere in it, since programs that find XMP take keywords from there.
+    """
+    return with_keywords(PACKET, {SUBJECT: _spelled(words)}).data
+
+
+def _spelled(words: Iterable[str]) -> list[str]:
+    """Return keywords that XMP can hold."""
+    return [" ".join(one.split()) for one in words if one.strip() and not FORBIDDEN.search(one)]
 
 
 def former(data: bytes, edits: Sequence[Edit]) -> bytes:

@@ -2,22 +2,15 @@
 ones, and show what it learns from.
 
 The backbone does not change, so the model's class answers stay the same, and the losses of classes
-and boxes need not be weighed against each other. The loss of a box is 1 - GIoU (Rezatofighi et al.
-2019) + 2 × the mean distance of the edges + 0.5 × the cross-entropy of "this cell lies in the
-box" + the mean distance of the edges that the cells in the box predict.
+and boxes need not be weighed against each other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.embedder import Embedder, input_pixels, read
@@ -25,30 +18,26 @@ from ...backbones.preprocessing import STRIDE
 from ...backbones.runtime import Encoding, callers
 from ...classification.classifier import Classifier
 from ...classification.record import BoxRecord
-from ...core.progress import Progress
 from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
 from ...errors import InvalidArgument, UnreadableImage
-from ...heads.boxes import EDGES, FAR, NEAR, OUTWARD, PLANES, SHAPES, BoxHead, centres
+from ...heads.boxes import BoxHead
 from ...heatmaps.heatmap import extent_of
 from ...heatmaps.one_pass import MASK_THRESHOLD, class_heatmap, heatmap_box
 from ...images.decoding import decode
 from ...metrics.boxes import box_accuracy, paired_iou
 from .augment import view
 from .directions import principal_directions
+from .keeping import Arrays, Circumstances, Parts
+from .learner import BATCH, EDGE_WEIGHT, INSIDE_WEIGHT, Learner
 
 log = logging.getLogger("wordsight")
 
 VIEWS = 1000  # random views that are aimed at, besides the images themselves
 FEWEST_VIEWS, MOST_VIEWS = 3, 12  # of one image
-MOST_IN_ALL = 6000  # images and views; each takes 64 kB, in memory
+MOST_IN_ALL, BYTES = 6000, 64_000  # images and views; what each takes, in memory
 DIRECTIONS, MIDDLE_DIRECTIONS = 128, 48  # of the last and of the middle map that are kept
-WIDTH = 64  # channels within the head
 SAMPLED, CELLS = 75, 50  # images that the directions are learned from, cells of each map
-EPOCHS, LEAST_STEPS, BATCH = 4, 400, 16
-RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 2.0
-DROP_DIRECTIONS, DROP_LAST = 0.1, 0.2
-EDGE_WEIGHT, INSIDE_WEIGHT = 2.0, 0.5
 HELD_OUT = 5  # every fifth image
 FEWEST = 5  # images
 FEWEST_FOR_THRESHOLD = 20
@@ -71,6 +60,18 @@ class Sample:
     maps: list[np.ndarray]
     boxes: np.ndarray
     overlaps: np.ndarray | None
+
+    def arrays(self) -> Arrays:
+        """Return maps, boxes and overlaps by name."""
+        kept: Arrays = {f"{number}.maps": one for number, one in enumerate(self.maps)}
+        kept["boxes"] = self.boxes
+        return kept if self.overlaps is None else kept | {"overlaps": self.overlaps}
+
+    @classmethod
+    def of(cls, image: Annotated, arrays: Arrays) -> Sample:
+        """Return the sample that `arrays` came from."""
+        maps = [arrays[f"{number}.maps"] for number in range(len(arrays["boxes"]))]
+        return cls(image, maps, arrays["boxes"], arrays.get("overlaps"))
 
 
 @dataclass
@@ -122,12 +123,44 @@ class TrainedBoxes:
         )
 
 
+@dataclass
+class _Judging:
+    """A first head that was judged, and what it learned from.
+
+    Attributes:
+        head: not calibrated.
+        turning: a head without layers, with the directions of the maps.
+        samples: of all images.
+        unreadable: (name, reason) of images that could not be read.
+        known: those of the samples that it learned from.
+        held: those that judged it.
+        history: a row per epoch.
+    """
+
+    head: BoxHead
+    turning: BoxHead
+    samples: list[Sample]
+    unreadable: list[tuple[str, str]]
+    known: list[Sample]
+    held: list[Sample]
+    history: list[dict]
+
+
+def judge_boxes(
+    model: Classifier, images: list[Annotated], embedder: Embedder, how: Circumstances
+) -> tuple[float, int]:
+    """Return how good a box head on a classifier's backbone is, as the mean IoU on images that it
+    has not seen, 0–1, and how many these are; otherwise as `train_boxes`.
+    """
+    judging = _judge(model, images, embedder, how)
+    return float(_overlaps(judging.head, judging.held).mean()), len(judging.held)
+
+
 def train_boxes(
     model: Classifier,
     images: list[Annotated],
     embedder: Embedder,
-    seed: int = 0,
-    progress: Progress | None = None,
+    how: Circumstances | None = None,
 ) -> TrainedBoxes:
     """Train a box head for a classifier; in an image with several objects, the largest counts.
 
@@ -135,57 +168,58 @@ def train_boxes(
         InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
             map.
     """
+    how = how or Circumstances()
+    judging = _judge(model, images, embedder, how)
+    samples, held = judging.samples, judging.held
+    learner = Learner(judging.turning, "kept", how)
+    head, _ = learner.learn(samples, "steps, with all pictures")
+    return TrainedBoxes(
+        head,
+        judging.history,
+        [s.image for s in held],
+        np.stack([judging.head.box_of(sample.maps[0]) for sample in held]),
+        np.stack([sample.boxes[0] for sample in held]),
+        np.median([sample.boxes[0] for sample in judging.known], axis=0),
+        _mask_threshold(samples),
+        len(samples),
+        judging.unreadable,
+    )
+
+
+def _judge(
+    model: Classifier, images: list[Annotated], embedder: Embedder, how: Circumstances
+) -> _Judging:
+    """Train a first head and judge it."""
     check_backbone(model.backbone)
-    turning = _directions(images, embedder, seed)
-    samples, unreadable = _samples(model, images, embedder, turning, seed, progress)
+    turning = _directions(images, embedder, how)
+    samples, unreadable = _samples(model, images, embedder, turning, how)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
         )
-    order = np.random.default_rng(seed).permutation(len(samples))
-    held = [samples[i] for i in np.sort(order[: max(1, len(samples) // HELD_OUT)])]
-    known = [samples[i] for i in np.sort(order[max(1, len(samples) // HELD_OUT) :])]
-    history: list[dict] = []
+    count = max(1, len(samples) // HELD_OUT)
+    judging, learning = how.split([sample.image for sample in samples], count)
+    held, known = ([samples[i] for i in rows] for rows in (judging, learning))
 
-    def note(head: BoxHead, epoch: int, epochs: int, loss: float) -> None:
-        history.append(_judged(head, held, epoch, epochs, loss))
+    def note(head: BoxHead, epoch: int, epochs: int, loss: float) -> dict:
+        return _row(head, held, epoch, epochs, loss)
 
-    judged = _fit(
-        known, turning, seed, _steps(progress, "steps, judged on held-out pictures"), note
-    )
-    head = _fit(samples, turning, seed, _steps(progress, "steps, with all pictures"))
-    found = np.stack([judged.box_of(sample.maps[0]) for sample in held])
-    truth = np.stack([sample.boxes[0] for sample in held])
-    median = np.median([sample.boxes[0] for sample in known], axis=0)
-    return TrainedBoxes(
-        head,
-        history,
-        [s.image for s in held],
-        found,
-        truth,
-        median,
-        _mask_threshold(samples),
-        len(samples),
-        unreadable,
-    )
+    learner = Learner(turning, "judged", how)
+    head, history = learner.learn(known, "steps, judged on held-out pictures", note)
+    return _Judging(head, turning, samples, unreadable, known, held, history)
 
 
-def _steps(progress: Progress | None, what: str) -> Callable[[int, int], None]:
-    """Return a function (done, total) that reports steps as `what`."""
-
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(done, total, what)
-
-    return report
-
-
-def _judged(head: BoxHead, held: list[Sample], epoch: int, epochs: int, loss: float) -> dict:
-    """Return an epoch's row of the history, with the mean IoU of held-out images; log it."""
-    overlaps = paired_iou(
+def _overlaps(head: BoxHead, held: list[Sample]) -> np.ndarray:
+    """Return the IoU (n,) of a head's boxes with the true ones."""
+    return paired_iou(
         np.stack([head.box_of(sample.maps[0]) for sample in held]),
         np.stack([sample.boxes[0] for sample in held]),
     )
+
+
+def _row(head: BoxHead, held: list[Sample], epoch: int, epochs: int, loss: float) -> dict:
+    """Return an epoch's row of the history, with the mean IoU of held-out images; log it."""
+    overlaps = _overlaps(head, held)
     row = {"epoch": epoch, "loss": loss, "mean_iou": float(overlaps.mean())}
     log.info(
         "Boxes, epoch %d of %d: loss %.4f, mean IoU of %d held-out pictures %.3f.",
@@ -257,10 +291,30 @@ def _views(
     ]
 
 
-def _directions(images: list[Annotated], embedder: Embedder, seed: int) -> BoxHead:
+def _directions(images: list[Annotated], embedder: Embedder, how: Circumstances) -> BoxHead:
     """Return a head without layers, with the mean and the half whitened principal directions, of
     mean square 1, of cells of the last feature map, and of the middle one where it has four cells
-    for each of the last.
+    for each of the last; those kept, or new ones.
+    """
+    if (kept := how.keeper.load("directions")) is not None:
+        arrays = kept[0]
+        levels = [(arrays[f"{i}.mean"], arrays[f"{i}.of"]) for i in range(len(arrays) // 2)]
+    else:
+        levels = _new_directions(images, embedder, how.seed)
+        arrays = {f"{i}.mean": mean for i, (mean, _) in enumerate(levels)}
+        arrays |= {f"{i}.of": of for i, (_, of) in enumerate(levels)}
+        how.keeper.save("directions", arrays, {})
+    (mean, directions), *finer = levels
+    return BoxHead(mean, directions, {}, finer[0] if finer else None)
+
+
+def _new_directions(
+    images: list[Annotated], embedder: Embedder, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return mean and directions of the last feature map, and of the middle one if it counts.
+
+    Raises:
+        InvalidArgument: if not one image can be read.
     """
     chosen = np.random.default_rng(seed).permutation(len(images))[:SAMPLED].tolist()
 
@@ -276,9 +330,12 @@ def _directions(images: list[Annotated], embedder: Embedder, seed: int) -> BoxHe
     rows = [one for one in parallel_map(cells, chosen, callers(embedder.engine)) if one]
     if not rows:
         raise InvalidArgument("None of the annotated pictures can be read.")
-    last, *finer = (np.concatenate(level) for level in zip(*rows, strict=True))
-    middle = principal_directions(finer[0], MIDDLE_DIRECTIONS) if finer else None
-    return BoxHead(*principal_directions(last, DIRECTIONS), {}, middle)
+    return [
+        principal_directions(np.concatenate(level), count)
+        for level, count in zip(
+            zip(*rows, strict=True), (DIRECTIONS, MIDDLE_DIRECTIONS), strict=False
+        )
+    ]
 
 
 def _some_cells(feature_map: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -307,8 +364,7 @@ def _samples(
     images: list[Annotated],
     embedder: Embedder,
     turning: BoxHead,
-    seed: int,
-    progress: Progress | None,
+    how: Circumstances,
 ) -> tuple[list[Sample], list[tuple[str, str]]]:
     """Return samples of all images, and (name, reason) of those that can't be read.
 
@@ -320,7 +376,7 @@ def _samples(
     def make(number: int) -> Sample | tuple[str, str]:
         image = images[number]
         try:
-            made = _views(image, embedder.backbone.preprocessing, count, seed, number)
+            made = _views(image, embedder.backbone.preprocessing, count, how.seed, number)
         except UnreadableImage as error:
             return image.file.name, str(error)
         maps = []
@@ -339,15 +395,19 @@ def _samples(
         return Sample(image, maps, np.stack([box for _, box in made]).astype(np.float32), overlaps)
 
     samples, unreadable = [], []
-    for done, sample in enumerate(
-        parallel_map(make, range(len(images)), callers(embedder.engine)), start=1
-    ):
+    parts = Parts(
+        how.keeper,
+        len(images),
+        len(images) * (count + 1) * BYTES,
+        lambda number, arrays: Sample.of(images[number], arrays),
+    )
+    for done, sample in enumerate(parts.made(make, callers(embedder.engine)), start=1):
         if isinstance(sample, Sample):
             samples.append(sample)
         else:
             unreadable.append(sample)
-        if progress:
-            progress(done, len(images), f"pictures, each with {count} random views")
+        if how.progress and done > parts.read:
+            how.progress(done, len(images), f"pictures, each with {count} random views")
     return samples, unreadable
 
 
@@ -378,156 +438,3 @@ def _mask_threshold(samples: list[Sample]) -> float | None:
     best = float(THRESHOLDS[int(scores.argmax())])
     usual = int(np.abs(THRESHOLDS - MASK_THRESHOLD).argmin())
     return MASK_THRESHOLD if scores[usual] == scores.max() else round(best, 2)
-
-
-class _Network(nn.Module):
-    """The box head as torch trains it; see `BoxHead` for what it computes."""
-
-    def __init__(self, directions: int) -> None:
-        super().__init__()
-        self.enter = nn.Conv2d(directions, WIDTH, 1)
-        self.near = nn.Conv2d(WIDTH, WIDTH, 3, padding=NEAR, dilation=NEAR)
-        self.far = nn.Conv2d(WIDTH, WIDTH, 3, padding=FAR, dilation=FAR)
-        self.leave = nn.Conv2d(WIDTH, PLANES, 1)
-        with torch.no_grad():
-            self.leave.weight.mul_(0.3)
-
-    def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return boxes (n, 4), the box that each cell predicts (n, 4, h, w), and each cell's
-        logit for lying in the box (n, h, w), for maps (n, c, h, w).
-        """
-        x = functional.relu(self.enter(functional.dropout2d(maps, DROP_DIRECTIONS, self.training)))
-        x = functional.relu(self.near(x)) + x
-        x = functional.relu(self.far(x)) + x
-        out = self.leave(functional.dropout(x, DROP_LAST, self.training))
-        cell_boxes = torch.from_numpy(centres(*maps.shape[2:])) + torch.from_numpy(OUTWARD).view(
-            1, EDGES, 1, 1
-        ) * functional.softplus(out[:, :EDGES])
-        votes = out[:, -EDGES:].flatten(2).softmax(dim=2)
-        return (cell_boxes.flatten(2) * votes).sum(dim=2), cell_boxes, out[:, EDGES]
-
-    def numpy(self, turning: BoxHead) -> BoxHead:
-        """Return the head with the present weights, and the directions of another."""
-        weights = {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
-        layers = {name: (weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in SHAPES}
-        return replace(turning, layers=layers)
-
-
-class _Batches:
-    """All maps and boxes of samples, in random batches of one map shape each."""
-
-    def __init__(self, samples: list[Sample], seed: int) -> None:
-        self.maps = [m for sample in samples for m in sample.maps]
-        self.boxes = torch.from_numpy(np.concatenate([sample.boxes for sample in samples]))
-        self._groups: dict[tuple[int, ...], list[int]] = defaultdict(list)  # map shape -> rows
-        for index, m in enumerate(self.maps):
-            self._groups[m.shape].append(index)
-        self._rng = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return sum(-(-len(rows) // BATCH) for rows in self._groups.values())
-
-    def epoch(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield maps (n, c, h, w) and boxes (n, 4) in random order, half of them mirrored."""
-        batches = [
-            part[i : i + BATCH]
-            for rows in self._groups.values()
-            for part in [self._rng.permutation(rows)]
-            for i in range(0, len(rows), BATCH)
-        ]
-        for index in self._rng.permutation(len(batches)):
-            rows = batches[index]
-            maps = torch.from_numpy(np.stack([self.maps[i] for i in rows]).astype(np.float32))
-            boxes = self.boxes[rows]
-            if self._rng.random() < 0.5:
-                maps = maps.flip(3)
-                boxes = torch.stack(
-                    [1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1
-                )
-            yield maps, boxes
-
-
-def _fit(
-    samples: list[Sample],
-    turning: BoxHead,
-    seed: int,
-    after_step: Callable[[int, int], None],
-    after_epoch: Callable[[BoxHead, int, int, float], None] | None = None,
-) -> BoxHead:
-    """Train a head.
-
-    Args:
-        samples: images with their views.
-        turning: a head without layers; see `_directions`.
-        seed: same seed, same head.
-        after_step: called with (steps done, steps in all).
-        after_epoch: called with (head so far, epoch, epochs in all, mean loss).
-    """
-    batches = _Batches(samples, seed)
-    epochs = max(EPOCHS, -(-LEAST_STEPS // len(batches)))
-    steps = len(batches) * epochs
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = _Network(len(samples[0].maps[0]))
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, RATE, total_steps=steps, pct_start=WARMUP
-        )
-        done = 0
-        for epoch in range(1, epochs + 1):
-            network.train()
-            total = 0.0
-            for maps, truth in batches.epoch():
-                optimizer.zero_grad()
-                found, cell_boxes, inside = network(maps)
-                loss = _loss(found, cell_boxes, inside, truth).sum()
-                (loss / BATCH).backward()
-                nn.utils.clip_grad_norm_(network.parameters(), STEEPEST)
-                optimizer.step()
-                schedule.step()
-                total += float(loss.detach())
-                done += 1
-                after_step(done, steps)
-            if after_epoch is not None:
-                after_epoch(network.numpy(turning), epoch, epochs, total / len(batches.maps))
-    return network.numpy(turning)
-
-
-def _loss(
-    boxes: torch.Tensor, cell_boxes: torch.Tensor, inside: torch.Tensor, truth: torch.Tensor
-) -> torch.Tensor:
-    """Return the loss (n,).
-
-    Args:
-        boxes: (n, 4) predicted boxes.
-        cell_boxes: (n, 4, h, w) the box that each cell predicts.
-        inside: (n, h, w) each cell's logit for lying in the box.
-        truth: (n, 4) true boxes.
-    """
-    x, y = torch.from_numpy(centres(*inside.shape[1:])[:2])
-    left, top, right, bottom = (truth[:, i, None, None] for i in range(EDGES))
-    within = ((x > left) & (x < right) & (y > top) & (y < bottom)).float()
-    shared = (
-        (torch.minimum(boxes[:, 2:], truth[:, 2:]) - torch.maximum(boxes[:, :2], truth[:, :2]))
-        .clamp(min=0)
-        .prod(dim=1)
-    )
-    areas = [(b[:, 2:] - b[:, :2]).clamp(min=0).prod(dim=1) for b in (boxes, truth)]
-    union = areas[0] + areas[1] - shared
-    hull = (
-        torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
-    ).prod(dim=1)
-    giou = shared / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
-    of_cells = ((cell_boxes - truth[:, :, None, None]).abs().mean(dim=1) * within).sum(
-        dim=(1, 2)
-    ) / within.sum(dim=(1, 2)).clamp(min=1)
-    cross = functional.binary_cross_entropy_with_logits(inside, within, reduction="none").mean(
-        dim=(1, 2)
-    )
-    return (
-        1
-        - giou
-        + EDGE_WEIGHT * (boxes - truth).abs().mean(dim=1)
-        + INSIDE_WEIGHT * cross
-        + of_cells
-    )

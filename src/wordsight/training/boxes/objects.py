@@ -24,7 +24,6 @@ from ...backbones.devices import cpu_has_bf16
 from ...backbones.embedder import Embedder
 from ...backbones.runtime import open_multiscale
 from ...classification.record import ObjectRecord
-from ...core.progress import Progress
 from ...datasets.annotations import Annotated
 from ...errors import InvalidArgument
 from ...heads.logistic import fit_logistic, logit
@@ -41,6 +40,8 @@ from ...heads.objects import (
 )
 from ...metrics.detection import Found, Known, average_precision, count_errors, matches
 from .assignment import objects_loss
+from .course import Course
+from .keeping import Arrays, Circumstances, Keeper
 from .samples import Sample, SampleMaker, Whole
 
 log = logging.getLogger("wordsight")
@@ -49,7 +50,7 @@ WIDTH = 128  # channels within the head
 JUDGED_STEPS, STEPS, BATCH = 700, 1300, 16  # of the head that is judged; of the one that is kept
 EPOCHS = 8  # at least, of all views, for the one that is kept
 NOTED = 10  # times that it is judged
-RATE, DECAY, WARMUP, STEEPEST = 3e-3, 0.05, 0.15, 5.0
+STEEPEST = 5.0  # norm of a step's gradient
 AVERAGED = 0.995  # of the mean of past weights that stays at a step
 DROP_DIRECTIONS, DROP_LAST = 0.1, 0.1
 UNLIKELY, AT_FIRST = -4.0, 1.0  # logit of a score, and an edge's distance, at the start
@@ -76,78 +77,120 @@ class TrainedObjects:
     found: list[tuple[list[Known], list[Found]]]
 
 
+@dataclass
+class _Judged:
+    """A first head that was judged, and what it learned from.
+
+    Attributes:
+        head: calibrated.
+        samples: of all images.
+        unreadable: (name, reason) of images that could not be read.
+        held: the images that judged it.
+        found: of each the true objects and those that it found, boxes in pixels.
+        history: a row for each time it was judged.
+        steps: that a head of all images takes.
+    """
+
+    head: ObjectHead
+    samples: list[Sample]
+    unreadable: list[tuple[str, str]]
+    held: list[Whole]
+    found: list[tuple[list[Known], list[Found]]]
+    history: list[dict]
+    steps: int
+
+
+def judge_objects(
+    images: list[Annotated], embedder: Embedder, how: Circumstances
+) -> tuple[float, int]:
+    """Return how good an object head on a backbone is, as the mean average precision over IoU
+    0.5:0.95 on images that it has not seen, 0–1, and how many these are; otherwise as
+    `train_objects`.
+    """
+    judged = _judge(images, embedder, how)
+    figures = average_precision(judged.found, judged.head.class_names)
+    return figures.get("0.5:0.95", 0.0), len(judged.held)
+
+
 def train_objects(
-    images: list[Annotated], embedder: Embedder, seed: int = 0, progress: Progress | None = None
+    images: list[Annotated], embedder: Embedder, how: Circumstances | None = None
 ) -> TrainedObjects:
     """Train an object head on every annotated box.
 
     Raises:
         InvalidArgument: if fewer than five images can be read, or the backbone gives no feature
             maps at three strides.
+        OutputError: if what doesn't fit into memory doesn't fit on the disk.
     """
+    how = how or Circumstances()
+    judged = _judge(images, embedder, how)
+    class_names, samples, found = judged.head.class_names, judged.samples, judged.found
+    kept = _Learner(judged.head, "kept", how)
+    kept.learn(samples, judged.steps, "steps, with all pictures")
+    record = ObjectRecord(
+        images=len(samples),
+        objects=sum(len(one.image.boxes) for one in samples),
+        held_out=len(judged.held),
+        average_precision=average_precision(found, class_names),
+        count_error=count_errors(found, class_names, OBJECT_THRESHOLD)[""],
+        history=judged.history,
+        unreadable=judged.unreadable,
+        class_names=list(class_names),
+    )
+    return TrainedObjects(kept.head(), record, [one.image for one in judged.held], found)
+
+
+def _judge(images: list[Annotated], embedder: Embedder, how: Circumstances) -> _Judged:
+    """Train a first head and judge it."""
     class_names = tuple(sorted({box.label for image in images for box in image.boxes}))
     runtime = open_multiscale(embedder.backbone, embedder.engine, embedder.dtype)
-    maker = SampleMaker(images, class_names, runtime, embedder, seed)
+    maker = SampleMaker(images, class_names, runtime, embedder, how.seed)
     side = float(np.median([math.sqrt(math.prod(image.size)) for image in images]))
-    head = ObjectHead(class_names, maker.projections(), {}, side, SIDE)
-    samples, unreadable = maker.samples(head, progress)
+    head = ObjectHead(class_names, _projections(maker, how.keeper), {}, side, SIDE)
+    samples, unreadable = maker.samples(head, how.keeper, how.progress)
     if len(samples) < FEWEST:
         raise InvalidArgument(
             f"Boxes need at least {FEWEST} readable annotated pictures, got {len(samples)}."
         )
-    order = np.random.default_rng(seed).permutation(len(samples))
     count = min(MOST_HELD_OUT, max(1, len(samples) // HELD_OUT))
-    held = maker.wholes(head, [samples[i].image for i in np.sort(order[:count])])
-    known = [samples[i] for i in np.sort(order[count:])]
-    learner = _Learner(head, seed)
+    judging, learning = how.split([one.image for one in samples], count)
+    held = maker.wholes(head, [samples[i].image for i in judging])
+    learner = _Learner(head, "judged", how)
     steps = _steps(samples)
-    history: list[dict] = []
 
-    def note(step: int, loss: float) -> None:
+    def note(step: int, loss: float) -> dict:
         head = learner.head()
         figures = average_precision([_found(head, one) for one in held], class_names)
         row = {"step": step, "loss": loss, "ap50": figures.get("0.5", 0.0)}
-        history.append(row)
         log.info("Objects, step %d: loss %.4f, AP50 of held-out pictures %.3f.", *row.values())
+        return row
 
     learner.learn(
-        known,
+        [samples[i] for i in learning],
         steps * JUDGED_STEPS // STEPS,
-        _report(progress, "steps, judged on held-out pictures"),
+        "steps, judged on held-out pictures",
         note,
     )
     judged = learner.head()
     judged = replace(judged, calibration=_calibrate(judged, held))
     found = [_found(judged, one) for one in held]
-    kept = _Learner(head, seed)
-    kept.learn(samples, steps, _report(progress, "steps, with all pictures"))
-    record = ObjectRecord(
-        images=len(samples),
-        objects=sum(len(one.image.boxes) for one in samples),
-        held_out=len(held),
-        average_precision=average_precision(found, class_names),
-        count_error=count_errors(found, class_names, OBJECT_THRESHOLD)[""],
-        history=history,
-        unreadable=unreadable,
-        class_names=list(class_names),
-    )
-    trained = replace(kept.head(), calibration=judged.calibration)
-    return TrainedObjects(trained, record, [one.image for one in held], found)
+    return _Judged(judged, samples, unreadable, held, found, learner.history, steps)
+
+
+def _projections(maker: SampleMaker, keeper: Keeper) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Return the projections that all samples are made with: those kept, or new ones."""
+    if (kept := keeper.load("directions")) is not None:
+        arrays = kept[0]
+        return tuple((arrays[f"{i}.mean"], arrays[f"{i}.of"]) for i in range(len(arrays) // 2))
+    made = maker.projections()
+    arrays = {f"{i}.mean": mean for i, (mean, _) in enumerate(made)}
+    keeper.save("directions", arrays | {f"{i}.of": of for i, (_, of) in enumerate(made)}, {})
+    return made
 
 
 def _steps(samples: list[Sample]) -> int:
     views = sum(len(one.views) for one in samples)
     return max(STEPS, EPOCHS * views // BATCH)
-
-
-def _report(progress: Progress | None, what: str) -> Callable[[int, int], None]:
-    """Return a function (done, total) that reports steps as `what`."""
-
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(done, total, what)
-
-    return report
 
 
 class _Network(nn.Module):
@@ -179,18 +222,28 @@ class _Network(nn.Module):
 
 
 class _Learner:
-    """A head that learns. What it gives is the mean of its past weights."""
+    """A head that learns. What it gives is the mean of its past weights.
 
-    def __init__(self, head: ObjectHead, seed: int) -> None:
-        self._head, self._rng = head, np.random.default_rng(seed)
+    Args:
+        head: its layers are not used.
+        name: of the head, among those that are kept.
+        how: seed, keeper and progress.
+
+    Attributes:
+        history: a row for each time it was judged.
+    """
+
+    def __init__(self, head: ObjectHead, name: str, how: Circumstances) -> None:
+        self._head, self._rng = head, np.random.default_rng(how.seed)
+        self._name, self._how = name, how
+        self.history: list[dict] = []
         channels = sum(len(directions) for _, directions in head.projections)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(how.seed)
             network = _Network(channels, len(head.class_names))
         # channels last: a sixth faster
         self._network = network.to(memory_format=torch.channels_last)
         self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16())
-        self._seed = seed
         self._mean = [value.detach().clone() for value in self._network.parameters()]
 
     def head(self) -> ObjectHead:
@@ -204,40 +257,56 @@ class _Learner:
         self,
         samples: list[Sample],
         steps: int,
-        after_step: Callable[[int, int], None],
-        note: Callable[[int, float], None] | None = None,
+        what: str,
+        note: Callable[[int, float], dict] | None = None,
     ) -> None:
-        """Learn from samples for so many steps; `note` is called with (step, mean loss since)."""
+        """Learn from samples for so many steps, reported as `what`; `note` is called with (step,
+        mean loss since) and returns a row of the history.
+        """
         views = [
             (maps, objects)
             for one in samples
             for maps, objects in zip(one.views, one.objects, strict=True)
         ]
-        network, losses = self._network, []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, RATE, total_steps=steps, pct_start=WARMUP
-            )
-            network.train()
-            order: list[int] = []
-            for step in range(1, steps + 1):
+            torch.manual_seed(self._how.seed)
+            course = Course(self._network, steps, STEEPEST, self._rng)
+            self._network.train()
+            order, losses = self._restore(course)
+            for step in range(course.done + 1, steps + 1):
                 while len(order) < BATCH:
                     order += self._rng.permutation(len(views)).tolist()
                 batch, order = order[:BATCH], order[BATCH:]
-                optimizer.zero_grad()
                 loss = self._loss([views[index] for index in batch])
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), STEEPEST)
-                optimizer.step()
-                schedule.step()
+                course.step(loss)
                 self._average(step)
                 losses.append(float(loss.detach()))
-                after_step(step, steps)
+                if self._how.progress:
+                    self._how.progress(step, steps, what)
                 if note is not None and step % max(1, steps // NOTED) == 0:
-                    note(step, float(np.mean(losses)))
+                    self.history.append(note(step, float(np.mean(losses))))
                     losses = []
+                if self._how.keeper.is_due() or step == steps:
+                    self._keep(course, order, losses)
+
+    def _keep(self, course: Course, order: list[int], losses: list[float]) -> None:
+        arrays, note = course.state()
+        means: Arrays = {f"mean/{number}": one.numpy() for number, one in enumerate(self._mean)}
+        more = {"order": order, "losses": losses, "history": self.history}
+        self._how.keeper.save(self._name, arrays | means, note | more)
+
+    def _restore(self, course: Course) -> tuple[list[int], list[float]]:
+        """Go on from what is kept, if anything is; return what is left of the present order of
+        views, and the losses since the head was judged.
+        """
+        if (kept := self._how.keeper.load(self._name)) is None:
+            return [], []
+        arrays, note = kept
+        course.restore(arrays, note)
+        for number, mean in enumerate(self._mean):
+            mean.copy_(torch.from_numpy(arrays[f"mean/{number}"]))
+        self.history = note["history"]
+        return note["order"], note["losses"]
 
     def _loss(self, views: list[tuple[ArrayLike, np.ndarray]]) -> torch.Tensor:
         maps = torch.from_numpy(np.stack([one for one, _ in views])).float()

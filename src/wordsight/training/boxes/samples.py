@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ from ...core.progress import Progress
 from ...core.threads import parallel_map
 from ...datasets.annotations import Annotated
 from ...errors import InvalidArgument, UnreadableImage
-from ...heads.objects import ObjectHead
+from ...heads.objects import STRIDE, ObjectHead
 from ...images.decoding import decode
 from .augment import view_of_many
 from .directions import principal_directions
+from .keeping import Arrays, Keeper, OnDisk, Parts
 
 VIEW_SIDE = 384  # pixels
 VIEWS = 2000  # random views that are aimed at
@@ -50,6 +52,15 @@ class Sample:
     image: Annotated
     views: list[ArrayLike]
     objects: list[np.ndarray]
+
+    def arrays(self) -> Arrays:
+        """Return views and objects by name."""
+        views = {f"{number}.maps": np.asarray(one) for number, one in enumerate(self.views)}
+        return views | {f"{number}.objects": one for number, one in enumerate(self.objects)}
+
+    def move(self, path: Path, prefix: str) -> None:
+        """Leave the views where they are kept, in a file under names that begin with `prefix`."""
+        self.views = [OnDisk(path, f"{prefix}{number}.maps") for number in range(len(self.views))]
 
 
 @dataclass
@@ -116,14 +127,32 @@ class SampleMaker:
         )
 
     def samples(
-        self, head: ObjectHead, progress: Progress | None
+        self, head: ObjectHead, keeper: Keeper, progress: Progress | None
     ) -> tuple[list[Sample], list[tuple[str, str]]]:
         """Return samples of all images, and (name, reason) of those that can't be read.
 
         Raises:
             OutputError: if what doesn't fit into memory doesn't fit on the disk.
         """
-        shelf = _Shelf(len(self._images) * self.views)
+        count = len(self._images) * self.views
+        height, width = self._preprocessing.image_size
+        channels = sum(len(directions) for _, directions in head.projections)
+        parts = Parts(
+            keeper,
+            len(self._images),
+            count * channels * (height // STRIDE) * (width // STRIDE) * 2,
+            lambda number, arrays: Sample(
+                self._images[number],
+                [arrays[f"{view}.maps"] for view in range(self.views)],
+                [arrays[f"{view}.objects"] for view in range(self.views)],
+            ),
+        )
+        shelf = None
+        if count > MOST_IN_ALL:  # they don't fit into memory
+            if parts.has_room:
+                parts.moved = Sample.move
+            else:
+                shelf = _Shelf()
 
         def make(number: int) -> Sample | tuple[str, str]:
             image = self._images[number]
@@ -132,21 +161,17 @@ class SampleMaker:
             except UnreadableImage as error:
                 return image.file.name, str(error)
             made = [self._view(photo.image, number, view) for view in range(self.views)]
-            return Sample(
-                image,
-                [shelf.keep(self._maps(head, pixels)) for pixels, _ in made],
-                [objects for _, objects in made],
-            )
+            maps = [self._maps(head, pixels) for pixels, _ in made]
+            views: list[ArrayLike] = [one if shelf is None else shelf.keep(one) for one in maps]
+            return Sample(image, views, [objects for _, objects in made])
 
         samples, unreadable = [], []
-        for done, sample in enumerate(
-            parallel_map(make, range(len(self._images)), self._threads), start=1
-        ):
+        for done, sample in enumerate(parts.made(make, self._threads), start=1):
             if isinstance(sample, Sample):
                 samples.append(sample)
             else:
                 unreadable.append(sample)
-            if progress:
+            if progress and done > parts.read:
                 progress(done, len(self._images), f"pictures, each with {self.views} random views")
         return samples, unreadable
 
@@ -179,17 +204,15 @@ class SampleMaker:
 
 
 class _Shelf:
-    """Keeps arrays of one kind: in memory, or in a file without a name where they are too many."""
+    """Keeps arrays in a file without a name."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._file = None
-        if count > MOST_IN_ALL:
-            folder = cache_folder()
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # open as long as an array is held
-            weakref.finalize(self, self._file.close)
+        folder = cache_folder()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # open as long as an array is held
+        weakref.finalize(self, self._file.close)
 
     def keep(self, array: np.ndarray) -> ArrayLike:
         """Return an array, or something that numpy reads as one.
@@ -197,24 +220,21 @@ class _Shelf:
         Raises:
             OutputError: if the disk is full.
         """
-        if self._file is None:
-            return array
         with self._lock, writing(cache_folder()):
             start = self._file.seek(0, os.SEEK_END)
             self._file.write(array.tobytes())
             self._file.flush()
-        return _OnDisk(self, start, array.dtype, array.shape)
+        return _OnShelf(self, start, array.dtype, array.shape)
 
     def read(self, start: int, length: int) -> bytes:
         """Return bytes of the file."""
-        assert self._file is not None
         with self._lock:
             self._file.seek(start)
             return self._file.read(length)
 
 
 @dataclass(frozen=True)
-class _OnDisk:
+class _OnShelf:
     """An array that lies on a shelf."""
 
     shelf: _Shelf

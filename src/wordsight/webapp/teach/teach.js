@@ -5,6 +5,7 @@ const WHY = {
   doubtful: "I am not sure about this one.",
   new: "Unlike all photos you were asked about.",
   audit: "Check: drawn at random from the photos I would label, to see how often I am right.",
+  missed: "Drawn at random from the photos I leave without a label, to tell how many I miss.",
 };
 const $ = (id) => document.getElementById(id);
 let state = null, queue = [], sending = Promise.resolve(), waiting = 0;
