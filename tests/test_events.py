@@ -152,7 +152,10 @@ def test_training_judges_on_other_events_and_notes_them(camera, tmp_path):
     alone = wordsight.train(
         camera, tmp_path / "alone", settings=wordsight.TrainingSettings(events=False)
     )
-    assert "48 pictures, cross-validated" in alone.record.judged_on and alone.promise(0.9).held_out == 48
+    assert (
+        "48 pictures, cross-validated" in alone.record.judged_on
+        and alone.promise(0.9).held_out == 48
+    )
 
 
 def test_events_that_share_an_equal_file_are_one_observation(camera, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 from ..backbones.backbone import Backbone
 from ..core.progress import Progress
 from ..datasets.files import ImageFile
-from ..heads.any_word import LearnedWords, learn_words, weigh
+from ..towers.evidence import LearnedWords, learn_words, weigh
 from ..heads.linear import softmax
 from ..heads.zero_shot import SHARPNESS
 from ..towers.prompts import NOTHING, rivals

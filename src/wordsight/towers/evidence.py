@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .linear import softmax
-from .logistic import Directions, logit, sigmoid
-from .zero_shot import FEWEST, LOOSE, MOST_OTHERS, SURE, SURELY_NOT, frequencies
+from ..heads.linear import softmax
+from ..heads.logistic import Directions, logit, sigmoid
+from ..heads.zero_shot import FEWEST, LOOSE, MOST_OTHERS, SURE, SURELY_NOT, frequencies
 
 ROUNDS = 15  # of expectation and maximisation
 NEAREST, FARTHEST = 1.5, 8.0  # distances that a shown phrase may have, in deviations
