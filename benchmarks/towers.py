@@ -23,7 +23,6 @@ def towers(work: Path) -> list[str]:
     os.environ.setdefault("WORDSIGHT_HOME", str(work / "home"))
     sys.path.insert(0, str(ROOT / "tests"))
     from made_up_tower import MadeUpTower
-
     from wordsight.backbones.embedder import Embedder
     from wordsight.backbones.registry import load_backbone
     from wordsight.datasets.files import ImageFile

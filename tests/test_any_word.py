@@ -15,9 +15,9 @@ from wordsight.backbones.embedder import Embedder
 from wordsight.backbones.registry import load_backbone
 from wordsight.datasets.files import ImageFile
 from wordsight.errors import BackboneUnavailable, InvalidArgument
-from wordsight.towers.evidence import learn_words, weigh
 from wordsight.heads.zero_shot import fit_words, joined, of_learned
 from wordsight.teaching.by_tower import MOST_SEEN, spread
+from wordsight.towers.evidence import learn_words, weigh
 from wordsight.towers.prompts import NOTHING, rivals
 
 ROLL = ["cat", "dog", "bear", "banana", "orange", "cucumber", "mushroom", "shoe", "hat", "bus"]

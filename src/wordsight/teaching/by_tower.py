@@ -13,9 +13,9 @@ import numpy as np
 from ..backbones.backbone import Backbone
 from ..core.progress import Progress
 from ..datasets.files import ImageFile
-from ..towers.evidence import LearnedWords, learn_words, weigh
 from ..heads.linear import softmax
 from ..heads.zero_shot import SHARPNESS
+from ..towers.evidence import LearnedWords, learn_words, weigh
 from ..towers.prompts import NOTHING, rivals
 from ..towers.tower import TextImageTower
 from .hints import nearness

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import queue
-import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ..datasets.files import ImageFile
 from ..errors import BackboneUnavailable, InvalidModel, UnreadableImage
 from ..images.decoding import decode, resize
 from .names import RECORD, find_prepared
-from .prompts import PHOTO, prompts
+from .prompts import NOTHING, PHOTO, prompts
 from .tokenizing import TOKENIZER, PhraseTokenizer
 
 FORMAT = 1
@@ -223,7 +222,8 @@ class Tower:
         the table need no text tower.
         """
         if not several:
-            return self._texts([PHOTO.format(phrase) for phrase in phrases], phrases)
+            texts = [one if one in NOTHING else PHOTO.format(one) for one in phrases]
+            return self._texts(texts, phrases)
         asked = [prompts(phrase) for phrase in phrases]
         flat = self._texts([text for texts in asked for text in texts])
         means = flat.reshape(len(phrases), -1, self.record.width).mean(axis=1)
@@ -285,14 +285,6 @@ class Tower:
         patches = self._maps(self.pixels(image)[None])[1][0]
         return patches.reshape(*self.record.patches, self.record.width)
 
-    def seconds_a_photo(self) -> float:
-        """Return how long one photo takes here, measured on a grey one, decoding aside."""
-        grey = np.full((1, *self.record.image_size, 3), 128, np.uint8)
-        self._image(grey)
-        began = time.perf_counter()
-        self._image(grey)
-        return (time.perf_counter() - began) / cores()
-
 
 class Network:
     """A network of OpenVINO, one stream a core; may be called from many threads.
@@ -321,10 +313,10 @@ class Network:
         self._outputs = outputs
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(cores()):
-            request = compiled.create_infer_request()
+            self._requests.put(compiled.create_infer_request())
+        if not model.inputs[0].partial_shape.is_dynamic:
             # the bindings' first touch of a tensor must not happen in two threads at once
-            request.get_output_tensor(0)
-            self._requests.put(request)
+            self(np.zeros(list(model.inputs[0].shape), np.uint8))
 
     def __call__(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return its outputs, float32, for a batch."""
