@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from common import DATA, environment, section, side, spread, times, wordsight
+from common import DATA, environment, section, side, spread, wordsight
 
 COUNT, ASKED = 1_000_000, 500
 PHOTOS = 10_000
@@ -37,7 +37,7 @@ def neighbours(work: Path) -> list[str]:
         f"| of the nearest in all directions, found | {index['truth']:.3f} | 1 |",
         f"| outliers that have no neighbour | {index['outliers']:.3f} | – |",
         "",
-        f"Comparing all takes {times(whole / index['busy'])} times as long. The index took "
+        f"The index took "
         f"{index['seconds']:,.0f} s of the clock, {index['built']:,.0f} s of them to read and "
         f"store the rows; on a machine by itself, two cores would take about "
         f"{index['alone']:,.0f} s (the part that uses one core, and half of the rest). Load of "

@@ -107,6 +107,21 @@ def teach(browser, folder: Path) -> None:
         server.send_signal(signal.SIGINT)
 
 
+def reports(browser, folder: Path) -> None:
+    """Draw the report of the demo and that of the evaluation."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((folder / "demo" / "results" / "report.html").as_uri())
+    page.locator("#labelled .picture").first.hover()
+    page.evaluate("window.scrollTo(0, 0)")
+    save(page.screenshot(), "report-run")
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    page.goto((folder / "report" / "report.html").as_uri())
+    page.locator(".gallery li button").first.focus()
+    page.evaluate("window.scrollTo(0, 0)")
+    save(page.screenshot(), "report-evaluate")
+    page.close()
+
+
 def main(chromium: str) -> None:
     """Make everything."""
     from playwright.sync_api import sync_playwright
@@ -140,16 +155,8 @@ def main(chromium: str) -> None:
             pass
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
         teach(browser, Path(tempfile.mkdtemp(dir=folder)))
+        reports(browser, folder)
         page = browser.new_page(viewport={"width": 1100, "height": 760})
-        page.goto((folder / "demo" / "results" / "report.html").as_uri())
-        page.check("#always")
-        save(page.screenshot(full_page=False), "report-run")
-        page.set_viewport_size({"width": 1100, "height": 1000})
-        page.goto((folder / "report" / "report.html").as_uri())
-        page.locator(".gallery li button").first.focus()
-        page.evaluate("window.scrollTo(0, 0)")
-        save(page.screenshot(), "report-evaluate")
-        page.set_viewport_size({"width": 1100, "height": 760})
         page.goto(f"http://127.0.0.1:{PORT}/")
         page.wait_for_selector("#try-files input[type=file]", state="attached")
         photos = [

@@ -343,8 +343,7 @@ def test_killed_before_any_step_a_photo_is_as_before_or_whole(tmp_path, fresh_ho
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_no_photo_is_lost(tmp_path, fresh_home):
-    names = [f"{number % 3}/{kind}" for number in range(3) for kind in KINDS]
-    folder, photos = library(tmp_path, names), tmp_path / "photos"
+    folder, photos = library(tmp_path), tmp_path / "photos"
     before = tree(photos)
     line = [sys.executable, "-m", "wordsight", "keywords", str(folder), "--embed", "--yes"]
     began = time.monotonic()
@@ -352,7 +351,7 @@ def test_killed_at_random_moments_no_photo_is_lost(tmp_path, fresh_home):
     whole, took = tree(photos), time.monotonic() - began
     undo_keywords(folder)
     draw, killed = random.Random(7), 0
-    for _ in range(12):
+    for _ in range(8):
         with subprocess.Popen(line, stdout=-3, stderr=-3) as process:
             time.sleep(took * draw.uniform(0.2, 1.0))
             process.send_signal(signal.SIGKILL)
@@ -362,7 +361,7 @@ def test_killed_at_random_moments_no_photo_is_lost(tmp_path, fresh_home):
         if draw.random() < 0.4:
             undo_again(folder)
             assert tree(photos) == before
-    assert killed >= 6
+    assert killed >= 4
     subprocess.run(line, check=True, capture_output=True)
     assert tree(photos) == whole
     undo_keywords(folder)

@@ -4,18 +4,28 @@ nothing in it can be anything but text.
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import json
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import wordsight
 from conftest import draw_shape, serious, write_shapes
 from wordsight.classification.predictions import Prediction
 from wordsight.classification.report import prediction_card
+from wordsight.cli.main import app
+from wordsight.datasets.files import ImageFile
+from wordsight.datasets.work import Photos
+from wordsight.reports.corrections import corrections_of
 from wordsight.reports.gallery import A_PAGE, Card, Gallery
 from wordsight.reports.page import (
     Link,
@@ -26,6 +36,9 @@ from wordsight.reports.page import (
     pages as written,
     render,
 )
+from wordsight.reports.parts import in_parts
+
+runner = CliRunner()
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
@@ -74,7 +87,7 @@ def numbers(text: str) -> dict:
 
 def test_it_needs_nothing_from_outside_and_runs_only_its_own_script(predicted):
     text = text_of(predicted)
-    assert not re.findall(r'(?:src|href)="(?!data:|heatmaps/|https://creativecommons)', text)
+    assert not re.findall(r'(?:src|href)="(?!data:|#|heatmaps/|https://creativecommons)', text)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
     assert (
         "default-src 'none'" in policy
@@ -116,6 +129,76 @@ def test_every_image_falls_on_its_side_of_any_threshold(
         p.file_name for p in results if p.label is not None
     }
     assert len(cards) == len(results)
+
+
+@pytest.fixture(scope="module")
+def hesitant(tmp_path_factory):
+    """A model that is unsure of many shapes: a quarter of what it learned from is mixed up."""
+    root = tmp_path_factory.mktemp("hesitant")
+    data = write_shapes(root / "data", 12)
+    for i in range(3):
+        shutil.move(data / "disc" / f"{i:03d}.jpg", data / "square" / f"was-disc-{i}.jpg")
+        shutil.move(data / "square" / f"{i:03d}.jpg", data / "disc" / f"was-square-{i}.jpg")
+    return wordsight.train(data, root / "model")
+
+
+@pytest.fixture(scope="module")
+def doubtful(hesitant, other_shapes, tmp_path_factory):
+    """Results in which half of the photos are unsure, beside three strangers."""
+    root = tmp_path_factory.mktemp("doubtful")
+    photos = shutil.copytree(other_shapes, root / "my photos")
+    for i in range(3):
+        Image.new("RGB", (300, 200), (10 * i, 250, 10 * i)).save(photos / f"green{i}.png")
+    shutil.copy(photos / "disc" / "000.jpg", photos / 'odd, "name".jpg')
+    return hesitant.predict(photos, threshold=0.71, output=root / "results")
+
+
+def parts_of(text: str) -> dict[str, list[str]]:
+    """The names of the photos in each part of a page, in order."""
+    pieces = re.split(r'data-part="([^"]*)"', text)[1:]
+    return {
+        key: [
+            html.unescape(name)
+            for name in re.findall(r'<li data-group="[^"]*" data-name="([^"]*)"', piece)
+        ]
+        for key, piece in zip(pieces[::2], pieces[1::2], strict=True)
+    }
+
+
+def test_what_needs_eyes_comes_first_then_labels_and_strangers_are_folded_away(doubtful):
+    results, text = doubtful, text_of(doubtful)
+    by_status = {
+        status: {p.file_name for p in results if p.status == status}
+        for status in ("unsure", "labelled", "none_of_these")
+    }
+    assert all(by_status.values())
+    parts = parts_of(text)
+    assert list(parts) == ["eyes", "labelled", "strangers-1"]
+    assert [set(names) for names in parts.values()] == list(by_status.values())
+    # grouped by class, and the surest first in each group
+    for key in ("eyes", "labelled"):
+        rows = [next(p for p in results if p.file_name == name) for name in parts[key]]
+        assert [(p.top_label, -p.probability) for p in rows] == sorted(
+            (p.top_label, -p.probability) for p in rows
+        )
+    folded = text[text.index('data-part="strangers-1"') : text.index("</details>")]
+    assert f'None of these <span class="count">{len(by_status["none_of_these"])}</span>' in folded
+    shown = re.sub(r"base64,[^\"]*", "", folded)
+    assert "%" not in shown and "data-likeliest" not in shown
+    told = re.search(r'aria-label="Summary">\s*<p>(.*?)</p>', text)[1]
+    for status, words in (("labelled", "ha"), ("unsure", "need"), ("none_of_these", "show")):
+        assert f"{len(by_status[status])} {words}" in told
+    # the threshold stands behind all photos
+    assert text.index('id="sure"') > text.rindex('<li data-group="')
+
+
+def test_where_nothing_gets_a_label_all_need_eyes(hesitant, other_shapes, tmp_path):
+    results = hesitant.predict(other_shapes, threshold=1, output=tmp_path / "r")
+    text = text_of(results)
+    parts = parts_of(text)
+    assert len(parts["eyes"]) == results.counts.unsure > 0 and parts["labelled"] == []
+    assert re.search(r'id="labelled" data-part="labelled" hidden>', text)
+    assert "none has a label" in text
 
 
 def test_the_same_again_gives_the_same_bytes(shapes_model, other_shapes, tmp_path):
@@ -425,15 +508,150 @@ def test_a_person_moves_the_slider_and_walks_through_the_images(evaluated, tab):
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_the_slider_moves_photos_and_says_the_command_that_gives_this(doubtful, hesitant, tab):
+    page = tab((doubtful.output / "report.html").as_uri()).page
+    assert "-t" not in page.locator("#command").inner_text()
+    page.locator("#threshold").fill("0.4")
+    said = page.locator("#command code").inner_text()
+    name, threshold = said.split()
+    assert name == "-t" and threshold == page.locator("#threshold-value").inner_text()
+    photos = doubtful.output.parent / "my photos"
+    again = hesitant.predict(photos, threshold=float(threshold), output=None)
+    for key, status in (("labelled", "labelled"), ("eyes", "unsure")):
+        shown = page.locator(f"#{key} .gallery li").all()
+        assert {one.get_attribute("data-name") for one in shown} == {
+            p.file_name for p in again if p.status == status
+        }
+    assert page.locator("#labelled h2 .count").inner_text() == str(again.counts.labelled)
+    page.locator("#threshold-reset").click()
+    shown = page.locator("#eyes .gallery li").count()
+    assert shown == doubtful.counts.unsure and "-t" not in page.locator("#command").inner_text()
+
+
+def test_corrections_are_remembered_and_saved_as_a_table_to_learn_from(
+    doubtful, tab, tmp_path, fresh_home
+):
+    page = tab((doubtful.output / "report.html").as_uri()).page
+    assert page.locator("#bar").is_hidden()
+    unsure, sure = page.locator("#eyes .gallery li"), page.locator("#labelled .gallery li")
+    names = [one.get_attribute("data-name") for one in (unsure.nth(0), unsure.nth(1), sure.nth(0))]
+    guesses = [one.get_attribute("data-group") for one in (unsure.nth(0), unsure.nth(1))]
+    unsure.nth(0).locator("button.yes").click()
+    unsure.nth(1).locator("button.no").click()
+    assert "1 has no right label yet" in page.locator("#corrected").inner_text()
+    sure.nth(0).locator("button.no").click()
+    sure.nth(0).locator("select").select_option("none_of_these")
+    # by keys: wrong, then taken back; and a class by its number
+    page.locator("#labelled .gallery li .picture").nth(1).focus()
+    page.keyboard.press("w")
+    assert page.locator("#corrected").inner_text().startswith("4 corrections")
+    page.keyboard.press("u")
+    assert page.locator("li.marked").count() == 3
+    page.reload()
+    assert page.locator("li.marked").count() == 3
+    assert page.locator("#corrected").inner_text().startswith("3 corrections")
+    with page.expect_download() as download:
+        page.locator(".panel .save").click()
+    assert download.value.suggested_filename == "corrections.csv"
+    photos = doubtful.output.parent / "my photos"
+    table = shutil.copy(download.value.path(), photos / "corrections.csv")
+    text = Path(table).read_text(encoding="utf-8-sig")
+    rows = {row["file_name"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert [rows[name]["label"] for name in names[::2]] == [guesses[0], "none_of_these"]
+    assert names[1] not in rows and all(rows[name]["checked"] == "yes" for name in names[::2])
+    # what was not objected to goes along; what is unsure does not
+    for one in doubtful:
+        if one.file_name not in names:
+            label = "none_of_these" if one.stranger else one.label
+            assert rows.pop(one.file_name, {}).get("label") == label
+    commands = page.locator("#corrections li code").all_inner_texts()
+    assert commands[0] == str(photos) and "run" in commands[1] and "teach" in commands[2]
+    words = shlex.split(commands[1])
+    assert words[-2:] == ["--data", str(table)]
+    again = runner.invoke(app, [*words[1:], "-o", str(tmp_path / "again"), "--no-pictures"])
+    assert again.exit_code == 0, again.output
+    train = runner.invoke(app, ["train", str(table), "-o", str(tmp_path / "m"), "--no-clean"])
+    assert train.exit_code == 0, train.output
+    page.locator("#forget").click()
+    page.reload()
+    assert page.locator("li.marked").count() == 0 and page.locator("#bar").is_hidden()
+
+
+def test_corrections_go_to_the_folder_that_holds_all_photos(tmp_path, monkeypatch):
+    def told(sources, paths):
+        images = [ImageFile(tmp_path / path, Path(path).name) for path in paths]
+        return corrections_of(Photos(sources, images, [], None), ["cat", "not_cat"], False)
+
+    for path in ("a/x/1.jpg", "a/y/2.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    monkeypatch.chdir(tmp_path)
+    one = told(["a/"], [])
+    assert (one.folder, one.classes, one.others, one.places) == ("a/", ["cat"], ["not_cat"], {})
+    several = told(["a/x", "a/y/2.jpg"], ["a/x/1.jpg", "a/y/2.jpg"])
+    assert several.folder == "a"
+    assert several.places == {"1.jpg": "x/1.jpg", "2.jpg": "y/2.jpg"}
+    assert several.commands[0][1] == "wordsight run a -c cat --data a/corrections.csv"
+    second = several.to_dict(2)
+    assert second["file"] == "corrections-2.csv" and all(
+        said.endswith("corrections-2.csv") for _, said in second["commands"]
+    )
+    far = [ImageFile(Path("/one/1.jpg"), "1.jpg"), ImageFile(Path("/two/2.jpg"), "2.jpg")]
+    assert corrections_of(Photos(["/one/1.jpg"], far, [], None), ["cat", "dog"], False) is None
+
+
+def test_of_one_word_the_rest_is_folded_away():
+    cards = [
+        Card(f"{i}.jpg", name, name, probability=p, top=name)
+        for i, (name, p) in enumerate((("dog", 0.99), ("not_dog", 0.99), ("not_dog", 0.6)))
+    ]
+    eyes, labelled, rest = in_parts(cards, 0.9, {}, ["not_dog"])
+    assert [part.count for part in (eyes, labelled, rest)] == [1, 1, 1]
+    assert rest.folded and rest.groups[0].cards == [cards[1]] and not labelled.folded
+
+
+def test_the_slider_takes_photos_of_the_rest_out_of_their_fold(tmp_path, tab):
+    cards = [
+        Card(f"{i}.jpg", name, name, probability=p, top=name)
+        for i, (name, p) in enumerate((("dog", 0.99), ("not_dog", 0.99), ("not_dog", 0.6)))
+    ]
+    outcomes = Outcomes(["dog", "not_dog"], 0.9)
+    for card in cards:
+        outcomes.add(card, outcomes.names.index(card.top))
+    report = Report("t", ["s"], "a", outcomes=outcomes, in_parts=True, rest=["not_dog"])
+    (tmp_path / "report.html").write_bytes(render(report, cards))
+    page = tab((tmp_path / "report.html").as_uri()).page
+    places = [("#labelled", 1), ("#rest", 1), ("#eyes", 1)]
+    assert [(place, page.locator(f"{place} li").count()) for place, _ in places] == places
+    page.locator("#threshold").fill("0")
+    assert page.locator("#rest li").count() == 2 and page.locator("#eyes").is_hidden()
+    page.locator("#threshold").fill("4")
+    assert page.locator("#rest").is_hidden() and page.locator("#eyes li").count() == 3
+
+
+def test_on_paper_it_has_photos_and_no_controls(doubtful, tab):
+    page = tab((doubtful.output / "report.html").as_uri(), dark=True).page
+    page.emulate_media(media="print", color_scheme="dark")
+    hidden = ("#bar", "#jump", ".control", ".mark", "#corrections")
+    assert all(page.locator(place).first.is_hidden() for place in hidden)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_reads_well_for_everyone(evaluated, predicted, tab, width, dark):
-    for folder in (evaluated.output, predicted.output):
+def test_it_reads_well_for_everyone(evaluated, predicted, doubtful, tab, width, dark):
+    for folder in (evaluated.output, predicted.output, doubtful.output):
         page = tab((folder / "report.html").as_uri(), width=width, dark=dark).page
         assert serious(page) == []
         # nothing to scroll sideways on a phone
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert page.locator(".gallery img:not([alt])").count() == 0
+    page.locator("#eyes button.no").first.click()
+    page.locator("#labelled button.no").first.click()
+    page.locator("#labelled .picture").first.click()
+    assert page.locator("dialog select").count() == 1 and serious(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_it_can_be_read_without_a_script(evaluated, tab):

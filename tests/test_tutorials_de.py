@@ -230,7 +230,7 @@ def test_every_message_on_the_page_stands_in_the_sources():
 
 def test_the_error_tree_on_the_page_is_the_one_in_the_sources():
     first, last = map(
-        int, re.findall(r'errors\.py:(\d+):(\d+)"', (ROOT / "docs" / "errors.md").read_text())[0]
+        int, re.findall(r'errors\.py (\d+):(\d+) -->', (ROOT / "docs" / "errors.md").read_text())[0]
     )
     tree = (ROOT / "src" / "wordsight" / "errors.py").read_text().splitlines()[first - 1 : last]
     names = {

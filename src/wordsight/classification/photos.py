@@ -20,6 +20,7 @@ from ..heatmaps.heatmap import HeatmapSettings
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import Photo
 from ..images.taken import grouped, time_of, times_of, told_time
+from ..reports.corrections import corrections_of
 from ..reports.sections import made_by
 from .classifier import Classifier, load
 from .events import EVENT_FIELDS, EVENTS, Event, EventPool
@@ -215,7 +216,15 @@ class Run:
         if draw:
             try:
                 shown = [*self.class_names, *[EMPTY] * boxes]
-                self.report = ResultsReport(folder, shown, threshold)
+                # labels of crops aren't those of whole photos
+                corrections = (
+                    None
+                    if boxes
+                    else corrections_of(
+                        photos, model.class_names, model.record.data_fingerprint is not None
+                    )
+                )
+                self.report = ResultsReport(folder, shown, threshold, corrections)
             except BaseException:  # Ctrl-C too: a lock that is kept would refuse the next run
                 self.writer.close()
                 raise

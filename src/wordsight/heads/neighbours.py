@@ -61,7 +61,8 @@ class Neighbours:
         index first, sorted, each once; and their cosines (pairs,).
 
         Neighbours are those nearest in the 64 directions in which the rows vary most. Among more
-        than 20,000 rows, of a hundred pairs that are nearer than others one may be missed.
+        than 20,000 rows, copies are found in 99 of 100 cases; of the neighbours that are nearest
+        in all directions, about three in four.
 
         Args:
             count: neighbours of each row.

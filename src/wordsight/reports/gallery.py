@@ -47,6 +47,7 @@ class Card:
         size: (height, width) of that, in pixels.
         heat: the heat map's cells, a byte each by row, base64; "" for none.
         grid: (h, w) of the heat map.
+        place: path of the file from the folder where corrections go, "" where that is its name.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Card:
     size: tuple[int, int] = (0, 0)
     heat: str = ""
     grid: tuple[int, int] = (0, 0)
+    place: str = ""
 
     def with_image(self, image: Image.Image | None, heat: np.ndarray | None = None) -> Card:
         """Return the card with its image, made small, and its heat map (h, w), 0–1."""

@@ -22,11 +22,14 @@ import numpy as np
 
 from .. import __version__
 from ..heads.decision import accepts
+from .corrections import Corrections
 from .gallery import Card, Gallery
+from .parts import in_parts
 from .svg import Axis, Curve, draw, frame
 
 NAME = "report.html"
 GENERATOR = b'<meta name="generator" content="wordsight'
+SCRIPTS = ("page.js", "corrections.js", "gallery.js")  # in this order, one after another
 SHADES = 64  # colours of heat maps
 # of -log10(1 - threshold), as the slider
 SURE = Axis("threshold", 0, 4, ((0, "0"), (1, "0.9"), (2, "0.99"), (3, "0.999"), (4, "0.9999")))
@@ -261,7 +264,12 @@ class Report:
         groups: (value, text) of what the images can be filtered by: "group:NAME",
             "fate:mistakes", "fate:wrong-guess", "fate:silent".
         outcomes: what the threshold slider counts, or None for no slider.
-        pictures_heading: stands above the images.
+        images_heading: stands above the images.
+        in_parts: whether the images stand in parts: those that need eyes, those with a label, and
+            strangers, which are folded away.
+        part_texts: a sentence on each group of strangers, by its name.
+        rest: classes that mean none of the others, whose images are folded away, too.
+        corrections: how labels are corrected, or None where they can't be.
     """
 
     title: str
@@ -271,6 +279,10 @@ class Report:
     groups: list[tuple[str, str]] = field(default_factory=list)
     outcomes: Outcomes | None = None
     images_heading: str = "Pictures"
+    in_parts: bool = False
+    part_texts: dict[str, str] = field(default_factory=dict)
+    rest: Sequence[str] = ()
+    corrections: Corrections | None = None
 
 
 def pages_there(folder: Path) -> list[str]:
@@ -302,26 +314,31 @@ def page_name(number: int) -> str:
 def render(report: Report, cards: list[Card], number: int = 1, pages: int = 1) -> bytes:
     """Return one page."""
     templates = _templates()
-    script = (_folder() / "page.js").read_text(encoding="utf-8")
+    code = "".join((_folder() / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{code}}})();\n'
     outcomes = report.outcomes if number == 1 else None
+    threshold = None if report.outcomes is None else report.outcomes.threshold
+    corrections = None if report.corrections is None else report.corrections.to_dict(number)
+    parts = in_parts(cards, threshold, report.part_texts, report.rest) if report.in_parts else []
     data = {
-        "threshold": None if report.outcomes is None else report.outcomes.threshold,
+        "threshold": threshold,
         "outcomes": None if outcomes is None else outcomes.to_dict(),
         "colours": _colours(),
         "pages": pages,
+        "corrections": corrections,
+        "rest": list(report.rest),
     }
     text = templates.get_template("page.html").render(
         report=report,
         cards=cards,
+        parts=parts,
         number=number,
         pages=pages,
         address=page_name,
         shown=lambda section: _marked(
             templates.get_template("section.html").render(section=section)
         ),
-        fate=functools.partial(
-            fate, threshold=None if report.outcomes is None else report.outcomes.threshold
-        ),
+        fate=functools.partial(fate, threshold=threshold),
         heat=any(card.heat for card in cards),
         version=__version__,
         style=_marked((_folder() / "page.css").read_text(encoding="utf-8")),
