@@ -42,6 +42,7 @@ import scenes  # noqa: F401
 import startup  # noqa: F401
 import streets  # noqa: F401
 import teach  # noqa: F401
+import towers  # noqa: F401
 import training  # noqa: F401
 import traps  # noqa: F401
 import vehicles  # noqa: F401

@@ -50,7 +50,7 @@ BLOCK = re.compile(
 )
 # only looked at: do the command and its options exist?
 PARSED = (
-    *("--ray", "s3://", "torchrun", "--tensorboard"),
+    *("--words-model", "--prepare", "--ray", "s3://", "torchrun", "--tensorboard"),
     *("wordsight app", "wordsight teach", "wordsight serve"),
 )
 # added where the page says nothing of it, for speed

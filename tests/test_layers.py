@@ -21,7 +21,7 @@ videos evaluation teaching
 recognition detection retrieval cleaning gathering training exports traps
 classification
 reports
-heatmaps
+heatmaps towers
 backbones
 datasets
 images

@@ -11,6 +11,7 @@ from . import (
     heatmaps as heatmaps,
     retrieval as retrieval,
     teaching as teaching,
+    towers as towers,
     traps as traps,
     videos as videos,
     words as words,

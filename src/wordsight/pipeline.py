@@ -31,7 +31,10 @@ from .datasets.labelled import LabelledSet, read_labelled, select_classes
 from .errors import InvalidArgument, NothingGathered, OutputError
 from .gathering.collector import gather as gather_images
 from .heads.guarantee import check_precision
-from .heads.zero_shot import fit_words
+from .heads.zero_shot import fit_words, joined, of_learned
+from .teaching.by_tower import teach_by_tower
+from .towers.names import check_name
+from .towers.tower import TextImageTower, open_tower
 from .training.recipes import WORDS, default_model_path, find_model, train_labelled
 from .training.request import TrainingRequest, embed_all, open_embedder
 from .traps.boxes import DetectorBoxes, read_boxes
@@ -76,6 +79,8 @@ def run(
     repeats: str | os.PathLike = "auto",
     draw: bool = True,
     events: str | float | None = None,
+    words_model: str | TextImageTower | None = None,
+    words_model_for: str = "unknown",
     progress: Progress | None = None,
 ) -> Results:
     """Recognise the words in the photos, with the first supervision that applies.
@@ -114,6 +119,10 @@ def run(
         repeats: what happens to boxes that recur at one place.
         draw: False writes tables only.
         events: as in `wordsight.predict`.
+        words_model: a text–image model, prepared by `wordsight.towers.prepare`, that is asked about
+            words of which the backbone knows nothing or too few kinds; it looks at 2,000 photos at
+            most, and what is sure of these teaches the backbone's head.
+        words_model_for: "unknown" words, or "all".
         progress: called with (done, total, what).
 
     Raises:
@@ -132,7 +141,10 @@ def run(
         _announce,
         force,
         precision is not None,
+        words_model=words_model,
+        words_model_for=words_model_for,
     )
+    _check_words_model(request, boxes, roll_up)
     if threshold is not None:
         check_threshold(threshold)
     if threshold is not None and precision is not None:
@@ -191,6 +203,7 @@ class ClassifierRequest:
         promised: whether a precision is to be promised, which takes labelled images.
         boxes: of a detector, in which the words are looked for; None: in whole photos.
         roll_up: words to which labels may fall back, or None.
+        words_model, words_model_for: see `run`.
     """
 
     words: list[str]
@@ -204,6 +217,8 @@ class ClassifierRequest:
     promised: bool = False
     boxes: DetectorBoxes | None = None
     roll_up: tuple[str, ...] | None = None
+    words_model: str | TextImageTower | None = None
+    words_model_for: str = "unknown"
 
     def embeddings(self, embedder: Embedder, images: list[ImageFile]) -> list[np.ndarray]:
         """Return what a classifier made from words adapts to: the embedding (C,) of each image, or
@@ -321,6 +336,14 @@ def _made(request: ClassifierRequest, images: list[ImageFile]) -> Classifier:
         )
     fine = (KNOWN, AMBIGUOUS, NARROW) if request.force else (KNOWN, AMBIGUOUS)
     unknown = [word for word in words if judge(word).verdict not in fine]
+    if request.words_model is not None and gather is not True:
+        asked = words if request.words_model_for == "all" else unknown
+        if asked:
+            return _from_tower(request, asked, images)
+        request.say(
+            "The backbone knows the words, so the text–image model isn't needed "
+            "(--words-model-for all asks it anyway)."
+        )
     if callable(gather):
         gather = (
             bool(unknown)
@@ -456,7 +479,12 @@ def _from_words(
         roll_up=below,
         above=fitted_above if below else None,
     )
-    path = default_model_path(names)
+    return _kept(classifier)
+
+
+def _kept(classifier: Classifier) -> Classifier:
+    """Save a classifier of words among the models made here, if it can be written."""
+    path = default_model_path(classifier.class_names)
     path = path.with_name(path.name + "-words")
     try:
         classifier.save(path)
@@ -464,3 +492,88 @@ def _from_words(
     except OutputError as error:
         log.warning("%s Until then 'run' makes this model anew each time.", error)
     return classifier
+
+
+def _check_words_model(request: ClassifierRequest, boxes: object, roll_up: object) -> None:
+    """Refuse a text–image model together with what it can't be used for."""
+    if request.words_model_for not in ("unknown", "all"):
+        raise InvalidArgument(
+            f"Unknown --words-model-for '{request.words_model_for}'. Choose unknown (words that "
+            "the backbone doesn't know well enough) or all."
+        )
+    if request.words_model is None:
+        return
+    if isinstance(request.words_model, str):
+        check_name(request.words_model)
+    if boxes is not None or roll_up is not None:
+        other = "--boxes" if boxes is not None else "--roll-up"
+        raise InvalidArgument(
+            f"A text–image model (--words-model) looks at whole photos and at the words asked for; "
+            f"it can't be used with {other}. Leave one of them out."
+        )
+
+
+def _from_tower(
+    request: ClassifierRequest, asked: list[str], images: list[ImageFile]
+) -> Classifier:
+    """Make a head from what a text–image model says of some words, and the backbone of others."""
+    words, say, wanted = request.words, request.say, request.words_model
+    assert wanted is not None
+    own = [word for word in words if word not in asked]
+    senses = resolve_all(own, request.force) if own else []
+    tower = open_tower(wanted) if isinstance(wanted, str) else wanted
+    embedder = open_embedder(request.backbone)
+    sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
+    items = embed_all(embedder, sample, "photos read", request.progress)
+    read = [item for item in items if item.embedding is not None]
+    if not read:
+        raise InvalidArgument(
+            f"None of the {len(items)} pictures can be read; the first: "
+            f"'{items[0].file.name}': {items[0].error}."
+        )
+    embeddings = np.stack([np.asarray(item.embedding) for item in read])
+    places = [words.index(word) for word in asked]
+    taught = teach_by_tower(
+        tower,
+        words,
+        places,
+        [item.file for item in read],
+        embeddings,
+        embedder.backbone,
+        say,
+        request.progress,
+    )
+    learned = taught.learned
+    head, counts = (
+        of_learned(learned.weight, learned.bias),
+        dict(zip(asked, learned.counts, strict=True)),
+    )
+    if own:
+        groups = tuple(sense.classes for sense in senses)
+        known, sure = fit_words(embeddings, *embedder.backbone.imagenet_head(), groups)
+        head = joined(known, head, places)
+        counts |= dict(zip(own, sure, strict=True))
+        say(f"The backbone knows {', '.join(own)} by itself.")
+    names = with_catch_all(words)
+    told = np.full((len(taught.files), len(words)), np.nan)
+    told[:, places] = learned.probabilities
+    if len(words) == 1:
+        told = np.concatenate([told, 1 - told], axis=1)
+    by_word = {word: sense.name for word, sense in zip(own, senses, strict=True)}
+    return _kept(
+        Classifier(
+            names,
+            head.rows(),
+            embedder.backbone,
+            words=head,
+            catch_all=1 if len(words) == 1 else None,
+            record=ModelRecord(
+                recipe=WORDS_RECIPE,
+                supervision=WORDS,
+                images={word: int(counts[word]) for word in words},
+                senses=[by_word.get(word, word) for word in words],
+                dtype=embedder.dtype,
+            ),
+            seen={file.name: row for file, row in zip(taught.files, told, strict=True)},
+        )
+    )

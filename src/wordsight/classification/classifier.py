@@ -92,6 +92,9 @@ class Classifier:
             may fall back to where no class is sure; see `rolling_up`. Not kept in the folder.
         above: of a model made from words, what gives the probabilities of those of `roll_up`, each
             learned as a word is; else None. Not kept either.
+        seen: file name -> (classes,) probabilities of photos that a text–image model saw while this
+            model was made, by what both say; NaN for words that it wasn't asked about. Not kept
+            either.
     """
 
     class_names: list[str]
@@ -107,6 +110,7 @@ class Classifier:
     object_head: ObjectHead | None = None
     roll_up: dict[str, tuple[int, ...]] = field(default_factory=dict)
     above: WordsHead | None = None
+    seen: dict[str, np.ndarray] = field(default_factory=dict)
 
     @functools.cached_property
     def embedder(self) -> Embedder:
@@ -276,7 +280,26 @@ class Classifier:
         probabilities say nothing, so it has none.
         """
         decided = self.decide_all(embedding[None], threshold)
+        if name in self.seen:
+            decided = self._decide_seen(name, decided.probabilities, threshold)
         return self._prediction(name, embedding, decided, threshold)
+
+    def _decide_seen(
+        self, name: str, probabilities: np.ndarray, threshold: float | None
+    ) -> Decisions:
+        """Decide on a photo by what a text–image model said of it, where it said something.
+
+        Args:
+            name: of the file.
+            probabilities: (1, classes) of the head alone.
+            threshold: as in `decide`.
+        """
+        told = self.seen.get(name)
+        if told is not None:
+            probabilities = np.where(np.isnan(told), probabilities, told)
+        words = probabilities if self.catch_all is None else probabilities[:, :1]
+        unlike = words.max(axis=1) < UNDECIDED
+        return decide(probabilities, unlike, threshold, self.catch_all, self.nothing)
 
     def decide_photo(
         self,
@@ -301,7 +324,7 @@ class Classifier:
         if places is None:
             return whole
         found = np.maximum(words.words(embedding[None]), together(words.words, places))
-        decided = decide(found, found.max(axis=1) < UNDECIDED, threshold)
+        decided = self._decide_seen(name, found, threshold)
         return self._prediction(name, embedding, decided, threshold)
 
     def _prediction(

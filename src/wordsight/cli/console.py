@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -127,3 +128,10 @@ def go_offline(offline: bool) -> None:
     """Forbid network access for this process if `offline` is set."""
     if offline:
         os.environ["WORDSIGHT_OFFLINE"] = "1"
+
+
+def consent() -> Callable[[str], bool] | None:
+    """Return a function that asks the person at the terminal, or None without a terminal."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda question: typer.confirm(question, err=True)

@@ -11,7 +11,8 @@ import typer
 from ..core.progress import show_progress
 from ..core.summary import Problems, Table, columns
 from ..errors import InvalidArgument
-from .options import Exif, Json
+from .console import consent, go_offline
+from .options import Exif, Json, Offline
 from .printing import Plain, say, show
 
 
@@ -25,7 +26,30 @@ def register(app: typer.Typer) -> None:
 
 
 def words_command(
-    word: Annotated[str, typer.Argument(help="A word, such as cat, vehicle or crane#bird.")],
+    word: Annotated[
+        Optional[str], typer.Argument(help="A word, such as cat, vehicle or crane#bird.")
+    ] = None,
+    prepare: Annotated[
+        Optional[str],
+        typer.Option(
+            "--prepare",
+            metavar="NAME",
+            help="Instead: download a text–image model once, and make it ready to work offline: "
+            "siglip2, pe-core-s, pe-core-t, hf-hub:ORGANISATION/NAME or local-dir:FOLDER.",
+        ),
+    ] = None,
+    nouns: Annotated[
+        bool,
+        typer.Option(
+            "--nouns",
+            help="With --prepare: also make a table of 20,000 nouns, which then need no text "
+            "tower; takes minutes.",
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --prepare: download without asking first.")
+    ] = False,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Look up a word: whether wordsight knows it, which kinds of it, and what is near in meaning.
@@ -38,7 +62,26 @@ def words_command(
       wordsight words dog
       wordsight words crane                               several meanings, and how to choose
       wordsight words raccoon --json                      a word it doesn't know, and what is near
+      wordsight words --prepare siglip2                   any word, by a text–image model
+
+    \b
+    --prepare says the size and asks before it downloads; an interrupted download goes on. What it
+    leaves works offline: 'wordsight run --words-model NAME'.
     """
+    if prepare is not None:
+        if word is not None:
+            raise InvalidArgument(
+                f"--prepare NAME makes a text–image model ready and looks no word up; got '{word}',"
+                " too. Leave one of them out."
+            )
+        go_offline(offline)
+        raise typer.Exit(_prepare(prepare, nouns, yes, as_json))
+    if nouns or yes:
+        raise InvalidArgument(
+            "--nouns and --yes go with --prepare NAME. Add it, or leave them out."
+        )
+    if word is None:
+        raise InvalidArgument("Give a word, such as 'wordsight words dog', or --prepare NAME.")
     from ..words.verdicts import EXAMPLES, NARROW, UNKNOWN, judge
 
     verdict = judge(word)
@@ -49,6 +92,25 @@ def words_command(
     note = Problems("Note", [("", told)], "") if told else None
     show(Plain(verdict.to_dict(), lines, missing=note), as_json)
     raise typer.Exit(2 if verdict.verdict == UNKNOWN else 0)
+
+
+def _prepare(name: str, nouns: bool, yes: bool, as_json: bool) -> int:
+    """Prepare a text–image model; int8 is calibrated on the demo's photos."""
+    from PIL import Image
+
+    from ..towers.preparing import prepare
+
+    photos = sorted((Path(__file__).parent / "demo_photos").glob("*.[jp]*g"))
+    with show_progress() as progress:
+        ready = prepare(
+            name,
+            consent=yes or consent() or False,
+            nouns=nouns,
+            pictures=[Image.open(photo) for photo in photos],
+            say=say,
+            progress=progress,
+        )
+    return show(Plain(ready.to_dict(), ready.lines()), as_json)
 
 
 def _senses(senses: list[dict]) -> Iterator[str]:

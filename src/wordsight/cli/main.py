@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -13,7 +12,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE
 from ..core.progress import show_progress
 from ..errors import InvalidArgument
 from . import data as cli_data, hand_over as cli_hand_over, info as cli_info, see as cli_see
-from .console import go_offline, run_app
+from .console import consent, go_offline, run_app
 from .learn import evaluate_command, train_command
 from .options import (
     BackboneName,
@@ -34,6 +33,7 @@ from .options import (
     RunsOn,
     Scales,
     Threshold,
+    WordsModel,
     numbers,
     offer,
     sides,
@@ -127,6 +127,14 @@ def run_command(
             "WORD' names them.",
         ),
     ] = False,
+    words_model: WordsModel = None,
+    words_model_for: Annotated[
+        str,
+        typer.Option(
+            "--words-model-for",
+            help="Which words the text–image model is asked about: unknown ones, or all.",
+        ),
+    ] = "unknown",
     backbone: BackboneName = DEFAULT_BACKBONE,
     detector: DetectorOptions,
     runs_on: RunsOn,
@@ -143,6 +151,7 @@ def run_command(
       wordsight run -c "brick,tile" -p site/ --data labelled/
       wordsight run -c "deer,fox" -p photos/ --boxes md.json          in MegaDetector's boxes
       wordsight run -c "coyote,dog,cat" -p photos/ --roll-up canine   coyote or dog: a canine
+      wordsight run -c "kangaroo,cow" -p photos/ --words-model siglip2    any word; see 'words'
 
     \b
     It learns from the first of these that applies, and names it:
@@ -171,12 +180,14 @@ def run_command(
             roll_up=roll_up,
             data=data,
             model=None if model is None else runs_on.model(model),
-            gather=gather or _consent() or False,
+            gather=gather or consent() or False,
             force=force,
             backbone=runs_on.backbone(backbone),
             **detector.chosen(),
             draw=not no_pictures,
             events=events,
+            words_model=words_model,
+            words_model_for=words_model_for,
             progress=progress,
         )
     raise typer.Exit(show(results, as_json))
@@ -445,13 +456,6 @@ def detect_command(
 app.command("evaluate")(evaluate_command)
 cli_see.register(app)
 cli_info.register(app)
-
-
-def _consent():
-    """Return a function that asks the person at the terminal, or None without a terminal."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        return None
-    return lambda question: typer.confirm(question, err=True)
 
 
 def main() -> None:

@@ -198,6 +198,15 @@ Port = Annotated[
     Optional[int],
     typer.Option("--port", help="Port to listen on. [default: 7860, or the next free one]"),
 ]
+WordsModel = Annotated[
+    Optional[str],
+    typer.Option(
+        "--words-model",
+        metavar="NAME",
+        help="A text–image model for words that wordsight doesn't know, made ready by 'wordsight "
+        "words --prepare NAME'.",
+    ),
+]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Forbid every network access (also WORDSIGHT_OFFLINE=1).")
 ]

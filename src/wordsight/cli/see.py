@@ -23,6 +23,7 @@ from .options import (
     Photos,
     Port,
     RunsOn,
+    WordsModel,
     with_groups,
 )
 from .printing import say, show
@@ -380,6 +381,7 @@ def teach_command(
         float,
         typer.Option("--precision", help="Share of the labels that is to be right, 0.5-0.9999."),
     ] = 0.95,
+    words_model: WordsModel = None,
     backbone: BackboneName = DEFAULT_BACKBONE,
     host: Host = "127.0.0.1",
     port: Port = None,
@@ -410,6 +412,7 @@ def teach_command(
             data=data,
             precision=precision,
             backbone=backbone,
+            words_model=words_model,
             host=host,
             port=port,
             say=say,

@@ -49,6 +49,11 @@ def images_folder() -> Path:
     return _data_folder() / "pictures"
 
 
+def towers_folder() -> Path:
+    """Return the folder of the text–image towers prepared on this machine."""
+    return _data_folder() / "towers"
+
+
 def sorted_folder() -> Path:
     """Return the folder that the page in the browser sorts photos into."""
     return _data_folder() / "sorted"
@@ -160,6 +165,7 @@ def writing(path: Path):
             for folder in (
                 *(cache_folder(), models_folder(), images_folder()),
                 *(sources_folder(), sorted_folder(), keywords_folder()),
+                towers_folder(),
             )
         )
         step = (

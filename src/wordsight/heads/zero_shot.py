@@ -11,6 +11,7 @@ reported figure uses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ LOOSE = 1000.0  # inverse penalty of its weights
 MOST_OTHERS = 4000  # photos of something else that it learns from
 UNDECIDED = 0.05  # a photo whose words are all less probable than this shows none of them
 ROW_TEMPERATURE = 0.16  # of the mean of a word's ImageNet rows, measured on labelled images
+NEVER = -50.0  # logit of a class that stands for nothing the network sees
 # a photo may show several words if two have at least these shares of it, not sharpened: of composed
 # pairs nearly all have, of mixed photos four in ten
 FIRST, SECOND = 0.1, 0.01
@@ -109,13 +111,21 @@ class WordsHead:
         return self.words(embeddings).max(axis=1) < UNDECIDED
 
     def rows(self) -> LinearHead:
-        """Return a head made of each word's mean ImageNet row, minus the mean of all rows: what
-        heat maps and windows go by.
+        """Return a head made of each word's mean ImageNet row, minus the mean of all rows, or of
+        the learned row of a word that has no class: what heat maps and windows go by.
         """
         weight = np.stack(
             [self.weight[list(group)].mean(axis=0) for group in self.groups]
         ) - self.weight.mean(axis=0)
         bias = np.array([self.bias[list(group)].mean() for group in self.groups]) - self.bias.mean()
+        alone = np.array([self.bias[list(group)].max() <= NEVER for group in self.groups])
+        if alone.any():
+            scale = FINAL * ROW_TEMPERATURE
+            weight[alone] = self.learned_weight[alone] * scale
+            bias[alone] = self.learned_bias[alone] * scale
+            if len(self.groups) == 1:
+                both = np.concatenate([weight, np.zeros_like(weight)]).astype(np.float32)
+                return LinearHead(both, np.append(bias, 0).astype(np.float32), ROW_TEMPERATURE)
         if len(self.groups) == 1:
             return _one_word_rows(weight, bias)
         return LinearHead(weight.astype(np.float32), bias.astype(np.float32), ROW_TEMPERATURE)
@@ -166,7 +176,7 @@ def of_learned(weight: np.ndarray, bias: np.ndarray) -> WordsHead:
     """
     words, width = weight.shape
     # classes of no weight, of which the words have next to nothing: none is ever likely
-    own = np.append(np.full(words, -50, np.float32), np.float32(0))
+    own = np.append(np.full(words, NEVER, np.float32), np.float32(0))
     head = untaught(
         np.zeros((words + 1, width), np.float32), own, tuple((word,) for word in range(words))
     )
@@ -175,6 +185,32 @@ def of_learned(weight: np.ndarray, bias: np.ndarray) -> WordsHead:
         learned_weight=(weight / FINAL).astype(np.float32),
         learned_bias=(bias / FINAL).astype(np.float32),
         trust=np.ones(words, np.float32),
+    )
+
+
+def joined(known: WordsHead, learned: WordsHead, places: Sequence[int]) -> WordsHead:
+    """Return a head of words that the network's classes tell and words that were learned alone.
+
+    Args:
+        known: from `fit_words`.
+        learned: from `of_learned`.
+        places: where the learned words stand among all, in order.
+    """
+    count = len(learned.groups)
+    first = len(known.bias)
+    groups, rows = list(known.groups), list(range(len(known.groups)))
+    for number, place in enumerate(places):
+        groups.insert(place, (first + number,))
+        rows.insert(place, len(known.groups) + number)
+    # each learned word has a class of its own, of which no photo ever has a share
+    return WordsHead(
+        np.concatenate([known.weight, np.zeros((count, known.weight.shape[1]), np.float32)]),
+        np.append(known.bias, np.full(count, NEVER, np.float32)),
+        tuple(groups),
+        np.append(known.prior, np.zeros(count, np.float32)),
+        np.concatenate([known.learned_weight, learned.learned_weight])[rows],
+        np.append(known.learned_bias, learned.learned_bias)[rows],
+        np.append(known.trust, learned.trust)[rows],
     )
 
 
@@ -199,7 +235,7 @@ def fit_words(
     if not len(embeddings):
         return head, counts
     sharp = softmax((embeddings @ weight.T + bias) / SHARPNESS)
-    prior = _frequencies(sharp)
+    prior = frequencies(sharp)
     head = replace(head, prior=prior)
     own = logit(_grouped(sharp * prior, groups) / (sharp @ prior)[:, None])
     probabilities = sigmoid(own)
@@ -231,7 +267,7 @@ def fit_words(
     return head, counts
 
 
-def _frequencies(shares: np.ndarray) -> np.ndarray:
+def frequencies(shares: np.ndarray) -> np.ndarray:
     """Return how frequent each class is in a folder, (classes,) summing to 1, from each photo's
     shares (n, classes) where all are equally frequent. Each class counts one photo more than it
     has, so none is ever ruled out.

@@ -25,6 +25,7 @@ from ..datasets.decisions import ANSWERS, REVIEW, ReviewBook
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument, NotFound, OutputError, some_of
 from ..heads.guarantee import PrecisionGuarantee, check_precision
+from ..towers.tower import TextImageTower, open_tower
 from ..training.recipes import default_model_path, register
 from ..training.request import embed_all
 from ..words.class_names import (
@@ -35,6 +36,7 @@ from ..words.class_names import (
     split_none,
 )
 from .audit import CONFIDENCE
+from .by_tower import fit
 from .course import THRESHOLD, Course
 from .hints import nearness
 from .status import Question, Status
@@ -59,6 +61,7 @@ class Teaching:
         precision: float,
         examples: Sequence[ImageFile] = (),
         progress: Progress | None = None,
+        words_model: TextImageTower | None = None,
     ) -> None:
         """Read the photos, and the answers there are; see `teach`."""
         self.words, self.output, self._embedder = list(words), output, embedder
@@ -78,9 +81,16 @@ class Teaching:
         self._at = {name: place for place, name in enumerate(self._names)}
         others = [item for item in read if self.book.images.get(item.file.name) is not item.file]
         embeddings = np.stack([np.asarray(item.embedding) for item in [*own, *others]])
+        hints = nearness(embeddings, embedder.backbone, words)
+        if words_model is not None:
+            own_files = [item.file for item in own]
+            told = fit(
+                words_model, words, own_files, embeddings[: len(own)], embedder.backbone, progress
+            )
+            hints[: len(own)] = np.maximum(hints[: len(own)], told)
         self._course = Course(
             embeddings,
-            nearness(embeddings, embedder.backbone, words),
+            hints,
             np.arange(len(embeddings)) < len(own),
             precision,
         )
@@ -405,6 +415,7 @@ def teach(
     data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     precision: float = 0.95,
     backbone: str | Backbone = DEFAULT_BACKBONE,
+    words_model: str | TextImageTower | None = None,
     progress: Progress | None = None,
 ) -> Teaching:
     """Begin, or go on with, a session that learns any words from answers about your photos.
@@ -421,6 +432,8 @@ def teach(
             "none of these".
         precision: share of the labels that is to be right, 0.5–0.9999.
         backbone: a name, or what `wordsight.backbones.load_backbone` returned.
+        words_model: a text–image model, prepared by `wordsight.towers.prepare`, whose order of the
+            photos the first questions follow; it looks at 2,000 photos at most.
         progress: called with (done, total, what).
 
     Raises:
@@ -457,6 +470,7 @@ def teach(
         check_precision(precision),
         examples,
         or_notebook(progress),
+        open_tower(words_model) if isinstance(words_model, str) else words_model,
     )
 
 

@@ -220,6 +220,7 @@ def open_teaching(
     data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     precision: float = 0.95,
     backbone: str | Backbone = DEFAULT_BACKBONE,
+    words_model: str | None = None,
     host: str = HOST,
     port: int | None = None,
     say: Callable[[str], None] | None = None,
@@ -235,6 +236,7 @@ def open_teaching(
         data: labelled images to begin with.
         precision: share of the labels that is to be right.
         backbone: a name, or a prepared backbone.
+        words_model: name of a prepared text–image model whose order the first questions follow.
         host: address to listen on; from any but this machine's own a token is demanded.
         port: to listen on; by default 7860, or the next that is free.
         say: called with the address.
@@ -247,6 +249,7 @@ def open_teaching(
         data=data,
         precision=precision,
         backbone=backbone,
+        words_model=words_model,
         progress=progress,
     )
     (say or log.info)(f"Finish writes the model to {session.output} and results to {results}.")
