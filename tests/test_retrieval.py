@@ -150,7 +150,7 @@ def test_what_cannot_be_is_said(album, monkeypatch, options, error, said):
 def test_the_command_line_refuses_in_one_sentence(album, cli_here):
     done = cli_here("find", "red bicycle", "-p", album / "photos")
     assert done.returncode == 2 and done.stderr.startswith("Error: To find 'red bicycle' takes")
-    assert all(part in done.stderr for part in ("--like", "teach", "wordsight[words]"))
+    assert all(part in done.stderr for part in ("--like", "teach", "words --prepare siglip2"))
 
 
 def test_find_reads_a_chunk_at_a_time_and_says_how_far_it_is(album, monkeypatch):
@@ -190,3 +190,49 @@ def test_names_of_files_are_text_in_the_page(album, tmp_path):
     wordsight.find(photos, like=album / "disc.png", output=tmp_path / "out")
     page = (tmp_path / "out" / "found.html").read_text(encoding="utf-8")
     assert "<b>&.png" not in page and "&lt;b&gt;&amp;.png" in page
+
+
+class Tower:
+    """A text–image model for tests: a phrase fits a photo whose name has it, whatever it shows."""
+
+    def embed_photos(self, files, progress=None):
+        rows = np.full((len(files), 2), np.nan, np.float32)
+        for number, file in enumerate(files):
+            if "broken" not in file.name:
+                angle = ("disc" in file.name) + number / 1000
+                rows[number] = np.cos(angle), np.sin(angle)
+        return rows
+
+    def embed_phrases(self, phrases, several=True):
+        return np.array([[np.cos(1), np.sin(1)]] * len(phrases), np.float32)
+
+
+def test_words_are_looked_for_by_a_text_image_model(album, tmp_path):
+    found = wordsight.find(
+        album / "photos", "a round disc", words_model=Tower(), top=12, output=tmp_path / "r"
+    )
+    assert all(one.file_name.startswith("disc/") for one in found) and len(found) == 12
+    assert found.photos == 24 and "that 'a round disc' fits best" in found.title()
+    ((name, reason),) = found.unreadable
+    assert name == "broken.jpg" and "text–image" not in reason
+    page = (tmp_path / "r" / "found.html").read_text(encoding="utf-8")
+    assert "Photos of a round disc" in page and "example (" not in page
+    with open(tmp_path / "r" / "found.csv", newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file_name"] for row in rows][:-1] == [one.file_name for one in found]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"words": "disc", "like": "disc.png"}, "leave one out"),
+        ({"like": "disc.png", "words_model": "siglip2"}, "--words-model is for words"),
+        ({"words": "disc", "words_model": "siglip2"}, "words --prepare siglip2"),
+        ({"words": "disc", "words_model": "mobileclip2"}, "Apple's research licence"),
+    ],
+)
+def test_what_does_not_go_with_words_is_refused(album, asked, told):
+    if "like" in asked:
+        asked = asked | {"like": album / asked["like"]}
+    with pytest.raises(wordsight.WordsightError, match=told):
+        wordsight.find(album / "photos", **asked)

@@ -122,7 +122,7 @@ def find_command(
     words: Annotated[
         str,
         typer.Argument(
-            metavar="[WORDS]", help="What to look for, in words; needs a text–image network."
+            metavar="[WORDS]", help="What to look for, in words; needs a text–image model."
         ),
     ] = "",
     like: Annotated[
@@ -138,18 +138,20 @@ def find_command(
         Path, typer.Option("-o", "--output", help="Folder for the gallery and tables.")
     ] = Path("results"),
     backbone: BackboneName = DEFAULT_BACKBONE,
+    words_model: WordsModel = None,
     *,
     runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Find the photos that are most like an example.
+    """Find the photos that are most like an example, or that words fit best.
 
     \b
     Examples:
       wordsight find --like photo.jpg -p photos/
       wordsight find --like photo.jpg -p photos/ --top 200 -o like-this/
       wordsight find --like a.jpg --like b.jpg -p photos/ --json       like both
+      wordsight find "red bicycle" -p photos/ --words-model siglip2    once it is prepared
 
     \b
     It writes found.html (a gallery), found.csv and found.jsonl. A similarity orders photos; it is
@@ -166,6 +168,7 @@ def find_command(
             top=top,
             output=output,
             backbone=runs_on.backbone(backbone),
+            words_model=words_model,
             progress=progress,
         )
     raise typer.Exit(show(found, as_json))

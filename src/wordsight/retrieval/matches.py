@@ -30,7 +30,8 @@ class Match:
     Attributes:
         rank: 1 for the most similar.
         file_name: path relative to the folder given.
-        similarity: cosine to the example, at most 1. It orders photos; it is no probability.
+        similarity: cosine to the example or the words, at most 1. It orders photos; it is no
+            probability.
         taken_at, time_source: as in `Prediction`.
     """
 
@@ -47,6 +48,7 @@ class Matches:
 
     Attributes:
         like: the examples, as they were given.
+        words: what was looked for instead, or "".
         photos: how many photos were searched, without those that could not be read.
         files: the files found, in the same order.
         skipped: names of files that are no images.
@@ -55,6 +57,7 @@ class Matches:
     """
 
     like: list[str]
+    words: str = ""
     photos: int = 0
     files: list[ImageFile] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -81,7 +84,10 @@ class Matches:
 
     def title(self) -> str:
         """Return one line on how much there is."""
-        return f"The {len(self):,} of {self.photos:,} photos most like {' and '.join(self.like)}"
+        count = f"The {len(self):,} of {self.photos:,} photos"
+        if self.words:
+            return f"{count} that '{self.words}' fits best"
+        return f"{count} most like {' and '.join(self.like)}"
 
     def tables(self) -> list[Table]:
         """Return the first ten."""
@@ -111,6 +117,7 @@ class Matches:
         """Return everything, ready for JSON."""
         return {
             "like": self.like,
+            "words": self.words,
             "pictures": self.photos,
             "found": [_rounded(one) for one in self],
             "unreadable": unreadable_as_dicts(self.unreadable),

@@ -1,4 +1,5 @@
-"""Search by example: embed the example and every photo, and take those that are nearest."""
+"""Search by example, or by words where a text–image model is there: embed what is looked for and
+every photo, and take those that are nearest."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder, read
 from ..backbones.registry import load_backbone
 from ..core.home import expand
+from ..core.names import in_short
 from ..core.progress import Progress, or_notebook
 from ..core.result_folder import ResultFolder
 from ..core.threads import interrupted_with, parallel_map
@@ -25,6 +27,9 @@ from ..images.decoding import decode
 from ..images.taken import time_of, told_time
 from ..reports.gallery import Card
 from ..reports.page import Report, render
+from ..towers.names import KNOWN, find_prepared
+from ..towers.ranking import rank
+from ..towers.tower import TextImageTower, open_tower
 from .matches import PAGE, TABLES, Match, Matches
 
 MOST = 1000  # photos found, which one page can show
@@ -40,9 +45,10 @@ def find(
     top: int = 50,
     output: str | os.PathLike | None = None,
     backbone: str | Backbone = DEFAULT_BACKBONE,
+    words_model: str | TextImageTower | None = None,
     progress: Progress | None = None,
 ) -> Matches:
-    """Find the photos that are most like an example.
+    """Find the photos that are most like an example, or that words fit best.
 
     Two views of a photo count alike: its embedding, and what the network's own head names in it,
     each by the cosine of their square roots. There is no limit below which a photo is unlike: the
@@ -50,24 +56,32 @@ def find(
 
     Args:
         photos: folders, files or globs.
-        words: what to look for; needs a text–image network.
+        words: what to look for, in words, by a text–image model; each photo goes through it once.
         like: the example, or several; of several, the middle counts.
         top: how many photos to find, at most 1,000.
         output: folder for found.html, found.csv and found.jsonl; None writes nothing.
-        backbone: the network whose embeddings are compared.
+        backbone: the network whose embeddings are compared with an example's.
+        words_model: the text–image model, prepared by `wordsight.towers.prepare`; None: the one
+            that is prepared on this machine.
         progress: called with (done, total, "photos").
 
     Raises:
         NotFound: if there is no such example or folder.
         InvalidArgument: if there is no example, if it can't be read, if `top` is out of range, or
             if not one photo can be read.
+        BackboneUnavailable: if the text–image model is not prepared.
         OutputError: if the results can't be written.
 
     Example:
         >>> for match in wordsight.find("photos/", like="photo.jpg", top=3):
         ...     print(match.rank, match.file_name, match.similarity)
     """
-    examples = _examples(words, like)
+    if words and like:
+        raise InvalidArgument("Look for words or for what is like an example: leave one out.")
+    if words_model is not None and not words:
+        raise InvalidArgument("--words-model is for words: wordsight find WORDS -p PHOTOS.")
+    tower = _tower(words, words_model) if words else None
+    examples = [] if words else _examples(like)
     if not 1 <= top <= MOST:
         raise InvalidArgument(f"--top takes 1 to {MOST} photos, got {top}.")
     found = find_photos(photos, output, ())
@@ -80,18 +94,18 @@ def find(
             f"There is no photo besides the example '{examples[0].path}'. Give a folder of photos "
             "with -p."
         )
-    embedder = Embedder(load_backbone(backbone))
-    query = _middle(examples, embedder)
     result = Matches(
-        like=[str(one.path) for one in examples], skipped=found.skipped, output=found.output
+        like=[str(one.path) for one in examples],
+        words=words,
+        skipped=found.skipped,
+        output=found.output,
     )
-    readable: list[ImageFile] = []
     with interrupted_with("Interrupted. What was read is kept: the same command goes on."):
-        rows = _rows(images, embedder, readable, result.unreadable, or_notebook(progress))
-        places, similarities = Neighbours(rows).nearest(query, top)
+        if tower is None:
+            similarities = _by_example(result, examples, images, backbone, top, progress)
+        else:
+            similarities = _by_words(result, tower, images, top, progress)
         refuse_none_readable(result.unreadable, len(images))
-        result.photos = len(readable)
-        result.files = [readable[place] for place in places]
         shown = list(parallel_map(_shown, [*examples, *result.files], THREADS))
     result.found = [
         Match(rank, file.name, float(similarity), *taken)
@@ -105,21 +119,84 @@ def find(
     return result
 
 
-def _examples(words: str, like: str | os.PathLike | Iterable[str | os.PathLike]) -> list[ImageFile]:
+def _by_example(
+    result: Matches,
+    examples: list[ImageFile],
+    images: list[ImageFile],
+    backbone: str | Backbone,
+    top: int,
+    progress: Progress | None,
+) -> np.ndarray:
+    """Put the images most like the examples into a result, the most similar first, and those that
+    can't be read; return the similarities (top,).
+    """
+    embedder = Embedder(load_backbone(backbone))
+    query = _middle(examples, embedder)
+    readable: list[ImageFile] = []
+    rows = _rows(images, embedder, readable, result.unreadable, or_notebook(progress))
+    places, similarities = Neighbours(rows).nearest(query, top)
+    result.photos, result.files = len(readable), [readable[place] for place in places]
+    return similarities
+
+
+def _by_words(
+    result: Matches,
+    tower: TextImageTower,
+    images: list[ImageFile],
+    top: int,
+    progress: Progress | None,
+) -> np.ndarray:
+    """Put the images that words fit best into a result; otherwise as `_by_example`."""
+    ranking = rank(images, result.words, tower, or_notebook(progress))
+    result.photos, result.files = len(ranking.files), ranking.files[:top]
+    result.unreadable += [(file.name, _why(file)) for file in ranking.unreadable]
+    return ranking.scores[:top]
+
+
+def _why(file: ImageFile) -> str:
+    """Return why an image can't be read."""
+    try:
+        decode(read(file)[0])
+    except UnreadableImage as error:
+        return str(error)
+    return "can't be shown to the text–image model"
+
+
+def _tower(words: str, wanted: str | TextImageTower | None) -> TextImageTower:
+    """Return the text–image model that was asked for, or the one that is prepared here.
+
+    Raises:
+        InvalidArgument: if none or several are prepared, and none was asked for.
+        BackboneUnavailable: if the one asked for is not prepared.
+    """
+    if wanted is not None:
+        return open_tower(wanted) if isinstance(wanted, str) else wanted
+    prepared = [name for name in KNOWN if find_prepared(name) is not None]
+    if len(prepared) == 1:
+        return open_tower(prepared[0])
+    if prepared:
+        raise InvalidArgument(
+            f"Several text–image models are prepared here: {', '.join(prepared)}. Choose one with "
+            "--words-model."
+        )
+    raise InvalidArgument(
+        f"To find '{in_short(words, 60)}' takes a text–image model, and none is prepared here. "
+        "Prepare one (wordsight words --prepare siglip2), give an example with --like PHOTO, or "
+        "teach the words: wordsight teach -c WORDS -p PHOTOS."
+    )
+
+
+def _examples(like: str | os.PathLike | Iterable[str | os.PathLike]) -> list[ImageFile]:
     """Return the examples.
 
     Raises:
-        NotFound, InvalidArgument: if there are none, or words in their place.
+        NotFound, InvalidArgument: if there are none.
     """
     paths = [like] if isinstance(like, str | os.PathLike) else list(like)
-    if words:
-        raise InvalidArgument(
-            f"To find '{words[:60]}' takes a network that knows text and images "
-            "(pip install 'wordsight[words]'), and none is set up here. Give an example with "
-            "--like PHOTO, or teach the words: wordsight teach -c WORDS -p PHOTOS."
-        )
     if not paths:
-        raise InvalidArgument("Say what to look for: an example with --like PHOTO.")
+        raise InvalidArgument(
+            "Say what to look for: an example with --like PHOTO, or words by a text–image model."
+        )
     examples = [ImageFile(path, path.name) for path in map(expand, paths)]
     for one in examples:
         if not one.path.exists():
@@ -211,10 +288,11 @@ def _page(result: Matches, shown: Sequence[Card]) -> bytes:
     told = [f"{result.title()}.", "A similarity orders photos; it is no probability."]
     if result.unreadable:
         told.append(f"{len(result.unreadable)} files can't be read; {TABLES[1]} lists them.")
-    report = Report("Photos like the example", told, "Made by wordsight.")
-    report.groups = [
-        ("group:example", f"examples ({count})"),
-        ("group:found", f"found ({len(result)})"),
-    ]
-    report.images_heading = "The example, then the most similar first"
+    title = f"Photos of {result.words}" if result.words else "Photos like the example"
+    report = Report(title, told, "Made by wordsight.")
+    report.groups = [("group:found", f"found ({len(result)})")]
+    report.images_heading = "Those that the words fit best first"
+    if count:
+        report.groups.insert(0, ("group:example", f"examples ({count})"))
+        report.images_heading = "The example, then the most similar first"
     return render(report, cards)
