@@ -163,10 +163,13 @@ def _find_named(name: str | os.PathLike) -> Path:
     if len(exact or near) == 1:
         log.info("The model is '%s'.", (exact or near)[0])
         return (exact or near)[0]
-    names = [one.name for one in near]
-    several = f" Several begin so: {some_of(names)}; give more of the name." if near else ""
+    if near:
+        raise NotFound(
+            f"Several models' names begin with '{name}': {some_of([one.name for one in near])}. "
+            "Give more of the name."
+        )
     raise NotFound(
-        f"No such model: '{name}'.{several} List models with 'wordsight models', or make one with "
+        f"No such model: '{name}'. List models with 'wordsight models', or make one with "
         "'wordsight train DATA -o MODEL'."
     )
 
