@@ -546,7 +546,7 @@ def test_a_listed_model_is_named_by_its_name_or_its_beginning(
         done = cli_here("predict", other_shapes, "-m", name, "-o", tmp_path / "r", "--no-pictures")
         assert done.returncode == 0 and f"The model is '{model}'" in done.stderr
     shutil.copytree(model, model.with_name("disc-other"))
-    told = ("Several models' names begin with 'disc': 'disc-other', 'disc-square-",)
+    told = ("Several models' names begin with 'disc': disc-other, disc-square-",)
     refused(cli_here("predict", other_shapes, "-m", "disc"), *told)
     refused(cli_here("predict", other_shapes, "-m", "dis"), "No such model: 'dis'. List")
 
