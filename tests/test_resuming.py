@@ -212,7 +212,7 @@ def test_what_takes_seconds_is_not_kept(sources, tmp_path, hasty, monkeypatch):
 def test_ctrl_c_and_kill_while_learning_boxes(sources, tmp_path):
     """The command itself, by signals, with what it keeps by itself."""
     code = (
-        "from wordsight.training.boxes import keeping, objects, samples; keeping.EVERY_S = 0.3; "
+        "from wordsight.training.boxes import keeping, objects, samples; keeping.EVERY_S = 0.02; "
         "objects.JUDGED_STEPS, objects.STEPS, objects.EPOCHS, objects.BATCH = 40, 50, 0, 4; "
         "samples.FEWEST_VIEWS = samples.MOST_VIEWS = 3; samples.VIEW_SIDE = 256; "
         "from wordsight.__main__ import main; main()"

@@ -147,6 +147,6 @@ def test_a_promise_takes_labelled_pictures(data, shapes, other_shapes, fresh_hom
     with pytest.raises(wordsight.errors.InvalidArgument, match="can promise no precision"):
         wordsight.run("cat,dog", photos, output=None, precision=0.9)
     results = wordsight.run("disc,square", other_shapes, data=shapes, output=None, precision=0.7)
-    assert results.note is not None and "at least 0.7 of cases" in results.note
+    assert results.note is not None and "At least 70% of labels" in results.note
     with pytest.raises(wordsight.errors.InvalidArgument, match="not both"):
         wordsight.run("cat,dog", photos, output=None, precision=0.9, threshold=0.9)

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import difflib
 import gc
-import json
 import logging
 import os
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import typer
 
 from ..errors import NothingGathered, WordsightError
-from .printing import say
+from .printing import fail, say
 
 
 def run_app(app: typer.Typer) -> None:
@@ -47,7 +46,7 @@ def _run(app: typer.Typer) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except WordsightError as error:
-        _fail(str(error))
+        fail(str(error))
         return 1 if isinstance(error, NothingGathered) else 2
     except BrokenPipeError:  # whoever reads our output, such as `head`, has closed it
         with contextlib.suppress(OSError):
@@ -58,21 +57,13 @@ def _run(app: typer.Typer) -> int:
             print(str(error), file=sys.stderr)
             return 2
         if isinstance(error, OSError):  # such as a full disk behind standard output
-            _fail(f"{error.strerror or error}.")
+            fail(f"{error.strerror or error}.")
             return 2
         if hasattr(error, "format_message"):  # click's error for a wrong option or argument
             command = getattr(getattr(error, "ctx", None), "command_path", None) or "wordsight"
-            _fail(f"{_sentence(error)} See '{command} --help'.")
+            fail(f"{_sentence(error)} See '{command} --help'.")
             return 2
         raise
-
-
-def _fail(message: str) -> None:
-    """Say what went wrong; with --json, on standard output as an object, too."""
-    say(f"Error: {message}")
-    if "--json" in sys.argv[1:]:
-        with contextlib.suppress(OSError):
-            print(json.dumps({"error": message}, ensure_ascii=False), flush=True)
 
 
 def _sentence(error: Any) -> str:

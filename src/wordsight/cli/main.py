@@ -39,7 +39,7 @@ from .options import (
     sides,
     with_groups,
 )
-from .printing import show
+from .printing import begin, show
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ app = typer.Typer(
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
+    begin()
     if version:
         from .. import __version__
 

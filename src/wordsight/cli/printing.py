@@ -4,6 +4,7 @@ Decides only the exit code.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -14,7 +15,31 @@ from typing import Any
 from ..core.home import first_process
 from ..core.summary import Problems, Result, Table, as_text, printable
 
-_BEGAN = time.monotonic()
+
+@dataclass
+class _Command:
+    """The command that runs: when it began, and whether it has printed its object."""
+
+    began: float
+    told: bool = False
+
+
+_command = _Command(time.monotonic())
+
+
+def begin() -> None:
+    """Note that a command begins."""
+    _command.began, _command.told = time.monotonic(), False
+
+
+def fail(message: str) -> None:
+    """Say what went wrong; with --json on standard output, too, as an object, unless the command
+    has printed one.
+    """
+    say(f"Error: {message}")
+    if "--json" in sys.argv[1:] and not _command.told:
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": message}, ensure_ascii=False), flush=True)
 
 
 def say(line: str) -> None:
@@ -30,7 +55,9 @@ def show(result: Result, as_json: bool) -> int:
     if not first_process():
         return code
     if as_json:
-        print(json.dumps({**result.to_dict(), "seconds": round(time.monotonic() - _BEGAN, 3)}))
+        seconds = round(time.monotonic() - _command.began, 3)
+        print(json.dumps({**result.to_dict(), "seconds": seconds}))
+        _command.told = True
     else:
         told = as_text(result, problems=False)
         if told:

@@ -110,6 +110,13 @@ def recognize_command(
 
 @with_groups
 def find_command(
+    *,
+    words: Annotated[
+        str,
+        typer.Argument(
+            metavar="[WORDS]", help="What to look for, in words; needs a text–image model."
+        ),
+    ] = "",
     photos: Annotated[
         list[str],
         typer.Option(
@@ -119,12 +126,6 @@ def find_command(
             help="Folder, file or glob of photos; may be given several times.",
         ),
     ],
-    words: Annotated[
-        str,
-        typer.Argument(
-            metavar="[WORDS]", help="What to look for, in words; needs a text–image model."
-        ),
-    ] = "",
     like: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -139,7 +140,6 @@ def find_command(
     ] = Path("results"),
     backbone: BackboneName = DEFAULT_BACKBONE,
     words_model: WordsModel = None,
-    *,
     runs_on: RunsOn,
     offline: Offline = False,
     as_json: Json = False,

@@ -365,7 +365,7 @@ class Build:
                     sync_file(self.path / name)
                 replace_file(self.path / name, root / name)
             _remove(root, old)
-            if old:
+            if old and written:
                 log.info(
                     "Removed from '%s': %s of an earlier run, which this one did not write.",
                     folder.path,
