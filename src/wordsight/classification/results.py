@@ -119,7 +119,13 @@ class Results(ImageResults[Prediction]):
             notes.append(self._told_events())
         if self.skipped:
             listed = " (listed in skipped.csv)." if self.output else "."
-            notes.append(f"{len(self.skipped)} other files are no pictures{listed}")
+            count = len(self.skipped)
+            told = (
+                "1 other file is no picture"
+                if count == 1
+                else f"{count} other files are no pictures"
+            )
+            notes.append(f"{told}{listed}")
         if self.counts.remarks:
             listed = " (all are listed in remarks.csv)" if self.output else ""
             name, remark = self.counts.remarks[0]

@@ -84,7 +84,7 @@ class Matches:
 
     def title(self) -> str:
         """Return one line on how much there is."""
-        count = f"The {len(self):,} of {self.photos:,} photos"
+        count = f"The {len(self):,} of {self.photos:,} photos" if self.photos > 1 else "The photo"
         if self.words:
             return f"{count} that '{self.words}' fits best"
         return f"{count} most like {' and '.join(self.like)}"
