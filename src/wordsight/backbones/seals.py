@@ -17,7 +17,7 @@ _whole: set[tuple] = set()  # files by path, size and time whose hash was right 
 
 def seal(folder: Path, manifest: str, names: Iterable[str]) -> None:
     """Note the hashes of files in a folder in its file `manifest`."""
-    lines = "".join(f"{_sha256(folder / name)}  {name}\n" for name in sorted(names))
+    lines = "".join(f"{sha256(folder / name)}  {name}\n" for name in sorted(names))
     write_atomic(folder / manifest, lines.encode(), sync=False)
 
 
@@ -43,13 +43,14 @@ def _matches(path: Path, digest: str) -> bool:
     about = path.stat()
     key = (path, digest, about.st_size, about.st_mtime_ns)
     if key not in _whole:
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             return False
         _whole.add(key)
     return True
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(CHUNK):

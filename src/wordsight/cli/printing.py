@@ -33,8 +33,8 @@ def begin() -> None:
 
 
 def fail(message: str) -> None:
-    """Say what went wrong; with --json on standard output, too, as an object, unless the command
-    has printed one.
+    """Print what went wrong on standard error. With --json, also print it as an object on standard
+    output, unless the command has printed one already.
     """
     say(f"Error: {message}")
     if "--json" in sys.argv[1:] and not _command.told:

@@ -1,5 +1,5 @@
-"""Let a text–image model teach words that the embedded network doesn't know: it looks at a sample
-of the photos, and what is sure of these teaches the embedded network, which sees the others.
+"""Teach the embedded network words that only a text–image model knows. The model looks at a sample
+of the photos. The embedded network learns from the sure ones and labels the others.
 """
 
 from __future__ import annotations

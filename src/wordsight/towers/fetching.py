@@ -5,16 +5,16 @@ on where an earlier attempt stopped, and checked by hash.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backbones.seals import sha256
 from ..core.home import is_offline, replace_file
 from ..core.progress import Progress
-from ..core.regular import open_regular, read_text
+from ..core.regular import read_text
 from ..errors import BackboneUnavailable, InvalidModel
 from .names import CONFIG, WEIGHTS
 from .tokenizing import TOKENIZER
@@ -63,7 +63,7 @@ def ask_hub(repository: str, needed: tuple[str, ...] = (CONFIG, WEIGHTS)) -> Rem
 
     Raises:
         BackboneUnavailable: if it can't be reached, or has no such model.
-        InvalidModel: if the files are not in open_clip's format, without pickle.
+        InvalidModel: if the files are not open_clip's, or the weights are not safetensors.
     """
     if is_offline():
         raise BackboneUnavailable(
@@ -162,15 +162,6 @@ def _is_right(path: Path, remote: Remote, name: str) -> bool:
     if not path.is_file() or path.stat().st_size != remote.sizes[name]:
         return False
     return name not in remote.hashes or sha256(path) == remote.hashes[name]
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, 64 hex digits."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def own_tokenizer(folder: Path) -> str | None:

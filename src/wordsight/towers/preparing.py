@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..backbones.seals import is_whole, seal
+from ..backbones.seals import is_whole, seal, sha256
 from ..core.home import replace_file, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..errors import InvalidArgument, InvalidModel
@@ -34,7 +34,7 @@ from .converting import (
     text_network,
     write_tokenizer,
 )
-from .fetching import UNITS, ask_hub, fetch, own_tokenizer, sha256
+from .fetching import UNITS, ask_hub, fetch, own_tokenizer
 from .names import (
     HUB,
     KNOWN,

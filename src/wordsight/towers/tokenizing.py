@@ -96,8 +96,9 @@ def clips_tokenizer(vocabulary: Sequence[str], merges: Sequence[tuple[str, str]]
 
 
 def end_marks(tokenizer: Tokenizer, config: dict) -> None:
-    """Let a tokenizer begin and end texts as its `tokenizer_config.json` says, in place: there, not
-    in `tokenizer.json`, stands what transformers goes by.
+    """Make a tokenizer begin and end texts as its `tokenizer_config.json` says, in place.
+
+    transformers follows that file, not `tokenizer.json`.
     """
     from tokenizers import processors
 
