@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from conftest import draw_shape
+from wordsight.core.home import towers_folder
 from wordsight.datasets.files import ImageFile
 from wordsight.errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from wordsight.towers import open_tower, phrase_map, prepare, rank
@@ -195,6 +196,29 @@ def test_int8_is_kept_only_where_it_agrees(source, tmp_path, monkeypatch):
     refused = prepare(f"local-dir:{source[0]}", pictures=pictures)
     assert refused.record.int8 is None
     assert not list(refused.folder.glob("*int8*"))
+
+
+def test_a_wheel_carries_a_prepared_model(prepared, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
+    shutil.copytree(prepared, towers_folder() / "pe-core-t")
+    vectors = open_tower("pe-core-t", dtype="f32").embed_photos(photos)
+    licence = tmp_path / "licence.txt"
+    licence.write_text("Do as you like.")
+    script = Path(__file__).parents[1] / "scripts" / "make_words_wheel.py"
+    command = [sys.executable, script, "pe-core-t", "--licence", licence, "-o", tmp_path / "dist"]
+    subprocess.run(list(map(str, command)), check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    installed = tmp_path / "installed"
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--target")
+    subprocess.run([*pip, str(installed), str(wheel)], check=True)
+    (text,) = installed.glob("*.dist-info/licenses/LICENSE.txt")
+    assert text.read_text() == "Do as you like."
+
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "another"))
+    monkeypatch.syspath_prepend(str(installed))
+    tower = open_tower("pe-core-t", dtype="f32")
+    assert tower.folder.parent == installed
+    assert np.array_equal(tower.embed_photos(photos), vectors)
 
 
 def test_a_damaged_folder_is_found_by_its_hash_and_prepared_anew(source, tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def prepare(
         work.mkdir(parents=True, exist_ok=True)
     folder, licence, origin = _source(name, work, consent, say, progress)
     source = read_source(folder)
-    say("Converting the model: a minute or two, once.")
+    say("Converting the model, once: about five minutes.")
     with writing(work):
         record = _convert(name, work, source, licence, origin, pictures, progress)
         write_atomic(work / RECORD, _json(record))
