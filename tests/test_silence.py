@@ -18,6 +18,7 @@ import pytest
 
 import wordsight
 from conftest import draw_shape, write_shapes
+from test_towers import PIXELS, SMALL, write_model
 from test_videos import frames_of, write_clip
 
 HERE = Path(__file__).parent
@@ -175,6 +176,11 @@ EXPORTS = (
     "export model --format openvino -o b.xml --dtype int8 --data photos",
     "export model --format torch.export -o c.pt2",
 )
+BY_TOWER = (
+    "words --prepare local-dir:source",
+    "run -c kangaroo -p photos -o asked --words-model local-dir:source",
+    "find red-disc -p photos -o phrase --words-model local-dir:source",
+)
 ON_RAY = (
     "predict photos -m model --ray local -o on-ray",
     "clean photos --ray local -o on-ray-report",
@@ -196,7 +202,7 @@ def test_every_command_is_watched():
 
     from wordsight.cli.main import app
 
-    lines = (*QUICK, *SLOW, *EXPORTS, *ON_RAY)
+    lines = (*QUICK, *SLOW, *EXPORTS, *BY_TOWER, *ON_RAY)
     pages = {"app", "teach", "serve"}  # test_page, test_teaching and below
     assert {line.split()[0] for line in lines} | pages == set(get_command(app).commands)
 
@@ -217,6 +223,14 @@ def test_all_other_commands_send_nothing(watched, place):
 def test_exports_send_nothing(line, watched, place):
     pytest.importorskip("onnxruntime")
     assert watched("-m", "wordsight", *line.split(), cwd=place) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_text_image_models_send_nothing(watched, place):
+    pytest.importorskip("tokenizers")
+    write_model(place / "source", SMALL, PIXELS)
+    assert watched("-c", CALLS, json.dumps(BY_TOWER), cwd=place) == []
 
 
 @pytest.mark.slow
