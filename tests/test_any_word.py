@@ -72,6 +72,25 @@ def test_a_word_that_nothing_shows_labels_next_to_nothing(accuracy, roll):
     assert sum(labelled) <= len(files) * len(absent) / 1000
 
 
+def test_what_a_model_misses_is_left_to_the_taught_network():
+    rng = np.random.default_rng(0)
+    shown = np.arange(400) < 100
+    looks = np.where(shown, 1.0, -1.0)[:, None] + rng.normal(0, 0.3, (400, 6))
+    missed = shown & (np.arange(400) % 5 == 0)
+    words = np.where(shown & ~missed, 5.0, 0.0)[:, None] + rng.normal(size=(400, 1))
+    evidence = weigh(words / 100, rng.normal(size=(400, 300)) / 100)
+    assert (evidence.ratios[missed] < -3).mean() > 0.8
+    found = learn_words(looks.astype(np.float32), evidence).probabilities[:, 0]
+    assert (found[missed] > 0.5).mean() > 0.9 and (found[~shown] < 0.5).mean() > 0.99
+
+
+def test_what_a_folder_shows_is_a_rival_unless_it_is_meant():
+    there = ["cucumber", "tabby", "mushroom"]
+    found = rivals(("cat", "orange"), there)
+    assert {"cucumber", "mushroom"} <= set(found) and "tabby" not in found
+    assert len(found) == len(rivals(("cat", "orange")))
+
+
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     """A folder of discs and squares of which the discs are called kangaroos."""

@@ -337,7 +337,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     Attributes:
         files: file name -> bytes.
-        stops_at: bytes after which the large file's first download breaks off, or None.
+        stops_at: bytes of the large file after which every download breaks off, or None.
         asked: "METHOD path range" of each request.
     """
 
@@ -372,10 +372,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if first:
             begin = int(first[1])
             headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
-            return self.send(206, data[begin:], headers)
+            return self.send(206, data[begin:], headers, begin)
         return self.send(200, data, headers)
 
-    def send(self, status, data, headers):
+    def send(self, status, data, headers, begin=0):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -383,8 +383,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if type(self).stops_at is not None and len(data) > type(self).stops_at:
-            data = data[: type(self).stops_at]
+        if type(self).stops_at is not None and begin + len(data) > type(self).stops_at:
+            data = data[: max(0, type(self).stops_at - begin)]
             self.close_connection = True
         self.wfile.write(data)
 

@@ -18,9 +18,11 @@ from ..heads.zero_shot import SHARPNESS
 from ..towers.evidence import LearnedWords, learn_words, weigh
 from ..towers.prompts import NOTHING, rivals
 from ..towers.tower import TextImageTower
+from ..words.vocabulary import imagenet_synsets
 from .hints import nearness
 
 MOST_SEEN = 2000  # photos that a text–image model looks at
+MOST_THINGS, SOME = 150, 2  # kinds of things in a folder that are rivals, in as many photos each
 OF_EACH = 200  # photos nearest in meaning to a word, that it surely looks at
 
 
@@ -73,7 +75,8 @@ def teach_by_tower(
     read = ~np.isnan(vectors).any(axis=1)
     rows, weights, vectors = rows[read], weights[read], vectors[read]
     phrases = tower.embed_phrases(list(words))
-    beside = tower.embed_phrases([*rivals(tuple(words)), *NOTHING], several=False)
+    others = rivals(tuple(words), things(embeddings, backbone))
+    beside = tower.embed_phrases([*others, *NOTHING], several=False)
     evidence = weigh(vectors @ phrases.T, vectors @ beside.T).of(list(taught))
     learned = learn_words(embeddings[rows], evidence, weights)
     seconds = time.perf_counter() - began
@@ -84,6 +87,25 @@ def teach_by_tower(
         + (f" These taught the embedded network, which judges the other {rest}." if rest else "")
     )
     return TaughtWords(learned, [files[row] for row in rows], seconds)
+
+
+def things(embeddings: np.ndarray, backbone: Backbone) -> list[str]:
+    """Return names of the ImageNet classes that the embedded network sees in some of the photos,
+    (n, C), the most frequent first; none if it knows no such classes.
+    """
+    head = backbone.concept_head()
+    if head is None:
+        return []
+    seen = np.bincount(_seen(embeddings, head), minlength=len(head[1]))
+    named = imagenet_synsets()
+    order = np.argsort(-seen, kind="stable")[:MOST_THINGS]
+    return [named[index].words[0].lower() for index in order if seen[index] >= SOME]
+
+
+def _seen(embeddings: np.ndarray, head: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return the class that the embedded network gives each photo, (n,) int."""
+    weight, bias = head
+    return softmax((embeddings @ weight.T + bias) / SHARPNESS).argmax(axis=1)
 
 
 def spread(
@@ -109,8 +131,7 @@ def spread(
     if head is None:
         rows = np.arange(0, n, -(-n // most))
         return rows, np.ones(len(rows))
-    weight, bias = head
-    seen = softmax((embeddings @ weight.T + bias) / SHARPNESS).argmax(axis=1)
+    seen = _seen(embeddings, head)
     share = min(OF_EACH, most // (2 * len(words)))
     near = np.argsort(-nearness(embeddings, backbone, words), axis=0, kind="stable")[:share]
     chosen = np.zeros(n, bool)
@@ -124,8 +145,8 @@ def spread(
     waiting = waiting[~chosen[waiting]]
     chosen[waiting[: most - int(chosen.sum())]] = True
     rows = np.flatnonzero(chosen)
-    stands = np.bincount(seen, minlength=len(bias)) / np.maximum(
-        np.bincount(seen[rows], minlength=len(bias)), 1
+    stands = np.bincount(seen, minlength=len(head[1])) / np.maximum(
+        np.bincount(seen[rows], minlength=len(head[1])), 1
     )
     weights = stands[seen[rows]]
     return rows, weights / weights.mean()

@@ -9,7 +9,8 @@ phrase are estimated by expectation–maximisation, as `zero_shot` estimates fre
 word gets a head on the embedded network's embeddings, which learns from the surely right and surely
 wrong photos. Both views see different things, so that their evidence adds up (Blum and Mitchell
 1998, "Combining labeled and unlabeled data with co-training"): the head's logits are calibrated,
-held out, by the likelihood of the cosines.
+held out, by the likelihood of the cosines. Such models also miss a share of what is shown, which is
+estimated with them; of these photos the head alone decides.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FOLDS = 4
 SMOOTH = 0.5  # photos added to those that show a word, and to those that don't, for its scale
 SCALE, STIFF = 1.0, 1.0  # of a head's logits before photos say otherwise, and how firmly
 STEEPEST = 3.0
+MISSED, FIRM = 0.1, 10.0  # share of shown photos that such a model misses, and how firmly
 TRUSTED = 8.0  # log likelihood ratio of a cosine at most: such models err, too
 
 
@@ -163,8 +165,9 @@ def learn_words(
             if np.isnan(logits).any():  # too few to hold some out
                 break
             ratios = evidence.ratios[:, word]
-            scale, shift = _calibrated(logits, ratios, weights)
-            probabilities[:, word] = sigmoid(ratios + scale * logits + shift)
+            scale, shift, missed = _calibrated(logits, ratios, weights)
+            told = _unless_missed(ratios, missed)
+            probabilities[:, word] = sigmoid(told + scale * logits + shift)
             rows, shown = _sure(probabilities[:, word])
             if shown.sum() < FEWEST or shown.all():
                 weight[word], bias[word], counts[word] = 0, -50, 0
@@ -183,24 +186,37 @@ def _sure(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([sure, others]), np.arange(len(sure) + len(others)) < len(sure)
 
 
-def _calibrated(logits: np.ndarray, ratios: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return scale and shift that make a head's held-out logits log odds, by the likelihood of the
-    other view's ratios: expectation of who shows the word, and maximisation of Platt's scaling.
+def _calibrated(
+    logits: np.ndarray, ratios: np.ndarray, weights: np.ndarray
+) -> tuple[float, float, float]:
+    """Return scale and shift that make a head's held-out logits log odds, and the share of photos
+    that show the word but whose cosine doesn't tell.
+
+    By the likelihood of the other view's ratios: expectation of who shows the word, and
+    maximisation of Platt's scaling and of that share.
     """
-    scale, shift = SCALE, 0.0
+    scale, shift, missed = SCALE, 0.0, MISSED
     for _ in range(ROUNDS):
-        chance = sigmoid(ratios + scale * logits + shift)
+        told = _unless_missed(ratios, missed)
+        chance = sigmoid(told + scale * logits + shift)
         shown = float((weights * chance).sum())
         hidden = float(weights.sum()) - shown
         targets = chance * (shown + SMOOTH) / (shown + 2 * SMOOTH)
         targets += (1 - chance) * SMOOTH / (hidden + 2 * SMOOTH)
+        untold = float((weights * chance * missed * np.exp(-told)).sum())
+        lost = (untold + MISSED * FIRM) / (shown + FIRM)
         found = _platt(logits, targets, weights, scale, shift)
         found = float(np.clip(found[0], 0.05, STEEPEST)), found[1]
-        settled = abs(found[0] - scale) + abs(found[1] - shift) < SETTLED
-        scale, shift = found
+        settled = abs(found[0] - scale) + abs(found[1] - shift) + abs(lost - missed) < SETTLED
+        (scale, shift), missed = found, lost
         if settled:
             break
-    return scale, shift
+    return scale, shift, missed
+
+
+def _unless_missed(ratios: np.ndarray, missed: float) -> np.ndarray:
+    """Return log likelihood ratios where a share of what is shown has the cosines of what isn't."""
+    return np.logaddexp(np.log1p(-missed) + ratios, np.log(missed))
 
 
 def _platt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from ..errors import UnknownWord
 from ..words.vocabulary import (
@@ -54,13 +55,14 @@ def _everyday() -> tuple[str, ...]:
     return tuple(sorted(best, key=lambda word: (-best[word], word)))
 
 
-def rivals(words: tuple[str, ...], count: int = RIVALS) -> list[str]:
+def rivals(words: tuple[str, ...], there: Sequence[str] = (), count: int = RIVALS) -> list[str]:
     """Return common nouns that stand beside words in a photo's description: first what is near the
-    words in meaning, since that is what they are taken for; none of them is a word itself, or above
-    or below one in meaning.
+    words in meaning and what else the folder shows, since that is what they are taken for; none of
+    them is a word itself, or above or below one in meaning.
 
     Args:
         words: what is looked for.
+        there: names of what the folder's photos show.
         count: how many.
     """
     itself = {plain(word).casefold() for word in words}
@@ -73,7 +75,12 @@ def rivals(words: tuple[str, ...], count: int = RIVALS) -> list[str]:
     beside = [_around([*own, *near], itself) for own, near in places]
     # a few of each word in turn
     near = [group[at] for at in range(KIN) for group in beside if at < len(group)]
-    common = [*near, *_everyday(), *(synset.words[0].lower() for synset in imagenet_synsets())]
+    common = [
+        *near,
+        *there,
+        *_everyday(),
+        *(synset.words[0].lower() for synset in imagenet_synsets()),
+    ]
     return [word for word in dict.fromkeys(common) if word not in itself][:count]
 
 
