@@ -566,6 +566,10 @@ def test_corrections_are_remembered_and_saved_as_a_table_to_learn_from(
             assert rows.pop(one.file_name, {}).get("label") == label
     commands = page.locator("#corrections li code").all_inner_texts()
     assert commands[0] == str(photos) and "run" in commands[1] and "teach" in commands[2]
+    sort = [*shlex.split(commands[3])[1:-1], str(tmp_path / "sorted"), "--photos", str(photos)]
+    done = runner.invoke(app, sort)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "sorted" / guesses[0] / Path(names[0]).name).is_file()
     words = shlex.split(commands[1])
     assert words[-2:] == ["--data", str(table)]
     again = runner.invoke(app, [*words[1:], "-o", str(tmp_path / "again"), "--no-pictures"])

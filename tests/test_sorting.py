@@ -26,6 +26,7 @@ from wordsight.datasets.decisions import ReviewBook
 from wordsight.errors import InvalidArgument, NotFound
 from wordsight.exports import undo_sort
 from wordsight.exports.photos import journal as journals
+from wordsight.exports.photos.photo_labels import read_photo_labels
 
 SHARES = {"cat": 0.6, "dog": 0.3}
 
@@ -485,6 +486,21 @@ def test_a_workbook_has_a_row_a_photo_and_a_column_a_class(tmp_path):
     again = wordsight.sort(results, tmp_path / "sorted", xlsx=True)
     assert again.spreadsheet.name == "photos (2).xlsx" and done.spreadsheet.read_bytes() == b"mine"
     assert undo_sort(tmp_path / "sorted").kept == [("photos.xlsx", "changed since")]
+
+
+def test_what_was_corrected_in_a_report_counts_before_results(results, tmp_path):
+    table = tmp_path / "photos" / "corrections.csv"
+    rows = ("a.jpg,none_of_these,yes", "b.jpg,'=fox,yes", "c.jpg,owl,yes", "d.jpg,cat,")
+    table.write_text("\n".join(["\ufefffile_name,label,checked", *rows]), encoding="utf-8")
+    ReviewBook(tmp_path / "photos", ["cat"]).decide("c.jpg", "changed", "fox")
+    labels, _ = read_photo_labels(results)
+    by_name = {one.file_name: one for one in labels}
+    assert by_name["a.jpg"].status == "none_of_these" and by_name["a.jpg"].checked_by == "report"
+    assert by_name["b.jpg"].labels == ("=fox",)
+    assert by_name["c.jpg"].labels == ("fox",) and by_name["c.jpg"].checked_by == "review"
+    assert by_name["d.jpg"].checked_by == ""
+    table.write_text("file_name,label,other\na.jpg,dog,yes\n")  # not a report's
+    assert {one.file_name: one for one in read_photo_labels(results)[0]}["a.jpg"].labels == ("cat",)
 
 
 def test_a_workbook_written_before_a_move_keeps_what_was_known(results, tmp_path):

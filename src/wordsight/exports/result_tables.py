@@ -89,7 +89,7 @@ def sources_of(
     noted = noted_photos(table.parent, table.stem)
     if noted is None:
         raise InvalidArgument(
-            f"Where the photos of '{table.parent}' are is not known here. Say it with --photos."
+            f"This machine doesn't know where the photos of '{table.parent}' are. Give --photos DIR."
         )
     return noted
 

@@ -1,5 +1,5 @@
 """What a reader of a report may correct, and where the corrections go: a table of file names and
-labels beside the photos, which `run --data`, `train` and `teach --data` read.
+labels beside the photos, which `run --data`, `train`, `teach --data`, `sort` and `keywords` read.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ def corrections_of(
         ("Label the photos again with it", _quoted("run", typed, *what, "--data", file)),
         ("Or answer more questions first", _quoted("teach", *what, "-p", typed, "--data", file)),
     ]
+    if photos.output is not None:
+        sort = _quoted("sort", os.fspath(photos.output), "-o", "sorted")
+        commands.append(("Or copy the photos into a folder a class, as you decided", sort))
     note = "Give what the model learned from so far with another --data."
     names = "\0".join([os.path.abspath(photos.output or ""), os.path.abspath(folder), *words])
     key = hashlib.sha256(names.encode("utf-8", "replace")).hexdigest()[:16]

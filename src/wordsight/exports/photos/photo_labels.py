@@ -12,10 +12,12 @@ from ...classification.predictions import NONE_OF_THESE
 from ...core.home import expand
 from ...datasets.decisions import ANSWERS, REVIEW, ReviewBook
 from ...datasets.files import find_images
+from ...datasets.foreign_tables import heading, read_table
 from ...errors import InvalidArgument, NotFound
 from ...words.class_names import is_catch_all
 from ..result_tables import find_table, photos_of, read_rows, sources_of
 
+CORRECTIONS, CHECKED = "corrections*.csv", "checked"  # of a report, and the column of a decision
 TABLES = ("predictions.jsonl", "recognition.jsonl")
 NEITHER = (
     "'{path}' holds neither results (one of {tables}) nor photos with labels (metadata.csv, or a "
@@ -37,7 +39,7 @@ class PhotoLabel:
         probability: that the label, or else the guess, is right, 0–1; None where a person decided,
             and where nothing says.
         probabilities: the same by class.
-        checked_by: "review" or "teach" where a person decided, else "".
+        checked_by: "review", "teach" or "report" where a person decided, else "".
         error: why the file could not be read, or None.
     """
 
@@ -59,7 +61,8 @@ def read_photo_labels(
 ) -> tuple[list[PhotoLabel], list[Path]]:
     """Return what is known of each photo, in order, and the folders in which they lie.
 
-    Decisions of people, in metadata.csv beside the photos, count before what results say.
+    Decisions of people count before what results say: those of metadata.csv beside the photos, then
+    those of a report's corrections.csv there.
 
     Args:
         source: folder of results, a .jsonl table in one, or a folder of labelled photos, opened
@@ -93,7 +96,7 @@ def read_photo_labels(
         if not moved:
             raise
         places = {}
-    decided = _decisions(folders)
+    decided = {**_corrected(folders, places.values()), **_decisions(folders)}
     found = []
     for row in rows:
         there = places.get(row.file_name)
@@ -189,6 +192,36 @@ def _decisions(folders: Iterable[Path]) -> dict[Path, PhotoLabel]:
                 one = _in_book(book, name)
                 if one.checked_by:
                     decided[image.path.resolve()] = one
+    return decided
+
+
+def _corrected(folders: Iterable[Path], photos: Iterable[Path]) -> dict[Path, PhotoLabel]:
+    """Return what people corrected in a report, by where each photo is. Its tables lie in the
+    folder of photos or, where there are several, in the one that holds all of them.
+
+    Raises:
+        InvalidArgument: if a table can't be read.
+    """
+    parents = {path.parent.absolute() for path in photos}
+    whole = {Path(os.path.commonpath(parents))} if parents else set()
+    decided = {}
+    for folder in {*(one.absolute() for one in folders if one.is_dir()), *whole}:
+        for table in sorted(folder.glob(CORRECTIONS)):
+            rows = read_table(table)
+            columns = [heading(name) for name in next(rows, [])]
+            if not {"file_name", "label", CHECKED} <= set(columns):
+                continue  # somebody else's
+            for row in (dict(zip(columns, cells, strict=False)) for cells in rows):
+                if row.get(CHECKED) == "yes":
+                    name, label = row["file_name"], row["label"]
+                    nothing = is_catch_all(label)
+                    decided[(folder / name).resolve()] = PhotoLabel(
+                        name,
+                        None,
+                        NONE_OF_THESE if nothing else "labelled",
+                        () if nothing else (label,),
+                        checked_by="report",
+                    )
     return decided
 
 
