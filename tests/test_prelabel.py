@@ -390,7 +390,7 @@ def test_what_is_not_there_is_listed_and_nothing_of_others_is_replaced(made, tmp
             InvalidArgument,
             "nothing to write",
         ),
-        (lambda r: None, InvalidArgument, "is not known here"),
+        (lambda r: None, InvalidArgument, "doesn't know where"),
         (
             lambda r: note_photos(r, "detections", ["/nowhere/at/all"]),
             InvalidArgument,

@@ -89,7 +89,8 @@ def sources_of(
     noted = noted_photos(table.parent, table.stem)
     if noted is None:
         raise InvalidArgument(
-            f"This machine doesn't know where the photos of '{table.parent}' are. Give --photos DIR."
+            f"This machine doesn't know where the photos of '{table.parent}' are. Give "
+            "--photos DIR."
         )
     return noted
 
