@@ -127,6 +127,28 @@ def _one_class_a_picture(folder: Path) -> Path:
     return folder
 
 
+@section("one object a photo: a box learned from 259 photos, and one without any; 112 others")
+def boxes(work: Path) -> list[str]:
+    """Measure what `predict` gives, and what was learned or cut from the heat map alone."""
+    from scenes import model_of_boxes
+
+    without = model_of_boxes(work)
+    import wordsight as ours
+
+    tables = [DATA / "boxes" / f"annotations-{part}.csv" for part in ("train", "test")]
+    learned = ours.train(DATA / "boxes", work / "boxed", boxes=tables[0])
+    lines = ["| model | box | mean IoU | share at IoU 0.3, 0.5, 0.7, mean | MaxBoxAccV2 |"]
+    lines.append("|---|---|---|---|---|")
+    for name, model in (("with boxes", learned), ("without a box", without)):
+        found = ours.evaluation.evaluate_boxes(tables[1], model, output=None, detections=False)
+        for kind, figures in found.kinds.items():
+            lines.append(
+                f"| {name} | {kind} | {figures.mean_iou.value:.3f} | {figures.box_accuracy.value:.3f} | "
+                f"{figures.max_box_acc_v2:.3f} |"
+            )
+    return lines
+
+
 LARGE = """
 import re, sys, wordsight
 found = list(wordsight.detect(sys.argv[1], sys.argv[2], output=sys.argv[3]))[0]
