@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
-from common import DATA, ROOT, section
+from common import DATA, ROOT, environment, section, times, wordsight
+from PIL import Image
 from roll import WORDS, _calibration_error, _counts
 
 ABSENT = ["giraffe", "submarine", "violin", "kangaroo", "graffiti"]
@@ -123,3 +127,108 @@ def _flat(words: np.ndarray, beside: np.ndarray, truth: np.ndarray) -> float:
     right = np.cumsum(truth[named, top[named]])
     enough = np.flatnonzero(right / np.arange(1, len(named) + 1) >= 0.98)
     return float(right[enough[-1]] / truth.sum()) if len(enough) else 0.0
+
+
+SEEN, MANY = 200, 10_000
+SPEED = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+import wordsight
+from wordsight.datasets.files import ImageFile
+from wordsight.towers import open_tower
+name, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+files = [ImageFile(path, path.name) for path in sorted(folder.iterdir())[:count]]
+rates = {}
+for dtype in ("f32", "int8"):
+    tower = open_tower(name, dtype=dtype)
+    tower.embed_photos(files[:8])
+    began = time.perf_counter()
+    tower.embed_photos(files[8:])
+    rates[tower.dtype] = (len(files) - 8) / (time.perf_counter() - began)
+print(json.dumps(rates))
+"""
+
+
+@section(
+    f"a text–image model of SigLIP 2's size, random weights: {MANY:,} photos, 2,000 of them seen "
+    "by the model, beside all of them",
+    ("open_clip_torch", "nncf"),
+    usual=False,
+)
+def towers_speed(work: Path) -> list[str]:
+    """Prepare a model of random weights, compare it with open_clip's own, and time `run`."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    os.environ["WORDSIGHT_HOME"] = str(work / "home")
+    import open_clip
+
+    from random_tower import write_model
+
+    config = open_clip.get_model_config("ViT-B-32-SigLIP2-256")
+    for key in ("hf_tokenizer_name", "tokenizer_kwargs"):  # not to be had offline; CLIP's instead
+        del config["text_cfg"][key]
+    pixels = {"size": 256, "mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
+    theirs = write_model(work / "b32", config, pixels)
+    name = f"local-dir:{work / 'b32'}"
+    preparing, _ = wordsight("words", "--prepare", name, work=work)
+    parity = _parity(name, theirs)
+    del theirs
+    photos = work / "photos"
+    photos.mkdir()
+    with zipfile.ZipFile(DATA / "cifar10.zip") as packed:
+        for number, one in enumerate(_jpegs(packed)[:MANY]):
+            (photos / f"{number:05}.jpg").write_bytes(packed.read(one))
+    command = [sys.executable, "-c", SPEED, name, str(photos), str(SEEN)]
+    told = subprocess.run(
+        command, env=environment(work), capture_output=True, text=True, check=True
+    )
+    rates = json.loads(told.stdout)
+    asked = ("run", "-c", "wallaby rat", "-p", photos, "--no-pictures")
+    seconds, _ = wordsight(*asked, "--words-model", name, "-o", work / "asked", work=work)
+    quickest = max(rates.values())
+    everything = MANY / quickest
+    return [
+        "| | seconds |",
+        "|---|---|",
+        f"| `run` on {MANY:,} photos, the model looking at 2,000, whole process | {seconds:.0f} |",
+        f"| the model's image tower on all {MANY:,} | {everything:.0f} (calculated from {SEEN}) |",
+        "",
+        f"`run` takes {times(seconds / everything)} times as long. The image tower does "
+        + ", ".join(f"{rate:.1f} photos a second in {dtype}" for dtype, rate in rates.items())
+        + f". Preparing took {preparing:.0f} s, once. {parity} The photos are CIFAR-10's.",
+    ]
+
+
+def _jpegs(packed: zipfile.ZipFile) -> list[str]:
+    return [name for name in packed.namelist() if name.endswith(".jpg")]
+
+
+def _parity(name: str, theirs) -> str:
+    """Return by how much vectors differ from those of open_clip."""
+    import torch
+
+    from wordsight.datasets.files import ImageFile
+    from wordsight.towers import open_tower
+
+    tower = open_tower(name, dtype="f32")
+    files = [ImageFile(path, path.name) for path in sorted((DATA / "boxes").rglob("*.jpg"))[:16]]
+    preprocess = open_clip_transform(256)
+    phrases = ["a photo of a kangaroo", "red bicycle at the lake"]
+    with torch.inference_mode():
+        images = torch.stack([preprocess(Image.open(one.path).convert("RGB")) for one in files])
+        seen = theirs.encode_image(images, normalize=True).numpy()
+        tokens = torch.from_numpy(tower._tokenize(phrases))
+        read = theirs.encode_text(tokens, normalize=True).numpy()
+    image = float(np.abs(tower.embed_photos(files) - seen).max())
+    text = float(np.abs(tower._texts(phrases) - read).max())
+    return (
+        f"Vectors differ from open_clip's by {image:.5f} (photos) and {text:.5f} (phrases) at most."
+    )
+
+
+def open_clip_transform(size: int):
+    """Return open_clip's own preparation of a photo."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    values = {"size": size, "mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "squash"}
+    return image_transform_v2(PreprocessCfg(**values), is_train=False)

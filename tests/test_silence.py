@@ -18,7 +18,7 @@ import pytest
 
 import wordsight
 from conftest import draw_shape, write_shapes
-from test_towers import PIXELS, SMALL, write_model
+from random_tower import PIXELS, SMALL, write_model
 from test_videos import frames_of, write_clip
 
 HERE = Path(__file__).parent
@@ -228,7 +228,7 @@ def test_exports_send_nothing(line, watched, place):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_text_image_models_send_nothing(watched, place):
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("open_clip")
     write_model(place / "source", SMALL, PIXELS)
     assert watched("-c", CALLS, json.dumps(BY_TOWER), cwd=place) == []
 

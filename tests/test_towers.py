@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from conftest import draw_shape
+from random_tower import PIXELS, SMALL, write_model
 from wordsight.core.home import towers_folder
 from wordsight.datasets.files import ImageFile
 from wordsight.errors import BackboneUnavailable, InvalidArgument, InvalidModel
@@ -28,19 +29,6 @@ from wordsight.towers.names import CONFIG, WEIGHTS, check_name
 from wordsight.towers.prompts import NOTHING, RIVALS, rivals, table_nouns
 from wordsight.towers.tower import read_record
 
-SMALL = {
-    "embed_dim": 64,
-    "vision_cfg": {
-        "image_size": 160,
-        "timm_model_name": "test_vit3",
-        "timm_model_pretrained": False,
-        "timm_pool": "map",
-        "timm_proj": None,
-    },
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-    "custom_text": True,
-}
-PIXELS = {"size": 160, "mean": [0.5] * 3, "std": [0.4] * 3, "resize_mode": "squash"}
 PHRASES = [
     "a photo of a kangaroo",
     "red bicycle at the lake",
@@ -50,27 +38,11 @@ PHRASES = [
 ]
 
 
-def write_model(folder: Path, config: dict, pixels: dict):
-    """Write a model of random weights in open_clip's format; return open_clip's own."""
-    open_clip = pytest.importorskip("open_clip")
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    parts = {key: value for key, value in config.items() if key != "custom_text"}
-    kind = open_clip.model.CustomTextCLIP if config.get("custom_text") else open_clip.model.CLIP
-    model = kind(**parts).eval()
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, str(folder / WEIGHTS))
-    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": pixels}))
-    return model
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A folder in open_clip's format, and open_clip's own model of it."""
-    pytest.importorskip("tokenizers")
+    for package in ("tokenizers", "open_clip", "torch"):
+        pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("towers") / "small"
     return folder, write_model(folder, SMALL, PIXELS)
 
