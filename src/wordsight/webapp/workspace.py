@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.embedder import read
-from ..backbones.runtime import Encoding
+from ..backbones.encoding import Encoding
 from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
