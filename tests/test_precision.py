@@ -14,6 +14,7 @@ import pytest
 import wordsight
 from conftest import small_model
 from wordsight.backbones import precision
+from wordsight.backbones.backbone import DEFAULT_BACKBONE
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
 from wordsight.backbones.networks.int8 import (
     LARGEST,
@@ -75,7 +76,13 @@ def _cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
 
 
-@pytest.mark.parametrize("name", embedded_backbones())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == DEFAULT_BACKBONE else pytest.mark.slow)
+        for name in embedded_backbones()
+    ],
+)
 def test_int8_agrees_with_f32_on_real_photos(name, data):
     backbone = load_backbone(name)
     embeddings, maps = [], []
