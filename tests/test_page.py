@@ -400,9 +400,11 @@ def test_words_with_photos_are_taught(cli):
 def test_a_person_compares_two_models(page, tab):
     found = open_page(tab, page)
     found.get_by_role("tab", name="Compare").click()
+    assert not found.locator("#compare-gallery, #compare-table").count()
     found.click("#compare-start")
     found.locator("#compare-told").get_by_text("both say the same of").wait_for(timeout=60_000)
     assert "17" in found.locator("#compare-told").inner_text()
+    found.locator("#compare-table").get_by_text("disc").first.wait_for()
 
 
 def test_programs_call_it_as_the_docs_say(page, other_shapes, tmp_path):
