@@ -91,7 +91,7 @@ def _build_outputs() -> list[Component]:
         headers=["file", "label in the folder", "first", "second"],
         interactive=False,
         wrap=True,
-        column_widths=["150px", "110px", "150px", "150px"],
+        column_widths=["28%", "16%", "28%", "28%"],
         elem_id="compare-table",
         visible=False,
     )
