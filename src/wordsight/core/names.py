@@ -111,9 +111,10 @@ def folder_names(class_names: Iterable[str], taken: Iterable[str] = ()) -> dict[
     folders: dict[str, str] = {}
     known = {same_file_key(name) for name in taken}
     for name in class_names:
-        folder = (
-            "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
+        letters = (
+            "_" if c in '/\\:*?"<>|' or ord(c) < 32 or "\ud800" <= c < "\ue000" else c for c in name
         )
+        folder = "".join(letters).strip(". ") or "_"
         if len(os.fsencode(folder)) > 200:
             folder = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         folder = portable(folder)
