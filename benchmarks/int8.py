@@ -16,7 +16,7 @@ ROUNDS = 3
 
 def _throughput(files: list[Path], pixels: list[np.ndarray]) -> list[float]:
     """Pictures a second of each OpenVINO file with all cores busy, medians of rounds in turn."""
-    from wordsight.backbones.runtime import import_openvino
+    from wordsight.backbones.openvino_engine import import_openvino
     from wordsight.core.threads import cores
 
     ov = import_openvino()

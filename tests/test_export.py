@@ -19,7 +19,7 @@ from PIL import Image
 import wordsight
 from conftest import contents, killed_before, small_model, write_shapes
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
-from wordsight.backbones.runtime import import_openvino
+from wordsight.backbones.openvino_engine import import_openvino
 from wordsight.core.records import RECORD
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exports import model as exporting

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..backbones.devices import need_torch
+from ..backbones.openvino_engine import import_openvino
 from ..backbones.preprocessing import STRIDE
-from ..backbones.runtime import import_openvino
 from ..classification.classifier import Classifier, load
 from ..core.home import expand, replace_file, writing
 from ..core.progress import Progress, or_notebook
