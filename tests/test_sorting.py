@@ -587,6 +587,23 @@ def test_a_full_disk_keeps_no_half_file(results, tmp_path, monkeypatch):
     assert left == [journals.JOURNAL] and tree(tmp_path / "photos") == before
 
 
+@pytest.mark.parametrize("first, second", [("move", "copy"), ("copy", "move"), ("move", "move")])
+def test_a_run_that_another_overtook_is_refused(first, second, results, tmp_path, monkeypatch):
+    before = tree(tmp_path / "photos")
+
+    def overtaken(*given):
+        monkeypatch.undo()
+        read = read_photo_labels(*given)
+        wordsight.sort(results, tmp_path / "sorted", how=first)
+        return read
+
+    monkeypatch.setattr("wordsight.exports.photos.sorting.read_photo_labels", overtaken)
+    with pytest.raises(InvalidArgument, match="has sorted into"):
+        wordsight.sort(results, tmp_path / "sorted", how=second)
+    assert undo_sort(tmp_path / "sorted").complete
+    assert tree(tmp_path / "photos") == before
+
+
 def test_one_file_that_can_not_go_back_does_not_stop_the_others(results, tmp_path, monkeypatch):
     before = tree(tmp_path / "photos")
     wordsight.sort(results, tmp_path / "sorted", how="move")

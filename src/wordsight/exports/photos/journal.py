@@ -39,6 +39,8 @@ OTHER_WAY = (
     "('wordsight sort --undo -o {folder}'), or choose another folder with -o."
 )
 
+MEANWHILE = "Another run has sorted into '{folder}' meanwhile. Run the same command again."
+
 
 @dataclass
 class Entry:
@@ -76,7 +78,7 @@ class Journal:
             raise InvalidArgument(
                 f"'{folder}' is a file; photos are sorted into a folder. Choose another with -o."
             )
-        lines = read_lines(self._path)
+        self._lines = lines = read_lines(self._path)
         if lines is None and os.path.lexists(self._path):
             raise InvalidArgument(IN_THE_WAY.format(path=self._path))
         self.there = lines is not None
@@ -159,7 +161,7 @@ class Journal:
         with writing(self.folder):
             if not self.folder.exists():
                 self._make(way)
-        with hold(self.folder), writing(self.folder):
+        with self._held():
             if self.way is None:
                 self.note([self._begin(way, 0)])
             self._tidy()
@@ -169,6 +171,19 @@ class Journal:
                 yield self.folder / temporary
             finally:
                 (self.folder / temporary).unlink(missing_ok=True)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the folder, whose journal must be as it was read: it says what is undone, and how.
+
+        Raises:
+            InvalidArgument: if another run holds it, or has written to the journal meanwhile.
+            OutputError: if something there can't be written.
+        """
+        with hold(self.folder), writing(self.folder):
+            if read_lines(self._path) != self._lines:
+                raise InvalidArgument(MEANWHILE.format(folder=self.folder))
+            yield
 
     def _make(self, way: str) -> None:
         """Make the folder with its journal in it, so that it is known from the first moment on
@@ -183,6 +198,7 @@ class Journal:
         lines = f"{json.dumps(HEAD)}\n{json.dumps(begin)}\n"
         (inside / JOURNAL).write_text(lines, encoding="utf-8")
         os.rename(built, top)
+        self._lines = [begin]
         self._take(begin)
 
     def _tidy(self) -> None:
@@ -224,7 +240,7 @@ class Journal:
         """
         self._refuse_foreign()
         done = TakenBack(self.folder)
-        with hold(self.folder), writing(self.folder):
+        with self._held():
             self._tidy()
             for count, entry in enumerate(reversed(list(self.entries.values())), start=1):
                 moved = self.way == MOVE and not entry.made
