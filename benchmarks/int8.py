@@ -48,7 +48,7 @@ def _throughput(files: list[Path], pixels: list[np.ndarray]) -> list[float]:
 def int8(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import wordsight
-    from wordsight.exports.model import EXPORT_FORMATS, open_exported
+    from wordsight.exports.formats import EXPORT_FORMATS, open_exported
     from wordsight.exports.quantization import Trial, compare, quantize, trial_images
 
     lines = [

@@ -22,7 +22,7 @@ from wordsight.backbones.registry import keep_module, load_backbone
 from wordsight.backbones.runtime import open_multiscale, open_runtime
 from wordsight.detection.objects import find_objects, tile_of, tiles
 from wordsight.errors import InvalidArgument, InvalidModel
-from wordsight.exports.model import EXPORT_FORMATS, open_exported
+from wordsight.exports.formats import EXPORT_FORMATS, open_exported
 from wordsight.heads.objects import ObjectBoxes, ObjectHead, cell_centres, merge
 from wordsight.images.decoding import decode
 from wordsight.metrics.boxes import covered, iou
