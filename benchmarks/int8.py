@@ -16,7 +16,7 @@ ROUNDS = 3
 
 def _throughput(files: list[Path], pixels: list[np.ndarray]) -> list[float]:
     """Pictures a second of each OpenVINO file with all cores busy, medians of rounds in turn."""
-    from wordsight.backbones.runtime import import_openvino
+    from wordsight.backbones.openvino_engine import import_openvino
     from wordsight.core.threads import cores
 
     ov = import_openvino()
@@ -48,7 +48,7 @@ def _throughput(files: list[Path], pixels: list[np.ndarray]) -> list[float]:
 def int8(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import wordsight
-    from wordsight.exports.model import EXPORT_FORMATS, open_exported
+    from wordsight.exports.formats import EXPORT_FORMATS, open_exported
     from wordsight.exports.quantization import Trial, compare, quantize, trial_images
 
     lines = [

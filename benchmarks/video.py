@@ -41,7 +41,7 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     from threadpoolctl import threadpool_limits
 
     from wordsight.backbones.embedder import input_pixels
-    from wordsight.backbones.runtime import import_openvino
+    from wordsight.backbones.openvino_engine import import_openvino
     from wordsight.images.clips import Clip
     from wordsight.images.decoding import upright
     from wordsight.recognition.recognizer import Recognizer, Seen

@@ -20,7 +20,7 @@ TARGET = ROOT / "docs" / "images" / "architecture.svg"
 WIDTH, EDGE, GAP = 900, 6, 10  # pixels: the picture, its edge, between boxes
 LETTER, LINE, PADDING = 6.4, 16, 10  # pixels: a letter's advance, a line of them, inside a box
 GROUPS = {  # colour -> folders; what is named nowhere is ground
-    "#4a3f8f": "cli labelstudio webapp pipeline distributed",
+    "#4a3f8f": "cli labelstudio webapp pipeline distributed supervision",
     "#2c5a94": "videos evaluation recognition detection retrieval cleaning gathering training "
     "exports traps",
     "#1f6a73": "classification reports heatmaps backbones",

@@ -84,6 +84,7 @@ def found_in(model, annotations):
     return average_precision(pairs, THINGS)
 
 
+@pytest.mark.slow
 def test_many_are_found_by_a_model_that_saw_one_a_photo_and_no_box(
     labelled, classifier, tmp_path, monkeypatch
 ):

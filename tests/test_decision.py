@@ -62,7 +62,7 @@ def test_without_a_threshold_that_keeps_its_promise_nothing_is_labelled_anywhere
     assert not any(one.detections for one in wordsight.detect(other_shapes, model, output=None))
     assert wordsight.evaluate(other_shapes, model, output=None).accepted == 0
     exported = wordsight.export(model, format="openvino", output=tmp_path / "silent.xml")
-    from wordsight.exports.model import about
+    from wordsight.exports.answers import about
 
     assert about(model)["threshold"] is None and exported.path.exists()
 

@@ -83,8 +83,8 @@ def _quick(tmp_path_factory):
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
             patch.setattr(box_training, name, 1)
             patch.setattr(object_samples, name, 1)
-        for format, write in exporting._WRITERS.items():
-            patch.setitem(exporting._WRITERS, format, _once(write, written / format))
+        for format, write in exporting.WRITERS.items():
+            patch.setitem(exporting.WRITERS, format, _once(write, written / format))
         yield
 
 

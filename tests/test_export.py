@@ -19,11 +19,11 @@ from PIL import Image
 import wordsight
 from conftest import contents, killed_before, small_model, write_shapes
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
-from wordsight.backbones.runtime import import_openvino
+from wordsight.backbones.openvino_engine import import_openvino
 from wordsight.core.records import RECORD
 from wordsight.errors import InvalidArgument, WordsightError
 from wordsight.exports import model as exporting
-from wordsight.exports.model import EXPORT_FORMATS, open_exported
+from wordsight.exports.formats import EXPORT_FORMATS, open_exported
 from wordsight.exports.openvino_network import _Network
 from wordsight.exports.quantization import Trial, compare, trial_images
 from wordsight.heatmaps.one_pass import class_heatmap
@@ -476,7 +476,7 @@ def test_a_network_that_cannot_be_converted_is_one_sentence(tmp_path, monkeypatc
     def refuse(model, path):
         raise RuntimeError("no such\noperator")
 
-    monkeypatch.setitem(exporting._WRITERS, "onnx", refuse)
+    monkeypatch.setitem(exporting.WRITERS, "onnx", refuse)
     with pytest.raises(
         WordsightError,
         match=r"The network 'cifar_cnn' can't be written as onnx: no such operator\.",

@@ -17,6 +17,7 @@ cli
 labelstudio
 webapp
 pipeline distributed
+supervision
 videos evaluation teaching
 recognition detection retrieval cleaning gathering training exports traps
 classification

@@ -25,12 +25,13 @@ from conftest import draw_shape
 from without_torch import END
 from wordsight.backbones.embedder import input_pixels, open_photo
 from wordsight.backbones.networks.legacy_weights import MAGIC, read_legacy_weights
+from wordsight.backbones.openvino_engine import OpenVinoRuntime, import_openvino
 from wordsight.backbones.registry import (
     _embedded_weights,
     embedded_backbones,
     load_backbone,
 )
-from wordsight.backbones.runtime import OpenVinoRuntime, TorchRuntime, import_openvino
+from wordsight.backbones.torch_engine import TorchRuntime
 from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidModel
 from wordsight.heatmaps.extent import extent

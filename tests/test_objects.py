@@ -22,7 +22,7 @@ from wordsight.backbones.registry import keep_module, load_backbone
 from wordsight.backbones.runtime import open_multiscale, open_runtime
 from wordsight.detection.objects import find_objects, tile_of, tiles
 from wordsight.errors import InvalidArgument, InvalidModel
-from wordsight.exports.model import EXPORT_FORMATS, open_exported
+from wordsight.exports.formats import EXPORT_FORMATS, open_exported
 from wordsight.heads.objects import ObjectBoxes, ObjectHead, cell_centres, merge
 from wordsight.images.decoding import decode
 from wordsight.metrics.boxes import covered, iou
@@ -232,7 +232,13 @@ def test_torch_and_openvino_give_the_same_maps():
         assert np.allclose(maps[-1].mean(axis=(1, 2)), embedding, atol=1e-3)
 
 
-@pytest.mark.parametrize("format", EXPORT_FORMATS)
+@pytest.mark.parametrize(
+    "format",
+    [
+        pytest.param(name, marks=[] if name == "openvino" else pytest.mark.slow)
+        for name in EXPORT_FORMATS
+    ],
+)
 def test_exports_find_the_same_objects(format, counting, others, tmp_path):
     for needed in ("onnxruntime", "onnxscript") * (format == "onnx"):
         pytest.importorskip(needed)

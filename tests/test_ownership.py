@@ -24,7 +24,7 @@ from conftest import draw_shape, unfinished, write_shapes
 HIDDEN = re.compile(r"[0-9a-f]{12}|\.tmp|tmp\w{8}")  # names that nobody can foresee
 RECORD = ".wordsight-files"
 MINE = b"mine"
-PLANTED, KILLED = 4, 4  # how many of them the quick run tries for each command
+PLANTED, KILLED = 2, 3  # how many of them the quick run tries for each command
 
 
 class Killed(BaseException):

@@ -14,6 +14,7 @@ import pytest
 import wordsight
 from conftest import small_model
 from wordsight.backbones import precision
+from wordsight.backbones.backbone import DEFAULT_BACKBONE
 from wordsight.backbones.embedder import Embedder, input_pixels, open_photo
 from wordsight.backbones.networks.int8 import (
     LARGEST,
@@ -21,9 +22,10 @@ from wordsight.backbones.networks.int8 import (
     mean_error,
     round_weights,
 )
+from wordsight.backbones.openvino_engine import OpenVinoRuntime
 from wordsight.backbones.precision import Choice, choose_dtype, measured
 from wordsight.backbones.registry import embedded_backbones, load_backbone
-from wordsight.backbones.runtime import OpenVinoRuntime, open_runtime
+from wordsight.backbones.runtime import open_runtime
 from wordsight.datasets.files import find_images
 from wordsight.errors import InvalidArgument
 
@@ -74,7 +76,13 @@ def _cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
 
 
-@pytest.mark.parametrize("name", embedded_backbones())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == DEFAULT_BACKBONE else pytest.mark.slow)
+        for name in embedded_backbones()
+    ],
+)
 def test_int8_agrees_with_f32_on_real_photos(name, data):
     backbone = load_backbone(name)
     embeddings, maps = [], []
@@ -94,7 +102,7 @@ def test_int8_agrees_with_f32_on_real_photos(name, data):
 def test_a_byte_of_the_picture_stays_what_it_was():
     """All 256 values are told apart: the first layer's input has as many steps."""
     from wordsight.backbones.networks.efficientnet_lite import openvino_network
-    from wordsight.backbones.runtime import import_openvino
+    from wordsight.backbones.openvino_engine import import_openvino
 
     ov = import_openvino()
     network = openvino_network(ov, load_backbone(), "int8")
@@ -149,7 +157,7 @@ def test_int8_is_chosen_where_it_is_faster_and_agrees(monkeypatch, own_home, pau
 
         def encode(self, pixels):
             time.sleep(pause if self.dtype == "int8" else 0.02)
-            from wordsight.backbones.runtime import Encoding
+            from wordsight.backbones.encoding import Encoding
 
             embedding = np.array([1.0, 2.0], np.float32)
             return Encoding(embedding * (turn if self.dtype == "int8" else 1), None)

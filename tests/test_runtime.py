@@ -23,7 +23,8 @@ from wordsight.backbones.registry import (
     list_backbones,
     load_backbone,
 )
-from wordsight.backbones.runtime import TorchRuntime, open_runtime
+from wordsight.backbones.runtime import open_runtime
+from wordsight.backbones.torch_engine import TorchRuntime
 from wordsight.datasets.files import find_images
 from wordsight.errors import BackboneUnavailable, InvalidArgument
 
@@ -280,7 +281,8 @@ def test_training_and_predicting_need_no_torch(shapes, other_shapes, tmp_path, b
 
 def test_openvino_is_imported_without_its_telemetry():
     code = (
-        "import sys; from wordsight.backbones.runtime import import_openvino; import_openvino()\n"
+        "import sys; from wordsight.backbones.openvino_engine import import_openvino\n"
+        "import_openvino()\n"
         "print([m for m in sys.modules if 'telemetry' in m and 'stub' not in m and not "
         "m.startswith('openvino.tools')])"
     )

@@ -9,7 +9,7 @@ import threading
 
 import turns
 
-from wordsight.backbones.runtime import import_openvino
+from wordsight.backbones.openvino_engine import import_openvino
 from wordsight.core.threads import cores, parallel_map
 from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode, resize

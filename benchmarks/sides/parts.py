@@ -20,7 +20,9 @@ from threadpoolctl import threadpool_limits
 import wordsight
 from wordsight.backbones.cache import EmbeddingCache
 from wordsight.backbones.embedder import Embedder, input_pixels, read
-from wordsight.backbones.runtime import Encoding, callers, import_openvino
+from wordsight.backbones.encoding import Encoding
+from wordsight.backbones.openvino_engine import import_openvino
+from wordsight.backbones.runtime import callers
 from wordsight.classification import classifier
 from wordsight.classification.predictions import Counts
 from wordsight.classification.report import ResultsReport

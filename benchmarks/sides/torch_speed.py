@@ -12,9 +12,10 @@ import turns
 
 import wordsight
 from wordsight.backbones.cache import EmbeddingCache
+from wordsight.backbones.devices import torch_device
 from wordsight.backbones.embedder import input_pixels, read
 from wordsight.backbones.networks.timm_models import build_module, untrained_module
-from wordsight.backbones.runtime import GPU_CALLERS, TorchRuntime, torch_device
+from wordsight.backbones.torch_engine import GPU_CALLERS, TorchRuntime
 from wordsight.core.threads import cores, parallel_map
 from wordsight.datasets.files import find_images
 from wordsight.images.decoding import decode

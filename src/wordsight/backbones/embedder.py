@@ -25,9 +25,11 @@ from ..images.decoding import MAX_BYTES, Photo, decode, read_anew, remark, resiz
 from .backbone import Backbone
 from .cache import EmbeddingCache
 from .devices import numerics
+from .encoding import Encoding, Runtime
+from .openvino_engine import convert
 from .precision import choose_dtype
 from .preprocessing import Preprocessing
-from .runtime import Encoding, Runtime, callers, choose_engine, convert, open_runtime
+from .runtime import callers, choose_engine, open_runtime
 
 log = logging.getLogger("wordsight")
 ANEW = "+2"  # after the key, for files that are read otherwise than 0.1.0 read them

@@ -21,8 +21,9 @@ import numpy as np
 from ..core.home import keep, places, write_atomic
 from ..core.regular import read_text
 from .backbone import Backbone
+from .openvino_engine import OpenVinoRuntime, network_folder
 from .preprocessing import STRIDE
-from .runtime import OpenVinoRuntime, check_dtype, has_int8, network_folder
+from .runtime import check_dtype, has_int8
 
 FASTER = 1.15  # times as fast as f32, for int8 to be chosen
 ALIKE = 0.98  # cosine of the embeddings of both; a processor whose sums overflow has less

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..backbones.backbone import Backbone
 from ..backbones.embedder import Embedder, open_photo
-from ..backbones.runtime import Encoding
+from ..backbones.encoding import Encoding
 from ..core.home import expand
 from ..core.notebook import frame
 from ..core.progress import Progress

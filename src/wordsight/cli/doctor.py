@@ -21,17 +21,13 @@ from ..backbones.backbone import DEFAULT_BACKBONE
 from ..backbones.cache import EmbeddingCache
 from ..backbones.devices import EXTRA, gpu_likely, has_torch, torch_device
 from ..backbones.embedder import Embedder
+from ..backbones.openvino_engine import import_openvino
 from ..backbones.precision import choose_dtype, measured
 from ..backbones.registry import embedded_backbones, load_backbone
-from ..backbones.runtime import (
-    callers,
-    choose_engine,
-    cores,
-    import_openvino,
-)
+from ..backbones.runtime import callers, choose_engine
 from ..core.home import cache_folder, images_folder, is_offline, models_folder, writing
 from ..core.plugins import KINDS, load_extensions
-from ..core.threads import parallel_map
+from ..core.threads import cores, parallel_map
 from ..errors import InvalidArgument, OutputError, WordsightError
 from ..training.recipes import list_models
 

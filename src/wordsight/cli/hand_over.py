@@ -297,7 +297,7 @@ def export_command(
         typer.Option(
             "--format",
             help="onnx, openvino or torch.export.",
-            autocompletion=offer("exports.model.EXPORT_FORMATS"),
+            autocompletion=offer("exports.formats.EXPORT_FORMATS"),
         ),
     ] = "onnx",
     output: Annotated[
@@ -313,7 +313,7 @@ def export_command(
         typer.Option(
             "--dtype",
             help="f32, or int8: smaller and faster, slightly less exact; needs --data.",
-            autocompletion=offer("exports.model.EXPORT_DTYPES"),
+            autocompletion=offer("exports.formats.EXPORT_DTYPES"),
         ),
     ] = "f32",
     data: Annotated[

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
+from ..backbones.openvino_engine import convert
 from ..backbones.precision import choose_dtype
 from ..backbones.registry import load_backbone
-from ..backbones.runtime import choose_engine, convert
+from ..backbones.runtime import choose_engine
 from ..classification.classifier import Classifier, load
 from ..cleaning.cleaner import Cleaning, CleaningOptions, CleaningTask, decide, folder_task
 from ..cleaning.material import LookedAt

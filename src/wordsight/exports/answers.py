@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..backbones.encoding import Encoding
 from ..backbones.preprocessing import STRIDE
-from ..backbones.runtime import Encoding, open_multiscale, open_runtime
+from ..backbones.runtime import open_multiscale, open_runtime
 from ..heads.objects import OBJECT_THRESHOLD, SAME, STRIDE as CELL
 from ..heatmaps.one_pass import class_heatmap
 

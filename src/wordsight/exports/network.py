@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..backbones.networks.fixed_padding import with_fixed_padding
 from ..backbones.networks.timm_models import build_module, maps_of
-from ..backbones.runtime import pixels_to_input
+from ..backbones.torch_engine import pixels_to_input
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, SHAPES, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
 from ..heads.objects import STRIDE, UNIT, ObjectHead

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backbones.runtime import convert
+from ..backbones.openvino_engine import convert
 from ..heads.boxes import EDGES, FAR, NEAR, OUTWARD, BoxHead
 from ..heads.novelty import CONCEPT_TEMPERATURE, Neighbourhood
 from ..heads.objects import STRIDE, UNIT, ObjectHead

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backbones.embedder import input_pixels, open_photo
-from ..backbones.runtime import import_openvino, without_telemetry
+from ..backbones.openvino_engine import import_openvino, without_telemetry
 from ..classification.classifier import Classifier
 from ..core.home import expand
 from ..core.progress import Progress

@@ -17,7 +17,7 @@ import numpy as np
 from ..backbones.backbone import Backbone
 from ..backbones.devices import need_torch, torch_device
 from ..backbones.networks.timm_models import build_module
-from ..backbones.runtime import pixels_to_input
+from ..backbones.torch_engine import pixels_to_input
 from ..core.plugins import load_extensions
 from ..errors import InvalidArgument
 

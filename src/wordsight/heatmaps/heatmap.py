@@ -12,7 +12,7 @@ from PIL import Image
 from ..backbones.backbone import Backbone
 from ..backbones.devices import need_torch
 from ..backbones.embedder import Embedder
-from ..backbones.runtime import Encoding
+from ..backbones.encoding import Encoding
 from ..errors import InvalidArgument
 from ..images.decoding import Photo, resize
 from .drawing import full_mask, superimpose

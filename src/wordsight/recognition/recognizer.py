@@ -12,8 +12,8 @@ import numpy as np
 
 from ..backbones.backbone import DEFAULT_BACKBONE, Backbone
 from ..backbones.embedder import Embedder
+from ..backbones.encoding import Encoding
 from ..backbones.registry import load_backbone
-from ..backbones.runtime import Encoding
 from ..classification.model_folder import check_threshold
 from ..errors import InvalidArgument
 from ..heads.linear import softmax

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backbones.runtime import import_openvino, without_telemetry
+from ..backbones.openvino_engine import import_openvino, without_telemetry
 from ..core.regular import read_text
 from ..errors import InvalidArgument, InvalidModel
 from .names import CONFIG, REFUSAL, REFUSED, WEIGHTS

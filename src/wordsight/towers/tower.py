@@ -20,11 +20,11 @@ from PIL import Image
 
 from ..backbones.cache import EmbeddingCache
 from ..backbones.embedder import read
-from ..backbones.runtime import cores, import_openvino
+from ..backbones.openvino_engine import import_openvino
 from ..backbones.seals import is_whole
 from ..core.progress import Progress
 from ..core.regular import read_text
-from ..core.threads import parallel_map
+from ..core.threads import cores, parallel_map
 from ..datasets.files import ImageFile
 from ..errors import BackboneUnavailable, InvalidModel, UnreadableImage
 from ..images.decoding import decode, resize

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from ..backbones.embedder import read
-from ..backbones.runtime import Encoding
+from ..backbones.encoding import Encoding
 from ..classification.classifier import Classifier, load
 from ..classification.predictions import Prediction
 from ..core.home import expand, images_folder, models_folder, write_atomic, writing
@@ -41,8 +41,9 @@ from ..heads.objects import OBJECT_THRESHOLD
 from ..heatmaps.drawing import superimpose
 from ..heatmaps.one_pass import class_heatmap
 from ..images.decoding import Photo, decode
-from ..pipeline import ClassifierRequest, find_or_make
 from ..reports.gallery import thumbnail
+from ..supervision.choice import find_or_make
+from ..supervision.request import ClassifierRequest
 from ..training.recipes import list_models, train
 from ..training.retraining import retrain
 from ..training.sources import noted_sources

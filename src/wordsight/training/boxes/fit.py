@@ -14,8 +14,9 @@ import numpy as np
 
 from ...backbones.backbone import Backbone
 from ...backbones.embedder import Embedder, input_pixels, read
+from ...backbones.encoding import Encoding
 from ...backbones.preprocessing import STRIDE
-from ...backbones.runtime import Encoding, callers
+from ...backbones.runtime import callers
 from ...classification.classifier import Classifier
 from ...classification.record import BoxRecord
 from ...core.threads import parallel_map

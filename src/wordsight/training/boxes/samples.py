@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...backbones.embedder import Embedder, input_pixels, read
-from ...backbones.runtime import MultiscaleRuntime, callers
+from ...backbones.encoding import MultiscaleRuntime
+from ...backbones.runtime import callers
 from ...core.home import cache_folder, writing
 from ...core.progress import Progress
 from ...core.threads import parallel_map

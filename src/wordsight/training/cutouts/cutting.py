@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ...backbones.runtime import Encoding
+from ...backbones.encoding import Encoding
 from ...heatmaps.heatmap import extent_of
 from ...heatmaps.one_pass import class_heatmap
 
