@@ -579,7 +579,7 @@ def test_a_full_disk_keeps_no_half_file(results, tmp_path, monkeypatch):
     before = tree(tmp_path / "photos")
     with monkeypatch.context() as patch:
         patch.setattr(journals.os, "rename", refuse)
-        patch.setattr(journals.shutil, "copy2", fill)
+        patch.setattr(journals.shutil, "copyfile", fill)
         (tmp_path / "sorted").mkdir()
         done = wordsight.sort(results, tmp_path / "sorted", how="move")
     assert not done.files and "No space left" in done.skipped[0][1]
@@ -602,6 +602,29 @@ def test_a_run_that_another_overtook_is_refused(first, second, results, tmp_path
         wordsight.sort(results, tmp_path / "sorted", how=second)
     assert undo_sort(tmp_path / "sorted").complete
     assert tree(tmp_path / "photos") == before
+
+
+def test_a_read_only_photo_is_on_the_disk_before_it_is_read_only(results, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, "another disk")
+
+    def sync(path):  # whoever runs this may write everything
+        assert path.stat().st_mode & 0o200
+
+    photo, moved = tmp_path / "photos" / "a.jpg", tmp_path / "moved.jpg"
+    photo.chmod(0o444)
+    monkeypatch.setattr(journals.os, "rename", refuse)
+    monkeypatch.setattr(journals, "sync_file", sync)
+    journals.rename(photo, moved)
+    assert moved.stat().st_mode & 0o777 == 0o444 and not photo.exists()
+
+
+def test_photos_on_several_drives_have_no_folder_in_common(results, tmp_path, monkeypatch):
+    def refuse(paths):
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr("wordsight.exports.photos.photo_labels.os.path.commonpath", refuse)
+    assert wordsight.sort(results, tmp_path / "sorted").complete
 
 
 def test_one_file_that_can_not_go_back_does_not_stop_the_others(results, tmp_path, monkeypatch):

@@ -370,8 +370,9 @@ def rename(source: Path, target: Path) -> None:
             raise
         built = _half(target)
         try:
-            shutil.copy2(source, built)
-            sync_file(built)
+            shutil.copyfile(source, built)
+            sync_file(built)  # while it may be written: the file itself may be read-only
+            shutil.copystat(source, built)
             if digest(built) != digest(source):
                 raise OSError(errno.EIO, "the copy differs from the file") from None
             replace_file(built, target)
