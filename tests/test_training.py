@@ -645,3 +645,16 @@ def test_clearing_up_after_training_may_be_cut_off_anywhere(keep, tmp_path):
 def test_a_models_folder_has_a_name_that_people_can_type(fresh_home, class_names, name):
     path = default_model_path(class_names)
     assert re.fullmatch(name, path.name) and path == default_model_path(reversed(class_names))
+
+
+def test_a_name_that_a_person_gave_to_another_model_is_not_taken(fresh_home, shapes, shapes_model):
+    named = fresh_home / "models" / "cat-dog"
+    shutil.copytree(shapes_model, named)  # discs and squares
+    before = contents(named)
+    assert re.fullmatch(r"cat-dog-[0-9a-f]{8}", default_model_path(["dog", "cat"]).name)
+    assert default_model_path(["dog", "cat"], "-words").name == "cat-dog-words"
+    own = wordsight.train(shapes).record.path
+    assert own.name == "disc-square" == default_model_path(["square", "disc"]).name
+    (fresh_home / "pictures" / "page" / "disc-square").mkdir(parents=True)
+    assert re.fullmatch(r"disc-square-[0-9a-f]{8}", default_model_path(["disc", "square"]).name)
+    assert contents(named) == before

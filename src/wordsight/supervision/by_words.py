@@ -75,8 +75,7 @@ def from_words(
 
 def keep_made(classifier: Classifier) -> Classifier:
     """Save a classifier of words among the models made here, if it can be written."""
-    path = default_model_path(classifier.class_names)
-    path = path.with_name(path.name + "-words")
+    path = default_model_path(classifier.class_names, "-words")
     try:
         classifier.save(path)
         classifier.record.path = path

@@ -21,7 +21,7 @@ from ..backbones.devices import EXTRA, gpu_likely, has_torch, need_torch
 from ..classification.classifier import Classifier, load
 from ..classification.model_folder import MODEL_FILES, check_model_target
 from ..classification.record import DEFAULT_THRESHOLD, ModelRecord, ValidationLoss
-from ..core.home import expand, first_process, models_folder, write_atomic, writing
+from ..core.home import expand, first_process, images_folder, models_folder, write_atomic, writing
 from ..core.progress import Progress, or_notebook
 from ..core.regular import read_regular, read_text
 from ..datasets.annotations import read_boxes, read_labels
@@ -444,18 +444,37 @@ def _ranking(model: Classifier, probabilities: np.ndarray, labels: np.ndarray) -
     return {"auroc": auroc, "average_precision": average_precision}
 
 
-def default_model_path(class_names: Iterable[str]) -> Path:
+def default_model_path(class_names: Iterable[str], ending: str = "") -> Path:
     """Return the folder, among the models `run` finds, named after the classes: a name that people
-    can type, with a digest where several sets of classes would have the same one.
+    can type, with a digest where several sets of classes would have the same one, or where a person
+    gave that name to another model.
+
+    Args:
+        class_names: the classes, in any order.
+        ending: what the name ends in.
     """
     names = sorted({fold(name) for name in class_names} - {NONE_OF_THESE})
     more = [f"{len(names) - MOST_NAMED}-more"] if len(names) > MOST_NAMED else []
     readable = "-".join(names[:MOST_NAMED] + more)
     if not more and len(readable) <= MOST_LETTERS and all(map(_is_plain, names)):
-        return models_folder() / readable
+        named = models_folder() / f"{readable}{ending}"
+        if not _is_another(named, names):
+            return named
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     readable = re.sub(r"[^\w-]+", "_", readable)[:MOST_LETTERS].rstrip("-")
-    return models_folder() / f"{readable}-{digest}"
+    return models_folder() / f"{readable}-{digest}{ending}"
+
+
+def _is_another(folder: Path, class_names: list[str]) -> bool:
+    """Whether a folder holds a model of other classes, or one that was named on the page."""
+    if (images_folder() / "page" / folder.name).exists():
+        return True
+    try:
+        record = json.loads(read_text(folder / "wordsight.json"))
+        known = [str(name) for name in record["class_names"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False  # nothing that could be lost, or what `check_model_target` refuses
+    return not same_classes(known, class_names)
 
 
 def _is_plain(name: str) -> bool:
