@@ -444,7 +444,10 @@ def test_the_page_is_used_by_keys_or_touch(teach_page, tab, roll, tmp_path, widt
     for tile in tiles:
         if is_disc(tile.get_attribute("data-name")):
             tile.click()
-    page.locator("#bar button").click()
+    if width > 500:
+        page.keyboard.press("Enter")  # as the button says; a tile has the focus
+    else:
+        page.locator("#bar button").click()
     page.wait_for_selector("#one:not([hidden]) #photo:not([hidden])")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not serious(page)
