@@ -115,8 +115,10 @@ class Teaching:
             yield self._question(pick.photo, pick.why)
 
     def grid(self, count: int) -> list[Question]:
-        """Return so many photos at once, each unlike the others, to look for first examples."""
-        picks = self._course.grid(count, {*self._skipped, *self._asked})
+        """Return so many photos at once, each unlike the others, to look for first examples: the
+        same ones until they are answered.
+        """
+        picks = self._course.grid(count, self._skipped)
         self._asked |= {pick.photo: pick.why for pick in picks}
         return [self._question(pick.photo, pick.why) for pick in picks]
 

@@ -241,7 +241,9 @@ document.addEventListener("keydown", (event) => {
   if (!state || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.toLowerCase(), at = KEYS.indexOf(key);
   const grid = !$("grid").hidden, one = !$("one").hidden;
-  if (grid && key === "enter" && event.target.tagName !== "BUTTON") sendGrid();
+  // a tile that was clicked keeps the focus: Space marks it, Enter goes on
+  const pressed = event.target.closest("button");
+  if (grid && key === "enter" && (!pressed || $("tiles").contains(pressed))) sendGrid();
   else if (grid && at >= 0 && at < state.words.length) { word = at; showGrid(); }
   else if (!one) return;
   else if (at >= 0 && at < state.words.length) press(state.words[at]);
