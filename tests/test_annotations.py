@@ -393,3 +393,14 @@ def test_a_folder_that_could_be_read_in_several_ways_is_read_in_one(there, read_
     for name in there.split():
         (tmp_path / name).write_text("<annotation/>" if name.endswith("xml") else "names: [a]")
     assert choose_format(tmp_path).key == read_as
+
+
+def test_half_a_character_in_json_is_named_and_stray_bytes_are_kept(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    shape = {"label": "a\udcff", "shape_type": "rectangle", "points": [[1, 2], [30, 40]]}
+    table = tmp_path / "a.json"
+    table.write_text(json.dumps({"shapes": [shape], "imagePath": "a.jpg"}))
+    assert read_boxes(table).class_names == ["a\udcff"]
+    table.write_text(json.dumps({"shapes": [shape | {"label": "\ud800"}], "imagePath": "a.jpg"}))
+    with pytest.raises(InvalidArgument, match="surrogates not allowed"):
+        read_boxes(table)

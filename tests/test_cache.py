@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -92,6 +93,23 @@ def test_a_file_that_is_no_database_is_replaced(tmp_path):
     cache.put(sha(1), "k", np.ones(3, np.float32))
     cache.close()
     assert len(EmbeddingCache(path)) == 1
+
+
+def test_no_file_stays_open(tmp_path, monkeypatch):
+    opened, connect = [], sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *of, **how: opened.append(connect(*of, **how)) or opened[-1]
+    )
+    (tmp_path / "damaged.sqlite").write_bytes(b"this is no database at all" * 100)
+    cache = EmbeddingCache(tmp_path / "damaged.sqlite")
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
+    cache.close()
+    cache = EmbeddingCache(tmp_path / "forgotten.sqlite")
+    opened[-1].execute("SELECT 1")
+    del cache
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[-1].execute("SELECT 1")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX")

@@ -541,14 +541,20 @@ def test_a_listed_model_is_named_by_its_name_or_its_beginning(
     cli_here, shapes, other_shapes, fresh_home, tmp_path
 ):
     cli_here("train", shapes)
-    (model,) = (fresh_home / "models").glob("disc-square-*")
-    for name in (model.name, "disc-square", "disc"):
+    model = fresh_home / "models" / "disc-square"
+    for name in ("disc-square", "disc"):
         done = cli_here("predict", other_shapes, "-m", name, "-o", tmp_path / "r", "--no-pictures")
         assert done.returncode == 0 and f"The model is '{model}'" in done.stderr
     shutil.copytree(model, model.with_name("disc-other"))
-    told = ("Several models' names begin with 'disc': disc-other, disc-square-",)
+    told = ("Several models' names begin with 'disc': disc-other, disc-square.",)
     refused(cli_here("predict", other_shapes, "-m", "disc"), *told)
     refused(cli_here("predict", other_shapes, "-m", "dis"), "No such model: 'dis'. List")
+    shutil.copytree(model, digested := model.with_name("disc-b031a5e0"))
+    done = cli_here("predict", other_shapes, "-m", "disc", "-o", tmp_path / "r", "--no-pictures")
+    assert done.returncode == 0 and f"The model is '{digested}'" in done.stderr
+    listed = cli_here("models").stdout
+    assert re.search(r"^disc-square +disc, square +labelled pictures", listed, re.MULTILINE)
+    assert str(model) not in listed
 
 
 def test_what_an_earlier_run_wrote_does_not_go_without_a_word(

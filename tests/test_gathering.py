@@ -26,7 +26,7 @@ from wordsight.core.records import RECORD
 from wordsight.gathering import GatherSettings
 from wordsight.gathering.credits import COLUMNS
 from wordsight.gathering.funnel import STAGES
-from wordsight.gathering.ledger import FILE
+from wordsight.gathering.ledger import FILE, Ledger
 from wordsight.gathering.request import folder_name
 from wordsight.gathering.sources import Candidate, FakeSource, FetchError, SearchPage
 
@@ -714,7 +714,8 @@ def kill_and_resume(cli_arguments, env, folder, service, kills, seed):
 
 def kept_rows(folder) -> list[str]:
     try:
-        with sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True) as database:
+        address = f"file:{folder / FILE}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
             return [
                 url.partition("/pictures/")[1] + url.partition("/pictures/")[2]
                 for (url,) in database.execute("SELECT url FROM candidates WHERE state = 'kept'")
@@ -938,6 +939,20 @@ def test_an_image_that_waited_where_0_1_0_put_it_is_not_asked_for_again(tmp_path
     asked.clear()
     wordsight.gather("cat", folder, sources=[source], limit=1)
     assert kept.exists() and not asked and not list(folder.glob(".*.part"))
+
+
+def test_a_ledger_that_is_refused_stays_open_no_longer(tmp_path, monkeypatch):
+    opened, connect = [], sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *of, **how: opened.append(connect(*of, **how)) or opened[-1]
+    )
+    ledger = Ledger(tmp_path)
+    ledger.set("format", "0")
+    ledger.close()
+    with pytest.raises(wordsight.errors.InvalidArgument, match="another version"):
+        Ledger(tmp_path)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[-1].execute("SELECT 1")
 
 
 def test_a_power_failure_leaves_a_ledger_that_is_ours(tmp_path, cats_and_dogs):

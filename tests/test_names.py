@@ -14,6 +14,9 @@ import pytest
 import wordsight
 from conftest import draw_shape, write_shapes
 from wordsight.core import cells
+from wordsight.core.names import legible
+from wordsight.core.notebook import escape
+from wordsight.core.summary import printable
 from wordsight.core.tables import shortened
 from wordsight.datasets.annotations import read_boxes, read_labels
 from wordsight.datasets.files import find_images
@@ -211,3 +214,12 @@ def test_the_page_takes_every_format_that_predict_reads(tmp_path):
     Image.init()
     for suffix in (".tga", ".qoi", ".pcd", ".jpg"):
         assert gradio.is_valid_file(f"a{suffix}", PICTURES)
+
+
+def test_whatever_a_name_holds_it_can_be_shown():
+    replaced = "\N{REPLACEMENT CHARACTER}"
+    assert (
+        legible("caf\udcc3\udca9 \ud800 \udfff \udcff") == f"café {replaced} {replaced} {replaced}"
+    )
+    assert printable("\ud800\x1b[2J") == f"{replaced}{replaced}[2J"
+    assert escape("<\ud800>") == f"&lt;{replaced}&gt;"

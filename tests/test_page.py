@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -188,6 +189,9 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     found.click("#review-find")
     found.locator("#review-why").get_by_text("square/wrong.jpg").wait_for(timeout=60_000)
     assert "Suggestion: disc" in found.locator("#review-why").inner_text()
+    assert re.search(
+        r"1 of \d+: (what does it show|is .* right)\?", found.inner_text("#review-why")
+    )
     found.keyboard.press("1")  # disc
     found.locator("#review-told").get_by_text("1 changed").wait_for(timeout=30_000)
 
@@ -400,9 +404,11 @@ def test_words_with_photos_are_taught(cli):
 def test_a_person_compares_two_models(page, tab):
     found = open_page(tab, page)
     found.get_by_role("tab", name="Compare").click()
+    assert not found.locator("#compare-gallery, #compare-table").count()
     found.click("#compare-start")
     found.locator("#compare-told").get_by_text("both say the same of").wait_for(timeout=60_000)
     assert "17" in found.locator("#compare-told").inner_text()
+    found.locator("#compare-table").get_by_text("disc").first.wait_for()
 
 
 def test_programs_call_it_as_the_docs_say(page, other_shapes, tmp_path):

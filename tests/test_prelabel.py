@@ -494,3 +494,12 @@ def test_labels_replace_labels_only(made, shapes_model, tmp_path):
     with pytest.raises(InvalidArgument, match=r"was changed|is no export|another command"):
         wordsight.prelabel(made[0], "coco", output=folder)
     wordsight.load(folder)
+
+
+@pytest.mark.parametrize("label", ["\ud800", "a\udcff"])
+@pytest.mark.parametrize("key", KEYS)
+def test_labels_that_are_no_text_are_one_sentence(key, label, tmp_path):
+    results, _ = write_results(tmp_path, 2, ("cat", label))
+    with pytest.raises(InvalidArgument, match="Labels for other tools must be text in UTF-8"):
+        wordsight.prelabel(results, format=key)
+    assert not list(results.glob("prelabels/*"))

@@ -5,6 +5,7 @@ once, can be taken back and is learned from.
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import shutil
 
@@ -425,3 +426,36 @@ def test_decisions_keep_the_mark_of_a_table_or_its_lack(labelled, mark):
     table.unlink()
     ReviewBook(labelled).decide("disc/000.jpg", "accepted", "disc")
     assert table.read_bytes().startswith(b"\xef\xbb\xbffile_name,")
+
+
+def _decide(root, names, label):
+    book = ReviewBook(root)
+    for name in names:
+        book.decide(name, "changed", label)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_two_processes_lose_none_of_each_others_decisions(tmp_path):
+    root = write_shapes(tmp_path / "set", 40)
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    fork = multiprocessing.get_context("fork")
+    halves = [(names[::2], "even"), (names[1::2], "odd")]
+    workers = [fork.Process(target=_decide, args=(root, *half)) for half in halves]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    given = {name: row["label"] for name, row in rows(root).items() if row[REVIEW]}
+    assert given == {name: label for some, label in halves for name in some}
+    assert not list(root.glob(".*"))
+
+
+def test_a_decision_of_another_is_seen_within_one_tick_of_the_disk(labelled):
+    first, second = ReviewBook(labelled), ReviewBook(labelled)
+    first.decide("disc/000.jpg", "changed", "aaaa")
+    assert second.state("disc/000.jpg") == ("aaaa", "changed")
+    told = os.stat(first.table)
+    first.decide("disc/000.jpg", "changed", "bbbb")
+    os.utime(first.table, ns=(told.st_atime_ns, told.st_mtime_ns))
+    assert second.state("disc/000.jpg") == ("bbbb", "changed")

@@ -533,3 +533,142 @@ def test_the_same_rows_as_csv_begin_no_formula(results, tmp_path):
     rows = list(csv.DictReader(as_csv(found).decode("utf-8-sig").splitlines()))
     assert rows[0]["time taken"] == "2024-05-01 10:20:30" and rows[0]["cat"] == "0.6"
     assert len(rows) == len(ROWS)
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "move"])
+def test_a_class_folder_that_leads_elsewhere_is_left_alone(how, results, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "sorted").mkdir()
+    (tmp_path / "sorted" / "cat").symlink_to(tmp_path / "elsewhere")
+    done = wordsight.sort(results, tmp_path / "sorted", how=how)
+    assert {name for name, why in done.skipped if "leads elsewhere" in why} >= {"a.jpg"}
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert "dog/b.jpg" in visible(tmp_path / "sorted")
+
+
+def test_photos_that_a_link_leads_back_to_are_not_lost(results, tmp_path):
+    before = tree(tmp_path / "photos")
+    wordsight.sort(results, tmp_path / "sorted", how="move")
+    photo, moved = tmp_path / "photos" / "a.jpg", tmp_path / "sorted" / "cat"
+    os.rename(moved / "a.jpg", photo)
+    moved.rename(tmp_path / "kept")
+    moved.symlink_to(tmp_path / "photos")
+    wordsight.sort(results, tmp_path / "sorted", how="move")
+    assert photo.read_bytes() == before[photo]
+
+
+def test_a_name_whose_suffix_is_all_of_it_gets_a_number(tmp_path):
+    name = "a." + "b" * 253
+    results = write_results(tmp_path, [row("p/x.jpg"), row("q/x.jpg")])
+    for folder in "pq":
+        (tmp_path / "photos" / folder / "x.jpg").rename(tmp_path / "photos" / folder / name)
+    lines = "".join(json.dumps(row(f"{folder}/{name}")) + "\n" for folder in "pq")
+    (results / "predictions.jsonl").write_text(lines)
+    done = wordsight.sort(results, tmp_path / "sorted")
+    assert done.complete and len(visible(tmp_path / "sorted")) == 2
+
+
+def test_a_full_disk_keeps_no_half_file(results, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, "another disk")
+
+    def fill(source, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = tree(tmp_path / "photos")
+    with monkeypatch.context() as patch:
+        patch.setattr(journals.os, "rename", refuse)
+        patch.setattr(journals.shutil, "copyfile", fill)
+        (tmp_path / "sorted").mkdir()
+        done = wordsight.sort(results, tmp_path / "sorted", how="move")
+    assert not done.files and "No space left" in done.skipped[0][1]
+    left = [path.name for path in (tmp_path / "sorted").rglob("*") if path.is_file()]
+    assert left == [journals.JOURNAL] and tree(tmp_path / "photos") == before
+
+
+@pytest.mark.parametrize("first, second", [("move", "copy"), ("copy", "move"), ("move", "move")])
+def test_a_run_that_another_overtook_is_refused(first, second, results, tmp_path, monkeypatch):
+    before = tree(tmp_path / "photos")
+
+    def overtaken(*given):
+        monkeypatch.undo()
+        read = read_photo_labels(*given)
+        wordsight.sort(results, tmp_path / "sorted", how=first)
+        return read
+
+    monkeypatch.setattr("wordsight.exports.photos.sorting.read_photo_labels", overtaken)
+    with pytest.raises(InvalidArgument, match="has sorted into"):
+        wordsight.sort(results, tmp_path / "sorted", how=second)
+    assert undo_sort(tmp_path / "sorted").complete
+    assert tree(tmp_path / "photos") == before
+
+
+def test_a_read_only_photo_is_on_the_disk_before_it_is_read_only(results, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, "another disk")
+
+    def sync(path):  # whoever runs this may write everything
+        assert path.stat().st_mode & 0o200
+
+    photo, moved = tmp_path / "photos" / "a.jpg", tmp_path / "moved.jpg"
+    photo.chmod(0o444)
+    monkeypatch.setattr(journals.os, "rename", refuse)
+    monkeypatch.setattr(journals, "sync_file", sync)
+    journals.rename(photo, moved)
+    assert moved.stat().st_mode & 0o777 == 0o444 and not photo.exists()
+
+
+def test_photos_on_several_drives_have_no_folder_in_common(results, tmp_path, monkeypatch):
+    def refuse(paths):
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr("wordsight.exports.photos.photo_labels.os.path.commonpath", refuse)
+    assert wordsight.sort(results, tmp_path / "sorted").complete
+
+
+def test_one_file_that_can_not_go_back_does_not_stop_the_others(results, tmp_path, monkeypatch):
+    before = tree(tmp_path / "photos")
+    wordsight.sort(results, tmp_path / "sorted", how="move")
+    rename = os.rename
+
+    def refuse(source, target):
+        if Path(source).name == "b.jpg":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journals.os, "rename", refuse)
+        done = undo_sort(tmp_path / "sorted")
+    assert done.kept == [("dog/b.jpg", "Permission denied")] and len(done.put_back) > 5
+    assert undo_sort(tmp_path / "sorted").complete and tree(tmp_path / "photos") == before
+
+
+@pytest.mark.parametrize(
+    "line", ["x\0.jpg,dog,yes", "yes", "a.jpg,,yes", "a.jpg", "/etc/passwd,dog,yes", "x" * 9000]
+)
+def test_odd_rows_of_corrections_stop_nothing(line, results, tmp_path):
+    columns = "checked" if line == "yes" else "file_name,label,checked"
+    table = f"{columns},file_name,label\n" if line == "yes" else f"{columns}\n"
+    (tmp_path / "photos" / "corrections.csv").write_text(f"{table}{line}\n")
+    wordsight.sort(results, tmp_path / "sorted")
+    assert visible(tmp_path / "sorted") == {*WHERE.values(), *SIDECARS}
+
+
+def test_labels_that_are_no_text_and_numbers_beyond_all_bounds(tmp_path):
+    results = write_results(tmp_path, [row("a.jpg", labels=("\ud800",))])
+    assert wordsight.sort(results, tmp_path / "sorted").files == [("a.jpg", "_/a.jpg")]
+    table = results / "predictions.jsonl"
+    table.write_text(json.dumps({**row("a.jpg"), "probability": 10**400}) + "\n")
+    with pytest.raises(InvalidArgument, match="no row of results"):
+        wordsight.sort(results, tmp_path / "again")
+
+
+def test_decisions_that_can_not_be_read_are_named(results, tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "photos" / "metadata.csv").write_text("file_name,label,wordsight_review\n")
+    monkeypatch.setattr("wordsight.exports.photos.photo_labels.read_regular", refuse)
+    with pytest.raises(InvalidArgument, match=r"metadata\.csv' can't be read as CSV: Permission"):
+        wordsight.sort(results, tmp_path / "sorted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -304,6 +305,18 @@ def test_answers_are_on_disk_at_once_and_the_next_session_goes_on(roll, tmp_path
     assert third.status == first.status  # also in the middle of a check
 
 
+@pytest.mark.parametrize(
+    "cell", ["[" * 100_000, "[]", '{"words": [1]}', '{"words": {"disc": 1}, "number": "a"}', "\0"]
+)
+def test_cells_that_hold_no_answer_are_passed_over(cell, roll, tmp_path):
+    with open(roll / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["file_name", "wordsight_answers"], ["00.jpg", cell]])
+    session = wordsight.teach(roll, "disc", output=tmp_path / "model")
+    assert session.status.answered == 0
+    session.answer("00.jpg", "disc")
+    assert session.answers == {"00.jpg": ["disc"]}
+
+
 def test_undo_takes_back_on_disk_what_this_session_said(roll, tmp_path):
     session = wordsight.teach(roll, "disc", output=tmp_path / "model")
     assert session.undo() is None
@@ -348,6 +361,25 @@ def test_skipped_photos_are_not_asked_again(roll, tmp_path):
     session.skip(first)
     assert first.file_name not in [question.file_name for question in session.ask(39)]
     assert not (roll / "metadata.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of stray bytes need Linux")
+def test_the_page_shows_photos_whose_names_are_no_text(roll, tmp_path):
+    from starlette.testclient import TestClient
+
+    from wordsight.webapp.teach_page import TeachPage, application
+
+    for photo in roll.glob("[1-4]*.jpg"):
+        photo.unlink()
+    (roll / "09.jpg").rename(os.fsdecode(os.fsencode(roll) + b"/09\xff.jpg"))
+    session = wordsight.teach(roll, "disc", output=tmp_path / "model")
+    client = TestClient(application(TeachPage(session, tmp_path / "results")))
+    names = {one["file_name"] for one in client.get("/state").json()["grid"]}
+    assert "09\udcff.jpg" in names
+    asked = {"side": 320, "name": json.dumps("09\udcff.jpg")}
+    assert client.get("/photo", params=asked).content.startswith(b"\xff\xd8")
+    told = json.dumps({"file_name": "09\udcff.jpg", "labels": ["disc"]})
+    assert client.post("/answer", content=told).json()["answered"] == 1
 
 
 def test_a_check_leaves_nothing_out(roll, tmp_path):
@@ -485,13 +517,23 @@ def test_the_page_is_used_by_keys_or_touch(teach_page, tab, roll, tmp_path, widt
 def test_the_page_gives_away_nothing_but_photos_of_its_folder(teach_page, roll):
     (roll.parent / "secret.jpg").write_bytes((roll / "00.jpg").read_bytes())
     with httpx.Client(base_url=teach_page) as client:
-        assert client.get("photo", params={"side": 320, "name": "00.jpg"}).status_code == 200
+        assert client.get("photo", params={"side": 320, "name": '"00.jpg"'}).status_code == 200
         for name in ("../secret.jpg", str(roll.parent / "secret.jpg"), "metadata.csv", ""):
-            assert client.get("photo", params={"side": 320, "name": name}).status_code == 404
-        assert client.get("photo", params={"side": 99999, "name": "00.jpg"}).status_code == 404
-        assert client.get("photo", params={"side": 320, "name": "broken.jpg"}).status_code == 422
+            assert (
+                client.get("photo", params={"side": 320, "name": json.dumps(name)}).status_code
+                == 404
+            )
+        for side in ("99999", "²", "9" * 5000):
+            asked = {"side": side, "name": '"00.jpg"'}
+            assert client.get("photo", params=asked).status_code == 404
+        for name in ("00.jpg", "[" * 9000):
+            assert client.get("photo", params={"side": 320, "name": name}).status_code == 400
+        assert client.get("photo", params={"side": 320, "name": '"broken.jpg"'}).status_code == 422
         assert client.post("answer", json={"file_name": "00.jpg"}).status_code == 400
         assert client.post("answer", json=[]).status_code == 400
+        assert client.post("answer", content="[" * 99999).status_code == 400
+        stray = client.post("answer", content=rb'{"file_name": "00.jpg", "labels": ["\ud800"]}')
+        assert stray.status_code == 422
         said = client.post("answer", json={"file_name": "00.jpg", "labels": ["cube"]})
         assert said.status_code == 422 and "is none of disc" in said.json()["error"]
         foreign = client.post("undo", json={}, headers={"origin": "http://elsewhere.example"})

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,10 +24,13 @@ from PIL import Image
 from conftest import draw_shape
 from random_tower import PIXELS, SMALL, write_model
 from wordsight.core.home import towers_folder
+from wordsight.core.result_folder import hold
 from wordsight.datasets.files import ImageFile
 from wordsight.errors import BackboneUnavailable, InvalidArgument, InvalidModel
 from wordsight.towers import open_tower, phrase_map, prepare, rank
-from wordsight.towers.names import CONFIG, WEIGHTS, check_name
+from wordsight.towers.converting import read_source
+from wordsight.towers.fetching import Remote, fetch, own_tokenizer
+from wordsight.towers.names import CONFIG, RECORD, WEIGHTS, check_name, home_of
 from wordsight.towers.prompts import NOTHING, RIVALS, rivals, table_nouns
 from wordsight.towers.tower import read_record
 
@@ -244,6 +249,10 @@ def test_preparing_twice_changes_nothing(source, tmp_path, monkeypatch):
     ({"text_cfg": {**SMALL["text_cfg"], "hf_tokenizer_name": "a/b"}}, "tokenizer"),
     ({"text_cfg": {**SMALL["text_cfg"], "layers": 24, "width": 512}}, "weights"),
     ({"vision_cfg": {**SMALL["vision_cfg"], "timm_model_name": "no_such"}}, "can't be opened"),
+    ({"text_cfg": {**SMALL["text_cfg"], "context_length": 1e999}}, "can't be read"),
+    ({"text_cfg": {**SMALL["text_cfg"], "context_length": -1}}, "can.t be|weights"),
+    ({"text_cfg": {**SMALL["text_cfg"], "context_length": 10**9}}, "can.t be|weights"),
+    ({"text_cfg": []}, "can't be read"),
 ])  # fmt: skip
 def test_models_that_cannot_be_prepared_are_refused(change, reason, source, tmp_path, monkeypatch):
     monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "home"))
@@ -253,6 +262,56 @@ def test_models_that_cannot_be_prepared_are_refused(change, reason, source, tmp_
     (folder / CONFIG).write_text(json.dumps(told))
     with pytest.raises(InvalidModel, match=reason):
         prepare(f"local-dir:{folder}")
+
+
+@pytest.mark.parametrize("pixels, reason", [
+    ({"mean": [0, 10**400, 0]}, "can't be read"),
+    ({"mean": [0, float("inf"), 0]}, "mean and std"),
+    ({"std": [float("nan"), 1, 1]}, "mean and std"),
+])  # fmt: skip
+def test_numbers_beyond_all_bounds_are_refused(pixels, reason, source, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(source[0], folder)
+    told = {"model_cfg": SMALL, "preprocess_cfg": {**PIXELS, **pixels}}
+    (folder / CONFIG).write_text(json.dumps(told))
+    with pytest.raises(InvalidModel, match=reason):
+        read_source(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "", '{"model_cfg": {"text_cfg": []}}'])
+def test_settings_that_are_none_are_refused(text, source, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(source[0], folder)
+    (folder / CONFIG).write_text(text)
+    assert own_tokenizer(folder) is None
+    with pytest.raises(InvalidModel, match="can't be read"):
+        read_source(folder)
+    (folder / RECORD).write_text(text)
+    with pytest.raises(InvalidModel, match="can't be read"):
+        read_record(folder)
+
+
+def test_two_preparations_do_not_write_into_one_another(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path))
+    name = f"local-dir:{source[0]}"
+    place = home_of(name).parent
+    place.mkdir(parents=True)
+    with hold(place), pytest.raises(InvalidArgument, match="Another run is writing"):
+        prepare(name)
+    prepare(name)
+    assert not list(place.glob(".*"))
+
+
+def test_a_hub_that_sends_more_than_it_said_is_left(source, tmp_path, monkeypatch):
+    def endless(request):
+        return httpx.Response(200, content=itertools.repeat(bytes(1 << 20)))
+
+    client = httpx.Client(transport=httpx.MockTransport(endless))
+    monkeypatch.setattr(httpx, "Client", lambda **_: client)
+    remote = Remote("a/b", "c" * 40, {WEIGHTS: 1000}, {}, "")
+    with pytest.raises(InvalidModel, match="not what the hub says"):
+        fetch(remote, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pickled_weights_are_not_read(source, tmp_path):

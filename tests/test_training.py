@@ -25,6 +25,7 @@ from wordsight import TrainingSettings
 from wordsight.classification.model_folder import check_model_target
 from wordsight.core.records import RECORD
 from wordsight.errors import InvalidArgument
+from wordsight.training.recipes import default_model_path
 from wordsight.training.work_folder import check_work_folder, clear_work_folder, work_folder
 
 torch = pytest.importorskip("torch")
@@ -626,3 +627,21 @@ def test_clearing_up_after_training_may_be_cut_off_anywhere(keep, tmp_path):
         assert {name for name in contents(folder) if name[0] != "."} == left
         number += 1
     assert number > 5
+
+
+@pytest.mark.parametrize(
+    ("class_names", "name"),
+    [
+        (["hat", "Dress"], r"dress-hat"),
+        (["kangaroo", "not_kangaroo"], r"kangaroo-not_kangaroo"),
+        (["a-b"], r"a-b-[0-9a-f]{8}"),  # 'a' and 'b' have that name
+        (["t/shirt", "hat"], r"hat-t_shirt-[0-9a-f]{8}"),
+        (["cat", "words"], r"cat-words-[0-9a-f]{8}"),  # what words alone give for 'cat'
+        (["con"], r"con-[0-9a-f]{8}"),
+        (["d", "b", "a", "c", "e"], r"a-b-c-2-more-[0-9a-f]{8}"),
+        (["x" * 41], r"x{40}-[0-9a-f]{8}"),
+    ],
+)
+def test_a_models_folder_has_a_name_that_people_can_type(fresh_home, class_names, name):
+    path = default_model_path(class_names)
+    assert re.fullmatch(name, path.name) and path == default_model_path(reversed(class_names))

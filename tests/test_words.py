@@ -177,3 +177,14 @@ def test_all_words_that_nobody_knows_are_named_at_once(tmp_path, shapes):
     ):
         wordsight.run("cat,qwrt,zzzxy,crane", shapes, output=tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "get"), [("dress,hat,empty", "no label"), ("dress,empty", "the label 'not_dress'")]
+)
+def test_what_means_none_of_the_words_says_what_such_photos_get(
+    tmp_path, shapes, caplog, words, get
+):
+    with caplog.at_level("INFO", logger="wordsight"):
+        wordsight.run(words, shapes, output=tmp_path / "r")
+    assert f"'empty' means none of the other words: such photos get {get}." in caplog.text

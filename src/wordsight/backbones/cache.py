@@ -14,6 +14,7 @@ import hashlib
 import logging
 import sqlite3
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,19 @@ class EmbeddingCache:
         database = sqlite3.connect(
             self.path, timeout=30, check_same_thread=False, isolation_level=None
         )
-        database.execute("PRAGMA journal_mode=WAL")
-        # after a power cut the newest entries may be gone, never wrong
-        database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("DROP TABLE IF EXISTS embeddings")  # of 0.1.0, without hashes
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, key TEXT NOT "
-            "NULL, sha BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (key, sha))"
-        )
+        weakref.finalize(self, database.close)  # Python 3.13 warns of files left open
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            # after a power cut the newest entries may be gone, never wrong
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.execute("DROP TABLE IF EXISTS embeddings")  # of 0.1.0, without hashes
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, key TEXT NOT "
+                "NULL, sha BLOB NOT NULL, value BLOB NOT NULL, UNIQUE (key, sha))"
+            )
+        except sqlite3.Error:
+            database.close()  # at once: the file may be replaced next
+            raise
         return database
 
     def _start_afresh(self, error: Exception) -> None:

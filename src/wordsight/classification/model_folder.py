@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,8 +149,8 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _find_named(name: str | os.PathLike) -> Path:
-    """Return the model of a name among those that `wordsight models` lists, or the only one whose
-    name begins so.
+    """Return the model of a name among those that `wordsight models` lists, with or without its
+    digest, or the only one whose name begins so.
 
     Raises:
         NotFound: if there is none, or several begin so.
@@ -159,7 +160,9 @@ def _find_named(name: str | os.PathLike) -> Path:
         with contextlib.suppress(OSError):
             here = [one for one in sorted(models_folder().iterdir()) if one.is_dir()]
             near = [one for one in here if f"{one.name}-".startswith(f"{name}-")]
-    exact = [one for one in near if one.name == os.fspath(name)]
+    exact = [one for one in near if one.name == os.fspath(name)] or [
+        one for one in near if re.fullmatch(r"[0-9a-f]{8}", one.name[len(os.fspath(name)) + 1 :])
+    ]
     if len(exact or near) == 1:
         log.info("The model is '%s'.", (exact or near)[0])
         return (exact or near)[0]

@@ -20,7 +20,8 @@ from ..pipeline import run
 CLASSES = "cat,coffee,tripod"
 PHOTOS = Path(__file__).with_name("demo_photos")  # with the credits of each in CREDITS.md
 OVERVIEW = "overview.png"
-WIDTH, GAP, CAPTION, MOST_HEIGHT = 1648, 8, 40, 480  # of the overview, in pixels
+WIDTH, GAP, MOST_HEIGHT = 1648, 8, 480  # of the overview, in pixels
+CAPTION, LETTERS = 76, 52  # that a phone, which shows a quarter of the pixels, leaves readable
 
 
 def demo(
@@ -131,7 +132,7 @@ def _row(images: list[Image.Image], captions: list[str]) -> Image.Image:
     room = WIDTH - GAP * (len(images) + 1)
     height = min(MOST_HEIGHT, round(room / sum(one.width / one.height for one in images)))
     row = Image.new("RGB", (WIDTH, height + CAPTION), "white")
-    draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=20)
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(size=LETTERS)
     left = GAP
     for number, image in enumerate(images):
         width = round(height * image.width / image.height)

@@ -135,24 +135,30 @@ def models_command(as_json: Json = False) -> None:
       wordsight models --json
     """
     from ..backbones.registry import embedded_backbones
+    from ..core.home import models_folder
     from ..training.recipes import list_models
 
     found = list_models()
+    root = models_folder()
     models = [
         {"path": str(path), "classes": names, "supervision": supervision}
         for path, names, supervision in found
     ]
     table = Table(
-        ["classes", "learned from", "folder"],
-        [[", ".join(names), supervision, str(path)] for path, names, supervision in found],
+        ["model", "classes", "learned from"],
+        [
+            [path.name if path.parent == root else str(path), ", ".join(names), supervision]
+            for path, names, supervision in found
+        ],
         "No model yet. Make one with 'wordsight train DATA -o MODEL'.",
     )
+    where = [f"The newest first. Use one with -m MODEL. Names without a folder lie in '{root}'."]
     note = (
         f"Embedded backbones: {', '.join(embedded_backbones())}. Any other timm name is "
         "downloaded when first used."
     )
     answer = {"models": models, "backbones": embedded_backbones()}
-    raise typer.Exit(show(Plain(answer, [note], table), as_json))
+    raise typer.Exit(show(Plain(answer, [*(where if found else []), note], table), as_json))
 
 
 def doctor_command(

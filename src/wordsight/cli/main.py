@@ -109,7 +109,7 @@ def run_command(
     ] = None,
     model: Annotated[
         Optional[str],
-        typer.Option("-m", "--model", help="A model folder made by 'wordsight train'."),
+        typer.Option("-m", "--model", help="A model's folder, or its name in 'wordsight models'."),
     ] = None,
     no_pictures: NoPictures = False,
     events: Events = None,

@@ -42,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable o
 _OUTPUT = typer.Option("-o", "--output", help="Folder for tables, originals, heat maps and masks.")
 Output = Annotated[Path, _OUTPUT]
 OutputAddress = Annotated[str, _OUTPUT]
-_MODEL = typer.Option("-m", "--model", help="Model folder made by 'wordsight train'.")
+_MODEL = typer.Option("-m", "--model", help="A model's folder, or its name in 'wordsight models'.")
 Model = Annotated[str, _MODEL]
 OptionalModel = Annotated[Optional[str], _MODEL]
 Photos = Annotated[list[str], typer.Argument(metavar="PHOTOS...", help="Folders, files or globs.")]

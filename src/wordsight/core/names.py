@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
+# surrogates that are no bytes of file names
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Windows opens a device instead of a file of these names, whatever follows the first dot
 _NUMBERED = {f"{name}{digit}" for name in ("com", "lpt") for digit in "123456789¹²³"}
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$", *_NUMBERED}
@@ -19,6 +22,14 @@ OF_SYSTEMS = {
     *("system volume information", "lost+found", "network trash folder", "temporary items"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__"),
 }
+
+
+def legible(text: str) -> str:
+    """Return text that every file and terminal can hold: stray bytes and halves of characters, as
+    names of files and JSON may have them, become replacement characters.
+    """
+    whole = _HALVES.sub("\N{REPLACEMENT CHARACTER}", text)
+    return whole.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def is_device(name: str) -> bool:
@@ -111,9 +122,10 @@ def folder_names(class_names: Iterable[str], taken: Iterable[str] = ()) -> dict[
     folders: dict[str, str] = {}
     known = {same_file_key(name) for name in taken}
     for name in class_names:
-        folder = (
-            "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in name).strip(". ") or "_"
+        letters = (
+            "_" if c in '/\\:*?"<>|' or ord(c) < 32 or "\ud800" <= c < "\ue000" else c for c in name
         )
+        folder = "".join(letters).strip(". ") or "_"
         if len(os.fsencode(folder)) > 200:
             folder = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         folder = portable(folder)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
+from .names import legible
 
 if TYPE_CHECKING:
     import pandas
@@ -60,7 +61,7 @@ def table(
 
 def escape(text: object) -> str:
     """Return text escaped for HTML."""
-    return html.escape(str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    return html.escape(legible(str(text)))
 
 
 def frame(

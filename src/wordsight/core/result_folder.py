@@ -19,6 +19,7 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ from .records import (
 from .threads import uninterrupted
 
 log = logging.getLogger(__name__)
+POLL_S = 0.005  # how often a folder that is held is asked for
 
 IS_FILE = "'{folder}' is a file; results need a folder. Choose another with -o."
 NOT_OURS = (
@@ -430,7 +432,7 @@ class Build:
 
 
 @contextmanager
-def hold(folder: Path, shown: Path | None = None) -> Iterator[None]:
+def hold(folder: Path, shown: Path | None = None, wait_s: float = 0) -> Iterator[None]:
     """Hold a folder for this process, so that two runs do not write into one another. The lock
     ends with the process, however that ends.
 
@@ -439,6 +441,7 @@ def hold(folder: Path, shown: Path | None = None) -> Iterator[None]:
     Args:
         folder: the folder.
         shown: what the sentence of a refusal names instead of it.
+        wait_s: how long to wait for another run to let go of it.
 
     Raises:
         InvalidArgument: if another run holds it, or a file that is no lock has its name.
@@ -446,11 +449,10 @@ def hold(folder: Path, shown: Path | None = None) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = folder / LOCK
-    empty = path.is_file() and not path.stat().st_size
-    if path.is_symlink() or (path.exists() and not empty and not path.is_dir()):
+    if not _may_be_lock(path):
         raise InvalidArgument(IN_THE_WAY.format(path=path))
     # a run may end in another thread than it began in
-    lock = FileLock(path, timeout=0, thread_local=False)
+    lock = FileLock(path, timeout=wait_s, poll_interval=POLL_S, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
@@ -467,6 +469,15 @@ def hold(folder: Path, shown: Path | None = None) -> Iterator[None]:
             with suppress(OSError):  # Windows: it removes the file itself
                 path.unlink()
             lock.release()
+
+
+def _may_be_lock(path: Path) -> bool:
+    """Whether a path is free, an empty file, or a folder, beside which no lock is taken."""
+    try:
+        status = path.lstat()  # asked once, for another run may end meanwhile
+    except OSError:
+        return True
+    return stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and not status.st_size)
 
 
 @contextmanager

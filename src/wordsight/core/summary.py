@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .names import legible
 from .notebook import block, line, table
 
 MOST_PROBLEMS = 10  # of one kind that are shown
@@ -117,8 +118,9 @@ def columns(table: Table) -> list[str]:
 
 def printable(text: object) -> str:
     """Return text that a terminal shows on one line: no control characters, no broken encoding."""
-    plain = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in plain)
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in legible(str(text))
+    )
 
 
 def as_html(title: str, result: Result, images: str = "") -> str:

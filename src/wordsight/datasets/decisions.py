@@ -11,12 +11,14 @@ import csv
 import os
 import posixpath
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import cells
 from ..core.home import atomic_text
+from ..core.result_folder import hold
 from ..errors import InvalidArgument, OutputError
 from ..words.class_names import fold
 from .files import find_images
@@ -25,6 +27,7 @@ ACTIONS = ("accepted", "changed", "rejected")
 REVIEW = "wordsight_review"  # the column of decisions
 ANSWERS = "wordsight_answers"  # the column of answers that taught words: JSON
 MOST_LETTERS = 100  # of a label
+PATIENCE_S = 10  # for another process that writes a decision
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Decision:
     file_name: str
     before: tuple[str | None, str | None]
     after: tuple[str | None, str | None]
+
+
+def unreadable(table: Path, error: Exception) -> str:
+    """Return the sentence that a table of decisions can't be read."""
+    reason = getattr(error, "strerror", None) or error
+    return f"'{table}' can't be read as CSV: {reason}. Mend it, or move it away."
 
 
 class ReviewBook:
@@ -77,7 +86,7 @@ class ReviewBook:
         self._rows: list[list[str]] = []  # of the table on disk, the headings first
         self._labels: set[str] = set()  # that the table gives
         self._at: dict[str, int] = {}  # name of an image -> its row
-        self._read_state: tuple[int, int] | None = None
+        self._read_state: tuple[int, int, int] | None = None
         self._lock = threading.RLock()
         self._load()
 
@@ -148,7 +157,7 @@ class ReviewBook:
                 f"A label is one line of at most {MOST_LETTERS} characters, without slashes, as "
                 f"it may name a folder; got '{label[:60]}'."
             )
-        with self._lock:
+        with self._alone():
             before = self.state(name)
             if seen is not None and before != seen:
                 raise InvalidArgument(
@@ -164,7 +173,7 @@ class ReviewBook:
             InvalidArgument: if the table has changed since.
             OutputError: if the table can't be written.
         """
-        with self._lock:
+        with self._alone():
             if self.state(decision.file_name) != decision.after:
                 raise InvalidArgument(
                     f"'{decision.file_name}' was changed again since, so the decision can't be "
@@ -191,9 +200,7 @@ class ReviewBook:
             with cells.open_table(self.table) as file:
                 rows = list(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
-            raise InvalidArgument(
-                f"'{self.table}' can't be read as CSV: {error}. Mend it, or move it away."
-            ) from None
+            raise InvalidArgument(unreadable(self.table, error)) from None
         columns = rows[0] if rows else []
         ours = [column for column in ("file_name", "label", REVIEW) if columns.count(column) > 1]
         if "file_name" not in columns or ours:
@@ -240,12 +247,13 @@ class ReviewBook:
         if self._state() != self._read_state:
             self._load()
 
-    def _state(self) -> tuple[int, int] | None:
+    def _state(self) -> tuple[int, int, int] | None:
         try:
             status = os.stat(self.table)
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size
+        # some disks tell times to two seconds, but a table that was replaced is another file
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def cell(self, name: str, column: str) -> str:
         """Return what the table on disk says of an image in a column; empty where nothing."""
@@ -257,11 +265,18 @@ class ReviewBook:
         """Write cells of one image, by column, at once, completely or not at all.
 
         Raises:
+            InvalidArgument: if another run holds the folder for long.
             OutputError: if the table can't be written.
         """
-        with self._lock:
+        with self._alone():
             self._refresh()
             self._write({name: dict(told)})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads and processes from writing to the table meanwhile."""
+        with self._lock, hold(self.root, wait_s=PATIENCE_S):
+            yield
 
     def _write(self, told: dict[str, dict[str, str]]) -> None:
         """Write the table with these cells, by image and column; memory changes only once the disk

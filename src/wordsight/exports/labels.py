@@ -15,7 +15,7 @@ from pathlib import Path
 from .. import __version__
 from ..backbones.embedder import read
 from ..core.home import expand, writing
-from ..core.names import safe_name
+from ..core.names import legible, safe_name
 from ..core.progress import Progress, or_notebook
 from ..core.summary import Problems, Table, as_html, as_text, unreadable_as_dicts
 from ..core.threads import parallel_map
@@ -248,7 +248,7 @@ def _class_names(rows: list[_Row], table: Path) -> list[str]:
     """Return all labels of rows and their boxes, sorted.
 
     Raises:
-        InvalidArgument: if there is none.
+        InvalidArgument: if there is none, or if one is no text.
     """
     names = {region.label for row in rows for region in row.regions}
     names |= {name for row in rows for name in (row.label, *row.others) if name is not None}
@@ -258,6 +258,12 @@ def _class_names(rows: list[_Row], table: Path) -> list[str]:
             "--all takes best guesses, too; "
             "another table is taken where it is named, such as 'results/detections.jsonl'."
         )
+    for name in names:
+        if name != legible(name):
+            raise InvalidArgument(
+                f"Labels for other tools must be text in UTF-8, got '{legible(name)}'. Rename the "
+                "class and train again."
+            )
     return sorted(names)
 
 

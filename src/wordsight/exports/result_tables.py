@@ -63,6 +63,7 @@ def read_rows(table: Path, convert: Callable[[dict], T]) -> Iterator[T]:
         TypeError,
         AttributeError,
         IndexError,
+        OverflowError,
         RecursionError,
     ) as error:
         raise InvalidArgument(

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -107,6 +108,7 @@ class Ledger:
             self._database = sqlite3.connect(
                 self.path, timeout=30, check_same_thread=False, isolation_level=None
             )
+            weakref.finalize(self, self._database.close)  # Python 3.13 warns of files left open
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_TABLES)

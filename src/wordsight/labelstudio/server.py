@@ -18,7 +18,7 @@ from ..classification.model_folder import check_threshold
 from ..core.home import expand, writing
 from ..core.result_folder import hold
 from ..errors import InvalidArgument, WordsightError
-from ..webapp.guard import Guard, Message, Receive, Send
+from ..webapp.guard import Guard, Message, Receive, Send, as_json
 from ..webapp.server import (
     HOST,
     ending_as_ctrl_c,
@@ -190,11 +190,10 @@ def _greet(
 def application(backend: Backend) -> Any:
     """Return the backend as an ASGI application, without its guard."""
     from starlette.applications import Starlette
-    from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     def reading(answer: Callable[[], Payload]) -> Any:
-        return lambda request: JSONResponse(answer())
+        return lambda request: as_json(answer())
 
     def doing(act: Callable[[Payload], Payload]) -> Any:
         async def taken(request: Request) -> Response:
@@ -207,7 +206,7 @@ def application(backend: Backend) -> Any:
             except (ValueError, RecursionError) as error:
                 return _refusal(400, f"This request can't be read: {error}.")
             try:
-                return JSONResponse(await run_in_threadpool(act, given))
+                return as_json(await run_in_threadpool(act, given))
             except WordsightError as error:
                 log.warning("%s", error)
                 return _refusal(422, str(error))
@@ -244,11 +243,9 @@ def _refusal(status: int, sentence: str) -> Response:
     """Return an answer whose status line says the sentence, too: of a refusal, Label Studio shows
     nothing but that line.
     """
-    from starlette.responses import JSONResponse
-
     line = " ".join(sentence.split()).encode("ascii", "replace").decode()[:MOST_SAID]
     headers = {SAID.decode(): "".join(sign for sign in line if sign.isprintable())}
-    return JSONResponse({"error": sentence, "detail": sentence}, status, headers)
+    return as_json({"error": sentence, "detail": sentence}, status, headers)
 
 
 def _telling_protocol() -> Any:

@@ -13,7 +13,7 @@ from ..datasets.files import ImageFile
 from ..datasets.labelled import select_classes
 from ..errors import InvalidArgument
 from ..training.recipes import find_model
-from ..words.class_names import same_classes, split_none, with_catch_all
+from ..words.class_names import catch_all_name, same_classes, split_none, with_catch_all
 from ..words.verdicts import AMBIGUOUS, KNOWN, NARROW, judge, resolve_all
 from .by_tower import from_tower
 from .by_words import from_words
@@ -55,7 +55,8 @@ def find_or_make(request: ClassifierRequest, images: list[ImageFile]) -> Classif
             "photos may show, such as -c cat,dog."
         )
     if nothing:
-        say(f"'{nothing[0]}' means none of the other words: such photos get no label.")
+        get = "no label" if len(words) > 1 else f"the label '{catch_all_name(words)}'"
+        say(f"'{nothing[0]}' means none of the other words: such photos get {get}.")
     existing = find_model(request.words) or find_model(words)
     if existing is not None:
         classifier, wanted = request.load(existing), request.backbone

@@ -363,7 +363,7 @@ class Teaching:
         """Return what metadata.csv keeps of the answer on a photo, {} for none."""
         try:
             told = json.loads(self.book.cell(name, ANSWERS) or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         fine = isinstance(told, dict) and isinstance(told.get("words", {}), dict)
         return told if fine and isinstance(told.get("number", 0), int) else {}

@@ -101,7 +101,15 @@ def read_source(folder: Path) -> Source:
                 )
             ),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise InvalidModel(f"'{folder / CONFIG}' can't be read ({error!r}).") from error
     if REFUSED.search(folder.name) or "mci" in str(config["vision_cfg"].get("timm_model_name")):
         raise InvalidArgument(REFUSAL)
@@ -126,7 +134,11 @@ def _check(source: Source) -> None:
         reason = f"interpolation '{source.interpolation}'"
     elif not all(SIZES[0] <= side <= SIZES[1] for side in source.image_size):
         reason = f"it takes {source.image_size} pixels"
-    elif len(source.mean) != 3 or len(source.std) != 3 or min(source.std) <= 0:
+    elif (
+        not len(source.mean) == len(source.std) == 3
+        or not all(map(math.isfinite, (*source.mean, *source.std)))
+        or min(source.std) <= 0
+    ):
         reason = "its mean and std are not those of RGB"
     elif source.cleaning not in ("lower", "canonicalize", "whitespace"):
         reason = f"phrases are cleaned as '{source.cleaning}'"

@@ -148,6 +148,8 @@ def _download(
                 with open(part, "ab" if resumed else "wb") as file:
                     for chunk in answer.iter_raw(CHUNK):
                         file.write(chunk)
+                        if file.tell() > whole:
+                            return  # more than the hub says: the hash will not fit, either
                         if progress:
                             come = before + file.tell()
                             progress(come // UNITS, remote.bytes // UNITS, "MB fetched")
@@ -166,8 +168,11 @@ def _is_right(path: Path, remote: Remote, name: str) -> bool:
 
 def own_tokenizer(folder: Path) -> str | None:
     """Return the repository of the tokenizer that a fetched model names but does not hold."""
-    text = json.loads(read_text(folder / CONFIG)).get("model_cfg", {}).get("text_cfg", {})
-    return text.get("hf_tokenizer_name") if not (folder / TOKENIZER).is_file() else None
+    name = None
+    # whoever reads the settings next says what is wrong with them
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        name = json.loads(read_text(folder / CONFIG))["model_cfg"]["text_cfg"]["hf_tokenizer_name"]
+    return name if isinstance(name, str) and not (folder / TOKENIZER).is_file() else None
 
 
 @contextlib.contextmanager

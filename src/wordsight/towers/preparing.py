@@ -18,6 +18,7 @@ from PIL import Image
 from ..backbones.seals import is_whole, seal, sha256
 from ..core.home import replace_file, write_atomic, writing
 from ..core.progress import Progress, or_notebook
+from ..core.result_folder import hold
 from ..errors import InvalidArgument, InvalidModel
 from ..images.decoding import upright
 from .converting import (
@@ -161,19 +162,20 @@ def prepare(
     work = home.with_name(f"{home.name}.part")
     with writing(work):
         work.mkdir(parents=True, exist_ok=True)
-    folder, licence, origin = _source(name, work, consent, say, progress)
-    source = read_source(folder)
-    say("Converting the model, once: about five minutes.")
-    with writing(work):
-        record = _convert(name, work, source, licence, origin, pictures, progress)
-        write_atomic(work / RECORD, _json(record))
-        seal(work, SUMS, record.files())
-        for left in work.iterdir():
-            if left.name not in (*record.files(), SUMS):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-        replace_file(work, home)
-    if nouns:
-        record = _with_nouns(name, home, record, progress)
+    with hold(home.parent, home):  # not in the folder itself, which gets another name
+        folder, licence, origin = _source(name, work, consent, say, progress)
+        source = read_source(folder)
+        say("Converting the model, once: about five minutes.")
+        with writing(work):
+            record = _convert(name, work, source, licence, origin, pictures, progress)
+            write_atomic(work / RECORD, _json(record))
+            seal(work, SUMS, record.files())
+            for left in work.iterdir():
+                if left.name not in (*record.files(), SUMS):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            replace_file(work, home)
+        if nouns:
+            record = _with_nouns(name, home, record, progress)
     return Prepared(name, home, read_record(home), _bytes(home))
 
 

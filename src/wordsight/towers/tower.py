@@ -137,7 +137,15 @@ def read_record(folder: Path) -> TowerRecord:
         for key in ("image_size", "patches"):
             values[key] = values[key] and tuple(int(side) for side in values[key])
         record = TowerRecord(**values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise InvalidModel(
             f"'{folder / RECORD}' of the text–image model can't be read ({error}). {again}"
         ) from error

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from .finetuning import Outcome
 
 log = logging.getLogger("wordsight")
+MOST_NAMED, MOST_LETTERS = 3, 40  # classes and letters in the name of a model's folder
+# parts of folders' names that mean something else here, or to Windows
+TAKEN = re.compile(r"words|registered|training|aux|con|nul|prn|(com|lpt)\d")
 FEWEST_EVENTS = 20  # of several photos each, that pooled answers are calibrated on
 RECIPES = ("probe", "finetune", "scratch", "auto")
 WORDS = "words alone"  # supervision of a head that run made for one folder of photos
@@ -442,11 +445,22 @@ def _ranking(model: Classifier, probabilities: np.ndarray, labels: np.ndarray) -
 
 
 def default_model_path(class_names: Iterable[str]) -> Path:
-    """Return the folder, among the models `run` finds, named after the classes."""
+    """Return the folder, among the models `run` finds, named after the classes: a name that people
+    can type, with a digest where several sets of classes would have the same one.
+    """
     names = sorted({fold(name) for name in class_names} - {NONE_OF_THESE})
-    readable = re.sub(r"[^\w-]+", "_", "-".join(names))[:60]
+    more = [f"{len(names) - MOST_NAMED}-more"] if len(names) > MOST_NAMED else []
+    readable = "-".join(names[:MOST_NAMED] + more)
+    if not more and len(readable) <= MOST_LETTERS and all(map(_is_plain, names)):
+        return models_folder() / readable
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    readable = re.sub(r"[^\w-]+", "_", readable)[:MOST_LETTERS].rstrip("-")
     return models_folder() / f"{readable}-{digest}"
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a class can be part of a folder's name as it is, on every system."""
+    return re.fullmatch(r"\w+", name) is not None and not TAKEN.fullmatch(name)
 
 
 def register(model: Path) -> None:

@@ -342,6 +342,14 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
+def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Any:
+    """Return an answer in JSON; in ASCII, as names of files may hold bytes that are no text."""
+    from starlette.responses import Response
+
+    data = json.dumps(content, allow_nan=False)
+    return Response(data, status, headers, media_type="application/json")
+
+
 async def _answer(send: Send, status: int, text: str) -> None:
     body = json.dumps({"error": text, "detail": text}).encode()
     headers = [

@@ -34,6 +34,10 @@ HEAD = """
 .review-class { flex: 1 1 auto !important; width: auto; max-width: 100%; }
 #review-bar:not(:has(button)) { display: none; }
 @media (max-width: 640px) {
+  #compare-inputs { flex-direction: column; }
+  #compare-start { max-width: none; }
+  #compare-table .table-wrap > * { min-width: 560px; }
+  #compare-table .table-wrap { overflow-x: auto; }
   #try-gallery .grid-container, #train-shown .grid-container, #compare-gallery .grid-container {
     grid-template-columns: repeat(2, minmax(0, 1fr)) !important;
   }

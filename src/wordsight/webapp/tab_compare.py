@@ -36,13 +36,13 @@ def add_compare(workspace: Workspace) -> list[gr.Dropdown]:
         one: str | None, other: str | None, wanted: float, progress: gr.Progress = gr.Progress()
     ) -> tuple:
         if not one or not other:
-            return "### Choose two models\n\nMake the first under **Train**.", [], []
+            return _told("### Choose two models\n\nMake the first under **Train**.", [], [])
         progress(0, desc="looking at the pictures")
         with refused():
             rows = workspace.compare(one, other, wanted, telling(progress))
             verdict = _verdict(workspace, rows, one, other)
         told = f"{verdict}\n\n{_summary(workspace, rows, one, other)}"
-        return told, _gallery(workspace, rows), _table(workspace, rows)
+        return _told(told, _gallery(workspace, rows), _table(workspace, rows))
 
     start.click(
         compare,
@@ -57,7 +57,7 @@ def add_compare(workspace: Workspace) -> list[gr.Dropdown]:
 
 def _build_inputs(names: list[str]) -> tuple[gr.Dropdown, gr.Dropdown, gr.Slider, gr.Button]:
     """Lay out both lists of models, the threshold and the button, in one row."""
-    with gr.Row():
+    with gr.Row(elem_id="compare-inputs"):
         first = gr.Dropdown(
             names, value=names[0] if names else None, label="First model", elem_id="compare-first"
         )
@@ -85,14 +85,26 @@ def _build_outputs() -> list[Component]:
         elem_id="compare-gallery",
         format="jpeg",
         buttons=["fullscreen"],
+        visible=False,
     )
     table = gr.Dataframe(
         headers=["file", "label in the folder", "first", "second"],
         interactive=False,
         wrap=True,
+        column_widths=["28%", "16%", "28%", "28%"],
         elem_id="compare-table",
+        visible=False,
     )
     return [summary, gallery, table]
+
+
+def _told(text: str, pictures: list, rows: list) -> tuple:
+    """Return what the page shows: the summary, and gallery and table where they hold anything."""
+    return (
+        text,
+        gr.Gallery(value=pictures, visible=bool(pictures)),
+        gr.Dataframe(value=rows, visible=bool(rows)),
+    )
 
 
 def _verdict(workspace: Workspace, rows: list[Compared], one: str, other: str) -> str:

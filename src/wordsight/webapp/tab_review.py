@@ -29,6 +29,11 @@ NEXT = (
     "Next: copy the photos into a folder a class, download a list of them, or retrain the model "
     "with what you decided; the new one is kept only if it is at least as good."
 )
+QUESTIONS = {  # by what kind of doubt it is
+    "suspicious": "is this label right?",
+    "rejected": "what does it show?",
+    "pre-labelled": "is the suggestion right?",
+}
 SAVE = "() => setTimeout(() => document.getElementById('review-file').click(), 300)"
 Found = list[Doubt] | None  # None: nobody has looked yet
 MOST_BUTTONS = 100  # of classes; others stand in the list
@@ -429,7 +434,7 @@ def _described(doubt: Doubt, state: tuple[str | None, str | None], place: int, o
     (label, decided), name = state, readable(doubt.file_name)
     probability = "" if doubt.probability is None else f" ({percent(doubt.probability)})"
     lines = [
-        f"### {place + 1} of {of}: {doubt.kind}",
+        f"### {place + 1} of {of}: {QUESTIONS[doubt.kind]}",
         f"`{name[-90:].replace('`', '')}`",
         f"Why: {plain(doubt.why)}",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ from ..exports.photos.sorting import sort
 from ..images.decoding import to_jpeg
 from ..teaching.session import Teaching, teach
 from ..teaching.status import Question
-from .guard import Guard
+from .guard import Guard, as_json
 from .review import sorted_place
 from .server import HOST, serve
 
@@ -266,25 +267,29 @@ def open_teaching(
 def application(page: TeachPage) -> Any:
     """Return the page as an ASGI application, without its guard."""
     from starlette.applications import Starlette
-    from starlette.responses import FileResponse, JSONResponse, Response
+    from starlette.responses import FileResponse, Response
     from starlette.routing import Route
 
     def file(name: str) -> Any:
         return lambda request: FileResponse(FILES / name)
 
     def photo(request: Request) -> Response:
-        side = request.query_params.get("side", "")
+        asked = request.query_params
+        side = next((side for side in SIDES if str(side) == asked.get("side")), 0)
         try:
-            name = request.query_params.get("name", "")
-            data = page.photo(name, int(side) if side.isdigit() else 0)
+            name = json.loads(asked.get("name", ""))
+        except (ValueError, RecursionError):
+            return as_json({"error": "Ask for a photo by its name in JSON."}, 400)
+        try:
+            data = page.photo(str(name), side)
         except (WordsightError, OSError) as error:
-            return JSONResponse({"error": str(error)}, 422)
+            return as_json({"error": str(error)}, 422)
         if data is None:
-            return JSONResponse({"error": "There is no such photo."}, 404)
+            return as_json({"error": "There is no such photo."}, 404)
         return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
     def state(request: Request) -> Response:
-        return JSONResponse(page.state())
+        return as_json(page.state())
 
     def action(do: Callable[[dict], dict]) -> Any:
         async def taken(request: Request) -> Response:
@@ -294,11 +299,11 @@ def application(page: TeachPage) -> Any:
                 given = await request.json()
                 if not isinstance(given, dict):
                     raise ValueError("an object is needed")
-                return JSONResponse(await run_in_threadpool(do, given))
+                return as_json(await run_in_threadpool(do, given))
             except WordsightError as error:
-                return JSONResponse({"error": str(error)}, 422)
+                return as_json({"error": str(error)}, 422)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                return JSONResponse({"error": f"This request can't be read: {error}."}, 400)
+                return as_json({"error": f"This request can't be read: {error}."}, 400)
 
         return taken
 

@@ -28,8 +28,8 @@ A_FEW = 3  # classes of a family that are named one by one
 TOO_GENERAL = 800  # meanings under one that says nothing of what is under it
 LISTED = 4  # kinds of a narrow word that a sentence names
 EXAMPLES = (
-    "Teach it in a few key presses ('wordsight teach'), show it examples (--data FOLDER), or let "
-    "it gather pictures (--gather)"
+    "Teach wordsight in a few key presses ('wordsight teach -c WORD -p PHOTOS'), show it examples "
+    "(--data FOLDER), or let it gather pictures (--gather)"
 )
 SIMILAR = 0.8  # of two spellings, 0–1, for one to be a typing error
 

@@ -29,6 +29,7 @@ _DECLARED = re.compile(
 _NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw-unicode-escape", "unicode-escape"}
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
 # what tools write whose format isn't read, and what to do with it
+_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")  # half a character, or a stray byte
 _OTHER_TOOLS = {
     "_via_img_metadata": " It is a project of VIA's: export it there as COCO.",
     "shape_attributes": " They are VIA's annotations: export them there as COCO.",
@@ -333,11 +334,23 @@ def read_json(path: Path) -> Any:
         InvalidArgument: if it can't be read, is too large or isn't JSON.
     """
     try:
-        return json.loads(bounded(read_text(path), path))
+        return parse_json(bounded(read_text(path), path))
     except (ValueError, RecursionError) as error:
         if isinstance(error, InvalidArgument):
             raise
         raise InvalidArgument(f"'{path}' is no JSON ({type(error).__name__}: {error}).") from None
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: if it is none, or holds half a character, which no file can hold.
+    """
+    value = json.loads(text)
+    if _ESCAPED.search(text):  # stray bytes of file names are let through
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return value
 
 
 def bounded(text: str, path: Path) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Format, Labelled, RawBox, bounded, numbers, read_text, register_format
+from .base import Format, Labelled, RawBox, bounded, numbers, parse_json, read_text, register_format
 
 
 @register_format
@@ -69,7 +69,7 @@ class HuggingFace(Format):
             if not line.strip():
                 continue
             try:
-                row = dict(json.loads(line))
+                row = dict(parse_json(line))
             except (ValueError, TypeError, RecursionError):
                 row = {}
             name = row.get("file_name")

@@ -19,6 +19,7 @@ from .journal import Entry, Journal, line_of, rename
 BLOCK = 1 << 20  # bytes that are copied at once
 BATCH = 64  # files that are noted before they are moved
 TAKEN = "another file has taken its place"
+ELSEWHERE = "its folder there is a link that leads elsewhere"
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Filer:
             for step in batch:
                 if step.source.is_symlink():
                     yield step, "a link, which is not moved; --copy copies what it shows"
+                elif not self._journal.holds(step.name):
+                    yield step, ELSEWHERE
                 else:
                     yield step, "can't be read" if told[step] is None else self._moved(step)
 
@@ -142,9 +145,10 @@ class Filer:
         """Give what was built its name, or return that another file has it."""
         journal = self._journal
         target = journal.folder / entry.name
-        if os.path.lexists(target) and not journal.is_ours(entry.name):
+        elsewhere = not journal.holds(entry.name)
+        if elsewhere or (os.path.lexists(target) and not journal.is_ours(entry.name)):
             self._temporary.unlink()
-            return TAKEN
+            return ELSEWHERE if elsewhere else TAKEN
         self._make_folder_of(entry.name)
         journal.note([line_of(entry, told)])
         replace_file(self._temporary, target)

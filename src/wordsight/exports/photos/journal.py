@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.home import replace_file, sources_folder, sync_file, write_atomic, writing
-from ...core.names import safe_name
+from ...core.names import lies_inside, safe_name
 from ...core.progress import Progress
 from ...core.records import HEAD, LOCK, PREFIX, digest, read_lines, unfinished_builds
 from ...core.result_folder import IN_THE_WAY, hold
@@ -38,6 +38,8 @@ OTHER_WAY = (
     "'{folder}' was sorted with --{before}, and now --{now} is asked for. Take the first back "
     "('wordsight sort --undo -o {folder}'), or choose another folder with -o."
 )
+
+MEANWHILE = "Another run has sorted into '{folder}' meanwhile. Run the same command again."
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Journal:
             raise InvalidArgument(
                 f"'{folder}' is a file; photos are sorted into a folder. Choose another with -o."
             )
-        lines = read_lines(self._path)
+        self._lines = lines = read_lines(self._path)
         if lines is None and os.path.lexists(self._path):
             raise InvalidArgument(IN_THE_WAY.format(path=self._path))
         self.there = lines is not None
@@ -105,11 +107,16 @@ class Journal:
             above = line.get("above")
             self._above = above if isinstance(above, int) else 0
 
+    def holds(self, name: str) -> bool:
+        """Whether a name lies in the folder after all links are followed."""
+        return lies_inside((self.folder / name).parent, self.folder)
+
     def is_ours(self, name: str) -> bool:
         """Whether a file there is as we put it."""
-        entry, path = self.entries.get(name), self.folder / name
-        inside = path.parent.resolve().is_relative_to(self.folder.resolve())
-        return entry is not None and inside and digest(path) in entry.digests
+        entry = self.entries.get(name)
+        return (
+            entry is not None and self.holds(name) and digest(self.folder / name) in entry.digests
+        )
 
     def check(self, way: str) -> None:
         """Refuse to put files there in another way than before.
@@ -154,7 +161,7 @@ class Journal:
         with writing(self.folder):
             if not self.folder.exists():
                 self._make(way)
-        with hold(self.folder), writing(self.folder):
+        with self._held():
             if self.way is None:
                 self.note([self._begin(way, 0)])
             self._tidy()
@@ -164,6 +171,19 @@ class Journal:
                 yield self.folder / temporary
             finally:
                 (self.folder / temporary).unlink(missing_ok=True)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the folder, whose journal must be as it was read: it says what is undone, and how.
+
+        Raises:
+            InvalidArgument: if another run holds it, or has written to the journal meanwhile.
+            OutputError: if something there can't be written.
+        """
+        with hold(self.folder), writing(self.folder):
+            if read_lines(self._path) != self._lines:
+                raise InvalidArgument(MEANWHILE.format(folder=self.folder))
+            yield
 
     def _make(self, way: str) -> None:
         """Make the folder with its journal in it, so that it is known from the first moment on
@@ -178,6 +198,7 @@ class Journal:
         lines = f"{json.dumps(HEAD)}\n{json.dumps(begin)}\n"
         (inside / JOURNAL).write_text(lines, encoding="utf-8")
         os.rename(built, top)
+        self._lines = [begin]
         self._take(begin)
 
     def _tidy(self) -> None:
@@ -215,15 +236,18 @@ class Journal:
 
         Raises:
             InvalidArgument: if another run holds the folder, or the journal is a stranger's.
-            OutputError: if something can't be moved or removed.
+            OutputError: if the journal can't be written.
         """
         self._refuse_foreign()
         done = TakenBack(self.folder)
-        with hold(self.folder), writing(self.folder):
+        with self._held():
             self._tidy()
             for count, entry in enumerate(reversed(list(self.entries.values())), start=1):
                 moved = self.way == MOVE and not entry.made
-                why = self._return(entry, done) if moved else self._drop(entry, done)
+                try:
+                    why = self._return(entry, done) if moved else self._drop(entry, done)
+                except OSError as error:  # one folder that is read-only stops no other
+                    why = error.strerror or str(error)
                 if why:
                     done.kept.append((entry.name, why))
                 if progress:
@@ -345,12 +369,16 @@ def rename(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         built = _half(target)
-        shutil.copy2(source, built)
-        sync_file(built)
-        if digest(built) != digest(source):
-            built.unlink()
-            raise OSError(errno.EIO, "the copy differs from the file") from None
-        replace_file(built, target)
+        try:
+            shutil.copyfile(source, built)
+            sync_file(built)  # while it may be written: the file itself may be read-only
+            shutil.copystat(source, built)
+            if digest(built) != digest(source):
+                raise OSError(errno.EIO, "the copy differs from the file") from None
+            replace_file(built, target)
+        finally:
+            with suppress(OSError):  # a full disk keeps no half file
+                built.unlink(missing_ok=True)
         source.unlink()
 
 

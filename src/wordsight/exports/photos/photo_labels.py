@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...classification.predictions import NONE_OF_THESE
 from ...core.home import expand
-from ...datasets.decisions import ANSWERS, REVIEW, ReviewBook
+from ...core.regular import read_regular
+from ...datasets.decisions import ANSWERS, REVIEW, ReviewBook, unreadable
 from ...datasets.files import find_images
 from ...datasets.foreign_tables import heading, read_table
 from ...errors import InvalidArgument, NotFound
@@ -186,13 +188,20 @@ def _decisions(folders: Iterable[Path]) -> dict[Path, PhotoLabel]:
     decided = {}
     for folder in folders:
         table = folder / "metadata.csv"
-        if table.is_file() and REVIEW.encode() in table.read_bytes() and _holds_images(folder):
+        if table.is_file() and _has_decisions(table) and _holds_images(folder):
             book = ReviewBook(folder)
             for name, image in book.images.items():
                 one = _in_book(book, name)
                 if one.checked_by:
                     decided[image.path.resolve()] = one
     return decided
+
+
+def _has_decisions(table: Path) -> bool:
+    try:
+        return REVIEW.encode() in read_regular(table)
+    except OSError as error:
+        raise InvalidArgument(unreadable(table, error)) from None
 
 
 def _corrected(folders: Iterable[Path], photos: Iterable[Path]) -> dict[Path, PhotoLabel]:
@@ -203,7 +212,9 @@ def _corrected(folders: Iterable[Path], photos: Iterable[Path]) -> dict[Path, Ph
         InvalidArgument: if a table can't be read.
     """
     parents = {path.parent.absolute() for path in photos}
-    whole = {Path(os.path.commonpath(parents))} if parents else set()
+    whole = set()
+    with suppress(ValueError):  # no photo, or on several drives
+        whole.add(Path(os.path.commonpath(parents)))
     decided = {}
     for folder in {*(one.absolute() for one in folders if one.is_dir()), *whole}:
         for table in sorted(folder.glob(CORRECTIONS)):
@@ -212,16 +223,17 @@ def _corrected(folders: Iterable[Path], photos: Iterable[Path]) -> dict[Path, Ph
             if not {"file_name", "label", CHECKED} <= set(columns):
                 continue  # somebody else's
             for row in (dict(zip(columns, cells, strict=False)) for cells in rows):
-                if row.get(CHECKED) == "yes":
-                    name, label = row["file_name"], row["label"]
+                name, label = row.get("file_name", ""), row.get("label", "").strip()
+                if row.get(CHECKED) == "yes" and name and label:
                     nothing = is_catch_all(label)
-                    decided[(folder / name).resolve()] = PhotoLabel(
-                        name,
-                        None,
-                        NONE_OF_THESE if nothing else "labelled",
-                        () if nothing else (label,),
-                        checked_by="report",
-                    )
+                    with suppress(ValueError):  # no file can have such a name
+                        decided[(folder / name).resolve()] = PhotoLabel(
+                            name,
+                            None,
+                            NONE_OF_THESE if nothing else "labelled",
+                            () if nothing else (label,),
+                            checked_by="report",
+                        )
     return decided
 
 

@@ -26,6 +26,7 @@ WORKBOOK = "photos.xlsx"
 # what cameras and photo programs write beside a photo, under its name or its name without suffix
 SIDECARS = {".xmp", ".aae", ".json", ".thm", ".pp3", ".dop", ".on1"}
 SHOWN = 20  # files that a dry run lists
+LONGEST_NAME = 255  # bytes
 
 
 @dataclass
@@ -368,8 +369,9 @@ class _Plan:
         while True:
             number += 1
             more = "" if number == 1 else f" ({number})"
-            while len(os.fsencode(stem + more + suffix)) > 255:
-                stem = stem[:-1]
+            while len(os.fsencode(stem + more + suffix)) > LONGEST_NAME:
+                # a suffix may be all of a name; what it is goes last
+                stem, suffix = (stem[:-1], suffix) if len(stem) > 1 else (stem, suffix[:-1])
             chosen = f"{folder}/{stem}{more}{suffix}".lstrip("/")
             names = [chosen, *(_beside(chosen, name, beside.name) for beside in besides)]
             if all(self._is_free(one, own) for one in names):

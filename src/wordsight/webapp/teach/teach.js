@@ -11,7 +11,8 @@ const $ = (id) => document.getElementById(id);
 let state = null, queue = [], sending = Promise.resolve(), waiting = 0;
 let marks = {}, word = 0, several = null, polling = null;
 
-const photo = (name, side) => `photo?side=${side}&name=${encodeURIComponent(name)}`;
+// JSON, as a name may hold bytes that are no text, which addresses can't say
+const photo = (name, side) => `photo?side=${side}&name=${encodeURIComponent(JSON.stringify(name))}`;
 const make = (tag, fields = {}, ...inside) => {
   const node = Object.assign(document.createElement(tag), fields);
   node.append(...inside);
