@@ -306,9 +306,10 @@ def test_odd_names_pass_through(tmp_path, model):
 
 def test_many_classes_are_drawn(model, tmp_path):
     from wordsight.reports import figures as plots
+    from wordsight.reports.canvas import png
 
     for classes in (45, 120):
-        drawn = plots.png(
+        drawn = png(
             plots.confusion_matrix(
                 np.eye(classes, dtype=int), [f"class {k} of many" for k in range(classes)]
             )

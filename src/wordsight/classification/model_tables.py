@@ -133,9 +133,9 @@ def history_plots(model: Any) -> dict[str, bytes]:
     drawn = draw_history(model)
     if not drawn:
         return {}
-    from ..reports import figures as plots
+    from ..reports.canvas import png
 
-    return {f"{name}.png": plots.png(figure) for name, figure in drawn.items()}
+    return {f"{name}.png": png(figure) for name, figure in drawn.items()}
 
 
 def draw_history(model: Any) -> dict[str, Figure]:

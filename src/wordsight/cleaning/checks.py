@@ -14,22 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.plugins import load_extensions
-from ..core.threads import cores, parallel_map
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument
-from ..heads.linear import normalize, power_normalize, second_opinion, softmax
-from ..heads.neighbours import Neighbours
-from ..heads.rows import STEP, gather, read
-from ..images.copies import (
-    MIN_CORNERS,
-    NEIGHBOURS,
-    PERHAPS_COSINE,
-    groups,
-    hash_pairs,
-    matching_corners,
-)
-from ..images.fingerprints import mirrored, resembles
+from ..heads.linear import second_opinion
+from ..heads.rows import gather, read_in_parts
+from ..images.copies import groups
 from ..images.measures import Measures
+from .copies import find_copies
+from .outliers import strangeness
 
 MIN_FOR_CLASS = 5  # images that a class needs for a search of outliers and mislabelled ones
 
@@ -92,7 +84,7 @@ class Material:
     @functools.cached_property
     def copies(self) -> dict[tuple[int, int], float]:
         """Pairs of images that show the same, with how alike they are, 0–1; searched for once."""
-        return _copies(self)
+        return find_copies(self.good, self.labels, self.shas, self.measures, self.embeddings)
 
     def finding(
         self, index: int, reason: str, score: float, suggested_label: str = "", evidence: str = ""
@@ -365,13 +357,19 @@ def in_two_classes(material: Material, threshold: float) -> Iterator[Finding]:
 @register_check(1.5)
 def outlier(material: Material, threshold: float) -> Iterator[Finding]:
     """It looks like nothing else in its class."""
-    for i, strangeness in zip(*_strangeness(material), strict=True):
-        if strangeness >= threshold:
+    good = material.good
+    counts = np.bincount(material.labels[good], minlength=len(material.class_names))
+    rows = good[counts[material.labels[good]] >= MIN_FOR_CLASS]
+    if not len(rows):
+        return
+    far = strangeness(rows, material.labels, material.embeddings, material.imagenet)
+    for i, deviations in zip(rows, far, strict=True):
+        if deviations >= threshold:
             yield material.finding(
                 i,
                 "outlier",
-                strangeness / (strangeness + threshold),
-                evidence=f"{strangeness:.1f} deviations from its class",
+                deviations / (deviations + threshold),
+                evidence=f"{deviations:.1f} deviations from its class",
             )
 
 
@@ -389,7 +387,7 @@ def mislabelled(material: Material, threshold: float) -> Iterator[Finding]:
         return
     rows = good[np.isin(labels, large)]
     probabilities = second_opinion(
-        gather(_embeddings(material, rows)),
+        gather(read_in_parts(material.embeddings, rows)),
         np.searchsorted(large, material.labels[rows]),
         len(large),
     )
@@ -412,110 +410,3 @@ def _measured(material: Material) -> Iterator[tuple[int, Measures]]:
     for i, measures in enumerate(material.measures):
         if measures is not None:
             yield i, measures
-
-
-def _copies(material: Material) -> dict[tuple[int, int], float]:
-    """Return pairs of images that show the same, with how alike they are, 0–1; also files of equal
-    bytes in two classes.
-
-    Hashes and near embeddings propose pairs; the images themselves must agree. Of files with equal
-    bytes in one class, only the first counts.
-    """
-    first: dict[tuple[str | None, int], int] = {}
-    rows = np.array(
-        [
-            i
-            for i in material.good
-            if first.setdefault((material.shas[i], int(material.labels[i])), i) == i
-        ],
-        dtype=int,
-    )
-    if len(rows) < 2:
-        return {}
-
-    def measured(row: int) -> Measures:
-        measures = material.measures[rows[row]]
-        assert measures is not None
-        return measures
-
-    found: dict[tuple[int, int], float] = {}
-    bits = (np.frombuffer(measured(row).look.bits, dtype=np.uint8) for row in range(len(rows)))
-    for a, b in hash_pairs(np.stack([*bits])).tolist():
-        if resembles(measured(a).look, measured(b).look):
-            found[a, b] = 0.99
-    near = Neighbours(map(power_normalize, _embeddings(material, rows)))
-
-    def compare(pair: list[int]) -> float:
-        """Return how alike two images are that the hashes told apart, 0 if no copies."""
-        one, other = map(measured, pair)
-        if resembles(one.look, mirrored(other.look)):
-            return 0.98
-        corners = matching_corners(one.points, one.descriptors, other.points, other.descriptors)
-        return corners / (corners + MIN_CORNERS) if corners >= MIN_CORNERS else 0.0
-
-    pairs = [
-        pair
-        for pair in near.pairs(NEIGHBOURS, PERHAPS_COSINE)[0].tolist()
-        if tuple(pair) not in found
-    ]
-    for (a, b), score in zip(pairs, parallel_map(compare, pairs, cores()), strict=True):
-        if score:
-            found[a, b] = score
-    shas = [material.shas[i] for i in rows]
-    return {
-        (int(rows[a]), int(rows[b])): 1.0 if shas[a] == shas[b] else score
-        for (a, b), score in found.items()
-    }
-
-
-def _embeddings(material: Material, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the embeddings of some images, a part at a time."""
-    for part in _parts(rows):
-        yield read(material.embeddings, part)
-
-
-def _parts(rows: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(rows, len(rows) // STEP + 1)
-
-
-def _strangeness(material: Material) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images of large enough classes, and how far each lies from the middle of its
-    class, in deviations.
-
-    Averages two distances: of the embedding's square root, and of the probabilities of the
-    backbone's own head. The middle of a class comes from its inner 70 %, so that junk does not move
-    it.
-    """
-    good = material.good
-    counts = np.bincount(material.labels[good], minlength=len(material.class_names))
-    rows = good[counts[material.labels[good]] >= MIN_FOR_CLASS]
-    if not len(rows):
-        return rows, np.zeros(0)
-    views = [(gather(map(power_normalize, _embeddings(material, rows)), unit=True), 0.03)]
-    if material.imagenet is not None:
-        weight, bias = material.imagenet
-        shares = (
-            np.sqrt(softmax((some @ weight.T + bias) / 0.3)) for some in _embeddings(material, rows)
-        )
-        views.append((gather(shares, unit=True), 0.2))
-    total = np.zeros(len(rows))
-    for view, floor in views:
-        distance = _distance_to_middle(view, material.labels[rows])
-        deviation = 1.4826 * np.median(np.abs(distance - np.median(distance)))
-        total += (distance - np.median(distance)) / max(deviation, floor)
-    return rows, total / len(views)
-
-
-def _distance_to_middle(unit: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return 1 - cosine (n,) of rows (n, C) of unit length to the middle of their class."""
-    distance = np.zeros(len(unit))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        inner = np.ones(len(members), dtype=bool)
-        for _ in range(4):
-            sums = [read(unit, part).sum(axis=0) for part in _parts(members[inner])]
-            middle = normalize(np.sum(sums, axis=0)[None] / int(inner.sum()))[0]
-            own = 1 - np.concatenate([read(unit, part) @ middle for part in _parts(members)])
-            inner = own <= np.quantile(own, 0.7)
-        distance[members] = own
-    return distance

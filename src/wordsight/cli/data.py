@@ -85,8 +85,9 @@ def gather_command(
     each picture. Set WORDSIGHT_CONTACT to your e-mail address: sites serve identified clients
     better.
     """
-    from ..gathering.collector import GatherSettings, gather
+    from ..gathering.collector import gather
     from ..gathering.funnel import Gathered
+    from ..gathering.request import GatherSettings
     from ..gathering.sources import DEFAULT_SOURCES
 
     go_offline(offline)

@@ -13,6 +13,15 @@ from .console import go_offline
 from .options import Json, Offline, OptionalModel, Threshold, offer
 from .printing import say, show
 
+_MovedPhotos = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--photos",
+        metavar="DIR",
+        help="Where the photos are now, if they were moved; may be given several times.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Register these commands in this order."""
@@ -48,14 +57,7 @@ def prelabel_command(
             "--all", help="Include rejected pictures, under their best guess with its score."
         ),
     ] = False,
-    photos: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--photos",
-            metavar="DIR",
-            help="Where the photos are now, if they were moved; may be given several times.",
-        ),
-    ] = None,
+    photos: _MovedPhotos = None,
     boxes: Annotated[
         Optional[str],
         typer.Option(
@@ -155,14 +157,7 @@ def sort_command(
     xlsx: Annotated[
         bool, typer.Option("--xlsx", help="Also write photos.xlsx there, a row a photo.")
     ] = False,
-    photos: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--photos",
-            metavar="DIR",
-            help="Where the photos are now, if they were moved; may be given several times.",
-        ),
-    ] = None,
+    photos: _MovedPhotos = None,
     as_json: Json = False,
 ) -> None:
     """Put photos into a folder a class: copied, linked or moved, and taken back.
@@ -237,14 +232,7 @@ def keywords_command(
     undo: Annotated[
         bool, typer.Option("--undo", help="Take back the keywords that were written for RESULTS.")
     ] = False,
-    photos: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--photos",
-            metavar="DIR",
-            help="Where the photos are now, if they were moved; may be given several times.",
-        ),
-    ] = None,
+    photos: _MovedPhotos = None,
     as_json: Json = False,
 ) -> None:
     """Write labels as keywords into photos' sidecars, or into the photos themselves, for Lightroom,

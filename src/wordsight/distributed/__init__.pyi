@@ -1,1 +1,2 @@
-from .ray import Sharded as Sharded, clean as clean, embed as embed, predict as predict
+from .outcome import Sharded as Sharded
+from .ray import clean as clean, embed as embed, predict as predict

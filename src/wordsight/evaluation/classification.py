@@ -26,6 +26,7 @@ from ..images.contact_sheet import contact_sheet
 from ..metrics import classification as metrics
 from ..metrics.classification import proportion
 from ..reports import figures as plots
+from ..reports.canvas import png
 from ..words.class_names import fold
 from .batch_decisions import Judged, judge, positive_class
 from .folder import check_target, predictions_table, write_files
@@ -293,7 +294,7 @@ def _files(
                     ),
                 }
             )
-    files |= {name: plots.png(figure) for name, figure in drawn.items()}
+    files |= {name: png(figure) for name, figure in drawn.items()}
     mistakes = _mistakes(result, own, truth)
     if mistakes is not None:
         files["mistakes.png"] = mistakes

@@ -1,5 +1,6 @@
-from .collector import GatherSettings as GatherSettings, gather as gather
+from .collector import gather as gather
 from .funnel import Gathered as Gathered
+from .request import GatherSettings as GatherSettings
 from .sources import (
     Candidate as Candidate,
     FakeSource as FakeSource,

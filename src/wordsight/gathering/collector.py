@@ -14,10 +14,9 @@ import re
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio.from_thread import start_blocking_portal
@@ -27,58 +26,28 @@ from ..core.names import safe_name
 from ..core.progress import Progress, or_notebook
 from ..core.records import digest
 from ..core.result_folder import Build
-from ..datasets.licenses import LicenseFilter, parse_filter
-from ..errors import InvalidArgument, NothingGathered, OutputError, SourceUnavailable
+from ..datasets.licenses import LicenseFilter
+from ..errors import InvalidArgument, NothingGathered, OutputError
 from ..images.fingerprints import Look, NearDuplicates
 from ..words.class_names import fold
 from .credits import metadata_row, write_credits
-from .funnel import Funnel, Gathered, funnels
-from .ledger import LICENSE, Fetched, Ledger, Row
-from .request import Want, check_folder, folder_name, open_sources, plan_classes
+from .funnel import Funnel, Gathered, cause, funnels
+from .ledger import Fetched, Ledger, Row
+from .request import GatherSettings, Want, check_folder, folder_name, open_sources, plan_classes
 from .screening import Rejected, examine
+from .searching import Say, Search
 from .sources import (
     DEFAULT_SOURCES,
     REASONS,
     Candidate,
     FetchError,
-    Query,
     Source,
     Web,
     open_source,
 )
 
-Say = Callable[[str], None]
 AHEAD = 128  # candidates that are fetched or wait to be decided
-BARREN = 5  # pages in a row without anything new, after which a query is given up
-FAILURES = 2  # failures in a row, after which a source is given up for this run
-DRY = 10  # queries in a row without anything new, after which a source is given up
 SAVE_EVERY_S = 15.0
-
-
-@dataclass(frozen=True)
-class GatherSettings:
-    """What an image must be like to be gathered; the same for all runs over one folder.
-
-    Attributes:
-        license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
-        min_size: shortest side in pixels.
-    """
-
-    license: str = "any"
-    min_size: int = 224
-
-    def check(self) -> LicenseFilter:
-        """Return the filter of licences.
-
-        Raises:
-            InvalidArgument: if a licence is unknown, or the size is out of range.
-        """
-        allowed = parse_filter(self.license)
-        if not 1 <= self.min_size <= 10_000:
-            raise InvalidArgument(
-                f"The smallest size must be 1 to 10000 pixels, got {self.min_size}."
-            )
-        return allowed
 
 
 def gather(
@@ -175,8 +144,7 @@ class _Gathering:
         self.folder, self.build, self.wants, self.sources = folder, build, wants, sources
         self.license, self.min_size, self.progress, self.say = license, min_size, progress, say
         self.ledger = Ledger(folder)
-        self.failures: Counter[str] = Counter()
-        self.problems: dict[str, dict[str, str]] = {}  # class -> source -> its last message
+        self.search = Search(self.ledger, sources, license, min_size, say)
         self.saved_at = time.monotonic()
         try:
             self._check_settings()
@@ -283,7 +251,7 @@ class _Gathering:
     async def _fill_all(self, web: Web) -> None:
         async with web as self.web:
             for want in self.wants:
-                self.failures.clear()
+                self.search.failures.clear()
                 self.progress(self.kept[want.label], want.limit, want.label)
                 if self.kept[want.label] < want.limit:
                     await self._fill(want)
@@ -300,7 +268,7 @@ class _Gathering:
 
         async def feed() -> None:
             try:
-                batches = self._batches(want)
+                batches = self.search.batches(want, self.web)
                 while True:
                     # searches only when needed, as if every candidate were good
                     await room_for(1)
@@ -349,72 +317,6 @@ class _Gathering:
             return (self.folder / name).stat().st_size
         except OSError:
             return None
-
-    # Searching
-
-    async def _batches(self, want: Want) -> AsyncIterator[list[Row]]:
-        """Yield the candidates of a class: first those of earlier runs, then page by page, from
-        every source in turn.
-        """
-        yield [row for row in self.ledger.waiting(want.label) if row.source in self.sources]
-        streams = {name: self._pages(name, source, want) for name, source in self.sources.items()}
-        while streams:
-            # so that the order is the same after a restart
-            name = min(streams, key=lambda name: self.ledger.page_count(want.label, name))
-            rows = await anext(streams[name], None)
-            if rows is None:
-                del streams[name]
-            else:
-                yield rows
-
-    async def _pages(self, name: str, source: Source, want: Want) -> AsyncIterator[list[Row]]:
-        """Yield the new candidates of each page of a source for a class, query by query."""
-        dry = 0
-        for text in want.texts if source.widens else [want.label]:
-            if dry >= DRY:
-                return
-            dry += 1
-            begun, cursor = self.ledger.cursor(want.label, name, text)
-            barren = 0
-            while (
-                (not begun or cursor is not None)
-                and self.failures[name] < FAILURES
-                and barren < BARREN
-            ):
-                try:
-                    page = await source.search(
-                        Query(text, want.label, self.license, self.min_size), cursor, self.web
-                    )
-                    offers = [
-                        (offer, self.license.allows(offer.license))
-                        for offer in page.candidates[: want.per_text]
-                    ]
-                except Exception as error:
-                    # a source may be anybody's code and raise anything; the others continue
-                    self.failures[name] += 1
-                    self._note(
-                        want,
-                        name,
-                        str(error)
-                        if isinstance(error, SourceUnavailable)
-                        else f"failed with {type(error).__name__}: {error}",
-                    )
-                    break
-                self.failures[name] = 0
-                begun, cursor = True, None if want.per_text else page.cursor
-                rows = self.ledger.add_page(want.label, name, text, cursor, offers)
-                barren = 0 if rows else barren + 1
-                dry = 0 if rows else dry
-                if page.note:
-                    self._note(want, name, page.note)
-                yield rows
-
-    def _note(self, want: Want, name: str, line: str) -> None:
-        """Report a source's problem, once per class, and keep it for the result."""
-        line = " ".join(line.split())[:300]
-        if self.problems.setdefault(want.label, {}).get(name) != line:
-            self.say(f"{name}: {line}")
-        self.problems[want.label][name] = line
 
     # Fetching
 
@@ -580,7 +482,13 @@ class _Gathering:
                 self.ledger.sizes_that_differ(),
             )
             result.causes = [
-                self._cause(want, classes.get(want.label, Funnel()), result)
+                cause(
+                    want,
+                    classes.get(want.label, Funnel()),
+                    sum(1 for label, *_ in result.queries if label == want.label),
+                    self.sources,
+                    self.search.problems.get(want.label, {}),
+                )
                 for want in self.wants
                 if result.kept[want.label] < want.limit
             ]
@@ -589,32 +497,3 @@ class _Gathering:
             return result
         finally:
             self.ledger.close()
-
-    def _cause(self, want: Want, funnel: Funnel, result: Gathered) -> str:
-        """Return a sentence on why a class has too few images."""
-        queries = sum(1 for label, *_ in result.queries if label == want.label)
-        found, kept = funnel.stages["found"], funnel.stages["kept"]
-        parts = [f"{want.label}: {kept} of {want.limit}."]
-        if found:
-            reasons = [
-                (reason, count)
-                for reason, count in funnel.reasons.most_common()
-                if reason != "not needed"
-            ]
-            lost = ", ".join(f"{count} {reason}" for reason, count in reasons[:6])
-            parts.append(
-                f"{queries} {'query' if queries == 1 else 'queries'} found {found}"
-                + (f"; lost: {lost}." if lost else ".")
-            )
-            if funnel.reasons[LICENSE] > found / 2:
-                parts.append("Most have a licence you don't want: see --license.")
-        elif queries:
-            parts.append(
-                f"{' and '.join(self.sources)} found nothing for '{want.texts[0]}'"
-                + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
-            )
-        parts += [
-            f"{name}: {problem}" + ("" if problem.endswith(".") else ".")
-            for name, problem in self.problems.get(want.label, {}).items()
-        ]
-        return " ".join(parts)

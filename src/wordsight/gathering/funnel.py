@@ -5,6 +5,7 @@ why, per class and per site.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ..core.notebook import frame
 from ..core.summary import Problems, Table, as_html, as_text
 from ..reports.notebook_gallery import gallery
 from .ledger import LICENSE, Ledger
+from .request import Want
 from .sources import REASONS
 
 if TYPE_CHECKING:
@@ -199,3 +201,46 @@ class Gathered:
             "other_size_than_claimed": self.other_size,
             "causes": self.causes,
         }
+
+
+def cause(
+    want: Want,
+    funnel: Funnel,
+    queries: int,
+    sources: Iterable[str],
+    problems: dict[str, str],
+) -> str:
+    """Return a sentence on why a class has too few images.
+
+    Args:
+        want: the class.
+        funnel: what became of its candidates.
+        queries: how many were asked for it.
+        sources: names of those that were asked.
+        problems: source -> its last message.
+    """
+    found, kept = funnel.stages["found"], funnel.stages["kept"]
+    parts = [f"{want.label}: {kept} of {want.limit}."]
+    if found:
+        reasons = [
+            (reason, count)
+            for reason, count in funnel.reasons.most_common()
+            if reason != "not needed"
+        ]
+        lost = ", ".join(f"{count} {reason}" for reason, count in reasons[:6])
+        parts.append(
+            f"{queries} {'query' if queries == 1 else 'queries'} found {found}"
+            + (f"; lost: {lost}." if lost else ".")
+        )
+        if funnel.reasons[LICENSE] > found / 2:
+            parts.append("Most have a licence you don't want: see --license.")
+    elif queries:
+        parts.append(
+            f"{' and '.join(sources)} found nothing for '{want.texts[0]}'"
+            + (f" nor for {queries - 1} related queries." if queries > 1 else ".")
+        )
+    parts += [
+        f"{name}: {problem}" + ("" if problem.endswith(".") else ".")
+        for name, problem in problems.items()
+    ]
+    return " ".join(parts)

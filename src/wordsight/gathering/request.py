@@ -1,5 +1,5 @@
-"""What a gathering is asked for: classes and their folders, queries, sources. Checked before
-any work.
+"""What a gathering is asked for: classes and their folders, queries, sources, licences and size
+of the images. Checked before any work.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from ..core.home import is_offline
 from ..core.names import is_device
 from ..core.result_folder import NOT_OURS, ResultFolder
+from ..datasets.licenses import LicenseFilter, parse_filter
 from ..errors import InvalidArgument
 from ..words.class_names import catch_all_name, fold, parse_classes
 from .ledger import FILE
@@ -23,6 +24,32 @@ REPORTS = ("ATTRIBUTION.md", "funnel.json")
 _FILES = ("metadata.csv", *REPORTS)
 # folder names that `datasets` takes for splits
 _SPLITS = "train|training|validation|valid|dev|val|test|testing|eval|evaluation"
+
+
+@dataclass(frozen=True)
+class GatherSettings:
+    """What an image must be like to be gathered; the same for all runs over one folder.
+
+    Attributes:
+        license: "any", "commercial", or codes such as "by,cc0"; holds whatever a source answers.
+        min_size: shortest side in pixels.
+    """
+
+    license: str = "any"
+    min_size: int = 224
+
+    def check(self) -> LicenseFilter:
+        """Return the filter of licences.
+
+        Raises:
+            InvalidArgument: if a licence is unknown, or the size is out of range.
+        """
+        allowed = parse_filter(self.license)
+        if not 1 <= self.min_size <= 10_000:
+            raise InvalidArgument(
+                f"The smallest size must be 1 to 10000 pixels, got {self.min_size}."
+            )
+        return allowed
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InvalidArgument
-from .rows import FEW, STEP, read
+from .rows import FEW, parts, read
 
 SHRINKAGES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 INVERSE_PENALTIES = (0.3,)
@@ -221,7 +221,7 @@ def second_opinion(
                 taught = train  # nearly all of a class is doubtful
             taught = _some_of_each(taught, labels, classes, seed)
             head, _ = fit_head(read(embeddings, taught), labels[taught], classes, seed, fast=True)
-            for part in np.array_split(held_out, len(held_out) // STEP + 1):
+            for part in parts(held_out):
                 logits[part] = head.logits(read(embeddings, part))
         sure = ~doubtful if (~doubtful).any() else np.ones(len(labels), dtype=bool)
         probabilities = softmax(logits / fit_temperature(logits[sure], labels[sure]))

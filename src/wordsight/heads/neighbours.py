@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.threads import cores, parallel_map
 from .linear import normalize
-from .rows import FEW, STEP, gather, products, read
+from .rows import FEW, STEP, gather, products, read, read_in_parts
 
 SKETCH = 64  # principal directions that pairs are searched in
 BLOCK = 512  # rows compared at once
@@ -98,8 +98,7 @@ class Neighbours:
         """Return the rows (n, 64) in the directions in which they vary most."""
         every = -(-len(self) // SAMPLE)
         some = np.arange(0, len(self), every)
-        parts = np.array_split(some, len(some) // STEP + 1)
-        sample = np.concatenate([read(self._rows, part) for part in parts])
+        sample = np.concatenate([*read_in_parts(self._rows, some)])
         middle = sample.mean(axis=0)
         centred = sample - middle
         _, vectors = np.linalg.eigh(centred.T @ centred)

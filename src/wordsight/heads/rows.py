@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,17 @@ def read(rows: np.ndarray, which: slice | np.ndarray = slice(None)) -> np.ndarra
     if some.dtype == np.int16:
         return np.multiply(some, np.float32(1 / FULL), dtype=np.float32)
     return some
+
+
+def parts(which: np.ndarray) -> list[np.ndarray]:
+    """Return indices of rows in parts, each of which is worked on at once."""
+    return np.array_split(which, len(which) // STEP + 1)
+
+
+def read_in_parts(rows: np.ndarray, which: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield some of the rows, float32, a part at a time."""
+    for part in parts(which):
+        yield read(rows, part)
 
 
 def products(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -1,56 +1,25 @@
 """Figures for people: each function turns numbers into one matplotlib Figure. Computes no measure,
-reads and writes no file.
-
-One plain style. Colours are told apart by colour-blind readers, too (Okabe and Ito 2008, "Color
-universal design").
+reads and writes no file. The style is in `canvas`.
 """
 
 from __future__ import annotations
 
-import functools
-import io
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..metrics.classification import Estimate, Ranking, Reliability, RiskCoverage, thin
+from .canvas import BLUE, COLOURS, GREY, ORANGE, drawable, empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8A8A8A"
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 NUMBERED = 20  # up to so many classes, each cell of the confusion matrix shows its number
 NAMED = 60  # and up to so many, rows and columns are named
-NAME_LENGTH = 48
 # marked on an axis of them
 PROBABILITIES = (0.0001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.grid": True,
-    "grid.color": "#E6E6E6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "text.parse_math": False,
-    "text.usetex": False,
-}
-# For class names in scripts that matplotlib's own font lacks; whichever of these the machine has.
-OTHER_FONTS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari",
-    "WenQuanYi Zen Hei", "PingFang SC",
-    "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
-    "Nirmala UI", "Arial Unicode MS",
-)  # fmt: skip
 
 
 def history(rows: list[dict], name: str) -> Figure:
@@ -62,7 +31,7 @@ def history(rows: list[dict], name: str) -> Figure:
         name: "loss" (nats) or "accuracy" (drawn in %).
     """
     scale, unit = (100.0, "%") if name == "accuracy" else (1.0, "nats")
-    with _figure((6.4, 4.0)) as figure:
+    with empty_figure((6.4, 4.0)) as figure:
         axes = figure.add_subplot()
         for key, label, color in ((name, "training", GREY), (f"val_{name}", "validation", BLUE)):
             points = [(row["epoch"], scale * row[key]) for row in rows if key in row]
@@ -98,7 +67,7 @@ def network(title: str, boxes: list[tuple[str, tuple[int, ...], int]]) -> Figure
     """
     columns = -(-len(boxes) // 20)
     rows = -(-len(boxes) // columns)
-    with _figure((3.4 * columns, 0.62 * rows + 0.8)) as figure:
+    with empty_figure((3.4 * columns, 0.62 * rows + 0.8)) as figure:
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.set_xlim(0, columns)
@@ -132,7 +101,7 @@ def mean_iou(rows: list[dict], baseline: float) -> Figure:
         rows: one an epoch, with "epoch" and "mean_iou".
         baseline: mean IoU of the median box.
     """
-    with _figure((6.4, 4.0)) as figure:
+    with empty_figure((6.4, 4.0)) as figure:
         axes = figure.add_subplot()
         axes.plot(
             [row["epoch"] for row in rows],
@@ -155,7 +124,7 @@ def ap50(rows: list[dict]) -> Figure:
     Args:
         rows: one for each time it was measured, with "step" and "ap50".
     """
-    with _figure((6.4, 4.0)) as figure:
+    with empty_figure((6.4, 4.0)) as figure:
         axes = figure.add_subplot()
         steps, values = [row["step"] for row in rows], [row["ap50"] for row in rows]
         axes.plot(steps, values, color=BLUE, marker="o", markersize=3)
@@ -182,11 +151,11 @@ def timeline(
     """
     labels = list(dict.fromkeys([*names, *(label for label, _, _ in segments)]))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(labels)}
-    with _figure((9.0, 3.6)) as figure:
+    with empty_figure((9.0, 3.6)) as figure:
         axes = figure.add_subplot()
         for number, name in enumerate(names):
             axes.plot(
-                times, values[:, number], color=colours[name], linewidth=1.2, label=_drawable(name)
+                times, values[:, number], color=colours[name], linewidth=1.2, label=drawable(name)
             )
         if threshold is not None:
             axes.axhline(
@@ -218,7 +187,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: list[str]) -> Figure:
     """
     classes = len(class_names)
     side = float(np.clip(2.2 + 0.5 * classes, 4.2, 12.0))
-    with _figure((side + 1.0, side + 0.4)) as figure:
+    with empty_figure((side + 1.0, side + 0.4)) as figure:
         axes = figure.add_subplot()
         share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
@@ -237,7 +206,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: list[str]) -> Figure:
                         fontsize=9 if classes > 8 else 11,
                     )
         shown = range(classes) if classes <= NAMED else []
-        names = [_drawable(class_names[index]) for index in shown]
+        names = [drawable(class_names[index]) for index in shown]
         turned = max(map(len, names), default=0) * classes > 60
         axes.set_xticks(shown, names, rotation=90 if turned else 0)
         axes.set_yticks(shown, names)
@@ -253,7 +222,7 @@ def reliability(bins: Reliability) -> Figure:
     """Draw how often the model is right against how sure it says it is, and how many images
     lie where.
     """
-    with _figure((5.6, 6.0)) as figure:
+    with empty_figure((5.6, 6.0)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         width, filled = bins.edges[1], np.flatnonzero(bins.counts)
         middles = bins.edges[:-1] + width / 2
@@ -310,7 +279,7 @@ def risk_coverage(curve: RiskCoverage, point: tuple[float, float] | None = None)
         curve: the curve.
         point: (coverage, risk) at the threshold in use, to be marked.
     """
-    with _figure((6.2, 4.4)) as figure:
+    with empty_figure((6.2, 4.4)) as figure:
         axes = figure.add_subplot()
         index = thin(len(curve.coverage))
         coverage, risk = curve.coverage[index] * 100, curve.risk[index] * 100
@@ -363,7 +332,7 @@ def roc(ranked: Ranking, name: str) -> Figure:
         ranked: of the probability of the positive class.
         name: of that class.
     """
-    with _figure((5.2, 5.0)) as figure:
+    with empty_figure((5.2, 5.0)) as figure:
         axes = figure.add_subplot()
         index = thin(len(ranked.fpr))
         axes.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1, label="by chance")
@@ -383,7 +352,7 @@ def roc(ranked: Ranking, name: str) -> Figure:
             ylim=(0, 101),
             aspect="equal",
         )
-        axes.set_title(_drawable(f"ROC: {name} against the rest"))
+        axes.set_title(drawable(f"ROC: {name} against the rest"))
         axes.legend(loc="lower right")
     return figure
 
@@ -395,7 +364,7 @@ def others(measures: dict[str, tuple[np.ndarray, np.ndarray, Ranking]]) -> Figur
         measures: name of the measure -> its values for the images of the classes (n,), for the
             others (m,), and how well it tells them apart.
     """
-    with _figure((5.2 * len(measures), 4.4)) as figure:
+    with empty_figure((5.2 * len(measures), 4.4)) as figure:
         for axes, (name, (own, foreign, ranked)) in zip(
             np.atleast_1d(figure.subplots(1, len(measures))), measures.items(), strict=True
         ):
@@ -429,14 +398,6 @@ def others(measures: dict[str, tuple[np.ndarray, np.ndarray, Ranking]]) -> Figur
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file's bytes; the same numbers give the same bytes."""
-    out = io.BytesIO()
-    with _style():
-        figure.savefig(out, format="png", dpi=130, metadata={"Software": None})
-    return out.getvalue()
-
-
 def _spread(probability: np.ndarray) -> np.ndarray:
     """Return the log odds of probabilities, which keep 0.99 and 0.9999 apart."""
     kept = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
@@ -459,59 +420,6 @@ def _histograms(axes: Axes, own: np.ndarray, foreign: np.ndarray) -> None:
             alpha=0.6,
             label=f"{label} ({len(part)})",
         )
-
-
-@contextmanager
-def _figure(size: tuple[float, float]) -> Iterator[Figure]:
-    """Yield an empty figure of a size in inches, in our style."""
-    from matplotlib.figure import Figure
-
-    with _style():
-        figure = Figure(figsize=size, layout="constrained")
-        figure._repr_png_ = functools.partial(png, figure)  # type: ignore[attr-defined]  # shows itself in a notebook, whether or not pyplot was imported
-        yield figure
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw in our style, whatever the user's own settings are."""
-    import matplotlib
-
-    plain: dict[Any, Any] = {
-        name: value
-        for name, value in matplotlib.rcParamsDefault.items()
-        if not name.startswith("backend")
-    }
-    plain |= {**STYLE, "font.family": ["DejaVu Sans", *_more_fonts()]}
-    with matplotlib.rc_context(plain):
-        yield
-
-
-@functools.cache
-def _more_fonts() -> tuple[str, ...]:
-    from matplotlib.font_manager import fontManager
-
-    present = set(fontManager.get_font_names())
-    return tuple(name for name in OTHER_FONTS if name in present)
-
-
-@functools.cache
-def _characters() -> frozenset[int]:
-    """Return the code points that our fonts can draw."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return frozenset(
-        code
-        for family in ("DejaVu Sans", *_more_fonts())
-        for code in get_font(findfont(FontProperties(family=family))).get_charmap()
-    )
-
-
-def _drawable(text: str) -> str:
-    """Return text without what our fonts lack, shortened where it is long."""
-    plain = text.encode("utf-8", "replace").decode()
-    plain = "".join(c if ord(c) in _characters() and c.isprintable() else "□" for c in plain)
-    return plain if len(plain) <= NAME_LENGTH else plain[: NAME_LENGTH - 1] + "…"
 
 
 def _percent(estimate: Estimate, digits: int = 1) -> str:

@@ -38,6 +38,7 @@ def draw_network(model: str | os.PathLike) -> str:
     summary = _summarise(module, (1, 3, height, width))
     table = f"{classifier.backbone.architecture}, input {height} × {width}\n{summary}\n"
     from ..reports import figures as plots
+    from ..reports.canvas import png
 
     drawing = plots.network(
         classifier.backbone.architecture, [("input", (1, 3, height, width), 0), *_boxes(summary)]
@@ -46,7 +47,7 @@ def draw_network(model: str | os.PathLike) -> str:
     with writing(folder), model_files(folder).build() as build:
         build.adopt()
         build.write("plots/layers.txt", table.encode())
-        build.write("plots/network.png", plots.png(drawing))
+        build.write("plots/network.png", png(drawing))
         build.commit(keep=True)
     return table
 

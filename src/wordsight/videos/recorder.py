@@ -364,7 +364,7 @@ class Recorder:
 
     def finish(self, result: Video) -> None:
         """Draw the timeline, and put the clip and then the tables in place."""
-        from ..reports import figures as plots
+        from ..reports.canvas import png
 
         with uninterrupted():
             if self._target.exists() and not _clip(self._target).is_ours(self._target.name):
@@ -382,7 +382,7 @@ class Recorder:
             self._tables.flush()
             rows = self._tables.path_for("frames.jsonl")
             timeline = _timeline(result, lambda: _rows(rows))
-            self._tables.write_file(TIMELINE, plots.png(timeline))
+            self._tables.write_file(TIMELINE, png(timeline))
             self._tables.finish()
 
     def _note(self, new: str, keep: bool) -> bytes:

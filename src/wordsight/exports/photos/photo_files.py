@@ -30,7 +30,7 @@ from ...images.embedded import embedded_words
 from ...images.limits import BoundedFile
 from ...images.signatures import identify
 from .keyword_notes import Kept, Noted, Notes, pieces_of, told_of
-from .sidecars import build, check_writable, half_of
+from .sidecars import CHANGED, build, check_writable, half_built, refuse_link
 from .xmp import UnusableXmp
 from .xmp_edit import Keywords, first_packet
 
@@ -275,10 +275,8 @@ class PhotoFiles:
         Raises:
             UnusableXmp: if it was changed meanwhile, or can't be read or written.
         """
-        built = half_of(path)
-        if path.is_symlink():
-            raise UnusableXmp("is a link, which is left alone")
-        try:
+        refuse_link(path)
+        with half_built(path) as built:
             self.check(path)
             data = read_regular(path, MAX_BYTES)
             built.unlink(missing_ok=True)
@@ -286,13 +284,8 @@ class PhotoFiles:
             if not built.exists():
                 return
             if digest(path) != told_of(data):
-                raise UnusableXmp("was changed meanwhile; run the same command again")
+                raise UnusableXmp(CHANGED)
             replace_file(built, path)
-        except OSError as error:
-            raise UnusableXmp(f"can't be written: {error.strerror or error}") from None
-        finally:
-            with suppress(OSError):
-                built.unlink(missing_ok=True)
 
     def _former(self, data: bytes, known: Noted | None) -> tuple[bytes, str | None] | None:
         """Return a photo's file as it was before we changed it, and the digest of its XMP then;

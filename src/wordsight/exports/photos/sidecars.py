@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...core.home import replace_file
@@ -20,6 +20,7 @@ from .xmp_edit import Keywords, first_sidecar
 SUFFIX = ".xmp"
 RAW = UNREADABLE_SUFFIXES - {".heic", ".heif", ".jxl"}
 PHOTOS = USUAL_SUFFIXES | UNREADABLE_SUFFIXES
+CHANGED = "was changed meanwhile; run the same command again"
 
 
 class Sidecars:
@@ -132,14 +133,23 @@ def read_sidecar(path: Path) -> bytes | None:
     Raises:
         UnusableXmp: if it is a link, or can't be read.
     """
-    if path.is_symlink():
-        raise UnusableXmp("is a link, which is left alone")
+    refuse_link(path)
     try:
         return read_regular(path, MAX_XMP)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UnusableXmp(f"can't be read: {error.strerror or error}") from None
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link, whose target may be shared.
+
+    Raises:
+        UnusableXmp: if it is one.
+    """
+    if path.is_symlink():
+        raise UnusableXmp("is a link, which is left alone")
 
 
 def check_writable(path: Path) -> None:
@@ -170,17 +180,29 @@ def replace_sidecar(path: Path, before: bytes | None, after: bytes | None) -> No
     Raises:
         UnusableXmp: if it was changed meanwhile, or can't be written.
     """
-    built = half_of(path)
     check_writable(path)
-    try:
+    with half_built(path) as built:
         if after is not None:
             build(built, after, path)
         if read_sidecar(path) != before:
-            raise UnusableXmp("was changed meanwhile; run the same command again")
+            raise UnusableXmp(CHANGED)
         if after is None:
             path.unlink()
         else:
             replace_file(built, path)
+
+
+@contextmanager
+def half_built(path: Path) -> Iterator[Path]:
+    """Yield where a file is built that is to take another's place; it is removed if it is left
+    there.
+
+    Raises:
+        UnusableXmp: if it can't be written.
+    """
+    built = half_of(path)
+    try:
+        yield built
     except OSError as error:
         raise UnusableXmp(f"can't be written: {error.strerror or error}") from None
     finally:
