@@ -76,7 +76,9 @@ def fresh_home(tmp_path, monkeypatch):
     load_backbone()
     prepared = Path(os.environ["WORDSIGHT_HOME"]) / "cache" / "backbones"
     home = tmp_path / "home"
-    shutil.copytree(prepared, home / "cache" / "backbones")
+    # others may be making a network there meanwhile
+    unfinished = shutil.ignore_patterns(".*")
+    shutil.copytree(prepared, home / "cache" / "backbones", ignore=unfinished)
     monkeypatch.setenv("WORDSIGHT_HOME", str(home))
     return home
 

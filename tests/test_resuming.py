@@ -263,7 +263,7 @@ def tune(annotations, target, objects, progress=None):
 
 
 @pytest.mark.parametrize("objects", ["one", "many"])
-@pytest.mark.parametrize("wins", ["fine-tuned", "frozen"])
+@pytest.mark.parametrize("wins", [pytest.param("fine-tuned", marks=pytest.mark.slow), "frozen"])
 def test_boxes_and_classes_decide_together_which_network_is_kept(
     wins, objects, sources, tmp_path, hasty, lowering, monkeypatch
 ):

@@ -29,6 +29,8 @@ from wordsight.exports.photos import journal as journals
 from wordsight.exports.photos.photo_labels import read_photo_labels
 
 SHARES = {"cat": 0.6, "dog": 0.3}
+# killed at every third moment, or at every one
+STEPS = (3, pytest.param(1, marks=pytest.mark.slow))
 
 
 def row(name, status="labelled", labels=("cat",), top="cat", probability=0.995, error=None):
@@ -270,7 +272,8 @@ def test_one_bad_photo_does_not_stop_the_others(tmp_path, cli):
     assert len(visible(tmp_path / "sorted")) == len(ROWS)
 
 
-def test_a_move_to_another_disk_copies_first(results, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", STEPS)
+def test_a_move_to_another_disk_copies_first(step, results, tmp_path, monkeypatch):
     before, real = tree(tmp_path), os.rename
 
     def rename(source, target):
@@ -279,7 +282,7 @@ def test_a_move_to_another_disk_copies_first(results, tmp_path, monkeypatch):
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
-    for number in range(1000):
+    for number in range(0, 1000, step):
         wordsight.sort(results, tmp_path / "sorted", how="move")
         assert visible(tmp_path / "sorted") == {*WHERE.values(), *SIDECARS}
         died = killed_before(number, lambda: undo_sort(tmp_path / "sorted"))
@@ -299,12 +302,13 @@ def undo_again(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("how", ["copy", "link", "move"])
-def test_killed_before_any_step_nothing_is_lost(how, results, tmp_path):
+def test_killed_before_any_step_nothing_is_lost(how, step, results, tmp_path):
     before = tree(tmp_path)
     contents = [one for one in before.values() if one]
     whole = None
-    for number in range(1000):
+    for number in range(0, 1000, step):
         died = killed_before(number, lambda: wordsight.sort(results, tmp_path / "sorted", how=how))
         now = tree(tmp_path)
         left = [one for one in now.values() if isinstance(one, bytes)]
@@ -320,9 +324,10 @@ def test_killed_before_any_step_nothing_is_lost(how, results, tmp_path):
     assert number > 20
 
 
-def test_a_killed_undo_goes_on(results, tmp_path):
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_undo_goes_on(step, results, tmp_path):
     before = tree(tmp_path)
-    for number in range(1000):
+    for number in range(0, 1000, step):
         wordsight.sort(results, tmp_path / "sorted", how="move")
         died = killed_before(number, lambda: undo_sort(tmp_path / "sorted"))
         undo_again(tmp_path / "sorted")

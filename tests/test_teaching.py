@@ -101,7 +101,7 @@ def test_later_checks_have_to_show_more():
     assert needed == sorted(needed) and needed[0] < needed[2]
 
 
-@pytest.mark.parametrize("wrong", [0.051, 0.08])
+@pytest.mark.parametrize("wrong", [pytest.param(0.051, marks=pytest.mark.slow), 0.08])
 def test_labels_that_are_too_often_wrong_pass_a_check_in_one_of_twenty_at_most(wrong):
     """Labels of which just more are wrong than allowed, looked at one by one, as long as the
     check goes on: the promise is false if it is ever given.
