@@ -30,8 +30,10 @@ from PIL import Image
 import wordsight
 from conftest import draw_shape, serious, write_shapes
 from wordsight.datasets.decisions import ReviewBook
+from wordsight.errors import InvalidArgument
 from wordsight.webapp import guard as page_guard
 from wordsight.webapp.guard import UPLOAD, Guard
+from wordsight.webapp.server import listening, port_of
 from wordsight.webapp.turns import Call, Turns
 
 pytest.importorskip("gradio")
@@ -44,6 +46,18 @@ def connect(self, address):
     return real(self, address)
 socket.socket.connect = connect
 """  # to anybody else is a connection made
+
+
+def test_pages_started_at_once_listen_on_ports_of_their_own():
+    with listening("127.0.0.1", None) as one, listening("127.0.0.1", None) as other:
+        assert port_of(one) != port_of(other)
+        with (
+            pytest.raises(InvalidArgument, match=f"Can't listen on 127.0.0.1, port {port_of(one)}"),
+            listening("127.0.0.1", port_of(one)),
+        ):
+            pass
+    with listening("127.0.0.1", wanted := free_port()) as again:
+        assert port_of(again) == wanted
 
 
 def free_port() -> int:
@@ -1087,17 +1101,17 @@ def impatient(monkeypatch):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": large})
 
-    port = free_port()
-    settings = page_server._settings(application, "127.0.0.1", port)
+    settings = page_server._settings(application)
     settings.lifespan = "off"
     server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield port
-    server.should_exit = True
-    thread.join()
+    with listening("127.0.0.1", None) as sockets:
+        thread = threading.Thread(target=server.run, args=(sockets,))
+        thread.start()
+        while not server.started:
+            time.sleep(0.02)
+        yield port_of(sockets)
+        server.should_exit = True
+        thread.join()
 
 
 HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"

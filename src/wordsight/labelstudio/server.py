@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,12 @@ from ..webapp.guard import Guard, Message, Receive, Send, as_json
 from ..webapp.server import (
     HOST,
     ending_as_ctrl_c,
-    free_port,
     impatient_protocol,
     is_loopback,
+    listening,
     names_of,
     new_token,
+    port_of,
     run_server,
 )
 from .backend import Backend, Payload
@@ -128,8 +130,13 @@ def serve(request: ServeRequest, say: Callable[[str], None] | None = None) -> No
     Raises:
         InvalidArgument, NotFound, InvalidModel: if that can't be.
     """
-    tell = say or log.info
-    port = free_port(request.host, request.port)
+    with listening(request.host, request.port) as sockets:
+        _serve(request, sockets, say or log.info)
+
+
+def _serve(
+    request: ServeRequest, sockets: list[socket.socket], tell: Callable[[str], None]
+) -> None:
     if request.threshold is not None:
         check_threshold(request.threshold)
     places = Places.of(request.local_files, request.allow_hosts)
@@ -149,9 +156,9 @@ def serve(request: ServeRequest, say: Callable[[str], None] | None = None) -> No
         guard = BackendGuard(
             application(backend), names_of(request.host), password, output, READ, WRITE
         )
-        _greet(request, port, password, start, studio, tell)
+        _greet(request, port_of(sockets), password, start, studio, tell)
         try:
-            run_server(guard, request.host, port, _telling_protocol())
+            run_server(guard, sockets, _telling_protocol())
         except KeyboardInterrupt:  # which is how it is ended
             pass
         finally:

@@ -5,6 +5,7 @@ uploads.
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import ipaddress
 import logging
@@ -12,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +31,7 @@ from .guard import MAX_FILE, Guard
 log = logging.getLogger("wordsight")
 HOST, PORT = "127.0.0.1", 7860
 TRIED_PORTS = 20
+BACKLOG = 2048  # connections that wait, as uvicorn has it
 CONNECTIONS = 500  # at once; systems often allow a process a thousand files
 HEAD_S = 15  # in which a request's head has to arrive
 UNREAD_S = 60  # in which some of an answer has to be read
@@ -89,17 +92,16 @@ def serve(
     Raises:
         InvalidArgument: if the address can't be listened on.
     """
-    chosen = free_port(host, port)
     token = None if is_loopback(host) else new_token()
-    with ending_as_ctrl_c(), uploads_folder() as uploads:
+    with listening(host, port) as sockets, ending_as_ctrl_c(), uploads_folder() as uploads:
         serving = page(names_of(host), token, uploads)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
-        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/" + (
+        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port_of(sockets)}/" + (
             f"?token={quote(token, safe='')}" if token else ""
         )
         (say or log.info)(f"Open {address} in your browser. Ctrl-C ends it.")
         try:
-            run_server(serving, host, chosen)
+            run_server(serving, sockets)
         except KeyboardInterrupt:  # which is how it is ended
             (say or log.info)("Closed.")
 
@@ -187,23 +189,23 @@ def uploads_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_server(serving: Any, host: str, port: int, protocol: Any = None) -> None:
-    """Serve an ASGI application until Ctrl-C; `protocol` as `impatient_protocol` returns it."""
+def run_server(serving: Any, sockets: list[socket.socket], protocol: Any = None) -> None:
+    """Serve an ASGI application on sockets that listen, until Ctrl-C; `protocol` as
+    `impatient_protocol` returns it.
+    """
     import uvicorn
 
     logging.getLogger("uvicorn.error").addFilter(_is_no_visitors_doing)
     with blas_resting():
-        uvicorn.Server(_settings(serving, host, port, protocol)).run()
+        uvicorn.Server(_settings(serving, protocol)).run(sockets)
 
 
-def _settings(serving: Any, host: str, port: int, protocol: Any = None) -> Any:
+def _settings(serving: Any, protocol: Any = None) -> Any:
     """Return uvicorn's configuration."""
     import uvicorn
 
     return uvicorn.Config(
         serving,
-        host,
-        port,
         http=protocol or impatient_protocol(),
         ws="none",
         timeout_keep_alive=HEAD_S,
@@ -279,29 +281,63 @@ def names_of(host: str) -> set[str] | None:
     return LOOPBACK | {host} if is_loopback(host) else None
 
 
-def free_port(host: str, port: int | None) -> int:
-    """Return the port asked for, or the first free one.
+@contextmanager
+def listening(host: str, port: int | None) -> Iterator[list[socket.socket]]:
+    """Listen on the port asked for, or on the first free one, from now on: nobody else can take it
+    while a page is being made. Yields a socket for each address of the host.
 
     Raises:
-        InvalidArgument: if none can be had.
+        InvalidArgument: if no port can be had.
     """
+    sockets = _opened(host, port)
+    try:
+        yield sockets
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def port_of(sockets: list[socket.socket]) -> int:
+    """Return the port on which sockets listen."""
+    return int(sockets[0].getsockname()[1])
+
+
+def _opened(host: str, port: int | None) -> list[socket.socket]:
     if port is not None and not 1 <= port <= 65535:
         raise InvalidArgument(f"A port lies between 1 and 65535, got {port}.")
     wanted = range(PORT, PORT + TRIED_PORTS) if port is None else [port]
     for number in wanted:
         try:
-            asyncio.run(_try_port(host, number))
+            return _listening_on(host, number)
         except OSError as error:
             problem = error.strerror or str(error)
-            continue
-        return number
     raise InvalidArgument(
         f"Can't listen on {host}, port {wanted[0]}{'' if port else f' to {wanted[-1]}'}: "
         f"{problem}. Choose another with --port or --host."
     )
 
 
-async def _try_port(host: str, port: int) -> None:
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), host, port)
-    server.close()
-    await server.wait_closed()
+def _listening_on(host: str, port: int) -> list[socket.socket]:
+    """Return a socket that listens for each address of a host.
+
+    Raises:
+        OSError: if one is taken, or there is none.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    try:
+        for family, address in dict.fromkeys((one[0], one[4]) for one in found):
+            try:
+                sockets.append(socket.create_server(address, family=family, backlog=BACKLOG))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error  # such as IPv6 where it is switched off
+        if not sockets:
+            raise missing
+    except OSError:
+        for one in sockets:
+            one.close()
+        raise
+    return sockets
