@@ -58,7 +58,7 @@ bench: $(VENV)-bench/.installed
 
 $(VENV)-bench/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[export,train,words]' -r benchmarks/requirements.txt
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[app,export,ray,train,words]' -r benchmarks/requirements.txt
 	touch $(VENV)-bench/.installed
 
 clean:

@@ -39,7 +39,7 @@ def gather(work: Path) -> list[str]:
                     seconds, told = side(
                         "gather_list.py", name, listed, target, count, root, work=work
                     )
-                    assert told["pictures"] == count, (name, told)
+                    assert told["images"] == count, (name, told)
                     took.setdefault((name, count), []).append((seconds, told["peak"]))
                     shutil.rmtree(target)
     bound = 1000 / sample_ms * cores()

@@ -73,6 +73,8 @@ def predict(work: Path) -> list[str]:
 
         jobs = {
             **{name: lambda name=name: seconds(name) for name in opened if name != "timm"},
+            "f32_320": lambda: seconds("ours320", dtype="f32"),
+            "f32_224": lambda: seconds("ours224", dtype="f32"),
             "bf16": lambda: seconds("ours320", dtype="bf16"),
             "drawn": lambda: seconds("ours320", drawn=True),
             "timm1": lambda: seconds("timm", batch=1),
@@ -82,12 +84,14 @@ def predict(work: Path) -> list[str]:
         assert told["maps"] == told["photos"], told
         took = in_turn(jobs, rounds=3)
     rows = {
-        "ours320": "wordsight, 320 pixels (default)",
-        "ours224": "wordsight, 224 pixels",
+        "ours320": f"wordsight, 320 pixels, by default ({told['dtype']} here)",
+        "ours224": "wordsight, 224 pixels, the same",
+        "f32_320": "wordsight, 320 pixels, `--dtype f32`",
+        "f32_224": "wordsight, 224 pixels, `--dtype f32`",
         "bf16": "wordsight, 320 pixels, `--dtype bf16`",
         "int8_320": "wordsight's int8 export, 320 pixels",
         "int8_224": "wordsight's int8 export, 224 pixels",
-        "drawn": "wordsight, 320 pixels, all drawn: overlays, masks, tables, report",
+        "drawn": "wordsight, 320 pixels, by default, all drawn: overlays, masks, tables, report",
         "fastai": "fastai `get_preds`, 224 pixels: classes only",
         "timm1": "timm loop, one at a time, 224: classes only",
         "timm32": "timm loop, batches of 32, 224: classes only",
@@ -116,7 +120,7 @@ def predict(work: Path) -> list[str]:
 
 
 def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
-    """Compare the maps alone, from pixels, and value by value."""
+    """Compare the maps alone, from pixels, and value by value, both in f32."""
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     import cv2
 
@@ -130,7 +134,7 @@ def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
 
     lines = []
     for length, folder in models.items():
-        model = ws.load(folder)
+        model = ws.load(folder, dtype="f32")
         files = find_images([TEST]).images[::6][:48]
         pixels = np.stack(
             [
@@ -167,7 +171,7 @@ def _same_values(work: Path, models: dict[int, Path]) -> list[str]:
                 furthest, float(np.abs((large - low) / max(high - low, 1e-7) - other).max())
             )
         lines.append(
-            f"Map values alone, pixels given, {length}: pytorch-grad-cam takes "
+            f"Map values alone in f32, pixels given, {length}: pytorch-grad-cam takes "
             f"{times(ratio(took['theirs'], took['ours']))} times as long "
             f"({1000 * np.median(took['theirs']) / len(files):.0f} ms beside "
             f"{1000 * np.median(took['ours']) / len(files):.1f} ms a picture); "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from common import ROUNDS, TEST, TRAIN, ratio, section, spread, times, wordsight
 
@@ -20,32 +22,31 @@ def report(work: Path) -> list[str]:
     os.environ.update(WORDSIGHT_HOME=str(work / "home"))
     from wordsight import load
     from wordsight.backbones.cache import EmbeddingCache
-    from wordsight.classification import classifier
+    from wordsight.classification import photos
 
-    model, real = load(work / "m"), classifier.ResultsReport
+    model, real = load(work / "m"), photos.ResultsReport
     took: dict[tuple[str, str], list[float]] = {}
     written: list[float] = []
 
     class Timed(real):  # type: ignore[misc, valid-type]
-        """The real one, its writing timed."""
+        """The real one, the making of its pages timed."""
 
-        def write(self, *arguments: object) -> Path:
+        def pages(self, *arguments: Any) -> Iterator[tuple[str, bytes]]:
             began = time.perf_counter()
-            try:
-                return super().write(*arguments)
-            finally:
-                written.append(time.perf_counter() - began)
+            pages = list(super().pages(*arguments))
+            written.append(time.perf_counter() - began)
+            return iter(pages)
 
     for _ in range(ROUNDS):
         for name, kind in (("with", Timed), ("without", _no_report)):
-            classifier.ResultsReport = kind  # type: ignore[misc, assignment]
+            photos.ResultsReport = kind  # type: ignore[misc, assignment]
             for cache in ("nothing cached", "embeddings cached"):
                 if cache == "nothing cached":
                     EmbeddingCache().clear()
                 began = time.perf_counter()
                 results = model.predict(TEST, output=work / name)
                 took.setdefault((cache, name), []).append(time.perf_counter() - began)
-    classifier.ResultsReport = real  # type: ignore[misc]
+    photos.ResultsReport = real  # type: ignore[misc]
     size = (work / "with" / "report.html").stat().st_size
     return [
         "| predict with heat maps | times as long | with, s | without, s |",
@@ -56,6 +57,6 @@ def report(work: Path) -> list[str]:
             for cache in ("nothing cached", "embeddings cached")
         ],
         "",
-        f"{size / 1e6:.2f} MB, {size / len(results) / 1e3:.1f} kB a photo; written in "
+        f"{size / 1e6:.2f} MB, {size / len(results) / 1e3:.1f} kB a photo; its pages are made in "
         f"{statistics.median(written):.2f} s.",
     ]

@@ -23,7 +23,7 @@ def roofline(work: Path) -> list[str]:
     bound = 1000 * cores / core_ms
     arithmetic = told["peak_all"] / told["flops"]
     limits = {
-        f"arithmetic: {told['peak_all'] / 1e9:.0f} GFLOP/s of a matrix product on {cores} "
+        f"arithmetic in f32: {told['peak_all'] / 1e9:.0f} GFLOP/s of a matrix product on {cores} "
         f"cores, {told['flops'] / 1e9:.2f} GFLOP a photo": arithmetic,
         "the network alone, all cores": told["network"],
         "decoding and resizing alone, all cores": told["decode"],
@@ -33,8 +33,8 @@ def roofline(work: Path) -> list[str]:
     rows = sorted(parts.items(), key=lambda item: -item[1])
     return [
         f"Share of the core-seconds bound: **{spread(told['shares'], 2)}**. The network "
-        f"alone reaches **{told['network'] / arithmetic:.2f}** "
-        "of the arithmetic.",
+        f"alone, in {told['dtype']}, does **{told['network'] / arithmetic:.2f}** "
+        "of what the cores could do in f32.",
         "",
         "| limit | photos/s | predict reaches of it |",
         "|---|---|---|",

@@ -41,7 +41,8 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     from threadpoolctl import threadpool_limits
 
     from wordsight.backbones.embedder import input_pixels
-    from wordsight.backbones.openvino_engine import import_openvino
+    from wordsight.backbones.encoding import Encoding
+    from wordsight.backbones.openvino_engine import convert, import_openvino
     from wordsight.images.clips import Clip
     from wordsight.images.decoding import upright
     from wordsight.recognition.recognizer import Recognizer, Seen
@@ -55,7 +56,7 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
     single = (
         import_openvino()
         .Core()
-        .compile_model(backbone.folder / "network-2.xml", "CPU", options)
+        .compile_model(convert(backbone, recognizer.embedder.dtype), "CPU", options)
         .create_infer_request()
     )
     spent = dict.fromkeys(("decode", "prepare", "infer", "decide and draw", "write"), 0.0)
@@ -83,7 +84,14 @@ def _parts(clip: Path, folder: Path) -> dict[str, float]:
         for frame, photo, (embedding, feature_map) in zip(frames, photos, encodings, strict=True):
             probabilities = recognizer.known.probabilities(embedding[None])[0]
             scores = np.array([recognizer.share(probabilities, name) for name in eye.names])
-            looks.append(_Look(frame, scores, False, Seen(photo, probabilities, feature_map)))
+            looks.append(
+                _Look(
+                    frame,
+                    scores,
+                    False,
+                    Seen(photo, probabilities, Encoding(embedding, feature_map)),
+                )
+            )
         for look in _decide(iter(looks), eye, 0.0):
             if look.result.label is not None:
                 look.result.box_xyxy = eye.locate(look.seen, look.result.label)[1]

@@ -1,6 +1,6 @@
 """wordsight: predict the photos of a folder, nothing cached.
 
-python ours_predict.py MODEL PHOTOS      each turn: {"dtype": "f32", "drawn": false}; drawn writes
+python ours_predict.py MODEL PHOTOS      each turn: {"dtype": "auto", "drawn": false}; drawn writes
 results with pictures and report
 """
 
@@ -15,7 +15,7 @@ import wordsight
 from wordsight.backbones.cache import EmbeddingCache
 
 models, photos = (
-    {name: wordsight.load(sys.argv[1], dtype=name) for name in ("f32", "bf16")},
+    {name: wordsight.load(sys.argv[1], dtype=name) for name in ("auto", "f32", "bf16")},
     sys.argv[2],
 )
 for one in models.values():
@@ -23,7 +23,7 @@ for one in models.values():
     one.neighbourhood = None
 
 
-def job(dtype: str = "f32", drawn: bool = False) -> dict:
+def job(dtype: str = "auto", drawn: bool = False) -> dict:
     cache = EmbeddingCache()
     cache.clear()
     cache.close()
@@ -34,7 +34,8 @@ def job(dtype: str = "f32", drawn: bool = False) -> dict:
     seconds = time.perf_counter() - start
     maps = sum(answer.map is not None for answer in results)
     shutil.rmtree(folder)
-    return {"seconds": seconds, "photos": len(results), "maps": maps}
+    told = {"seconds": seconds, "photos": len(results), "maps": maps}
+    return {**told, "dtype": model.embedder.dtype}
 
 
 turns.serve(job)

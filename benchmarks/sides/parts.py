@@ -18,17 +18,17 @@ import turns
 from threadpoolctl import threadpool_limits
 
 import wordsight
+from wordsight.backbones import embedder as embedding
 from wordsight.backbones.cache import EmbeddingCache
 from wordsight.backbones.embedder import Embedder, input_pixels, read
 from wordsight.backbones.encoding import Encoding
-from wordsight.backbones.openvino_engine import import_openvino
+from wordsight.backbones.openvino_engine import convert, import_openvino
 from wordsight.backbones.runtime import callers
 from wordsight.classification import classifier
-from wordsight.classification.predictions import Counts
-from wordsight.classification.report import ResultsReport
-from wordsight.classification.results_writer import ResultsWriter
+from wordsight.classification.photos import Run
 from wordsight.core.threads import cores, parallel_map
-from wordsight.datasets.files import find_images
+from wordsight.datasets.files import RESULT_FOLDERS, find_images
+from wordsight.datasets.work import find_photos
 from wordsight.images.decoding import decode
 
 model, photos = wordsight.load(sys.argv[1]), sys.argv[2]
@@ -38,9 +38,7 @@ ov = import_openvino()
 
 
 class OneCore:
-    """The network on one core, its seconds noted."""
-
-    engine, dtype = "openvino", "f32"
+    """The network on one core, in the type that the model computes in here."""
 
     def __init__(self) -> None:
         options = {
@@ -50,7 +48,7 @@ class OneCore:
         }
         self.request = (
             ov.Core()
-            .compile_model(model.backbone.folder / "network-2.xml", "CPU", options)
+            .compile_model(convert(model.backbone, model.embedder.dtype), "CPU", options)
             .create_infer_request()
         )
 
@@ -95,51 +93,46 @@ def on_one_core() -> dict[str, float]:
         return call
 
     places = [
-        (classifier, "read", "read and hash"),
-        (classifier, "decode", "decode"),
+        (embedding, "read", "read and hash"),
+        (embedding, "decode", "decode"),
         (classifier, "look", "heat map values"),
         (classifier, "heatmap_box", "box"),
     ]
-    kept = [(place, name, getattr(place, name)) for place, name, _ in places]
-    cache = EmbeddingCache()
+    embedder, one = model.embedder, OneCore()
+    cache = embedder.cache
     cache.clear()
-    embedder = Embedder(model.backbone, cache=cache)
-    one = OneCore()
-    embedder.encode = lambda photo, feature_map=False: run(
-        pixels(photo, preprocessing), feature_map
-    )
     run, pixels = timed("inference", one.encode), timed("resize", input_pixels)
-    cache.get, cache.put = timed("cache", cache.get), timed("cache", cache.put)
     folder = Path(tempfile.mkdtemp())
-    writer, report = (
-        ResultsWriter(folder, model.class_names),
-        ResultsReport(folder, model.class_names, 0.99),
-    )
-    writer.draw, writer.add = timed("overlay, mask, link", writer.draw), timed("tables", writer.add)
-    report.keep = timed("report", report.keep)
-    decide, model.decide = model.decide, timed("decide", model.decide)
-    way = classifier._Way(0.99, classifier.HeatmapSettings(), None)
-    counts = Counts()
+    work = Run(model, 0.99, photos=find_photos(photos, folder / "out", RESULT_FOLDERS), draw=True)
+    places += [
+        (cache, "get", "cache"),
+        (cache, "put", "cache"),
+        (model, "decide", "decide"),
+        (work.writer, "draw", "overlay, mask, link"),
+        (work.writer, "add", "tables"),
+        (work.report, "keep", "report"),
+    ]
+    kept = [(place, name, getattr(place, name)) for place, name, _ in places]
     try:
         for place, name, part in places:
             setattr(place, name, timed(part, getattr(place, name)))
+        embedder.encode = lambda photo, feature_map=False: run(
+            pixels(photo, preprocessing), feature_map
+        )
         with threadpool_limits(1, user_api="blas"):
             for file in files[:40]:
-                model._predict_one(file, embedder, way, writer, report)
+                work.predict(file)
+            cache.clear()
             spent.clear()
             start = time.thread_time()
             for file in files:
-                prediction = model._predict_one(file, embedder, way, writer, report)
-                counts.add(prediction)
-                writer.add(prediction)
+                work.add(work.predict(file))
             whole = time.thread_time() - start
     finally:
         for place, name, function in kept:
             setattr(place, name, function)
-        model.decide = decide
-        writer.close()
-        report.close()
-        cache.close()
+        del embedder.encode
+        work.close()
         shutil.rmtree(folder)
     spent["other"] = whole - sum(spent.values())
     return {name: 1000 * seconds / len(files) for name, seconds in spent.items()}
@@ -206,4 +199,6 @@ parts = {
     name: statistics.median(found["parts"][name] for found in rounds) for name in rounds[0]["parts"]
 }
 shares = [found["rate"] * sum(found["parts"].values()) / 1000 / cores() for found in rounds]
-turns.report(**middle, parts=parts, flops=flops, shares=shares, cores=cores(), photos=len(files))
+turns.report(
+    **middle, parts=parts, flops=flops, shares=shares, cores=cores(), dtype=model.embedder.dtype
+)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from ..core.summary import Problems, Table, as_html, as_text, text_of, unreadable_as_dicts
 from .notebook_gallery import gallery
@@ -37,6 +38,18 @@ class ImageResults(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        """Return one of them, or a list; results on disk are read from the first on each time."""
+        if isinstance(index, int) and index >= 0:
+            for one in islice(self, index, None):
+                return one
+            raise IndexError(f"These are {len(self)} results, counted from 0; got {index}.")
+        return list(self)[index]
 
     @property
     def complete(self) -> bool:

@@ -46,6 +46,7 @@ from ..heads.pooling import fit_power, pooled
 from ..words.class_names import (
     NONE_OF_THESE,
     catch_all_index,
+    catch_all_name,
     fold,
     same_classes,
     with_catch_all,
@@ -454,8 +455,9 @@ def default_model_path(class_names: Iterable[str], ending: str = "") -> Path:
         ending: what the name ends in.
     """
     names = sorted({fold(name) for name in class_names} - {NONE_OF_THESE})
-    more = [f"{len(names) - MOST_NAMED}-more"] if len(names) > MOST_NAMED else []
-    readable = "-".join(names[:MOST_NAMED] + more)
+    said = [name for name in names if name not in {catch_all_name([one]) for one in names}]
+    more = [f"{len(said) - MOST_NAMED}-more"] if len(said) > MOST_NAMED else []
+    readable = "-".join(said[:MOST_NAMED] + more)
     if not more and len(readable) <= MOST_LETTERS and all(map(_is_plain, names)):
         named = models_folder() / f"{readable}{ending}"
         if not _is_another(named, names):
