@@ -24,7 +24,7 @@ PEAK = """
 import json, sys, time
 import wordsight
 start = time.perf_counter()
-seen = wordsight.video(sys.argv[1], sys.argv[2], groups="vehicle")
+seen = wordsight.video(sys.argv[1], output=sys.argv[2], groups="vehicle")
 lines = open("/proc/self/status")
 peak = int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 print(json.dumps({"frames": len(seen), "s": time.perf_counter() - start, "peak": peak}))

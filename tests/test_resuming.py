@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import signal
@@ -36,15 +37,35 @@ def sources(tmp_path_factory):
     }
 
 
+def hurry(patch):
+    """Learn little, and keep everything at once."""
+    learn_in_fewer_steps(patch, 6, 9)
+    for name, value in (("EPOCHS", 2), ("LEAST_STEPS", 6)):
+        patch.setattr(learner, name, value)
+    for name in ("MOST_VIEWS", "FEWEST_VIEWS"):
+        patch.setattr(fit, name, 2)
+    patch.setattr(keeping, "EVERY_S", 0.0)
+
+
 @pytest.fixture
 def hasty(monkeypatch):
     """Little is learned, and everything is kept at once."""
-    learn_in_fewer_steps(monkeypatch, 6, 9)
-    for name, value in (("EPOCHS", 2), ("LEAST_STEPS", 6)):
-        monkeypatch.setattr(learner, name, value)
-    for name in ("MOST_VIEWS", "FEWEST_VIEWS"):
-        monkeypatch.setattr(fit, name, 2)
-    monkeypatch.setattr(keeping, "EVERY_S", 0.0)
+    hurry(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(sources, tmp_path_factory):
+    """What a training that nothing interrupts gives, of one object a picture or of many."""
+
+    @functools.cache
+    def result(objects):
+        target = tmp_path_factory.mktemp("whole") / "whole"
+        with pytest.MonkeyPatch.context() as patch:
+            hurry(patch)
+            learn(sources[objects], target, objects=objects)
+        return learned(target)
+
+    return result
 
 
 def learn(annotations, target, progress=None, objects=None):
@@ -80,9 +101,10 @@ class Stop:
 
 
 @pytest.mark.parametrize("objects", ["one", "many"])
-def test_interrupted_at_any_moment_the_same_training_ends_alike(sources, objects, tmp_path, hasty):
+def test_interrupted_at_any_moment_the_same_training_ends_alike(
+    sources, objects, tmp_path, hasty, whole
+):
     annotations = sources[objects]
-    learn(annotations, tmp_path / "whole", objects=objects)
     moments = [(PICTURES, 5), (PICTURES, 9), ("judged", 3), ("judged", 5), ("with all", 4)]
     for what, at in moments:
         with pytest.raises(KeyboardInterrupt):
@@ -91,10 +113,10 @@ def test_interrupted_at_any_moment_the_same_training_ends_alike(sources, objects
         assert not (tmp_path / "torn-boxes.png").exists()
     last = Stop()
     learn(annotations, tmp_path / "torn", last, objects)
-    assert learned(tmp_path / "torn") == learned(tmp_path / "whole")
+    assert learned(tmp_path / "torn") == whole(objects)
     assert not any(PICTURES in what or "judged" in what for what in last.first)  # all were kept
     assert [count for what, count in last.first.items() if "with all" in what] == [4]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["torn", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["torn"]
 
 
 def test_what_another_training_kept_is_not_used_and_goes(sources, tmp_path, hasty):
@@ -113,24 +135,25 @@ def test_what_another_training_kept_is_not_used_and_goes(sources, tmp_path, hast
     assert [count for what, count in seen.first.items() if PICTURES in what] == [1]
 
 
-def test_a_changed_part_is_refused_and_one_that_is_gone_is_made_anew(sources, tmp_path, hasty):
-    learn(sources["many"], tmp_path / "whole")
+def test_a_changed_part_is_refused_and_one_that_is_gone_is_made_anew(
+    sources, tmp_path, hasty, whole
+):
     with pytest.raises(KeyboardInterrupt):
-        learn(sources["many"], tmp_path / "torn", Stop("judged", 2))
+        learn(sources["many"], tmp_path / "torn", Stop("judged", 2), "many")
     (damaged,) = (tmp_path / "torn-training").glob("*views-000003*")
     damaged.write_bytes(damaged.read_bytes()[:-9])
     with pytest.raises(InvalidArgument, match="was changed since"):
-        learn(sources["many"], tmp_path / "torn")
+        learn(sources["many"], tmp_path / "torn", objects="many")
     damaged.unlink()
-    learn(sources["many"], tmp_path / "torn")
-    assert learned(tmp_path / "torn") == learned(tmp_path / "whole")
+    learn(sources["many"], tmp_path / "torn", objects="many")
+    assert learned(tmp_path / "torn") == whole("many")
 
 
 @pytest.mark.parametrize("objects", ["one", "many"])
 def test_a_full_disk_costs_going_on_and_not_the_training(
-    sources, objects, tmp_path, hasty, monkeypatch, caplog
+    sources, objects, tmp_path, hasty, whole, monkeypatch, caplog
 ):
-    learn(sources[objects], tmp_path / "whole", objects=objects)
+    expected = whole(objects)
     place, placed = Build.place, []
 
     def full(build, name, data, sync=False):
@@ -143,24 +166,24 @@ def test_a_full_disk_costs_going_on_and_not_the_training(
     monkeypatch.setattr(Build, "place", full)
     with caplog.at_level(logging.WARNING, "wordsight"):
         learn(sources[objects], tmp_path / "full", objects=objects)
-    assert learned(tmp_path / "full") == learned(tmp_path / "whole")
+    assert learned(tmp_path / "full") == expected
     (told,) = [line.getMessage() for line in caplog.records if "No space" in line.getMessage()]
     assert "can't be continued" in told and len(placed) == 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
 
 
 def test_a_disk_without_room_keeps_heads_only_and_says_so(
-    sources, tmp_path, hasty, monkeypatch, caplog
+    sources, tmp_path, hasty, whole, monkeypatch, caplog
 ):
-    learn(sources["many"], tmp_path / "whole")
+    expected = whole("many")
     monkeypatch.setattr(keeping, "SPARE", 1 << 60)
     with caplog.at_level(logging.INFO, "wordsight"), pytest.raises(KeyboardInterrupt):
-        learn(sources["many"], tmp_path / "m", Stop("judged", 4))
+        learn(sources["many"], tmp_path / "m", Stop("judged", 4), "many")
     assert sum("has no room" in line.getMessage() for line in caplog.records) == 1
     kept = [path.name.split("-", 2)[2] for path in (tmp_path / "m-training").glob("boxes-*")]
     assert sorted(kept) == ["directions.safetensors", "judged.safetensors"]
-    learn(sources["many"], tmp_path / "m")
-    assert learned(tmp_path / "m") == learned(tmp_path / "whole")
+    learn(sources["many"], tmp_path / "m", objects="many")
+    assert learned(tmp_path / "m") == expected
 
 
 @pytest.mark.parametrize("room", [True, False])

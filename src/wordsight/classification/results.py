@@ -174,8 +174,9 @@ class Results(ImageResults[Prediction]):
 
     def _files(self) -> list[str]:
         """Return the tables and the report in the results folder."""
-        names = [f"{name}.csv" for name in ("predictions", "events", "skipped", "remarks", "parts")]
-        names = ["report.html", *names, "predictions.jsonl"]
+        tables = ("predictions", "crops", "events", "skipped", "remarks", "parts", "repeats")
+        names = ["report.html", *(f"{name}.csv" for name in tables), "predictions.jsonl"]
+        names.append("repeats.png")
         return [n for n in names if self.output is not None and (self.output / n).is_file()]
 
     def drawn(self) -> Iterator[tuple[str, Path]]:
