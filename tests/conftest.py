@@ -474,3 +474,8 @@ def small_model(name, boxes=False):
             random,
         )
     return model
+
+
+needs_null_in_csv = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="csv of Python 3.10 refuses null characters, in a sentence"
+)
