@@ -280,6 +280,17 @@ def test_results_whose_folder_is_gone_say_so(odd, shapes_model, tmp_path):
         results.to_pandas()
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_results_have_numbers_as_lists_do(written, tmp_path, shapes_model, other_shapes):
+    output = tmp_path / "results" if written else None
+    results = wordsight.predict(other_shapes, shapes_model, output=output, draw=False)
+    names = [one.file_name for one in results]
+    assert [results[0].file_name, results[-1].file_name] == [names[0], names[-1]]
+    assert [one.file_name for one in results[1:3]] == names[1:3]
+    with pytest.raises(IndexError, match=f"These are {len(names)} results"):
+        results[len(names)]
+
+
 def test_nothing_found_is_a_frame_without_rows(tmp_path, shapes_model):
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     found = wordsight.detect(tmp_path / "grey.png", shapes_model, threshold=1.0, output=None)
