@@ -300,14 +300,19 @@ def test_a_half_written_model_is_refused(shapes_model, tmp_path, missing):
         wordsight.load(folder)
 
 
-def test_a_model_of_another_version_is_refused(shapes_model, tmp_path):
+@pytest.mark.parametrize(
+    ("format", "by", "said"),
+    [(99, "9.9", "format 99 by wordsight 9.9;"), ("x" * 9000, "9\n" * 9000, "by wordsight 9 9 9")],
+)
+def test_a_model_of_another_version_is_refused(shapes_model, tmp_path, format, by, said):
     folder = shutil.copytree(shapes_model, tmp_path / "m")
     record = json.loads((folder / "wordsight.json").read_text())
     (folder / "wordsight.json").write_text(
-        json.dumps({**record, "format": 99, "wordsight_version": "9.9"})
+        json.dumps({**record, "format": format, "wordsight_version": by})
     )
-    with pytest.raises(InvalidModel, match=r"format 99 by wordsight 9.9"):
+    with pytest.raises(InvalidModel, match=said) as refused:
         wordsight.load(folder)
+    assert len(str(refused.value)) < 500 and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "strangers.safetensors", "wordsight.json"])

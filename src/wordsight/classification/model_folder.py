@@ -212,9 +212,9 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
             "Train it again."
         ) from error
     if version != FORMAT:
+        by = " ".join(str(record.get("wordsight_version", "of unknown version")).split())
         raise InvalidModel(
-            f"'{path}' was written in format {version!r} by wordsight "
-            f"{record.get('wordsight_version', 'of unknown version')}; "
+            f"'{path}' was written in format {repr(version)[:40]} by wordsight {by[:40]}; "
             f"this is {__version__}, which reads format {FORMAT}. Update wordsight, or "
             "train the model again."
         )
