@@ -256,8 +256,9 @@ def test_ctrl_c_and_kill_while_learning_boxes(sources, tmp_path):
         assert "Traceback" not in told
         if sent == signal.SIGINT:
             assert process.returncode == 130, (number, told)
-            # below it, a library of torch's may count what it did not free
-            assert "kept: the same command goes on from there.\n" in told
+            _, ours, rest = told.partition("kept: the same command goes on from there.\n")
+            # below it, at most what a library under torch says of itself as it ends
+            assert ours and (not rest or rest.startswith("nanobind: leaked")), told
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert wordsight.load(tmp_path / "m").object_head is not None
