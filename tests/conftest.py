@@ -78,7 +78,10 @@ def fresh_home(tmp_path, monkeypatch):
     home = tmp_path / "home"
     # others may be making a network there meanwhile
     unfinished = shutil.ignore_patterns(".*")
-    shutil.copytree(prepared, home / "cache" / "backbones", ignore=unfinished)
+    # whatever replaces a file there puts a new one in its place
+    shutil.copytree(
+        prepared, home / "cache" / "backbones", ignore=unfinished, copy_function=os.link
+    )
     monkeypatch.setenv("WORDSIGHT_HOME", str(home))
     return home
 

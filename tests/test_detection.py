@@ -271,29 +271,6 @@ def test_drawings_have_names_of_their_own(yes_or_no, scene, tmp_path):
     )
 
 
-def test_interrupted_work_ends_the_work_within_it():
-    import time
-
-    from wordsight.core.threads import parallel_map
-
-    done: list[int] = []
-
-    def inner(number):
-        time.sleep(0.01)
-        done.append(number)
-        return number
-
-    def outer(number):
-        if number == 0:
-            time.sleep(0.2)
-            raise ZeroDivisionError
-        return list(parallel_map(inner, range(1000), 1))
-
-    with pytest.raises(ZeroDivisionError):
-        list(parallel_map(outer, range(4), 2))
-    assert 0 < len(done) < 200  # of 3,000: the others were given up
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import runpy
 import shlex
@@ -209,8 +210,14 @@ def _clip(path, street):
 
 @pytest.fixture
 def world(prepared, tmp_path, monkeypatch):
-    """A copy of the folder, which the page may change."""
-    folder = shutil.copytree(prepared, tmp_path / "world")
+    """A copy of the folder, which the page may change; weights, which are never written to in
+    place, are linked.
+    """
+
+    def copy(source, target):
+        return (os.link if source.endswith(".safetensors") else shutil.copy2)(source, target)
+
+    folder = shutil.copytree(prepared, tmp_path / "world", copy_function=copy)
     monkeypatch.chdir(folder)
     return folder
 

@@ -485,9 +485,9 @@ def test_the_command_says_what_it_would_do_and_does_it(photos, tmp_path, cli):
         (("results", "--photos", "empty"), "None of the 6 photos"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(arguments, part, photos, tmp_path, cli):
+def test_a_wrong_request_is_one_sentence(arguments, part, photos, tmp_path, cli_here):
     write_photo(tmp_path / "empty" / "other.jpg", 1)
-    process = cli("keywords", *arguments, cwd=tmp_path)
+    process = cli_here("keywords", *arguments, cwd=tmp_path)
     assert process.returncode == 2 and part in process.stderr, process.stderr
     assert len(process.stderr.splitlines()) == 1
 

@@ -407,11 +407,11 @@ def test_which_model_is_better_is_told_only_where_it_can_be(shapes_model, photos
     assert tab_compare._answer(unsure) == "not sure: dog 67%, below the threshold"
 
 
-def test_words_with_photos_are_taught(cli):
+def test_words_with_photos_are_taught(cli_here):
     for arguments in (("photos",), ("-c", "roo"), ("photos", "-c", "roo", "-m", "x")):
-        process = cli("app", *arguments)
+        process = cli_here("app", *arguments)
         assert process.returncode == 2 and "'wordsight app PHOTOS -c WORDS'" in process.stderr
-    process = cli("app", "no-such-folder", "-c", "roo")
+    process = cli_here("app", "no-such-folder", "-c", "roo")
     assert process.returncode == 2 and "no-such-folder" in process.stderr
 
 
@@ -725,9 +725,9 @@ def test_connections_that_say_nothing_keep_nobody_out(page):
         assert httpx.get(page, timeout=5).status_code == 200
 
 
-def test_a_token_that_can_not_be_typed_is_refused(cli):
+def test_a_token_that_can_not_be_typed_is_refused(cli_here):
     for token in ("short", "with blanks in it", "ümläut-tokens"):
-        process = cli("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
+        process = cli_here("app", "--host", "0.0.0.0", env={"WORDSIGHT_TOKEN": token})
         assert process.returncode == 2 and "WORDSIGHT_TOKEN must have" in process.stderr
 
 
@@ -940,20 +940,20 @@ def test_parts_of_uploads_that_broke_off_are_forgotten(tmp_path):
     assert not (tmp_path / "part").exists() and (tmp_path / "whole" / "a.jpg").exists()
 
 
-def test_wrong_requests_are_one_sentence(cli):
+def test_wrong_requests_are_one_sentence(cli_here):
     for arguments, part in (
         (("-m", "none"), "No such model"),
         (("--data", "none"), "No such folder"),
         (("--port", "99999"), "between 1 and 65535"),
     ):
-        process = cli("app", *arguments)
+        process = cli_here("app", *arguments)
         assert (
             process.returncode == 2 and part in process.stderr and "Traceback" not in process.stderr
         )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = cli("app", "--port", str(taken.getsockname()[1]))
+        process = cli_here("app", "--port", str(taken.getsockname()[1]))
         assert process.returncode == 2 and "Choose another with --port" in process.stderr
 
 

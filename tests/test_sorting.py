@@ -396,11 +396,11 @@ def test_the_command_says_what_it_would_do_and_does_it(results, tmp_path, cli):
         (("results", "-o", "s", "--photos", "none"), "not where they were"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(arguments, part, results, tmp_path, cli):
+def test_a_wrong_request_is_one_sentence(arguments, part, results, tmp_path, cli_here):
     (tmp_path / "empty").mkdir()
     write_photo(tmp_path / "empty" / "a.jpg", 1)
     (tmp_path / "file").write_text("")
-    process = cli("sort", *arguments, cwd=tmp_path)
+    process = cli_here("sort", *arguments, cwd=tmp_path)
     assert process.returncode == 2 and part in process.stderr
     assert len(process.stderr.splitlines()) == 1 and not (tmp_path / "s").exists()
 

@@ -345,6 +345,10 @@ def test_repeats_are_shown_and_photos_answer_without_them(tmp_path, crops_model,
     command = ("predict", "photos", "-m", crops_model, "--boxes", "md.json", "-t", "0.5")
     done = cli_here(*command)
     assert done.returncode == 0 and "'--repeats keep' counts them again" in done.stdout
+    listed = json.loads(cli_here(*command, "--json").stdout)["files"]
+    assert {"crops.csv", "repeats.csv", "repeats.png"} < {*listed}
+    there = [path.name for path in (tmp_path / "results").glob("[!.]*") if path.is_file()]
+    assert sorted(listed) == sorted(there)
     statuses = [row["status"] for row in rows_of(tmp_path / "results").values()]
     assert statuses == ["empty", "empty", "labelled", "empty", "empty", "empty"]
     with Image.open(tmp_path / "results" / "repeats.png") as sheet:

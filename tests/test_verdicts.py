@@ -92,14 +92,14 @@ def test_the_list_of_216_words_is_judged_as_people_expect():
     assert len(rows) == 216 and len(wrong) <= 0.05 * len(rows), wrong
 
 
-def test_the_command_prints_one_object_for_any_word(cli):
+def test_the_command_prints_one_object_for_any_word(cli_here):
     for word, verdict in (
         ("cat", KNOWN),
         ("person", NARROW),
         ("raccoon", UNKNOWN),
         ("x9", UNKNOWN),
     ):
-        done = cli("words", word, "--json")
+        done = cli_here("words", word, "--json")
         answer = json.loads(done.stdout)
         assert (
             done.returncode == (2 if verdict == UNKNOWN else 0)

@@ -10,10 +10,11 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -55,10 +56,6 @@ from .model_tables import (
     read_history,
 )
 from .record import ModelRecord, typed
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger("wordsight")
 FORMAT = 2
@@ -418,18 +415,10 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         if (folder / "strangers.safetensors").is_file()
         else {}
     )
-    if not all(np.isfinite(values).all() for values in (weight, bias, *arrays.values())):
-        raise ValueError("its weights hold what is no number")
     catch_all = typed(int | None, record.get("catch_all"), "catch_all")
     if catch_all is not None and catch_all not in range(len(class_names)):
         raise ValueError("catch_all out of range")
-    widths = {
-        arrays[name].shape[-1]
-        for name in ("references", "concept_weight", "gate_weight")
-        if name in arrays
-    }
-    if widths - {backbone.num_features}:
-        raise ValueError("strangers.safetensors does not fit the backbone")
+    _check_numbers((weight, bias), arrays, backbone.num_features)
     threshold = typed(float | None, record["threshold"], "threshold")
     info = typed(dict[str, Any], record.get("info", {}), "info")
     about_it = ModelRecord.from_dict(
@@ -452,6 +441,21 @@ def _read(folder: Path, record: dict) -> dict[str, Any]:
         "box_head": _box_head(folder / "boxes.safetensors", backbone),
         "object_head": _object_head(folder / "objects.safetensors", about_it, backbone),
     }
+
+
+def _check_numbers(
+    head: Sequence[np.ndarray], strangers: dict[str, np.ndarray], width: int
+) -> None:
+    """Refuse weights that are no numbers, and those of strangers that don't fit the backbone."""
+    if not all(np.isfinite(values).all() for values in (*head, *strangers.values())):
+        raise ValueError("its weights hold what is no number")
+    widths = {
+        strangers[name].shape[-1]
+        for name in ("references", "concept_weight", "gate_weight")
+        if name in strangers
+    }
+    if widths - {width}:
+        raise ValueError("strangers.safetensors does not fit the backbone")
 
 
 def _box_head(path: Path, backbone: Backbone) -> BoxHead | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -17,6 +19,10 @@ from threadpoolctl import threadpool_limits
 log = logging.getLogger("wordsight")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# items tried in the caller's thread, the seconds one takes there if threads are worth it, and how
+# many then go to threads before some are tried again
+TRIED, WORTH_S, HANDED = 4, 5e-4, 1024
+TOGETHER = 4  # of those, handed to a thread at once
 _counting, _resting = threading.Lock(), 0
 _limits: threadpool_limits | None = None
 _share: int | None = None  # of the cores, for this process
@@ -69,6 +75,25 @@ def parallel_map(
         ended.set()
         executor.shutdown(wait=True, cancel_futures=True)
         _wake_blas()
+
+
+def map_if_worth(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Map as `parallel_map` does where items take long or wait for a disk, and in the caller's
+    thread where they don't: a small file is read faster than it is handed from thread to thread.
+    """
+    rest = iter(items)
+    while tried := list(itertools.islice(rest, TRIED)):
+        began = time.perf_counter()
+        done = [function(item) for item in tried]
+        slow = time.perf_counter() - began > WORTH_S * len(tried)
+        yield from done
+        if slow:
+            more = itertools.islice(rest, HANDED)
+            chunks = iter(lambda more=more: list(itertools.islice(more, TOGETHER)), [])
+            every = parallel_map(lambda chunk: [function(item) for item in chunk], chunks, threads)
+            yield from itertools.chain.from_iterable(every)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.home import expand
 from ..core.names import in_short
-from ..core.threads import parallel_map
+from ..core.threads import map_if_worth
 from ..errors import InvalidArgument, UnreadableImage
 from ..images.decoding import header
 from ..images.finding import Pictures
@@ -194,7 +194,7 @@ def _check_boxes(
     `skipped`.
     """
     files = list(dict.fromkeys(file for _, file in placed))
-    headers = dict(zip(files, parallel_map(_header, files, 8), strict=True))
+    headers = dict(zip(files, map_if_worth(_header, files, 8), strict=True))
     boxes: dict[Path, list[Box]] = {}
     splits: dict[Path, str | None] = {}
     sizes: dict[Path, tuple[int, int]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 from ..core.home import expand
 from ..core.regular import open_regular
 from ..core.summary import Problems, Table
-from ..core.threads import parallel_map
+from ..core.threads import map_if_worth
 from ..errors import InvalidArgument, NotFound, UnreadableImage, WordsightError, some_of
 from ..images.decoding import decode, header
 from ..images.signatures import archive_kind, looks_like_image
@@ -257,7 +257,7 @@ def _folder(path: Path, exif: str | None) -> Inspection:
         facts["may_be_labels"] = some_of(labels)
     looked_at = found.images[:: -(-len(found.images) // LOOKED_AT)]
     facts["pictures_looked_at"] = len(looked_at)
-    told = parallel_map(lambda image: _remark(image.path), looked_at, 4)
+    told = map_if_worth(lambda image: _remark(image.path), looked_at, 4)
     wrong = [(image.name, said) for image, said in zip(looked_at, told, strict=True) if said]
     if labelled is None:
         return Inspection(

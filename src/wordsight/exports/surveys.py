@@ -14,7 +14,7 @@ from .. import __version__
 from ..core.home import expand, writing
 from ..core.progress import Progress
 from ..core.tables import BOXES, noted_photos
-from ..core.threads import parallel_map
+from ..core.threads import map_if_worth
 from ..datasets.files import ImageFile
 from ..datasets.surveys import Sighting, Survey, SurveyFormat, SurveyPhoto
 from ..errors import InvalidArgument, NotFound
@@ -182,7 +182,7 @@ def _with_times(
             return photo
         return replace(photo, taken=taken_at(place.path))
 
-    for done, photo in enumerate(parallel_map(timed, photos, THREADS), start=1):
+    for done, photo in enumerate(map_if_worth(timed, photos, THREADS), start=1):
         yield photo
         if progress:
             progress(done, len(photos), "times read")

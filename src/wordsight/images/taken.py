@@ -15,14 +15,14 @@ import numpy as np
 
 from ..core.progress import Progress
 from ..core.regular import open_regular, read_regular
-from ..core.threads import parallel_map
+from ..core.threads import map_if_worth
 from .decoding import MAX_BYTES
 from .limits import BoundedFile, check_exif
 from .signatures import identify
 
 GAP = 60.0  # seconds to the photo before, at most
 THREADS = 4
-HEAD, JPEG = 1 << 20, b"\xff\xd8"
+HEAD, JPEG, EXIF = 1 << 20, b"\xff\xd8", b"Exif\0\0"
 EXIF_IFD, DATE_TIME_ORIGINAL, DIGITISED = 0x8769, 0x9003, 0x9004
 
 
@@ -41,6 +41,8 @@ def taken_at(path: Path) -> datetime | None:
 def time_of(data: bytes) -> datetime | None:
     """Return what `taken_at` does, for a file's bytes or those it begins with."""
     with suppress(Exception):  # a broken file may raise anything
+        if data.startswith(JPEG) and EXIF not in data:
+            return None  # most small pictures; to open them takes longer
         with identify(BoundedFile(data), data) as image:
             if image.format == "PNG" and "exif" not in image.info:
                 return None  # asking further would decode all of it
@@ -104,7 +106,7 @@ def times_of(paths: Sequence[Path], progress: Progress | None = None) -> list[da
         progress: called with (done, total, "times read").
     """
     times = []
-    for time in parallel_map(taken_at, paths, THREADS):
+    for time in map_if_worth(taken_at, paths, THREADS):
         times.append(time)
         if progress:
             progress(len(times), len(paths), "times read")

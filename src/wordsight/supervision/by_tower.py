@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..backbones.embedder import Embedder
 from ..classification.classifier import Classifier
 from ..classification.record import WORDS_RECIPE, ModelRecord
+from ..core.progress import Progress
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument
 from ..heads.zero_shot import fit_words, joined, of_learned
@@ -48,20 +50,13 @@ def from_tower(request: ClassifierRequest, asked: list[str], images: list[ImageF
     tower = open_tower(wanted) if isinstance(wanted, str) else wanted
     embedder = open_embedder(request.backbone)
     sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
-    items = embed_all(embedder, sample, "photos read", request.progress)
-    read = [item for item in items if item.embedding is not None]
-    if not read:
-        raise InvalidArgument(
-            f"None of the {len(items)} pictures can be read; the first: "
-            f"'{items[0].file.name}': {items[0].error}."
-        )
-    embeddings = np.stack([np.asarray(item.embedding) for item in read])
+    read, embeddings = _read(embedder, sample, request.progress)
     places = [words.index(word) for word in asked]
     taught = teach_by_tower(
         tower,
         words,
         places,
-        [item.file for item in read],
+        read,
         embeddings,
         embedder.backbone,
         say,
@@ -101,3 +96,17 @@ def from_tower(request: ClassifierRequest, asked: list[str], images: list[ImageF
             seen={file.name: row for file, row in zip(taught.files, told, strict=True)},
         )
     )
+
+
+def _read(
+    embedder: Embedder, images: list[ImageFile], progress: Progress | None
+) -> tuple[list[ImageFile], np.ndarray]:
+    """Return the photos that can be read, and their embeddings (n, width)."""
+    items = embed_all(embedder, images, "photos read", progress)
+    read = [item for item in items if item.embedding is not None]
+    if not read:
+        raise InvalidArgument(
+            f"None of the {len(items)} pictures can be read; the first: "
+            f"'{items[0].file.name}': {items[0].error}."
+        )
+    return [item.file for item in read], np.stack([np.asarray(item.embedding) for item in read])

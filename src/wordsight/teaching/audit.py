@@ -44,7 +44,10 @@ class Audit:
         self.answers: list[bool] = []  # whether labels were right, in order
         self._early: dict[int, bool] = {}  # answers that came before their turn
         self._allowed = math.floor((1 - precision) * len(photos) + 1e-9)
-        self._hypotheses = _hypotheses(self._allowed)
+        self._numbers, self._shares = _hypotheses(self._allowed)
+        # logarithms of 0!, 1!, … n!
+        self._factorials = np.append(0.0, np.cumsum(np.log(np.arange(1, len(photos) + 1))))
+        self._known: dict[tuple[int, int], float] = {}  # evidence, by what it was asked for
 
     @property
     def checked(self) -> int:
@@ -87,16 +90,29 @@ class Audit:
 
     def evidence(self, checked: int, wrong: int) -> float:
         """Return the likelihood ratio for so many labels looked at, and so many of them wrong."""
+        if (checked, wrong) not in self._known:
+            self._known[checked, wrong] = self._evidence(checked, wrong)
+        return self._known[checked, wrong]
+
+    def _evidence(self, checked: int, wrong: int) -> float:
         n, edge = len(self.photos), self._allowed + 1
         if wrong > self._allowed:
             return 0.0
-        base = _log_chance(n, edge, checked, wrong)
-        if base == -math.inf:  # there aren't so many right ones left
+        if checked - wrong > n - edge:  # there aren't so many right ones
             return math.inf
-        return sum(
-            share * math.exp(min(_log_chance(n, number, checked, wrong) - base, MOST))
-            for number, share in self._hypotheses
-        )
+        base = self._log_chances(np.array([edge]), checked, wrong)
+        ratios = self._log_chances(self._numbers, checked, wrong) - base
+        return float(self._shares @ np.exp(np.minimum(ratios, MOST)))
+
+    def _log_chances(self, bad: np.ndarray, checked: int, wrong: int) -> np.ndarray:
+        """Return, for each number of wrong labels, the logarithm of the chance of these answers
+        in one order, but for what is the same for all numbers.
+        """
+        good, right = len(self.photos) - bad, checked - wrong
+        possible = (bad >= wrong) & (good >= right)
+        logs = self._factorials
+        chances = logs[bad] - logs[bad - wrong] + logs[good] - logs[good - right]
+        return np.where(possible, chances, -math.inf)
 
     def more(self) -> int | None:
         """Return how many more right answers in a row the promise takes, or None if all there are
@@ -123,24 +139,11 @@ class Audit:
         return self.risk > 0 and self.evidence(self.checked + more, self.wrong) >= 1 / self.risk
 
 
-def _hypotheses(allowed: int) -> list[tuple[int, float]]:
+def _hypotheses(allowed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers of wrong labels up to the allowed one, and the weight of each."""
     if allowed == 0:
-        return [(0, 1.0)]
+        return np.zeros(1, int), np.ones(1)
     numbers = np.unique(np.linspace(1, allowed, MOST_HYPOTHESES).round().astype(int))
     weights = np.exp(-numbers / (FEW * allowed))
     weights *= (1 - FLAWLESS) / weights.sum()
-    return [(0, FLAWLESS), *zip(map(int, numbers), map(float, weights), strict=True)]
-
-
-def _log_chance(n: int, bad: int, drawn: int, wrong: int) -> float:
-    """Return the logarithm of the chance of one sequence of draws, but for what all `bad` share."""
-    right = drawn - wrong
-    if wrong > bad or right > n - bad:
-        return -math.inf
-    return (
-        math.lgamma(bad + 1)
-        - math.lgamma(bad - wrong + 1)
-        + math.lgamma(n - bad + 1)
-        - math.lgamma(n - bad - right + 1)
-    )
+    return np.append(0, numbers), np.append(FLAWLESS, weights)

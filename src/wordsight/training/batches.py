@@ -4,7 +4,6 @@ training. Torch data sets and samplers.
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torchvision.transforms import v2
 from ..backbones.embedder import input_pixels, read
 from ..backbones.preprocessing import Preprocessing
 from ..core.progress import Progress
-from ..core.threads import cores, parallel_map
+from ..core.threads import cores, map_if_worth
 from ..datasets.files import ImageFile
 from ..errors import UnreadableImage
 from ..images.decoding import decode
@@ -74,12 +73,7 @@ def load_images(
         return Sized(file, sha.hex(), pixels.shape[:2], pixels)
 
     good, bad, held = [], [], 0
-    # small images decode faster than they are handed from thread to thread
-    size = min(16, 1 + len(files) // 64)
-    chunks = [files[i : i + size] for i in range(0, len(files), size)]
-    loaded = itertools.chain.from_iterable(
-        parallel_map(lambda chunk: [load(file) for file in chunk], chunks, cores() + 1)
-    )
+    loaded = map_if_worth(load, files, cores() + 1)
     for number, item in enumerate(loaded, start=1):
         if isinstance(item, Sized):
             assert item.pixels is not None

@@ -120,22 +120,8 @@ def train(
         OutputError: if the model can't be written.
     """
     settings = settings or TrainingSettings()
+    _check(settings, positive, negatives, precision, boxes, exif)
     cut = boxes is None and settings.objects == "many"
-    if boxes is not None or cut:
-        need_torch("Learning boxes")
-    if settings.from_model is not None and boxes is None and not cut:
-        raise InvalidArgument(
-            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS or --objects many. To "
-            "go on training one, use --continue."
-        )
-    if negatives is not None and positive is None:
-        raise InvalidArgument(
-            "--negatives needs --positive: the one class that the others are set against."
-        )
-    if precision is not None:
-        check_precision(precision)
-    check_exif_has_boxes(exif, boxes)
-    check_objects(settings, boxes)
     progress = or_notebook(progress)
 
     def asked(labelled: LabelledSet, settings: TrainingSettings) -> TrainingRequest:
@@ -176,6 +162,33 @@ def train(
         assert model.record.path is not None
         register(model.record.path)
     return model
+
+
+def _check(
+    settings: TrainingSettings,
+    positive: str | None,
+    negatives: str | os.PathLike | None,
+    precision: float | None,
+    boxes: str | os.PathLike | None,
+    exif: str | None,
+) -> None:
+    """Refuse settings of `train` that do not go together."""
+    objects = boxes is not None or settings.objects == "many"
+    if objects:
+        need_torch("Learning boxes")
+    if settings.from_model is not None and not objects:
+        raise InvalidArgument(
+            "--from adds boxes to a model, so it needs --boxes ANNOTATIONS or --objects many. To "
+            "go on training one, use --continue."
+        )
+    if negatives is not None and positive is None:
+        raise InvalidArgument(
+            "--negatives needs --positive: the one class that the others are set against."
+        )
+    if precision is not None:
+        check_precision(precision)
+    check_exif_has_boxes(exif, boxes)
+    check_objects(settings, boxes)
 
 
 def _labels(

@@ -29,7 +29,7 @@ import numpy as np
 
 from ..core.home import expand
 from ..core.progress import Progress
-from ..core.threads import parallel_map
+from ..core.threads import map_if_worth
 from ..datasets.files import ImageFile
 from ..datasets.foreign_tables import heading, read_table
 from ..datasets.formats.base import numbers
@@ -268,7 +268,7 @@ def _times(
 
     times = {}
     for done, (photo, time) in enumerate(
-        zip(photos, parallel_map(time_of, photos, THREADS), strict=True), start=1
+        zip(photos, map_if_worth(time_of, photos, THREADS), strict=True), start=1
     ):
         if time is not None:
             times[photo.name] = time

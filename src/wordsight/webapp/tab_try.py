@@ -168,26 +168,7 @@ def add_calls(workspace: Workspace, turns: Turns) -> None:
     image = gr.Image(visible=False, format="jpeg")
 
     def predict(images: Any, wanted: float, name: str) -> list[dict]:
-        viewer = _viewer(workspace, name)
-        if not isinstance(wanted, int | float):
-            raise gr.Error(
-                "The threshold is a number from 0 to 1, or -1 for the model's own.",
-                print_exception=False,
-            )
-        with refused():
-            chosen = viewer.threshold if wanted < 0 else check_threshold(wanted)
-
-        call = Call(turns)
-
-        def decide(path: Path) -> Prediction:
-            with call.turn():
-                return _decided(viewer, path, chosen)
-
-        paths = _paths(images)
-        # A single image is not worth a pool of threads; other requests keep the cores busy.
-        threads = callers(viewer.embedder.engine)
-        decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
-        return [prediction.to_dict() for prediction in decided]
+        return _predicted(_viewer(workspace, name), _paths(images), wanted, Call(turns))
 
     def heatmap(path: str, class_name: str, name: str) -> np.ndarray:
         paths = uploaded(path)
@@ -219,6 +200,26 @@ def add_calls(workspace: Workspace, turns: Turns) -> None:
         concurrency_id="look",
     )
     gr.Button(visible=False).click(models, [], answer, api_name="models", queue=False)
+
+
+def _predicted(viewer: Viewer, paths: list[Path], wanted: float, call: Call) -> list[dict]:
+    """Return what the call `/predict` answers."""
+    if not isinstance(wanted, int | float):
+        raise gr.Error(
+            "The threshold is a number from 0 to 1, or -1 for the model's own.",
+            print_exception=False,
+        )
+    with refused():
+        chosen = viewer.threshold if wanted < 0 else check_threshold(wanted)
+
+    def decide(path: Path) -> Prediction:
+        with call.turn():
+            return _decided(viewer, path, chosen)
+
+    # A single image is not worth a pool of threads; other requests keep the cores busy.
+    threads = callers(viewer.embedder.engine)
+    decided = map(decide, paths) if len(paths) < 2 else parallel_map(decide, paths, threads)
+    return [prediction.to_dict() for prediction in decided]
 
 
 def _paths(value: Any) -> list[Path]:

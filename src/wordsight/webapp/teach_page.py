@@ -27,6 +27,7 @@ from .server import HOST, serve
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 log = logging.getLogger("wordsight")
 FILES = Path(__file__).with_name("teach")
@@ -273,21 +274,6 @@ def application(page: TeachPage) -> Any:
     def file(name: str) -> Any:
         return lambda request: FileResponse(FILES / name)
 
-    def photo(request: Request) -> Response:
-        asked = request.query_params
-        side = next((side for side in SIDES if str(side) == asked.get("side")), 0)
-        try:
-            name = json.loads(asked.get("name", ""))
-        except (ValueError, RecursionError):
-            return as_json({"error": "Ask for a photo by its name in JSON."}, 400)
-        try:
-            data = page.photo(str(name), side)
-        except (WordsightError, OSError) as error:
-            return as_json({"error": str(error)}, 422)
-        if data is None:
-            return as_json({"error": "There is no such photo."}, 404)
-        return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
-
     def state(request: Request) -> Response:
         return as_json(page.state())
 
@@ -323,11 +309,29 @@ def application(page: TeachPage) -> Any:
             Route("/teach.js", file("teach.js")),
             Route("/teach.css", file("teach.css")),
             Route("/favicon.ico", lambda request: Response(status_code=204)),
-            Route("/photo", photo),
+            Route("/photo", lambda request: _photo(page, request)),
             Route("/state", state),
             *(Route(path, action(do), methods=["POST"]) for path, do in actions.items()),
         ]
     )
+
+
+def _photo(page: TeachPage, request: Request) -> Response:
+    from starlette.responses import Response
+
+    asked = request.query_params
+    side = next((side for side in SIDES if str(side) == asked.get("side")), 0)
+    try:
+        name = json.loads(asked.get("name", ""))
+    except (ValueError, RecursionError):
+        return as_json({"error": "Ask for a photo by its name in JSON."}, 400)
+    try:
+        data = page.photo(str(name), side)
+    except (WordsightError, OSError) as error:
+        return as_json({"error": str(error)}, 422)
+    if data is None:
+        return as_json({"error": "There is no such photo."}, 404)
+    return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
 
 def _labels(given: Any) -> list[str]:

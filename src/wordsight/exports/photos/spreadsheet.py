@@ -11,7 +11,7 @@ from typing import Any
 
 from ...core import cells
 from ...core.progress import Progress
-from ...core.threads import parallel_map
+from ...core.threads import map_if_worth
 from ...errors import InvalidArgument
 from ...images.taken import taken_at
 from .photo_labels import PhotoLabel
@@ -108,7 +108,7 @@ def _rows(
 ) -> Iterator[list[Any]]:
     """Yield the cells of each photo; an empty one is None."""
     classes = headings[len(HEADINGS) :]
-    times = parallel_map(_taken, [one.path for one in found], THREADS)
+    times = map_if_worth(_taken, [one.path for one in found], THREADS)
     for done, (one, time) in enumerate(zip(found, times, strict=True), start=1):
         yield [
             one.file_name,
