@@ -35,6 +35,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more process than cores: those that wait for a page or a killed command use none."""
+    from wordsight.core.threads import cores
+
+    return cores() + 1
+
+
 def run_folder(tmp_path_factory) -> Path:
     """Return the folder of this test run, the same for every process of it."""
     folder = tmp_path_factory.getbasetemp()

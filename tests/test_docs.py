@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import wordsight
-from conftest import draw_shape, made_once, write_shapes
+from conftest import draw_shape, made_once, run_folder, write_shapes
 from wordsight.cli import demo
 from wordsight.exports import model as exporting
 from wordsight.heatmaps import gradients
@@ -73,13 +74,13 @@ def _quick(tmp_path_factory):
     """Boxes are learned too little to be right, which test_boxes asks for; a model that several
     pages export is converted once.
     """
-    written = tmp_path_factory.mktemp("written")
+    written = run_folder(tmp_path_factory) / "written"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learner, "EPOCHS", 1)
-        patch.setattr(learner, "LEAST_STEPS", 30)
-        patch.setattr(scenes, "SCENES", 12)
+        patch.setattr(learner, "LEAST_STEPS", 10)
+        patch.setattr(scenes, "SCENES", 8)
         patch.setattr(scenes, "OF_A_CLASS", 1)
-        for name, value in {"JUDGED_STEPS": 5, "STEPS": 20, "EPOCHS": 0, "BATCH": 4}.items():
+        for name, value in {"JUDGED_STEPS": 4, "STEPS": 8, "EPOCHS": 0, "BATCH": 4}.items():
             patch.setattr(object_training, name, value)
         for name in ("FEWEST_VIEWS", "MOST_VIEWS"):
             patch.setattr(box_training, name, 1)
@@ -90,15 +91,20 @@ def _quick(tmp_path_factory):
 
 
 def _once(write, kept):
-    """Return a writer of exports that copies what it wrote of the same model before."""
+    """Return a writer of exports that copies what was written of the same model before, by any
+    process of this test run.
+    """
 
     def written(model, path):
         same = kept / hashlib.sha256(model.head.weight.tobytes()).hexdigest()
-        if not same.exists():
-            write(model, path)
-            same.mkdir(parents=True)
-            for file in path.parent.glob(f"{path.stem}.*"):
-                shutil.copy(file, same)
+        kept.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{same}.lock"):
+            if not same.exists():
+                write(model, path)
+                (half := same.with_suffix(".half")).mkdir()
+                for file in path.parent.glob(f"{path.stem}.*"):
+                    shutil.copy(file, half)
+                half.rename(same)
         for file in same.iterdir():
             shutil.copy(file, path.parent)
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 import sidecars
 from conftest import killed_before
-from test_sorting import row, tree, write_photo, write_results
+from test_sorting import STEPS, row, tree, write_photo, write_results
 from wordsight.core.tables import note_photos
 from wordsight.datasets.decisions import ReviewBook
 from wordsight.errors import InvalidArgument, NotFound, OutputError
@@ -387,10 +387,11 @@ def test_a_folder_that_can_not_be_written_to_is_listed(photos, tmp_path, monkeyp
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_before_any_step_nothing_is_lost(photos, tmp_path):
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_before_any_step_nothing_is_lost(step, photos, tmp_path):
     before = tree(photos)
     whole = None
-    for number in range(1000):
+    for number in range(0, 1000, step):
         died = killed_before(number, lambda: write_keywords(tmp_path / "results"))
         for path, data in before.items():
             assert path.is_dir() or path.read_bytes() == data or path.suffix == ".xmp", number
@@ -406,9 +407,10 @@ def test_killed_before_any_step_nothing_is_lost(photos, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_change_or_undo_goes_on(photos, tmp_path):
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_change_or_undo_goes_on(step, photos, tmp_path):
     before = tree(photos)
-    for number in range(1000):
+    for number in range(0, 1000, step):
         relabelled(tmp_path)
         write_keywords(tmp_path / "results")
         relabelled(tmp_path, new=("fox",), dark=("fox",), digi=())

@@ -299,25 +299,24 @@ def test_the_end_of_a_review_leads_on(many, home, tab):
     found.get_by_text("Done:").wait_for(timeout=30_000)
 
 
-def test_on_a_phone_the_buttons_stay_in_sight_below_the_photo(many, shapes_model, tab):
-    _, root = many
+def test_on_a_phone_the_buttons_stay_in_sight_below_the_photo(many, tab):
+    address, root = many
     (root / "another.jpg").write_bytes((root / "0.jpg").read_bytes())
-    with served("-m", shapes_model, "--data", root) as (fresh, _):
-        found = tab(fresh, width=390).page
-        found.get_by_role("tab", name="Review").click()
-        found.click("#review-find")
-        found.locator("#review-why").get_by_text("1 of").wait_for(timeout=60_000)
-        for height in (0, 300, 2000):
-            found.evaluate(f"window.scrollTo(0, {height})")
-            for name in ("accept", "reject", "undo"):
-                box = found.locator(f"#review-{name}").bounding_box()
-                assert box["y"] >= 0 and box["y"] + box["height"] <= 900 and box["x"] >= 0
-                assert box["x"] + box["width"] <= 390
-        assert found.evaluate("document.documentElement.scrollWidth") <= 390
-        wide = found.locator(".review-class").evaluate_all(
-            "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
-        )
-        assert wide == 0
+    found = tab(address, width=390).page
+    found.get_by_role("tab", name="Review").click()
+    found.click("#review-find")
+    found.locator("#review-why").get_by_text("1 of").wait_for(timeout=60_000)
+    for height in (0, 300, 2000):
+        found.evaluate(f"window.scrollTo(0, {height})")
+        for name in ("accept", "reject", "undo"):
+            box = found.locator(f"#review-{name}").bounding_box()
+            assert box["y"] >= 0 and box["y"] + box["height"] <= 900 and box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+    assert found.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = found.locator(".review-class").evaluate_all(
+        "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+    )
+    assert wide == 0
 
 
 def test_a_page_with_nothing_says_what_to_do_first(home, tmp_path, other_shapes, tab):

@@ -642,8 +642,13 @@ def test_on_paper_it_has_photos_and_no_controls(doubtful, tab):
     assert ground == "rgb(255, 255, 255)"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [
+        *((390, True), (1280, False)),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in ((390, False), (1280, True))),
+    ],
+)
 def test_it_reads_well_for_everyone(evaluated, predicted, doubtful, tab, width, dark):
     for folder in (evaluated.output, predicted.output, doubtful.output):
         page = tab((folder / "report.html").as_uri(), width=width, dark=dark).page

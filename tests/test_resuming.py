@@ -25,6 +25,7 @@ from wordsight.training.boxes import fit, keeping, learner, recipe, samples
 from wordsight.training.settings import TrainingSettings
 
 PICTURES = "random views"
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +101,22 @@ class Stop:
             raise KeyboardInterrupt
 
 
+MOMENTS = [(PICTURES, 9), ("judged", 3), ("with all", 4)]
+
+
 @pytest.mark.parametrize("objects", ["one", "many"])
+@pytest.mark.parametrize(
+    "moments",
+    [
+        MOMENTS,
+        pytest.param([(PICTURES, 5), *MOMENTS[:2], ("judged", 5), MOMENTS[2]], marks=SLOW),
+    ],
+    ids=["three", "five"],
+)
 def test_interrupted_at_any_moment_the_same_training_ends_alike(
-    sources, objects, tmp_path, hasty, whole
+    sources, objects, moments, tmp_path, hasty, whole
 ):
     annotations = sources[objects]
-    moments = [(PICTURES, 5), (PICTURES, 9), ("judged", 3), ("judged", 5), ("with all", 4)]
     for what, at in moments:
         with pytest.raises(KeyboardInterrupt):
             learn(annotations, tmp_path / "torn", Stop(what, at), objects)
@@ -186,7 +197,7 @@ def test_a_disk_without_room_keeps_heads_only_and_says_so(
     assert learned(tmp_path / "m") == expected
 
 
-@pytest.mark.parametrize("room", [True, False])
+@pytest.mark.parametrize("room", [True, pytest.param(False, marks=SLOW)])
 def test_views_that_do_not_fit_into_memory_are_kept_too(
     room, sources, tmp_path, hasty, monkeypatch
 ):
@@ -232,7 +243,11 @@ def test_what_takes_seconds_is_not_kept(sources, tmp_path, hasty, monkeypatch):
     assert sorted(kept) == ["directions.safetensors", "judged.safetensors"]
 
 
-def test_ctrl_c_and_kill_while_learning_boxes(sources, tmp_path):
+SIGNALS = [("*views*", signal.SIGINT), ("*judged*", signal.SIGKILL), ("*kept*", signal.SIGINT)]
+
+
+@pytest.mark.parametrize("signals", [SIGNALS[:2], pytest.param(SIGNALS, marks=SLOW)], ids=len)
+def test_ctrl_c_and_kill_while_learning_boxes(signals, sources, tmp_path):
     """The command itself, by signals, with what it keeps by itself."""
     code = (
         "from wordsight.training.boxes import keeping, objects, samples; keeping.EVERY_S = 0.02; "
@@ -243,9 +258,7 @@ def test_ctrl_c_and_kill_while_learning_boxes(sources, tmp_path):
     command = [sys.executable, "-c", code, "train", sources["many"].parent, "--boxes"]
     command = [*map(str, [*command, sources["many"], "-o", tmp_path / "m", "--objects", "many"])]
     kept = tmp_path / "m-training"
-    for number, (pattern, sent) in enumerate(
-        [("*views*", signal.SIGINT), ("*judged*", signal.SIGKILL), ("*kept*", signal.SIGINT)]
-    ):
+    for number, (pattern, sent) in enumerate(signals):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 120
         while not list(kept.glob(pattern)) and process.poll() is None:
@@ -287,8 +300,14 @@ def tune(annotations, target, objects, progress=None):
     )
 
 
-@pytest.mark.parametrize("objects", ["one", "many"])
-@pytest.mark.parametrize("wins", [pytest.param("fine-tuned", marks=pytest.mark.slow), "frozen"])
+@pytest.mark.parametrize(
+    ("wins", "objects"),
+    [
+        ("frozen", "one"),
+        pytest.param("frozen", "many", marks=SLOW),
+        *(pytest.param("fine-tuned", objects, marks=SLOW) for objects in ("one", "many")),
+    ],
+)
 def test_boxes_and_classes_decide_together_which_network_is_kept(
     wins, objects, sources, tmp_path, hasty, lowering, monkeypatch
 ):
@@ -322,11 +341,12 @@ def test_boxes_and_classes_decide_together_which_network_is_kept(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "plain") == ["m"]
 
 
+@pytest.mark.parametrize("moments", [MOMENTS[:2], pytest.param(MOMENTS, marks=SLOW)], ids=len)
 def test_classes_are_not_fine_tuned_again_when_boxes_were_interrupted(
-    sources, tmp_path, hasty, lowering
+    moments, sources, tmp_path, hasty, lowering
 ):
     tune(sources["many"], tmp_path / "whole", "many")
-    for what, at in ((PICTURES, 5), ("judged", 3), ("with all", 3)):
+    for what, at in moments:
         stop = Stop(what, at)
         with pytest.raises(KeyboardInterrupt):
             tune(sources["many"], tmp_path / "torn", "many", stop)
