@@ -84,7 +84,7 @@ def counting(scenes, tmp_path_factory):
     """A model that learned many objects a picture, in fewer steps than it would."""
     path = tmp_path_factory.mktemp("counting") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        learn_in_fewer_steps(patch, 100, 150)
+        learn_in_fewer_steps(patch, 60, 100)
         wordsight.train(scenes.parent, path, boxes=scenes)
     return path
 
@@ -335,7 +335,7 @@ def cats(scenes, tmp_path):
 def test_boxes_of_one_class_alone_make_a_detector(
     cats, scenes, others, tmp_path, monkeypatch, caplog
 ):
-    learn_in_fewer_steps(monkeypatch, 100, 150)
+    learn_in_fewer_steps(monkeypatch, 40, 80)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with caplog.at_level("INFO", "wordsight"):
         model = wordsight.train(scenes.parent, tmp_path / "m", boxes=cats)
