@@ -206,6 +206,7 @@ def test_a_person_corrects_a_label_by_keyboard_and_it_stays(page, home, photos, 
     assert re.search(
         r"1 of \d+: (what does it show|is .* right)\?", found.inner_text("#review-why")
     )
+    found.locator("#review-class-1").wait_for(timeout=30_000)
     found.keyboard.press("1")  # disc
     found.locator("#review-told").get_by_text("1 changed").wait_for(timeout=30_000)
 
