@@ -195,8 +195,8 @@ def towers_speed(work: Path) -> list[str]:
         "",
         f"`run` takes {times(seconds / everything)} times as long. The image tower does "
         + ", ".join(f"{rate:.1f} photos a second in {dtype}" for dtype, rate in rates.items())
-        + f". Preparing took {preparing:.0f} s, once. {parity} The photos are CIFAR-10's; all of them "
-        "get the label of what is not the word, so each takes a second pass for its heat map.",
+        + f". Preparing took {preparing:.0f} s, once. {parity} The photos are CIFAR-10's; all of "
+        "them get the label of what is not the word, so each takes a second pass for its heat map.",
     ]
 
 

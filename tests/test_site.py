@@ -281,10 +281,13 @@ def test_pages_in_a_browser(tab, served, page, heading, width):
 
 
 @pytest.mark.parametrize(
-    "page",
-    ["", pytest.param("reference/api/", marks=pytest.mark.slow), "reference/commands/"],
+    ("page", "dark"),
+    [
+        *(("", False), ("", True), ("reference/commands/", False)),
+        pytest.param("reference/commands/", True, marks=pytest.mark.slow),
+        *(pytest.param("reference/api/", dark, marks=pytest.mark.slow) for dark in (False, True)),
+    ],
 )
-@pytest.mark.parametrize("dark", [False, True])
 def test_pages_are_accessible(tab, served, page, dark):
     shown = tab(f"{served}/{page}", dark=dark).page
     shown.wait_for_function("document.fonts.status === 'loaded'")
