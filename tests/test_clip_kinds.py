@@ -54,7 +54,9 @@ def colours(transfer: int, kind: bytes = b"nclx") -> bytes:
     ("box", "remark"),
     [
         (colours(16), "HDR (PQ): colours are approximate"),
-        (colours(18, b"nclc"), "HDR (HLG): colours are approximate"),
+        pytest.param(
+            *(colours(18, b"nclc"), "HDR (HLG): colours are approximate"), marks=pytest.mark.slow
+        ),
         (colours(1), ""),
         (struct.pack(">I4s", 20, b"colr") + b"prof" + bytes(8), ""),
         (colours(16)[:13], ""),

@@ -102,16 +102,15 @@ class Stop:
 
 
 MOMENTS = [(PICTURES, 9), ("judged", 3), ("with all", 4)]
+MORE = [(PICTURES, 5), *MOMENTS[:2], ("judged", 5), MOMENTS[2]]
 
 
-@pytest.mark.parametrize("objects", ["one", "many"])
 @pytest.mark.parametrize(
-    "moments",
+    ("objects", "moments"),
     [
-        MOMENTS,
-        pytest.param([(PICTURES, 5), *MOMENTS[:2], ("judged", 5), MOMENTS[2]], marks=SLOW),
+        pytest.param("many", MOMENTS, id="many"),
+        *(pytest.param(one, MORE, id=f"{one}-more", marks=SLOW) for one in ("one", "many")),
     ],
-    ids=["three", "five"],
 )
 def test_interrupted_at_any_moment_the_same_training_ends_alike(
     sources, objects, moments, tmp_path, hasty, whole

@@ -157,22 +157,22 @@ def test_nouns_of_the_table_need_no_text_tower(source, tmp_path, monkeypatch):
     assert np.allclose(tower.embed_phrases(words, several=False), expected, atol=1e-3)
 
 
-def test_int8_is_kept_only_where_it_agrees(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("agrees", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_int8_is_kept_only_where_it_agrees(agrees, source, tmp_path, monkeypatch):
     pytest.importorskip("nncf")
     from wordsight.towers import preparing
 
-    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "a"))
+    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path))
     pictures = [draw_shape("disc", seed)[0] for seed in range(8)]
     monkeypatch.setattr(preparing, "CALIBRATED_ON", 16)
-    monkeypatch.setattr(preparing, "ALIKE", -1.0)
-    record = prepare(f"local-dir:{source[0]}", pictures=pictures).record
-    assert record.int8 is not None and record.int8["speed"] > 0
-    assert open_tower(f"local-dir:{source[0]}", dtype="int8").dtype == "int8"
-    monkeypatch.setenv("WORDSIGHT_HOME", str(tmp_path / "b"))
-    monkeypatch.setattr(preparing, "ALIKE", 1.1)
-    refused = prepare(f"local-dir:{source[0]}", pictures=pictures)
-    assert refused.record.int8 is None
-    assert not list(refused.folder.glob("*int8*"))
+    monkeypatch.setattr(preparing, "ALIKE", -1.0 if agrees else 1.1)
+    made = prepare(f"local-dir:{source[0]}", pictures=pictures)
+    if agrees:
+        assert made.record.int8 is not None and made.record.int8["speed"] > 0
+        assert open_tower(f"local-dir:{source[0]}", dtype="int8").dtype == "int8"
+    else:
+        assert made.record.int8 is None
+        assert not list(made.folder.glob("*int8*"))
 
 
 def test_a_wheel_carries_a_prepared_model(prepared, photos, tmp_path, monkeypatch):
