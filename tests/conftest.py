@@ -487,6 +487,4 @@ def small_model(name, boxes=False):
     return model
 
 
-needs_null_in_csv = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="csv of Python 3.10 refuses null characters, in a sentence"
-)
+NULL_IS_REFUSED = sys.version_info < (3, 11)  # by Python's csv
