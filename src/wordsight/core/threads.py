@@ -90,10 +90,14 @@ def map_if_worth(
         slow = time.perf_counter() - began > WORTH_S * len(tried)
         yield from done
         if slow:
-            more = itertools.islice(rest, HANDED)
-            chunks = iter(lambda more=more: list(itertools.islice(more, TOGETHER)), [])
+            chunks = _chunks(itertools.islice(rest, HANDED))
             every = parallel_map(lambda chunk: [function(item) for item in chunk], chunks, threads)
             yield from itertools.chain.from_iterable(every)
+
+
+def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+    while chunk := list(itertools.islice(items, TOGETHER)):
+        yield chunk
 
 
 @contextlib.contextmanager
