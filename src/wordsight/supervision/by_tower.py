@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backbones.embedder import Embedder
 from ..classification.classifier import Classifier
 from ..classification.record import WORDS_RECIPE, ModelRecord
-from ..core.progress import Progress
 from ..datasets.files import ImageFile
 from ..errors import InvalidArgument
 from ..heads.zero_shot import fit_words, joined, of_learned
@@ -15,11 +13,11 @@ from ..teaching.by_tower import teach_by_tower
 from ..towers.names import check_name
 from ..towers.tower import open_tower
 from ..training.recipes import WORDS
-from ..training.request import embed_all, open_embedder
+from ..training.request import open_embedder
 from ..words.class_names import with_catch_all
 from ..words.verdicts import resolve_all
 from .by_words import ADAPT_TO, keep_made
-from .request import ClassifierRequest
+from .request import ClassifierRequest, embed_readable
 
 
 def check_words_model(request: ClassifierRequest, boxes: object, roll_up: object) -> None:
@@ -50,7 +48,8 @@ def from_tower(request: ClassifierRequest, asked: list[str], images: list[ImageF
     tower = open_tower(wanted) if isinstance(wanted, str) else wanted
     embedder = open_embedder(request.backbone)
     sample = images[:: -(-len(images) // ADAPT_TO)]  # evenly spaced
-    read, embeddings = _read(embedder, sample, request.progress)
+    read, found = embed_readable(embedder, sample, request.progress)
+    embeddings = np.stack(found)
     places = [words.index(word) for word in asked]
     taught = teach_by_tower(
         tower,
@@ -96,17 +95,3 @@ def from_tower(request: ClassifierRequest, asked: list[str], images: list[ImageF
             seen={file.name: row for file, row in zip(taught.files, told, strict=True)},
         )
     )
-
-
-def _read(
-    embedder: Embedder, images: list[ImageFile], progress: Progress | None
-) -> tuple[list[ImageFile], np.ndarray]:
-    """Return the photos that can be read, and their embeddings (n, width)."""
-    items = embed_all(embedder, images, "photos read", progress)
-    read = [item for item in items if item.embedding is not None]
-    if not read:
-        raise InvalidArgument(
-            f"None of the {len(items)} pictures can be read; the first: "
-            f"'{items[0].file.name}': {items[0].error}."
-        )
-    return [item.file for item in read], np.stack([np.asarray(item.embedding) for item in read])

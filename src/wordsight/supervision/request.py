@@ -82,14 +82,7 @@ class ClassifierRequest:
                     "look for words in. --box-threshold takes less sure boxes."
                 )
             return found
-        items = embed_all(embedder, images, "photos read", self.progress)
-        found = [item.embedding for item in items if item.embedding is not None]
-        if not found:
-            raise InvalidArgument(
-                f"None of the {len(items)} pictures can be read; the first: "
-                f"'{items[0].file.name}': {items[0].error}."
-            )
-        return found
+        return embed_readable(embedder, images, self.progress)[1]
 
     def load(self, path: str | os.PathLike) -> Classifier:
         """Load a model, to run where the backbone asked for would."""
@@ -123,3 +116,21 @@ class ClassifierRequest:
 def as_list(given: str | os.PathLike | Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
     """Return one place, or several, as a list."""
     return [given] if isinstance(given, str | os.PathLike) else list(given)
+
+
+def embed_readable(
+    embedder: Embedder, images: list[ImageFile], progress: Progress | None
+) -> tuple[list[ImageFile], list[np.ndarray]]:
+    """Return the images that can be read, and the embedding (C,) of each.
+
+    Raises:
+        InvalidArgument: if there is none.
+    """
+    items = embed_all(embedder, images, "photos read", progress)
+    read = [item.file for item in items if item.embedding is not None]
+    if not read:
+        raise InvalidArgument(
+            f"None of the {len(items)} pictures can be read; the first: "
+            f"'{items[0].file.name}': {items[0].error}."
+        )
+    return read, [item.embedding for item in items if item.embedding is not None]
